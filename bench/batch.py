@@ -1,0 +1,154 @@
+"""What a method sees of data: batches, and views of a domain with or without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError, LabelsHidden
+
+Inputs = Any
+"""A tensor whose first dimension is the sample, or a dict of such tensors."""
+
+
+def batch_length(x: Inputs) -> int:
+    """Number of samples in a model input."""
+    return len(next(iter(x.values()))) if isinstance(x, dict) else len(x)
+
+
+def take(x: Inputs, indices: Tensor) -> Inputs:
+    """The samples at ``indices``."""
+    return {k: v[indices] for k, v in x.items()} if isinstance(x, dict) else x[indices]
+
+
+class Batch:
+    """Model inputs without labels: ``x`` of n samples; ``len(batch)`` is n.
+
+    ``index``: positions of the samples in their view, an int64 tensor of shape (n,).
+    """
+
+    __slots__ = ("index", "x")
+
+    def __init__(self, x: Inputs, index: Tensor) -> None:
+        self.x = x
+        self.index = index
+
+    def __len__(self) -> int:
+        return batch_length(self.x)
+
+    @property
+    def y(self) -> Tensor:
+        """Always raises `LabelsHidden`: the labels are not in this object."""
+        raise LabelsHidden(
+            "this batch has no labels: its domain is unlabelled for this method; a method "
+            "that needs them declares needs = ('target_labels',) and stands under "
+            "'supervised_references' in the suite"
+        )
+
+
+class LabelledBatch(Batch):
+    """Model inputs ``x`` with their labels ``y``, an int64 tensor of shape (n,)."""
+
+    __slots__ = ("_y",)
+
+    def __init__(self, x: Inputs, index: Tensor, y: Tensor) -> None:
+        super().__init__(x, index)
+        self._y = y
+
+    @property
+    def y(self) -> Tensor:
+        return self._y
+
+
+class DomainView:
+    """The part of a domain that is handed to a method.
+
+    It holds the inputs of one split and, only where the method may see them, the labels; there
+    is no way from it to the domain, its other split or its labels. ``batches`` draws
+    from the generator given at construction, so a seed fixes the order for all methods.
+
+    Parameters
+    ----------
+    name : the domain's name
+    x : inputs of n samples
+    y : labels of shape (n,), or None
+    batch_size : samples in a batch; the last one of a pass may be shorter
+    generator : source of the shuffling
+    """
+
+    def __init__(
+        self, name: str, x: Inputs, y: Tensor | None, batch_size: int, generator: torch.Generator
+    ) -> None:
+        self.name = name
+        self.batch_size = batch_size
+        self._x = x
+        self._y = y
+        self._generator = generator
+        self._closed = ""
+
+    def __len__(self) -> int:
+        return batch_length(self.x)
+
+    @property
+    def x(self) -> Inputs:
+        """All inputs of the split."""
+        if self._closed:
+            raise BenchError(self._closed)
+        return self._x
+
+    @property
+    def y(self) -> Tensor:
+        """All labels of the split; `LabelsHidden` where the view has none."""
+        if self._closed:
+            raise BenchError(self._closed)
+        if self._y is None:
+            return Batch(self._x, torch.arange(0)).y
+        return self._y
+
+    @property
+    def labelled(self) -> bool:
+        """Whether this view holds labels."""
+        return self._y is not None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the view's data take on the device's storage."""
+        tensors = list(self.x.values()) if isinstance(self.x, dict) else [self.x]
+        if self._y is not None:
+            tensors.append(self._y)
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    def batches(self, epochs: int = 1, shuffle: bool = True) -> Iterator[Batch]:
+        """``epochs`` passes over the split, each in a new random order, as batches."""
+        for _ in range(epochs):
+            n = len(self)
+            order = (
+                torch.randperm(n, generator=self._generator) if shuffle else torch.arange(n)
+            )
+            for chosen in order.split(self.batch_size):
+                yield self._batch(chosen)
+
+    def endless(self) -> Iterator[Batch]:
+        """Full-size batches for ever (a short last batch of a pass is dropped if there are others).
+
+        For the second stream of a step, as the source batch beside a target batch.
+        """
+        n = len(self)
+        usable = max(n - n % self.batch_size, min(n, self.batch_size))
+        while True:
+            order = torch.randperm(n, generator=self._generator)[:usable]
+            for chosen in order.split(self.batch_size):
+                yield self._batch(chosen)
+
+    def close(self, reason: str) -> None:
+        """Take the data away: later use raises BenchError with ``reason``."""
+        self._closed = reason
+        self._x = None
+        self._y = None
+
+    def _batch(self, chosen: Tensor) -> Batch:
+        x = take(self.x, chosen)
+        return Batch(x, chosen) if self._y is None else LabelledBatch(x, chosen, self._y[chosen])

@@ -1,0 +1,79 @@
+"""``bench doctor``: whether this installation can run, and the cure where it cannot."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import typer
+
+PACKAGES = ("torch", "torchvision", "timm", "transformers", "avalanche", "sklearn", "seaborn")
+
+CURES = {
+    "torchvision::nms does not exist": (
+        "torch and torchvision are of different builds (a CPU-only torch beside the PyPI "
+        "torchvision, usually): install both from one index, as "
+        "'pip install --force-reinstall torch torchvision', or both with "
+        "'--index-url https://download.pytorch.org/whl/cpu'"
+    ),
+    "No module named": "install the project with its dependencies: 'pip install .'",
+}
+
+
+def command() -> None:
+    """Check packages, cache folder and memory; print one line each, and the cure of what is wrong."""
+    sound = True
+    for package in PACKAGES:
+        sound &= _line(package, *_import(package))
+    sound &= _line("cache folder", *_cache())
+    sound &= _line("rooms", *_rooms())
+    _line("processor", True, f"{os.cpu_count()} cores")
+    if not sound:
+        raise typer.Exit(1)
+
+
+def _line(name: str, good: bool, text: str) -> bool:
+    typer.echo(f"{'ok ' if good else 'BAD'}  {name}: {text}")
+    return good
+
+
+def _import(package: str) -> tuple[bool, str]:
+    """Import in a process of its own: a broken library must not break the doctor."""
+    extra = "; torchvision.ops.nms" if package == "torchvision" else ""
+    code = f"import {package}{extra}; print(getattr({package}, '__version__', 'installed'))"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    if done.returncode == 0:
+        return True, done.stdout.strip().splitlines()[-1]
+    error = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    for symptom, cure in CURES.items():
+        if symptom in done.stderr:
+            return False, f"{error} -- {cure}"
+    return False, f"{error} -- reinstall it: 'pip install --force-reinstall {package}'"
+
+
+def _cache() -> tuple[bool, str]:
+    from bench.source import cache_folder
+
+    folder = cache_folder()
+    probe = folder / ".probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        return False, f"{folder}: {error.strerror} -- set BENCH_CACHE to a folder you can write"
+    return True, str(folder)
+
+
+def _rooms() -> tuple[bool, str]:
+    from bench import registry
+    from bench.errors import BenchError
+
+    try:
+        counts = {kind: len(registry.entries(kind)) for kind in registry.KINDS}
+    except BenchError as error:
+        return False, str(error)
+    here = Path(registry.__file__).parent
+    return True, ", ".join(f"{n} {kind}s" for kind, n in counts.items()) + f" (code in {here})"

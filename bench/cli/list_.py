@@ -1,0 +1,95 @@
+"""``bench list``: what is registered, read without importing it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import Plugins
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    methods = "methods"
+    models = "models"
+    scenarios = "scenarios"
+    devices = "devices"
+    suites = "suites"
+
+
+def command(
+    kind: Annotated[Kind | None, typer.Argument(help="Default: everything.")] = None,
+    plugins: Plugins = None,
+) -> None:
+    """List methods, models, scenarios, devices and suites."""
+    from bench import registry
+
+    for plugin in plugins or []:
+        registry.add_plugin(plugin)
+    makers = {
+        Kind.methods: _methods,
+        Kind.models: lambda: _plain("model"),
+        Kind.scenarios: lambda: _plain("scenario"),
+        Kind.devices: _devices,
+        Kind.suites: _suites,
+    }
+    for i, each in enumerate([kind] if kind else list(Kind)):
+        if i:
+            typer.echo()
+        header, rows = makers[each]()
+        typer.echo(_table(each.value, header, rows))
+
+
+Table = tuple[list[str], list[list[str]]]
+
+
+def _methods() -> Table:
+    from bench import registry
+
+    rows = []
+    for name, entry in registry.entries("method").items():
+        facts = entry.facts
+        rows.append(
+            [
+                name,
+                str(facts.get("family", "UDA")),
+                ", ".join(facts.get("tasks", ("classification",))),
+                ", ".join(facts.get("needs", ())) or "-",
+                str(facts.get("provenance", "chosen-here")),
+                entry.summary,
+            ]
+        )
+    return ["name", "family", "tasks", "needs", "provenance", "summary"], rows
+
+
+def _plain(kind: str) -> Table:
+    from bench import registry
+
+    rows = [[name, entry.summary] for name, entry in registry.entries(kind).items()]
+    return ["name", "summary"], rows
+
+
+def _devices() -> Table:
+    from bench.device.profile import device_names, load_device
+
+    profiles = [load_device(name) for name in device_names()]
+    return ["name", "costs", "title"], [[p.name, p.cost, p.title] for p in profiles]
+
+
+def _suites() -> Table:
+    from bench.suite import load_suite, suite_files
+
+    suites = [load_suite(name)[0] for name in suite_files()]
+    return ["name", "description"], [[s.name, s.description] for s in suites]
+
+
+def _table(title: str, header: list[str], rows: list[list[str]]) -> str:
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = [title]
+    for row in [header, *rows]:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return "\n".join(lines)

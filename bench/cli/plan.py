@@ -1,0 +1,69 @@
+"""``bench plan``: what a run would do, what is done, and how long the rest takes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import (
+    DEFAULT_STORE,
+    DEFAULT_SUITE,
+    Devices,
+    Methods,
+    Model,
+    Plugins,
+    Seeds,
+    StoreRoot,
+    SuiteName,
+    duration,
+    resolve,
+    warn_unreadable,
+)
+
+
+def command(
+    suite: SuiteName = DEFAULT_SUITE,
+    device: Devices = None,
+    methods: Methods = None,
+    model: Model = None,
+    seeds: Seeds = None,
+    store: StoreRoot = DEFAULT_STORE,
+    plugins: Plugins = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="For the estimate.")] = 0,
+) -> None:
+    """Show what 'bench run' with the same options would do; nothing is run."""
+    from bench.cli.run import default_jobs
+
+    plan, opened = resolve(suite, device, methods, model, seeds, store, plugins)
+    workers = jobs or default_jobs()
+    done = Counter(r.cell.method.name for r in plan.done.values())
+    missing = Counter(c.method.name for c in plan.missing)
+    seeds_text = ", ".join(str(s) for s in plan.suite.seeds)
+    typer.echo(f"suite {plan.suite.name}: {plan.suite.description}")
+    typer.echo(f"devices {', '.join(plan.suite.devices)}; seeds {seeds_text}; store {opened.root}")
+    names = list(dict.fromkeys(c.method.name for c in plan.cells))
+    width = max(len(n) for n in names)
+    for name in names:
+        typer.echo(f"  {name.ljust(width)}  {done[name]} done, {missing[name]} to run")
+    courses = len(plan.courses())
+    typer.echo(f"{len(plan.done)} of {len(plan.cells)} cells done, {len(plan.missing)} to run")
+    if courses < len(plan.missing):
+        saved = len(plan.missing) - courses
+        typer.echo(
+            f"{courses} trainings serve them: {saved} devices share one, "
+            "unless the window closes at different steps"
+        )
+    if plan.missing:
+        typer.echo(_estimate(*plan.estimate_s(opened), courses, workers))
+    warn_unreadable(opened)
+
+
+def _estimate(seconds: float, unknown: int, courses: int, workers: int) -> str:
+    if unknown == courses:
+        return "time: unknown, no earlier run of these methods in the store"
+    text = f"time: about {duration(seconds / workers)} with --jobs {workers}, from earlier runs"
+    if unknown:
+        text += f"; {unknown} of {courses} trainings have none and are not counted"
+    return text

@@ -1,0 +1,49 @@
+"""``bench report``: tables, figures and the page from the records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import (
+    DEFAULT_STORE,
+    Plugins,
+    StoreRoot,
+    resolve,
+    warn_unreadable,
+)
+from bench.errors import BenchError
+
+
+def command(
+    store: StoreRoot = DEFAULT_STORE,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("report"),
+    suite: Annotated[
+        str | None, typer.Option("--suite", help="Only the cells of this suite as it is now.")
+    ] = None,
+    plugins: Plugins = None,
+) -> None:
+    """Write tables (Markdown, LaTeX, CSV), figures (PNG, PDF) and one offline HTML page."""
+    from bench import registry
+    from bench.store import Store
+
+    opened = Store(store)
+    if not opened.records.is_dir():
+        raise BenchError(f"--store {store}: no records there; run 'bench run' or name another")
+    records = list(opened)
+    note = ""
+    if suite is not None:
+        plan, _ = resolve(suite, _devices(records), None, None, None, store, plugins)
+        wanted = {cell.identity for cell in plan.cells}
+        records = [record for record in records if record.identity in wanted]
+        note = f"suite {plan.suite.name}"
+    paths = registry.load("report", "files")(records, out, note)
+    for path in paths:
+        typer.echo(path)
+    warn_unreadable(opened)
+
+
+def _devices(records: list) -> list[str] | None:  # type: ignore[type-arg]
+    return sorted({record.cell.device for record in records}) or None

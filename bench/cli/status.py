@@ -1,0 +1,29 @@
+"""``bench status``: what the store holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import typer
+
+from bench.cli.options import DEFAULT_STORE, StoreRoot, warn_unreadable
+from bench.errors import BenchError
+
+
+def command(store: StoreRoot = DEFAULT_STORE) -> None:
+    """Count the records by suite and status, and say why runs did not end well."""
+    from bench.store import Store
+
+    opened = Store(store)
+    if not opened.records.is_dir():
+        raise BenchError(f"--store {store}: no records there; run 'bench run' or name another")
+    records = list(opened)
+    counts = Counter((record.suite, record.status) for record in records)
+    typer.echo(f"{len(records)} records in {opened.records}")
+    for (suite, status), number in sorted(counts.items()):
+        typer.echo(f"  {suite}: {number} {status}")
+    for record in sorted(records, key=lambda r: r.started):
+        if record.status != "ok":
+            typer.echo(f"{record.status}: {record.cell.title}: {record.reason}")
+            typer.echo(f"  log: {opened.root / record.log}")
+    warn_unreadable(opened)

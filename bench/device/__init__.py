@@ -1,0 +1,1 @@
+"""Devices: profiles, counted step costs and the clocks that charge them."""

@@ -1,0 +1,31 @@
+"""Errors that a user can cure: each names the thing, the value and the cure in one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BenchError(Exception):
+    """A mistake in what was asked for; the command line prints it and exits with 2."""
+
+
+class Unsupported(BenchError):
+    """A method that cannot run in this cell; recorded as ``unsupported`` with this reason."""
+
+
+class DeviceOutOfMemory(BenchError):
+    """The counted peak memory exceeds what the device leaves to applications."""
+
+
+class LabelsHidden(BenchError, AttributeError):
+    """Somebody asked an unlabelled batch or domain for its labels."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The cure for an unknown name: the nearest known names, or all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.55)
+    if near:
+        return "did you mean " + " or ".join(repr(n) for n in near) + "?"
+    return "known: " + (", ".join(known) if known else "none")

@@ -1,0 +1,269 @@
+"""Each run in a process of its own: isolated, timed, limited in memory, killable."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench import registry
+from bench.errors import BenchError
+from bench.execute.base import Ended, Executor, Stopwatch, collect
+from bench.record import Status
+from bench.run import Job
+
+POLL_S = 0.1
+PRELOAD = ("torch", "torchvision", "timm.models.vision_transformer", "bench.execute.work")
+
+
+class Launcher:
+    """One launcher process (see `bench.execute.launcher`) and the answers it has given.
+
+    Parameters
+    ----------
+    modules : imported once, for all its children
+    """
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        environment = dict(os.environ)
+        for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            environment[variable] = "1"
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "bench.execute.launcher", *modules],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self.output = self._process.stdout
+        os.set_blocking(self.output.fileno(), False)
+        self._pending = b""
+
+    def submit(self, name: str, work: dict[str, Any], log: Path) -> None:
+        """Ask for a child that does ``work`` and writes its output to ``log``."""
+        line = json.dumps({"id": name, "work": work, "log": str(log.resolve())})
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # seen as the end of its answers
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+
+    def answers(self) -> list[dict[str, Any]] | None:
+        """Complete answers received since the last call; None if the launcher is gone."""
+        received = self.output.read()
+        if received == b"":
+            return None
+        *lines, self._pending = (self._pending + (received or b"")).split(b"\n")
+        return [json.loads(line) for line in lines if line.strip()]
+
+    def stop(self) -> None:
+        """End the launcher and its children."""
+        with contextlib.suppress(OSError):
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self.output.close()
+
+
+@dataclass
+class _Running:
+    job: Job
+    launcher: Launcher
+    watch: Stopwatch | None = None
+    pid: int | None = None
+    killed: tuple[Status, str] | None = None
+
+
+@dataclass
+class ProcessExecutor(Executor):
+    """Local processes, ``workers`` at a time, one torch thread each.
+
+    timeout_s : a run is killed after so many seconds, and recorded as ``timeout``
+    memory_bytes : a run whose resident memory (with its children's) exceeds this is
+        killed, and recorded as ``oom`` on the host
+    """
+
+    on_end: Callable[[Ended], Iterable[Job]]
+    workers: int = 1
+    timeout_s: float | None = None
+    memory_bytes: float | None = None
+    _launchers: dict[tuple[str, ...], Launcher] = field(default_factory=dict)
+
+    def run(self, jobs: Iterable[Job]) -> None:
+        queue = deque(jobs)
+        running: dict[str, _Running] = {}
+        try:
+            while queue or running:
+                while queue and len(running) < self.workers:
+                    self._start(queue.popleft(), running)
+                for ended in self._wait(running):
+                    queue.extendleft(self.on_end(ended))
+        except KeyboardInterrupt:
+            self._interrupt(running)
+            raise
+        finally:
+            self.close()
+
+    def train_source(
+        self, work: dict[str, Any], log: Path, progress: Callable[[int, int], None]
+    ) -> None:
+        """Train one source model in a child; ``progress`` is told epochs done and in all.
+
+        Raises BenchError if it fails; the log says why.
+        """
+        launcher = self._launcher(())
+        log.unlink(missing_ok=True)
+        launcher.submit("source", work, log)
+        position, code = 0, None
+        while code is None:
+            time.sleep(POLL_S)
+            answers = launcher.answers()
+            if answers is None:
+                raise BenchError(f"source model: the launcher process died; see {log}")
+            for answer in answers:
+                code = answer.get("code", code)
+            position = _report_epochs(log, position, progress)
+        if code != 0:
+            raise BenchError(
+                f"source model: training ended with code {code}: {_last_line(log)} (log: {log})"
+            )
+
+    def close(self) -> None:
+        """End all launchers and whatever still runs in them."""
+        for launcher in self._launchers.values():
+            launcher.stop()
+        self._launchers.clear()
+
+    # -----------------------------------------------------------------------
+
+    def _launcher(self, preload: tuple[str, ...]) -> Launcher:
+        if preload not in self._launchers:
+            self._launchers[preload] = Launcher([*PRELOAD, *preload])
+        return self._launchers[preload]
+
+    def _start(self, job: Job, running: dict[str, _Running]) -> None:
+        entry = registry.entry("method", job.cells[0].method.name)
+        launcher = self._launcher(tuple(entry.facts.get("preload", ())))
+        work = {"do": "run", "job": job.model_dump(mode="json")}
+        launcher.submit(job.run, work, job.log)
+        running[job.run] = _Running(job, launcher)
+
+    def _wait(self, running: dict[str, _Running]) -> list[Ended]:
+        with selectors.DefaultSelector() as selector:
+            for launcher in self._launchers.values():
+                selector.register(launcher.output, selectors.EVENT_READ)
+            selector.select(timeout=POLL_S)
+        ended: list[Ended] = []
+        for preload, launcher in list(self._launchers.items()):
+            answers = launcher.answers()
+            if answers is None:
+                launcher.stop()
+                del self._launchers[preload]
+                for name in [n for n, r in running.items() if r.launcher is launcher]:
+                    ended.append(_finish(running.pop(name), "failed", "its launcher process died"))
+                continue
+            for answer in answers:
+                run = running.get(answer.get("id", ""))
+                if run is None:
+                    continue
+                if "pid" in answer:
+                    run.pid, run.watch = answer["pid"], Stopwatch()
+                else:
+                    ended.append(_finish(running.pop(answer["id"]), *_verdict(run, answer["code"])))
+        for run in running.values():
+            self._police(run)
+        return ended
+
+    def _police(self, run: _Running) -> None:
+        if run.pid is None or run.watch is None or run.killed is not None:
+            return
+        if self.timeout_s is not None and run.watch.seconds > self.timeout_s:
+            run.killed = ("timeout", f"no end after {self.timeout_s:g} s; killed")
+        elif self.memory_bytes is not None:
+            resident = _resident(run.pid)
+            if resident > self.memory_bytes:
+                run.killed = (
+                    "oom",
+                    f"resident memory of {resident / 2**30:.2f} GiB exceeds the limit of "
+                    f"{self.memory_bytes / 2**30:.2f} GiB; killed",
+                )
+        if run.killed is not None:
+            _kill(run.pid)
+
+    def _interrupt(self, running: dict[str, _Running]) -> None:
+        for run in running.values():
+            if run.pid is not None:
+                _kill(run.pid)
+        for run in running.values():
+            self.on_end(_finish(run, "interrupted", "stopped before its end (Ctrl-C or SIGTERM)"))
+
+
+def _finish(run: _Running, status: Status, reason: str) -> Ended:
+    watch = run.watch or Stopwatch()
+    return collect(run.job, watch.started, watch.seconds, status, reason)
+
+
+def _verdict(run: _Running, code: int) -> tuple[Status, str]:
+    if run.killed is not None:
+        return run.killed
+    if code == 0:
+        return "ok", ""
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = "; perhaps the kernel's out-of-memory killer" if code == -signal.SIGKILL else ""
+        return "failed", f"killed by {name}{hint}"
+    return "failed", f"process ended with exit code {code}: {_last_line(run.job.log)}"
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _resident(pid: int) -> int:
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total += each.memory_info().rss
+    return total
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return "no log was written"
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1][:300] if said else "its log is empty"
+
+
+def _report_epochs(log: Path, position: int, progress: Callable[[int, int], None]) -> int:
+    with contextlib.suppress(OSError), log.open("rb") as stream:
+        stream.seek(position)
+        for line in stream:
+            if not line.endswith(b"\n"):
+                break
+            position += len(line)
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                said = json.loads(line)
+                progress(said["epoch"], said["epochs"])
+    return position

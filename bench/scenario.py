@@ -1,0 +1,94 @@
+"""The contract of a scenario: a source and an ordered stream of target domains."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pydantic
+from torch import Tensor
+
+from bench.batch import Inputs, batch_length
+from bench.errors import BenchError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs of n samples and their labels, an int64 tensor of shape (n,)."""
+
+    x: Inputs
+    y: Tensor
+
+    def __post_init__(self) -> None:
+        if batch_length(self.x) != len(self.y):
+            raise BenchError(f"split has {batch_length(self.x)} inputs and {len(self.y)} labels")
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One domain with its two disjoint splits; only the protocol and its evaluator hold it.
+
+    Attributes
+    ----------
+    name : unique in the scenario
+    adaptation : what a method may adapt on (for the source: what the model is trained on)
+    test : held out; its labels are read by the evaluator alone
+    """
+
+    name: str
+    adaptation: Split
+    test: Split
+
+
+class ScenarioConfig(pydantic.BaseModel, extra="forbid", frozen=True):
+    """Base of a scenario's settings; they are part of a cell's identity."""
+
+
+class Scenario(ABC):
+    """Source domain plus an ordered stream of target domains, fixed by a seed.
+
+    Attributes
+    ----------
+    task : what the model does ("classification")
+    supervised : whether every method may see the labels of adaptation splits
+    classes : number of classes
+    input_shape : one sample's shape
+    """
+
+    Config: ClassVar[type[ScenarioConfig]] = ScenarioConfig
+    task: ClassVar[str] = "classification"
+    supervised: ClassVar[bool] = False
+    classes: int
+    input_shape: tuple[int, ...]
+
+    def __init__(self, config: Any, seed: int) -> None:
+        self.config = config
+        self.seed = seed
+
+    @classmethod
+    @abstractmethod
+    def data_digest(cls, config: Any) -> str:
+        """Digest of the data that ``config`` reads, cheap and without loading torch's data."""
+
+    @abstractmethod
+    def source(self) -> Domain:
+        """The source. Its adaptation split is the same for every seed: the model is trained once."""
+
+    def source_settings(self) -> dict[str, Any]:
+        """The settings that the source depends on (all, by default): source models are shared
+        between scenarios where these, the data and the code are equal.
+        """
+        return self.config.model_dump(mode="json")
+
+    @abstractmethod
+    def domain_names(self) -> Sequence[str]:
+        """The target domains' names in the order of the stream."""
+
+    @abstractmethod
+    def domain(self, name: str) -> Domain:
+        """Build one target domain; equal for equal (config, seed, name)."""

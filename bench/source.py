@@ -1,0 +1,148 @@
+"""Source models: trained once per content, cached on disk, shared by all runs."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.cell import Cell
+from bench.digest import digest
+from bench.errors import BenchError
+from bench.store import write_atomically
+
+if TYPE_CHECKING:
+    from bench.model import FoundationModel
+    from bench.scenario import Scenario
+
+THREADS = 2
+SEED = 0
+
+
+def cache_folder() -> Path:
+    """``$BENCH_CACHE``, else ``edge-adaptation-bench`` in the user's cache folder."""
+    if os.environ.get("BENCH_CACHE"):
+        return Path(os.environ["BENCH_CACHE"])
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "edge-adaptation-bench"
+
+
+def source_path(cell: Cell, scenario: Scenario) -> Path:
+    """Where the weights of a cell's source model are, or will be.
+
+    The name depends on all that the weights depend on: the model with its recipe, the source's
+    data and settings, and the code of both.
+    """
+    key = digest(
+        [
+            cell.model.model_dump(mode="json"),
+            cell.scenario.code,
+            cell.data,
+            scenario.source_settings(),
+            cell.core,
+            SEED,
+        ]
+    )
+    return cache_folder() / "source-models" / f"{key[:20]}.pt"
+
+
+def source_model(
+    cell: Cell, scenario: Scenario, progress: Callable[[int, int], None] | None = None
+) -> FoundationModel:
+    """The cell's model with weights trained on the source; trains and caches on first use.
+
+    Two processes that ask at once train once: the second waits for the first. The
+    file appears whole or not at all, and is read with ``weights_only``.
+
+    Parameters
+    ----------
+    progress : called with (epochs done, epochs in all) while training
+    """
+    import torch
+    from filelock import FileLock
+
+    from bench import registry
+
+    model_class = registry.load("model", cell.model.name)
+    config = model_class.Config.model_validate(cell.model.config)
+    path = source_path(cell, scenario)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(
+            f"cache folder {path.parent}: {error.strerror}; set BENCH_CACHE to a folder "
+            "that can be written"
+        ) from error
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        model: FoundationModel = model_class.build(config, scenario.input_shape, scenario.classes)
+        with FileLock(f"{path}.lock"):
+            weights = _read(path)
+            if weights is None:
+                _train(model, scenario, progress)
+                weights = model.module.state_dict()
+                stream = io.BytesIO()
+                torch.save(weights, stream)
+                write_atomically(path, stream.getvalue())
+    model.module.load_state_dict(weights)
+    model.train(False)
+    return model
+
+
+def _read(path: Path) -> dict | None:  # type: ignore[type-arg]
+    """Cached weights; None if there are none or the file is damaged (it is then made again)."""
+    import torch
+
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # torch.load raises many kinds for a damaged file
+        print(f"source model {path} is damaged ({error}); training it again", flush=True)
+        path.unlink()
+        return None
+
+
+def _train(
+    model: FoundationModel, scenario: Scenario, progress: Callable[[int, int], None] | None
+) -> None:
+    import torch
+
+    from bench.batch import DomainView
+
+    recipe = model.source_training
+    split = scenario.source().adaptation
+    generator = torch.Generator().manual_seed(SEED)
+    view = DomainView("source", split.x, split.y, recipe.batch_size, generator)
+    steps_per_epoch = max(len(view) // recipe.batch_size, 1)
+    optimiser = torch.optim.AdamW(
+        model.module.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        recipe.learning_rate,
+        total_steps=recipe.epochs * steps_per_epoch,
+        pct_start=recipe.warmup,
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    model.train(True)
+    batches = view.endless()
+    try:
+        for epoch in range(recipe.epochs):
+            for _ in range(steps_per_epoch):
+                batch = next(batches)
+                outputs = model(model.augment(batch.x))
+                loss = model.loss(outputs, batch.y, label_smoothing=recipe.label_smoothing)
+                optimiser.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.module.parameters(), recipe.clip_norm)
+                optimiser.step()
+                schedule.step()
+            if progress is not None:
+                progress(epoch + 1, recipe.epochs)
+    finally:
+        torch.set_num_threads(threads)
+        model.train(False)

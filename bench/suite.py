@@ -1,0 +1,168 @@
+"""Suite files: which methods meet which scenario, model, protocol, devices and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+import yaml
+
+from bench.errors import BenchError, did_you_mean
+
+SUITES = Path(__file__).parent / "suites"
+
+
+class _Strict(pydantic.BaseModel, extra="forbid", frozen=True):
+    pass
+
+
+class Reference(_Strict):
+    """A registered component by name, with settings that differ from its defaults."""
+
+    name: str
+    config: dict[str, Any] = {}
+
+
+def _reference(value: Any) -> Any:
+    """``tent`` or ``{name: tent, learning_rate: 0.01}``."""
+    if isinstance(value, str):
+        return Reference(name=value)
+    if isinstance(value, dict):
+        if not isinstance(value.get("name"), str):
+            raise ValueError("give a name, or a mapping with 'name' and settings")
+        return Reference(
+            name=value["name"], config={k: v for k, v in value.items() if k != "name"}
+        )
+    return value
+
+
+def _seeds(value: Any) -> Any:
+    """A count (5 means 0 to 4) or a list."""
+    if isinstance(value, bool):
+        raise ValueError("give a number of seeds or a list of seeds")
+    return list(range(value)) if isinstance(value, int) else value
+
+
+def _list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Ref = Annotated[Reference, pydantic.BeforeValidator(_reference)]
+Seed = Annotated[int, pydantic.Field(ge=0, le=2**31 - 1)]
+
+
+class Suite(_Strict):
+    """One suite file.
+
+    methods : run without target labels where the scenario is unsupervised
+    supervised_references : given the labels of the adaptation splits; tables mark them
+    seeds : a count or a list; the same seeds for every method
+    devices : where to charge costs, unless the command line names others
+    """
+
+    name: str = pydantic.Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    description: str
+    scenario: Ref
+    model: Ref
+    protocol: dict[str, Any] = {}
+    methods: list[Ref] = pydantic.Field(min_length=1)
+    supervised_references: list[Ref] = []
+    seeds: Annotated[list[Seed], pydantic.BeforeValidator(_seeds)] = pydantic.Field(min_length=1)
+    devices: Annotated[list[str], pydantic.BeforeValidator(_list)] = pydantic.Field(min_length=1)
+
+    def all_methods(self) -> Iterator[tuple[Reference, bool]]:
+        """Every method with whether it is given target labels."""
+        for method in self.methods:
+            yield method, False
+        for method in self.supervised_references:
+            yield method, True
+
+
+def suite_files() -> dict[str, Path]:
+    """The suites that ship with the project, by name."""
+    return {file.stem: file for file in sorted(SUITES.glob("*.yaml"))}
+
+
+def load_suite(name: str) -> tuple[Suite, Path]:
+    """A suite by its name, or from a file given by its path; with the file it came from.
+
+    Raises BenchError, one line that names the file, the key and the cure.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        known = suite_files()
+        if name not in known:
+            raise BenchError(
+                f"unknown suite {name!r}: {did_you_mean(name, known)} "
+                "(or give the path of a .yaml file)"
+            )
+        path = known[name]
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BenchError(f"suite {path}: {error.strerror}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise BenchError(f"suite {path}: not UTF-8 text; save it as UTF-8") from error
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}" if where is not None else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise BenchError(f"suite {path}:{line} not valid YAML: {problem}") from error
+    if not isinstance(content, dict):
+        raise BenchError(f"suite {path}: a suite is a mapping with keys {_keys(Suite)}")
+    try:
+        return Suite.model_validate(content), path
+    except pydantic.ValidationError as error:
+        raise BenchError(f"suite {path}: {explain(error, Suite)}") from error
+
+
+def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> str:
+    """The first thing that pydantic found wrong, in one line: key, value, cure."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "(whole)"
+    if first["type"] == "extra_forbidden":
+        return f"key {key!r}: unknown; {did_you_mean(str(first['loc'][-1]), model.model_fields)}"
+    if first["type"] == "missing":
+        return f"key {key!r}: missing; add it"
+    given = first.get("input")
+    message = first["msg"].removeprefix("Value error, ")
+    return f"key {key!r}: {given!r} is not allowed: {message[0].lower()}{message[1:]}"
+
+
+def _keys(model: type[pydantic.BaseModel]) -> str:
+    return ", ".join(model.model_fields)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds from the command line: ``0..4`` (both ends), ``0,3,7`` or a mix."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dots, last = part.partition("..")
+        try:
+            seeds += range(int(first), int(last) + 1) if dots else [int(first)]
+        except ValueError:
+            raise BenchError(f"--seeds {text!r}: write 0..4 or 0,1,2") from None
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise BenchError(f"--seeds {text!r}: give distinct seeds from 0 upward, as 0..4 or 0,1,2")
+    return seeds
+
+
+def select(suite: Suite, names: Sequence[str] | None) -> Suite:
+    """The suite with only the named methods; a registered method that it does not list is added.
+
+    An added method is an ordinary one: it is given no target labels.
+    """
+    if not names:
+        return suite
+    listed = {r.name for r, _ in suite.all_methods()}
+    added = [Reference(name=n) for n in dict.fromkeys(names) if n not in listed]
+    return suite.model_copy(
+        update={
+            "methods": [r for r in suite.methods if r.name in names] + added,
+            "supervised_references": [
+                r for r in suite.supervised_references if r.name in names
+            ],
+        }
+    )

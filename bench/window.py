@@ -1,0 +1,108 @@
+"""The retraining window: the device seconds in which a method may adapt to one domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from bench.batch import Batch, Inputs
+from bench.device.bill import Meter
+
+Logger = Callable[[str, float, int], None]
+"""Receives (name, value, step)."""
+
+
+class Window:
+    """Charges each step to the device's clock and closes when the time is spent.
+
+    In a method::
+
+        for batch in window.steps(domain.batches(epochs=3)):
+            loss = ...
+            window.log(loss=loss)
+
+    A step whose cost is known is not begun if it does not fit. The first two steps of each
+    kind and batch shape are counted operator by operator, the others charged the same.
+
+    Parameters
+    ----------
+    meter : the run's meter
+    budget_s : device seconds in this window
+    logger : receives what the method logs, or None
+    """
+
+    def __init__(self, meter: Meter, budget_s: float, logger: Logger | None = None) -> None:
+        self.budget_s = budget_s
+        self.closed = False
+        self._meter = meter
+        self._logger = logger
+        self._steps = 0
+        meter.open_window()
+
+    def steps(
+        self, batches: Iterable[Batch], kind: str = "adapt", data_dependent: bool = False
+    ) -> Iterator[Batch]:
+        """Yield batches until they end or the window closes; the loop's body is charged.
+
+        ``kind`` names steps that do the same work. With ``data_dependent`` every step is counted
+        anew, for methods whose work depends on what they see (skipped samples, say).
+        """
+        for batch in batches:
+            key = (kind, _shape(batch.x))
+            if not self._begin(key, data_dependent):
+                return
+            try:
+                yield batch
+            finally:
+                self._end()
+
+    @contextmanager
+    def section(self, kind: str, shape: Hashable = None) -> Iterator[None]:
+        """Charge work that is no step over a batch (building a proxy, estimating importance).
+
+        The work is always done and charged, even past the window's end: a method that must
+        finish it closes over time, and the record shows it. Each occurrence is counted.
+        """
+        self._meter.begin((kind, shape), recount=True)
+        try:
+            yield
+        finally:
+            self._end()
+
+    def begin_step(self, x: Inputs, kind: str = "adapt") -> bool:
+        """For a library that owns its loop: whether a step on ``x`` fits; if so it begins."""
+        return self._begin((kind, _shape(x)), False)
+
+    def end_step(self) -> None:
+        """The step begun by `begin_step` ends."""
+        self._end()
+
+    def log(self, **scalars: Tensor | float) -> None:
+        """Log scalars of the current step; costs nothing where nobody listens."""
+        if self._logger is not None:
+            for name, value in scalars.items():
+                self._logger(name, float(value), self._meter.counts.total())
+
+    def close(self) -> None:
+        """End the window, also when a step was left by an exception."""
+        self.closed = True
+        self._meter.close()
+
+    def _begin(self, key: tuple[str, Hashable], recount: bool) -> bool:
+        if self.closed or not self._meter.admit(key, self.budget_s):
+            self.closed = True
+            return False
+        self._meter.begin(key, recount)
+        return True
+
+    def _end(self) -> None:
+        self._meter.end(self.budget_s)
+
+
+def _shape(x: Any) -> Hashable:
+    if isinstance(x, dict):
+        return tuple((k, tuple(v.shape)) for k, v in x.items())
+    return tuple(x.shape)

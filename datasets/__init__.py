@@ -1,0 +1,1 @@
+"""Data sets, shifts and the scenarios made of them."""

@@ -1,0 +1,165 @@
+"""Image shifts: each turns clean images into those of one target domain.
+
+A shift is a function ``(images, severity, generator) -> images`` on float32
+images of shape (n, 1, height, width) with values in [0, 1]. ``severity`` is 1
+(moderate) or 2 (strong); what it means in the shift's own unit stands in
+`SEVERITIES`. The corruptions follow the families of Hendrycks & Dietterich
+(ICLR 2019) scaled to small grey images; the geometric ones are the classical
+rotated/translated-digits domains (Ghifary et al., ICCV 2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+Shift = Callable[[Tensor, float, torch.Generator], Tensor]
+
+SEVERITIES: dict[str, tuple[str, float, float]] = {
+    # name: (unit, severity 1, severity 2)
+    "rotation": ("degrees, anticlockwise", 15.0, 25.0),
+    "noise": ("standard deviation of added Gaussian noise", 0.15, 0.25),
+    "blur": ("standard deviation of the Gaussian kernel, pixels", 2.5, 3.5),
+    "contrast": ("factor on the distance to the mean grey", 0.6, 0.4),
+    "brightness": ("grey added", 0.12, 0.22),
+    "inversion": ("share of the way to the negative image", 0.1, 0.2),
+    "occlusion": ("side of the erased square, pixels", 9.0, 12.0),
+    "scale": ("factor on the size", 0.85, 0.7),
+    "shear": ("degrees, horizontal", 15.0, 25.0),
+    "translation": ("pixels, along a random diagonal", 2.0, 3.0),
+    "salt-pepper": ("share of pixels set to black or white", 0.06, 0.12),
+    "stripes": ("amplitude of a sinusoidal grating", 0.15, 0.3),
+}
+"""The unit and the two severities of every shift."""
+
+
+def apply_shift(name: str, images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
+    """Apply shift ``name`` at severity 1 or 2.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, 1, height, width), float32 in [0, 1]
+    generator : source of every random draw; the same state gives the same images
+
+    Returns
+    -------
+    Tensor of the same shape, clamped to [0, 1].
+
+    Raises
+    ------
+    KeyError if there is no such shift; ValueError if the severity is not 1 or 2.
+    """
+    if severity not in (1, 2):
+        raise ValueError(f"severity {severity!r} of shift {name!r}: use 1 or 2")
+    amount = SEVERITIES[name][severity]
+    return _SHIFTS[name](images, amount, generator).clamp_(0.0, 1.0)
+
+
+def _affine(
+    images: Tensor, angle: float = 0.0, scale: float = 1.0, shear: float = 0.0
+) -> Tensor:
+    return F.affine(
+        images,
+        angle=angle,
+        translate=[0, 0],
+        scale=scale,
+        shear=[shear, 0.0],
+        interpolation=InterpolationMode.BILINEAR,
+    )
+
+
+def _rotation(images: Tensor, degrees: float, _: torch.Generator) -> Tensor:
+    return _affine(images, angle=-degrees)
+
+
+def _noise(images: Tensor, std: float, generator: torch.Generator) -> Tensor:
+    return images + std * torch.randn(images.shape, generator=generator)
+
+
+def _blur(images: Tensor, sigma: float, _: torch.Generator) -> Tensor:
+    size = 2 * int(round(2 * sigma)) + 1
+    return F.gaussian_blur(images, kernel_size=[size, size], sigma=[sigma, sigma])
+
+
+def _contrast(images: Tensor, factor: float, _: torch.Generator) -> Tensor:
+    mean = images.mean(dim=(-3, -2, -1), keepdim=True)
+    return mean + factor * (images - mean)
+
+
+def _brightness(images: Tensor, amount: float, _: torch.Generator) -> Tensor:
+    return images + amount
+
+
+def _inversion(images: Tensor, share: float, _: torch.Generator) -> Tensor:
+    return (1.0 - share) * images + share * (1.0 - images)
+
+
+def _occlusion(images: Tensor, side: float, generator: torch.Generator) -> Tensor:
+    size, (height, width) = int(side), images.shape[-2:]
+    top = torch.randint(0, height - size + 1, (len(images), 1, 1, 1), generator=generator)
+    left = torch.randint(0, width - size + 1, (len(images), 1, 1, 1), generator=generator)
+    rows = torch.arange(height).view(1, 1, height, 1)
+    columns = torch.arange(width).view(1, 1, 1, width)
+    inside = (rows >= top) & (rows < top + size) & (columns >= left) & (columns < left + size)
+    return images.masked_fill(inside, 0.0)
+
+
+def _scale(images: Tensor, factor: float, _: torch.Generator) -> Tensor:
+    return _affine(images, scale=factor)
+
+
+def _shear(images: Tensor, degrees: float, _: torch.Generator) -> Tensor:
+    return _affine(images, shear=degrees)
+
+
+def _translation(images: Tensor, pixels: float, generator: torch.Generator) -> Tensor:
+    step = int(pixels)
+    signs = torch.randint(0, 2, (len(images), 2), generator=generator) * 2 - 1
+    moved = torch.empty_like(images)
+    for vertical in (-1, 1):
+        for horizontal in (-1, 1):
+            chosen = (signs == torch.tensor([vertical, horizontal])).all(dim=1)
+            moved[chosen] = _roll_with_zeros(images[chosen], step * vertical, step * horizontal)
+    return moved
+
+
+def _roll_with_zeros(images: Tensor, down: int, right: int) -> Tensor:
+    height, width = images.shape[-2:]
+    padded = torch.nn.functional.pad(
+        images, (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
+    )
+    top, left = max(-down, 0), max(-right, 0)
+    return padded[..., top : top + height, left : left + width]
+
+
+def _salt_pepper(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    draw = torch.rand(images.shape, generator=generator)
+    out = images.masked_fill(draw < share / 2, 0.0)
+    return out.masked_fill(draw > 1.0 - share / 2, 1.0)
+
+
+def _stripes(images: Tensor, amplitude: float, generator: torch.Generator) -> Tensor:
+    width = images.shape[-1]
+    phase = 2 * torch.pi * torch.rand((len(images), 1, 1, 1), generator=generator)
+    columns = torch.arange(width).view(1, 1, 1, width)
+    return images + amplitude * torch.sin(2 * torch.pi * columns / 8.0 + phase)
+
+
+_SHIFTS: dict[str, Shift] = {
+    "rotation": _rotation,
+    "noise": _noise,
+    "blur": _blur,
+    "contrast": _contrast,
+    "brightness": _brightness,
+    "inversion": _inversion,
+    "occlusion": _occlusion,
+    "scale": _scale,
+    "shear": _shear,
+    "translation": _translation,
+    "salt-pepper": _salt_pepper,
+    "stripes": _stripes,
+}

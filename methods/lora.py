@@ -1,0 +1,64 @@
+"""LoRA: supervised fine-tuning of low-rank adapters on query, key and value."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+
+from bench import FoundationModel, Method, MethodConfig, register
+from bench.batch import DomainView
+from bench.models.lora import fuse_lora, insert_lora
+from bench.window import Window
+
+
+class LoraConfig(MethodConfig):
+    """Settings of LoRA.
+
+    ``rank``: width of the bottleneck; ``alpha``: the update is scaled by alpha / rank;
+    ``learning_rate``: of AdamW; ``epochs``: passes over the adaptation split; ``train_head``:
+    train the task head too.
+    """
+
+    rank: int = Field(8, ge=1, le=256)
+    alpha: float = Field(16.0, gt=0)
+    learning_rate: float = Field(3e-3, gt=0, le=1.0)
+    epochs: int = Field(3, ge=1, le=100)
+    train_head: bool = False
+
+
+@register("method", "lora")
+class Lora(Method):
+    """Low-rank adaptation of the attention (Hu et al., ICLR 2022), supervised on target labels.
+
+    For each domain new adapters are inserted, trained and fused into the weights, so that
+    prediction costs what it did and memory does not grow with the stream.
+    """
+
+    Config = LoraConfig
+    family = "PEFT"
+    needs = ("target_labels",)
+    provenance = "chosen-here"
+    paper = "Hu, Shen, Wallis, Allen-Zhu, Li, Wang, Wang, Chen: LoRA, ICLR 2022"
+
+    config: LoraConfig
+
+    def prepare(self, model: FoundationModel, source: DomainView) -> None:
+        self.model = model
+        self.optimiser: torch.optim.Optimizer | None = None
+
+    def adapt(self, domain: DomainView, window: Window) -> None:
+        parameters = insert_lora(self.model, self.config.rank, self.config.alpha)
+        if self.config.train_head:
+            parameters += self.model.head_parameters()
+        self.model.freeze_except(parameters)
+        self.optimiser = torch.optim.AdamW(parameters, lr=self.config.learning_rate)
+        self.model.train()
+        for batch in window.steps(domain.batches(self.config.epochs)):
+            loss = self.model.loss(self.model(batch.x), batch.y)
+            self.optimiser.zero_grad()
+            loss.backward()
+            self.optimiser.step()
+            window.log(loss=loss.detach())
+        with window.section("fuse"):
+            fuse_lora(self.model)
+        self.optimiser = None

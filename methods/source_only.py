@@ -1,0 +1,14 @@
+"""The source model as deployed, never adapted: the reference that every method must beat."""
+
+from __future__ import annotations
+
+from bench import Method, register
+
+
+@register("method", "source-only")
+class SourceOnly(Method):
+    """No adaptation: the source model predicts every domain."""
+
+    family = "reference"
+    provenance = "chosen-here"
+    paper = "none: the lower reference of every domain-adaptation study"
