@@ -59,11 +59,13 @@ class FoundationModel(ABC):
     """A model from timm, transformers or elsewhere, with its structure declared by names.
 
     Subclasses implement `build` and `blocks`, set ``head_name`` (the name
-    of the task head inside ``module``), and may override the rest.
+    of the task head inside ``module``), and may override the rest. ``preload`` names modules
+    that are slow to import, loaded once for all runs that need them.
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
     task: ClassVar[str] = "classification"
+    preload: ClassVar[tuple[str, ...]] = ()
     source_training: ClassVar[SourceTraining] = SourceTraining()
     head_name: ClassVar[str] = "head"
 

@@ -58,10 +58,12 @@ class Scenario(ABC):
     supervised : whether every method may see the labels of adaptation splits
     classes : number of classes
     input_shape : one sample's shape
+    preload : modules that are slow to import, loaded once for all runs that need them
     """
 
     Config: ClassVar[type[ScenarioConfig]] = ScenarioConfig
     task: ClassVar[str] = "classification"
+    preload: ClassVar[tuple[str, ...]] = ()
     supervised: ClassVar[bool] = False
     classes: int
     input_shape: tuple[int, ...]

@@ -13,7 +13,7 @@ from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
 from avalanche.benchmarks.scenarios.supervised import with_classes_timeline
 from avalanche.benchmarks.scenarios.task_aware import with_task_labels
 from avalanche.benchmarks.utils import _make_taskaware_classification_dataset
-from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
@@ -59,6 +59,13 @@ class SlicedDomain(Dataset):
         """Inputs, labels and task labels (all 0) of one batch."""
         chosen = torch.tensor(indices)
         return take(self._x, chosen), self._y[chosen], torch.zeros(len(chosen), dtype=torch.int64)
+
+
+def silent() -> EvaluationPlugin:
+    """An evaluator that measures and prints nothing: the protocol evaluates."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns that it will log nothing
+        return EvaluationPlugin(loggers=[])
 
 
 class WindowPlugin(SupervisedPlugin):

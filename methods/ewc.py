@@ -47,10 +47,9 @@ class Ewc(Method):
     config: EwcConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
-        from avalanche.training.plugins import EvaluationPlugin
         from avalanche.training.templates import SupervisedTemplate
 
-        from bench.methods.avalanche import WindowPlugin
+        from bench.methods.avalanche import WindowPlugin, silent
         from bench.methods.avalanche_ewc import SlicedEWC
 
         self.model = model
@@ -66,7 +65,7 @@ class Ewc(Method):
             train_mb_size=source.batch_size,
             train_epochs=self.config.epochs,
             plugins=[self.plugin, self.ewc],
-            evaluator=EvaluationPlugin(loggers=[]),
+            evaluator=silent(),
         )
         self.ewc.remember_source(self.strategy, source)
 

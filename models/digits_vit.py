@@ -31,6 +31,7 @@ class DigitsViT(FoundationModel):
     """
 
     Config = DigitsViTConfig
+    preload = ("timm.models.vision_transformer",)
     source_training = SourceTraining(epochs=40, learning_rate=1e-3)
 
     @classmethod

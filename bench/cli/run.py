@@ -29,6 +29,7 @@ from bench.cli.options import (
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
+    from bench.cell import Cell
     from bench.execute.base import Ended, Executor
     from bench.plan import Plan
     from bench.record import Record
@@ -171,7 +172,7 @@ def _train_sources(plan: Plan, store: Store, runner: Executor, progress: Progres
 
     if not isinstance(runner, ProcessExecutor):
         return
-    wanted: dict[Path, Any] = {}
+    wanted: dict[Path, Cell] = {}
     for cell in plan.missing:
         scenario_class = registry.load("scenario", cell.scenario.name)
         scenario = scenario_class(
@@ -181,15 +182,10 @@ def _train_sources(plan: Plan, store: Store, runner: Executor, progress: Progres
     for path, cell in wanted.items():
         if path.exists():
             continue
-        work = {
-            "do": "source",
-            "cell": cell.model_dump(mode="json"),
-            "plugins": [str(p) for p in registry.plugins()],
-        }
         log = store.log_path(f"source-{path.stem}")
         name = f"training {cell.model.name} on the source of {cell.scenario.name}"
         progress.begin_source(name)
-        runner.train_source(work, log, progress.epoch)
+        runner.train_source(cell, log, progress.epoch)
         progress.end_source(f"{name}: done, cached in {path}")
 
 

@@ -19,13 +19,14 @@ from typing import Any
 import psutil
 
 from bench import registry
+from bench.cell import Cell
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Stopwatch, collect
 from bench.record import Status
 from bench.run import Job
 
 POLL_S = 0.1
-PRELOAD = ("torch", "torchvision", "timm.models.vision_transformer", "bench.execute.work")
+PRELOAD = ("torch", "bench.execute.work")
 
 
 class Launcher:
@@ -121,15 +122,18 @@ class ProcessExecutor(Executor):
         finally:
             self.close()
 
-    def train_source(
-        self, work: dict[str, Any], log: Path, progress: Callable[[int, int], None]
-    ) -> None:
-        """Train one source model in a child; ``progress`` is told epochs done and in all.
+    def train_source(self, cell: Cell, log: Path, progress: Callable[[int, int], None]) -> None:
+        """Train a cell's source model in a child; ``progress`` is told epochs done and in all.
 
         Raises BenchError if it fails; the log says why.
         """
-        launcher = self._launcher(())
+        launcher = self._launcher(_preload(cell))
         log.unlink(missing_ok=True)
+        work = {
+            "do": "source",
+            "cell": cell.model_dump(mode="json"),
+            "plugins": [str(p) for p in registry.plugins()],
+        }
         launcher.submit("source", work, log)
         position, code = 0, None
         while code is None:
@@ -155,12 +159,11 @@ class ProcessExecutor(Executor):
 
     def _launcher(self, preload: tuple[str, ...]) -> Launcher:
         if preload not in self._launchers:
-            self._launchers[preload] = Launcher([*PRELOAD, *preload])
+            self._launchers[preload] = Launcher(preload)
         return self._launchers[preload]
 
     def _start(self, job: Job, running: dict[str, _Running]) -> None:
-        entry = registry.entry("method", job.cells[0].method.name)
-        launcher = self._launcher(tuple(entry.facts.get("preload", ())))
+        launcher = self._launcher(_preload(job.cells[0]))
         work = {"do": "run", "job": job.model_dump(mode="json")}
         launcher.submit(job.run, work, job.log)
         running[job.run] = _Running(job, launcher)
@@ -213,6 +216,18 @@ class ProcessExecutor(Executor):
                 _kill(run.pid)
         for run in running.values():
             self.on_end(_finish(run, "interrupted", "stopped before its end (Ctrl-C or SIGTERM)"))
+
+
+def _preload(cell: Cell) -> tuple[str, ...]:
+    """The slow imports that a cell's components declare; runs that share them share a launcher."""
+    modules = list(PRELOAD)
+    for kind, component in (
+        ("scenario", cell.scenario),
+        ("model", cell.model),
+        ("method", cell.method),
+    ):
+        modules += registry.entry(kind, component.name).facts.get("preload", ())
+    return tuple(dict.fromkeys(modules))
 
 
 def _finish(run: _Running, status: Status, reason: str) -> Ended:

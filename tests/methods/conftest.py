@@ -1,0 +1,99 @@
+"""A network small enough to check updates by hand, and a door to adapt it once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.batch import DomainView
+from bench.device.bill import Meter
+from bench.device.profile import load_device
+from bench.method import Method
+from bench.model import FoundationModel
+from bench.window import Window
+
+CLASSES, WIDTH, INPUTS = 3, 8, 6
+
+
+class TinyNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(INPUTS, WIDTH)
+        self.norm = nn.LayerNorm(WIDTH)
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.norm(self.body(x))))
+
+
+class Tiny(FoundationModel):
+    """In double precision, so that a formula can be compared to 1e-6."""
+
+    @classmethod
+    def build(cls, config=None, input_shape=(INPUTS,), classes=CLASSES):
+        torch.manual_seed(0)
+        return cls(TinyNet().double())
+
+    def blocks(self):
+        return []
+
+
+@pytest.fixture
+def model() -> Tiny:
+    return Tiny.build()
+
+
+def _view(x: Tensor, y: Tensor | None = None, batch_size: int = 100, seed: int = 0) -> DomainView:
+    return DomainView("domain", x, y, batch_size, torch.Generator().manual_seed(seed))
+
+
+def _adapt(method: Method, *views: DomainView, budget_s: float = 1e9) -> Meter:
+    meter = Meter([load_device("xavier-nx")], method.stored)
+    for each in views:
+        window = Window(meter, budget_s)
+        method.adapt(each, window)
+        window.close()
+    return meter
+
+
+@pytest.fixture
+def data() -> Callable[[int, int], tuple[Tensor, Tensor]]:
+    def make(n: int, seed: int = 1) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randn(n, INPUTS, generator=generator, dtype=torch.float64)
+        return x, torch.randint(0, CLASSES, (n,), generator=generator)
+
+    return make
+
+
+def _adam_by_hand(
+    weights: Tensor, gradients: list[Tensor], lr: float, weight_decay: float = 0.0
+) -> Tensor:
+    """Kingma & Ba, ICLR 2015, algorithm 1 (with Loshchilov & Hutter's decoupled decay)."""
+    m = torch.zeros_like(weights)
+    v = torch.zeros_like(weights)
+    w = weights.clone()
+    for t, g in enumerate(gradients, start=1):
+        w = w - lr * weight_decay * w
+        m = 0.9 * m + 0.1 * g
+        v = 0.999 * v + 0.001 * g * g
+        w = w - lr * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+    return w
+
+
+@pytest.fixture
+def view() -> Callable[..., DomainView]:
+    return _view
+
+
+@pytest.fixture
+def adapt() -> Callable[..., Meter]:
+    return _adapt
+
+
+@pytest.fixture
+def adam_by_hand() -> Callable[..., Tensor]:
+    return _adam_by_hand

@@ -1,0 +1,28 @@
+"""The LoRA method: only the attention's projections change, and the model stays as small."""
+
+from __future__ import annotations
+
+import torch
+
+from bench.batch import DomainView
+from bench.methods.lora import Lora, LoraConfig
+from bench.models.digits_vit import DigitsViT, DigitsViTConfig
+
+
+def test_only_query_key_and_value_change_and_nothing_stays_behind(adapt):
+    torch.manual_seed(0)
+    model = DigitsViT.build(DigitsViTConfig(width=24, depth=2, heads=2), (1, 32, 32), 10)
+    before = {n: p.detach().clone() for n, p in model.module.named_parameters()}
+    x, y = torch.rand(8, 1, 32, 32), torch.arange(8)
+    view = DomainView("d", x, y, 4, torch.Generator().manual_seed(0))
+    method = Lora(LoraConfig(rank=2, epochs=2))
+    method.prepare(model, view)
+    meter = adapt(method, view)
+    after = dict(model.module.named_parameters())
+    assert meter.counts == {"adapt": 4, "fuse": 1}
+    assert set(after) == set(before)
+    changed = {n for n in before if not torch.equal(before[n], after[n].detach())}
+    assert changed == {"blocks.0.attn.qkv.weight", "blocks.1.attn.qkv.weight"}
+    update = (after["blocks.0.attn.qkv.weight"] - before["blocks.0.attn.qkv.weight"]).detach()
+    for part in update.split(24):
+        assert torch.linalg.matrix_rank(part, rtol=1e-4) == 2
