@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.device.uncounted import uncounted
 from bench.errors import BenchError, LabelsHidden
 
 Inputs = Any
@@ -124,10 +125,7 @@ class DomainView:
     def batches(self, epochs: int = 1, shuffle: bool = True) -> Iterator[Batch]:
         """``epochs`` passes over the split, each in a new random order, as batches."""
         for _ in range(epochs):
-            n = len(self)
-            order = (
-                torch.randperm(n, generator=self._generator) if shuffle else torch.arange(n)
-            )
+            order = self._order() if shuffle else torch.arange(len(self))
             for chosen in order.split(self.batch_size):
                 yield self._batch(chosen)
 
@@ -139,8 +137,7 @@ class DomainView:
         n = len(self)
         usable = max(n - n % self.batch_size, min(n, self.batch_size))
         while True:
-            order = torch.randperm(n, generator=self._generator)[:usable]
-            for chosen in order.split(self.batch_size):
+            for chosen in self._order()[:usable].split(self.batch_size):
                 yield self._batch(chosen)
 
     def close(self, reason: str) -> None:
@@ -149,6 +146,13 @@ class DomainView:
         self._x = None
         self._y = None
 
+    def _order(self) -> Tensor:
+        with uncounted():
+            return torch.randperm(len(self), generator=self._generator)
+
     def _batch(self, chosen: Tensor) -> Batch:
-        x = take(self.x, chosen)
-        return Batch(x, chosen) if self._y is None else LabelledBatch(x, chosen, self._y[chosen])
+        with uncounted():
+            x = take(self.x, chosen)
+            if self._y is not None:
+                return LabelledBatch(x, chosen, self._y[chosen])
+        return Batch(x, chosen)

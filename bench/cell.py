@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import pydantic
@@ -13,7 +12,7 @@ CORE_VERSION = 1
 """Raised when a change to the core changes results, so that old records are not taken for new."""
 
 
-class Component(pydantic.BaseModel, extra="forbid", frozen=True):
+class Component(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="constants"):
     """A registered component with its settings and the digest of its code."""
 
     name: str
@@ -21,7 +20,7 @@ class Component(pydantic.BaseModel, extra="forbid", frozen=True):
     code: str
 
 
-class Cell(pydantic.BaseModel, extra="forbid", frozen=True):
+class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="constants"):
     """Everything that a result depends on, and nothing else.
 
     ``target_labels``: the method sees labels of an unsupervised scenario, as a marked reference.
@@ -38,12 +37,12 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True):
     target_labels: bool = False
     core: int = CORE_VERSION
 
-    @cached_property
+    @property
     def identity(self) -> str:
         """20 hexadecimal digits that name the cell's record."""
         return digest(self.model_dump(mode="json"))[:20]
 
-    @cached_property
+    @property
     def course(self) -> str:
         """Identity without the device: cells of one course may be trained once."""
         return digest(self.model_dump(mode="json", exclude={"device", "device_digest"}))[:20]

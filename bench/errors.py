@@ -7,7 +7,13 @@ from collections.abc import Iterable
 
 
 class BenchError(Exception):
-    """A mistake in what was asked for; the command line prints it and exits with 2."""
+    """A mistake in what was asked for; the command line prints it and exits with 2.
+
+    The message becomes one line, whatever the libraries that it quotes have put into it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
 
 
 class Unsupported(BenchError):

@@ -19,7 +19,7 @@ Need = Literal["source_data", "target_labels", "replay_memory"]
 Provenance = Literal["published", "group-harness", "chosen-here"]
 
 
-class MethodConfig(pydantic.BaseModel, extra="forbid", frozen=True):
+class MethodConfig(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Base of a method's hyperparameters: typed, bounded, part of the run's identity."""
 
 

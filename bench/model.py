@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -51,7 +52,7 @@ class SourceTraining(pydantic.BaseModel, extra="forbid", frozen=True):
     clip_norm: float = pydantic.Field(1.0, gt=0)
 
 
-class ModelConfig(pydantic.BaseModel, extra="forbid", frozen=True):
+class ModelConfig(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Base of a model's settings; they are part of a cell's identity."""
 
 
@@ -158,10 +159,9 @@ class FoundationModel(ABC):
 @torch.no_grad()
 def weights_digest(module: nn.Module) -> str:
     """SHA-256 over names, shapes and bytes of a module's parameters and buffers."""
-    import hashlib
-
     sha = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         sha.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        sha.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        sha.update(flat.view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 import torch
 
 from bench.batch import DomainView, take
 from bench.device.bill import Charge, Meter
+from bench.errors import BenchError, Unsupported
 from bench.scenario import Domain, Scenario, Split
 from bench.window import Logger, Window
 
@@ -59,9 +60,7 @@ class Stream:
     stages: list[Stage]
 
 
-def target_view(
-    domain: Domain, protocol: ProtocolConfig, labelled: bool, seed: int
-) -> DomainView:
+def target_view(domain: Domain, protocol: ProtocolConfig, labelled: bool, seed: int) -> DomainView:
     """What a method receives of a target domain: no test split, and labels only if ``labelled``."""
     generator = torch.Generator()
     generator.manual_seed(zlib.crc32(f"{seed}/{domain.name}/batches".encode()))
@@ -106,23 +105,24 @@ def run_periodic(
     """
     batch = protocol.batch_size
     source_test = scenario.source().test
-    start = copy.deepcopy(vars(method)) if protocol.reset == "domain" else None
+    names = scenario.domain_names()
+    if not names:
+        raise BenchError(f"scenario {type(scenario).__name__} has no target domain; name some")
+    start = _snapshot(method) if protocol.reset == "domain" else None
     source_before = evaluate(method, source_test, batch, meter)
     stages: list[Stage] = []
     tests: list[Split] = []
-    for position, name in enumerate(scenario.domain_names()):
+    for position, name in enumerate(names):
         domain = scenario.domain(name)
         tests.append(domain.test)
         if start is not None:
+            vars(method).clear()
             vars(method).update(copy.deepcopy(start))
         before = evaluate(method, domain.test, batch)
         view = target_view(domain, protocol, labelled, seed)
-        window = Window(meter, protocol.window_s, logger)
-        try:
+        with Window(meter, protocol.window_s, logger) as window:
             method.adapt(view, window)
             exhausted = window.closed
-        finally:
-            window.close()
         after = evaluate(method, domain.test, batch)
         stages.append(
             Stage(
@@ -145,3 +145,12 @@ def run_periodic(
             stage.final = evaluate(method, test, batch)
     return Stream(source_before, evaluate(method, source_test, batch), stages)
 
+
+def _snapshot(method: Method) -> dict[str, Any]:
+    try:
+        return copy.deepcopy(vars(method))
+    except (TypeError, RuntimeError) as error:
+        raise Unsupported(
+            f"reset: domain needs a method whose state can be copied; {type(method).__name__} "
+            f"holds something that cannot: {error}"
+        ) from error

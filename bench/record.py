@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import pydantic
 
 from bench.cell import Cell
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 
 Status = Literal["ok", "failed", "oom", "timeout", "unsupported", "interrupted"]
 FAILURES = ("failed", "timeout", "interrupted")
 
 
-class _Strict(pydantic.BaseModel, extra="forbid"):
+class _Strict(pydantic.BaseModel, extra="forbid", allow_inf_nan=False):
     pass
 
 
@@ -108,7 +108,7 @@ class Record(_Strict):
     """One run. Its file is named by the cell's identity."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    identity: str
+    identity: str = pydantic.Field(pattern=r"^[0-9a-f]{20}$")
     run: str
     suite: str
     status: Status

@@ -129,7 +129,8 @@ def _import_file(file: Path, name: str) -> Any:
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -147,7 +148,10 @@ def _table() -> dict[str, dict[str, Entry]]:
     table: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
     for found in _discover():
         earlier = table[found.kind].get(found.name)
-        if earlier is not None and earlier.file != found.file:
+        if earlier is not None and (earlier.file, earlier.attribute) != (
+            found.file,
+            found.attribute,
+        ):
             raise BenchError(
                 f"{found.kind} {found.name!r} is registered twice, in {earlier.file} and "
                 f"{found.file}: rename one"

@@ -252,9 +252,9 @@ def _costs(meter: Meter, bill: Bill, domains: Sequence[DomainResult]) -> Costs:
         adaptation_time=amount(sum(d.time_s for d in domains), "s"),
         adaptation_energy=energy([d.energy_j for d in domains]),
         peak_memory=amount(bill.peak_bytes, "B"),
-        runtime_memory=amount(bill.runtime_bytes, "B") if modelled else Amount(
-            value=None, unit="B", kind="unavailable", how="inside the process's baseline"
-        ),
+        runtime_memory=amount(bill.runtime_bytes, "B")
+        if modelled
+        else Amount(value=None, unit="B", kind="unavailable", how="inside the process's baseline"),
         source_storage=Amount(
             value=meter.source_bytes, unit="B", kind="measured", how="size of the source data kept"
         ),
@@ -275,7 +275,11 @@ def _ended(error: BaseException) -> dict[str, Any]:
     if isinstance(error, Unsupported):
         return {"status": "unsupported", "reason": text}
     if isinstance(error, MemoryError) or "can't allocate memory" in text:
-        return {"status": "oom", "reason": f"host memory: {text or 'MemoryError'}", "oom_on": "host"}
+        return {
+            "status": "oom",
+            "reason": f"host memory: {text or 'MemoryError'}",
+            "oom_on": "host",
+        }
     reason = text if isinstance(error, BenchError) else f"{type(error).__name__}: {text}"
     return {"status": "failed", "reason": reason}
 
@@ -286,7 +290,9 @@ def _tensorboard(job: Job) -> Logger | None:
     from torch.utils.tensorboard import SummaryWriter
 
     cell = job.cells[0]
-    folder = Path(job.tensorboard) / f"{job.suite}-{cell.method.name}-seed{cell.seed}-{cell.course[:8]}"
+    folder = (
+        Path(job.tensorboard) / f"{job.suite}-{cell.method.name}-seed{cell.seed}-{cell.course[:8]}"
+    )
     writer = SummaryWriter(str(folder), flush_secs=2)
 
     class Scalars:

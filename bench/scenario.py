@@ -45,7 +45,7 @@ class Domain:
     test: Split
 
 
-class ScenarioConfig(pydantic.BaseModel, extra="forbid", frozen=True):
+class ScenarioConfig(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Base of a scenario's settings; they are part of a cell's identity."""
 
 
@@ -79,7 +79,7 @@ class Scenario(ABC):
 
     @abstractmethod
     def source(self) -> Domain:
-        """The source. Its adaptation split is the same for every seed: the model is trained once."""
+        """The source; its adaptation split is the same for every seed: a model is trained once."""
 
     def source_settings(self) -> dict[str, Any]:
         """The settings that the source depends on (all, by default): source models are shared

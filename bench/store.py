@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +22,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises OSError (a full disk, say) and then leaves the old content in place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    name = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    # Not mkstemp: its files are private, and colleagues share a store.
+    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
@@ -30,7 +32,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         os.replace(name, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
 
 
@@ -66,6 +68,8 @@ class Store:
     def write(self, record: Record) -> Path:
         """Write a record over an earlier one of the same cell; raises BenchError if impossible."""
         path = self.path(record.identity)
+        if path.exists() and self._read(path) is None:  # of a later version, perhaps: keep it
+            path.rename(path.with_suffix(".json.unreadable"))
         try:
             write_atomically(path, record.model_dump_json(indent=1).encode())
         except OSError as error:
@@ -93,6 +97,6 @@ class Store:
             first = error.errors()[0]
             where = ".".join(str(p) for p in first["loc"])
             self.unreadable[path] = f"{where}: {first['msg']}"
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             self.unreadable[path] = str(error)
         return None

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
-import yaml
 
 from bench.errors import BenchError, did_you_mean
+from bench.yaml_file import read_yaml
 
 SUITES = Path(__file__).parent / "suites"
+LARGEST_SEED = 2**31 - 1
+MOST_SEEDS = 1000
 
 
 class _Strict(pydantic.BaseModel, extra="forbid", frozen=True):
@@ -32,9 +34,7 @@ def _reference(value: Any) -> Any:
     if isinstance(value, dict):
         if not isinstance(value.get("name"), str):
             raise ValueError("give a name, or a mapping with 'name' and settings")
-        return Reference(
-            name=value["name"], config={k: v for k, v in value.items() if k != "name"}
-        )
+        return Reference(name=value["name"], config={k: v for k, v in value.items() if k != "name"})
     return value
 
 
@@ -50,7 +50,7 @@ def _list(value: Any) -> Any:
 
 
 Ref = Annotated[Reference, pydantic.BeforeValidator(_reference)]
-Seed = Annotated[int, pydantic.Field(ge=0, le=2**31 - 1)]
+Seed = Annotated[int, pydantic.Field(ge=0, le=LARGEST_SEED)]
 
 
 class Suite(_Strict):
@@ -99,17 +99,7 @@ def load_suite(name: str) -> tuple[Suite, Path]:
                 "(or give the path of a .yaml file)"
             )
         path = known[name]
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BenchError(f"suite {path}: {error.strerror}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise BenchError(f"suite {path}: not UTF-8 text; save it as UTF-8") from error
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" line {where.line + 1}" if where is not None else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise BenchError(f"suite {path}:{line} not valid YAML: {problem}") from error
+    content = read_yaml(path, "suite")
     if not isinstance(content, dict):
         raise BenchError(f"suite {path}: a suite is a mapping with keys {_keys(Suite)}")
     try:
@@ -120,7 +110,8 @@ def load_suite(name: str) -> tuple[Suite, Path]:
 
 def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> str:
     """The first thing that pydantic found wrong, in one line: key, value, cure."""
-    first = error.errors()[0]
+    # An unknown key is often a missing one misspelt: name that first.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"]) or "(whole)"
     if first["type"] == "extra_forbidden":
         return f"key {key!r}: unknown; {did_you_mean(str(first['loc'][-1]), model.model_fields)}"
@@ -141,9 +132,14 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         first, dots, last = part.partition("..")
         try:
-            seeds += range(int(first), int(last) + 1) if dots else [int(first)]
+            chosen = range(int(first), (int(last) if dots else int(first)) + 1)
         except ValueError:
             raise BenchError(f"--seeds {text!r}: write 0..4 or 0,1,2") from None
+        if len(chosen) > MOST_SEEDS or (chosen and chosen[-1] > LARGEST_SEED):
+            raise BenchError(
+                f"--seeds {text!r}: at most {MOST_SEEDS} seeds, none above {LARGEST_SEED}"
+            )
+        seeds += chosen
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise BenchError(f"--seeds {text!r}: give distinct seeds from 0 upward, as 0..4 or 0,1,2")
     return seeds
@@ -161,8 +157,6 @@ def select(suite: Suite, names: Sequence[str] | None) -> Suite:
     return suite.model_copy(
         update={
             "methods": [r for r in suite.methods if r.name in names] + added,
-            "supervised_references": [
-                r for r in suite.supervised_references if r.name in names
-            ],
+            "supervised_references": [r for r in suite.supervised_references if r.name in names],
         }
     )

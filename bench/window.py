@@ -26,6 +26,7 @@ class Window:
 
     A step whose cost is known is not begun if it does not fit. The first two steps of each
     kind and batch shape are counted operator by operator, the others charged the same.
+    A window is a context manager, opened and closed by the protocol.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ class Window:
         self.closed = False
         self._meter = meter
         self._logger = logger
-        self._steps = 0
+        self._logged: list[tuple[str, Tensor | float, int]] = []
         meter.open_window()
 
     def steps(
@@ -56,8 +57,10 @@ class Window:
                 return
             try:
                 yield batch
-            finally:
-                self._end()
+            except GeneratorExit:
+                self._end(cut_short=True)
+                raise
+            self._end()
 
     @contextmanager
     def section(self, kind: str, shape: Hashable = None) -> Iterator[None]:
@@ -84,12 +87,26 @@ class Window:
         """Log scalars of the current step; costs nothing where nobody listens."""
         if self._logger is not None:
             for name, value in scalars.items():
-                self._logger(name, float(value), self._meter.counts.total())
+                kept = value.detach() if isinstance(value, Tensor) else value
+                self._logged.append((name, kept, self._meter.counts.total()))
+
+    def __enter__(self) -> Window:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:  # nothing may hide the exception that passes
+            self.closed = True
+            self._meter.close()
 
     def close(self) -> None:
-        """End the window, also when a step was left by an exception."""
+        """End the window; a step left open is charged."""
         self.closed = True
-        self._meter.close()
+        try:
+            self._end(cut_short=True)
+        finally:
+            self._meter.close()
 
     def _begin(self, key: tuple[str, Hashable], recount: bool) -> bool:
         if self.closed or not self._meter.admit(key, self.budget_s):
@@ -98,8 +115,18 @@ class Window:
         self._meter.begin(key, recount)
         return True
 
-    def _end(self) -> None:
-        self._meter.end(self.budget_s)
+    def _end(self, cut_short: bool = False) -> None:
+        try:
+            self._meter.end(self.budget_s, cut_short)
+        finally:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Hand on what was logged: after the step, so that reading the values is not charged."""
+        logged, self._logged = self._logged, []
+        for name, value, step in logged:
+            assert self._logger is not None
+            self._logger(name, float(value), step)
 
 
 def _shape(x: Any) -> Hashable:

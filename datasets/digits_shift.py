@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from bench import register
 from bench.datasets.shifts import SEVERITIES, apply_shift
 from bench.digest import file_digest
-from bench.errors import BenchError
+from bench.errors import BenchError, did_you_mean
 from bench.scenario import Domain, Scenario, ScenarioConfig, Split
 
 SOURCE_SAMPLES = 1000
@@ -29,10 +29,25 @@ class DigitsShiftConfig(ScenarioConfig):
     ``order``: ``listed`` as above, or ``shuffled`` by the seed. ``size``: pixels a side.
     """
 
-    shifts: tuple[str, ...] = tuple(SEVERITIES)
+    shifts: tuple[str, ...] = Field(tuple(SEVERITIES), min_length=1)
     severities: tuple[Literal[1, 2], ...] = Field((1, 2), min_length=1)
     order: Literal["listed", "shuffled"] = "listed"
-    size: int = Field(32, ge=8, le=224)
+    size: int = Field(32, ge=16, le=224)
+
+    @field_validator("shifts", "severities")
+    @classmethod
+    def _distinct(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("names a thing twice; domains must be distinct")
+        return value
+
+    @field_validator("shifts")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in SEVERITIES:
+                raise ValueError(f"unknown shift {name!r}; {did_you_mean(name, SEVERITIES)}")
+        return value
 
 
 @register("scenario", "digits-shift")
@@ -53,11 +68,6 @@ class DigitsShift(Scenario):
     def __init__(self, config: DigitsShiftConfig, seed: int) -> None:
         super().__init__(config, seed)
         self.input_shape = (1, config.size, config.size)
-        for name in config.shifts:
-            if name not in SEVERITIES:
-                raise BenchError(
-                    f"scenario digits-shift: unknown shift {name!r}; known: {', '.join(SEVERITIES)}"
-                )
         self._names = [f"{s}-{v}" for v in config.severities for s in config.shifts]
         if config.order == "shuffled":
             self._names = [self._names[i] for i in np.random.default_rng(seed).permutation(
@@ -66,7 +76,8 @@ class DigitsShift(Scenario):
     @classmethod
     def data_digest(cls, config: Any) -> str:
         spec = find_spec("sklearn")
-        assert spec is not None and spec.submodule_search_locations
+        assert spec is not None
+        assert spec.submodule_search_locations
         folder = Path(spec.submodule_search_locations[0])
         return file_digest(folder / "datasets" / "data" / "digits.csv.gz")
 

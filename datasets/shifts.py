@@ -5,7 +5,8 @@ images of shape (n, 1, height, width) with values in [0, 1]. ``severity`` is 1
 (moderate) or 2 (strong); what it means in the shift's own unit stands in
 `SEVERITIES`. The corruptions follow the families of Hendrycks & Dietterich
 (ICLR 2019) scaled to small grey images; the geometric ones are the classical
-rotated/translated-digits domains (Ghifary et al., ICCV 2015).
+rotated/translated-digits domains (Ghifary et al., ICCV 2015). torchvision is imported
+on first use: it is slow to import and planning does not need it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 Shift = Callable[[Tensor, float, torch.Generator], Tensor]
 
@@ -59,9 +58,10 @@ def apply_shift(name: str, images: Tensor, severity: int, generator: torch.Gener
     return _SHIFTS[name](images, amount, generator).clamp_(0.0, 1.0)
 
 
-def _affine(
-    images: Tensor, angle: float = 0.0, scale: float = 1.0, shear: float = 0.0
-) -> Tensor:
+def _affine(images: Tensor, angle: float = 0.0, scale: float = 1.0, shear: float = 0.0) -> Tensor:
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional as F
+
     return F.affine(
         images,
         angle=angle,
@@ -81,7 +81,9 @@ def _noise(images: Tensor, std: float, generator: torch.Generator) -> Tensor:
 
 
 def _blur(images: Tensor, sigma: float, _: torch.Generator) -> Tensor:
-    size = 2 * int(round(2 * sigma)) + 1
+    from torchvision.transforms.v2 import functional as F
+
+    size = 2 * round(2 * sigma) + 1
     return F.gaussian_blur(images, kernel_size=[size, size], sigma=[sigma, sigma])
 
 

@@ -34,9 +34,7 @@ class FineTune(Method):
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
-        self.optimiser = torch.optim.AdamW(
-            model.module.parameters(), lr=self.config.learning_rate
-        )
+        self.optimiser = torch.optim.AdamW(model.module.parameters(), lr=self.config.learning_rate)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train()

@@ -23,7 +23,7 @@ CURES = {
 
 
 def command() -> None:
-    """Check packages, cache folder and memory; print one line each, and the cure of what is wrong."""
+    """Check packages and folders; print one line each, with the cure of what is wrong."""
     sound = True
     for package in PACKAGES:
         sound &= _line(package, *_import(package))

@@ -31,7 +31,9 @@ def command(
     seeds: Seeds = None,
     store: StoreRoot = DEFAULT_STORE,
     plugins: Plugins = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="For the estimate.")] = 0,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="For the estimate. Default: the cores.")
+    ] = None,
 ) -> None:
     """Show what 'bench run' with the same options would do; nothing is run."""
     from bench.cli.run import default_jobs

@@ -71,7 +71,8 @@ def command(
         int | None, typer.Option("--jobs", min=1, help="Runs at a time. Default: the cores.")
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0.1, help="Seconds after which a run is killed.")
+        float | None,
+        typer.Option("--timeout", min=0.1, help="Seconds until a run is killed."),
     ] = None,
     memory_limit: Annotated[
         float | None,
@@ -93,7 +94,7 @@ def command(
 ) -> None:
     """Run the missing cells of a suite and print the comparison.
 
-    Exit code: 0 if every run ended in a result, 1 if some failed, 2 for bad input, 130 when stopped.
+    Exit code: 0 every run ended in a result, 1 some failed, 2 bad input, 130 stopped.
     """
     again = tuple(r.value for r in retry or [])
     if Retry.all in again:
@@ -292,5 +293,7 @@ def _conclude(records: list[Record], store: Store) -> None:
         if record.status != "ok":
             typer.echo(f"{record.status}: {_title(record)}: {record.reason} ({record.log})")
     typer.echo(f"records: {store.records.resolve()}")
-    typer.echo("next: bench report" + (f" --store {store.root}" if store.root != DEFAULT_STORE else ""))
+    typer.echo(
+        "next: bench report" + (f" --store {store.root}" if store.root != DEFAULT_STORE else "")
+    )
     warn_unreadable(store)

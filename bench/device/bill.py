@@ -189,12 +189,15 @@ class Meter:
         fits = []
         for bill in self.bills:
             expected = bill.expected_s(key)
-            left = budget_s - bill.window.time_s
-            fits.append(left > 0 if expected is None else expected <= left)
+            spent = bill.window.time_s
+            if expected is None:
+                fits.append(spent < budget_s)
+            else:  # the tolerance is for sums of rounded costs: 600 steps of 0.1 s fit 60 s
+                fits.append(spent + expected <= budget_s * (1 + 1e-9))
         if any(fits) and not all(fits):
             self.deferred += [b.device for b, fit in zip(self.bills, fits, strict=True) if not fit]
             self.bills = [b for b, fit in zip(self.bills, fits, strict=True) if fit]
-        return all(fits)
+        return any(fits)
 
     def begin(self, key: Key, recount: bool = False) -> None:
         """A step begins. The first two of a key are counted (the second holds optimiser state)."""
@@ -206,14 +209,20 @@ class Meter:
             self._tracer.__enter__()
         self._started = time.perf_counter()
 
-    def end(self, budget_s: float = float("inf")) -> None:
-        """The step ended: charge it. Devices that it does not fit leave with the reason."""
+    def end(self, budget_s: float = float("inf"), cut_short: bool = False) -> None:
+        """The step ended: charge it. Devices that it does not fit leave with the reason.
+
+        A step that was ``cut_short`` (left by ``break``) sets no price for others: if it was
+        counted it is charged what it did, else a whole step.
+        """
         if self._open is None:
             return
         seconds = time.perf_counter() - self._started
         key, self._open = self._open, None
-        self._seen[key] += 1
         self.counts[key[0]] += 1
+        if cut_short and self._tracer is not None:
+            key = (f"{key[0]} (cut short)", object())
+        self._seen[key] += 1
         if self.measured:
             for bill in self.bills:
                 assert isinstance(bill, MeasuredBill)

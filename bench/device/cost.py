@@ -31,7 +31,7 @@ def step_cost(trace: StepTrace, device: ModelledDevice) -> Cost:
     """
     time = arithmetic = traffic = 0.0
     for (kind, dtype, flops, size), count in trace.operations.items():
-        reach = device.efficiency[kind if kind in device.efficiency else "other"]
+        reach = device.efficiency[kind]
         peak = device.flops.get(dtype, device.flops["float32"]).value
         per_flop = device.energy_per_flop.get(dtype, device.energy_per_flop["float32"]).value
         time += count * max(

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import pydantic
-import yaml
 
 from bench.digest import digest
 from bench.errors import BenchError, did_you_mean
+from bench.yaml_file import read_yaml
 
 OPERATOR_CLASSES = (
     "matmul",
@@ -21,7 +21,6 @@ OPERATOR_CLASSES = (
     "reduction",
     "copy",
     "optimiser",
-    "other",
 )
 """Classes of operators that reach different shares of a device's peak rates."""
 
@@ -149,12 +148,7 @@ def _files() -> dict[str, Path]:
 
 
 def _read(path: Path) -> DeviceProfile:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"device profile {path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise BenchError(f"device profile {path}: not valid YAML: {error}") from error
+    content = read_yaml(path, "device profile")
     try:
         return pydantic.TypeAdapter(DeviceProfile).validate_python(content)
     except pydantic.ValidationError as error:

@@ -8,7 +8,9 @@ It changes no result: operators run as they would without it.
 Conventions (stated so that a number can be checked by hand):
 
 * a multiply-add is 2 operations (matrix products, attention, convolutions: the
-  formulas of ``torch.utils.flop_counter``); any other operator counts 1 per output element;
+  formulas of ``torch.utils.flop_counter``, but for the backward of a grouped convolution,
+  which they overcount); reductions and normalisations count 1 per input element, copies
+  none, any other operator 1 per output element;
 * bytes are the sizes of the tensors that an operator reads and writes, each once,
   as if nothing stayed in cache;
 * views cost nothing; each other operator is one launch. Inside an optimiser step
@@ -23,13 +25,12 @@ Conventions (stated so that a number can be checked by hand):
 from __future__ import annotations
 
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -77,6 +78,8 @@ class StepTrace:
 
 
 _MATMUL = {"mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot", "addbmm", "_int_mm"}
+_NORMALISATION = ("layer_norm", "batch_norm", "group_norm", "instance_norm", "rms_norm")
+_GATHER = {"embedding", "index", "index_select", "gather"}
 _REDUCTION = {
     "sum", "mean", "var", "std", "var_mean", "amax", "amin", "max", "min", "argmax", "argmin",
     "prod", "norm", "linalg_vector_norm", "logsumexp", "cumsum", "topk", "sort", "any", "all",
@@ -89,8 +92,11 @@ _COPY = {
     "masked_fill", "constant_pad_nd", "index_put_", "repeat", "embedding_dense_backward",
     "slice_backward", "select_backward", "expand_copy", "new_zeros", "arange",
 }  # fmt: skip
-_FREE = {"_record_function_enter_new", "_record_function_exit", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach",
-         "_unsafe_view", "lift_fresh", "set_", "resize_", "alias"}  # fmt: skip
+_FREE = {
+    "_record_function_enter_new", "_record_function_exit", "empty", "empty_like", "empty_strided",
+    "new_empty", "new_empty_strided", "detach", "_unsafe_view", "lift_fresh", "set_", "resize_",
+    "alias",
+}  # fmt: skip
 
 
 def operator_class(name: str) -> str:
@@ -101,7 +107,7 @@ def operator_class(name: str) -> str:
         return "attention"
     if "convolution" in name:
         return "convolution"
-    if "norm" in name and "linalg" not in name and name != "norm":
+    if any(kind in name for kind in _NORMALISATION):
         return "normalisation"
     if name in _REDUCTION:
         return "reduction"
@@ -123,7 +129,7 @@ class StepTracer:
         self.trace = StepTrace()
         self._live: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._now = 0
-        self._optimiser: dict[tuple[str, str], list[float]] | None = None
+        self._optimisers: list[dict[tuple[str, str], list[float]] | None] = []
         self._mode = _Mode(self)
         for tensor in live_tensors(resident):
             self._hold(tensor)
@@ -141,7 +147,8 @@ class StepTracer:
         self._mode.__exit__(*error)
         for hook in self._hooks:
             hook.remove()
-        self._leave_optimiser()
+        while self._optimisers:  # a step left by an exception
+            self._leave_optimiser()
         self._live.clear()
 
     def see(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
@@ -167,7 +174,9 @@ class StepTracer:
     ) -> None:
         written = sum(t.numel() for t in outputs) or sum(t.numel() for t in inputs)
         kind = operator_class(name)
-        if packet in flop_registry:
+        if name == "convolution_backward":
+            flops = _convolution_backward_flops(*args)
+        elif packet in flop_registry:
             flops = float(flop_registry[packet](*args, **kwargs, out_val=out))
         elif kind == "copy":
             flops = 0.0
@@ -175,23 +184,29 @@ class StepTracer:
             flops = float(max(written, *(t.numel() for t in inputs), 0))
         else:
             flops = float(written)
-        distinct = {id(t): t for t in (*inputs, *outputs)}
-        size = float(sum(_touched_bytes(t) for t in distinct.values()))
+        if name in _GATHER:  # reads the chosen rows, not the whole table
+            size = 2.0 * sum(_touched_bytes(t) for t in outputs)
+        else:
+            distinct = {id(t): t for t in (*inputs, *outputs)}
+            size = float(sum(_touched_bytes(t) for t in distinct.values()))
         dtype = _dtype_name(outputs or inputs)
-        if self._optimiser is not None:
-            total = self._optimiser.setdefault((name, dtype), [0.0, 0.0])
+        merged = self._optimisers[-1] if self._optimisers else None
+        if merged is not None:
+            total = merged.setdefault((name, dtype), [0.0, 0.0])
             total[0] += flops
             total[1] += size
         else:
             self.trace.operations[(kind, dtype, flops, size)] += 1
 
-    def _enter_optimiser(self, *_: Any) -> None:
-        self._optimiser = {}
+    def _enter_optimiser(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # With a closure the step holds forward and backward passes: nothing is merged then.
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        self._optimisers.append({} if closure is None else None)
 
     def _leave_optimiser(self, *_: Any) -> None:
-        for (_name, dtype), (flops, size) in (self._optimiser or {}).items():
+        merged = self._optimisers.pop() if self._optimisers else None
+        for (_name, dtype), (flops, size) in (merged or {}).items():
             self.trace.operations[("optimiser", dtype, flops, size)] += 1
-        self._optimiser = None
 
     def _hold(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
@@ -236,6 +251,16 @@ class _Mode(TorchDispatchMode):
         return out
 
 
+def _convolution_backward_flops(
+    gradient: Tensor, x: Tensor, weight: Tensor, *settings: Any
+) -> float:
+    """Operations of a convolution's backward: those of the forward, once for each gradient made."""
+    transposed, mask = settings[4], settings[-1]
+    through = x if transposed else gradient
+    forward = 2.0 * through.numel() * weight[0].numel()
+    return forward * (bool(mask[0]) + bool(mask[1]))
+
+
 def _touched_bytes(tensor: Tensor) -> int:
     size = tensor.numel() * tensor.element_size()
     return min(size, tensor.untyped_storage().nbytes())
@@ -271,8 +296,13 @@ def live_tensors(thing: Any, _seen: set[int] | None = None) -> Iterator[Tensor]:
     elif isinstance(thing, Mapping):
         for value in list(thing.values()):
             yield from live_tensors(value, seen)
-    elif isinstance(thing, list | tuple | set | frozenset):
+    elif isinstance(thing, list | tuple | set | frozenset | deque):
         for value in list(thing):
             yield from live_tensors(value, seen)
-    elif hasattr(thing, "__dict__"):
-        yield from live_tensors(vars(thing), seen)
+    else:
+        if hasattr(thing, "__dict__"):
+            yield from live_tensors(vars(thing), seen)
+        for kind in type(thing).__mro__:
+            slots = vars(kind).get("__slots__", ())
+            for slot in (slots,) if isinstance(slots, str) else slots:
+                yield from live_tensors(getattr(thing, slot, None), seen)

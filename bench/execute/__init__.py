@@ -1,0 +1,1 @@
+"""Execution of many cells: one interface, several executors."""

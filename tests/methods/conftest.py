@@ -53,9 +53,8 @@ def _view(x: Tensor, y: Tensor | None = None, batch_size: int = 100, seed: int =
 def _adapt(method: Method, *views: DomainView, budget_s: float = 1e9) -> Meter:
     meter = Meter([load_device("xavier-nx")], method.stored)
     for each in views:
-        window = Window(meter, budget_s)
-        method.adapt(each, window)
-        window.close()
+        with Window(meter, budget_s) as window:
+            method.adapt(each, window)
     return meter
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -29,14 +28,12 @@ def test_source_importances_are_the_squared_gradients(model, data, view):
     method.prepare(model, view(x, y, batch_size=4))
     for name, importance in method.ewc.importances[0].items():
         # Avalanche keeps importances in float32.
-        torch.testing.assert_close(
-            importance.data.double(), expected[name], rtol=1e-6, atol=1e-9
-        )
+        torch.testing.assert_close(importance.data.double(), expected[name], rtol=1e-6, atol=1e-9)
         assert importance.data.sum() > 0
 
 
 def test_the_second_update_feels_the_penalty_gradient(model, data, view, adapt, adam_by_hand):
-    """The first step starts at w*, where the penalty is flat; the second has 2 lambda F (w - w*)."""
+    """At w* the penalty is flat; the second step feels 2 lambda F (w - w*)."""
     (xs, ys), (xt, yt) = data(6), data(6, seed=2)
     penalty, lr = 5.0, 0.01
     fisher = fisher_by_hand(model, [(xs, ys)])
@@ -57,7 +54,9 @@ def test_the_second_update_feels_the_penalty_gradient(model, data, view, adapt, 
     adapt(method, view(xt, yt))
 
     for n, p in model.module.named_parameters():
-        torch.testing.assert_close(p.detach(), plain.module.get_parameter(n).detach(), rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(
+            p.detach(), plain.module.get_parameter(n).detach(), rtol=1e-6, atol=1e-9
+        )
 
 
 def test_with_weight_0_it_is_fine_tuning(model, data, view, adapt):

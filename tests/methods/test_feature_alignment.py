@@ -69,7 +69,9 @@ def test_the_bandwidth_is_held_constant_in_the_gradient():
             for b in rows[2:]:
                 slope -= 2 * -2 * (a - b) / width * math.exp(-((a - b) ** 2) / width) / 4
         expected.append([slope])
-    torch.testing.assert_close(gradient, torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        gradient, torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=0
+    )
 
 
 def test_one_update_follows_source_loss_plus_mmd(model, data, view, adapt, adam_by_hand):
@@ -85,7 +87,13 @@ def test_one_update_follows_source_loss_plus_mmd(model, data, view, adapt, adam_
 
     fs, ft = features(xs, weight), features(xt, weight)
     logits = fs @ net.head.weight.detach().t() + net.head.bias.detach()
-    task = sum(-torch.log(torch.exp(z)[y] / torch.exp(z).sum()) for z, y in zip(logits, ys, strict=True)) / 5
+    task = (
+        sum(
+            -torch.log(torch.exp(z)[y] / torch.exp(z).sum())
+            for z, y in zip(logits, ys, strict=True)
+        )
+        / 5
+    )
     joint = torch.cat([fs, ft])
     with torch.no_grad():
         h = sum(((a - b) ** 2).sum() for a in joint for b in joint) / 90

@@ -9,7 +9,9 @@ from bench.errors import LabelsHidden
 from bench.methods.fine_tune import FineTune, FineTuneConfig
 
 
-def test_one_update_of_the_head_follows_the_softmax_gradient(model, data, view, adapt, adam_by_hand):
+def test_one_update_of_the_head_follows_the_softmax_gradient(
+    model, data, view, adapt, adam_by_hand
+):
     x, y = data(6)
     net = model.module
     with torch.no_grad():

@@ -11,7 +11,9 @@ from bench.methods.tent import Tent, TentConfig, entropy
 
 def plain_forward(x, body_w, body_b, scale, shift, head_w, head_b):
     """Logits of the tiny network for one sample, one number at a time."""
-    hidden = [sum(body_w[j, i] * x[i] for i in range(len(x))) + body_b[j] for j in range(len(body_b))]
+    hidden = [
+        sum(body_w[j, i] * x[i] for i in range(len(x))) + body_b[j] for j in range(len(body_b))
+    ]
     mean = sum(hidden) / len(hidden)
     variance = sum((h - mean) ** 2 for h in hidden) / len(hidden)
     normed = [

@@ -1,0 +1,73 @@
+"""What the harness costs: Tent steps through a Window against the same steps in a bare loop.
+
+Run with ``tox -e bench``. Both loops run in turn in one process, so that a noisy machine
+disturbs both alike; the ratio, and the time that counting the first steps took, stand in
+the benchmark's extra information.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import pytest
+import torch
+
+from bench.batch import DomainView
+from bench.device.bill import Meter
+from bench.device.profile import load_device
+from bench.methods.tent import Tent, TentConfig, entropy
+from bench.models.digits_vit import DigitsViT, DigitsViTConfig
+from bench.window import Window
+
+STEPS = 12
+
+
+@pytest.fixture
+def tent():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = DigitsViT.build(DigitsViTConfig(), (1, 32, 32), 10)
+    view = DomainView("d", torch.rand(50 * STEPS, 1, 32, 32), None, 50, torch.Generator())
+    method = Tent(TentConfig())
+    method.prepare(model, view)
+    return method, view
+
+
+def bare(method, view):
+    method.model.train()
+    for batch in view.batches(method.config.epochs):
+        loss = entropy(method.model(batch.x)).mean()
+        method.optimiser.zero_grad()
+        loss.backward()
+        method.optimiser.step()
+
+
+def test_tent_steps_through_the_window(benchmark, tent):
+    method, view = tent
+    meter = Meter([load_device("xavier-nx")], method.stored)
+    with Window(meter, 1e9) as window:  # counts the first two steps
+        method.adapt(view, window)
+    times: dict[str, list[float]] = {"bare": [], "window": []}
+
+    def pair():
+        for name in ("bare", "window"):
+            start = time.process_time()
+            if name == "bare":
+                bare(method, view)
+            else:
+                with Window(meter, 1e9) as window:
+                    method.adapt(view, window)
+            times[name].append(time.process_time() - start)
+
+    benchmark.pedantic(pair, rounds=15, warmup_rounds=1)
+    ratio = statistics.median(times["window"]) / statistics.median(times["bare"])
+    benchmark.extra_info["steps"] = STEPS
+    benchmark.extra_info["window / bare, median CPU time"] = round(ratio, 4)
+    benchmark.extra_info["counting the first 2 steps, s"] = round(meter.tracing_s, 4)
+    print(
+        f"\n{STEPS} steps: bare {statistics.median(times['bare']):.4f} s, "
+        f"window {statistics.median(times['window']):.4f} s, ratio {ratio:.4f}; "
+        f"counting the first 2 steps took {meter.tracing_s:.4f} s"
+    )
+    assert meter.counts["adapt"] == STEPS * (1 + len(times["window"]))

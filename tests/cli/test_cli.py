@@ -1,0 +1,149 @@
+"""The command line without a run: fast start, clear refusals, exit codes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def bench(*arguments, cwd=None, **environment):
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "bench", *arguments],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["run", "--help"], ["list", "methods"]]
+)
+def test_help_and_list_import_no_heavy_library(arguments):
+    code = (
+        "import sys; sys.argv = ['bench', *sys.argv[1:]]\n"
+        "from bench.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "heavy = {'torch', 'torchvision', 'timm', 'transformers', 'avalanche', 'pandas',\n"
+        "         'sklearn', 'matplotlib', 'numpy', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code, *arguments], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_list_names_family_tasks_and_provenance_of_every_method():
+    said = bench("list", "methods").stdout
+    assert said.splitlines()[1].split() == [
+        "name", "family", "tasks", "needs", "provenance", "summary",
+    ]  # fmt: skip
+    for name in ("source-only", "fine-tune", "tent", "shot", "feature-alignment", "ewc", "lora"):
+        assert f"  {name} " in said
+    assert "published" in said
+    everything = bench("list").stdout
+    for heading in ("methods", "models", "scenarios", "devices", "suites"):
+        assert heading in everything.splitlines()
+
+
+GOOD = """
+name: mine
+description: mine
+scenario: digits-shift
+model: digits-vit
+protocol: {window_s: 60, batch_size: 50}
+methods: [tent]
+seeds: 1
+devices: xavier-nx
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        ("methods:", "methds:", ["mine.yaml", "'methds'", "did you mean 'methods'"]),
+        ("[tent]", "[tnet]", ["mine.yaml", "'tnet'", "did you mean 'tent'"]),
+        ("window_s: 60", "window_s: 0", ["mine.yaml", "window_s", "greater than 0"]),
+        ("window_s: 60", "window_s: .nan", ["mine.yaml", "window_s", "finite"]),
+        ("[tent]", "[{name: tent, learning_rate: -1}]", ["'tent'", "learning_rate", "-1"]),
+        ("[tent]", "[{name: tent, lr: 1}]", ["'tent'", "'lr'"]),
+        ("digits-vit", "digit-vit", ["'digit-vit'", "did you mean 'digits-vit'"]),
+        ("xavier-nx", "xavier", ["'xavier'", "did you mean"]),
+        ("seeds: 1", "seeds: x", ["mine.yaml", "seeds", "'x'"]),
+        ("name: mine", "name: [", ["mine.yaml", "line", "not valid YAML"]),
+        (GOOD, "- a list", ["mine.yaml", "mapping"]),
+    ],
+)
+def test_a_bad_suite_file_is_one_line_and_exit_code_2(tmp_path, old, new, parts):
+    (tmp_path / "mine.yaml").write_text(GOOD.replace(old, new))
+    for command in ("plan", "run"):
+        done = bench(command, "--suite", "mine.yaml", cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert done.stderr.startswith("bench: ")
+        for part in parts:
+            assert part in done.stderr, done.stderr
+        assert done.stdout == ""
+        assert not (tmp_path / "bench-results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["run", "--suite", "nothing.yaml"], "No such file"),
+        (["run", "--suite", "domain-shfit"], "did you mean 'domain-shift'"),
+        (["run", "--methods", "tnet"], "did you mean 'tent'"),
+        (["run", "--methods", ","], "names no method"),
+        (["run", "--device", "xavier"], "unknown device 'xavier'"),
+        (["run", "--seeds", "4..1"], "--seeds '4..1'"),
+        (["run", "--seeds", "a"], "write 0..4 or 0,1,2"),
+        (["run", "--model", "vit"], "unknown model 'vit'"),
+        (["run", "--plugin", "missing.py"], "no such file"),
+        (["run", "--executor", "inline", "--timeout", "5"], "cannot enforce"),
+        (["run", "--store", "/proc/nothing"], "--store /proc/nothing"),
+        (["status"], "no records there"),
+        (["report"], "no records there"),
+        (["run", "--jbos", "2"], "No such option"),
+        (["run", "--jobs", "0"], "greater than or equal to 1"),
+    ],
+)
+def test_a_bad_option_says_what_and_how_with_exit_code_2(tmp_path, arguments, part):
+    done = bench(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert part in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_plan_runs_nothing_and_counts_everything(tmp_path):
+    done = bench(
+        "plan", "--suite", "smoke", "--device", "xavier-nx", "--device", "host", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "0 of 28 cells done, 28 to run" in done.stdout
+    assert "time: unknown" in done.stdout
+    assert not (tmp_path / "bench-results").exists()
+
+
+def test_doctor_names_a_torchvision_of_another_build_and_its_cure(tmp_path):
+    broken = tmp_path / "torchvision"
+    broken.mkdir()
+    (broken / "__init__.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')"
+    )
+    done = bench("doctor", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    line = next(t for t in done.stdout.splitlines() if "torchvision:" in t)
+    assert line.startswith("BAD")
+    assert "different builds" in line
+    assert "pip install --force-reinstall torch torchvision" in line
+
+
+def test_doctor_says_which_folder_cannot_be_written(tmp_path):
+    done = bench("doctor", cwd=tmp_path, BENCH_CACHE="/proc/nowhere")
+    assert done.returncode == 1
+    assert "set BENCH_CACHE" in done.stdout
+    assert "ok   torch:" in done.stdout

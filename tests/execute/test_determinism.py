@@ -1,0 +1,91 @@
+"""Same seed, same numbers: whatever the number of jobs, processes or devices."""
+
+from __future__ import annotations
+
+METHODS = ("--methods", "tent,shot,feature-alignment,ewc,lora")
+
+
+def accuracies(records):
+    return {
+        key: [(d.name, d.before, d.after, d.final, d.steps) for d in r.results.domains]
+        for key, r in records.items()
+    }
+
+
+def test_one_job_and_two_jobs_and_inline_give_bit_equal_accuracies(workplace):
+    suite = workplace.folder / "tiny.yaml"
+    suite.write_text(
+        suite.read_text().replace("[source-only, tent, shot]", "[tent, shot, feature-alignment]")
+        + "supervised_references: [ewc, lora]\n"
+    )
+    workplace.run("run", "--jobs", "1", "--store", "one")
+    workplace.run("run", "--jobs", "2", "--store", "two")
+    workplace.run("run", "--executor", "inline", "--store", "inline", "--seeds", "0")
+    one = accuracies(workplace.records("one"))
+    assert one == accuracies(workplace.records("two"))
+    inline = accuracies(workplace.records("inline"))
+    assert inline == {key: value for key, value in one.items() if key[1] == 0}
+    assert len(one) == 10
+    assert one[("tent", 0, "xavier-nx")] != one[("tent", 1, "xavier-nx")]
+
+
+def test_devices_share_one_training_where_the_window_does_not_bind(workplace):
+    devices = ("--device", "xavier-nx", "--device", "agx-orin", "--device", "jetson-tx2")
+    plan = workplace.run("plan", "--methods", "shot", "--seeds", "0", *devices)
+    assert "1 trainings serve them" in plan.stdout
+    workplace.run("run", "--methods", "shot", "--seeds", "0", *devices)
+    records = workplace.records()
+    assert len({r.run for r in records.values()}) == 1
+    assert len(records) == 3
+    results = list(accuracies(records).values())
+    assert results[0] == results[1] == results[2]
+    times = {d: r.results.costs.adaptation_time.value for (_, _, d), r in records.items()}
+    assert times["agx-orin"] < times["xavier-nx"] < times["jetson-tx2"]
+
+
+def test_where_the_window_binds_each_device_gets_what_it_would_alone(workplace):
+    suite = workplace.folder / "tiny.yaml"
+    suite.write_text(suite.read_text().replace("window_s: 60", "window_s: 0.02"))
+    methods = ("--methods", "tent", "--seeds", "0")
+    text = suite.read_text().replace("[source-only, tent, shot]", "[{name: tent, epochs: 20}]")
+    suite.write_text(text)
+    both = ("--device", "agx-orin", "--device", "jetson-tx2")
+    workplace.run("run", *methods, *both)
+    workplace.run("run", *methods, "--device", "jetson-tx2", "--store", "alone")
+    together, alone = workplace.records(), workplace.records("alone")
+    slow, fast = together[("tent", 0, "jetson-tx2")], together[("tent", 0, "agx-orin")]
+    assert slow.run != fast.run, "the slower device must train for itself"
+    assert slow.results.domains == alone[("tent", 0, "jetson-tx2")].results.domains
+    for record in (slow, fast):
+        assert all(d.window_closed for d in record.results.domains)
+    for domain in slow.results.domains[1:]:
+        assert domain.time_s <= 0.02
+    assert fast.results.domains[1].steps > slow.results.domains[1].steps > 0
+
+
+def test_a_window_shorter_than_a_step_is_recorded_as_unsupported(workplace):
+    suite = workplace.folder / "tiny.yaml"
+    suite.write_text(suite.read_text().replace("window_s: 60", "window_s: 0.0001"))
+    workplace.run("run", "--methods", "tent", "--seeds", "0")
+    record = workplace.records()[("tent", 0, "xavier-nx")]
+    assert record.status == "unsupported"
+    assert "longer than the whole window of 0.0001 s" in record.reason
+
+
+def test_a_device_without_the_memory_is_recorded_as_oom_and_the_others_go_on(workplace):
+    from bench.device.profile import PROFILES
+
+    text = (PROFILES / "jetson-tx2.yaml").read_text()
+    lines = text.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("memory_for_applications"))
+    lines[at + 1] = "  value: 1.2005e+9"
+    (workplace.folder / "small.yaml").write_text("\n".join(lines))
+    workplace.run(
+        "run", "--methods", "shot", "--seeds", "0", "--device", "small.yaml",
+        "--device", "xavier-nx",
+    )  # fmt: skip
+    records = workplace.records()
+    assert records[("shot", 0, "xavier-nx")].status == "ok"
+    small = records[("shot", 0, "small.yaml")]
+    assert (small.status, small.oom_on) == ("oom", "device")
+    assert "leaves 1200.5 MB to applications" in small.reason

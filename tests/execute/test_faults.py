@@ -1,0 +1,126 @@
+"""Methods that misbehave leave one record each with the right status, and nothing else suffers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+
+def test_each_fault_is_one_record_and_the_others_finish(workplace):
+    done = workplace.run(
+        "run", "--methods", "raises,sleeps,exits,leaves-quietly,allocates,peeks,source-only,tent",
+        "--seeds", "0", "--timeout", "5", "--memory-limit", "1.5", "--jobs", "2", code=1,
+    )  # fmt: skip
+    records = {name: r for (name, _, _), r in workplace.records().items()}
+    assert {n: r.status for n, r in records.items()} == {
+        "raises": "failed",
+        "sleeps": "timeout",
+        "exits": "failed",
+        "leaves-quietly": "failed",
+        "allocates": "oom",
+        "peeks": "failed",
+        "source-only": "ok",
+        "tent": "ok",
+    }
+    assert records["raises"].reason == "RuntimeError: this method is broken on purpose"
+    assert records["sleeps"].reason == "no end after 5 s; killed"
+    assert records["exits"].reason == "process ended with exit code 1: last words"
+    assert records["leaves-quietly"].reason == "the run ended without a record; see its log"
+    assert "exceeds the limit of 1.50 GiB" in records["allocates"].reason
+    assert records["allocates"].oom_on == "host"
+    assert records["peeks"].reason.startswith("this batch has no labels")
+    for name in ("raises", "sleeps", "exits", "allocates"):
+        assert records[name].results is None
+        assert records[name].reason in done.stdout
+    log = (workplace.folder / "store" / records["raises"].log).read_text()
+    assert "Traceback" in log
+    assert "broken on purpose" in log
+
+    again = workplace.run("run", "--methods", "raises,tent", "--seeds", "0", code=1)
+    assert "nothing to run" in again.stderr
+    retried = workplace.run(
+        "run", "--methods", "raises,tent", "--seeds", "0", "--retry", "failed", code=1
+    )
+    assert "1 cells to run, 1 done before" in retried.stderr
+    assert workplace.records()[("raises", 0, "xavier-nx")].attempt == 2
+
+
+def test_kill_9_of_everything_then_the_same_command_resumes(workplace):
+    methods = ("--methods", "source-only,tent,slow,shot", "--jobs", "2")
+    process = workplace.start("run", *methods)
+    folder = workplace.folder / "store" / "records"
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob("*.json"))) < 3:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive, "no run may outlive the command"
+
+    finished = {path: path.read_bytes() for path in folder.glob("*.json")}
+    assert 3 <= len(finished) < 8
+    resumed = workplace.run("run", *methods)
+    assert f"{8 - len(finished)} cells to run, {len(finished)} done before" in resumed.stderr
+    assert {p: p.read_bytes() for p in finished} == finished, "finished cells were run again"
+
+    undisturbed = workplace.run("run", *methods, "--store", "other")
+    table, other = (t.stdout.split("records:")[0] for t in (resumed, undisturbed))
+    assert table == other
+
+
+def test_ctrl_c_records_what_ran_as_interrupted_and_exits_130(workplace):
+    process = workplace.start("run", "--methods", "source-only,sleeps", "--seeds", "0")
+    folder = workplace.folder / "store" / "records"
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("*.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1.0)
+    os.kill(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "the same command continues" in said
+    assert "Traceback" not in said
+    statuses = {name: r.status for (name, _, _), r in workplace.records().items()}
+    assert statuses == {"source-only": "ok", "sleeps": "interrupted"}
+    plan = workplace.run("plan", "--methods", "source-only,sleeps", "--seeds", "0")
+    assert "1 of 2 cells done, 1 to run" in plan.stdout
+
+
+def fill(path):
+    """Write until the file system is full."""
+    with contextlib.suppress(OSError), path.open("wb", 0) as stream:
+        while True:
+            stream.write(b"x" * 512)
+
+
+def test_a_full_disk_stops_with_one_line_and_loses_nothing(workplace):
+    workplace.run("run", "--methods", "source-only", "--seeds", "0")
+    before = workplace.records()
+    folder = workplace.folder / "store" / "records"
+    small = workplace.folder / "small"
+    small.mkdir()
+    if os.geteuid() != 0 or os.system(f"mount -t tmpfs -o size=64k tmpfs {small}") != 0:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        (small / "records").mkdir()
+        for path in folder.glob("*.json"):
+            (small / "records" / path.name).write_bytes(path.read_bytes())
+        fill(small / "filler")
+        done = workplace.run(
+            "run", "--methods", "source-only,tent", "--seeds", "0", "--store", "small", code=2
+        )
+        assert "No space left on device" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert workplace.records("small").keys() == before.keys()
+    finally:
+        os.system(f"umount -l {small}")

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from bench.record import Record
+from bench.reports.comparison import Comparison, Row, compare
+
+Make = Callable[..., Record]
+
+
+def row(comparison: Comparison, label: str) -> Row:
+    return next(r for r in comparison.rows if r.label == label)
+
+
+def test_rows_their_order_and_groups(paper: list[Record]) -> None:
+    (comparison,) = compare(paper)
+    assert [(r.label, r.supervised) for r in comparison.rows] == [
+        ("source-only", False),
+        ("edgeta", False),
+        ("meterless", False),
+        ("shot", False),
+        ("tent", False),
+        ("tent (learning_rate=0.01, mode=a|b_c)", False),
+        ("fine-tune", True),
+    ]
+    assert comparison.title == "digits · small-vit · board"
+    assert comparison.slug == "digits-small-vit-board"
+    assert comparison.domains == ["rotation-1", "noise-1", "blur-1", "contrast-1"]
+
+
+def test_numbers_of_a_row(paper: list[Record]) -> None:
+    tent = row(compare(paper)[0], "tent")
+    # Seeds 0, 1, 2, 4 move the accuracy by -0.02, 0, 0.02, 0.01: mean 0.0025.
+    assert tent.after is not None
+    assert tent.after.mean == pytest.approx(0.5825)
+    # s = sqrt(0.00087500 / 3); t(0.975, 3) = 3.182446; half width = t s / 2
+    assert tent.after.half_width == pytest.approx(3.182446 * (0.000875 / 3) ** 0.5 / 2, rel=1e-5)
+    assert tent.before is not None
+    assert tent.before.mean == pytest.approx(0.5225)
+    assert tent.gain is not None
+    assert tent.gain.mean == pytest.approx(0.06)
+    assert tent.gain.half_width == pytest.approx(0.0, abs=1e-12)
+    assert tent.final is not None
+    assert tent.final.mean == pytest.approx(0.56)
+    assert tent.forgetting is not None
+    assert tent.forgetting.mean == pytest.approx(0.0225)
+    # Paired: the seeds' moves cancel, although seed 3 is missing.
+    assert tent.difference is not None
+    assert tent.difference.mean == pytest.approx(0.08)
+    assert tent.difference.half_width == pytest.approx(0.0, abs=1e-12)
+    assert tent.difference.n == 4
+    assert tent.energy.estimate is not None
+    assert tent.energy.estimate.mean == pytest.approx(12.175)
+    assert tent.energy.kinds == ("modelled",)
+    assert tent.memory.estimate is not None
+    assert tent.memory.estimate.mean == 50e6
+    assert tent.time.estimate is not None
+    assert tent.time.estimate.mean == pytest.approx(1.5)
+    assert tent.inference.estimate is not None
+    assert tent.inference.estimate.mean == pytest.approx(2e-3)
+    assert tent.seeds == "4 of 5; 1 timeout"
+    assert [r.cell.seed for r in tent.missing] == [3]
+
+
+def test_source_only_has_no_difference_to_itself(paper: list[Record]) -> None:
+    source = row(compare(paper)[0], "source-only")
+    assert source.difference is None
+    assert source.energy.estimate is not None
+    assert source.energy.estimate.mean == 0.0
+
+
+def test_rows_without_results_stay(paper: list[Record]) -> None:
+    edgeta = row(compare(paper)[0], "edgeta")
+    assert edgeta.seeds == "0 of 2; 2 oom"
+    assert edgeta.after is None
+    assert edgeta.difference is None
+    assert edgeta.time.estimate is None
+    assert edgeta.time.gaps == ()
+    assert row(compare(paper)[0], "shot").seeds == "1 of 3; 1 failed, 1 interrupted"
+
+
+def test_unavailable_energy_is_not_zero(paper: list[Record]) -> None:
+    energy = row(compare(paper)[0], "meterless").energy
+    assert energy.estimate is None
+    assert energy.kinds == ()
+    assert energy.gaps == ("no meter is read",)
+
+
+def test_order_of_the_records_does_not_matter(paper: list[Record]) -> None:
+    expected = compare(paper)
+    for seed in range(3):
+        shuffled = paper[:]
+        random.Random(seed).shuffle(shuffled)
+        assert compare(shuffled) == expected
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"device": "host", "kind": "measured"},
+        {"scenario": {"size": 64}},
+        {"protocol": {"name": "periodic", "window_s": 1.0}},
+    ],
+)
+def test_what_is_not_comparable_shares_no_table(make: Make, other: dict[str, object]) -> None:
+    comparisons = compare([make("tent"), make("tent", **other)])
+    assert [len(c.records) for c in comparisons] == [1, 1]
+    assert len({c.slug for c in comparisons}) == 2
+    assert len({c.title for c in comparisons}) == 2
+
+
+def test_measured_and_modelled_never_meet(make: Make) -> None:
+    records = [make("tent", s) for s in range(2)]
+    records += [make("tent", s, device="host", kind="measured") for s in range(2)]
+    kinds = [{k for r in c.rows for k in r.time.kinds} for c in compare(records)]
+    assert kinds == [{"modelled"}, {"measured"}]
+
+
+def test_titles_of_variants_name_what_differs(make: Make) -> None:
+    small, large = compare([make(scenario={"size": 32}), make(scenario={"size": 64})])
+    assert small.title == "digits · small-vit · board (scenario.size=32)"
+    assert large.title == "digits · small-vit · board (scenario.size=64)"
+    assert small.slug == f"digits-small-vit-board-{small.key[:6]}"
+
+
+def test_file_names_cannot_leave_the_folder(make: Make) -> None:
+    first, second = compare([make(device="../../My Board.yaml"), make(device="x/my-board.yaml")])
+    for comparison in (first, second):
+        assert comparison.slug.startswith("digits-small-vit-my-board-")
+        assert set(comparison.slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    assert first.slug != second.slug
+
+
+def test_older_code_of_a_method_is_left_out_and_counted(paper: list[Record]) -> None:
+    (comparison,) = compare(paper)
+    assert "5 records of older code of tent left out" in comparison.notes
+
+
+def test_a_row_never_averages_two_versions(make: Make) -> None:
+    old = [make("tent", s, version="old", after=0.1, started="2026-01-01") for s in range(5)]
+    new = [make("tent", s, after=0.9, started="2026-01-02") for s in range(2)]
+    (comparison,) = compare(old + new)
+    (tent,) = comparison.rows
+    assert tent.seeds == "2 of 2"
+    assert tent.after is not None
+    assert tent.after.mean == pytest.approx(0.9)
+    assert "5 records of older code of tent left out" in comparison.notes
+
+
+def test_runs_on_older_scenario_code_are_not_compared_with_new_ones(make: Make) -> None:
+    old = [make(m, scenario_version="old", started="2026-01-01") for m in ("source-only", "tent")]
+    new = make("source-only", started="2026-01-02")
+    (comparison,) = compare([*old, new])
+    assert [r.label for r in comparison.rows] == ["source-only"]
+    assert comparison.notes == (
+        "2 records of older code of scenario digits left out (source-only, tent)",
+    )
+
+
+def test_the_newest_of_two_records_of_one_cell_counts(make: Make) -> None:
+    first = make("tent", status="failed", reason="x", started="2026-01-01")
+    again = make("tent", started="2026-01-02")
+    for records in ([first, again], [again, first]):
+        assert compare(records)[0].rows[0].seeds == "1 of 1"
+
+
+def test_settings_that_read_alike_are_two_rows(make: Make) -> None:
+    records = [make("tent", changed={"k": 1}), make("tent", changed={"k": "1"})]
+    assert [r.label for r in compare(records)[0].rows] == ["tent (k=1)", "tent (k=1)"]
+
+
+def test_one_method_with_and_without_labels_is_two_rows(make: Make) -> None:
+    records = [make("source-only"), make("tent"), make("tent", supervised=True)]
+    assert [(r.label, r.supervised) for r in compare(records)[0].rows] == [
+        ("source-only", False), ("tent", False), ("tent", True),
+    ]  # fmt: skip
+
+
+def test_differences_without_source_only_are_explained(make: Make) -> None:
+    (comparison,) = compare([make("tent"), make("source-only", status="failed")])
+    assert row(comparison, "tent").difference is None
+    assert comparison.notes == ("No source-only run is ok here, so no difference to it is known",)
+
+
+def test_differences_over_fewer_seeds_are_noted(make: Make) -> None:
+    records = [make("source-only", 0), *(make("tent", s) for s in range(3))]
+    assert compare(records)[0].notes == (
+        "The difference of tent to source-only is over common seeds alone: 1 of its 3",
+    )
+
+
+def test_partly_known_energy_is_noted(make: Make) -> None:
+    records = [make("source-only", s) for s in range(2)]
+    records += [make("tent", 0, energy=10.0), make("tent", 1, energy=None)]
+    (comparison,) = compare(records)
+    assert comparison.notes == ("Energy of tent is known in 1 of 2 runs",)
+    energy = row(comparison, "tent").energy
+    assert energy.estimate is not None
+    assert energy.estimate.mean == 10.0
+
+
+def test_different_source_models_and_machines_are_noted(make: Make) -> None:
+    two = [
+        make("source-only", device="host", kind="measured"),
+        make("tent", device="host", kind="measured", source_model="bb",
+             environment={"processor": "Other CPU"}),
+    ]  # fmt: skip
+    (comparison,) = compare(two)
+    assert comparison.notes == (
+        "Runs start from 2 different source models: differences between methods contain that",
+        "Costs were measured on 2 different machines (Other CPU; Some CPU): do not compare them "
+        "between rows",
+    )
+
+
+def test_an_ok_record_without_results_breaks_nothing(make: Make) -> None:
+    (comparison,) = compare([make("source-only"), make("tent", results=None)])
+    assert row(comparison, "tent").seeds == "0 of 1; 1 empty"
+
+
+def test_nothing_gives_nothing() -> None:
+    assert compare([]) == []

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from bench import BenchError, registry
+from bench.record import Record
+from bench.reports.write import files, summary
+
+Make = Callable[..., Record]
+SUFFIXES = (
+    "figure-memory-{}.pdf", "figure-memory-{}.png", "figure-stream-{}.pdf", "figure-stream-{}.png",
+    "figure-tradeoff-{}.pdf", "figure-tradeoff-{}.png", "table-{}.csv", "table-{}.md",
+    "table-{}.tex",
+)  # fmt: skip
+
+
+class Reader(HTMLParser):
+    """Collects tags, attributes and text, and checks that tags close in order."""
+
+    VOID = ("meta", "img", "br")
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attributes]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def report(paper: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("out") / "new" / "report"
+    files(paper, folder, note="Half of the seeds <b>so far</b>.")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(report: Path) -> Reader:
+    return Reader((report / "report.html").read_text(encoding="utf-8"))
+
+
+def test_the_doors_are_registered() -> None:
+    assert registry.load("report", "summary") is summary
+    assert registry.load("report", "files") is files
+    for entry in registry.entries("report").values():
+        assert entry.summary
+
+
+def test_summary_holds_every_comparison(paper: list[Record], make: Make) -> None:
+    told = summary([*paper, make("tent", device="host", kind="measured")])
+    assert told.index("digits · small-vit · board\n") < told.index("digits · small-vit · host\n")
+    assert "58.2 ± 2.7" in told or "58.3 ± 2.7" in told
+
+
+def test_summary_of_nothing_says_so() -> None:
+    assert summary([]) == "No records yet: start with 'bench run'.\n"
+
+
+def test_summary_stays_light() -> None:
+    code = (
+        "import sys, bench.reports.write\n"
+        "heavy = {'matplotlib', 'seaborn', 'pandas', 'scipy', 'jinja2', 'torch'}\n"
+        "heavy &= set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd="/")
+
+
+def test_files_are_all_there_and_nothing_else(report: Path) -> None:
+    expected = [s.format("digits-small-vit-board") for s in SUFFIXES]
+    assert sorted(p.name for p in report.iterdir()) == sorted([*expected, "report.html"])
+
+
+def test_paths_returned_are_the_files(make: Make, tmp_path: Path) -> None:
+    paths = files([make("tent")], tmp_path)
+    assert sorted(paths) == sorted(tmp_path.iterdir())
+    assert all(p.stat().st_size for p in paths)
+
+
+def test_the_same_records_give_the_same_files(make: Make, tmp_path: Path) -> None:
+    records = [make("source-only"), make("tent")]
+    for name in ("a", "b"):
+        files(records, tmp_path / name)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_note_is_in_tables_and_page(report: Path, page: Reader) -> None:
+    slug = "digits-small-vit-board"
+    assert "&lt;b&gt;so far&lt;/b&gt;" in (report / f"table-{slug}.md").read_text()
+    assert r"\textless{}b\textgreater{}" in (report / f"table-{slug}.tex").read_text()
+    assert "Half of the seeds <b>so far</b>." in page.text
+
+
+def test_no_results_is_an_error(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="none of 1 records has results"):
+        files([make("tent", status="failed")], tmp_path / "x")
+    with pytest.raises(BenchError, match="none of 0 records has results"):
+        files([], tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_that_cannot_be_is_an_error(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(BenchError, match=r"report in .*file/x: cannot be written: Not a directory"):
+        files([make("tent")], tmp_path / "file" / "x")
+
+
+def test_page_opens_offline_and_runs_nothing(report: Path, page: Reader) -> None:
+    html = (report / "report.html").read_text(encoding="utf-8")
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert re.search(r"https?://|//cdn|url\(", html) is None
+    for name, value in page.attributes:
+        assert not name.startswith("on")
+        if name == "src":
+            assert value.startswith("data:image/png;base64,")
+        if name == "href":
+            assert value.startswith("#")
+    assert page.tags.count("img") == 3
+
+
+def test_page_says_everything(page: Reader) -> None:
+    for told in (
+        "digits · small-vit · board",
+        "58.2",
+        "tent (learning_rate=0.01, mode=a|b_c)",
+        "How to read this",
+        "Measured or modelled.",
+        "protocol.window_s",
+        "scenario.size",
+        "model.depth",
+        "unavailable",
+        "timeout",
+        "oom on the device",
+        "a train step needs 9000.0 MB on board",
+        "ValueError: loss is nan",
+        "no reason recorded",
+        "logs/",
+        "torch",
+        "2.9.0",
+        "Some CPU",
+        "The authors of tent, 2021",
+        "5 records of older code of tent left out.",
+    ):
+        assert told in page.text, told
+    assert "secret" not in page.text
+
+
+def test_page_says_why_a_figure_is_missing(make: Make, page: Reader, tmp_path: Path) -> None:
+    files([make("tent", energy=None), make("shot", device="b", status="failed")], tmp_path)
+    told = Reader((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert "No figure of accuracy against energy: no run's energy is known." in told
+    assert "No figure: no run of this comparison has a result." in told
+    assert "No figure" not in page.text
+
+
+def test_page_shows_nasty_reasons_as_text(report: Path, page: Reader) -> None:
+    assert "<script>alert('x')</script> | 100 % of $HOME" in page.text
+    assert "<script" not in (report / "report.html").read_text(encoding="utf-8")
+
+
+def test_everything_from_records_is_escaped(make: Make, tmp_path: Path) -> None:
+    evil = '"><img src=x onerror=alert(1)>'
+    record = make(
+        "tent",
+        device=evil,
+        changed={evil: evil},
+        scenario={evil: evil},
+        protocol={"name": evil, evil: evil},
+        suite=evil,
+        log=evil,
+        environment={evil: evil, "packages": {evil: evil}},
+        started=evil,
+    )
+    failed = make("tent", 1, status="failed", reason=evil, log=evil, device=evil,
+                  scenario={evil: evil}, protocol={"name": evil, evil: evil})  # fmt: skip
+    assert record.results is not None
+    record.results.domains[0].name = evil
+    record.results.costs.adaptation_time.how = evil
+    record.method.paper = record.method.family = record.method.provenance = evil
+    record.method.needs = [evil]
+    paths = files([record, failed], tmp_path, note=evil)
+    assert {p.parent for p in paths} == {tmp_path}
+    page = Reader((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert page.tags.count("img") == 3
+    assert not [n for n, _ in page.attributes if n.startswith("on")]
+    for path in paths:
+        if path.suffix in (".md", ".tex"):
+            assert "<img" not in path.read_text(encoding="utf-8")
