@@ -113,7 +113,9 @@ def _room_file(module: str) -> Path | None:
     for room in ROOMS:
         if module == room or module.startswith(f"{room}."):
             for location in _locations(room):
-                return _find(location, module[len(room) + 1 :])
+                found = _find(location, module[len(room) + 1 :])
+                if found is not None:
+                    return found
     return None
 
 

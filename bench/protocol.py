@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
@@ -83,7 +84,7 @@ def evaluate(method: Method, split: Split, batch_size: int, meter: Meter | None 
         for i, chosen in enumerate(batches):
             x = take(split.x, chosen)
             if meter is not None and i == priced:
-                outputs = meter.inference(len(chosen), lambda x=x: method.predict(x))
+                outputs = meter.inference(len(chosen), partial(method.predict, x))
             else:
                 outputs = method.predict(x)
             hits += float(method.model.correct(outputs, split.y[chosen]).sum())

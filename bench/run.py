@@ -82,7 +82,14 @@ def method_facts(cell: Cell) -> MethodFacts:
 
 
 def make_record(
-    job: Job, cell: Cell, status: Status, reason: str, started: str, wall_s: float, **more: Any
+    job: Job,
+    cell: Cell,
+    *,
+    status: Status,
+    started: str,
+    wall_s: float,
+    reason: str = "",
+    **more: Any,
 ) -> Record:
     """A record of ``cell`` from this run."""
     return Record(
@@ -121,11 +128,8 @@ def run_job(job: Job) -> None:
     logger: Any = None
     meter: Meter | None = None
 
-    def settle(cell: Cell, status: Status, reason: str = "", **more: Any) -> None:
-        wall = time.perf_counter() - clock
-        store.write(make_record(job, cell, status, reason, started, wall, **more))
-
     cells = {cell.device: cell for cell in job.cells}
+    endings: dict[str, dict[str, Any]] = {}
     try:
         for plugin in job.plugins:
             registry.add_plugin(plugin)
@@ -138,17 +142,24 @@ def run_job(job: Job) -> None:
         stream, source_digest = _execute(job.cells[0], method, meter, logger)
         for bill in meter.bills:
             results = _results(stream, meter, bill)
-            settle(cells.pop(bill.device), "ok", results=results, source_model=source_digest)
+            endings[bill.device] = {
+                "status": "ok",
+                "results": results,
+                "source_model": source_digest,
+            }
     except Exception as error:
         if meter is None or meter.bills:
             traceback.print_exc()
-        for device in [b.device for b in meter.bills] if meter is not None else list(cells):
-            settle(cells.pop(device), **_ended(error))
+        running = list(cells) if meter is None else [bill.device for bill in meter.bills]
+        endings.update({device: _ended(error) for device in running})
     finally:
         if logger is not None:
             logger.close()
-    for device, reason in (meter.left if meter is not None else {}).items():
-        settle(cells[device], **_ended(reason))
+    if meter is not None:
+        endings.update({device: _ended(why) for device, why in meter.left.items()})
+    wall_s = time.perf_counter() - clock
+    for device, ending in endings.items():
+        store.write(make_record(job, cells[device], started=started, wall_s=wall_s, **ending))
 
 
 def unsupported(cell: Cell) -> str | None:

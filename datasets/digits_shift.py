@@ -20,7 +20,7 @@ from bench.errors import BenchError, did_you_mean
 from bench.scenario import Domain, Scenario, ScenarioConfig, Split
 
 SOURCE_SAMPLES = 1000
-TEST_SAMPLES = 397
+TEST_SAMPLES = 300
 
 
 class DigitsShiftConfig(ScenarioConfig):
@@ -56,8 +56,8 @@ class DigitsShift(Scenario):
 
     Source: 1,000 of the 1,797 images of the UCI "Optical Recognition of Handwritten Digits" test
     set (Alpaydin & Kaynak, 1998), upsampled bilinearly; fixed, so that one source model serves all
-    seeds. The other 797 images are split by the seed, stratified by class, into 400 for adaptation
-    and 397 for testing, the same split in every domain: an image that any domain adapts on is
+    seeds. The other 797 images are split by the seed, stratified by class, into 497 for adaptation
+    and 300 for testing, the same split in every domain: an image that any domain adapts on is
     tested in none. The random parts of a shift are drawn from (seed, domain, split).
     """
 

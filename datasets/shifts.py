@@ -54,7 +54,8 @@ def apply_shift(name: str, images: Tensor, severity: int, generator: torch.Gener
     """
     if severity not in (1, 2):
         raise ValueError(f"severity {severity!r} of shift {name!r}: use 1 or 2")
-    amount = SEVERITIES[name][severity]
+    _, moderate, strong = SEVERITIES[name]
+    amount = moderate if severity == 1 else strong
     return _SHIFTS[name](images, amount, generator).clamp_(0.0, 1.0)
 
 

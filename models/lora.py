@@ -36,13 +36,11 @@ class LoraLinear(nn.Module):
             )
         self.base = base
         self.scale = scale
-        like = {"dtype": base.weight.dtype, "device": base.weight.device}
+        like = base.weight.detach()
         self.down = nn.ParameterList(
-            nn.Parameter(torch.empty(rank, base.in_features, **like)) for _ in range(parts)
+            nn.Parameter(like.new_empty(rank, base.in_features)) for _ in range(parts)
         )
-        self.up = nn.ParameterList(
-            nn.Parameter(torch.zeros(rows, rank, **like)) for _ in range(parts)
-        )
+        self.up = nn.ParameterList(nn.Parameter(like.new_zeros(rows, rank)) for _ in range(parts))
         for matrix in self.down:
             nn.init.kaiming_uniform_(matrix, a=math.sqrt(5))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bench.record import Record
 from bench.reports.comparison import Comparison, Cost, Row, fate, flat_settings, shorten
-from bench.reports.statistics import Estimate
+from bench.reports.statistics import Estimate, mean_ci
 
 DAGGER = "†"
 DASH = "–"
@@ -80,6 +80,7 @@ def footnotes(comparison: Comparison, note: str = "") -> list[str]:
             "stream; forgetting = after - final without the last domain (positive: forgotten); "
             "vs source-only = difference in after, paired by seed."
         )
+        notes.append(_source_note(rows))
         notes.append(_interval_note(rows))
     if any(row.supervised for row in rows):
         notes.append(
@@ -171,6 +172,13 @@ def _with_interval(estimate: Estimate, places: int, signed: bool) -> str:
     mean = round(estimate.mean, places) + 0.0
     text = f"{mean:{'+' if signed else ''}.{places}f}"
     return text if estimate.half_width is None else f"{text} ± {estimate.half_width:.{places}f}"
+
+
+def _source_note(rows: Iterable[Row]) -> str:
+    """Accuracy of the model before any adaptation: the same for every method of a seed."""
+    by_seed = {seed: r.source_before for row in rows for seed, r in row.results.items()}
+    held_out = percent(mean_ci(by_seed.values()))
+    return f"Before the stream, accuracy on held-out source data: {held_out}."
 
 
 def _interval_note(rows: Iterable[Row]) -> str:

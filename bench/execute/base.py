@@ -64,7 +64,9 @@ def collect(job: Job, started: str, seconds: float, status: Status, reason: str)
         status, reason = "failed", "the run ended without a record; see its log"
     for cell in open_cells:
         on = "host" if status == "oom" else None
-        record = make_record(job, cell, status, reason, started, seconds, oom_on=on)
+        record = make_record(
+            job, cell, status=status, reason=reason, started=started, wall_s=seconds, oom_on=on
+        )
         store.write(record)
         records.append(record)
     return Ended(job, records, [])

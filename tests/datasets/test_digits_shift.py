@@ -51,8 +51,8 @@ def test_there_are_24_domains_of_12_shifts_mild_before_strong() -> None:
 def test_a_domain_has_its_samples_values_in_range_and_all_classes(name: str) -> None:
     made = domain(name)
     assert made.name == name
-    assert len(made.adaptation) == 400
-    assert len(made.test) == 397
+    assert len(made.adaptation) == 497
+    assert len(made.test) == 300
     for split in (made.adaptation, made.test):
         assert split.x.shape == (len(split), 1, 32, 32)
         assert split.x.dtype == torch.float32
@@ -110,7 +110,7 @@ def test_the_random_part_differs_between_splits_domains_and_seeds() -> None:
 def test_no_image_is_in_two_of_source_adaptation_and_test(seed: int) -> None:
     parts = {name: set(keys(images)) for name, images in clean(seed).items()}
     assert {k: len(v) for k, v in parts.items()} == {
-        "source": 1000, "adaptation": 400, "test": 397,
+        "source": 1000, "adaptation": 497, "test": 300,
     }  # fmt: skip
     assert len(set().union(*parts.values())) == 1797
     source = scenario(seed).source()
@@ -176,7 +176,7 @@ def test_the_stream_follows_the_settings() -> None:
     made = scenario(0, shifts=("blur", "noise"), severities=(2, 1), size=16)
     assert made.domain_names() == ["blur-2", "noise-2", "blur-1", "noise-1"]
     assert made.input_shape == (1, 16, 16)
-    assert made.domain("blur-1").test.x.shape == (397, 1, 16, 16)
+    assert made.domain("blur-1").test.x.shape == (300, 1, 16, 16)
     assert made.classes == 10
     assert made.source_settings() == {"size": 16}
 
@@ -228,7 +228,7 @@ def test_every_size_that_is_allowed_can_be_built_for_every_domain(size: int) -> 
     except (pydantic.ValidationError, BenchError):
         return
     for name in ALL:
-        assert made.domain(name).test.x.shape == (397, 1, size, size)
+        assert made.domain(name).test.x.shape == (300, 1, size, size)
 
 
 def test_the_data_digest_is_that_of_the_file_and_ignores_the_settings() -> None:
