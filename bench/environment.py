@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,7 +26,6 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "commit": _commit(),
-        "argv": sys.argv[1:],
     }
 
 
@@ -55,6 +53,8 @@ def _commit() -> str:
         return ""
     try:
         command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip()
+        environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, env=environment)
+        return done.stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""

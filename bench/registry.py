@@ -31,6 +31,11 @@ T = TypeVar("T")
 
 ROOMS = ("bench.methods", "bench.models", "bench.datasets", "bench.reports")
 KINDS = ("method", "model", "scenario", "report")
+CONTRACTS = {
+    "method": ("bench.method", "Method"),
+    "model": ("bench.model", "FoundationModel"),
+    "scenario": ("bench.scenario", "Scenario"),
+}
 ENTRY_POINT_GROUPS = ("bench.methods", "bench.models", "bench.datasets", "bench.scenarios")
 
 
@@ -112,12 +117,21 @@ def load(kind: str, name: str) -> Any:
     else:
         try:
             module = importlib.import_module(found.module)
-        except ImportError as error:
+        except Exception as error:
             raise BenchError(
-                f"{kind} {name!r} cannot be imported from {found.module}: {error}; "
-                "run 'bench doctor'"
+                f"{kind} {name!r} cannot be imported from {found.module}: "
+                f"{type(error).__name__}: {error}; run 'bench doctor'"
             ) from error
-    return getattr(module, found.attribute)
+    thing = getattr(module, found.attribute)
+    if kind in CONTRACTS:
+        base_module, base = CONTRACTS[kind]
+        contract = getattr(importlib.import_module(base_module), base)
+        if not (isinstance(thing, type) and issubclass(thing, contract)):
+            raise BenchError(
+                f"{kind} {name!r} in {found.file}: {found.attribute} is not a subclass of "
+                f"bench.{base}"
+            )
+    return thing
 
 
 # ---------------------------------------------------------------------------

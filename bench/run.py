@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pydantic
+from pydantic_core import to_jsonable_python
 
 from bench import registry
 from bench.cell import Cell, Component
+from bench.device.profile import load_device, profile_digest
+from bench.digest import code_digest
 from bench.environment import environment
 from bench.errors import BenchError, DeviceOutOfMemory, Unsupported
 from bench.record import (
@@ -70,8 +73,13 @@ def now() -> str:
 def method_facts(cell: Cell) -> MethodFacts:
     """What the registry says of a cell's method, with the settings that differ from the default."""
     method = registry.load("method", cell.method.name)
-    default = method.Config().model_dump(mode="json")
-    changed = {k: v for k, v in cell.method.config.items() if default.get(k) != v}
+    defaults = {
+        name: to_jsonable_python(field.get_default(call_default_factory=True))
+        for name, field in method.Config.model_fields.items()
+        if not field.is_required()
+    }
+    config = cell.method.config
+    changed = {k: v for k, v in config.items() if k not in defaults or defaults[k] != v}
     return MethodFacts(
         family=method.family,
         provenance=method.provenance,
@@ -119,7 +127,6 @@ def run_job(job: Job) -> None:
     import torch
 
     from bench.device.bill import Meter
-    from bench.device.profile import load_device
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -133,6 +140,7 @@ def run_job(job: Job) -> None:
     try:
         for plugin in job.plugins:
             registry.add_plugin(plugin)
+        _require_same_code(job)
         reason = unsupported(job.cells[0])
         if reason is not None:
             raise Unsupported(reason)
@@ -191,14 +199,15 @@ def _execute(cell: Cell, method: Method, meter: Meter, logger: Any) -> tuple[Str
 
     from bench.batch import DomainView
     from bench.model import weights_digest
-    from bench.protocol import ProtocolConfig, run_periodic
+    from bench.protocol import ProtocolConfig, make_scorer, run_periodic
     from bench.source import source_model
 
     scenario: Scenario = _build("scenario", cell.scenario, cell.seed)
     protocol = ProtocolConfig.model_validate(cell.protocol)
     model = source_model(cell, scenario)
     source_digest = weights_digest(model.module)
-    torch.manual_seed(cell.seed)
+    correct = make_scorer(model)
+    _seed_everything(cell.seed)
     split = scenario.source().adaptation
     generator = torch.Generator().manual_seed(cell.seed)
     source = DomainView("source", split.x, split.y, protocol.batch_size, generator)
@@ -213,10 +222,42 @@ def _execute(cell: Cell, method: Method, meter: Meter, logger: Any) -> tuple[Str
     labelled = "target_labels" in method.needs and (cell.target_labels or scenario.supervised)
     meter.start()
     try:
-        stream = run_periodic(method, scenario, protocol, meter, labelled, cell.seed, logger)
+        stream = run_periodic(
+            method, scenario, protocol, meter, labelled, cell.seed, correct, logger
+        )
     finally:
         meter.close()
     return stream, source_digest
+
+
+def _seed_everything(seed: int) -> None:
+    """Every generator that a method may draw from; a forked process inherits numpy's state."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _require_same_code(job: Job) -> None:
+    """What was planned must be what runs: a file may have been edited in between."""
+    cell = job.cells[0]
+    for kind in ("method", "model", "scenario"):
+        component: Component = getattr(cell, kind)
+        if code_digest(registry.entry(kind, component.name).file) != component.code:
+            raise BenchError(
+                f"the code of {kind} {component.name!r} changed after this run was planned; "
+                "give the command again"
+            )
+    for each in job.cells:
+        if profile_digest(load_device(each.device)) != each.device_digest:
+            raise BenchError(
+                f"the profile of {each.device!r} changed after this run was planned; "
+                "give the command again"
+            )
 
 
 def _results(stream: Stream, meter: Meter, bill: Bill) -> Results:

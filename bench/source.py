@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.cell import Cell
 from bench.digest import digest
@@ -61,37 +61,57 @@ def source_model(
     progress : called with (epochs done, epochs in all) while training
     """
     import torch
-    from filelock import FileLock
 
     from bench import registry
 
     model_class = registry.load("model", cell.model.name)
     config = model_class.Config.model_validate(cell.model.config)
     path = source_path(cell, scenario)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BenchError(
-            f"cache folder {path.parent}: {error.strerror}; set BENCH_CACHE to a folder "
-            "that can be written"
-        ) from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model: FoundationModel = model_class.build(config, scenario.input_shape, scenario.classes)
-        with FileLock(f"{path}.lock"):
-            weights = _read(path)
-            if weights is None:
-                _train(model, scenario, progress)
-                weights = model.module.state_dict()
-                stream = io.BytesIO()
-                torch.save(weights, stream)
-                write_atomically(path, stream.getvalue())
-    model.module.load_state_dict(weights)
+        weights = _read(path)
+        if weights is None:
+            try:
+                weights = _train_once(model, scenario, path, progress)
+            except OSError as error:
+                raise BenchError(
+                    f"cache folder {path.parent}: {error.strerror}; set BENCH_CACHE to a folder "
+                    "that can be written"
+                ) from error
+    try:
+        model.module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise BenchError(
+            f"source model {path} does not fit the model; delete it: {error}"
+        ) from error
     model.train(False)
     return model
 
 
-def _read(path: Path) -> dict | None:  # type: ignore[type-arg]
+def _train_once(
+    model: FoundationModel,
+    scenario: Scenario,
+    path: Path,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
+    """Train unless another process has done so while this one waited for the lock."""
+    import torch
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        weights = _read(path)
+        if weights is None:
+            _train(model, scenario, progress)
+            weights = model.module.state_dict()
+            stream = io.BytesIO()
+            torch.save(weights, stream)
+            write_atomically(path, stream.getvalue())
+    return weights
+
+
+def _read(path: Path) -> dict[str, Any] | None:
     """Cached weights; None if there are none or the file is damaged (it is then made again)."""
     import torch
 
@@ -101,7 +121,6 @@ def _read(path: Path) -> dict | None:  # type: ignore[type-arg]
         return torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # torch.load raises many kinds for a damaged file
         print(f"source model {path} is damaged ({error}); training it again", flush=True)
-        path.unlink()
         return None
 
 
@@ -144,5 +163,6 @@ def _train(
             if progress is not None:
                 progress(epoch + 1, recipe.epochs)
     finally:
+        optimiser.zero_grad()  # gradients would count as the deployed model's memory
         torch.set_num_threads(threads)
         model.train(False)

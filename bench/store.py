@@ -52,13 +52,18 @@ class Store:
         """The folder of record files."""
         return self.root / "records"
 
+    @property
+    def logs(self) -> Path:
+        """The folder of the runs' output."""
+        return self.root / "logs"
+
     def path(self, identity: str) -> Path:
         """Where the record of a cell stands."""
         return self.records / f"{identity}.json"
 
     def log_path(self, run: str) -> Path:
         """Where the output of a run stands."""
-        return self.root / "logs" / f"{run}.log"
+        return self.logs / f"{run}.log"
 
     def get(self, identity: str) -> Record | None:
         """The record of a cell, or None; a file that cannot be read counts as none."""
@@ -66,10 +71,18 @@ class Store:
         return self._read(path) if path.exists() else None
 
     def write(self, record: Record) -> Path:
-        """Write a record over an earlier one of the same cell; raises BenchError if impossible."""
+        """Write a record over an earlier one of the same cell; raises BenchError if impossible.
+
+        A result is never lost to a failure: where an ``ok`` record stands and this one is not,
+        nothing is written.
+        """
         path = self.path(record.identity)
-        if path.exists() and self._read(path) is None:  # of a later version, perhaps: keep it
-            path.rename(path.with_suffix(".json.unreadable"))
+        if path.exists():
+            earlier = self._read(path)
+            if earlier is None:  # of a later version, perhaps: keep it
+                path.rename(path.with_suffix(".json.unreadable"))
+            elif earlier.status == "ok" and record.status != "ok":
+                return path  # another command's result stands
         try:
             write_atomically(path, record.model_dump_json(indent=1).encode())
         except OSError as error:

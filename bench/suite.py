@@ -42,7 +42,13 @@ def _seeds(value: Any) -> Any:
     """A count (5 means 0 to 4) or a list."""
     if isinstance(value, bool):
         raise ValueError("give a number of seeds or a list of seeds")
-    return list(range(value)) if isinstance(value, int) else value
+    if isinstance(value, int):
+        if value > MOST_SEEDS:
+            raise ValueError(f"more than {MOST_SEEDS} seeds; to name one seed write [{value}]")
+        return list(range(value))
+    if isinstance(value, list) and len({repr(v) for v in value}) < len(value):
+        raise ValueError("a seed is named twice")
+    return value
 
 
 def _list(value: Any) -> Any:

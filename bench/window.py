@@ -6,10 +6,11 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.batch import Batch, Inputs
 from bench.device.bill import Meter
+from bench.errors import BenchError
 
 Logger = Callable[[str, float, int], None]
 """Receives (name, value, step)."""
@@ -33,13 +34,22 @@ class Window:
     meter : the run's meter
     budget_s : device seconds in this window
     logger : receives what the method logs, or None
+    module : its parameters may change inside steps and sections alone, or None
     """
 
-    def __init__(self, meter: Meter, budget_s: float, logger: Logger | None = None) -> None:
-        self.budget_s = budget_s
+    def __init__(
+        self,
+        meter: Meter,
+        budget_s: float,
+        logger: Logger | None = None,
+        module: nn.Module | None = None,
+    ) -> None:
         self.closed = False
+        self._budget_s = budget_s
         self._meter = meter
         self._logger = logger
+        self._module = module
+        self._versions = self._parameter_versions()
         self._logged: list[tuple[str, Tensor | float, int]] = []
         meter.open_window()
 
@@ -62,13 +72,20 @@ class Window:
                 raise
             self._end()
 
+    @property
+    def budget_s(self) -> float:
+        """Device seconds in this window."""
+        return self._budget_s
+
     @contextmanager
     def section(self, kind: str, shape: Hashable = None) -> Iterator[None]:
         """Charge work that is no step over a batch (building a proxy, estimating importance).
 
-        The work is always done and charged, even past the window's end: a method that must
-        finish it closes over time, and the record shows it. Each occurrence is counted.
+        The work is done and charged also where it ends past the window's end, so that a method
+        can finish what it must; the record shows the time. Each occurrence is counted. One
+        section that alone is longer than the window makes the method unsupported there.
         """
+        self._require_no_free_work()
         self._meter.begin((kind, shape), recount=True)
         try:
             yield
@@ -105,10 +122,12 @@ class Window:
         self.closed = True
         try:
             self._end(cut_short=True)
+            self._require_no_free_work()
         finally:
             self._meter.close()
 
     def _begin(self, key: tuple[str, Hashable], recount: bool) -> bool:
+        self._require_no_free_work()
         if self.closed or not self._meter.admit(key, self.budget_s):
             self.closed = True
             return False
@@ -116,10 +135,27 @@ class Window:
         return True
 
     def _end(self, cut_short: bool = False) -> None:
+        open_step = self._meter.is_open
         try:
             self._meter.end(self.budget_s, cut_short)
         finally:
+            if open_step:
+                self._versions = self._parameter_versions()
             self._flush()
+
+    def _parameter_versions(self) -> dict[int, int]:
+        """How often each parameter was changed in place, by identity."""
+        if self._module is None:
+            return {}
+        return {id(p): p._version for p in self._module.parameters() if not p.is_inference()}
+
+    def _require_no_free_work(self) -> None:
+        now = self._parameter_versions()
+        if any(self._versions.get(key, version) != version for key, version in now.items()):
+            raise BenchError(
+                "the model's weights changed outside a step: train inside "
+                "'for batch in window.steps(...)' or 'with window.section(...)', which are charged"
+            )
 
     def _flush(self) -> None:
         """Hand on what was logged: after the step, so that reading the values is not charged."""

@@ -78,12 +78,14 @@ class WindowPlugin(SupervisedPlugin):
     def __init__(self) -> None:
         super().__init__()
         self.window: Window | None = None
+        self.domain: DomainView | None = None
         self.sections = ExitStack()
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-        """Wrap the loader of the experience."""
+        """Put the domain's own batches in the place of the loader."""
         assert self.window is not None
-        strategy.dataloader = _ChargedLoader(strategy, strategy.dataloader, self.window)
+        assert self.domain is not None
+        strategy.dataloader = _ChargedLoader(strategy, self.domain, self.window)
 
     def after_update(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Log the loss."""
@@ -97,26 +99,25 @@ class WindowPlugin(SupervisedPlugin):
 
 
 class _ChargedLoader:
-    def __init__(self, strategy: Any, loader: Any, window: Window) -> None:
-        self._strategy, self._loader, self._window = strategy, loader, window
+    """One pass over the domain, in the view's order, so that seeds are paired across methods."""
 
-    def __iter__(self) -> Iterator[Any]:
-        for minibatch in self._loader:
-            if not self._window.begin_step(minibatch[0]):
+    def __init__(self, strategy: Any, domain: DomainView, window: Window) -> None:
+        self._strategy, self._domain, self._window = strategy, domain, window
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        for batch in self._domain.batches():
+            if not self._window.begin_step(batch.x):
                 self._strategy.stop_training()
                 return
-            yield minibatch
+            yield [batch.x, batch.y, torch.zeros(len(batch), dtype=torch.int64)]
             self._window.end_step()
-
-    def __len__(self) -> int:
-        return len(self._loader)
 
 
 def train_within(strategy: Any, plugin: WindowPlugin, domain: DomainView, window: Window) -> None:
     """Train ``strategy`` on a domain until it is done or the window closes."""
-    plugin.window = window
+    plugin.window, plugin.domain = window, domain
     strategy._stop_training = False
     with plugin.sections, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Avalanche warns of torch's own deprecations
         strategy.train(experience(domain), eval_streams=[])
-    plugin.window = None
+    plugin.window = plugin.domain = None

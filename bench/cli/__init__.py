@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -44,6 +45,9 @@ def _options(
 
 def main() -> None:
     """Run the command line. Exit codes: 0 all well; 1 something failed; 2 bad input; 130 Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without UTF-8 loses a sign, no run
+            stream.reconfigure(errors="replace")
     try:
         app()
     except BenchError as error:

@@ -62,7 +62,8 @@ def resolve(
     chosen = select(chosen, names)
     changes: dict[str, object] = {}
     if devices:
-        changes["devices"] = list(dict.fromkeys(devices))
+        named = [Path(d).as_posix() if d.endswith((".yaml", ".yml")) else d for d in devices]
+        changes["devices"] = list(dict.fromkeys(named))
     if model is not None:
         changes["model"] = Reference(name=model)
     if seeds is not None:

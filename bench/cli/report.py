@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from bench.cli.options import (
     warn_unreadable,
 )
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.record import Record
 
 
 def command(
@@ -32,6 +35,8 @@ def command(
     opened = Store(store)
     if not opened.records.is_dir():
         raise BenchError(f"--store {store}: no records there; run 'bench run' or name another")
+    for plugin in plugins or []:
+        registry.add_plugin(plugin)
     records = list(opened)
     note = ""
     if suite is not None:
@@ -45,5 +50,16 @@ def command(
     warn_unreadable(opened)
 
 
-def _devices(records: list) -> list[str] | None:  # type: ignore[type-arg]
-    return sorted({record.cell.device for record in records}) or None
+def _devices(records: list[Record]) -> list[str] | None:
+    """The devices of the records whose profiles still exist."""
+    from bench.device.profile import load_device
+
+    found = []
+    for name in sorted({record.cell.device for record in records}):
+        try:
+            load_device(name)
+        except BenchError as error:
+            typer.echo(f"bench: warning: records of device {name!r} left out: {error}", err=True)
+        else:
+            found.append(name)
+    return found or None

@@ -108,7 +108,10 @@ def command(
     try:
         from bench import registry
 
-        _check_store(opened)
+        for folder in (opened.records, opened.logs):
+            _require_folder(folder, f"--store {opened.root}")
+        if tensorboard is not None:
+            _require_folder(tensorboard, f"--tensorboard {tensorboard}")
         todo = plan.jobs(opened, registry.plugins(), board)
         _train_sources(plan, opened, runner, progress)
         progress.start(todo)
@@ -133,15 +136,15 @@ def _stop(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _check_store(store: Store) -> None:
+def _require_folder(folder: Path, option: str) -> None:
     try:
-        store.records.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BenchError(
-            f"--store {store.root}: cannot be created: {error.strerror}; name another folder"
+            f"{option}: {folder} cannot be created: {error.strerror}; name another folder"
         ) from error
-    if not os.access(store.records, os.W_OK):
-        raise BenchError(f"--store {store.root}: cannot be written; name another folder")
+    if not os.access(folder, os.W_OK):
+        raise BenchError(f"{option}: {folder} cannot be written; name another folder")
 
 
 def _executor(

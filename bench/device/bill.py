@@ -168,6 +168,7 @@ class Meter:
         self._traces: dict[Key, StepTrace] = {}
         self._seen: Counter[Key] = Counter()
         self._growth: dict[Key, int] = {}
+        self._counted_here: set[Key] = set()
         self._tracer: StepTracer | None = None
         self._open: Key | None = None
         self._started = 0.0
@@ -181,6 +182,7 @@ class Meter:
     def open_window(self) -> None:
         """Start every device's window at zero and bring memory peaks up to date."""
         self._account_growth()
+        self._counted_here.clear()
         for bill in self.bills:
             bill.window = Charge(0.0, None if bill.kind == "measured" else 0.0, 0)
 
@@ -199,12 +201,21 @@ class Meter:
             self.bills = [b for b, fit in zip(self.bills, fits, strict=True) if fit]
         return any(fits)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a step has begun and not ended."""
+        return self._open is not None
+
     def begin(self, key: Key, recount: bool = False) -> None:
-        """A step begins. The first two of a key are counted (the second holds optimiser state)."""
+        """A step begins. It is counted if it is one of the first two of its key in the run (the
+        second holds optimiser state) or the first in its window (a method's work may grow).
+        """
         if self._open is not None:
             raise BenchError(f"step {key[0]!r} begins inside step {self._open[0]!r}: do not nest")
         self._open = key
-        if not self.measured and (recount or self._seen[key] < 2):
+        new_here = key not in self._counted_here
+        if not self.measured and (recount or new_here or self._seen[key] < 2):
+            self._counted_here.add(key)
             self._tracer = StepTracer(self._resident())
             self._tracer.__enter__()
         self._started = time.perf_counter()

@@ -54,7 +54,8 @@ def collect(job: Job, started: str, seconds: float, status: Status, reason: str)
     open_cells: list[Cell] = []
     for cell in job.cells:
         record = store.get(cell.identity)
-        if record is not None and record.run == job.run:
+        # An ok record of another command on the same store settles a cell as well.
+        if record is not None and (record.run == job.run or record.status == "ok"):
             records.append(record)
         else:
             open_cells.append(cell)

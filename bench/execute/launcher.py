@@ -4,7 +4,8 @@ Started by `ProcessExecutor` as ``python -P -m bench.execute.launcher MODULE...`
 JSON object a line from standard input, ``{"id": ..., "work": ..., "log": ...}``, and
 answers on standard output with ``{"ready": true}``, ``{"id": ..., "pid": ...}`` when a child
 started and ``{"id": ..., "code": ...}`` when it ended (negative: killed by that signal). It
-stays single-threaded, so forking is safe; importing torch once makes a run start in milliseconds.
+starts no thread of its own and computes nothing, so that a fork is safe; torch is imported once
+for all runs.
 When its input ends, or its parent dies, it kills its children and leaves.
 """
 
@@ -57,6 +58,7 @@ def main() -> None:
                 request = json.loads(line)
                 pid = os.fork()
                 if pid == 0:
+                    reply.close()
                     _child(request)
                 children[pid] = request["id"]
                 print(json.dumps({"id": request["id"], "pid": pid}), file=reply)
@@ -64,8 +66,13 @@ def main() -> None:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 break
+            name = children.pop(pid, None)
+            if name is None:
+                continue  # a process that a library started while it was imported
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)  # what the run started must not outlive it
             code = os.waitstatus_to_exitcode(status)
-            print(json.dumps({"id": children.pop(pid), "code": code}), file=reply)
+            print(json.dumps({"id": name, "code": code}), file=reply)
 
 
 def _child(request: dict[str, Any]) -> NoReturn:

@@ -20,12 +20,15 @@ import psutil
 
 from bench import registry
 from bench.cell import Cell
+from bench.device.profile import load_device
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Stopwatch, collect
 from bench.record import Status
 from bench.run import Job
 
 POLL_S = 0.1
+START_LIMIT_S = 300.0
+"""Longest that a launcher may take to import its modules and start a run."""
 PRELOAD = ("torch", "bench.execute.work")
 
 
@@ -65,10 +68,14 @@ class Launcher:
     def answers(self) -> list[dict[str, Any]] | None:
         """Complete answers received since the last call; None if the launcher is gone."""
         received = self.output.read()
-        if received == b"":
+        if received == b"" or (received is None and self._process.poll() is not None):
             return None
         *lines, self._pending = (self._pending + (received or b"")).split(b"\n")
         return [json.loads(line) for line in lines if line.strip()]
+
+    def kill(self) -> None:
+        """End it at once: it hangs. Its answers then end, and its runs are recorded as failed."""
+        self._process.kill()
 
     def stop(self) -> None:
         """End the launcher and its children."""
@@ -87,6 +94,7 @@ class Launcher:
 class _Running:
     job: Job
     launcher: Launcher
+    submitted: Stopwatch
     watch: Stopwatch | None = None
     pid: int | None = None
     killed: tuple[Status, str] | None = None
@@ -112,7 +120,7 @@ class ProcessExecutor(Executor):
         running: dict[str, _Running] = {}
         try:
             while queue or running:
-                while queue and len(running) < self.workers:
+                while queue and self._may_start(queue[0], running):
                     self._start(queue.popleft(), running)
                 for ended in self._wait(running):
                     queue.extendleft(self.on_end(ended))
@@ -162,11 +170,18 @@ class ProcessExecutor(Executor):
             self._launchers[preload] = Launcher(preload)
         return self._launchers[preload]
 
+    def _may_start(self, job: Job, running: dict[str, _Running]) -> bool:
+        """Whether there is room; a job that is timed on this machine runs alone."""
+        if not running:
+            return True
+        others = [r.job for r in running.values()]
+        return len(running) < self.workers and not any(_is_measured(j) for j in (job, *others))
+
     def _start(self, job: Job, running: dict[str, _Running]) -> None:
         launcher = self._launcher(_preload(job.cells[0]))
         work = {"do": "run", "job": job.model_dump(mode="json")}
         launcher.submit(job.run, work, job.log)
-        running[job.run] = _Running(job, launcher)
+        running[job.run] = _Running(job, launcher, Stopwatch())
 
     def _wait(self, running: dict[str, _Running]) -> list[Ended]:
         with selectors.DefaultSelector() as selector:
@@ -192,6 +207,8 @@ class ProcessExecutor(Executor):
                     ended.append(_finish(running.pop(answer["id"]), *_verdict(run, answer["code"])))
         for run in running.values():
             self._police(run)
+            if run.pid is None and run.submitted.seconds > START_LIMIT_S:
+                run.launcher.kill()
         return ended
 
     def _police(self, run: _Running) -> None:
@@ -216,6 +233,10 @@ class ProcessExecutor(Executor):
                 _kill(run.pid)
         for run in running.values():
             self.on_end(_finish(run, "interrupted", "stopped before its end (Ctrl-C or SIGTERM)"))
+
+
+def _is_measured(job: Job) -> bool:
+    return any(load_device(cell.device).cost == "measured" for cell in job.cells)
 
 
 def _preload(cell: Cell) -> tuple[str, ...]:

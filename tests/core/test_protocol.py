@@ -13,10 +13,17 @@ from torch import Tensor, nn
 
 from bench.batch import DomainView
 from bench.device.bill import Meter
-from bench.errors import DeviceOutOfMemory, LabelsHidden, Unsupported
+from bench.errors import BenchError, DeviceOutOfMemory, LabelsHidden, Unsupported
 from bench.method import Method, MethodConfig
 from bench.model import Block, FoundationModel
-from bench.protocol import ProtocolConfig, Stream, evaluate, run_periodic, target_view
+from bench.protocol import (
+    ProtocolConfig,
+    Stream,
+    evaluate,
+    make_scorer,
+    run_periodic,
+    target_view,
+)
 from bench.scenario import Domain, Scenario, ScenarioConfig, Split
 from bench.window import Window
 
@@ -95,8 +102,9 @@ def run(make_device: Callable[..., Any]) -> Callable[..., Stream]:
         meter = Meter(devices or [make_device("toy")], method.stored)
         config = ProtocolConfig(**{"batch_size": TESTS, "window_s": 1000.0, **protocol})
         return run_periodic(
-            method, ToyScenario(ScenarioConfig(), 0), config, meter, labelled, seed, logger
-        )
+            method, ToyScenario(ScenarioConfig(), 0), config, meter, labelled, seed,
+            make_scorer(method.model), logger,
+        )  # fmt: skip
 
     return go
 
@@ -349,11 +357,79 @@ def test_changing_a_view_does_not_change_the_domain() -> None:
 # --- evaluation ------------------------------------------------------------------
 
 
+def hit(outputs: Tensor, y: Tensor) -> Tensor:
+    return (outputs.argmax(dim=1) == y).float()
+
+
+class Cheat(Fake):
+    """Tries to be scored by itself, or to learn while it predicts, or to be paid for one row."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.seen: list[Tensor] = []
+        self.model.correct = self.praise  # type: ignore[method-assign]
+        type(self).events = []
+
+    def praise(self, outputs: Tensor, y: Tensor) -> Tensor:
+        self.seen.append(y)
+        return torch.ones(len(y))
+
+    def adapt(self, domain: DomainView, window: Window) -> None:
+        batches = window.steps(domain.batches())
+        if self.way == "outside":
+            for batch in list(batches):
+                self.learn(batch.x)
+        if self.way == "keeps":
+            self.kept = [*getattr(self, "kept", []), domain]
+            for view in self.kept:
+                len(view)
+
+    def predict(self, x: Tensor) -> Tensor:
+        if self.way == "learns":
+            self.learn(x)
+        return self.model(x)[:1] if self.way == "one row" else self.model(x)
+
+    @torch.no_grad()
+    def learn(self, x: Tensor) -> None:
+        self.model.module[1].weight.add_(0.1)
+
+
+def test_a_method_that_replaces_the_metric_changes_no_score_and_sees_no_label(
+    run: Callable[..., Stream], make_device: Callable[..., Any]
+) -> None:
+    method = Cheat("scores itself")
+    method.model = Toy.build(None, (3,), 2)
+    correct = make_scorer(method.model)  # as the run does, before prepare
+    method.model.correct = method.praise  # type: ignore[method-assign]
+    test = ToyScenario(ScenarioConfig(), 0).domain("third").test
+    with torch.no_grad():
+        honest = float(hit(method.model(test.x), test.y).mean())
+    assert evaluate(method, test, TESTS, correct) == honest
+    assert method.seen == []
+
+
+@pytest.mark.parametrize(
+    ("way", "complaint"),
+    [
+        ("learns", "predict of Cheat changes the method's state"),
+        ("one row", "gave 1 outputs for 8 samples"),
+        ("outside", "weights changed outside a step"),
+        ("keeps", "keep samples of it as replay memory"),
+    ],
+)
+def test_what_would_be_free_or_wrong_is_refused(
+    run: Callable[..., Stream], way: str, complaint: str
+) -> None:
+    with pytest.raises(BenchError, match=complaint):
+        run(Cheat(way))
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, TESTS, 100])
 def test_accuracy_is_hits_over_samples_for_any_batch_size(batch_size: int) -> None:
     Fake.events = []
     test = ToyScenario(ScenarioConfig(), 0).domain("third").test
-    assert evaluate(Fake(), test, batch_size) == 5 / 8
+    assert evaluate(Fake(), test, batch_size, hit) == 5 / 8
     assert len(Fake.events) == -(-TESTS // batch_size)
 
 
@@ -365,7 +441,7 @@ def test_inference_is_priced_on_a_full_batch_where_there_is_one(
     method = Fake()
     meter = Meter([make_device()], method.stored)
     test = ToyScenario(ScenarioConfig(), 0).domain("third").test
-    evaluate(method, test, batch_size, meter)
+    evaluate(method, test, batch_size, hit, meter)
     assert meter.bills[0].inference_samples == priced
     assert len(Fake.events) == -(-TESTS // batch_size)  # priced, not predicted twice
 
@@ -373,7 +449,7 @@ def test_inference_is_priced_on_a_full_batch_where_there_is_one(
 def test_inference_costs_what_its_operators_cost(make_device: Callable[..., Any]) -> None:
     method = OneLaunch()
     meter = Meter([make_device(launch=0.25)], method.stored)
-    evaluate(method, ToyScenario(ScenarioConfig(), 0).source().test, TESTS, meter)
+    evaluate(method, ToyScenario(ScenarioConfig(), 0).source().test, TESTS, hit, meter)
     bill = meter.bills[0]
     assert bill.inference is not None
     assert bill.inference.time_s == 0.25  # one addmm

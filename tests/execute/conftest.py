@@ -63,6 +63,20 @@ class Peeks(Method):
         for batch in window.steps(domain.batches()):
             batch.y
 
+@register("method", "leaves-a-child")
+class LeavesAChild(Method):
+    """Starts a process and forgets it."""
+    def adapt(self, domain, window):
+        import subprocess
+        print("child", subprocess.Popen(["sleep", "7777"]).pid, flush=True)
+
+@register("method", "draws")
+class Draws(Method):
+    """Draws from every global generator."""
+    def adapt(self, domain, window):
+        import random, numpy
+        print("drew", random.random(), numpy.random.rand(), torch.rand(1).item(), flush=True)
+
 @register("method", "slow")
 class Slow(Method):
     """Takes its time, so that it can be killed in the middle."""

@@ -29,6 +29,21 @@ def test_one_job_and_two_jobs_and_inline_give_bit_equal_accuracies(workplace):
     assert one[("tent", 0, "xavier-nx")] != one[("tent", 1, "xavier-nx")]
 
 
+def test_every_global_generator_is_seeded(workplace):
+    def drawn(store):
+        workplace.run("run", "--methods", "draws", "--store", store)
+        lines = {}
+        for (_, seed, _), record in workplace.records(store).items():
+            log = (workplace.folder / store / record.log).read_text()
+            lines[seed] = [line for line in log.splitlines() if line.startswith("drew")]
+        return lines
+
+    first = drawn("first")
+    assert first == drawn("second")
+    for one, other in zip(*first.values(), strict=True):
+        assert not set(one.split()[1:]) & set(other.split()[1:])
+
+
 def test_devices_share_one_training_where_the_window_does_not_bind(workplace):
     devices = ("--device", "xavier-nx", "--device", "agx-orin", "--device", "jetson-tx2")
     plan = workplace.run("plan", "--methods", "shot", "--seeds", "0", *devices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import time
@@ -75,6 +76,48 @@ def test_kill_9_of_everything_then_the_same_command_resumes(workplace):
     undisturbed = workplace.run("run", *methods, "--store", "other")
     table, other = (t.stdout.split("records:")[0] for t in (resumed, undisturbed))
     assert table == other
+
+
+def test_a_failure_of_another_command_does_not_replace_a_result(workplace):
+    from bench.execute.base import collect
+    from bench.run import Job
+
+    workplace.run("run", "--methods", "source-only", "--seeds", "0")
+    (record,) = workplace.records().values()
+    job = Job(
+        run="0" * 16, suite="tiny", store=str(workplace.folder / "store"),
+        cells=(record.cell,), attempts=(0,),
+    )  # fmt: skip
+    for status in ("ok", "interrupted", "timeout"):
+        ended = collect(job, record.started, 1.0, status, "from elsewhere")
+        assert [r.status for r in ended.records] == ["ok"]
+    assert workplace.records() == {("source-only", 0, "xavier-nx"): record}
+
+
+def test_what_a_run_starts_does_not_outlive_it(workplace):
+    workplace.run("run", "--methods", "leaves-a-child", "--seeds", "0")
+    (record,) = workplace.records().values()
+    said = (workplace.folder / "store" / record.log).read_text().split()
+    children = [int(pid) for word, pid in itertools.pairwise(said) if word == "child"]
+    assert len(children) == 2
+    for pid in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_code_edited_after_the_plan_is_not_recorded_as_the_planned_one(workplace):
+    plugin = workplace.folder / "plugin.py"
+    process = workplace.start("run", "--methods", "slow,draws", "--seeds", "0", "--jobs", "1")
+    folder = workplace.folder / "store" / "logs"
+    deadline = time.monotonic() + 120
+    while not [p for p in folder.glob("*.log") if not p.name.startswith("source")]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    plugin.write_text(plugin.read_text().replace('print("drew"', 'print("edited"'))
+    process.communicate(timeout=60)
+    draws = workplace.records()[("draws", 0, "xavier-nx")]
+    assert draws.status == "failed"
+    assert "the code of method 'draws' changed after this run was planned" in draws.reason
 
 
 def test_ctrl_c_records_what_ran_as_interrupted_and_exits_130(workplace):
