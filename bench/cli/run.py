@@ -119,7 +119,8 @@ def command(
     except KeyboardInterrupt:
         progress.close()
         typer.echo(
-            f"bench: stopped; {progress.settled} runs are recorded, the same command continues",
+            f"bench: stopped; {progress.settled - progress.interrupted} cells are done, "
+            "the same command runs the rest",
             err=True,
         )
         raise typer.Exit(130) from None
@@ -203,6 +204,7 @@ class Progress:
         self._name = ""
         self._live = sys.stderr.isatty()
         self.settled = 0
+        self.interrupted = 0
 
     def begin_source(self, name: str) -> None:
         """Source training begins."""
@@ -242,6 +244,7 @@ class Progress:
         """Show a job's records; return a job for the devices that it deferred."""
         for record in ended.records:
             self.settled += 1
+            self.interrupted += record.status == "interrupted"
             text = f"{_title(record)}: {_outcome(record)}"
             if self._bar is not None:
                 if record.status != "ok":

@@ -9,6 +9,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -44,10 +45,13 @@ class Launcher:
         environment = dict(os.environ)
         for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             environment[variable] = "1"
+        # Libraries warn while they are imported; that is not for the user's terminal.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "bench.execute.launcher", *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._errors,
             env=environment,
             start_new_session=True,
         )
@@ -73,6 +77,12 @@ class Launcher:
         *lines, self._pending = (self._pending + (received or b"")).split(b"\n")
         return [json.loads(line) for line in lines if line.strip()]
 
+    def last_words(self) -> str:
+        """The last line that the launcher wrote to its standard error."""
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace").strip()
+        return said.splitlines()[-1][:300] if said else "it said nothing"
+
     def kill(self) -> None:
         """End it at once: it hangs. Its answers then end, and its runs are recorded as failed."""
         self._process.kill()
@@ -88,6 +98,7 @@ class Launcher:
             self._process.kill()
             self._process.wait()
         self.output.close()
+        self._errors.close()
 
 
 @dataclass
@@ -148,7 +159,9 @@ class ProcessExecutor(Executor):
             time.sleep(POLL_S)
             answers = launcher.answers()
             if answers is None:
-                raise BenchError(f"source model: the launcher process died; see {log}")
+                raise BenchError(
+                    f"source model: the launcher process died: {launcher.last_words()}"
+                )
             for answer in answers:
                 code = answer.get("code", code)
             position = _report_epochs(log, position, progress)
@@ -192,10 +205,11 @@ class ProcessExecutor(Executor):
         for preload, launcher in list(self._launchers.items()):
             answers = launcher.answers()
             if answers is None:
+                reason = f"its launcher process died: {launcher.last_words()}"
                 launcher.stop()
                 del self._launchers[preload]
                 for name in [n for n, r in running.items() if r.launcher is launcher]:
-                    ended.append(_finish(running.pop(name), "failed", "its launcher process died"))
+                    ended.append(_finish(running.pop(name), "failed", reason))
                 continue
             for answer in answers:
                 run = running.get(answer.get("id", ""))

@@ -131,7 +131,7 @@ def test_ctrl_c_records_what_ran_as_interrupted_and_exits_130(workplace):
     os.kill(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert "the same command continues" in said
+    assert "the same command runs the rest" in said
     assert "Traceback" not in said
     statuses = {name: r.status for (name, _, _), r in workplace.records().items()}
     assert statuses == {"source-only": "ok", "sleeps": "interrupted"}
