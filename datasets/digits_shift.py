@@ -62,7 +62,7 @@ class DigitsShift(Scenario):
     """
 
     Config = DigitsShiftConfig
-    preload = ("sklearn.datasets", "sklearn.model_selection", "torchvision.transforms.v2")
+    preload = ("sklearn.datasets", "sklearn.model_selection")
     classes = 10
 
     def __init__(self, config: DigitsShiftConfig, seed: int) -> None:

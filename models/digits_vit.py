@@ -31,7 +31,7 @@ class DigitsViT(FoundationModel):
     """
 
     Config = DigitsViTConfig
-    preload = ("timm.models.vision_transformer",)
+    preload = ("timm.models.vision_transformer", "torchvision.transforms.v2")
     source_training = SourceTraining(epochs=60, learning_rate=2e-3)
 
     @classmethod

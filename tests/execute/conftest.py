@@ -1,4 +1,4 @@
-"""A suite small enough for fault injection: a one-block transformer, two domains, plugins."""
+"""A suite small enough for fault injection: a small network, two domains, plugins."""
 
 from __future__ import annotations
 
@@ -14,13 +14,34 @@ PLUGIN = '''
 import os, time
 import torch
 from bench import Method, register
-from bench.model import SourceTraining
-from bench.models.digits_vit import DigitsViT
+from torch import nn
+from bench.model import FoundationModel, ModelConfig, SourceTraining
+
+class TinyConfig(ModelConfig):
+    width: int = 32
+
+class TinyNet(nn.Module):
+    def __init__(self, inputs, width, classes):
+        super().__init__()
+        self.body = nn.Linear(inputs, width)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x):
+        return self.head(torch.nn.functional.gelu(self.norm(self.body(x.flatten(1)))))
 
 @register("model", "tiny")
-class Tiny(DigitsViT):
-    """Trained in a second or two."""
+class Tiny(FoundationModel):
+    """Plain torch, trained in a second: nothing slow is imported for it."""
+    Config = TinyConfig
     source_training = SourceTraining(epochs=8, learning_rate=3e-3)
+
+    @classmethod
+    def build(cls, config, input_shape, classes):
+        return cls(TinyNet(input_shape[0] * input_shape[1] * input_shape[2], config.width, classes))
+
+    def blocks(self):
+        return []
 
 @register("method", "raises")
 class Raises(Method):
@@ -53,8 +74,7 @@ class Allocates(Method):
     def adapt(self, domain, window):
         kept = []
         while True:
-            kept.append(torch.ones(4_000_000))
-            time.sleep(0.005)
+            kept.append(torch.ones(16_000_000))
 
 @register("method", "peeks")
 class Peeks(Method):
@@ -87,8 +107,8 @@ class Slow(Method):
 SUITE = """
 name: tiny
 description: fault injection
-scenario: {name: digits-shift, shifts: [contrast, blur], severities: [1]}
-model: {name: tiny, width: 32, depth: 1, heads: 2}
+scenario: {name: digits-shift, shifts: [contrast, noise], severities: [1]}
+model: {name: tiny, width: 32}
 protocol: {window_s: 60, batch_size: 50, samples: 100}
 methods: [source-only, tent, shot]
 seeds: 2
