@@ -99,9 +99,10 @@ class Plan:
 
     def courses(self) -> list[list[Cell]]:
         """Missing cells in groups that train once, seed by seed; measured devices stand alone."""
+        measured = {d for d in self.suite.devices if load_device(d).cost == "measured"}
         groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
         for cell in self.missing:
-            alone = cell.device if load_device(cell.device).cost == "measured" else ""
+            alone = cell.device if cell.device in measured else ""
             groups[(cell.course, alone)].append(cell)
         return sorted(groups.values(), key=lambda group: group[0].seed)
 

@@ -25,8 +25,9 @@ class Window:
             loss = ...
             window.log(loss=loss)
 
-    A step whose cost is known is not begun if it does not fit. The first two steps of each
-    kind and batch shape are counted operator by operator, the others charged the same.
+    A step whose cost is known is not begun if it does not fit. Of each kind and batch shape, the
+    first two steps of the run and the first of each window are counted operator by operator; the
+    others are charged what the last count came to.
     A window is a context manager, opened and closed by the protocol.
 
     Parameters

@@ -201,14 +201,12 @@ class Progress:
         self._plan = plan
         self._bar: Any = None
         self._total = 0
-        self._name = ""
         self._live = sys.stderr.isatty()
         self.settled = 0
         self.interrupted = 0
 
     def begin_source(self, name: str) -> None:
         """Source training begins."""
-        self._name = name
         if self._live:
             from tqdm import tqdm
 
