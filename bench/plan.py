@@ -22,8 +22,6 @@ from bench.run import Job
 from bench.store import Store
 from bench.suite import Reference, Suite, explain
 
-RETRYABLE = ("failed", "timeout", "oom", "unsupported")
-
 
 def make_cells(suite: Suite, path: Path) -> list[Cell]:
     """Every cell of a suite: devices within seeds within methods.

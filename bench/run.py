@@ -53,13 +53,6 @@ class Job(pydantic.BaseModel, extra="forbid", frozen=True):
     tensorboard: str | None = None
 
     @property
-    def title(self) -> str:
-        """A short name for people."""
-        cell = self.cells[0]
-        devices = ",".join(c.device for c in self.cells)
-        return f"{cell.method.name} · {cell.model.name} · {devices} · seed {cell.seed}"
-
-    @property
     def log(self) -> Path:
         """Where the run's output goes."""
         return Store(self.store).log_path(self.run)

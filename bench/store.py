@@ -13,8 +13,6 @@ import pydantic
 from bench.errors import BenchError
 from bench.record import SCHEMA_VERSION, Record
 
-DEFAULT = "bench-results"
-
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
@@ -43,7 +41,7 @@ class Store:
     cell's identity, and appears whole. Files that cannot be read are left alone and reported.
     """
 
-    def __init__(self, root: str | Path = DEFAULT) -> None:
+    def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.unreadable: dict[Path, str] = {}
 
