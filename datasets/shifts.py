@@ -3,7 +3,8 @@
 A shift is a function ``(images, severity, generator) -> images`` on float32
 images of shape (n, 1, height, width) with values in [0, 1]. ``severity`` is 1
 (moderate) or 2 (strong); what it means in the shift's own unit stands in
-`SEVERITIES`. The corruptions follow the families of Hendrycks & Dietterich
+`SEVERITIES` and, for the shifts of other kinds that methods are tuned on, in
+`VALIDATION_SEVERITIES`. The corruptions follow the families of Hendrycks & Dietterich
 (ICLR 2019) scaled to small grey images; the geometric ones are the classical
 rotated/translated-digits domains (Ghifary et al., ICCV 2015). torchvision is imported
 on first use: it is slow to import and planning does not need it.
@@ -11,6 +12,7 @@ on first use: it is slow to import and planning does not need it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -33,7 +35,17 @@ SEVERITIES: dict[str, tuple[str, float, float]] = {
     "salt-pepper": ("share of pixels set to black or white", 0.06, 0.12),
     "stripes": ("amplitude of a sinusoidal grating", 0.15, 0.3),
 }
-"""The unit and the two severities of every shift."""
+"""The unit and the two severities of every shift of a test stream."""
+
+VALIDATION_SEVERITIES: dict[str, tuple[str, float, float]] = {
+    "perspective": ("share by which the upper edge is narrowed", 0.3, 0.42),
+    "gamma": ("exponent of the grey values", 2.5, 4.0),
+    "pixelate": ("blocks of one grey, a side", 6.0, 4.0),
+    "speckle": ("standard deviation of the Gaussian factor (mean 1) on a pixel", 2.0, 4.0),
+    "dilation": ("side of the square whose brightest grey a pixel takes, pixels", 4.0, 6.0),
+    "illumination": ("grey gained at one edge and lost at the opposite, any direction", 0.3, 0.6),
+}
+"""The same for validation streams: no kind of shift that a test stream has."""
 
 
 def apply_shift(name: str, images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
@@ -54,7 +66,7 @@ def apply_shift(name: str, images: Tensor, severity: int, generator: torch.Gener
     """
     if severity not in (1, 2):
         raise ValueError(f"severity {severity!r} of shift {name!r}: use 1 or 2")
-    _, moderate, strong = SEVERITIES[name]
+    _, moderate, strong = (SEVERITIES | VALIDATION_SEVERITIES)[name]
     amount = moderate if severity == 1 else strong
     return _SHIFTS[name](images, amount, generator).clamp_(0.0, 1.0)
 
@@ -152,6 +164,47 @@ def _stripes(images: Tensor, amplitude: float, generator: torch.Generator) -> Te
     return images + amplitude * torch.sin(2 * torch.pi * columns / 8.0 + phase)
 
 
+def _perspective(images: Tensor, share: float, _: torch.Generator) -> Tensor:
+    from torchvision.transforms.v2 import functional as F
+
+    height, width = images.shape[-2:]
+    right, bottom = width - 1.0, height - 1.0
+    inset = share / 2 * right
+    return F.perspective(
+        images,
+        startpoints=[[0.0, 0.0], [right, 0.0], [right, bottom], [0.0, bottom]],
+        endpoints=[[inset, 0.0], [right - inset, 0.0], [right, bottom], [0.0, bottom]],
+    )
+
+
+def _gamma(images: Tensor, exponent: float, _: torch.Generator) -> Tensor:
+    return images**exponent
+
+
+def _pixelate(images: Tensor, blocks: float, _: torch.Generator) -> Tensor:
+    coarse = torch.nn.functional.adaptive_avg_pool2d(images, int(blocks))
+    return torch.nn.functional.interpolate(coarse, size=images.shape[-2:], mode="nearest")
+
+
+def _speckle(images: Tensor, std: float, generator: torch.Generator) -> Tensor:
+    return images * (1.0 + std * torch.randn(images.shape, generator=generator))
+
+
+def _dilation(images: Tensor, side: float, _: torch.Generator) -> Tensor:
+    after = int(side) // 2
+    before = int(side) - 1 - after
+    padded = torch.nn.functional.pad(images, (before, after, before, after))
+    return torch.nn.functional.max_pool2d(padded, int(side), stride=1)
+
+
+def _illumination(images: Tensor, amplitude: float, generator: torch.Generator) -> Tensor:
+    height, width = images.shape[-2:]
+    angle = 2 * math.pi * torch.rand((len(images), 1, 1, 1), generator=generator)
+    across = torch.linspace(-1.0, 1.0, width).view(1, 1, 1, width)
+    down = torch.linspace(-1.0, 1.0, height).view(1, 1, height, 1)
+    return images + amplitude * (torch.cos(angle) * across + torch.sin(angle) * down)
+
+
 _SHIFTS: dict[str, Shift] = {
     "rotation": _rotation,
     "noise": _noise,
@@ -165,4 +218,10 @@ _SHIFTS: dict[str, Shift] = {
     "translation": _translation,
     "salt-pepper": _salt_pepper,
     "stripes": _stripes,
+    "perspective": _perspective,
+    "gamma": _gamma,
+    "pixelate": _pixelate,
+    "speckle": _speckle,
+    "dilation": _dilation,
+    "illumination": _illumination,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from itertools import combinations
 
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor
 
 from bench.datasets.digits_shift import DigitsShift, DigitsShiftConfig
-from bench.datasets.shifts import SEVERITIES
+from bench.datasets.shifts import SEVERITIES, VALIDATION_SEVERITIES
 from bench.errors import BenchError
-from bench.scenario import Domain
+from bench.scenario import Domain, Split
 
 
 @cache
@@ -45,6 +46,35 @@ def test_there_are_24_domains_of_12_shifts_mild_before_strong() -> None:
     assert len(set(shifts)) >= 12
     assert [name[-1] for name in ALL] == ["1"] * 12 + ["2"] * 12
     assert shifts[:12] == shifts[12:] == list(SEVERITIES)
+
+
+def test_the_order_of_the_stream_stays_as_it_was() -> None:
+    order = [
+        "rotation", "noise", "blur", "contrast", "brightness", "inversion",
+        "occlusion", "scale", "shear", "translation", "salt-pepper", "stripes",
+    ]  # fmt: skip
+    assert list(ALL) == [f"{shift}-{severity}" for severity in (1, 2) for shift in order]
+    assert scenario(0, order="shuffled").domain_names()[:4] == [
+        "occlusion-2", "brightness-1", "translation-2", "salt-pepper-1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seed", "adaptation", "test"),
+    [
+        (0, "2a648ed3dc8ceba1", "215058d53f4919f4"),
+        (1, "168107895b182b4e", "078c8745e95bdd00"),
+    ],
+)
+def test_a_domains_tensors_stay_as_they_were(seed: int, adaptation: str, test: str) -> None:
+    """One whose values are exact fractions, the same on every processor."""
+
+    def digest(split: Split) -> str:
+        both = split.x.numpy().tobytes() + split.y.numpy().tobytes()
+        return hashlib.sha256(both).hexdigest()[:16]
+
+    made = domain("salt-pepper-1", seed)
+    assert (digest(made.adaptation), digest(made.test)) == (adaptation, test)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -164,6 +194,44 @@ def test_severity_2_is_farther_from_the_clean_images_than_severity_1(shift: str)
     assert distance(2) > 1.2 * distance(1) > 0
 
 
+@pytest.mark.parametrize("shift", VALIDATION_SEVERITIES)
+def test_so_it_is_in_the_validation_stream(shift: str) -> None:
+    made = scenario(0, part="validation")
+    clean = made._clean[0][made._clean[2]["test"]]
+    one, two = (made.domain(f"{shift}-{severity}").test.x - clean for severity in (1, 2))
+    assert float(two.square().mean()) > 1.2 * float(one.square().mean()) > 0
+
+
+def test_the_validation_stream_has_its_own_shifts_mild_before_strong() -> None:
+    made = scenario(0, part="validation")
+    kinds = ["perspective", "gamma", "pixelate", "speckle", "dilation", "illumination"]
+    assert made.domain_names() == [f"{kind}-{severity}" for severity in (1, 2) for kind in kinds]
+    assert len(made.source().adaptation) == 600
+    for name in made.domain_names():
+        built = made.domain(name)
+        assert (len(built.adaptation), len(built.test)) == (250, 150)
+        assert set(built.adaptation.y.tolist()) == set(built.test.y.tolist()) == set(range(10))
+
+
+def test_validation_keeps_severities_order_and_size() -> None:
+    given = DigitsShiftConfig(shifts=("blur",), severities=(2,), order="shuffled", size=16)
+    assert DigitsShift.validation(given) == DigitsShiftConfig(
+        part="validation", severities=(2,), order="shuffled", size=16
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "shift", "other"), [("test", "gamma", "validation"), ("validation", "blur", "test")]
+)
+def test_a_shift_of_the_other_part_is_refused_with_those_of_this_one(
+    part: str, shift: str, other: str
+) -> None:
+    known = {"test": "rotation, noise", "validation": "perspective, gamma"}[part]
+    cure = f"shift '{shift}' belongs to part '{other}'.*; part '{part}' has {known}"
+    with pytest.raises(pydantic.ValidationError, match=cure):
+        scenario(0, part=part, shifts=(shift,))
+
+
 def test_a_shuffled_stream_is_a_permutation_fixed_by_the_seed() -> None:
     first = scenario(0, order="shuffled").domain_names()
     assert sorted(first) == sorted(ALL)
@@ -178,7 +246,9 @@ def test_the_stream_follows_the_settings() -> None:
     assert made.input_shape == (1, 16, 16)
     assert made.domain("blur-1").test.x.shape == (300, 1, 16, 16)
     assert made.classes == 10
-    assert made.source_settings() == {"size": 16}
+    assert made.source_settings() == {
+        "part": "test", "size": 16, "source_classes": list(range(10)),
+    }  # fmt: skip
 
 
 def test_the_list_of_names_cannot_be_changed_from_outside() -> None:
@@ -190,6 +260,8 @@ def test_the_list_of_names_cannot_be_changed_from_outside() -> None:
 def test_an_unknown_shift_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown shift 'snow'; known: blur, brightness"):
         scenario(0, shifts=("snow",))
+    with pytest.raises(ValueError, match="unknown shift 'gama'; did you mean 'gamma'"):
+        scenario(0, part="validation", shifts=("gama",))
 
 
 @pytest.mark.parametrize("name", ["noise-3", "snow-1", "noise", ""])
@@ -202,7 +274,7 @@ def test_a_domain_that_is_not_in_the_stream_is_refused(name: str) -> None:
     "bad",
     [
         {"severities": (3,)}, {"severities": ()}, {"order": "random"}, {"size": 7},
-        {"size": 225}, {"colour": 1}, {"shifts": ()},
+        {"size": 225}, {"colour": 1}, {"shifts": ()}, {"part": "training"},
     ],
 )  # fmt: skip
 def test_settings_out_of_bounds_are_refused(bad: dict[str, object]) -> None:
@@ -229,10 +301,6 @@ def test_every_size_that_is_allowed_can_be_built_for_every_domain(size: int) -> 
         return
     for name in ALL:
         assert made.domain(name).test.x.shape == (300, 1, size, size)
-
-
-def test_the_data_digest_is_that_of_the_file_and_ignores_the_settings() -> None:
-    digest = DigitsShift.data_digest(DigitsShiftConfig())
-    assert digest == DigitsShift.data_digest(DigitsShiftConfig(size=16))
-    assert len(digest) == 64
-    int(digest, 16)
+    tuning = scenario(0, size=size, part="validation")
+    for name in tuning.domain_names():
+        assert tuning.domain(name).test.x.shape == (150, 1, size, size)

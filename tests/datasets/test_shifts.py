@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.datasets.shifts import SEVERITIES, apply_shift
+from bench.datasets.shifts import SEVERITIES, VALIDATION_SEVERITIES, apply_shift
 
+ALL = SEVERITIES | VALIDATION_SEVERITIES
 BOTH = pytest.mark.parametrize("severity", [1, 2])
 GREY = 0.5
 
@@ -38,13 +39,18 @@ def centre(image: Tensor) -> tuple[float, float]:
 
 def test_there_are_at_least_twelve_shifts_each_with_a_unit_and_two_severities() -> None:
     assert len(SEVERITIES) >= 12
-    for unit, one, two in SEVERITIES.values():
+    for unit, one, two in ALL.values():
         assert unit
         assert one != two
 
 
+def test_what_methods_are_tuned_on_is_none_of_what_is_reported() -> None:
+    assert len(VALIDATION_SEVERITIES) == 6
+    assert not set(VALIDATION_SEVERITIES) & set(SEVERITIES)
+
+
 @BOTH
-@pytest.mark.parametrize("name", SEVERITIES)
+@pytest.mark.parametrize("name", ALL)
 def test_a_shift_keeps_shape_type_and_range_and_does_not_touch_its_input(
     name: str, severity: int
 ) -> None:
@@ -61,7 +67,7 @@ def test_a_shift_keeps_shape_type_and_range_and_does_not_touch_its_input(
 
 
 @BOTH
-@pytest.mark.parametrize("name", SEVERITIES)
+@pytest.mark.parametrize("name", ALL)
 def test_all_randomness_comes_from_the_generator(name: str, severity: int) -> None:
     images = torch.rand(6, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(1)
@@ -70,7 +76,9 @@ def test_all_randomness_comes_from_the_generator(name: str, severity: int) -> No
     before = torch.get_rng_state()
     assert torch.equal(shift(name, images, severity), first)
     assert torch.equal(torch.get_rng_state(), before)
-    random = {"noise", "occlusion", "translation", "salt-pepper", "stripes"}
+    random = {
+        "noise", "occlusion", "translation", "salt-pepper", "stripes", "speckle", "illumination",
+    }  # fmt: skip
     assert torch.equal(shift(name, images, severity, seed=5), first) == (name not in random)
 
 
@@ -236,3 +244,88 @@ def test_stripes_add_an_upright_grating_of_their_amplitude(severity: int, amplit
     # four points of a period give the amplitude: sin^2 + cos^2 = 1
     assert torch.allclose(line[:, 0] ** 2 + line[:, 2] ** 2, torch.tensor(amplitude**2), atol=1e-5)
     assert len({round(float(v), 4) for v in line[:, 0]}) > 10  # a phase for each image
+
+
+@pytest.mark.parametrize(("severity", "exponent"), [(1, 2.5), (2, 4.0)])
+def test_gamma_raises_every_grey_value_to_its_exponent(severity: int, exponent: float) -> None:
+    for value in (0.0, 0.3, 0.8, 1.0):
+        out = shift("gamma", grey(value=value), severity)
+        assert torch.allclose(out, grey(value=math.pow(value, exponent)), atol=1e-6)
+
+
+@pytest.mark.parametrize(("severity", "blocks"), [(1, 6), (2, 4)])
+def test_pixelate_gives_each_block_its_mean_grey(severity: int, blocks: int) -> None:
+    image = torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(0))
+    side = 24 // blocks
+    expected = torch.zeros(24, 24)
+    for top in range(0, 24, side):
+        for left in range(0, 24, side):
+            block = image[0, 0, top : top + side, left : left + side]
+            expected[top : top + side, left : left + side] = block.sum() / side**2
+    assert torch.allclose(shift("pixelate", image, severity)[0, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("severity", "deviation"), [(1, 2.0), (2, 4.0)])
+def test_speckle_multiplies_by_a_gaussian_of_mean_one(severity: int, deviation: float) -> None:
+    """By its quantiles above zero, where nothing is cut off, on a grey too dark to meet white."""
+    assert torch.equal(shift("speckle", grey(value=0.0), severity), grey(value=0.0))
+    factor = shift("speckle", grey(200, value=0.02), severity).flatten() / 0.02
+    ordered = factor.sort().values
+    for z, below in ((0.0, 0.5), (1.0, 0.84134), (2.0, 0.97725)):
+        quantile = float(ordered[int(below * len(ordered))])
+        assert quantile == pytest.approx(1.0 + z * deviation, abs=0.02 * deviation)
+
+
+@pytest.mark.parametrize(("severity", "side"), [(1, 4), (2, 6)])
+def test_dilation_gives_each_pixel_the_brightest_of_a_square_around_it(
+    severity: int, side: int
+) -> None:
+    image = torch.rand(1, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    out = shift("dilation", image, severity)[0, 0]
+    for row in range(12):
+        for column in range(12):
+            near = [
+                float(image[0, 0, r, c])
+                for r in range(row - side // 2 + 1, row + side // 2 + 1)
+                for c in range(column - side // 2 + 1, column + side // 2 + 1)
+                if 0 <= r < 12 and 0 <= c < 12
+            ]
+            assert float(out[row, column]) == max(near)
+    wide = shift("dilation", dot(16, 16), severity)
+    assert float(wide.sum()) == (side + 2) ** 2
+
+
+@pytest.mark.parametrize(("severity", "share"), [(1, 0.3), (2, 0.42)])
+def test_perspective_narrows_the_upper_edge_by_its_share(severity: int, share: float) -> None:
+    """A trapezium by its area, and points by the plane seen under that angle."""
+    white = shift("perspective", grey(size=65, value=1.0), severity)[0, 0]
+    assert float(white.sum()) / 65**2 == pytest.approx(1.0 - share / 2, rel=0.03)
+    assert float(white[-1].sum()) == pytest.approx(65, abs=1.5)
+    assert float(white[1].sum()) == pytest.approx(65 * (1.0 - share), abs=3)
+    for row, column in ((8, 24), (16, 6), (26, 16)):
+        # Height v above the lower edge (1: the upper one) is seen at distance 1 + v d, where
+        # the narrowing at the upper edge gives d; width and height shrink with it.
+        d = 1.0 / (1.0 - share) - 1.0
+        v = (32 - row) / 32
+        seen = v * (1.0 + d) / (1.0 + v * d)
+        expected = (32 - 32 * seen, 16 + (column - 16) / (1.0 + v * d))
+        assert centre(shift("perspective", dot(row, column), severity)) == pytest.approx(
+            expected, abs=0.3
+        )
+
+
+@pytest.mark.parametrize(("severity", "amplitude"), [(1, 0.3), (2, 0.6)])
+def test_illumination_adds_a_plane_of_its_slope_in_any_direction(
+    severity: int, amplitude: float
+) -> None:
+    middle = (shift("illumination", grey(20, size=33), severity) - GREY)[:, 0, 8:25, 8:25]
+    down, across = middle[:, 1:] - middle[:, :-1], middle[:, :, 1:] - middle[:, :, :-1]
+    for slope in (down, across):
+        assert torch.allclose(slope, slope[:, :1, :1].expand_as(slope), atol=1e-5)
+    steepest = (down[:, 0, 0] ** 2 + across[:, 0, 0] ** 2).sqrt()
+    assert torch.allclose(steepest, torch.tensor(amplitude / 16), atol=1e-5)
+    assert float(middle[:, 8, 8].abs().max()) < 1e-6  # the middle stays
+    quadrants = {
+        (bool(d > 0), bool(a > 0)) for d, a in zip(down[:, 0, 0], across[:, 0, 0], strict=True)
+    }
+    assert len(quadrants) == 4

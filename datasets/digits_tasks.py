@@ -1,0 +1,113 @@
+"""Handwritten digits of which new classes come along the stream, alone or between shifts."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from bench import register
+from bench.datasets.digits import CLASSES, SHIFTS, DigitsConfig, DigitsScenario, Step
+
+MIXED_SHIFTS = {
+    "test": (
+        "rotation", "contrast", "blur", "noise", "shear", "brightness",
+        "translation", "inversion", "scale", "salt-pepper", "occlusion", "stripes",
+    ),
+    "validation": SHIFTS["validation"],
+}  # fmt: skip
+"""The order in which a mixed stream takes its shifts: as many as it needs, each once."""
+
+
+class DigitsTasksConfig(DigitsConfig):
+    """``source_classes``: the first so many digits; ``per_task``: new digits in a task.
+
+    The last task has what is left. Part "validation" knows the source's classes alone: the last
+    ``per_task`` of them come as its task, and the others, two at least, are its own source.
+    ``size``: pixels a side.
+    """
+
+    source_classes: int = Field(4, ge=4, le=9)
+    per_task: int = Field(2, ge=1, le=6)
+
+
+class DigitsMixedConfig(DigitsTasksConfig):
+    """Settings of the tasks, and ``severity`` of every shift: 1 (moderate) or 2 (strong)."""
+
+    severity: Literal[1, 2] = 1
+
+
+@register("scenario", "digits-tasks")
+class DigitsTasks(DigitsScenario):
+    """Real 8x8 digits of scikit-learn, class-incremental: a source of 0 to 3, then 3 tasks of 2.
+
+    A domain is a task and has the images of its new classes, unshifted. The outputs of all ten
+    classes are there from the start; which task a test image is from is not given. The validation
+    stream, 0 and 1 once more and then 2 and 3, starts from a source of 0 and 1.
+    """
+
+    Config = DigitsTasksConfig
+    preload = ("sklearn.datasets", "sklearn.model_selection")
+    supervised = True
+    shifts = ("class",)
+
+    def __init__(self, config: DigitsTasksConfig, seed: int) -> None:
+        source, tasks = _classes(config)
+        if config.part == "validation":
+            tasks = [source, *tasks]  # with one domain alone there is nothing to forget
+        super().__init__(config, seed, source, [Step(_name(task), task) for task in tasks])
+
+    @classmethod
+    def validation(cls, config: Any) -> Any:
+        return config.model_copy(update={"part": "validation"})
+
+
+@register("scenario", "digits-mixed")
+class DigitsMixed(DigitsScenario):
+    """Real 8x8 digits of scikit-learn, new classes and shifts in turn: 6 domains after 0 to 3.
+
+    First a shift of the classes known so far, then new classes under another shift, and so on: no
+    shift comes twice. Outputs as in digits-tasks. The validation stream has a source of 0 and 1
+    and 3 domains: a shift of these, 2 and 3 under a second, all four under a third.
+    """
+
+    Config = DigitsMixedConfig
+    preload = ("sklearn.datasets", "sklearn.model_selection")
+    supervised = True
+    shifts = ("domain", "class")
+
+    def __init__(self, config: DigitsMixedConfig, seed: int) -> None:
+        source, tasks = _classes(config)
+        shifts = iter(MIXED_SHIFTS[config.part])
+        known, severity = source, config.severity
+        steps = []
+
+        def shift_known() -> None:
+            shift = next(shifts)
+            steps.append(Step(f"{shift}-{severity}", known, shift, severity))
+
+        for task in tasks:
+            shift_known()
+            shift = next(shifts)
+            steps.append(Step(f"{_name(task)}-{shift}-{severity}", task, shift, severity))
+            known += task
+        if config.part == "validation":
+            shift_known()  # its one task must be there to be forgotten
+        super().__init__(config, seed, source, steps)
+
+    @classmethod
+    def validation(cls, config: Any) -> Any:
+        return config.model_copy(update={"part": "validation"})
+
+
+def _classes(config: DigitsTasksConfig) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+    """The source's classes and those of each task."""
+    n, end, per_task = config.source_classes, CLASSES, config.per_task
+    if config.part == "validation":
+        n, end = max(n - per_task, 2), n
+    starts = range(n, end, per_task)
+    return tuple(range(n)), [tuple(range(i, min(i + per_task, end))) for i in starts]
+
+
+def _name(task: tuple[int, ...]) -> str:
+    return "-".join(["classes", *map(str, task)])
