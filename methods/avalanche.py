@@ -1,123 +1,105 @@
-"""Drive strategies of the Avalanche library from a window: data, charging, stopping."""
+"""Base of the methods that train through the Avalanche library.
+
+Importing Avalanche takes seconds, so what needs it stands in ``avalanche_loop`` (the training loop)
+and ``avalanche_plugins`` (what differs from Avalanche's plugins), imported in ``prepare``.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from avalanche.benchmarks import benchmark_from_datasets
-from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
-from avalanche.benchmarks.scenarios.supervised import with_classes_timeline
-from avalanche.benchmarks.scenarios.task_aware import with_task_labels
-from avalanche.benchmarks.utils import _make_taskaware_classification_dataset
-from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset
 
-from bench.batch import DomainView, take
+from bench import FoundationModel, Method, MethodConfig
+from bench.batch import Batch, DomainView, Inputs
+from bench.method import tunable
+from bench.state import capture, restore
 from bench.window import Window
 
 
-class _Samples(TensorDataset):
-    """Tensors with the ``targets`` attribute that Avalanche asks for."""
+class AvalancheConfig(MethodConfig):
+    """Settings of every method that Avalanche trains.
 
-    def __init__(self, view: DomainView) -> None:
-        super().__init__(view.x, view.y)
-        self.targets = view.y.tolist()
-
-
-def experience(view: DomainView) -> DatasetExperience:
-    """A labelled domain as one Avalanche experience with task label 0.
-
-    ``benchmark_from_datasets`` keeps the targets; ``ni_benchmark`` would relabel them.
-    """
-    data = _make_taskaware_classification_dataset(_Samples(view), task_labels=0)
-    benchmark = benchmark_from_datasets(train=[data], test=[data])
-    return with_task_labels(with_classes_timeline(benchmark)).train_stream[0]
-
-
-class SlicedDomain(Dataset):
-    """A labelled domain whose loader slices whole batches out of the view's tensors.
-
-    Avalanche's own loaders fetch sample by sample, thousands of tiny operators that the other
-    methods do not have and that a device would be charged for inside a section.
+    ``learning_rate``: of AdamW, which transformers need where the papers train small
+    convolutional networks with SGD; ``epochs``: passes over the adaptation split.
     """
 
-    def __init__(self, view: DomainView) -> None:
-        self._x, self._y = view.x, view.y
-
-    def __len__(self) -> int:
-        return len(self._y)
-
-    def __getitem__(self, index: int) -> int:
-        return index
-
-    def collate_fn(self, indices: list[int]) -> tuple[Any, Tensor, Tensor]:
-        """Inputs, labels and task labels (all 0) of one batch."""
-        chosen = torch.tensor(indices)
-        return take(self._x, chosen), self._y[chosen], torch.zeros(len(chosen), dtype=torch.int64)
+    learning_rate: float = tunable(3e-4, 1e-5, 1e-2, log=True, ge=1e-8, le=1.0)
+    epochs: int = tunable(3, 1, 5, unit="passes", ge=1, le=100)
 
 
-def silent() -> EvaluationPlugin:
-    """An evaluator that measures and prints nothing: the protocol evaluates."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns that it will log nothing
-        return EvaluationPlugin(loggers=[])
+class AvalancheMethod(Method):
+    """A supervised method whose loop is Avalanche's, stopped and charged by the window.
 
+    The source counts as the first experience: what the method would have kept of it (weights,
+    importances, samples) is computed in ``prepare``, free. The head has all outputs from
+    the start, so new classes change no module. What a method keeps of a domain is consolidated
+    when the domain ends or its window closes, in a section named "consolidation". Draws from
+    memory come from a generator of the method's own.
 
-class WindowPlugin(SupervisedPlugin):
-    """Charges each training iteration of a strategy to a window and stops it when that closes.
-
-    It must stand first among the plugins: what the others do after the experience
-    (importances, buffers) is then charged as a section named "consolidation".
+    A subclass gives `make_plugin` (or `make_strategy`), and `learned` and `relearn`, which turn
+    what the plugin knows into tensors and plain values and back.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.window: Window | None = None
-        self.domain: DomainView | None = None
-        self.sections = ExitStack()
+    config: AvalancheConfig
 
-    def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-        """Put the domain's own batches in the place of the loader."""
-        assert self.window is not None
-        assert self.domain is not None
-        strategy.dataloader = _ChargedLoader(strategy, self.domain, self.window)
+    def make_plugin(self) -> Any:
+        """The Avalanche plugin that makes the method; kept as ``self.plugin``."""
+        raise NotImplementedError
 
-    def after_update(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-        """Log the loss."""
-        assert self.window is not None
-        self.window.log(loss=strategy.loss.detach())
+    def make_strategy(self, batch_size: int) -> Any:
+        """The Avalanche strategy; ``batch_size``: of passes that estimate importances."""
+        from bench.methods.avalanche_loop import Supervised
 
-    def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-        """Open the section that ``train_within`` closes."""
-        assert self.window is not None
-        self.sections.enter_context(self.window.section("consolidation"))
+        self.plugin = self.make_plugin()
+        return Supervised.over(self.model, self.optimiser, batch_size, plugins=[self.plugin])
 
+    def importance_batch(self, source: DomainView) -> int:
+        """Samples whose mean gradient enters an importance at once."""
+        return source.batch_size
 
-class _ChargedLoader:
-    """One pass over the domain, in the view's order, so that seeds are paired across methods."""
+    def remember_source(self, source: DomainView) -> None:
+        """Treat the source as an experience that has just been learned."""
+        self.strategy.remember(source)
 
-    def __init__(self, strategy: Any, domain: DomainView, window: Window) -> None:
-        self._strategy, self._domain, self._window = strategy, domain, window
+    def compose(self, batch: Batch) -> tuple[Inputs, Tensor]:
+        """Inputs and labels of one step, from a batch of the current domain."""
+        return batch.x, batch.y
 
-    def __iter__(self) -> Iterator[list[Any]]:
-        for batch in self._domain.batches():
-            if not self._window.begin_step(batch.x):
-                self._strategy.stop_training()
-                return
-            yield [batch.x, batch.y, torch.zeros(len(batch), dtype=torch.int64)]
-            self._window.end_step()
+    def learned(self) -> dict[str, Any]:
+        """What the plugin keeps between domains, as tensors and plain values."""
+        raise NotImplementedError
 
+    def relearn(self, learned: Mapping[str, Any]) -> None:
+        """Put back what `learned` gave."""
+        raise NotImplementedError
 
-def train_within(strategy: Any, plugin: WindowPlugin, domain: DomainView, window: Window) -> None:
-    """Train ``strategy`` on a domain until it is done or the window closes."""
-    plugin.window, plugin.domain = window, domain
-    strategy._stop_training = False
-    with plugin.sections, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Avalanche warns of torch's own deprecations
-        strategy.train(experience(domain), eval_streams=[])
-    plugin.window = plugin.domain = None
+    def prepare(self, model: FoundationModel, source: DomainView) -> None:
+        self.model = model
+        self.optimiser = torch.optim.AdamW(model.module.parameters(), lr=self.config.learning_rate)
+        self.generator = torch.Generator().manual_seed(torch.initial_seed())
+        self.strategy = self.make_strategy(self.importance_batch(source))
+        self.remember_source(source)
+
+    def adapt(self, domain: DomainView, window: Window) -> None:
+        self.strategy.learn(domain, window, self.config.epochs, self.compose)
+
+    def state(self) -> dict[str, Any]:
+        return capture(self._parts())
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        parts = self._parts()
+        restore(parts, state)
+        self.strategy.clock.train_exp_counter = parts["experiences"]
+        self.relearn(parts["learned"])
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "optimiser": self.optimiser,
+            "generator": self.generator,
+            "experiences": self.strategy.clock.train_exp_counter,
+            "learned": self.learned(),
+        }

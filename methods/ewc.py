@@ -2,78 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import torch
 from pydantic import Field
 
-from bench import FoundationModel, Method, MethodConfig, register
+from bench import register
 from bench.batch import DomainView
-from bench.window import Window
+from bench.method import tunable
+from bench.methods.avalanche import AvalancheConfig, AvalancheMethod
 
 
-class EwcConfig(MethodConfig):
-    """Settings of EWC.
+class EwcConfig(AvalancheConfig):
+    """Settings of EWC beside ``learning_rate`` (of AdamW) and ``epochs`` (passes).
 
     ``penalty``: lambda; ``mode``: ``online`` keeps one sum of importances and the
     latest weights (memory does not grow), ``separate`` one penalty for each earlier domain as in
-    the paper; ``decay``: factor on old importances in online mode; ``learning_rate``: of AdamW;
-    ``epochs``: passes over the adaptation split.
+    the paper; ``decay``: factor on old importances in online mode; ``per_sample``: importances
+    from each sample's gradient, as in the paper, at a backward pass for each, instead of each
+    batch's mean gradient, as in Avalanche.
     """
 
-    penalty: float = Field(100.0, ge=0)
+    penalty: float = tunable(100.0, 1.0, 1e6, log=True, ge=0, le=1e12)
     mode: Literal["online", "separate"] = "online"
     decay: float = Field(1.0, ge=0, le=1)
-    learning_rate: float = Field(3e-4, gt=0, le=1.0)
-    epochs: int = Field(3, ge=1, le=100)
+    per_sample: bool = False
 
 
 @register("method", "ewc")
-class Ewc(Method):
-    """Elastic weight consolidation (Kirkpatrick et al., PNAS 2017), Avalanche's strategy.
+class Ewc(AvalancheMethod):
+    """Elastic weight consolidation (Kirkpatrick et al., PNAS 2017), Avalanche's plugin.
 
     Supervised fine-tuning with the penalty lambda sum_i F_i (w_i - w*_i)^2, where F is
     the diagonal Fisher information, estimated from squared gradients: on the source in
-    ``prepare``, and on each domain after it was learned (charged to the device).
+    ``prepare``, and on each domain after it was learned (charged to the device). Avalanche leaves
+    out the paper's factor 1/2, takes the gradient at the true labels (the empirical Fisher) and
+    squares the mean gradient of a batch, which is smaller than the mean of squares by up to the
+    batch size (``per_sample``). In how few operators it is computed is ours: see ``BatchedEWC``.
     """
 
     Config = EwcConfig
     family = "CL"
+    shifts = ("domain", "class")
+    protocols = ("periodic",)
     needs = ("target_labels",)
     provenance = "published"
     paper = "Kirkpatrick et al.: Overcoming catastrophic forgetting in neural networks, PNAS 2017"
+    equation = "L = CE(y, f(x)) + lambda sum_i F_i (w_i - w*_i)^2,  F_i = E[(dCE/dw_i)^2]"
     preload = ("avalanche.training",)
 
     config: EwcConfig
 
-    def prepare(self, model: FoundationModel, source: DomainView) -> None:
-        from avalanche.training.templates import SupervisedTemplate
+    def make_plugin(self) -> Any:
+        from bench.methods.avalanche_plugins import BatchedEWC
 
-        from bench.methods.avalanche import WindowPlugin, silent
-        from bench.methods.avalanche_ewc import SlicedEWC
+        mode = self.config.mode
+        decay = self.config.decay if mode == "online" else None
+        return BatchedEWC(self.config.penalty, mode=mode, decay_factor=decay)
 
-        self.model = model
-        self.optimiser = torch.optim.AdamW(model.module.parameters(), lr=self.config.learning_rate)
-        online = self.config.mode == "online"
-        decay = self.config.decay if online else None
-        self.ewc = SlicedEWC(self.config.penalty, mode=self.config.mode, decay_factor=decay)
-        self.plugin = WindowPlugin()
-        self.strategy = SupervisedTemplate(
-            model=model.module,
-            optimizer=self.optimiser,
-            criterion=torch.nn.CrossEntropyLoss(),
-            train_mb_size=source.batch_size,
-            train_epochs=self.config.epochs,
-            plugins=[self.plugin, self.ewc],
-            evaluator=silent(),
-        )
-        self.ewc.remember_source(self.strategy, source)
+    def importance_batch(self, source: DomainView) -> int:
+        return 1 if self.config.per_sample else source.batch_size
 
-    def adapt(self, domain: DomainView, window: Window) -> None:
-        from bench.methods.avalanche import train_within
+    def learned(self) -> dict[str, Any]:
+        return {
+            name: {t: tensors(kept) for t, kept in getattr(self.plugin, name).items()}
+            for name in ("saved_params", "importances")
+        }
 
-        self.ewc.domain = domain
-        train_within(self.strategy, self.plugin, domain, window)
+    def relearn(self, learned: Mapping[str, Any]) -> None:
+        for name, by_domain in learned.items():
+            kept = getattr(self.plugin, name)
+            kept.clear()
+            kept.update({t: parameter_data(values) for t, values in by_domain.items()})
 
-    def stored(self) -> Any:
-        return [self.model, self.optimiser, self.ewc.saved_params, self.ewc.importances]
+
+def tensors(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors of Avalanche's ``ParamData``, by name."""
+    return {name: item.data for name, item in kept.items()}
+
+
+def parameter_data(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Avalanche's ``ParamData`` around tensors, by name."""
+    from avalanche.training.utils import ParamData
+
+    return {n: ParamData(n, init_tensor=t, device=t.device) for n, t in kept.items()}

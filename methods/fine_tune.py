@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 
 from bench import FoundationModel, Method, MethodConfig, register
 from bench.batch import DomainView
+from bench.method import tunable
 from bench.window import Window
 
 
 class FineTuneConfig(MethodConfig):
     """``learning_rate``: of AdamW; ``epochs``: passes over the adaptation split."""
 
-    learning_rate: float = Field(3e-4, gt=0, le=1.0)
-    epochs: int = Field(3, ge=1, le=100)
+    learning_rate: float = tunable(3e-4, 1e-5, 1e-2, log=True, ge=1e-8, le=1.0)
+    epochs: int = tunable(3, 1, 5, unit="passes", ge=1, le=100)
 
 
 @register("method", "fine-tune")
@@ -26,9 +26,12 @@ class FineTune(Method):
 
     Config = FineTuneConfig
     family = "reference"
+    shifts = ("domain", "class")
+    protocols = ("periodic", "online")
     needs = ("target_labels",)
     provenance = "chosen-here"
     paper = "none: the supervised reference of domain-adaptation studies"
+    equation = "min over all weights: CE(target)"
 
     config: FineTuneConfig
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from pydantic import Field
 
-from bench import FoundationModel, Method, MethodConfig, register
+from bench import FoundationModel, Method, MethodConfig, register, registry
 from bench.batch import DomainView
+from bench.method import tunable
 from bench.models.lora import fuse_lora, insert_lora
 from bench.window import Window
+
+if TYPE_CHECKING:
+    from bench.cell import Cell
 
 
 class LoraConfig(MethodConfig):
@@ -16,13 +22,13 @@ class LoraConfig(MethodConfig):
 
     ``rank``: width of the bottleneck; ``alpha``: the update is scaled by alpha / rank;
     ``learning_rate``: of AdamW; ``epochs``: passes over the adaptation split; ``train_head``:
-    train the task head too.
+    train the task head too, without which no new class can be learned.
     """
 
     rank: int = Field(8, ge=1, le=256)
-    alpha: float = Field(16.0, gt=0)
-    learning_rate: float = Field(3e-3, gt=0, le=1.0)
-    epochs: int = Field(3, ge=1, le=100)
+    alpha: float = Field(16.0, gt=0, le=1024.0)
+    learning_rate: float = tunable(3e-3, 1e-4, 3e-2, log=True, ge=1e-8, le=1.0)
+    epochs: int = tunable(3, 1, 5, unit="passes", ge=1, le=100)
     train_head: bool = False
 
 
@@ -36,11 +42,24 @@ class Lora(Method):
 
     Config = LoraConfig
     family = "PEFT"
+    shifts = ("domain", "class")
+    protocols = ("periodic",)
     needs = ("target_labels",)
     provenance = "chosen-here"
     paper = "Hu, Shen, Wallis, Allen-Zhu, Li, Wang, Wang, Chen: LoRA, ICLR 2022"
+    equation = "min over A, B: CE(target) with W + (alpha / r) B A in place of W for q, k, v"
 
     config: LoraConfig
+
+    @classmethod
+    def skip(cls, cell: Cell) -> str | None:
+        new_classes = "class" in registry.load("scenario", cell.scenario.name).shifts
+        if new_classes and not cls.Config.model_validate(cell.method.config).train_head:
+            return (
+                f"lora with train_head: false keeps the head of the source, and "
+                f"{cell.scenario.name} brings new classes; set train_head: true"
+            )
+        return None
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model

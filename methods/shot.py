@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from bench import FoundationModel, Method, MethodConfig, register
 from bench.batch import DomainView
-from bench.methods.tent import entropy
+from bench.method import tunable
+from bench.methods.tent import entropy, widened
 from bench.window import Window
 
 
 def diversity(logits: Tensor) -> Tensor:
     """Entropy in nats of the mean prediction, a scalar: -sum_c p̄_c log p̄_c."""
-    mean = logits.softmax(dim=1).mean(dim=0)
+    mean = widened(logits).softmax(dim=1).mean(dim=0)
     return -(mean * mean.clamp_min(1e-8).log()).sum()
 
 
@@ -51,13 +51,14 @@ def centroid_labels(features: Tensor, probabilities: Tensor, rounds: int = 2) ->
 class ShotConfig(MethodConfig):
     """Settings of SHOT.
 
-    ``learning_rate``: of AdamW; ``epochs``: passes, with new pseudo-labels before each;
-    ``pseudo_label_weight``: beta of eq. (7), 0 for SHOT-IM.
+    ``learning_rate``: of AdamW (the paper's 1e-2 is for SGD on ResNets, which transformers do not
+    train well with); ``epochs``: passes, with new pseudo-labels before each (15 in the paper, more
+    than most windows hold); ``pseudo_label_weight``: beta of eq. (7), 0 for SHOT-IM.
     """
 
-    learning_rate: float = Field(3e-4, gt=0, le=1.0)
-    epochs: int = Field(3, ge=1, le=100)
-    pseudo_label_weight: float = Field(0.3, ge=0, le=10.0)
+    learning_rate: float = tunable(3e-4, 1e-5, 1e-2, log=True, ge=1e-8, le=1.0)
+    epochs: int = tunable(3, 1, 5, unit="passes", le=100)
+    pseudo_label_weight: float = tunable(0.3, 0.0, 1.0, le=10.0)
 
 
 @register("method", "shot")
@@ -71,8 +72,14 @@ class Shot(Method):
 
     Config = ShotConfig
     family = "UDA"
+    shifts = ("domain",)
+    protocols = ("periodic", "online")
     provenance = "published"
-    paper = "Liang, Hu, Feng: Do We Really Need to Access the Source Data? (SHOT), ICML 2020"
+    paper = (
+        "Liang, Hu, Feng: Do We Really Need to Access the Source Data? Source Hypothesis Transfer "
+        "for Unsupervised Domain Adaptation, ICML 2020"
+    )
+    equation = "min over all but the head: mean_i H(p_i) - H(mean_i p_i) + beta mean_i CE(y_i, p_i)"
 
     config: ShotConfig
 
@@ -84,7 +91,7 @@ class Shot(Method):
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         beta = self.config.pseudo_label_weight
-        for _ in range(self.config.epochs):
+        for _ in range(domain.passes(self.config.epochs)):
             labels = self._pseudo_labels(domain, window) if beta else None
             if window.closed:
                 return
@@ -93,7 +100,7 @@ class Shot(Method):
                 logits = self.model(batch.x)
                 loss = entropy(logits).mean() - diversity(logits)
                 if labels is not None:
-                    loss = loss + beta * F.cross_entropy(logits, labels[batch.index])
+                    loss = loss + beta * F.cross_entropy(widened(logits), labels[batch.index])
                 self.optimiser.zero_grad()
                 loss.backward()
                 self.optimiser.step()
@@ -105,8 +112,8 @@ class Shot(Method):
         features, probabilities = [], []
         for batch in window.steps(domain.batches(shuffle=False), kind="pseudo-label"):
             logits, feature = self.model.with_features(batch.x)
-            features.append(feature)
-            probabilities.append(logits.softmax(dim=1))
+            features.append(widened(feature))
+            probabilities.append(widened(logits).softmax(dim=1))
         if window.closed:
             return torch.empty(0, dtype=torch.int64)
         with window.section("centroids"):

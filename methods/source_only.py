@@ -10,5 +10,7 @@ class SourceOnly(Method):
     """No adaptation: the source model predicts every domain."""
 
     family = "reference"
+    shifts = ("domain", "class")
     provenance = "chosen-here"
     paper = "none: the lower reference of every domain-adaptation study"
+    equation = "w stays what it is"

@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench import FoundationModel, Method, MethodConfig, register
 from bench.batch import DomainView
+from bench.errors import Unsupported
+from bench.method import tunable
 from bench.window import Window
+
+
+def widened(values: Tensor) -> Tensor:
+    """The same values in at least single precision, as losses of bfloat16 models need."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def entropy(logits: Tensor) -> Tensor:
     """Shannon entropy in nats of each row's softmax, shape (n,): -sum_c p_c log p_c."""
+    logits = widened(logits)
     return -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1)
 
 
-class TentConfig(MethodConfig):
-    """``learning_rate``: Adam's step size; ``epochs``: passes over the adaptation split."""
+def affine_parameters(model: FoundationModel) -> list[nn.Parameter]:
+    """Scale and shift of every normalisation layer; Unsupported if the model has none."""
+    parameters = model.normalisation_parameters()
+    if not parameters:
+        raise Unsupported(
+            f"{type(model).__name__} has no normalisation layer whose scale and shift could be "
+            "trained; use a method that trains other weights, such as shot"
+        )
+    return parameters
 
-    learning_rate: float = Field(1e-3, gt=0, le=1.0)
-    epochs: int = Field(1, ge=1, le=100)
+
+class TentConfig(MethodConfig):
+    """Settings of Tent.
+
+    ``learning_rate``: Adam's step size, 1e-3 as in the paper outside ImageNet; ``epochs``: passes
+    over the adaptation split, one in the paper.
+    """
+
+    learning_rate: float = tunable(1e-3, 1e-5, 1e-2, log=True, ge=1e-8, le=1.0)
+    epochs: int = tunable(1, 1, 5, unit="passes", le=100)
 
 
 @register("method", "tent")
@@ -35,14 +57,20 @@ class Tent(Method):
 
     Config = TentConfig
     family = "UDA"
+    shifts = ("domain",)
+    protocols = ("periodic", "online")
     provenance = "published"
-    paper = "Wang, Shelhamer, Liu, Olshausen, Darrell: Tent, ICLR 2021"
+    paper = (
+        "Wang, Shelhamer, Liu, Olshausen, Darrell: Tent: Fully Test-Time Adaptation by Entropy "
+        "Minimization, ICLR 2021"
+    )
+    equation = "min over normalisation scale and shift: mean_i H(p_i), H(p) = -sum_c p_c log p_c"
 
     config: TentConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
-        parameters = model.normalisation_parameters()
+        parameters = affine_parameters(model)
         model.freeze_except(parameters)
         self.optimiser = torch.optim.Adam(parameters, lr=self.config.learning_rate)
 

@@ -113,3 +113,11 @@ def test_one_update_follows_source_loss_plus_mmd(model, data, view, adapt, adam_
 
     torch.testing.assert_close(net.body.weight.detach(), expected, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(net.head.weight.detach(), head, rtol=0, atol=0)
+
+
+def test_features_that_are_all_equal_have_mmd_0_and_no_nan_gradient():
+    source = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)
+    mmd = multi_kernel_mmd(source, torch.ones(3, 3, dtype=torch.float64))
+    mmd.backward()
+    assert float(mmd.detach()) == pytest.approx(0, abs=1e-12)
+    assert source.grad.abs().max() == 0

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 
+from bench import registry
 from bench.batch import DomainView
 from bench.methods.lora import Lora, LoraConfig
 from bench.models.digits_vit import DigitsViT, DigitsViTConfig
@@ -26,3 +30,22 @@ def test_only_query_key_and_value_change_and_nothing_stays_behind(adapt):
     update = (after["blocks.0.attn.qkv.weight"] - before["blocks.0.attn.qkv.weight"]).detach()
     for part in update.split(24):
         assert torch.linalg.matrix_rank(part, rtol=1e-4) == 2
+
+
+@pytest.mark.parametrize(
+    ("shifts", "train_head", "skipped"),
+    [
+        (("domain",), False, False),
+        (("class",), True, False),
+        (("class",), False, True),
+        (("domain", "class"), False, True),
+    ],
+)
+def test_new_classes_need_the_head(monkeypatch, make_cell, shifts, train_head, skipped):
+    monkeypatch.setattr(registry, "load", lambda kind, name: SimpleNamespace(shifts=shifts))
+    config = LoraConfig(train_head=train_head).model_dump(mode="json")
+    cell = make_cell(method={"name": "lora", "config": config, "code": "c0ffee"})
+    reason = Lora.skip(cell)
+    assert (reason is not None) == skipped
+    if skipped:
+        assert "train_head: true" in reason

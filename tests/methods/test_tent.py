@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
+from torch import nn
 
+from bench.errors import Unsupported
 from bench.methods.tent import Tent, TentConfig, entropy
 
 
@@ -63,3 +66,9 @@ def test_two_updates_follow_the_mean_entropy_gradient(model, data, view, adapt, 
     torch.testing.assert_close(net.norm.bias.detach(), shift, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(net.body.weight.detach(), frozen[0], rtol=0, atol=0)
     torch.testing.assert_close(net.head.weight.detach(), head[0], rtol=0, atol=0)
+
+
+def test_a_model_without_normalisation_is_refused_with_a_cure(model, data, view):
+    model.module.norm = nn.Identity()
+    with pytest.raises(Unsupported, match=r"Tiny has no normalisation layer.*such as shot"):
+        Tent(TentConfig()).prepare(model, view(*data(4)))

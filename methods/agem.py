@@ -1,0 +1,57 @@
+"""A-GEM: gradients projected so that the mean loss over a memory does not grow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from bench import register
+from bench.methods.avalanche import AvalancheConfig, AvalancheMethod
+from bench.methods.avalanche_memory import Samples
+
+
+class AgemConfig(AvalancheConfig):
+    """Settings of A-GEM beside ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+
+    ``patterns_per_domain``: samples kept of each domain, the source included (as many as GEM);
+    ``sample_size``: samples drawn from all of them for each reference gradient.
+    """
+
+    patterns_per_domain: int = Field(64, ge=1, le=1_000_000)
+    sample_size: int = Field(64, ge=1, le=1_000_000)
+
+
+@register("method", "a-gem")
+class Agem(AvalancheMethod):
+    """Averaged gradient episodic memory (Chaudhry et al., ICLR 2019), Avalanche's plugin.
+
+    Where the step's gradient points against the gradient on a random batch of the memory, that
+    part of it is taken out, eq. (11) of the paper. How memory is kept and drawn is ours:
+    see ``DrawnAGEM``. What AdamW makes of the projected gradient is not itself projected.
+    """
+
+    Config = AgemConfig
+    family = "CL"
+    shifts = ("domain", "class")
+    protocols = ("periodic",)
+    needs = ("target_labels", "replay_memory")
+    provenance = "chosen-here"
+    paper = "Chaudhry, Ranzato, Rohrbach, Elhoseiny: Efficient Lifelong Learning, ICLR 2019"
+    equation = "g <- g - (<g, r> / <r, r>) r if <g, r> < 0, r the gradient on a batch of the memory"
+    preload = ("avalanche.training",)
+
+    config: AgemConfig
+
+    def make_plugin(self) -> Any:
+        from bench.methods.avalanche_plugins import DrawnAGEM
+
+        config = self.config
+        return DrawnAGEM(config.patterns_per_domain, config.sample_size, self.generator)
+
+    def learned(self) -> dict[str, Any]:
+        return {"memory": [kept.tensors() for kept in self.plugin.buffers]}
+
+    def relearn(self, learned: Mapping[str, Any]) -> None:
+        self.plugin.buffers = [Samples(**kept) for kept in learned["memory"]]

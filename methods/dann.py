@@ -1,0 +1,88 @@
+"""DANN: a domain discriminator behind gradient reversal beside the source task."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench import FoundationModel, register
+from bench.batch import DomainView, take
+from bench.method import tunable
+from bench.methods.alignment import Alignment, AlignmentConfig
+from bench.methods.tent import widened
+
+
+def reversal(progress: float, gamma: float = 10.0) -> float:
+    """The paper's schedule lambda_p = 2 / (1 + exp(-gamma p)) - 1, from 0 to about 1."""
+    return 2.0 / (1.0 + math.exp(-gamma * progress)) - 1.0
+
+
+def reverse_gradient(features: Tensor, factor: float) -> Tensor:
+    """The same values; their gradient is multiplied by ``-factor`` (gradient reversal layer)."""
+    same = features.view_as(features)
+    if same.requires_grad:
+        same.register_hook(lambda gradient: -factor * gradient)
+    return same
+
+
+class DannConfig(AlignmentConfig):
+    """Settings of DANN.
+
+    ``learning_rate``: of AdamW, for body and discriminator; ``epochs``: passes over the target;
+    ``domain_weight``: factor on lambda_p, the paper's 1 by default (less is often more stable);
+    ``hidden``: units of the discriminator's hidden layer, 100 in the paper's smallest network.
+    """
+
+    domain_weight: float = tunable(1.0, 0.01, 1.0, log=True, ge=0, le=10.0)
+    hidden: int = Field(100, ge=1, le=8192)
+
+
+@register("method", "dann")
+class Dann(Alignment):
+    """Domain-adversarial training (Ganin et al., JMLR 2016) on the features before the head.
+
+    A discriminator (one hidden ReLU layer) learns to tell source from target features; the
+    body receives its gradient times -w lambda_p, the discriminator the whole gradient, as in
+    the paper. The progress p runs from 0 to 1 over the planned steps of each domain, so that a
+    new domain is first learned by the discriminator, which persists over the stream; a window
+    that closes early cuts the schedule. The paper trains the label predictor too, with SGD;
+    here it is frozen and AdamW is used, as in every alignment method.
+    """
+
+    Config = DannConfig
+    family = "UDA"
+    shifts = ("domain",)
+    protocols = ("periodic",)
+    needs = ("source_data",)
+    provenance = "chosen-here"
+    paper = (
+        "Ganin, Ustinova, Ajakan, Germain, Larochelle, Laviolette, Marchand, Lempitsky: "
+        "Domain-Adversarial Training of Neural Networks, JMLR 2016"
+    )
+    equation = "min over the body, max over d: CE(source) - w lambda_p BCE(d(features), domain)"
+
+    config: DannConfig
+
+    def prepare(self, model: FoundationModel, source: DomainView) -> None:
+        super().prepare(model, source)
+        model.train(False)
+        with torch.no_grad():
+            _, features = model.with_features(take(source.x, torch.tensor([0])))
+        like = widened(features)
+        self.discriminator = nn.Sequential(
+            nn.Linear(like.shape[1], self.config.hidden),
+            nn.ReLU(),
+            nn.Linear(self.config.hidden, 1),
+        ).to(like)
+        self.optimiser.add_param_group({"params": list(self.discriminator.parameters())})
+
+    def alignment_loss(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
+        factor = self.config.domain_weight * reversal(progress)
+        joint = reverse_gradient(torch.cat([source, target]), factor)
+        logits = self.discriminator(joint).squeeze(1)
+        n = len(source)
+        return -F.logsigmoid(-logits[:n]).mean() - F.logsigmoid(logits[n:]).mean()

@@ -1,0 +1,75 @@
+"""DER++: replay that keeps the outputs which the model gave to remembered samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from bench import register
+from bench.method import tunable
+from bench.methods.avalanche import AvalancheConfig, AvalancheMethod
+from bench.methods.avalanche_memory import compact, reservoirs_state, restore_reservoirs
+
+
+class DerConfig(AvalancheConfig):
+    """Settings of DER++ beside ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+
+    ``alpha``: weight of the distance to remembered outputs; ``beta``: weight of the
+    cross-entropy on remembered labels (0: DER); ``memory_size``: samples kept of all domains
+    together, the source included.
+    """
+
+    alpha: float = tunable(0.1, 0.05, 2.0, log=True, ge=0, le=1e3)
+    beta: float = tunable(0.5, 0.1, 2.0, log=True, ge=0, le=1e3)
+    memory_size: int = Field(200, ge=1, le=1_000_000)
+
+
+@register("method", "der++")
+class Der(AvalancheMethod):
+    """Dark experience replay ++ (Buzzega et al., NeurIPS 2020), Avalanche's strategy.
+
+    Cross-entropy on the domain's batch, alpha times the mean squared difference to remembered
+    logits and beta times the cross-entropy on remembered labels, with
+    one batch of the memory where the paper draws two. Avalanche balances the memory over classes
+    (the paper samples the stream) and computes logits when a domain was learned (the paper while
+    it is). How the buffer keeps samples is ours: see ``LogitReservoirs``.
+    """
+
+    Config = DerConfig
+    family = "CL"
+    shifts = ("domain", "class")
+    protocols = ("periodic",)
+    needs = ("target_labels", "replay_memory")
+    provenance = "chosen-here"
+    paper = "Buzzega, Boschini, Porrello, Abati, Calderara: Dark Experience, NeurIPS 2020"
+    equation = (
+        "L = CE(y, f(x)) + alpha mean (f(x') - z')^2 + beta CE(y', f(x')),  (x', y', z') kept"
+    )
+    preload = ("avalanche.training",)
+
+    config: DerConfig
+
+    def make_strategy(self, batch_size: int) -> Any:
+        from bench.methods.avalanche_plugins import ReplayedDER
+
+        return ReplayedDER.over(
+            self.model,
+            self.optimiser,
+            batch_size,
+            mem_size=self.config.memory_size,
+            alpha=self.config.alpha,
+            beta=self.config.beta,
+            generator=self.generator,
+        )
+
+    def learned(self) -> dict[str, Any]:
+        policy = self.strategy.storage_policy
+        return {"reservoirs": reservoirs_state(policy), "classes": sorted(policy.seen_classes)}
+
+    def relearn(self, learned: Mapping[str, Any]) -> None:
+        policy = self.strategy.storage_policy
+        restore_reservoirs(policy, learned["reservoirs"])
+        policy.seen_classes = set(learned["classes"])
+        policy.groups = compact(policy)

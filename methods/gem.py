@@ -1,0 +1,68 @@
+"""GEM: gradients projected so that no earlier domain's loss grows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from bench import register
+from bench.method import tunable
+from bench.methods.avalanche import AvalancheConfig, AvalancheMethod
+from bench.methods.avalanche_memory import portable
+
+
+class GemConfig(AvalancheConfig):
+    """Settings of GEM beside ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+
+    ``patterns_per_domain``: samples kept of each domain, the source included; ``margin``: gamma,
+    the least weight of a memory's gradient in a projection (0.5 in the authors' code).
+    """
+
+    patterns_per_domain: int = Field(64, ge=1, le=1_000_000)
+    margin: float = tunable(0.5, 0.0, 1.0, ge=0, le=10.0)
+
+
+@register("method", "gem")
+class Gem(AvalancheMethod):
+    """Gradient episodic memory (Lopez-Paz, Ranzato, NeurIPS 2017), Avalanche's plugin.
+
+    Before each step it takes the loss's gradient on every domain's memory; where the step's
+    gradient points against one of them it is replaced by the nearest one (2-norm) that
+    points against none, found by the dual quadratic program, eq. (11). A step's cost grows
+    with the number of domains. The paper keeps the last samples of a domain, Avalanche and we
+    random ones. What AdamW makes of the projected gradient is not itself projected. A step is
+    charged as the first of its window was counted, whether that one was projected or not.
+    """
+
+    Config = GemConfig
+    family = "CL"
+    shifts = ("domain", "class")
+    protocols = ("periodic",)
+    needs = ("target_labels", "replay_memory")
+    provenance = "published"
+    paper = "Lopez-Paz, Ranzato: Gradient Episodic Memory for Continual Learning, NeurIPS 2017"
+    equation = "min_z |z - g|^2 subject to <z, g_k> >= 0 for the gradient g_k of each memory k"
+    preload = ("avalanche.training",)
+
+    config: GemConfig
+
+    def make_plugin(self) -> Any:
+        from bench.methods.avalanche_plugins import DrawnGEM
+
+        return DrawnGEM(self.config.patterns_per_domain, self.config.margin, self.generator)
+
+    def learned(self) -> dict[str, Any]:
+        return {
+            "x": {
+                t: dict(x) if isinstance(x, dict) else x for t, x in self.plugin.memory_x.items()
+            },
+            "y": dict(self.plugin.memory_y),
+        }
+
+    def relearn(self, learned: Mapping[str, Any]) -> None:
+        self.plugin.memory_x = {t: portable(x) for t, x in learned["x"].items()}
+        self.plugin.memory_y = dict(learned["y"])
+        self.plugin.memory_tid = {t: torch.zeros_like(y) for t, y in learned["y"].items()}

@@ -1,0 +1,74 @@
+"""Joint training: the upper bound of continual learning, on all domains seen so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from bench import register
+from bench.batch import Batch, DomainView, Inputs
+from bench.method import tunable
+from bench.methods.avalanche import AvalancheConfig, AvalancheMethod
+from bench.methods.avalanche_memory import Samples, ViewSamples, draw
+from bench.window import Window
+
+
+class JointConfig(AvalancheConfig):
+    """``learning_rate``: of AdamW; ``epochs``: samples drawn, in multiples of the new domain's.
+
+    Its default is four times the other methods', since most of a batch is older data.
+    """
+
+    epochs: int = tunable(12, 4, 20, unit="passes", ge=1, le=100)
+
+
+@register("method", "joint")
+class Joint(AvalancheMethod):
+    """Cumulative training on the union of the source and all domains so far: an upper bound.
+
+    Cross-entropy on batches drawn from the union. A domain is given ``epochs`` times as many
+    samples of the union as it has itself, whatever the size of the union, so that the reference
+    is not many times as costly as what it bounds; the model goes on from domain to domain.
+    Avalanche's ``Cumulative`` passes over the whole union instead; the loop is Avalanche's, the
+    union ours. All domains stay in memory, the source on storage.
+    """
+
+    Config = JointConfig
+    family = "reference"
+    shifts = ("domain", "class")
+    protocols = ("periodic",)
+    needs = ("source_data", "target_labels", "replay_memory")
+    provenance = "chosen-here"
+    paper = "none: the joint-training reference of continual-learning studies"
+    equation = "L = CE(y, f(x)) over batches from the union of the source and all domains so far"
+    preload = ("avalanche.training",)
+
+    config: JointConfig
+
+    def make_plugin(self) -> Any:
+        from bench.methods.avalanche_plugins import Archive
+
+        return Archive()
+
+    def remember_source(self, source: DomainView) -> None:
+        self.source = source
+
+    def adapt(self, domain: DomainView, window: Window) -> None:
+        self.current = domain
+        try:
+            super().adapt(domain, window)
+        finally:
+            del self.current
+
+    def compose(self, batch: Batch) -> tuple[Inputs, Tensor]:
+        union = [ViewSamples(self.source), *self.plugin.domains, ViewSamples(self.current)]
+        drawn = draw(union, len(batch), self.generator)
+        return drawn.x, drawn.y
+
+    def learned(self) -> dict[str, Any]:
+        return {"domains": [kept.tensors() for kept in self.plugin.domains]}
+
+    def relearn(self, learned: Mapping[str, Any]) -> None:
+        self.plugin.domains = [Samples(**kept) for kept in learned["domains"]]

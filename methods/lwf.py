@@ -1,0 +1,64 @@
+"""LwF: distillation from the model as it was before the current domain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench import register
+from bench.method import tunable
+from bench.methods.avalanche import AvalancheConfig, AvalancheMethod
+
+
+class LwfConfig(AvalancheConfig):
+    """Settings of LwF beside ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+
+    ``alpha``: weight of the distillation (the paper's lambda_o); ``temperature``: of its softmax.
+    """
+
+    alpha: float = tunable(1.0, 0.1, 10.0, log=True, ge=0, le=1e3)
+    temperature: float = tunable(2.0, 1.0, 5.0, ge=0.1, le=100.0)
+
+
+@register("method", "lwf")
+class Lwf(AvalancheMethod):
+    """Learning without forgetting (Li, Hoiem, ECCV 2016), Avalanche's plugin.
+
+    Cross-entropy on the new labels, and the Kullback-Leibler divergence from the outputs of the
+    previous model (first the source's) on the new inputs, over the classes seen before. Its
+    gradient is that of the paper's cross-entropy between tempered softmaxes; neither has a factor
+    T^2. The paper trains the new head alone at first; here there is one head.
+    The teacher in evaluation mode is ours: see ``FrozenLwF``. A copy of the model is the
+    method's memory.
+    """
+
+    Config = LwfConfig
+    family = "CL"
+    shifts = ("domain", "class")
+    protocols = ("periodic",)
+    needs = ("target_labels",)
+    provenance = "chosen-here"
+    paper = "Li, Hoiem: Learning without Forgetting, ECCV 2016"
+    equation = "L = CE(y, f(x)) + alpha KL(softmax(f_old(x)/T) || softmax(f(x)/T)) on seen classes"
+    preload = ("avalanche.training",)
+
+    config: LwfConfig
+
+    def make_plugin(self) -> Any:
+        from bench.methods.avalanche_plugins import FrozenLwF
+
+        return FrozenLwF(self.config.alpha, self.config.temperature)
+
+    def learned(self) -> dict[str, Any]:
+        lwf = self.plugin.lwf
+        return {
+            "teacher": dict(lwf.prev_model.module.state_dict()),
+            "classes": sorted(lwf.prev_classes_by_task[0]),
+            "experiences": lwf.expcount,
+        }
+
+    def relearn(self, learned: Mapping[str, Any]) -> None:
+        lwf = self.plugin.lwf
+        lwf.prev_model.module.load_state_dict(learned["teacher"])
+        lwf.prev_classes_by_task[0] = set(learned["classes"])
+        lwf.expcount = learned["experiences"]

@@ -1,0 +1,67 @@
+"""MAS: a quadratic penalty on the weights to which the outputs were sensitive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from bench import register
+from bench.batch import DomainView
+from bench.method import tunable
+from bench.methods.avalanche import AvalancheConfig, AvalancheMethod
+from bench.methods.ewc import parameter_data, tensors
+
+
+class MasConfig(AvalancheConfig):
+    """Settings of MAS beside ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+
+    ``penalty``: lambda; ``alpha``: share of the old importances in the new average;
+    ``per_sample``: importances from each sample's gradient, as in the paper, at a backward pass
+    for each, instead of each batch's mean gradient, as in Avalanche.
+    """
+
+    penalty: float = tunable(1.0, 0.01, 1e3, log=True, ge=0, le=1e9)
+    alpha: float = Field(0.5, ge=0, le=1)
+    per_sample: bool = False
+
+
+@register("method", "mas")
+class Mas(AvalancheMethod):
+    """Memory aware synapses (Aljundi et al., ECCV 2018), Avalanche's plugin.
+
+    Supervised fine-tuning with the penalty lambda sum_i Omega_i (w_i - w*_i)^2, where Omega is the
+    mean absolute gradient of the squared 2-norm of the outputs: on the source in ``prepare``,
+    and on each domain after it was learned (charged; no label is used). Avalanche averages old and
+    new importances where the paper adds them up, and takes the absolute value of the mean
+    gradient of a batch (``per_sample``). The estimate in evaluation mode is
+    ours: see ``BatchedMAS``.
+    """
+
+    Config = MasConfig
+    family = "CL"
+    shifts = ("domain", "class")
+    protocols = ("periodic",)
+    needs = ("target_labels",)
+    provenance = "group-harness"
+    paper = "Aljundi et al.: Memory Aware Synapses: Learning what (not) to forget, ECCV 2018"
+    equation = "L = CE(y, f(x)) + lambda sum_i Omega_i (w_i - w*_i)^2,  Omega_i = E|d|f(x)|^2/dw_i|"
+    preload = ("avalanche.training",)
+
+    config: MasConfig
+
+    def make_plugin(self) -> Any:
+        from bench.methods.avalanche_plugins import BatchedMAS
+
+        return BatchedMAS(self.config.penalty, self.config.alpha)
+
+    def importance_batch(self, source: DomainView) -> int:
+        return 1 if self.config.per_sample else source.batch_size
+
+    def learned(self) -> dict[str, Any]:
+        return {n: tensors(getattr(self.plugin, n)) for n in ("params", "importance")}
+
+    def relearn(self, learned: Mapping[str, Any]) -> None:
+        for name, kept in learned.items():
+            setattr(self.plugin, name, parameter_data(kept))

@@ -1,0 +1,72 @@
+"""Experience replay: a batch of the memory beside each batch of the current domain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from bench import register
+from bench.batch import Batch, Inputs
+from bench.methods.avalanche import AvalancheConfig, AvalancheMethod
+from bench.methods.avalanche_memory import (
+    compact,
+    draw,
+    join,
+    reservoirs_state,
+    restore_reservoirs,
+)
+
+
+class ReplayConfig(AvalancheConfig):
+    """Settings of replay beside ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+
+    ``memory_size``: samples kept of all domains together, the source included.
+    """
+
+    memory_size: int = Field(200, ge=1, le=1_000_000)
+
+
+@register("method", "replay")
+class Replay(AvalancheMethod):
+    """Experience replay (Rolnick et al., NeurIPS 2019; Chaudhry et al., 2019), Avalanche's buffer.
+
+    Cross-entropy over a batch of the current domain and as many samples drawn from a memory that
+    all domains share equally, each kept by reservoir sampling. The buffer and its balance are
+    Avalanche's; drawing and joining the batches is ours, for Avalanche's loader would
+    order the domain's batches anew.
+    """
+
+    Config = ReplayConfig
+    family = "CL"
+    shifts = ("domain", "class")
+    protocols = ("periodic",)
+    needs = ("target_labels", "replay_memory")
+    provenance = "chosen-here"
+    paper = "Rolnick, Ahuja, Schwarz, Lillicrap, Wayne: Experience Replay for CL, NeurIPS 2019"
+    equation = "L = CE(y, f(x)) over a batch of the domain joined with one of the memory"
+    preload = ("avalanche.training",)
+
+    config: ReplayConfig
+
+    def make_plugin(self) -> Any:
+        from bench.methods.avalanche_plugins import Reservoirs
+
+        return Reservoirs(self.config.memory_size, self.generator)
+
+    def compose(self, batch: Batch) -> tuple[Inputs, Tensor]:
+        old = draw(self.plugin.groups, self.strategy.train_mb_size, self.generator)
+        return join([batch.x, old.x]), torch.cat([batch.y, old.y])
+
+    def learned(self) -> dict[str, Any]:
+        policy = self.plugin.policy
+        return {"reservoirs": reservoirs_state(policy), "domains": policy._num_exps}
+
+    def relearn(self, learned: Mapping[str, Any]) -> None:
+        policy = self.plugin.policy
+        restore_reservoirs(policy, learned["reservoirs"])
+        policy._num_exps = learned["domains"]
+        self.plugin.groups = compact(policy)

@@ -1,0 +1,63 @@
+"""BitFit: which parameters move, and one update of a bias written out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from bench.errors import Unsupported
+from bench.methods.bias_only import BiasOnly, BiasOnlyConfig
+from bench.model import FoundationModel
+
+
+def test_one_update_of_biases_and_head_follows_cross_entropy(
+    model, data, view, adapt, adam_by_hand
+):
+    x, y = data(6)
+    net = model.module
+    before = {n: p.detach().clone() for n, p in net.named_parameters()}
+    leaves = {n: t.clone().requires_grad_(True) for n, t in before.items()}
+    hidden = x @ leaves["body.weight"].t() + leaves["body.bias"]
+    mean = hidden.mean(dim=1, keepdim=True)
+    std = (((hidden - mean) ** 2).mean(dim=1, keepdim=True) + 1e-5).sqrt()
+    features = torch.tanh((hidden - mean) / std * leaves["norm.weight"] + leaves["norm.bias"])
+    logits = features @ leaves["head.weight"].t() + leaves["head.bias"]
+    loss = 0.0
+    for z, label in zip(logits, y, strict=True):
+        loss = loss - torch.log(torch.exp(z[label]) / torch.exp(z).sum()) / 6
+    trained = ("body.bias", "norm.bias", "head.weight", "head.bias")
+    gradients = torch.autograd.grad(loss, [leaves[n] for n in trained])
+
+    method = BiasOnly(BiasOnlyConfig(learning_rate=0.01, epochs=1))
+    method.prepare(model, view(*data(4, seed=9)))
+    adapt(method, view(x, y))
+    for name, gradient in zip(trained, gradients, strict=True):
+        expected = adam_by_hand(before[name], [gradient], lr=0.01, weight_decay=0.01)
+        torch.testing.assert_close(net.get_parameter(name).detach(), expected, rtol=1e-6, atol=1e-9)
+    for name in ("body.weight", "norm.weight"):
+        torch.testing.assert_close(net.get_parameter(name).detach(), before[name], rtol=0, atol=0)
+
+
+def test_optimiser_state_is_kept_for_what_is_trained_only(model, data, view, adapt):
+    method = BiasOnly(BiasOnlyConfig())
+    method.prepare(model, view(*data(4, seed=9)))
+    adapt(method, view(*data(6)))
+    kept = sum(s["exp_avg"].numel() for s in method.optimiser.state.values())
+    assert kept == 8 + 8 + 8 * 3 + 3
+
+
+class NoBias(FoundationModel):
+    @classmethod
+    def build(cls, config=None, input_shape=(6,), classes=3):
+        model = cls(nn.Sequential(nn.Linear(6, 8, bias=False), nn.Tanh(), nn.Linear(8, 3)))
+        model.head_name = "2"
+        return model
+
+    def blocks(self):
+        return []
+
+
+def test_a_model_without_biases_is_unsupported_and_told_what_to_use(data, view):
+    with pytest.raises(Unsupported, match=r"NoBias has no parameter named.*linear-probe"):
+        BiasOnly(BiasOnlyConfig()).prepare(NoBias.build(), view(*data(4)))

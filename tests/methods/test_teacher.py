@@ -1,0 +1,86 @@
+"""Random views and the moving average of the teacher-student methods."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bench.batch import DomainView
+from bench.errors import Unsupported
+from bench.methods.teacher import RandomViews, move_average
+
+
+def images(channels=1, seed=0):
+    return torch.rand(3, channels, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def views(x, flip=False, strength=1.0):
+    return RandomViews(DomainView("source", x, None, 4, torch.Generator()), strength, flip, "cotta")
+
+
+def test_move_average_goes_a_share_of_the_way():
+    teacher, student = [torch.tensor([1.0, 2.0])], [torch.tensor([3.0, -2.0])]
+    move_average(teacher, student, 0.25)
+    assert teacher[0].tolist() == [1.5, 1.0]
+    assert student[0].tolist() == [3.0, -2.0]
+
+
+def test_views_are_drawn_from_the_generator_alone():
+    x = images()
+    draw = views(x)
+    one, two = torch.Generator().manual_seed(4), torch.Generator().manual_seed(4)
+    torch.manual_seed(1)
+    first = [draw(x, one) for _ in range(2)]
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    second = [draw(x, two) for _ in range(2)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not torch.equal(*first)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_views_keep_shape_type_and_range(channels, dtype):
+    x = (4 * images(channels) - 1).to(dtype)
+    seen = torch.stack([views(x)(x, torch.Generator().manual_seed(s)) for s in range(4)])
+    assert seen.shape[1:] == x.shape
+    assert seen.dtype == dtype
+    assert x.min() <= seen.min() < seen.max() <= x.max()
+    assert (seen - x).abs().float().mean() > 0.01
+
+
+def test_strength_0_leaves_the_image_and_more_changes_it_more():
+    x = images()
+    changes = []
+    for strength in (0.0, 0.3, 1.0):
+        draw, generator = views(x, strength=strength), torch.Generator().manual_seed(0)
+        seen = torch.stack([draw(x, generator) for _ in range(20)])
+        changes.append(float((seen - x).abs().mean()))
+    assert changes[0] < 1e-6
+    assert changes[0] < changes[1] < changes[2]
+
+
+def test_views_flip_only_where_asked():
+    """A picture that is bright on the left stays so, unless flipped; half of the views are."""
+    x = torch.zeros(1, 1, 8, 8)
+    x[..., :4] = 1.0
+    for flip in (False, True):
+        draw, generator = views(x, flip), torch.Generator().manual_seed(0)
+        seen = [draw(x, generator) for _ in range(20)]
+        flipped = sum(bool(v[..., :4].sum() < v[..., 4:].sum()) for v in seen)
+        assert (5 <= flipped <= 15) if flip else flipped == 0
+
+
+@pytest.mark.parametrize(
+    ("x", "shape"),
+    [
+        (torch.zeros(4, 6), r"\(6,\)"),
+        (torch.zeros(4, 8, dtype=torch.int64), r"\(8,\)"),
+        (torch.zeros(4, 2, 8, 8), r"\(2, 8, 8\)"),
+        ({"input_ids": torch.zeros(4, 8)}, "dict"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_a_cure(x, shape):
+    with pytest.raises(Unsupported, match=f"cotta needs .*here is {shape}.*such as tent"):
+        views(x)
