@@ -1,11 +1,11 @@
-"""From records to comparisons: which runs may share a table, and what each row knows."""
+"""From records to comparisons: which runs may share a table, in which order, by what names."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
@@ -13,82 +13,29 @@ from typing import Any
 
 from bench.cell import Cell
 from bench.digest import digest
-from bench.record import Amount, Costs, Record, Results
-from bench.reports.statistics import Estimate, mean_ci, paired_difference
-
-SOURCE_ONLY = "source-only"
-"""The method that every other is compared with."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """One cost over a row's runs, in the unit of the records.
-
-    ``estimate`` is over the runs where the cost is known: None if it is in none of them.
-    ``kinds`` of the known values, ``hows`` of the known and ``gaps`` of the unavailable ones.
-    """
-
-    estimate: Estimate | None
-    kinds: tuple[str, ...] = ()
-    hows: tuple[str, ...] = ()
-    gaps: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Row:
-    """A method with its settings, over seeds.
-
-    Accuracies are fractions, `time` is in seconds over the whole stream, `energy` in joules,
-    `memory` in bytes above the runtime, `inference` in seconds for a sample. All are None (or
-    a `Cost` without estimate) if no run is ok. ``difference`` is to source-only in ``after``,
-    paired by seed, and None for source-only itself.
-    """
-
-    label: str
-    supervised: bool
-    runs: tuple[Record, ...]
-    before: Estimate | None
-    after: Estimate | None
-    gain: Estimate | None
-    final: Estimate | None
-    forgetting: Estimate | None
-    difference: Estimate | None
-    time: Cost
-    energy: Cost
-    memory: Cost
-    inference: Cost
-
-    @property
-    def is_source_only(self) -> bool:
-        """Whether this is the lower reference."""
-        return self.label == SOURCE_ONLY and not self.supervised
-
-    @property
-    def results(self) -> dict[int, Results]:
-        """The results of the runs that are ok, by seed."""
-        return _results(self.runs)
-
-    @property
-    def missing(self) -> tuple[Record, ...]:
-        """The runs without results."""
-        return tuple(r for r in self.runs if not _usable(r))
-
-    @property
-    def seeds(self) -> str:
-        """How many runs are ok, and what became of the others: ``4 of 5; 1 timeout``."""
-        text = f"{len(self.runs) - len(self.missing)} of {len(self.runs)}"
-        counts = Counter(fate(r) for r in self.missing)
-        others = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
-        return f"{text}; {others}" if others else text
+from bench.record import Record
+from bench.reports.rows import (
+    SOURCE_ONLY,
+    Row,
+    age,
+    label,
+    make_row,
+    origin_of_settings,
+    scores,
+    shorten,
+    show,
+    usable,
+)
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Runs that differ in the method alone, and so may stand in one table.
 
-    ``rows``: source-only, the other methods, then the supervised references. ``notes``: what
-    a reader must know of runs that were left out or do not quite match. ``variant`` names the
-    settings that tell this comparison from others with the same title, else "".
+    ``rows``: source-only, the other methods, then the supervised references, each from the best
+    score down. ``notes``: what a reader must know of runs that were left out or do not quite
+    match. ``variant`` names the settings that tell this comparison from others with the same
+    title, else "".
     """
 
     key: str
@@ -99,9 +46,15 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """Scenario, model and device, for people."""
+        """Scenario, model and device, for people, and a warning where one is due."""
         title = _title(self.cell)
-        return f"{title} ({self.variant})" if self.variant else title
+        title = f"{title} ({self.variant})" if self.variant else title
+        return f"{title} — contains ORACLE settings" if self.has_oracle else title
+
+    @property
+    def has_oracle(self) -> bool:
+        """Whether a row's settings were selected with the labels of the test stream."""
+        return any(row.is_oracle for row in self.rows)
 
     @property
     def slug(self) -> str:
@@ -134,7 +87,7 @@ def compare(records: Iterable[Record]) -> list[Comparison]:
     shows one version: that of the record that was started last. The rest is counted in a note.
     """
     newest: dict[str, Record] = {}
-    for record in sorted(records, key=_age):
+    for record in sorted(records, key=age):
         newest[record.identity] = record
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in newest.values():
@@ -143,28 +96,6 @@ def compare(records: Iterable[Record]) -> list[Comparison]:
     variants = _variants(cells)
     order = sorted(groups, key=lambda key: (_title(cells[key]), variants[key], key))
     return [_comparison(key, groups[key], variants[key]) for key in order]
-
-
-def fate(record: Record) -> str:
-    """The status of a run without results."""
-    return record.status if record.status != "ok" else "empty"
-
-
-def label(record: Record) -> str:
-    """A method's name with the settings that differ from its defaults."""
-    changed = record.method.changed
-    settings = ", ".join(f"{k}={show(v)}" for k, v in sorted(changed.items()))
-    return f"{record.cell.method.name} ({settings})" if settings else record.cell.method.name
-
-
-def show(value: Any) -> str:
-    """A setting for people: text bare, everything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def shorten(text: str, limit: int) -> str:
-    """Text of at most ``limit`` characters."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def flat_settings(cell: Cell) -> dict[str, str]:
@@ -189,10 +120,6 @@ def _settings(cell: Cell) -> dict[str, Any]:
         "protocol": cell.protocol,
         "device": cell.device,
     }
-
-
-def _age(record: Record) -> tuple[str, str]:
-    return record.started, record.identity
 
 
 def _title(cell: Cell) -> str:
@@ -223,38 +150,55 @@ def _variants(cells: Mapping[str, Cell]) -> dict[str, str]:
     return variants
 
 
-def _usable(record: Record) -> bool:
-    return record.status == "ok" and record.results is not None and bool(record.results.domains)
-
-
-def _results(runs: Iterable[Record]) -> dict[int, Results]:
-    return {r.cell.seed: r.results for r in runs if _usable(r) and r.results is not None}
-
-
 def _comparison(key: str, records: Sequence[Record], variant: str) -> Comparison:
     kept, notes = _newest_setting(records)
     cell = kept[-1].cell
-    groups: dict[tuple[bool, bool, str, str], list[Record]] = defaultdict(list)
+    groups: dict[tuple[bool, str, str, str], list[Record]] = defaultdict(list)
     for record in kept:
-        name, supervised = label(record), record.cell.target_labels
         # The settings as JSON keep apart what reads alike, such as 1 and "1".
         exact = json.dumps(record.method.changed, sort_keys=True)
-        groups[(supervised, name != SOURCE_ONLY, name, exact)].append(record)
+        origin = record.cell.settings
+        groups[(record.cell.target_labels, label(record), origin, exact)].append(record)
+    named = _names([group for _, group in sorted(groups.items())])
     runs = []
-    for (supervised, _, name, _), group in sorted(groups.items()):
+    for name, group in named:
         code = group[-1].cell.method.code
         current = sorted((r for r in group if r.cell.method.code == code), key=_seed)
         if len(current) < len(group):
             notes.append(f"{_count(len(group) - len(current))} of older code of {name} left out")
-        runs.append((name, supervised, current))
-    reference = next((_afters(_results(r)) for n, s, r in runs if n == SOURCE_ONLY and not s), {})
-    rows = tuple(_row(name, supervised, group, reference) for name, supervised, group in runs)
-    return Comparison(key, cell, rows, tuple(notes + _mismatches(rows)), variant)
+        runs.append((name, group[-1].cell.target_labels, current))
+    reference = next((scores(r) for n, s, r in runs if n == SOURCE_ONLY and not s), {})
+    rows = sorted((make_row(*run, reference) for run in runs), key=_rank)
+    return Comparison(key, cell, tuple(rows), tuple(notes + _mismatches(rows)), variant)
+
+
+def _rank(row: Row) -> tuple[bool, bool, float]:
+    """Best score first; rows without results last. Ties stay in the order of names."""
+    score = row.accuracy["score"]
+    worst = float("inf")
+    return row.supervised, not row.is_source_only, worst if score is None else -score.mean
+
+
+def _names(groups: Sequence[list[Record]]) -> list[tuple[str, list[Record]]]:
+    """Each row's runs with a name that no other row has, if settings or their origin allow it."""
+    last = [group[-1] for group in groups]
+    short = [(r.cell.target_labels, label(r), r.cell.settings) for r in last]
+    count = Counter(short)
+    names = [label(r, full=count[s] > 1) for r, s in zip(last, short, strict=True)]
+    origins: dict[tuple[bool, str], set[str]] = defaultdict(set)
+    for record, name in zip(last, names, strict=True):
+        origins[(record.cell.target_labels, name)].add(origin_of_settings(record))
+    told = [
+        f"{name} [{origin_of_settings(r)}]" if len(origins[(r.cell.target_labels, name)]) > 1
+        else name
+        for r, name in zip(last, names, strict=True)
+    ]  # fmt: skip
+    return list(zip(told, groups, strict=True))
 
 
 def _newest_setting(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
     """The records, oldest first, whose scenario, model, profile and core are the last one's."""
-    ordered = sorted(records, key=_age)
+    ordered = sorted(records, key=age)
     newest = _versions(ordered[-1].cell)
     left: dict[str, list[Record]] = defaultdict(list)
     kept = []
@@ -285,7 +229,7 @@ def _versions(cell: Cell) -> dict[str, object]:
 def _mismatches(rows: Sequence[Row]) -> list[str]:
     """Differences between runs that no code digest shows."""
     notes = []
-    ok = [r for row in rows for r in row.runs if _usable(r)]
+    ok = [r for row in rows for r in row.runs if usable(r)]
     sources = {r.source_model for r in ok if r.source_model}
     if len(sources) > 1:
         notes.append(
@@ -318,46 +262,3 @@ def _count(n: int) -> str:
 
 def _seed(record: Record) -> int:
     return record.cell.seed
-
-
-def _afters(results: Mapping[int, Results]) -> dict[int, float]:
-    return {seed: r.mean("after") for seed, r in results.items()}
-
-
-def _row(
-    name: str, supervised: bool, runs: Sequence[Record], reference: Mapping[int, float]
-) -> Row:
-    results = _results(runs)
-
-    def over_seeds(value: Callable[[Results], float]) -> Estimate | None:
-        return mean_ci(value(r) for r in results.values()) if results else None
-
-    def cost(amount: Callable[[Costs], Amount]) -> Cost:
-        return _cost([amount(r.costs) for r in results.values()])
-
-    itself = name == SOURCE_ONLY and not supervised
-    return Row(
-        label=name,
-        supervised=supervised,
-        runs=tuple(runs),
-        before=over_seeds(lambda r: r.mean("before")),
-        after=over_seeds(lambda r: r.mean("after")),
-        gain=over_seeds(lambda r: r.mean("after") - r.mean("before")),
-        final=over_seeds(lambda r: r.mean("final")),
-        forgetting=over_seeds(lambda r: r.forgetting),
-        difference=None if itself else paired_difference(_afters(results), reference),
-        time=cost(lambda c: c.adaptation_time),
-        energy=cost(lambda c: c.adaptation_energy),
-        memory=cost(lambda c: c.peak_memory),
-        inference=cost(lambda c: c.inference_time),
-    )
-
-
-def _cost(amounts: Sequence[Amount]) -> Cost:
-    known = [a.value for a in amounts if a.value is not None]
-    return Cost(
-        estimate=mean_ci(known) if known else None,
-        kinds=tuple(sorted({a.kind for a in amounts if a.value is not None})),
-        hows=tuple(sorted({a.how for a in amounts if a.value is not None})),
-        gaps=tuple(sorted({a.how for a in amounts if a.value is None})),
-    )

@@ -6,69 +6,42 @@ for the same records.
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import seaborn as sns
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
-from bench.reports.comparison import SOURCE_ONLY, Comparison, Row
-from bench.reports.layout import clean, decimals, name_of
+from bench.record import Results
+from bench.reports.comparison import Comparison
+from bench.reports.drawing import (
+    LINES,
+    VIEWS,
+    Drawing,
+    Style,
+    finished,
+    legend,
+    oracles,
+    pale,
+    plain,
+    prominent,
+    sheet,
+    tag,
+)
+from bench.reports.layout import decimals, name_of
+from bench.reports.measures import has_matrix, is_online, primary
+from bench.reports.rows import Row
 from bench.reports.statistics import mean_ci
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DPI = 150
-GREY = "#767676"
-# The colour-blind safe palette of seaborn without its grey, which is source-only's, and without
-# its yellow, which a white page swallows.
-_COLOURS = [sns.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4, 5, 6, 9)]
-_MARKERS = "osD^vPXp"
+_FRONT = "Pareto front"
 _TICKS = 40
 """Domains whose names fit under one axis; of longer streams only some are named."""
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a method looks in every figure of a report."""
-
-    colour: Any
-    marker: str
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A finished figure: what it shows in words, its width in inches, its bytes as PNG and PDF."""
-
-    name: str
-    title: str
-    caption: str
-    width: float
-    png: bytes
-    pdf: bytes
-
-
-def styles(comparisons: Iterable[Comparison]) -> dict[str, Style]:
-    """A style for every label, the same in all figures; source-only is grey.
-
-    Beyond eight methods colours come again with another marker.
-    """
-    labels = {row.label for c in comparisons for row in c.rows} - {SOURCE_ONLY}
-    chosen = {SOURCE_ONLY: Style(GREY, "o")}
-    for i, label in enumerate(sorted(labels)):
-        again = i // len(_COLOURS)
-        marker = _MARKERS[(i + again) % len(_MARKERS)]
-        chosen[label] = Style(_COLOURS[i % len(_COLOURS)], marker)
-    return chosen
+_LEGEND = 22
+"""Lines of a legend's column."""
 
 
 def draw(comparison: Comparison, look: Mapping[str, Style]) -> list[Drawing]:
@@ -101,15 +74,21 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 
 def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
+    protocol = comparison.cell.protocol
+    view = VIEWS[primary(protocol).name]
     domains = comparison.domains
-    width = min(14.0, max(6.4, 3.2 + 0.32 * len(domains)))
-    with _sheet(width, 4.2) as (figure, axes):
-        for row in comparison.drawn:
+    stages = ["source", *domains] if has_matrix(protocol) else domains
+    shown = prominent(comparison)
+    width = min(14.0, max(6.4, 3.2 + 0.32 * len(stages)))
+    with sheet(width, 4.2) as (figure, axes):
+        for row in shown:
             known = [
-                (domains.index(d.name), 100 * d.after)
-                for result in row.results.values()
-                for d in result.domains
+                (x, 100 * y)
+                for results in row.results.values()
+                for x, y in _course(results, protocol, domains)
             ]
+            if not known:
+                continue
             sns.lineplot(
                 x=[x for x, _ in known],
                 y=[y for _, y in known],
@@ -117,45 +96,63 @@ def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
                 err_kws={"alpha": 0.08 if row.supervised else 0.16, "linewidth": 0},
                 ax=axes,
                 legend=False,
-                label=_label(row),
+                label=tag(row),
                 color=look[row.label].colour,
                 marker=look[row.label].marker,
                 markersize=4,
                 markeredgewidth=0,
                 **_line(row),
             )
-        step = math.ceil(len(domains) / _TICKS)
-        axes.set_xticks(range(0, len(domains), step), [_plain(d) for d in domains[::step]])
-        axes.tick_params(axis="x", labelrotation=0 if len(domains) <= 5 else 60)
-        if len(domains) > 5:
+        step = math.ceil(len(stages) / _TICKS)
+        axes.set_xticks(range(0, len(stages), step), [plain(d) for d in stages[::step]])
+        axes.tick_params(axis="x", labelrotation=0 if len(stages) <= 5 else 60)
+        if len(stages) > 5:
             for tick in axes.get_xticklabels():
                 tick.set(ha="right", rotation_mode="anchor")
-        axes.set(xlabel="target domain, in the order of the stream", ylabel=_ACCURACY)
-        axes.set_xlim(-0.5, len(domains) - 0.5)
-        _legend(axes)
-        return _finished(
-            figure,
-            "stream",
-            f"Accuracy along the stream: {comparison.title}",
-            "Accuracy on each target domain right after adaptation to it, mean and 95 % interval "
-            "over seeds. Dashed grey: no adaptation. Dotted: supervised references (†), which see "
-            "the target labels.",
+        axes.set(xlabel="target domain, in the order of the stream", ylabel=view.axis)
+        axes.set_xlim(-0.5, len(stages) - 0.5)
+        legend(axes)
+        kept = {id(row) for row in shown}
+        left = ", ".join(name_of(row) for row in comparison.drawn if id(row) not in kept)
+        caption = (
+            f"{view.along}, mean and 95 % interval over seeds. Dashed grey: no adaptation. Dotted: "
+            f"supervised references (†), which see the target labels.{oracles(shown)}"
         )
+        if left:
+            caption += f" Left out of {len(comparison.drawn)} rows, see the table: {left}."
+        return finished(figure, "stream", f"{view.title}: {comparison.title}", caption)
+
+
+def _course(
+    results: Results, protocol: Mapping[str, Any], domains: Sequence[str]
+) -> Iterator[tuple[int, float]]:
+    """What is drawn of one run: positions and accuracies along the stream."""
+    matrix, online = has_matrix(protocol), is_online(protocol)
+    if matrix and results.matrix is not None:
+        yield 0, results.matrix[0][0]
+    for i, domain in enumerate(results.domains):
+        other = results.seen(i + 1) if matrix else domain.online
+        value = other if matrix or online else domain.after
+        if value is not None:
+            yield domains.index(domain.name) + matrix, value
 
 
 def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
+    view = VIEWS[primary(comparison.cell.protocol).name]
     known = [row for row in comparison.drawn if row.energy.estimate is not None]
-    absent = ", ".join(_label(row) for row in comparison.drawn if row.energy.estimate is None)
+    absent = ", ".join(tag(row) for row in comparison.drawn if row.energy.estimate is None)
     kinds = " and ".join(sorted({kind for row in known for kind in row.energy.kinds}))
-    with _sheet(6.8, 4.2) as (figure, axes):
+    columns = math.ceil(sum(1 + tag(row).count("\n") for row in known) / _LEGEND)
+    with sheet(6.8 + 1.7 * (columns - 1), 4.2) as (figure, axes):
         points: dict[str, tuple[float, float]] = {}
         energies = []
+        crowded = len(known) > LINES
         for row in known:
-            energy, accuracy = row.energy.estimate, row.after
+            energy, accuracy = row.energy.estimate, row.accuracy["score"]
             assert energy is not None
             assert accuracy is not None
             energies.append(energy.mean)
-            if not row.supervised:
+            if row.competes:
                 points[row.label] = (energy.mean, 100 * accuracy.mean)
             style = look[row.label]
             axes.errorbar(
@@ -163,16 +160,17 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
                 100 * accuracy.mean,
                 xerr=energy.half_width or None,
                 yerr=accuracy.scaled(100).half_width or None,
-                label=_label(row),
+                label=tag(row),
                 color=style.colour,
                 marker=style.marker,
-                markerfacecolor="white" if row.supervised else style.colour,
-                markersize=7,
+                markerfacecolor=style.colour if row.competes else "white",
                 linestyle="none",
-                capsize=2,
-                elinewidth=1,
+                markersize=6 if crowded else 7,
+                capsize=0 if crowded else 2,
+                elinewidth=0.6 if crowded else 1,
             )
-        front = [points[name] for name in pareto(points)]
+        best = pareto(points)
+        front = [points[name] for name in best]
         if front:
             # To the right edge of the data: more energy than the last point's buys nothing.
             front.append((max(energies), front[-1][1]))
@@ -182,24 +180,22 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
         about = f"adaptation energy of the whole stream (J, {kinds})"
         if absent:
             about += "\n" + textwrap.fill(f"not drawn, energy unavailable: {absent}", 60)
-        axes.set(xlabel=about, ylabel=f"{_ACCURACY},\nmean over the domains")
-        _legend(axes)
+        axes.set(xlabel=about, ylabel=f"{view.axis},\n{view.over}")
+        legend(axes, columns, last=_FRONT)
         caption = (
-            "Accuracy after adaptation, mean over the domains, against the energy of adapting; "
-            "bars are 95 % intervals over seeds. Line: Pareto front of the methods. Hollow: "
-            "supervised references (†), which are no part of it."
+            f"{view.title}, {view.over}, against the energy of adapting; bars are 95 % intervals "
+            f"over seeds. Line: Pareto front of the methods ({', '.join(best) or 'none'}). Hollow: "
+            f"supervised references (†), which are no part of it.{oracles(known)}"
         )
         if absent:
             caption += f" Not drawn, energy unavailable: {absent}."
-        return _finished(
-            figure, "tradeoff", f"Accuracy against energy: {comparison.title}", caption
-        )
+        return finished(figure, "tradeoff", f"Accuracy against energy: {comparison.title}", caption)
 
 
 def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
     rows = [row for row in comparison.drawn if row.memory.estimate is not None]
     kinds = " and ".join(sorted({kind for row in rows for kind in row.memory.kinds}))
-    with _sheet(6.4, 1.1 + 0.34 * len(rows)) as (figure, axes):
+    with sheet(6.4, 1.1 + (0.34 if len(rows) <= LINES else 0.24) * len(rows)) as (figure, axes):
         for i, row in enumerate(rows):
             assert row.memory.estimate is not None
             size = row.memory.estimate.scaled(1e-6)
@@ -208,72 +204,28 @@ def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
                 size.mean,
                 xerr=size.half_width or None,
                 height=0.7,
-                color=_pale(look[row.label].colour) if row.supervised else look[row.label].colour,
+                color=look[row.label].colour if row.competes else pale(look[row.label].colour),
                 error_kw={"elinewidth": 1, "capsize": 2},
             )
             axes.bar_label(bar, [f"{size.mean:.{decimals(size.mean)}f}"], padding=4)
-        axes.set_yticks(range(len(rows)), [_label(row) for row in rows])
-        axes.invert_yaxis()
+        axes.set_yticks(range(len(rows)), [tag(row) for row in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.margins(x=0.12)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(f"peak memory above the runtime (MB, {kinds})")
-        return _finished(
+        return finished(
             figure,
             "memory",
             f"Peak memory: {comparison.title}",
             "Peak memory of adaptation and inference above the runtime's own share, mean and 95 % "
-            "interval over seeds. Pale: supervised references (†).",
+            f"interval over seeds. Pale: supervised references (†).{oracles(rows)}",
         )
-
-
-_ACCURACY = "accuracy after adaptation (%)"
-_FRONT = "Pareto front"
-
-
-@contextmanager
-def _sheet(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of this size in inches; its settings hold inside the block alone."""
-    settings = {"axes.edgecolor": "0.3", "grid.color": "0.9"}
-    with (
-        sns.plotting_context("paper"),
-        sns.axes_style("whitegrid", rc=settings),
-        mpl.rc_context({"pdf.fonttype": 42}),
-    ):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        sns.despine(ax=axes)
-        yield figure, axes
-
-
-def _finished(figure: Figure, name: str, title: str, caption: str) -> Drawing:
-    png, pdf = io.BytesIO(), io.BytesIO()
-    # Neither times nor versions in the files: equal records give equal bytes.
-    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-    figure.savefig(
-        pdf, format="pdf", metadata=dict.fromkeys(("CreationDate", "Creator", "Producer"))
-    )
-    width = figure.get_figwidth()
-    return Drawing(name, clean(title), clean(caption), width, png.getvalue(), pdf.getvalue())
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float]:
     estimate = mean_ci(float(v) for v in values)
     width = math.nan if estimate.half_width is None else estimate.half_width
     return estimate.mean - width, estimate.mean + width
-
-
-def _pale(colour: Any) -> tuple[float, ...]:
-    """Half way to white: transparency would let the grid through."""
-    return tuple(0.5 + 0.5 * part for part in to_rgb(colour))
-
-
-def _line(row: Row) -> dict[str, Any]:
-    if row.is_source_only:
-        return {"linestyle": "--", "linewidth": 1.4, "zorder": 1.5}
-    if row.supervised:
-        return {"linestyle": ":", "linewidth": 1.2, "alpha": 0.7}
-    return {"linestyle": "-", "linewidth": 1.4}
 
 
 def _energy_axis(axes: Axes, energies: Sequence[float]) -> None:
@@ -287,24 +239,11 @@ def _energy_axis(axes: Axes, energies: Sequence[float]) -> None:
         axes.margins(x=0.08)
 
 
-def _legend(axes: Axes) -> None:
-    """Outside, where it covers no line; methods first."""
-    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    ordered = sorted(handles, key=lambda label: label == _FRONT)
-    axes.legend(
-        [handles[label] for label in ordered],
-        ordered,
-        loc="upper left",
-        bbox_to_anchor=(1.01, 1.0),
-        frameon=False,
-        borderaxespad=0.0,
-    )
-
-
-def _label(row: Row) -> str:
-    return textwrap.fill(_plain(name_of(row)), 28, break_on_hyphens=False)
-
-
-def _plain(text: str) -> str:
-    """Text in which a dollar sign starts no formula."""
-    return clean(text).replace("$", r"\$")
+def _line(row: Row) -> dict[str, Any]:
+    if row.is_source_only:
+        return {"linestyle": "--", "linewidth": 1.4, "zorder": 1.5}
+    if row.is_oracle:
+        return {"linestyle": "-.", "linewidth": 1.2}
+    if row.supervised:
+        return {"linestyle": ":", "linewidth": 1.2, "alpha": 0.7}
+    return {"linestyle": "-", "linewidth": 1.4}

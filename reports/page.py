@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from bench.record import Record
-from bench.reports.comparison import Comparison, Row, fate
-from bench.reports.figures import Drawing
-from bench.reports.layout import blocks, clean, footnotes, name_of, settings, versions
+from bench.reports.comparison import Comparison, flat_settings
+from bench.reports.drawing import Drawing
+from bench.reports.footnotes import footnotes
+from bench.reports.layout import DASH, blocks, clean, name_of, settings_of
+from bench.reports.rows import Row, fate, show_all
 
 CSS_DPI = 96
 """Pixels that style sheets count in an inch."""
@@ -38,7 +41,7 @@ def page(
     return environment.get_template("page.html").render(
         note=clean(note),
         comparisons=[_section(c, drawings.get(c.key, ())) for c in comparisons],
-        versions=versions(records),
+        versions=_versions(records),
         suites=sorted({record.suite for record in records}),
         first=min((record.started for record in records), default=""),
         last=max((record.started for record in records), default=""),
@@ -55,6 +58,7 @@ def _section(comparison: Comparison, drawings: Sequence[Drawing]) -> dict[str, A
         "title": clean(comparison.title),
         "blocks": blocks(comparison),
         "footnotes": footnotes(comparison),
+        "has_oracle": comparison.has_oracle,
         "figures": [
             {
                 "title": drawing.title,
@@ -65,19 +69,20 @@ def _section(comparison: Comparison, drawings: Sequence[Drawing]) -> dict[str, A
             for drawing in drawings
         ],
         "energy_unknown": drawings and all(d.name != "tradeoff" for d in drawings),
-        "settings": settings(comparison),
+        "settings": _shared(comparison),
         "methods": [_method(row) for row in comparison.rows],
         "missing": [_missing(row, record) for row in comparison.rows for record in row.missing],
     }
 
 
 def _method(row: Row) -> dict[str, str]:
-    # All runs of a row have the same code, so the newest one's facts hold for all.
-    facts = max(row.runs, key=lambda record: record.started).method
+    facts = row.facts
     return {
         "name": name_of(row),
         "family": facts.family,
         "provenance": facts.provenance,
+        "settings": settings_of(row),
+        "changed": clean(show_all(facts.changed)),
         "paper": facts.paper,
         "needs": ", ".join(need.replace("_", " ") for need in facts.needs),
     }
@@ -91,3 +96,31 @@ def _missing(row: Row, record: Record) -> dict[str, Any]:
         "reason": clean(record.reason) or "no reason recorded",
         "log": record.log,
     }
+
+
+def _shared(comparison: Comparison) -> dict[str, str]:
+    """What all runs of the comparison share: names, settings and digests."""
+    cell = comparison.cell
+    return {
+        "scenario": cell.scenario.name,
+        "model": cell.model.name,
+        "device": cell.device,
+        "protocol": str(cell.protocol.get("name", DASH)),
+        **flat_settings(cell),
+        "code of the scenario": cell.scenario.code[:12],
+        "code of the model": cell.model.code[:12],
+        "device profile": cell.device_digest[:12],
+    }
+
+
+def _versions(records: Iterable[Record]) -> dict[str, str]:
+    """Versions and machines that the records were made with; several are all named."""
+    seen: dict[str, dict[str, None]] = defaultdict(dict)
+    for record in records:
+        for key, value in record.environment.items():
+            if key == "argv":
+                continue  # a command line may hold paths of the person who ran it
+            for name, text in value.items() if isinstance(value, dict) else [(key, value)]:
+                if text not in ("", None):
+                    seen[str(name)][str(text)] = None
+    return {name: "; ".join(sorted(values)) for name, values in seen.items()}

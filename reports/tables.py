@@ -9,24 +9,29 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-from bench.reports.comparison import Comparison, Cost, Row
+from bench.reports.comparison import Comparison
+from bench.reports.footnotes import footnotes, missing_runs
 from bench.reports.layout import (
-    ACCURACIES,
     COSTS,
     DAGGER,
     DASH,
+    DOUBLE_DAGGER,
     Block,
     blocks,
     clean,
-    footnotes,
-    missing_runs,
+    origin_of,
 )
+from bench.reports.measures import MEASURES
+from bench.reports.rows import Cost, Row
 from bench.reports.statistics import Estimate
 
 WIDTH = 120
 """Columns that a plain-text table may take."""
-NAME_WIDTH = 25
-"""Columns after which names are wrapped."""
+NAME_WIDTHS = (16, 25)
+"""Columns after which names are wrapped: so many that the table fits, but within these bounds."""
+
+PAGE = 40
+"""Rows of all tables that one page takes beside the footnotes."""
 
 
 def text(comparison: Comparison, note: str = "") -> str:
@@ -47,7 +52,7 @@ def markdown(comparison: Comparison, note: str = "") -> str:
     for block in blocks(comparison):
         lines += [f"**{_md(block.title)}**", ""]
         lines.append(_md_row(block.heads))
-        lines.append("|:---|" + "---:|" * (len(block.heads) - 1))
+        lines.append("|" + ":---|" * block.texts + "---:|" * (len(block.heads) - block.texts))
         lines += [_md_row(row) for row in (*block.methods, *block.references)]
         lines.append("")
     lines += [f"- {_md(footnote)}" for footnote in footnotes(comparison, note)]
@@ -55,19 +60,28 @@ def markdown(comparison: Comparison, note: str = "") -> str:
 
 
 def latex(comparison: Comparison, note: str = "") -> str:
-    """A ``table*`` float; needs the package booktabs. Text from records is escaped."""
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        r"\begin{table*}",
-        r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}",
-        rf"  \caption{{{_tex(comparison.title)}}}",
-        rf"  \label{{tab:{comparison.slug}}}",
-    ]
-    for block in blocks(comparison):
-        lines += _tex_block(block)
-    lines += [r"  \begin{minipage}{\linewidth}\raggedright"]
-    lines += [rf"    {_tex(footnote)}\par" for footnote in footnotes(comparison, note)]
-    lines += [r"  \end{minipage}", r"\end{table*}"]
+    """A ``table*`` float, or one for each table where they would not fit a page together, the
+    footnotes in the last; needs the package booktabs. Text from records is escaped.
+    """
+    made = blocks(comparison)
+    long = sum(len(b.methods) + len(b.references) for b in made) > PAGE
+    parts = [[block] for block in made] if long else [made]
+    lines = ["% needs \\usepackage{booktabs}"]
+    for i, part in enumerate(parts):
+        title = f"{comparison.title}: {part[0].title}" if long else comparison.title
+        lines += [
+            r"\begin{table*}",
+            r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}",
+            rf"  \caption{{{_tex(title)}}}",
+            rf"  \label{{tab:{comparison.slug}{f'-{i + 1}' if i else ''}}}",
+        ]
+        for block in part:
+            lines += _tex_block(block)
+        if part is parts[-1]:
+            lines += [r"  \begin{minipage}{\linewidth}\raggedright"]
+            lines += [rf"    {_tex(footnote)}\par" for footnote in footnotes(comparison, note)]
+            lines += [r"  \end{minipage}"]
+        lines += [r"\end{table*}"]
     return "\n".join(lines) + "\n"
 
 
@@ -86,40 +100,67 @@ def comma_separated(comparison: Comparison) -> str:
 
 
 def _two_lines(head: str) -> list[str]:
-    """Units under the names of costs, so that a column is as narrow as its cells."""
-    return head.replace(" (", "\n(").split("\n")
+    """Units under the names of costs, and long heads broken: columns as narrow as their cells."""
+    if " (" in head or len(head) <= 10:
+        return head.replace(" (", "\n(").split("\n")
+    return head.rsplit(" ", 1)
 
 
 # --- plain text ------------------------------------------------------------
 
 
 def _text_block(block: Block) -> list[str]:
-    heads = [_two_lines(head) for head in block.heads]
-    groups = [[_wrapped(row) for row in group] for group in (block.methods, block.references)]
+    heads, groups = _lines(block)
     every = [heads, *(row for group in groups for row in group)]
-    widths = [max(len(line) for row in every for line in row[i]) for i in range(len(heads))]
+    widths = _widths(every)
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    lines = [*_text_row(heads, widths), rule]
+    lines = [*_text_row(heads, widths, block.texts), rule]
     for group in groups:
         if group and lines[-1] != rule:
             lines.append(rule)
         for row in group:
-            lines += _text_row(row, widths)
+            lines += _text_row(row, widths, block.texts)
     return lines
 
 
-def _wrapped(row: Sequence[str]) -> list[list[str]]:
-    name = textwrap.wrap(row[0], NAME_WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+def _lines(block: Block) -> tuple[list[list[str]], list[list[list[list[str]]]]]:
+    """Heads and rows of both groups with every cell in lines, so that `WIDTH` is kept."""
+    heads = [_two_lines(head) for head in block.heads]
+    groups = [
+        [[[row[0]], *map(_narrow, row[1:])] for row in group]
+        for group in (block.methods, block.references)
+    ]
+    taken = sum(2 + w for w in _widths([heads, *(row for g in groups for row in g)])[1:])
+    width = min(max(WIDTH - taken, NAME_WIDTHS[0]), NAME_WIDTHS[1])
+    for group in groups:
+        for row in group:
+            row[0] = _wrapped(row[0][0], width)
+    return heads, groups
+
+
+def _wrapped(name: str, width: int) -> list[str]:
+    wrapper = textwrap.TextWrapper(width, subsequent_indent="  ", break_on_hyphens=False)
+    if max(map(len, name.split()), default=0) > width - 2:
+        # Rather behind a setting's name than in the middle of it.
+        wrapper.wordsep_simple_re = re.compile(r"( +|(?<==))")
+    return wrapper.wrap(name)
+
+
+def _narrow(cell: str) -> list[str]:
     # Only the state of the runs has separators: what became of the others goes below.
-    return [name, *(re.split(r"(?<=[;,]) ", cell) for cell in row[1:])]
+    return re.split(r"(?<=[;,]) ", cell.replace(" ± ", "±"))
 
 
-def _text_row(row: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
+def _widths(rows: Sequence[Sequence[Sequence[str]]]) -> list[int]:
+    columns = zip(*rows, strict=True)
+    return [max((len(line) for cell in cells for line in cell), default=0) for cells in columns]
+
+
+def _text_row(row: Sequence[Sequence[str]], widths: Sequence[int], texts: int) -> list[str]:
     lines = []
     for i in range(max(len(cell) for cell in row)):
-        parts = [cell[i] if i < len(cell) else "" for cell in row]
-        aligned = [parts[0].ljust(widths[0])]
-        aligned += [part.rjust(w) for part, w in zip(parts[1:], widths[1:], strict=True)]
+        parts = zip((cell[i] if i < len(cell) else "" for cell in row), widths, strict=True)
+        aligned = (p.ljust(w) if j < texts else p.rjust(w) for j, (p, w) in enumerate(parts))
         lines.append("  ".join(aligned).rstrip())
     return lines
 
@@ -151,7 +192,9 @@ _TEX = {
     "·": r"$\cdot$",
     "×": r"$\times$",
     "…": r"\dots{}",
+    "—": "---",
     DAGGER: r"$^\dagger$",
+    DOUBLE_DAGGER: r"$^\ddagger$",
     DASH: "--",
     **{c: "\\" + c for c in "&%$#_{}"},
 }
@@ -161,9 +204,8 @@ def _tex(value: str) -> str:
     return "".join(_TEX.get(c, c) for c in clean(value))
 
 
-def _tex_row(cells: Sequence[Sequence[str]], align: str = "t") -> str:
+def _tex_row(cells: Sequence[Sequence[str]], sides: str, align: str = "t") -> str:
     """Cells of several lines, as in plain text: a page is no wider than a terminal."""
-    sides = ["l", *["r"] * (len(cells) - 1)]
     made = (_tex_cell(cell, align, side) for cell, side in zip(cells, sides, strict=True))
     return "    " + " & ".join(made) + r" \\"
 
@@ -178,15 +220,17 @@ def _tex_cell(lines: Sequence[str], align: str, side: str) -> str:
 
 
 def _tex_block(block: Block) -> list[str]:
+    sides = "l" * block.texts + "r" * (len(block.heads) - block.texts)
+    heads, groups = _lines(block)
     lines = [
-        rf"  \begin{{tabular}}{{l{'r' * (len(block.heads) - 1)}}}",
+        rf"  \begin{{tabular}}{{{sides}}}",
         r"    \toprule",
         rf"    \multicolumn{{{len(block.heads)}}}{{l}}{{\textbf{{{_tex(block.title)}}}}} \\",
-        _tex_row([_two_lines(head) for head in block.heads], align="b"),
+        _tex_row(heads, sides, align="b"),
     ]
-    for group in (block.methods, block.references):
+    for group in groups:
         if group:
-            lines += [r"    \midrule", *(_tex_row(_wrapped(row)) for row in group)]
+            lines += [r"    \midrule", *(_tex_row(row, sides) for row in group)]
     return [*lines, r"    \bottomrule", r"  \end{tabular}\par\medskip"]
 
 
@@ -201,12 +245,15 @@ def _csv_fields(comparison: Comparison, row: Row) -> dict[str, str]:
         "device": _csv_text(cell.device),
         "protocol": json.dumps(cell.protocol, sort_keys=True),
         "method": _csv_text(row.label),
+        "origin": _csv_text(origin_of(row)),
+        "settings": row.settings,
+        "settings_changed": json.dumps(row.facts.changed, sort_keys=True),
         "supervised_reference": str(int(row.supervised)),
         "runs_ok": str(len(row.results)),
         "runs_recorded": str(len(row.runs)),
     }
-    for name in ACCURACIES:
-        estimate: Estimate | None = getattr(row, name)
+    accuracies = {name: row.accuracy[name] for name in MEASURES} | {"difference": row.difference}
+    for name, estimate in accuracies.items():
         fields |= _csv_estimate(f"{name}_percent", estimate and estimate.scaled(100.0))
     for name, (_, unit, factor) in COSTS.items():
         cost: Cost = getattr(row, name)
@@ -221,7 +268,7 @@ def _csv_estimate(column: str, estimate: Estimate | None) -> dict[str, str]:
         return {column: "", f"{column}_half_width": "", f"{column}_n": "0"}
     width = estimate.half_width
     return {
-        column: f"{estimate.mean:.6g}",
+        column: f"{estimate.mean + 0.0:.6g}",
         f"{column}_half_width": "" if width is None else f"{width:.6g}",
         f"{column}_n": str(estimate.n),
     }

@@ -38,7 +38,8 @@ def files(records: Iterable[Record], folder: Path, note: str = "") -> list[Path]
             "results; see their reasons with 'bench report' and run the suite again"
         )
     # Imported here: the summary on a terminal needs neither seaborn nor the template engine.
-    from bench.reports.figures import draw, styles
+    from bench.reports.drawing import styles
+    from bench.reports.figures import draw
     from bench.reports.page import page
 
     look = styles(comparisons)

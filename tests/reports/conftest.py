@@ -63,12 +63,23 @@ def make_record(
     scenario: dict[str, Any] | None = None,
     scenario_version: str = "new",
     protocol: dict[str, Any] | None = None,
+    online: float | None = None,
+    matrix: list[list[float]] | None = None,
+    settings: str = "default",
+    provenance: str = "published",
     started: str = "2026-01-02T00:00:00+00:00",
     windows_closed: int = 0,
     **more: Any,
 ) -> Record:
-    """A record; accuracies are fractions, the same on all domains unless ``after`` is a list."""
-    afters = after if isinstance(after, list) else [after] * len(DOMAINS)
+    """A record; accuracies are fractions, the same on all domains unless ``after`` is a list.
+
+    With a ``matrix`` the stream has the first domains, one fewer than the matrix has rows, and
+    ``after`` is its diagonal.
+    """
+    names = DOMAINS if matrix is None else DOMAINS[: len(matrix) - 1]
+    afters = after if isinstance(after, list) else [after] * len(names)
+    if matrix is not None:
+        afters = [matrix[i][i] for i in range(1, len(matrix))]
     cell = Cell(
         method=Component(name=method, config=changed or {}, code=code(method + version)),
         model=Component(name="small-vit", config={"depth": 4}, code=code("model")),
@@ -81,6 +92,7 @@ def make_record(
         protocol=protocol or {"name": "periodic", "window_s": 60.0, "reset": "never"},
         seed=seed,
         target_labels=supervised,
+        settings="default" if settings == "none" else settings,
     )
     results = None
     if status == "ok":
@@ -90,6 +102,7 @@ def make_record(
                 before=before,
                 after=value,
                 final=final,
+                online=online,
                 adaptation_samples=200,
                 test_samples=100,
                 steps=4,
@@ -97,12 +110,14 @@ def make_record(
                 energy_j=None if energy is None else energy / len(DOMAINS),
                 window_closed=i < windows_closed,
             )
-            for i, (name, value) in enumerate(zip(DOMAINS, afters, strict=True))
+            for i, (name, value) in enumerate(zip(names, afters, strict=True))
         ]
         results = Results(
             source_before=0.97,
             source_after=0.95,
+            source_samples=200,
             domains=domains,
+            matrix=matrix,
             costs=make_costs(time, energy, memory, kind),
         )
     fields: dict[str, Any] = {
@@ -114,10 +129,11 @@ def make_record(
         "cell": cell,
         "method": MethodFacts(
             family="UDA",
-            provenance="published",
+            provenance=provenance,
             paper=f"The authors of {method}, 2021",
             needs=["target_labels"] if supervised else [],
             changed=changed or {},
+            settings=settings,
         ),
         "started": started,
         "wall_s": 3.0,
@@ -190,3 +206,50 @@ def paper() -> list[Record]:
         for seed in range(2)
     ]  # fmt: skip
     return records[::-1]
+
+
+@pytest.fixture(scope="session")
+def online() -> list[Record]:
+    """A comparison under an online protocol, tuned and default settings side by side."""
+    protocol = {"name": "online", "window_s": 60.0, "reset": "never", "evaluate_all": False}
+    tuned = {"settings": "tuned", "changed": {"learning_rate": 0.00123, "epochs": 3}}
+    records = []
+    for seed in range(3):
+        wig = wiggle(seed)
+        records += [
+            make_record("source-only", seed, online=0.5 + wig, after=0.5 + wig, final=0.5 + wig,
+                        protocol=protocol, settings="none", provenance="chosen-here", energy=0.0),
+            make_record("tent", seed, online=0.56 + wig, after=0.6, protocol=protocol),
+            make_record("tent", seed, online=0.58 + wig, after=0.62, protocol=protocol, **tuned),
+            make_record("eata", seed, online=0.57 + wig / 2, after=0.64, protocol=protocol,
+                        provenance="group-harness", **tuned),
+        ]  # fmt: skip
+    return records
+
+
+@pytest.fixture(scope="session")
+def matrix() -> list[Record]:
+    """A comparison where all domains are evaluated, with settings from everywhere."""
+    protocol = {"name": "periodic", "window_s": 60.0, "reset": "never", "evaluate_all": True}
+    found = {"learning_rate": 0.00123, "epochs": 3}
+
+    def made(method: str, seed: int, kept: float, **more: Any) -> Record:
+        w = wiggle(seed) / 2
+        still = [0.9, 0.2 + w, 0.3]
+        rows = [still, [kept, 0.7 + w, 0.35], [kept - 0.1, 0.6 + w, 0.8]]
+        return make_record(method, seed, protocol=protocol, matrix=rows, **more)
+
+    records = []
+    for seed in range(3):
+        still = [[0.9, 0.2 + wiggle(seed) / 2, 0.3]] * 3
+        records += [
+            make_record("source-only", seed, protocol=protocol, matrix=still, energy=0.0,
+                        settings="none", provenance="chosen-here"),
+            made("tent", seed, 0.6),
+            made("tent", seed, 0.7, settings="tuned", changed=found, energy=20.0),
+            made("tent", seed, 0.85, settings="oracle", changed={"learning_rate": 0.01}),
+            made("eata", seed, 0.8, settings="given", changed={"epochs": 2}, energy=30.0,
+                 provenance="group-harness"),
+            made("ewc", seed, 0.85, settings="tuned", changed=found, supervised=True),
+        ]  # fmt: skip
+    return records

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from bench.record import Record
-from bench.reports.comparison import Comparison, Row, compare
+from bench.reports.comparison import Comparison, compare
+from bench.reports.rows import Row
 
 Make = Callable[..., Record]
 
@@ -19,11 +20,11 @@ def test_rows_their_order_and_groups(paper: list[Record]) -> None:
     (comparison,) = compare(paper)
     assert [(r.label, r.supervised) for r in comparison.rows] == [
         ("source-only", False),
-        ("edgeta", False),
-        ("meterless", False),
-        ("shot", False),
-        ("tent", False),
-        ("tent (learning_rate=0.01, mode=a|b_c)", False),
+        ("shot", False),  # 63.0, from its one run
+        ("tent (learning_rate=0.01, mode=a|b_c)", False),  # 61.0
+        ("tent", False),  # 58.25
+        ("meterless", False),  # 55.0
+        ("edgeta", False),  # no result
         ("fine-tune", True),
     ]
     assert comparison.title == "digits · small-vit · board"
@@ -34,19 +35,24 @@ def test_rows_their_order_and_groups(paper: list[Record]) -> None:
 def test_numbers_of_a_row(paper: list[Record]) -> None:
     tent = row(compare(paper)[0], "tent")
     # Seeds 0, 1, 2, 4 move the accuracy by -0.02, 0, 0.02, 0.01: mean 0.0025.
-    assert tent.after is not None
-    assert tent.after.mean == pytest.approx(0.5825)
+    after = tent.accuracy["after"]
+    assert after is not None
+    assert after.mean == pytest.approx(0.5825)
     # s = sqrt(0.00087500 / 3); t(0.975, 3) = 3.182446; half width = t s / 2
-    assert tent.after.half_width == pytest.approx(3.182446 * (0.000875 / 3) ** 0.5 / 2, rel=1e-5)
-    assert tent.before is not None
-    assert tent.before.mean == pytest.approx(0.5225)
-    assert tent.gain is not None
-    assert tent.gain.mean == pytest.approx(0.06)
-    assert tent.gain.half_width == pytest.approx(0.0, abs=1e-12)
-    assert tent.final is not None
-    assert tent.final.mean == pytest.approx(0.56)
-    assert tent.forgetting is not None
-    assert tent.forgetting.mean == pytest.approx(0.0225)
+    assert after.half_width == pytest.approx(3.182446 * (0.000875 / 3) ** 0.5 / 2, rel=1e-5)
+    before = tent.accuracy["before"]
+    assert before is not None
+    assert before.mean == pytest.approx(0.5225)
+    gain = tent.accuracy["gain"]
+    assert gain is not None
+    assert gain.mean == pytest.approx(0.06)
+    assert gain.half_width == pytest.approx(0.0, abs=1e-12)
+    final = tent.accuracy["final"]
+    assert final is not None
+    assert final.mean == pytest.approx(0.56)
+    forgetting = tent.accuracy["forgetting"]
+    assert forgetting is not None
+    assert forgetting.mean == pytest.approx(0.0225)
     # Paired: the seeds' moves cancel, although seed 3 is missing.
     assert tent.difference is not None
     assert tent.difference.mean == pytest.approx(0.08)
@@ -75,7 +81,7 @@ def test_source_only_has_no_difference_to_itself(paper: list[Record]) -> None:
 def test_rows_without_results_stay(paper: list[Record]) -> None:
     edgeta = row(compare(paper)[0], "edgeta")
     assert edgeta.seeds == "0 of 2; 2 oom"
-    assert edgeta.after is None
+    assert edgeta.accuracy["after"] is None
     assert edgeta.difference is None
     assert edgeta.time.estimate is None
     assert edgeta.time.gaps == ()
@@ -145,8 +151,9 @@ def test_a_row_never_averages_two_versions(make: Make) -> None:
     (comparison,) = compare(old + new)
     (tent,) = comparison.rows
     assert tent.seeds == "2 of 2"
-    assert tent.after is not None
-    assert tent.after.mean == pytest.approx(0.9)
+    after = tent.accuracy["after"]
+    assert after is not None
+    assert after.mean == pytest.approx(0.9)
     assert "5 records of older code of tent left out" in comparison.notes
 
 
@@ -165,6 +172,84 @@ def test_the_newest_of_two_records_of_one_cell_counts(make: Make) -> None:
     again = make("tent", started="2026-01-02")
     for records in ([first, again], [again, first]):
         assert compare(records)[0].rows[0].seeds == "1 of 1"
+
+
+def test_rows_of_one_method_with_settings_from_several_places_stay_apart(make: Make) -> None:
+    found = {"learning_rate": 0.00123, "epochs": 3}
+    records = [
+        make("tent", after=0.60),
+        make("tent", after=0.62, changed=found, settings="tuned"),
+        make("tent", after=0.64, changed={"learning_rate": 0.1}, settings="oracle"),
+        make("tent", after=0.58, changed={"epochs": 2}, settings="given"),
+        make("shot", after=0.56, changed=found, settings="tuned"),
+        make("source-only", after=0.5, settings="none"),
+    ]
+    (comparison,) = compare(records)
+    assert [(r.label, r.settings, r.competes) for r in comparison.rows] == [
+        ("source-only", "none", True),
+        ("tent [oracle]", "oracle", False),
+        ("tent [tuned]", "tuned", True),
+        ("tent [default]", "default", True),
+        ("tent (epochs=2)", "given", True),
+        ("shot", "tuned", True),
+    ]
+    assert comparison.title == "digits · small-vit · board — contains ORACLE settings"
+    assert comparison.slug == "digits-small-vit-board"
+
+
+def test_two_results_of_a_search_are_told_apart_by_their_settings(make: Make) -> None:
+    records = [
+        make("tent", after=after, changed={"learning_rate": rate}, settings="tuned")
+        for after, rate in ((0.6, 0.1), (0.7, 0.2))
+    ]
+    assert [r.label for r in compare(records)[0].rows] == [
+        "tent (learning_rate=0.2)", "tent (learning_rate=0.1)",
+    ]  # fmt: skip
+
+
+def test_settings_of_old_records_that_differ_from_the_defaults_were_given(make: Make) -> None:
+    (tent,) = compare([make("tent", changed={"epochs": 2})])[0].rows
+    assert (tent.label, tent.settings) == ("tent (epochs=2)", "given")
+
+
+MATRIX = [[0.9, 0.2, 0.3], [0.8, 0.7, 0.4], [0.7, 0.5, 0.8]]
+"""Source (200 test samples) and two domains (100 each), after the source and after each."""
+
+
+def test_numbers_where_all_domains_are_evaluated(make: Make) -> None:
+    every = {"name": "periodic", "evaluate_all": True}
+    still = [MATRIX[0]] * 3
+    (comparison,) = compare([
+        make("source-only", matrix=still, protocol=every),
+        make("tent", matrix=MATRIX, protocol=every),
+    ])  # fmt: skip
+    tent = row(comparison, "tent")
+    known = {name: e.mean for name, e in tent.accuracy.items() if e is not None}
+    assert known["seen_at_end"] == pytest.approx((200 * 0.7 + 100 * 0.5 + 100 * 0.8) / 400)
+    first = (200 * 0.8 + 100 * 0.7) / 300
+    assert known["seen_on_average"] == pytest.approx((first + 0.675) / 2)
+    assert known["forgetting"] == pytest.approx(0.2)  # mean of 0.9 - 0.7 and 0.7 - 0.5
+    assert known["backward_transfer"] == pytest.approx(-0.2)
+    assert known["forward_transfer"] == pytest.approx(0.4 - 0.3)
+    assert known["score"] == known["seen_at_end"]
+    assert "online" not in known
+    # Source-only: (200 * 0.9 + 100 * 0.2 + 100 * 0.3) / 400 = 0.575.
+    assert tent.difference is not None
+    assert tent.difference.mean == pytest.approx(0.675 - 0.575)
+
+
+def test_online_accuracy_is_what_online_protocols_compare(make: Make) -> None:
+    protocol = {"name": "online", "evaluate_all": False}
+    (comparison,) = compare([
+        make("source-only", online=0.5, after=0.9, protocol=protocol),
+        make("tent", online=0.55, after=0.7, protocol=protocol),
+        make("shot", online=0.6, after=0.6, protocol=protocol),
+    ])  # fmt: skip
+    assert [r.label for r in comparison.rows] == ["source-only", "shot", "tent"]
+    tent = row(comparison, "tent")
+    assert tent.difference is not None
+    assert tent.difference.mean == pytest.approx(0.05)
+    assert tent.accuracy["seen_at_end"] is None
 
 
 def test_settings_that_read_alike_are_two_rows(make: Make) -> None:

@@ -16,7 +16,10 @@ from matplotlib.figure import Figure
 from bench.record import Record
 from bench.reports import figures
 from bench.reports.comparison import compare
-from bench.reports.figures import Drawing, draw, pareto, styles
+from bench.reports.drawing import GREY, Drawing, Style, styles
+from bench.reports.figures import draw, pareto
+
+FRONT = "Pareto front"
 
 Make = Callable[..., Record]
 
@@ -25,14 +28,14 @@ Make = Callable[..., Record]
 def watched() -> Iterator[dict[str, Axes]]:
     """The axes of the figures that are drawn in the block, by the figure's name."""
     axes: dict[str, Axes] = {}
-    finish = figures._finished
+    finish = figures.finished
 
     def keep(figure: Figure, name: str, title: str, caption: str) -> Any:
         axes[name] = figure.axes[0]
         return finish(figure, name, title, caption)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "_finished", keep)
+        patch.setattr(figures, "finished", keep)
         yield axes
 
 
@@ -102,7 +105,7 @@ def test_stream(paper: list[Record], sheets: dict[str, Axes]) -> None:
     lines = {line.get_label().replace("\n", " "): line for line in axes.get_lines()}
     assert labels(axes) == list(lines)
     assert lines["source-only"].get_linestyle() == "--"
-    assert lines["source-only"].get_color() == figures.GREY
+    assert lines["source-only"].get_color() == GREY
     assert lines["fine-tune †"].get_linestyle() == ":"
     assert lines["tent"].get_linestyle() == "-"
     assert lines["tent"].get_ydata() == pytest.approx([58.25] * 4)
@@ -115,7 +118,7 @@ def test_stream(paper: list[Record], sheets: dict[str, Axes]) -> None:
 def test_tradeoff(drawings: list[Drawing], sheets: dict[str, Axes]) -> None:
     drawing, axes = drawings[1], sheets["tradeoff"]
     assert labels(axes) == [
-        "source-only", "shot", "tent", "tent (learning_rate=0.01, mode=a|b_c)", "fine-tune †",
+        "source-only", "shot", "tent (learning_rate=0.01, mode=a|b_c)", "tent", "fine-tune †",
         "Pareto front",
     ]  # fmt: skip
     front = next(line for line in axes.get_lines() if line.get_label() == "Pareto front")
@@ -126,6 +129,81 @@ def test_tradeoff(drawings: list[Drawing], sheets: dict[str, Axes]) -> None:
     assert "energy unavailable: meterless" in axes.get_xlabel()
     assert "Not drawn, energy unavailable: meterless." in drawing.caption
     assert "(J, modelled)" in axes.get_xlabel()
+    assert "Pareto front of the methods (source-only, tent, shot)." in drawing.caption
+
+
+def test_stream_of_everything_seen(matrix: list[Record], drawn: dict[str, Axes]) -> None:
+    comparisons = compare(matrix)
+    stream, tradeoff, _ = draw(comparisons[0], styles(comparisons))
+    axes = drawn["stream"]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["source", "rotation-1", "noise-1"]
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    # 200 samples of the source and 100 of each domain; the seeds' mean of wiggle is 0.
+    after = [90.0, (200 * 70 + 100 * 70) / 300, (200 * 60 + 100 * 60 + 100 * 80) / 400]
+    assert lines["tent [tuned]"].get_ydata() == pytest.approx(after)
+    assert lines["tent [oracle] ‡"].get_linestyle() == "-."
+    assert axes.get_ylabel() == "accuracy over everything seen (%)"
+    assert "‡ ORACLE" in stream.caption
+    # Oracle settings have seen test labels: they are no point of the front.
+    front = next(line for line in drawn["tradeoff"].get_lines() if line.get_label() == FRONT)
+    # Source-only at 0 J, tent at 12, tent tuned at 20, eata at 30; the default scores 60.0.
+    assert list(front.get_xdata()) == pytest.approx([0.0, 12.0, 20.0, 30.0, 30.0])
+    assert list(front.get_ydata()) == pytest.approx([57.5, 60.0, 65.0, 70.0, 70.0])
+    assert "‡ ORACLE" in tradeoff.caption
+    assert "over everything seen" in drawn["tradeoff"].get_ylabel()
+
+
+def test_stream_of_online_accuracy(online: list[Record], drawn: dict[str, Axes]) -> None:
+    comparisons = compare(online)
+    stream = draw(comparisons[0], styles(comparisons))[0]
+    lines = {line.get_label(): line for line in drawn["stream"].get_lines()}
+    assert lines["tent [tuned]"].get_ydata() == pytest.approx([58.0] * 4)
+    assert drawn["stream"].get_ylabel() == "online accuracy (%)"
+    assert "predicted before it is adapted to" in stream.caption
+    assert "ORACLE" not in stream.caption
+
+
+@pytest.fixture(scope="module")
+def crowd(make: Make) -> tuple[dict[str, Drawing], dict[str, Axes], dict[str, Style]]:
+    """Source-only, 24 methods from 70 to 47 %, 6 references from 90 to 85 %, an oracle."""
+    comparisons = compare([
+        make("source-only", after=0.45),
+        *(make(f"method-{i:02d}", after=0.7 - i / 100) for i in range(24)),
+        *(make(f"seer-{i}", after=0.9 - i / 100, supervised=True) for i in range(6)),
+        make("method-00", after=0.8, settings="oracle"),
+    ])  # fmt: skip
+    look = styles(comparisons)
+    with watched() as axes:
+        return {d.name: d for d in draw(comparisons[0], look)}, axes, look
+
+
+def test_a_crowded_stream_shows_ten_rows_and_names_the_rest(
+    crowd: tuple[dict[str, Drawing], dict[str, Axes], dict[str, Style]],
+) -> None:
+    drawings, axes, look = crowd
+    best = ["method-00 [default]", *(f"method-0{i}" for i in range(1, 8))]
+    assert labels(axes["stream"]) == ["source-only", *best, "seer-0 †"]
+    left = drawings["stream"].caption.partition("Left out of 32 rows, see the table: ")[2]
+    assert left.rstrip(".").split(", ") == [
+        "method-00 [oracle] ‡", *(f"method-{i:02d}" for i in range(8, 24)),
+        *(f"seer-{i} †" for i in range(1, 6)),
+    ]  # fmt: skip
+    assert len({str(look[name].colour) for name in best}) == 8
+
+
+@pytest.mark.parametrize("name", ["tradeoff", "memory"])
+def test_other_crowded_figures_name_every_row_legibly(
+    crowd: tuple[dict[str, Drawing], dict[str, Axes], dict[str, Style]], name: str
+) -> None:
+    axes = crowd[1][name]
+    axes.figure.draw_without_rendering()
+    legend = axes.get_legend()
+    texts = axes.get_yticklabels() if legend is None else legend.get_texts()
+    assert len(texts) == (33 if name == "tradeoff" else 32)  # one is the Pareto front
+    boxes = [text.get_window_extent() for text in texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    page = axes.figure.bbox
+    assert all(page.contains(*corner) for box in boxes for corner in box.corners())
 
 
 def test_energies_far_apart_get_a_logarithmic_axis_that_holds_zero(
@@ -142,7 +220,7 @@ def test_energies_far_apart_get_a_logarithmic_axis_that_holds_zero(
 
 def test_memory(sheets: dict[str, Axes]) -> None:
     axes = sheets["memory"]
-    assert [b.get_width() for b in axes.patches] == pytest.approx([8, 70, 50, 50, 50, 50])
+    assert [b.get_width() for b in axes.patches] == pytest.approx([8, 50, 50, 50, 70, 50])
     assert axes.get_xlim()[0] == 0
     assert axes.get_xlabel() == "peak memory above the runtime (MB, modelled)"
 
@@ -161,7 +239,7 @@ def test_styles_are_one_for_each_method_and_do_not_repeat(make: Make) -> None:
     records = [make(f"method-{i:02d}", device=d) for i in range(20) for d in ("a", "b")]
     look = styles(compare([*records, make("source-only")]))
     assert len(look) == 21
-    assert look["source-only"].colour == figures.GREY
+    assert look["source-only"].colour == GREY
     assert len({(str(s.colour), s.marker) for s in look.values()}) == 21
 
 

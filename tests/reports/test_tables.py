@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,30 +10,67 @@ from pathlib import Path
 import pytest
 
 from bench.record import Record
-from bench.reports.comparison import Cost, compare
-from bench.reports.layout import blocks, clean, cost, decimals, footnotes, percent
+from bench.reports.comparison import compare
+from bench.reports.footnotes import footnotes
+from bench.reports.layout import blocks, clean, cost, decimals, percent
+from bench.reports.rows import Cost
 from bench.reports.statistics import Estimate
-from bench.reports.tables import comma_separated, latex, markdown, text
+from bench.reports.tables import _wrapped, comma_separated, latex, markdown, text
 
 Make = Callable[..., Record]
 GOLDEN = Path(__file__).parent / "golden"
 NOTE = "Draft of <i>today</i>, 50 % done."
 
 
-@pytest.mark.parametrize("suffix", ["txt", "md", "tex", "csv"])
-def test_golden(paper: list[Record], suffix: str) -> None:
+@pytest.mark.parametrize(
+    ("stream", "suffix"),
+    [
+        *(("paper", suffix) for suffix in ("txt", "md", "tex", "csv")),
+        ("online", "txt"),
+        ("matrix", "txt"),
+        ("matrix", "md"),
+    ],
+)
+def test_golden(stream: str, suffix: str, request: pytest.FixtureRequest) -> None:
     """Run with BENCH_UPDATE_GOLDEN=1 to write the files anew, then read the difference."""
-    (comparison,) = compare(paper)
+    (comparison,) = compare(request.getfixturevalue(stream))
     made = {
         "txt": lambda: text(comparison, NOTE),
         "md": lambda: markdown(comparison, NOTE),
         "tex": lambda: latex(comparison, NOTE),
         "csv": lambda: comma_separated(comparison),
     }[suffix]()
-    path = GOLDEN / f"table.{suffix}"
+    name = "table" if stream == "paper" else stream
+    path = GOLDEN / f"{name}.{suffix}"
     if os.environ.get("BENCH_UPDATE_GOLDEN"):
         path.write_text(made, encoding="utf-8")
     assert made == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "heads"),
+    [
+        ({}, ["before", "after", "gain", "final", "forgetting"]),
+        ({"name": "online"}, ["online", "after", "final", "forgetting"]),
+        ({"evaluate_all": True}, ["all seen", "average seen", "after"]),
+        (
+            {"name": "online", "evaluate_all": True},
+            ["online", "all seen", "average seen", "after"],
+        ),
+    ],
+)
+def test_columns_are_what_the_protocol_gives(
+    make: Make, protocol: dict[str, object], heads: list[str]
+) -> None:
+    (comparison,) = compare([make("tent", protocol={"name": "periodic"} | protocol)])
+    made = blocks(comparison)
+    assert list(made[0].heads) == [
+        "method", "origin", "settings", *heads, "vs source-only", "ok runs",
+    ]  # fmt: skip
+    changes = ("method", "forgetting", "backward transfer", "forward transfer")
+    assert [b.heads for b in made[1:-1]] == ([changes] if "evaluate_all" in protocol else [])
+    for block in made:
+        assert all(len(row) == len(block.heads) for row in block.methods)
 
 
 def test_text_fits_the_terminal_and_is_aligned(paper: list[Record]) -> None:
@@ -43,6 +81,92 @@ def test_text_fits_the_terminal_and_is_aligned(paper: list[Record]) -> None:
     assert len(full) == 4
     assert {len(line) for line in full} == {len(rule)}
     assert len({line.rindex("±") for line in full if "source-only" not in line}) == 1
+
+
+@pytest.mark.parametrize("protocol", [{}, {"name": "online", "evaluate_all": True}])
+def test_a_table_of_thirty_methods_is_a_line_for_each(
+    make: Make, protocol: dict[str, object]
+) -> None:
+    records = []
+    for seed in range(3):
+        for i in range(30):
+            made = make(f"some-method-{i:02d}", seed, before=0.3, after=0.9 - 0.02 * i + seed / 50,
+                        final=0.2, online=0.5, matrix=[[0.9, 0.1]] * 2, settings="tuned",
+                        changed={"learning_rate": 0.001 * i},
+                        protocol={"name": "periodic"} | protocol)  # fmt: skip
+            records.append(made)
+    (comparison,) = compare(records)
+    lines = text(comparison).splitlines()
+    assert max(map(len, lines)) <= 120
+    table = lines[lines.index(next(line for line in lines if set(line) == {"-"})) + 1 :]
+    assert [line.split()[0] for line in table[:30]] == [f"some-method-{i:02d}" for i in range(30)]
+    made = latex(comparison)
+    assert made.count(r"\begin{table*}") == made.count(r"\end{table*}") == len(blocks(comparison))
+    assert made.count(r"\label{tab:digits-small-vit-board") == len(blocks(comparison))
+    assert made.count(r"\begin{minipage}") == 1
+
+
+def test_names_break_behind_their_settings_names() -> None:
+    assert _wrapped("tent (learning_rate=0.001, mode=x)", 18) == [
+        "tent", "  (learning_rate=", "  0.001, mode=x)",
+    ]  # fmt: skip
+    assert _wrapped("tent (rate=0.001, mode=x)", 18) == ["tent (rate=0.001,", "  mode=x)"]
+
+
+def test_oracle_settings_are_loud(matrix: list[Record]) -> None:
+    (comparison,) = compare(matrix)
+    first = footnotes(comparison, NOTE)[0]
+    assert first.startswith("‡ ORACLE: settings selected with the labels of the test stream; ")
+    told = text(comparison, NOTE)
+    assert told.splitlines()[0].endswith(" — contains ORACLE settings")
+    assert "\ntent [oracle] ‡ " in told
+    assert r"| tent \[oracle\] ‡ | published | oracle |" in markdown(comparison)
+    made = latex(comparison)
+    assert "tent [oracle] $^\\ddagger$" in made
+    assert "--- contains ORACLE settings}" in made
+    rows = csv.DictReader(io.StringIO(comma_separated(comparison)))
+    assert [row["settings"] for row in rows if row["method"] == "tent [oracle]"] == ["oracle"]
+
+
+def test_without_oracle_settings_nothing_speaks_of_them(online: list[Record]) -> None:
+    (comparison,) = compare(online)
+    for made in (text(comparison), markdown(comparison), latex(comparison)):
+        assert "oracle" not in made.lower()
+        assert "‡" not in made
+
+
+def test_origin_and_settings_of_each_row(matrix: list[Record]) -> None:
+    (comparison,) = compare(matrix)
+    accuracy = blocks(comparison)[0]
+    assert [row[:3] for row in (*accuracy.methods, *accuracy.references)] == [
+        ("source-only", "ours", "–"),
+        ("tent [oracle] ‡", "published", "oracle"),
+        ("eata (epochs=2)", "group", "given"),
+        ("tent [tuned]", "published", "tuned"),
+        ("tent [default]", "published", "default"),
+        ("ewc †", "published", "tuned"),
+    ]
+    notes = footnotes(comparison)
+    assert (
+        "Origin: published = named as EdgeTA's baseline in its paper or code; group = from that "
+        "group's own harness; ours = chosen here." in notes
+    )
+    settings = next(note for note in notes if note.startswith("Settings: "))
+    for told in (
+        "tuned = the best of equally many trials for each method on a validation stream made from "
+        "source data ('bench tune')",
+        "default = the method's own",
+        "given = set in the suite by hand",
+        "– = nothing to tune",
+    ):
+        assert told in settings
+
+
+def test_an_unknown_origin_is_shown_as_it_is(make: Make) -> None:
+    evil = "<b>\x1b[31m" + "x" * 50
+    (comparison,) = compare([make("tent", provenance=evil)])
+    assert blocks(comparison)[0].methods[0][1] == "<b> [31mxxx…"
+    assert not [note for note in footnotes(comparison) if note.startswith("Origin")]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +209,7 @@ def test_decimals() -> None:
 
 def test_kind_stands_in_the_heads_of_costs(make: Make) -> None:
     (comparison,) = compare([make("tent", kind="measured", device="host", energy=None)])
-    assert blocks(comparison)[1].heads == (
+    assert blocks(comparison)[-1].heads == (
         "method",
         "adaptation time (s, measured)",
         "adaptation energy (J)",
@@ -143,7 +267,7 @@ def test_markdown_escapes(paper: list[Record]) -> None:
     assert r"mode=a\|b\_c" in made
     tables = [line for line in made.splitlines() if line.startswith("|")]
     bars = [line.replace(r"\|", "").count("|") for line in tables]
-    assert bars == [9] * 9 + [6] * 9
+    assert bars == [11] * 9 + [6] * 9
 
 
 def test_latex_escapes(paper: list[Record]) -> None:
@@ -151,7 +275,7 @@ def test_latex_escapes(paper: list[Record]) -> None:
     assert r"\textless{}script\textgreater{}alert('x')" in made
     assert r"\textbar{} 100 \% of \$HOME \& a\_b \{c\} \textasciitilde{} \textasciicircum{}" in made
     assert r"\textbackslash{}" in made
-    assert r"fine-tune $^\dagger$ & 60.0 $\pm$ 0.0" in made
+    assert r"fine-tune $^\dagger$ & published & default & 60.0$\pm$0.0 & " in made
     # Outside the first line, a comment, every per cent sign is escaped, and braces balance.
     body = made.partition("\n")[2].replace(r"\%", "")
     assert "%" not in body
@@ -186,6 +310,24 @@ def test_csv_can_be_read_back(paper: list[Record]) -> None:
     assert by_name["source-only"]["difference_percent_n"] == "0"
     assert by_name["fine-tune"]["supervised_reference"] == "1"
     assert by_name["shot"]["after_percent_half_width"] == ""
+    given = by_name["tent (learning_rate=0.01, mode=a|b_c)"]
+    assert given["settings"] == "given"
+    assert json.loads(given["settings_changed"]) == {"learning_rate": 0.01, "mode": "a|b_c"}
+    assert (tent["settings"], tent["settings_changed"]) == ("default", "{}")
+    assert tent["origin"] == "published"
+    assert float(tent["score_percent"]) == float(tent["after_percent"])
+    assert (tent["online_percent"], tent["seen_at_end_percent"]) == ("", "")
+
+
+def test_csv_has_the_same_columns_for_all_protocols(
+    paper: list[Record], online: list[Record], matrix: list[Record]
+) -> None:
+    heads = [comma_separated(compare(r)[0]).partition("\n")[0] for r in (paper, online, matrix)]
+    assert len(set(heads)) == 1
+    rows = csv.DictReader(io.StringIO(comma_separated(compare(matrix)[0])))
+    tuned = next(row for row in rows if row["method"] == "tent [tuned]")
+    assert float(tuned["seen_at_end_percent"]) == float(tuned["score_percent"])
+    assert json.loads(tuned["settings_changed"]) == {"epochs": 3, "learning_rate": 0.00123}
 
 
 def test_csv_holds_no_formula(make: Make) -> None:

@@ -70,7 +70,7 @@ def test_the_doors_are_registered() -> None:
 def test_summary_holds_every_comparison(paper: list[Record], make: Make) -> None:
     told = summary([*paper, make("tent", device="host", kind="measured")])
     assert told.index("digits · small-vit · board\n") < told.index("digits · small-vit · host\n")
-    assert "58.2 ± 2.7" in told or "58.3 ± 2.7" in told
+    assert "58.2±2.7" in told or "58.3±2.7" in told
 
 
 def test_summary_of_nothing_says_so() -> None:
@@ -168,6 +168,15 @@ def test_page_says_everything(page: Reader) -> None:
     assert "secret" not in page.text
 
 
+def test_page_lists_settings_and_warns_of_oracles(matrix: list[Record], tmp_path: Path) -> None:
+    files(matrix, tmp_path)
+    page = Reader((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "epochs=3, learning_rate=0.00123" in page.text
+    assert "learning_rate=0.01" in page.text
+    assert page.text.count("digits · small-vit · board — contains ORACLE settings") == 1
+    assert page.attributes.count(("class", "warning")) == 1
+
+
 def test_page_says_why_a_figure_is_missing(make: Make, page: Reader, tmp_path: Path) -> None:
     files([make("tent", energy=None), make("shot", device="b", status="failed")], tmp_path)
     told = Reader((tmp_path / "report.html").read_text(encoding="utf-8")).text
@@ -183,25 +192,19 @@ def test_page_shows_nasty_reasons_as_text(report: Path, page: Reader) -> None:
 
 def test_everything_from_records_is_escaped(make: Make, tmp_path: Path) -> None:
     evil = '"><img src=x onerror=alert(1)>'
+    shared = {"device": evil, "scenario": {evil: evil}, "protocol": {"name": evil, evil: evil}}
     record = make(
-        "tent",
-        device=evil,
-        changed={evil: evil},
-        scenario={evil: evil},
-        protocol={"name": evil, evil: evil},
-        suite=evil,
-        log=evil,
+        "tent", changed={evil: evil}, suite=evil, log=evil, started=evil, **shared,
         environment={evil: evil, "packages": {evil: evil}},
-        started=evil,
-    )
-    failed = make("tent", 1, status="failed", reason=evil, log=evil, device=evil,
-                  scenario={evil: evil}, protocol={"name": evil, evil: evil})  # fmt: skip
+    )  # fmt: skip
+    oracle = make("tent", changed={evil: 1}, settings="oracle", **shared)
+    failed = make("tent", 1, status="failed", reason=evil, log=evil, **shared)
     assert record.results is not None
     record.results.domains[0].name = evil
     record.results.costs.adaptation_time.how = evil
     record.method.paper = record.method.family = record.method.provenance = evil
     record.method.needs = [evil]
-    paths = files([record, failed], tmp_path, note=evil)
+    paths = files([record, oracle, failed], tmp_path, note=evil)
     assert {p.parent for p in paths} == {tmp_path}
     page = Reader((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert page.tags.count("img") == 3

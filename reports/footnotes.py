@@ -1,0 +1,193 @@
+"""What stands under the tables of a comparison: meanings, caveats, and the runs that failed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from bench.reports.comparison import Comparison
+from bench.reports.layout import (
+    COSTS,
+    DAGGER,
+    DASH,
+    DOUBLE_DAGGER,
+    ORIGINS,
+    clean,
+    decimals,
+    name_of,
+    percent,
+)
+from bench.reports.measures import columns, has_matrix, is_online, primary
+from bench.reports.rows import SOURCE_ONLY, Cost, Row, fate, shorten
+from bench.reports.statistics import mean_ci
+
+REASON_LIMIT = 240
+"""Characters of a reason in a footnote; the page shows all of it."""
+
+ORACLE = (
+    f"{DOUBLE_DAGGER} ORACLE: settings selected with the labels of the test stream; an upper bound "
+    "of tuning that no deployed device can have, NO FAIR COMPARISON with the other rows."
+)
+_SETTINGS = {
+    "tuned": "the best of equally many trials for each method on a validation stream made from "
+    "source data ('bench tune')",
+    "oracle": "the best of such trials on the test stream itself",
+    "given": "set in the suite by hand",
+    "default": "the method's own",
+    "none": "nothing to tune",
+}
+_ORIGINS = {
+    "published": "named as EdgeTA's baseline in its paper or code",
+    "group-harness": "from that group's own harness",
+    "chosen-here": "chosen here",
+}
+
+
+def footnotes(comparison: Comparison, note: str = "") -> list[str]:
+    """What a reader needs beside the cells, one line each; ``note`` comes first, but for a warning
+    of oracle settings.
+    """
+    rows = comparison.rows
+    notes = [ORACLE] if comparison.has_oracle else []
+    notes += [clean(note)] if note else []
+    protocol = ", ".join(f"{k}={v}" for k, v in comparison.cell.protocol.items() if k != "name")
+    notes.append(f"Protocol {comparison.cell.protocol.get('name', DASH)}: {protocol}.")
+    if comparison.drawn:
+        notes += _meanings(comparison)
+        notes.append(_source_note(rows))
+        notes.append(_interval_note(rows))
+    if any(row.supervised for row in rows):
+        notes.append(
+            f"{DAGGER} supervised reference: adapts with the labels of the target domains, which "
+            "the other methods do not see; a yardstick, not a competitor."
+        )
+    notes += _words(rows)
+    notes += _cost_notes(rows)
+    notes += _window_notes(comparison)
+    notes += [f"{text}." for text in comparison.notes]
+    notes += [line for row in rows for line in missing_runs(row)]
+    return [clean(text) for text in notes]
+
+
+def missing_runs(row: Row) -> list[str]:
+    """The runs of a row that have no results, those with one reason in one line."""
+    reasons: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for record in row.missing:
+        reasons[(fate(record), clean(record.reason))].append(record.cell.seed)
+    return [
+        f"No result: {name_of(row)}, {_seeds(seeds)}: {status}: "
+        f"{shorten(reason or 'no reason recorded', REASON_LIMIT)}"
+        for (status, reason), seeds in reasons.items()
+    ]
+
+
+# ---------------------------------------------------------------------------
+
+
+def _meanings(comparison: Comparison) -> list[str]:
+    """What the columns of accuracies are, and by which of them rows are compared."""
+    protocol = comparison.cell.protocol
+    levels, changes = columns(protocol)
+    told = [f"{measure.head} = {measure.meaning}" for measure in (*levels, *changes)]
+    best = primary(protocol).head
+    told.append(f"vs {SOURCE_ONLY} = difference in {best}, paired by seed")
+    n = len(comparison.domains)
+    order = f"Rows are sorted by {best}, the highest first, below {SOURCE_ONLY}."
+    if has_matrix(protocol):
+        return [f"The stream has {n} target domains.", *(f"{t}." for t in told), order]
+    mean = f"Accuracy is the mean over {n} target domains"
+    if is_online(protocol):
+        return [f"{mean}.", *(f"{t}." for t in told), order]
+    return [f"{mean}: {'; '.join(told)}.", order]
+
+
+def _words(rows: Iterable[Row]) -> list[str]:
+    """What the words in the columns of origin and settings mean, as far as they occur."""
+    provenances = {row.facts.provenance for row in rows}
+    kinds = {row.settings for row in rows}
+    origins = [f"{ORIGINS[p]} = {what}" for p, what in _ORIGINS.items() if p in provenances]
+    settings = [
+        f"{DASH if kind == 'none' else kind} = {what}" for kind, what in _SETTINGS.items()
+        if kind in kinds
+    ]  # fmt: skip
+    notes = [f"Origin: {'; '.join(origins)}."] if origins else []
+    return [*notes, f"Settings: {'; '.join(settings)}."]
+
+
+def _source_note(rows: Iterable[Row]) -> str:
+    """Accuracy of the model before any adaptation: the same for every method of a seed."""
+    by_seed = {seed: r.source_before for row in rows for seed, r in row.results.items()}
+    held_out = percent(mean_ci(by_seed.values()))
+    return f"Before the stream, accuracy on held-out source data: {held_out}."
+
+
+def _interval_note(rows: Iterable[Row]) -> str:
+    counts = sorted({len(row.results) for row in rows if row.results})
+    seeds = sorted({seed for row in rows for seed in row.results})
+    if counts == [1]:
+        return f"One ok run per method ({_seeds(seeds)}): no intervals, no claim about differences."
+    alone = ", none where one run is ok" if counts[0] == 1 else ""
+    return (
+        "± half width of the 95 % Student-t interval over the ok runs, one per seed "
+        f"({_seeds(seeds)}){alone}."
+    )
+
+
+def _cost_notes(rows: Iterable[Row]) -> list[str]:
+    known: dict[tuple[str, str], list[str]] = defaultdict(list)
+    gaps: dict[tuple[str, str], list[str]] = defaultdict(list)
+    runtime: set[float] = set()
+    for name, (head, _, _) in COSTS.items():
+        hows, kinds = set(), set()
+        for row in rows:
+            value: Cost = getattr(row, name)
+            hows |= set(value.hows)
+            kinds |= set(value.kinds)
+            for how in value.gaps:
+                gaps[(head, how or "no reason recorded")].append(name_of(row))
+        if hows:
+            known[(" and ".join(sorted(kinds)), "; ".join(sorted(hows)))].append(head)
+    for row in rows:
+        amounts = (r.costs.runtime_memory.value for r in row.results.values())
+        runtime |= {a for a in amounts if a is not None}
+    notes = []
+    for (kind, how), heads in known.items():
+        told = ", ".join(heads)
+        notes.append(f"{told[0].upper()}{told[1:]}: {kind}: {how}.")
+    for (head, how), labels in gaps.items():
+        notes.append(f"{head[0].upper()}{head[1:]} unavailable ({', '.join(labels)}): {how}.")
+    if known:
+        notes.append("Adaptation time and energy are sums over the stream; 1 MB is 1e6 bytes.")
+    if runtime:
+        sizes = ", ".join(f"{a / 1e6:.{decimals(a / 1e6)}f}" for a in sorted(runtime))
+        notes.append(f"Peak memory does not include the runtime itself: {sizes} MB more.")
+    return notes
+
+
+def _window_notes(comparison: Comparison) -> list[str]:
+    closed = []
+    for row in comparison.drawn:
+        stages = [d for r in row.results.values() for d in r.domains]
+        n = sum(d.window_closed for d in stages)
+        if n:
+            closed.append(f"{name_of(row)} on {n} of {len(stages)}")
+    if not closed:
+        return []
+    return [f"The window closed before the method was done: {'; '.join(closed)} domains."]
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    listed = sorted(seeds)
+    return f"seed{'s' if len(listed) > 1 else ''} {_listed(listed)}"
+
+
+def _listed(seeds: list[int]) -> str:
+    """Seeds in ascending order, with runs of three or more as ``0-4``."""
+    spans: list[list[int]] = []
+    for seed in seeds:
+        if spans and seed == spans[-1][-1] + 1:
+            spans[-1].append(seed)
+        else:
+            spans.append([seed])
+    parts = (f"{s[0]}-{s[-1]}" if len(s) > 2 else ", ".join(map(str, s)) for s in spans)
+    return ", ".join(parts)
