@@ -1,0 +1,103 @@
+"""``bench new-method``: a working method to change into one's own, with its test."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.errors import BenchError
+
+
+class Family(StrEnum):
+    """What the method starts from."""
+
+    uda = "uda"
+    cl = "cl"
+
+
+RUNS = {Family.uda: ("domain-shift", "source-only"), Family.cl: ("task-shift", "fine-tune")}
+"""A shipped suite that such a method can run in, and a method to compare it with."""
+
+
+def command(
+    name: Annotated[str, typer.Argument(help="As my-idea: the file becomes my_idea.py.")],
+    family: Annotated[
+        Family,
+        typer.Option("--family", help="uda: without target labels; cl: supervised, continual."),
+    ] = Family.uda,
+    folder: Annotated[Path, typer.Option("--dir", help="Folder to write to.")] = Path("."),
+) -> None:
+    """Write a small method that keeps the contract, and its test; both pass as they are."""
+    module = _module(name)
+    if not folder.is_dir():
+        raise BenchError(f"--dir {folder}: no such folder; create it or name another")
+    file, test = folder / f"{module}.py", folder / f"test_{module}.py"
+    for path in (file, test):
+        if path.exists():
+            raise BenchError(f"{path}: exists; delete it or choose another name")
+    texts = {
+        path: _filled(template, module)
+        for path, template in ((file, f"{family}.py"), (test, f"{family}_test.py"))
+    }
+    for path, text in texts.items():
+        _write(path, text)
+        typer.echo(f"wrote {path}")
+    suite, reference = RUNS[family]
+    typer.echo("next:")
+    typer.echo(f"  bench check {file}")
+    typer.echo(f"  pytest {test}")
+    typer.echo(
+        f"  bench run --suite {suite} --plugin {file} "
+        f"--methods {reference},{module.replace('_', '-')}"
+    )
+
+
+def _module(name: str) -> str:
+    """The module's name for a method's; BenchError if it cannot be one."""
+    module = name.replace("-", "_")
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", module) or len(module) > 40:
+        raise BenchError(
+            f"method name {name!r}: use small letters and digits, words joined by '-', as my-idea"
+        )
+    from bench import registry
+
+    registered = module.replace("_", "-")
+    if registered in registry.entries("method"):
+        raise BenchError(f"method name {name!r}: there is a method of this name; choose another")
+    if keyword.iskeyword(module):
+        raise BenchError(f"method name {name!r}: {module} is a word of Python; choose another")
+    if importlib.util.find_spec(module) is not None:
+        raise BenchError(
+            f"method name {name!r}: {module}.py would hide Python's or a library's module "
+            f"{module!r}; choose another"
+        )
+    if module.partition("_")[0] == "test":
+        raise BenchError(f"method name {name!r}: pytest would take {module}.py for a test")
+    return module
+
+
+def _filled(template: str, module: str) -> str:
+    from importlib.resources import files
+
+    text = files("bench.templates").joinpath(template).read_text(encoding="utf-8")
+    camel = "".join(word.capitalize() for word in module.split("_"))
+    if keyword.iskeyword(camel) or re.search(rf"\b{camel}(Config)?\b", text):
+        raise BenchError(
+            f"method name {module!r}: the file has another meaning for {camel}; choose another"
+        )
+    replaced = {"my-idea": module.replace("_", "-"), "my_idea": module, "MyIdea": camel}
+    return re.sub("|".join(replaced), lambda found: replaced[found[0]], text)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise BenchError(f"{path}: {error.strerror}; name another folder with --dir") from error

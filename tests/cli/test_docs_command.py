@@ -1,0 +1,138 @@
+"""``bench docs``: the page says what the methods declare and what their steps were counted to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from bench import counted as counting
+from bench import registry
+from bench.check.subject import SCENARIO, SCENARIO_SETTINGS, setting
+from bench.cli import app
+from bench.counted import Work, counted
+from bench.device.cost import step_cost
+from bench.device.profile import load_device
+from bench.device.trace import StepTracer
+from bench.errors import BenchError, Unsupported
+from bench.methods_page import BEGIN, END, page
+
+FILE = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
+COUNTED = re.compile(rf"\n\n{BEGIN}\n.*?\n{END}", re.DOTALL)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The checks' small model in the place of the embedded one, which takes a minute to train."""
+    made = registry.load("scenario", SCENARIO)
+    scenario = made(made.Config.model_validate(SCENARIO_SETTINGS), 0)
+    shared = setting()
+    monkeypatch.setattr(counting, "_embedded", lambda: (scenario, scenario.source(), shared.model))
+    return shared.model
+
+
+def kept() -> str:
+    assert FILE.is_file(), "docs/methods.md is missing: run 'bench docs'"
+    return FILE.read_text()
+
+
+def test_the_kept_page_says_what_the_methods_declare_today():
+    """All of it but the counted tables; if this fails, run 'bench docs'."""
+    assert COUNTED.sub("", kept()) == page(None)
+
+
+def test_every_method_of_the_kept_page_was_counted():
+    assert len(COUNTED.findall(kept())) == len(registry.entries("method"))
+
+
+@pytest.mark.slow
+def test_counting_again_gives_the_kept_page(tmp_path):
+    """Exactly, but for work that depends on the data and so on the source model's training."""
+    out = tmp_path / "again.md"
+    assert CliRunner().invoke(app, ["docs", "--out", str(out)]).exit_code == 0
+    old, new = kept().splitlines(), out.read_text().splitlines()
+    assert len(old) == len(new)
+    for before, now in zip(old, new, strict=True):
+        if ", varies |" in before:
+            assert numbers(now) == pytest.approx(numbers(before), rel=0.3)
+        else:
+            assert now == before
+
+
+def numbers(row: str) -> list[float]:
+    return [float(cell.replace(",", "")) for cell in row.split("|")[2:-1]]
+
+
+def test_a_step_is_counted_as_by_hand(small):
+    """The second of two steps of fine-tuning: forward, backward and AdamW, on 50 samples."""
+    found = {work.kind: work for work in counted("fine-tune")}
+    assert list(found) == ["adapt", "predict"]
+    model = small.clone()
+    model.train()
+    optimiser = torch.optim.AdamW(model.module.parameters(), lr=3e-4)
+    x, y = setting().source.x[:50], setting().source.y[:50]
+    for _ in range(2):
+        batch = x.clone(), y.clone()
+        with StepTracer([model, optimiser]) as tracer:
+            loss = model.loss(model(batch[0]), batch[1])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    step = found["adapt"]
+    assert (step.operations, step.bytes, step.launches) == (
+        tracer.trace.flops, tracer.trace.bytes, tracer.trace.launches,
+    )  # fmt: skip
+    assert step.time_s == step_cost(tracer.trace, load_device("xavier-nx")).time_s
+    assert step.peak_bytes == pytest.approx(tracer.trace.peak_bytes, rel=0.02)
+    assert not step.varies
+
+
+def test_counting_is_repeatable_and_tells_the_kinds_of_work_apart(small):
+    first = counted("shot")
+    assert first == counted("shot")
+    kinds = [work.kind for work in first]
+    assert kinds == ["pseudo-label", "centroids (section)", "adapt", "predict"]
+    assert first[2].operations > 2 * first[0].operations
+    assert [work.varies for work in counted("eata")] == [True, False]
+    assert [work.kind for work in counted("source-only")] == ["predict"]
+
+
+def test_the_page_shows_settings_and_costs_in_tables(monkeypatch):
+    tent = registry.entries("method")["tent"]
+    monkeypatch.setattr(registry, "entries", lambda kind: {"tent": tent})
+    works = [Work("adapt", True, 1234.5e6, 98.76e6, 321, 7_654_321, 0.001234)]
+    text = page({"tent": works})
+    assert "## Unsupervised domain adaptation" in text
+    assert "| [tent](#tent) | published | – | periodic, online | domain |" in text
+    assert "- Paper: Wang, Shelhamer, Liu, Olshausen, Darrell: Tent" in text
+    assert "- Update: `min over normalisation scale and shift: mean_i H(p_i)" in text
+    assert "| `learning_rate` | 0.001 | – | [1e-08, 1] | 1e-05 to 0.01, log |" in text
+    assert "| `epochs` | 1 | passes | [1, 100] | 1 to 5 |" in text
+    assert "| adapt, varies | 1,230 | 98.8 | 321 | 7.65 | 1.23 |" in text
+    assert COUNTED.sub("", text) == page(None)
+    why = "needs BatchNorm | or so"
+    assert f"Not counted: {why}" in page({"tent": why})
+
+
+def test_a_method_that_does_not_apply_is_on_the_page_with_its_reason(monkeypatch, tmp_path):
+    tent = registry.entries("method")["tent"]
+    monkeypatch.setattr(registry, "entries", lambda kind: {"tent": tent})
+
+    def refuse(name):
+        raise Unsupported(f"{name} needs BatchNorm")
+
+    monkeypatch.setattr(counting, "counted", refuse)
+    out = tmp_path / "new" / "methods.md"
+    done = CliRunner().invoke(app, ["docs", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "Not counted: tent needs BatchNorm" in out.read_text()
+
+
+@pytest.mark.parametrize("out", [".", "/proc/nowhere/methods.md", "/proc/version/methods.md"])
+def test_a_file_that_cannot_be_written_is_refused_before_counting(out):
+    done = CliRunner().invoke(app, ["docs", "--out", out])
+    assert isinstance(done.exception, BenchError)
+    assert f"--out {out}: " in str(done.exception)
