@@ -78,16 +78,24 @@ class DomainView:
     y : labels of shape (n,), or None
     batch_size : samples in a batch; the last one of a pass may be shorter
     generator : source of the shuffling
+    single_pass : the samples may be adapted on once, whatever number of epochs is asked for
     """
 
     def __init__(
-        self, name: str, x: Inputs, y: Tensor | None, batch_size: int, generator: torch.Generator
+        self,
+        name: str,
+        x: Inputs,
+        y: Tensor | None,
+        batch_size: int,
+        generator: torch.Generator,
+        single_pass: bool = False,
     ) -> None:
         self.name = name
         self.batch_size = batch_size
         self._x = x
         self._y = y
         self._generator = generator
+        self._single_pass = single_pass
         self._closed = ""
 
     def __len__(self) -> int:
@@ -122,9 +130,25 @@ class DomainView:
             tensors.append(self._y)
         return sum(t.numel() * t.element_size() for t in tensors)
 
+    @property
+    def order_state(self) -> Tensor:
+        """State of the generator that draws the order of batches."""
+        return self._generator.get_state()
+
+    @order_state.setter
+    def order_state(self, state: Tensor) -> None:
+        self._generator.set_state(state)
+
+    def passes(self, epochs: int) -> int:
+        """How often the samples may be adapted on: ``epochs``, or once in an online stream."""
+        return min(epochs, 1) if self._single_pass else epochs
+
     def batches(self, epochs: int = 1, shuffle: bool = True) -> Iterator[Batch]:
-        """``epochs`` passes over the split, each in a new random order, as batches."""
-        for _ in range(epochs):
+        """``epochs`` passes over the split, each in a new random order, as batches.
+
+        An online stream gives one pass. A method that loops over epochs itself asks `passes`.
+        """
+        for _ in range(self.passes(epochs)):
             order = self._order() if shuffle else torch.arange(len(self))
             for chosen in order.split(self.batch_size):
                 yield self._batch(chosen)

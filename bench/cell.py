@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 
 from bench.digest import digest
 
-CORE_VERSION = 1
+CORE_VERSION = 2
 """Raised when a change to the core changes results, so that old records are not taken for new."""
+
+
+Settings = Literal["default", "given", "tuned", "oracle"]
+"""Where a method's settings come from: its file, the suite, or a search (see `bench.tuned`)."""
 
 
 class Component(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="constants"):
@@ -24,6 +28,8 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
     """Everything that a result depends on, and nothing else.
 
     ``target_labels``: the method sees labels of an unsupervised scenario, as a marked reference.
+    ``settings``: where those of the method come from; what was tuned is another claim than the
+    same values by chance.
     """
 
     method: Component
@@ -36,18 +42,27 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
     seed: int
     target_labels: bool = False
     core: int = CORE_VERSION
+    settings: Settings = "default"
 
     @property
     def identity(self) -> str:
         """20 hexadecimal digits that name the cell's record."""
-        return digest(self.model_dump(mode="json"))[:20]
+        return digest(self._content())[:20]
 
     @property
     def course(self) -> str:
         """Identity without the device: cells of one course may be trained once."""
-        return digest(self.model_dump(mode="json", exclude={"device", "device_digest"}))[:20]
+        content = self._content()
+        del content["device"], content["device_digest"]
+        return digest(content)[:20]
 
     @property
     def title(self) -> str:
         """A short name for people, unique in a suite up to settings."""
         return f"{self.method.name} · {self.model.name} · {self.device} · seed {self.seed}"
+
+    def _content(self) -> dict[str, Any]:
+        content = self.model_dump(mode="json")
+        if self.settings == "default":  # as in records made before there was anything else
+            del content["settings"]
+        return content

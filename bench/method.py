@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pydantic
@@ -17,10 +19,58 @@ if TYPE_CHECKING:
 
 Need = Literal["source_data", "target_labels", "replay_memory"]
 Provenance = Literal["published", "group-harness", "chosen-here"]
+Shift = Literal["domain", "class"]
 
 
 class MethodConfig(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Base of a method's hyperparameters: typed, bounded, part of the run's identity."""
+
+
+def tunable(
+    default: float,
+    low: float,
+    high: float,
+    *,
+    unit: str = "1",
+    log: bool = False,
+    ge: float | None = None,
+    le: float | None = None,
+) -> Any:
+    """A hyperparameter that ``bench tune`` searches from ``low`` to ``high``, both included.
+
+    Parameters
+    ----------
+    default : the paper's value, used with ``--untuned``
+    unit : of the value; "1" for a pure number
+    log : search on a logarithmic scale
+    ge, le : bounds of what is accepted at all; default: the bounds of the search
+    """
+    return pydantic.Field(
+        default,
+        ge=low if ge is None else ge,
+        le=high if le is None else le,
+        json_schema_extra={"search": [low, high], "log": log, "unit": unit},
+    )
+
+
+@dataclass(frozen=True)
+class Searched:
+    """One field of a search space, with inclusive bounds; ``log``: on a logarithmic scale."""
+
+    name: str
+    low: float
+    high: float
+    log: bool
+    integer: bool
+
+
+def search_space(config: type[MethodConfig]) -> Iterator[Searched]:
+    """The fields of a method's settings that were made with `tunable`."""
+    for name, field in config.model_fields.items():
+        extra: Any = field.json_schema_extra
+        if isinstance(extra, dict) and "search" in extra:
+            low, high = extra["search"]
+            yield Searched(name, low, high, extra["log"], field.annotation is int)
 
 
 class Method(ABC):
@@ -35,19 +85,25 @@ class Method(ABC):
     family : "reference", "UDA" (unsupervised domain adaptation), "CL" (continual
         learning) or "PEFT" (parameter-efficient fine-tuning)
     tasks : tasks it can run on
+    shifts : what may change along the stream: "domain" (the inputs), "class" (new classes come)
+    protocols : "periodic" (``adapt`` gets a whole domain), "online" (``adapt`` gets one batch)
     needs : "source_data" (kept on the device), "target_labels", "replay_memory"
     provenance : "published" (one of EdgeTA's baselines by its paper or code),
         "group-harness" (from that group's own harness) or "chosen-here"
     paper : authors, title, venue, year
+    equation : what one update minimises or does, in one line of plain mathematics
     preload : modules that are slow to import, loaded once for all runs that need them
     """
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     family: ClassVar[str] = "UDA"
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    shifts: ClassVar[tuple[Shift, ...]] = ("domain",)
+    protocols: ClassVar[tuple[str, ...]] = ("periodic", "online")
     needs: ClassVar[tuple[Need, ...]] = ()
     provenance: ClassVar[Provenance] = "chosen-here"
     paper: ClassVar[str] = ""
+    equation: ClassVar[str] = ""
     preload: ClassVar[tuple[str, ...]] = ()
 
     model: FoundationModel
@@ -82,3 +138,15 @@ class Method(ABC):
         Walked for tensors, modules and optimisers; data views count as storage, not memory.
         """
         return vars(self)
+
+    def state(self) -> dict[str, Any]:
+        """What the method has learned so far, for ``torch.save``; default: all its attributes."""
+        from bench.state import capture
+
+        return capture(vars(self))
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state` of this method with these settings, after ``prepare``."""
+        from bench.state import restore
+
+        restore(vars(self), state)

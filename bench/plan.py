@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,19 @@ from bench.record import Record
 from bench.run import Job
 from bench.store import Store
 from bench.suite import Reference, Suite, explain
+from bench.tuned import Tuned, require_fit, settle
 
 
-def make_cells(suite: Suite, path: Path) -> list[Cell]:
+def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cell]:
     """Every cell of a suite: devices within seeds within methods.
 
-    Raises BenchError for unknown names and for settings outside their bounds.
+    Methods get the ``tuned`` settings, but for those that the suite gives. Raises BenchError for
+    unknown names and for settings outside their bounds.
     """
     from bench.protocol import ProtocolConfig
 
+    if tuned is not None:
+        require_fit(suite, tuned)
     where = f"suite {path}"
     protocol = _validated(ProtocolConfig, suite.protocol, f"{where}: protocol").model_dump(
         mode="json"
@@ -44,7 +48,11 @@ def make_cells(suite: Suite, path: Path) -> list[Cell]:
         devices.append((name, profile_digest(profile)))
     cells: dict[str, Cell] = {}
     for i, (reference, labelled) in enumerate(suite.all_methods()):
-        method = _component("method", reference, f"{where}: method {i + 1}")
+        settled, settings = settle(reference, tuned)
+        source = f"{where}: method {i + 1}"
+        if settled is not reference:
+            source += f" with its {settings} settings"
+        method = _component("method", settled, source)
         for seed in suite.seeds:
             for device, device_digest in devices:
                 cell = Cell(
@@ -57,6 +65,7 @@ def make_cells(suite: Suite, path: Path) -> list[Cell]:
                     protocol=protocol,
                     seed=seed,
                     target_labels=labelled,
+                    settings=settings,
                 )
                 cells[cell.identity] = cell
     return list(cells.values())
@@ -88,12 +97,25 @@ def _validated(
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command would do: ``done`` cells with their records, and ``missing`` cells."""
+    """What a command would do: ``done`` cells with their records, and ``missing`` cells.
+
+    ``path``: the suite's file; ``tuned``: the tuned settings that were used, if any.
+    """
 
     suite: Suite
+    path: Path
     cells: list[Cell]
     done: dict[str, Record]
     missing: list[Cell]
+    tuned: Tuned | None = None
+
+    def stale(self) -> list[str]:
+        """Methods whose code has changed since their settings were tuned."""
+        if self.tuned is None:
+            return []
+        known = self.tuned.methods
+        now = {c.method.name: c.method.code for c in self.cells if c.method.name in known}
+        return [name for name, code in now.items() if known[name].code != code]
 
     def courses(self) -> list[list[Cell]]:
         """Missing cells in groups that train once, seed by seed; measured devices stand alone."""
@@ -126,40 +148,48 @@ class Plan:
         earlier = store.get(cell.identity)
         return 0 if earlier is None else earlier.attempt
 
-    def estimate_s(self, history: Iterable[Record]) -> tuple[float, int]:
-        """Seconds of one process for the missing runs, and how many runs have no estimate.
+    def estimate_s(
+        self, history: Iterable[Record], reference: Callable[[], Mapping[str, float]]
+    ) -> tuple[float, int, int]:
+        """Seconds of one process for the missing runs; how many of them were estimated from
+        ``reference`` (method to seconds a run), and how many have no estimate.
 
-        The median of earlier runs of the same method, model and scenario with their protocol.
+        Where there are any, the median of earlier runs of the same method, model and scenario with
+        their protocol; ``reference`` is asked only if needed.
         """
         times: dict[str, list[float]] = defaultdict(list)
         for record in history:
             if record.status == "ok":
                 times[_kind(record.cell)].append(record.wall_s)
-        total, unknown = 0.0, 0
-        for group in self.courses():
-            known = times.get(_kind(group[0]))
-            if known:
-                total += statistics.median(known)
-            else:
-                unknown += 1
-        return total, unknown
+        courses = [group[0] for group in self.courses()]
+        new = [cell for cell in courses if _kind(cell) not in times]
+        total = sum(statistics.median(times[_kind(c)]) for c in courses if _kind(c) in times)
+        expected = reference() if new else {}
+        known = [expected[cell.method.name] for cell in new if cell.method.name in expected]
+        return total + sum(known), len(known), len(new) - len(known)
 
 
 def _kind(cell: Cell) -> str:
     return repr((cell.method, cell.model, cell.scenario, cell.protocol))
 
 
-def make_plan(suite: Suite, path: Path, store: Store, retry: Sequence[str] = ()) -> Plan:
+def make_plan(
+    suite: Suite,
+    path: Path,
+    store: Store,
+    retry: Sequence[str] = (),
+    tuned: Tuned | None = None,
+) -> Plan:
     """Compare a suite's cells with the store.
 
     A cell is done if it has a record that is not ``interrupted`` and whose status is
     not in ``retry``.
     """
-    cells = make_cells(suite, path)
+    cells = make_cells(suite, path, tuned)
     done: dict[str, Record] = {}
     for cell in cells:
         record = store.get(cell.identity)
         if record is not None and record.status not in ("interrupted", *retry):
             done[cell.identity] = record
     missing = [cell for cell in cells if cell.identity not in done]
-    return Plan(suite, cells, done, missing)
+    return Plan(suite, path, cells, done, missing, tuned)

@@ -29,28 +29,37 @@ if TYPE_CHECKING:
 class ProtocolConfig(pydantic.BaseModel, extra="forbid", frozen=True):
     """What all methods of a suite have in common; part of the identity.
 
+    name : ``periodic`` (adapt to a whole domain at once) or ``online`` (predict, then adapt,
+        batch by batch)
     window_s : device seconds that a method may adapt to one domain
     batch_size : samples in a batch, in adaptation and in prediction
     samples : adaptation samples of a domain, the first ones of its split in the seed's order
     reset : ``never`` (the model goes on from domain to domain) or ``domain`` (back to the
         prepared model before each)
+    evaluate_all : before the stream and after each domain, evaluate on the source and on every
+        domain, for forgetting and transfer; quadratic in the number of domains
     """
 
-    name: Literal["periodic"] = "periodic"
+    name: Literal["periodic", "online"] = "periodic"
     window_s: float = pydantic.Field(60.0, gt=0, allow_inf_nan=False)
     batch_size: int = pydantic.Field(64, ge=1)
     samples: int | None = pydantic.Field(None, ge=1)
     reset: Literal["never", "domain"] = "never"
+    evaluate_all: bool = False
 
 
 @dataclass
 class Stage:
-    """What happened on one domain: accuracies, and each device's charge and window."""
+    """What happened on one domain: accuracies, and each device's charge and window.
+
+    ``online``: accuracy on the stream itself, each batch predicted before it is adapted to.
+    """
 
     name: str
     before: float
     after: float
     final: float
+    online: float | None
     adaptation_samples: int
     test_samples: int
     charges: dict[str, Charge]
@@ -59,22 +68,29 @@ class Stage:
 
 @dataclass
 class Stream:
-    """The outcome of a protocol."""
+    """The outcome of a protocol; ``matrix`` as in `bench.record.Results`."""
 
     source_before: float
     source_after: float
+    source_samples: int
     stages: list[Stage]
+    matrix: list[list[float]] | None
 
 
-def target_view(domain: Domain, protocol: ProtocolConfig, labelled: bool, seed: int) -> DomainView:
-    """What a method receives of a target domain: no test split, and labels only if ``labelled``."""
+def arrivals(domain: Domain, protocol: ProtocolConfig, seed: int) -> tuple[Split, torch.Generator]:
+    """The samples that arrive of a domain, in the seed's order, and the generator that drew it."""
     generator = torch.Generator()
     generator.manual_seed(zlib.crc32(f"{seed}/{domain.name}/batches".encode()))
     n = len(domain.adaptation)
     chosen = torch.randperm(n, generator=generator)[: protocol.samples or n]
-    x = take(domain.adaptation.x, chosen)
-    y = domain.adaptation.y[chosen] if labelled else None
-    return DomainView(domain.name, x, y, protocol.batch_size, generator)
+    return Split(take(domain.adaptation.x, chosen), domain.adaptation.y[chosen]), generator
+
+
+def target_view(domain: Domain, protocol: ProtocolConfig, labelled: bool, seed: int) -> DomainView:
+    """What a method receives of a target domain: no test split, and labels only if ``labelled``."""
+    arrived, generator = arrivals(domain, protocol, seed)
+    y = arrived.y if labelled else None
+    return DomainView(domain.name, arrived.x, y, protocol.batch_size, generator)
 
 
 Scorer = Callable[[Tensor, Tensor], Tensor]
@@ -95,7 +111,8 @@ def evaluate(
     Raises BenchError if predicting changes the method's tensors (adapting on test data is
     not this protocol) or gives outputs for another number of samples.
     """
-    before = _versions(method)
+    held = _tensors(method)  # kept: a tensor that is gone may leave its identity to another
+    before = _versions(held)
     batches = torch.arange(len(split)).split(batch_size)
     priced = max(len(split) // batch_size - 1, 0) if meter is not None else -1
     hits = 0.0
@@ -113,7 +130,7 @@ def evaluate(
                 )
             plain = outputs.detach().as_subclass(Tensor)
             hits += float(correct(plain, split.y[chosen]).sum())
-    if _versions(method) != before:
+    if _versions(_tensors(method)) != before:
         raise BenchError(
             f"predict of {type(method).__name__} changes the method's state; this protocol "
             "evaluates what adapt has learned, so predict must only read"
@@ -121,13 +138,18 @@ def evaluate(
     return hits / len(split)
 
 
-def _versions(method: Method) -> list[tuple[int, int]]:
-    """Identity and count of in-place changes of every tensor that the method holds."""
+def _tensors(method: Method) -> list[Tensor]:
+    """Every tensor that the method holds and whose changes are counted."""
     tensors = live_tensors([vars(method), method.stored()])
-    return [(id(t), t._version) for t in tensors if not t.is_inference()]
+    return [t for t in tensors if not t.is_inference()]
 
 
-def run_periodic(
+def _versions(tensors: list[Tensor]) -> list[tuple[int, int]]:
+    """Identity and count of in-place changes of each."""
+    return [(id(t), t._version) for t in tensors]
+
+
+def run_stream(
     method: Method,
     scenario: Scenario,
     protocol: ProtocolConfig,
@@ -137,9 +159,12 @@ def run_periodic(
     correct: Scorer,
     logger: Logger | None = None,
 ) -> Stream:
-    """On each new domain: evaluate, adapt within the window, evaluate; at the end, evaluate all.
+    """Take a prepared method through the target domains in their order.
 
-    ``method`` is prepared. Adaptation sees the adaptation split, evaluation the test split.
+    On each: evaluate on its test split, adapt within the window, evaluate again; at the end
+    evaluate all. ``periodic``: the method adapts on the domain's adaptation samples as it likes.
+    ``online``: they arrive batch by batch; each batch is predicted and scored, then given to the
+    method, once. When the window has closed the method goes on predicting.
     """
     batch = protocol.batch_size
     source_test = scenario.source().test
@@ -148,6 +173,15 @@ def run_periodic(
         raise BenchError(f"scenario {type(scenario).__name__} has no target domain; name some")
     start = _snapshot(method) if protocol.reset == "domain" else None
     source_before = evaluate(method, source_test, batch, correct, meter)
+    matrix: list[list[float]] = []
+
+    def evaluate_all() -> None:
+        if protocol.evaluate_all:
+            tests = (scenario.domain(name).test for name in names)
+            row = [evaluate(method, test, batch, correct) for test in (source_test, *tests)]
+            matrix.append(row)
+
+    evaluate_all()
     stages: list[Stage] = []
     tests: list[Split] = []
     for position, name in enumerate(names):
@@ -157,12 +191,13 @@ def run_periodic(
             vars(method).clear()
             vars(method).update(copy.deepcopy(start))
         before = evaluate(method, domain.test, batch, correct)
-        view = target_view(domain, protocol, labelled, seed)
         with Window(meter, protocol.window_s, logger, method.model.module) as window:
-            method.adapt(view, window)
+            online: float | None = None
+            if protocol.name == "online":
+                online, samples = _online(method, domain, protocol, window, labelled, seed, correct)
+            else:
+                samples = _periodic(method, domain, protocol, window, labelled, seed)
             exhausted = window.closed
-        samples = len(view)
-        view.close(f"{name} is over: keep samples of it as replay memory, not the view")
         after = evaluate(method, domain.test, batch, correct)
         stages.append(
             Stage(
@@ -170,12 +205,14 @@ def run_periodic(
                 before=before,
                 after=after,
                 final=after,
+                online=online,
                 adaptation_samples=samples,
                 test_samples=len(domain.test),
                 charges={bill.device: bill.window for bill in meter.bills},
                 window_closed=exhausted,
             )
         )
+        evaluate_all()
         if logger is not None:
             logger("accuracy/before", before, position)
             logger("accuracy/after", after, position)
@@ -185,7 +222,49 @@ def run_periodic(
             stage.final = evaluate(method, test, batch, correct)
     # Priced again: a method may have grown what it predicts with.
     source_after = evaluate(method, source_test, batch, correct, meter)
-    return Stream(source_before, source_after, stages)
+    return Stream(source_before, source_after, len(source_test), stages, matrix or None)
+
+
+def _periodic(
+    method: Method,
+    domain: Domain,
+    protocol: ProtocolConfig,
+    window: Window,
+    labelled: bool,
+    seed: int,
+) -> int:
+    """Adapt on a whole domain; the number of samples."""
+    view = target_view(domain, protocol, labelled, seed)
+    method.adapt(view, window)
+    samples = len(view)
+    view.close(f"{domain.name} is over: keep samples of it as replay memory, not the view")
+    return samples
+
+
+def _online(
+    method: Method,
+    domain: Domain,
+    protocol: ProtocolConfig,
+    window: Window,
+    labelled: bool,
+    seed: int,
+    correct: Scorer,
+) -> tuple[float, int]:
+    """Predict, then adapt, batch by batch: accuracy over the stream, and the number of samples."""
+    stream, generator = arrivals(domain, protocol, seed)
+    hits = 0.0
+    for chosen in torch.arange(len(stream)).split(protocol.batch_size):
+        arrived = Split(take(stream.x, chosen), stream.y[chosen])
+        hits += len(chosen) * evaluate(method, arrived, protocol.batch_size, correct)
+        if window.closed:
+            continue
+        y = arrived.y if labelled else None
+        view = DomainView(
+            domain.name, arrived.x, y, protocol.batch_size, generator, single_pass=True
+        )
+        method.adapt(view, window)
+        view.close(f"this batch of {domain.name} is over: an online stream gives each batch once")
+    return hits / len(stream), len(stream)
 
 
 def _snapshot(method: Method) -> dict[str, Any]:

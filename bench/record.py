@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 import pydantic
 
-from bench.cell import Cell
+from bench.cell import Cell, Settings
 
 SCHEMA_VERSION: Final = 1
 
@@ -36,7 +36,9 @@ class Amount(_Strict):
 class DomainResult(_Strict):
     """One target domain: accuracies in [0, 1] on its test split, and the cost of adapting.
 
-    ``before``: on arrival; ``after``: once adapted; ``final``: at the end of the stream.
+    ``before``: on arrival; ``after``: once adapted; ``final``: at the end of the stream;
+    ``online``: on the stream itself, each batch predicted before it is adapted to (prequential
+    accuracy, Gama et al., Machine Learning 2013), None under other protocols.
     ``window_closed``: the window ended adaptation, not the method.
     """
 
@@ -44,6 +46,7 @@ class DomainResult(_Strict):
     before: float
     after: float
     final: float
+    online: float | None = None
     adaptation_samples: int
     test_samples: int
     steps: int
@@ -73,11 +76,19 @@ class Costs(_Strict):
 
 
 class Results(_Strict):
-    """Accuracies along the stream and the bill."""
+    """Accuracies along the stream and the bill.
+
+    ``matrix``: where the protocol evaluates all, R[i][j] is the accuracy on domain j after
+    domain i was learned, with the source as domain 0: row 0 is before the stream, and so there
+    are T + 1 rows and columns for T target domains. ``source_samples`` and each domain's
+    ``test_samples`` weigh its columns.
+    """
 
     source_before: float
     source_after: float
+    source_samples: int = 0
     domains: list[DomainResult]
+    matrix: list[list[float]] | None = None
     costs: Costs
 
     def mean(self, key: Literal["before", "after", "final"]) -> float:
@@ -85,23 +96,103 @@ class Results(_Strict):
         return sum(getattr(d, key) for d in self.domains) / len(self.domains)
 
     @property
-    def forgetting(self) -> float:
-        """Mean of (after - final) over all domains but the last: positive means forgotten.
+    def online(self) -> float | None:
+        """Mean accuracy on the streams of an online protocol, None under others."""
+        known = [d.online for d in self.domains if d.online is not None]
+        return sum(known) / len(known) if known else None
 
-        Chaudhry et al., ECCV 2018, with the accuracy right after adaptation as the reference.
+    def seen(self, stage: int) -> float | None:
+        """Accuracy over all test samples of the source and the first ``stage`` domains, after
+        domain ``stage``; where domains bring disjoint classes, that over all classes seen so far.
         """
+        if self.matrix is None:
+            return None
+        sizes = [self.source_samples, *(d.test_samples for d in self.domains)][: stage + 1]
+        row = self.matrix[stage][: stage + 1]
+        return sum(n * r for n, r in zip(sizes, row, strict=True)) / sum(sizes)
+
+    @property
+    def seen_at_end(self) -> float | None:
+        """Accuracy over everything seen, at the end of the stream."""
+        return self.seen(len(self.domains))
+
+    @property
+    def seen_on_average(self) -> float | None:
+        """Mean over the stages of the accuracy over everything seen ("average incremental
+        accuracy", Rebuffi et al., CVPR 2017), the source alone not counted.
+        """
+        if self.matrix is None:
+            return None
+        stages = range(1, len(self.domains) + 1)
+        return sum(self.seen(i) or 0.0 for i in stages) / len(stages)
+
+    @property
+    def forgetting(self) -> float:
+        """How much accuracy on earlier domains was lost by the end; positive means forgotten.
+
+        With a matrix, Chaudhry et al., ECCV 2018: the mean over the source and all domains j but
+        the last of max over i from j to T - 1 of R[i][j], less R[T][j]. Without, the reference is
+        the accuracy right after adaptation: the mean of (after - final), the source not counted.
+        """
+        if self.matrix is not None:
+            last = len(self.domains)
+            lost = [
+                max(row[j] for row in self.matrix[j:last]) - self.matrix[last][j]
+                for j in range(last)
+            ]
+            return sum(lost) / len(lost)
+        return -self.backward_transfer
+
+    @property
+    def backward_transfer(self) -> float:
+        """Influence of later learning on earlier domains, Lopez-Paz & Ranzato, NeurIPS 2017.
+
+        The mean of R[T][j] - R[j][j] over the source and all domains j but the last; without a
+        matrix, of (final - after), the source not counted.
+        """
+        if self.matrix is not None:
+            last = len(self.domains)
+            gained = [self.matrix[last][j] - self.matrix[j][j] for j in range(last)]
+            return sum(gained) / len(gained)
         earlier = self.domains[:-1]
-        return sum(d.after - d.final for d in earlier) / len(earlier) if earlier else 0.0
+        return sum(d.final - d.after for d in earlier) / len(earlier) if earlier else 0.0
+
+    @property
+    def forward_transfer(self) -> float | None:
+        """Influence of earlier learning on domains not seen yet, Lopez-Paz & Ranzato, 2017.
+
+        The mean over domains j from the second of R[j - 1][j] - R[0][j]: the deployed source model
+        stands in the place of the paper's random initialisation. None without a matrix or with
+        one domain.
+        """
+        if self.matrix is None or len(self.domains) < 2:
+            return None
+        later = range(2, len(self.domains) + 1)
+        return sum(self.matrix[j - 1][j] - self.matrix[0][j] for j in later) / len(later)
+
+    @property
+    def score(self) -> float:
+        """The one number by which methods are compared: accuracy over everything seen at the end
+        where a matrix is known, online accuracy under an online protocol, else the mean ``after``.
+        """
+        for known in (self.seen_at_end, self.online):
+            if known is not None:
+                return known
+        return self.mean("after")
 
 
 class MethodFacts(_Strict):
-    """What a reader needs to know about the method beside its name."""
+    """What a reader needs to know about the method beside its name.
+
+    ``settings``: where they come from; "none" if the method has nothing to tune.
+    """
 
     family: str
     provenance: str
     paper: str
     needs: list[str]
     changed: dict[str, Any]
+    settings: Settings | Literal["none"] = "default"
 
 
 class Record(_Strict):

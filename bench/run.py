@@ -65,6 +65,8 @@ def now() -> str:
 
 def method_facts(cell: Cell) -> MethodFacts:
     """What the registry says of a cell's method, with the settings that differ from the default."""
+    from bench.method import search_space
+
     method = registry.load("method", cell.method.name)
     defaults = {
         name: to_jsonable_python(field.get_default(call_default_factory=True))
@@ -79,6 +81,7 @@ def method_facts(cell: Cell) -> MethodFacts:
         paper=method.paper,
         needs=list(method.needs),
         changed=changed,
+        settings=cell.settings if any(search_space(method.Config)) else "none",
     )
 
 
@@ -169,6 +172,18 @@ def unsupported(cell: Cell) -> str | None:
     scenario = registry.load("scenario", cell.scenario.name)
     if scenario.task not in method.tasks:
         return f"{cell.method.name} does {', '.join(method.tasks)}; the scenario is {scenario.task}"
+    strange = [shift for shift in scenario.shifts if shift not in method.shifts]
+    if strange:
+        return (
+            f"{cell.method.name} adapts to a stream in which the {' and the '.join(method.shifts)} "
+            f"may shift; in {cell.scenario.name} so does the {' and the '.join(strange)}"
+        )
+    protocol = cell.protocol.get("name", "periodic")
+    if protocol not in method.protocols:
+        return (
+            f"{cell.method.name} runs under the {' or the '.join(method.protocols)} protocol; "
+            f"this one is {protocol}"
+        )
     needs_labels = "target_labels" in method.needs
     if needs_labels and not (scenario.supervised or cell.target_labels):
         return (
@@ -192,7 +207,7 @@ def _execute(cell: Cell, method: Method, meter: Meter, logger: Any) -> tuple[Str
 
     from bench.batch import DomainView
     from bench.model import weights_digest
-    from bench.protocol import ProtocolConfig, make_scorer, run_periodic
+    from bench.protocol import ProtocolConfig, make_scorer, run_stream
     from bench.source import source_model
 
     scenario: Scenario = _build("scenario", cell.scenario, cell.seed)
@@ -200,7 +215,7 @@ def _execute(cell: Cell, method: Method, meter: Meter, logger: Any) -> tuple[Str
     model = source_model(cell, scenario)
     source_digest = weights_digest(model.module)
     correct = make_scorer(model)
-    _seed_everything(cell.seed)
+    seed_everything(cell.seed)
     split = scenario.source().adaptation
     generator = torch.Generator().manual_seed(cell.seed)
     source = DomainView("source", split.x, split.y, protocol.batch_size, generator)
@@ -215,15 +230,13 @@ def _execute(cell: Cell, method: Method, meter: Meter, logger: Any) -> tuple[Str
     labelled = "target_labels" in method.needs and (cell.target_labels or scenario.supervised)
     meter.start()
     try:
-        stream = run_periodic(
-            method, scenario, protocol, meter, labelled, cell.seed, correct, logger
-        )
+        stream = run_stream(method, scenario, protocol, meter, labelled, cell.seed, correct, logger)
     finally:
         meter.close()
     return stream, source_digest
 
 
-def _seed_everything(seed: int) -> None:
+def seed_everything(seed: int) -> None:
     """Every generator that a method may draw from; a forked process inherits numpy's state."""
     import random
 
@@ -263,6 +276,7 @@ def _results(stream: Stream, meter: Meter, bill: Bill) -> Results:
                 before=stage.before,
                 after=stage.after,
                 final=stage.final,
+                online=stage.online,
                 adaptation_samples=stage.adaptation_samples,
                 test_samples=stage.test_samples,
                 steps=charge.steps,
@@ -274,6 +288,8 @@ def _results(stream: Stream, meter: Meter, bill: Bill) -> Results:
     return Results(
         source_before=stream.source_before,
         source_after=stream.source_after,
+        source_samples=stream.source_samples,
+        matrix=stream.matrix,
         domains=domains,
         costs=_costs(meter, bill, domains),
     )

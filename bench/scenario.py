@@ -56,6 +56,7 @@ class Scenario(ABC):
     ----------
     task : what the model does ("classification")
     supervised : whether every method may see the labels of adaptation splits
+    shifts : what changes along the stream: "domain" (the inputs), "class" (new classes come)
     classes : number of classes
     input_shape : one sample's shape
     preload : modules that are slow to import, loaded once for all runs that need them
@@ -65,6 +66,7 @@ class Scenario(ABC):
     task: ClassVar[str] = "classification"
     preload: ClassVar[tuple[str, ...]] = ()
     supervised: ClassVar[bool] = False
+    shifts: ClassVar[tuple[str, ...]] = ("domain",)
     classes: int
     input_shape: tuple[int, ...]
 
@@ -76,6 +78,15 @@ class Scenario(ABC):
     @abstractmethod
     def data_digest(cls, config: Any) -> str:
         """Digest of the data that ``config`` reads, cheap and without loading torch's data."""
+
+    @classmethod
+    def validation(cls, config: Any) -> Any:
+        """Settings of this scenario's validation stream for ``config``: made from source data
+        alone, with shifts that the stream of ``config`` does not contain. Methods are tuned on it.
+        """
+        raise BenchError(
+            f"scenario {cls.__name__} has no validation stream: implement validation(config)"
+        )
 
     @abstractmethod
     def source(self) -> Domain:

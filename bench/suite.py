@@ -88,7 +88,7 @@ class Suite(_Strict):
 
 def suite_files() -> dict[str, Path]:
     """The suites that ship with the project, by name."""
-    return {file.stem: file for file in sorted(SUITES.glob("*.yaml"))}
+    return {f.stem: f for f in sorted(SUITES.glob("*.yaml")) if "." not in f.stem}
 
 
 def load_suite(name: str) -> tuple[Suite, Path]:
@@ -120,7 +120,9 @@ def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) ->
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"]) or "(whole)"
     if first["type"] == "extra_forbidden":
-        return f"key {key!r}: unknown; {did_you_mean(str(first['loc'][-1]), model.model_fields)}"
+        nested = len(first["loc"]) > 1  # other keys are known there than those of the model
+        cure = "remove it" if nested else did_you_mean(key, model.model_fields)
+        return f"key {key!r}: unknown; {cure}"
     if first["type"] == "missing":
         return f"key {key!r}: missing; add it"
     given = first.get("input")

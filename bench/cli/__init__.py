@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from bench.cli import doctor, list_, plan, report, run, status
+from bench.cli import check, docs, doctor, list_, new_method, plan, report, run, status, tune
 from bench.errors import BenchError
 
 app = typer.Typer(
@@ -22,7 +22,11 @@ app.command("list")(list_.command)
 app.command("plan")(plan.command)
 app.command("run")(run.command)
 app.command("status")(status.command)
+app.command("tune")(tune.command)
 app.command("report")(report.command)
+app.command("check")(check.command)
+app.command("new-method")(new_method.command)
+app.command("docs")(docs.command)
 app.command("doctor")(doctor.command)
 
 

@@ -12,6 +12,8 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from bench.plan import Plan
     from bench.store import Store
+    from bench.suite import Suite
+    from bench.tuned import Tuned
 
 SuiteName = Annotated[str, typer.Option("--suite", help="A suite's name, or the path of a file.")]
 Devices = Annotated[
@@ -23,6 +25,13 @@ Methods = Annotated[
 ]
 Model = Annotated[str | None, typer.Option("--model", help="Instead of the suite's model.")]
 Seeds = Annotated[str | None, typer.Option("--seeds", help="As 0..4 or 0,3,7.")]
+Untuned = Annotated[
+    bool, typer.Option("--untuned", help="The papers' default settings, not the tuned ones.")
+]
+TunedFile = Annotated[
+    Path | None,
+    typer.Option("--tuned", help="Tuned settings to use. Default: those beside the suite, if any."),
+]
 StoreRoot = Annotated[
     Path, typer.Option("--store", envvar="BENCH_STORE", help="Folder of the records.")
 ]
@@ -35,20 +44,16 @@ DEFAULT_SUITE = "domain-shift"
 DEFAULT_STORE = Path("bench-results")
 
 
-def resolve(
+def choose(
     suite: str,
     devices: list[str] | None,
     methods: str | None,
     model: str | None,
     seeds: str | None,
-    store: Path,
     plugins: list[Path] | None,
-    retry: tuple[str, ...] = (),
-) -> tuple[Plan, Store]:
-    """The plan that the options describe, and the store it was compared with."""
+) -> tuple[Suite, Path]:
+    """The suite that the options describe, and the file it came from."""
     from bench import registry
-    from bench.plan import make_plan
-    from bench.store import Store
     from bench.suite import Reference, load_suite, parse_seeds, select
 
     for plugin in plugins or []:
@@ -68,11 +73,55 @@ def resolve(
         changes["model"] = Reference(name=model)
     if seeds is not None:
         changes["seeds"] = parse_seeds(seeds)
-    chosen = chosen.model_copy(update=changes)
-    if store.exists() and not store.is_dir():
-        raise BenchError(f"--store {store}: is a file; name a folder")
-    opened = Store(store)
-    return make_plan(chosen, path, opened, retry), opened
+    return chosen.model_copy(update=changes), path
+
+
+def open_store(root: Path) -> Store:
+    """The store in a folder, which need not exist yet."""
+    from bench.store import Store
+
+    if root.exists() and not root.is_dir():
+        raise BenchError(f"--store {root}: is a file; name a folder")
+    return Store(root)
+
+
+def resolve(
+    suite: str,
+    devices: list[str] | None,
+    methods: str | None,
+    model: str | None,
+    seeds: str | None,
+    store: Path,
+    plugins: list[Path] | None,
+    retry: tuple[str, ...] = (),
+    untuned: bool = False,
+    tuned: Path | None = None,
+) -> tuple[Plan, Store]:
+    """The plan that the options describe, and the store it was compared with."""
+    from bench.plan import make_plan
+
+    chosen, path = choose(suite, devices, methods, model, seeds, plugins)
+    opened = open_store(store)
+    return make_plan(chosen, path, opened, retry, _tuned(path, untuned, tuned)), opened
+
+
+def _tuned(suite: Path, untuned: bool, given: Path | None) -> Tuned | None:
+    """The tuned settings to use: those given, else those beside the suite's file."""
+    from bench.tuned import read_tuned, tuned_path
+
+    if untuned and given is not None:
+        raise BenchError(f"--untuned and --tuned {given}: give one of them")
+    beside = tuned_path(suite)
+    if untuned or (given is None and not beside.exists()):
+        return None
+    tuned = read_tuned(given or beside)
+    if tuned.oracle:
+        typer.echo(
+            f"bench: warning: ORACLE: {given or beside} was selected with the labels of the test "
+            "stream; its results are upper bounds of tuning and no fair comparison",
+            err=True,
+        )
+    return tuned
 
 
 def duration(seconds: float) -> str:

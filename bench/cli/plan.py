@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,10 +17,16 @@ from bench.cli.options import (
     Seeds,
     StoreRoot,
     SuiteName,
+    TunedFile,
+    Untuned,
     duration,
     resolve,
     warn_unreadable,
 )
+
+if TYPE_CHECKING:
+    from bench.plan import Plan
+    from bench.store import Store
 
 
 def command(
@@ -29,6 +35,8 @@ def command(
     methods: Methods = None,
     model: Model = None,
     seeds: Seeds = None,
+    untuned: Untuned = False,
+    tuned: TunedFile = None,
     store: StoreRoot = DEFAULT_STORE,
     plugins: Plugins = None,
     jobs: Annotated[
@@ -38,7 +46,9 @@ def command(
     """Show what 'bench run' with the same options would do; nothing is run."""
     from bench.cli.run import default_jobs
 
-    plan, opened = resolve(suite, device, methods, model, seeds, store, plugins)
+    plan, opened = resolve(
+        suite, device, methods, model, seeds, store, plugins, untuned=untuned, tuned=tuned
+    )
     workers = jobs or default_jobs()
     done = Counter(r.cell.method.name for r in plan.done.values())
     missing = Counter(c.method.name for c in plan.missing)
@@ -47,8 +57,10 @@ def command(
     typer.echo(f"devices {', '.join(plan.suite.devices)}; seeds {seeds_text}; store {opened.root}")
     names = list(dict.fromkeys(c.method.name for c in plan.cells))
     width = max(len(n) for n in names)
+    settings = {c.method.name: c.settings for c in plan.cells}
     for name in names:
-        typer.echo(f"  {name.ljust(width)}  {done[name]} done, {missing[name]} to run")
+        counts = f"{done[name]} done, {missing[name]} to run"
+        typer.echo(f"  {name.ljust(width)}  {counts}, {settings[name]} settings")
     courses = len(plan.courses())
     typer.echo(f"{len(plan.done)} of {len(plan.cells)} cells done, {len(plan.missing)} to run")
     if courses < len(plan.missing):
@@ -57,15 +69,30 @@ def command(
             f"{courses} trainings serve them: {saved} devices share one, "
             "unless the window closes at different steps"
         )
+    if stale := plan.stale():
+        typer.echo(
+            f"code changed since the settings were tuned: {', '.join(stale)} ('bench tune' "
+            "searches again)"
+        )
     if plan.missing:
-        typer.echo(_estimate(*plan.estimate_s(opened), courses, workers))
+        typer.echo(_estimate(plan, opened, workers))
     warn_unreadable(opened)
 
 
-def _estimate(seconds: float, unknown: int, courses: int, workers: int) -> str:
+def _estimate(plan: Plan, store: Store, workers: int) -> str:
+    from bench.times import scaled_times
+
+    courses = len(plan.courses())
+    seconds, scaled, unknown = plan.estimate_s(store, lambda: scaled_times(plan.path))
     if unknown == courses:
         return "time: unknown, no earlier run of these methods in the store"
-    text = f"time: about {duration(seconds / workers)} with --jobs {workers}, from earlier runs"
+    sources = []
+    if scaled + unknown < courses:
+        sources.append("earlier runs")
+    if scaled:
+        sources.append("reference times scaled to this machine")
+    text = f"time: about {duration(seconds / workers)} with --jobs {workers}, from "
+    text += " and ".join(sources)
     if unknown:
         text += f"; {unknown} of {courses} trainings have none and are not counted"
     return text

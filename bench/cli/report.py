@@ -11,6 +11,8 @@ from bench.cli.options import (
     DEFAULT_STORE,
     Plugins,
     StoreRoot,
+    TunedFile,
+    Untuned,
     resolve,
     warn_unreadable,
 )
@@ -27,11 +29,15 @@ def command(
         str | None, typer.Option("--suite", help="Only the cells of this suite as it is now.")
     ] = None,
     plugins: Plugins = None,
+    untuned: Untuned = False,
+    tuned: TunedFile = None,
 ) -> None:
     """Write tables (Markdown, LaTeX, CSV), figures (PNG, PDF) and one offline HTML page."""
     from bench import registry
     from bench.store import Store
 
+    if suite is None and (untuned or tuned is not None):
+        raise BenchError("--untuned and --tuned choose the cells of a suite: name it with --suite")
     opened = Store(store)
     if not opened.records.is_dir():
         raise BenchError(f"--store {store}: no records there; run 'bench run' or name another")
@@ -40,7 +46,9 @@ def command(
     records = list(opened)
     note = ""
     if suite is not None:
-        plan, _ = resolve(suite, _devices(records), None, None, None, store, plugins)
+        plan, _ = resolve(
+            suite, _devices(records), None, None, None, store, plugins, untuned=untuned, tuned=tuned
+        )
         wanted = {cell.identity for cell in plan.cells}
         records = [record for record in records if record.identity in wanted]
         note = f"suite {plan.suite.name}"

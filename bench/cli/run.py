@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +22,8 @@ from bench.cli.options import (
     Seeds,
     StoreRoot,
     SuiteName,
+    TunedFile,
+    Untuned,
     duration,
     resolve,
     warn_unreadable,
@@ -65,6 +67,8 @@ def command(
     methods: Methods = None,
     model: Model = None,
     seeds: Seeds = None,
+    untuned: Untuned = False,
+    tuned: TunedFile = None,
     store: StoreRoot = DEFAULT_STORE,
     plugins: Plugins = None,
     jobs: Annotated[
@@ -99,21 +103,23 @@ def command(
     again = tuple(r.value for r in retry or [])
     if Retry.all in again:
         again = tuple(r.value for r in Retry)
-    plan, opened = resolve(suite, device, methods, model, seeds, store, plugins, again)
+    plan, opened = resolve(
+        suite, device, methods, model, seeds, store, plugins, again, untuned, tuned
+    )
     workers = jobs or default_jobs()
-    signal.signal(signal.SIGTERM, _stop)
-    progress = Progress(plan)
-    runner = _executor(executor, workers, timeout, memory_limit, progress)
+    signal.signal(signal.SIGTERM, stop)
+    progress = Progress(len(plan.done))
+    runner = make_executor(executor, workers, timeout, memory_limit, progress.ended)
     board = str(tensorboard.resolve()) if tensorboard is not None else None
     try:
         from bench import registry
 
         for folder in (opened.records, opened.logs):
-            _require_folder(folder, f"--store {opened.root}")
+            require_folder(folder, f"--store {opened.root}")
         if tensorboard is not None:
-            _require_folder(tensorboard, f"--tensorboard {tensorboard}")
+            require_folder(tensorboard, f"--tensorboard {tensorboard}")
         todo = plan.jobs(opened, registry.plugins(), board)
-        _train_sources(plan, opened, runner, progress)
+        train_sources(plan.missing, opened, runner, progress)
         progress.start(todo)
         runner.run(todo)
     except KeyboardInterrupt:
@@ -133,11 +139,13 @@ def command(
         raise typer.Exit(1)
 
 
-def _stop(*_: object) -> None:
+def stop(*_: object) -> None:
+    """A signal handler that ends like Ctrl-C."""
     raise KeyboardInterrupt
 
 
-def _require_folder(folder: Path, option: str) -> None:
+def require_folder(folder: Path, option: str) -> None:
+    """Make a folder; BenchError that names the option if it cannot be made or written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -148,29 +156,32 @@ def _require_folder(folder: Path, option: str) -> None:
         raise BenchError(f"{option}: {folder} cannot be written; name another folder")
 
 
-def _executor(
+def make_executor(
     name: ExecutorName,
     workers: int,
     timeout: float | None,
     memory_gib: float | None,
-    progress: Progress,
+    on_end: Callable[[Ended], Iterable[Job]],
 ) -> Executor:
+    """The executor that the options ask for."""
     if name is ExecutorName.inline:
         from bench.execute.inline import InlineExecutor
 
         if timeout is not None or memory_gib is not None:
             raise BenchError("--executor inline: cannot enforce --timeout or --memory-limit")
-        return InlineExecutor(progress.ended)
+        return InlineExecutor(on_end)
     import psutil
 
     from bench.execute.processes import ProcessExecutor
 
     limit = memory_gib * 2**30 if memory_gib else 0.8 * psutil.virtual_memory().total / workers
-    return ProcessExecutor(progress.ended, workers, timeout, limit)
+    return ProcessExecutor(on_end, workers, timeout, limit)
 
 
-def _train_sources(plan: Plan, store: Store, runner: Executor, progress: Progress) -> None:
-    """Train the source models that the missing cells share, once each, before the runs."""
+def train_sources(
+    cells: Iterable[Cell], store: Store, runner: Executor, progress: Progress
+) -> None:
+    """Train the source models that cells share, once each, before their runs."""
     from bench import registry
     from bench.execute.processes import ProcessExecutor
     from bench.source import source_path
@@ -178,7 +189,7 @@ def _train_sources(plan: Plan, store: Store, runner: Executor, progress: Progres
     if not isinstance(runner, ProcessExecutor):
         return
     wanted: dict[Path, Cell] = {}
-    for cell in plan.missing:
+    for cell in cells:
         scenario_class = registry.load("scenario", cell.scenario.name)
         scenario = scenario_class(
             scenario_class.Config.model_validate(cell.scenario.config), cell.seed
@@ -197,8 +208,8 @@ def _train_sources(plan: Plan, store: Store, runner: Executor, progress: Progres
 class Progress:
     """A bar on a terminal, else one plain line per event; hands deferred cells back as jobs."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, done: int = 0) -> None:
+        self._done = done
         self._bar: Any = None
         self._total = 0
         self._live = sys.stderr.isatty()
@@ -228,11 +239,10 @@ class Progress:
     def start(self, jobs: list[Job]) -> None:
         """The runs begin."""
         self._total = sum(len(job.cells) for job in jobs)
-        done = len(self._plan.done)
         if not self._total:
-            typer.echo(f"nothing to run: all {done} cells are done", err=True)
+            typer.echo(f"nothing to run: all {self._done} cells are done", err=True)
             return
-        typer.echo(f"{self._total} cells to run, {done} done before", err=True)
+        typer.echo(f"{self._total} cells to run, {self._done} done before", err=True)
         if self._live:
             from tqdm import tqdm
 
@@ -280,8 +290,14 @@ def _title(record: Record) -> str:
 def _outcome(record: Record) -> str:
     if record.results is None:
         return f"{record.status}: {record.reason}"
-    before, after = record.results.mean("before"), record.results.mean("after")
-    return f"ok in {duration(record.wall_s)}, accuracy {before:.1%} -> {after:.1%}"
+    results = record.results
+    if results.seen_at_end is not None:
+        told = f"accuracy over all seen {results.seen_at_end:.1%}"
+    elif results.online is not None:
+        told = f"online accuracy {results.online:.1%}"
+    else:
+        told = f"accuracy {results.mean('before'):.1%} -> {results.mean('after'):.1%}"
+    return f"ok in {duration(record.wall_s)}, {told}"
 
 
 def _final(plan: Plan, store: Store) -> list[Record]:

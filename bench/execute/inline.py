@@ -28,4 +28,4 @@ class InlineExecutor(Executor):
                 )
                 raise
             ended = collect(job, watch.started, watch.seconds, "ok", "")
-            queue.extendleft(self.on_end(ended))
+            queue.extend(self.on_end(ended))

@@ -30,7 +30,8 @@ from bench.run import Job
 POLL_S = 0.1
 START_LIMIT_S = 300.0
 """Longest that a launcher may take to import its modules and start a run."""
-PRELOAD = ("torch", "bench.execute.work")
+PRELOAD = ("torch", "torch._dynamo", "bench.execute.work", "bench.protocol")
+"""Imported by every launcher: torch's optimisers import ``_dynamo`` on their first step."""
 
 
 class Launcher:
@@ -134,7 +135,7 @@ class ProcessExecutor(Executor):
                 while queue and self._may_start(queue[0], running):
                     self._start(queue.popleft(), running)
                 for ended in self._wait(running):
-                    queue.extendleft(self.on_end(ended))
+                    queue.extend(self.on_end(ended))
         except KeyboardInterrupt:
             self._interrupt(running)
             raise

@@ -29,6 +29,7 @@ CHANGES: dict[str, Any] = {
     "seed": 4,
     "target_labels": True,
     "core": 2,
+    "settings": "tuned",
 }
 DEVICE_ONLY = {"device", "device_digest"}
 PLAIN = st.none() | st.booleans() | st.integers() | st.text(max_size=8)

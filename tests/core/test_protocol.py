@@ -21,7 +21,7 @@ from bench.protocol import (
     Stream,
     evaluate,
     make_scorer,
-    run_periodic,
+    run_stream,
     target_view,
 )
 from bench.scenario import Domain, Scenario, ScenarioConfig, Split
@@ -101,7 +101,7 @@ def run(make_device: Callable[..., Any]) -> Callable[..., Stream]:
     ) -> Stream:  # fmt: skip
         meter = Meter(devices or [make_device("toy")], method.stored)
         config = ProtocolConfig(**{"batch_size": TESTS, "window_s": 1000.0, **protocol})
-        return run_periodic(
+        return run_stream(
             method, ToyScenario(ScenarioConfig(), 0), config, meter, labelled, seed,
             make_scorer(method.model), logger,
         )  # fmt: skip
@@ -462,7 +462,7 @@ def test_inference_costs_what_its_operators_cost(make_device: Callable[..., Any]
     "bad",
     [
         {"window_s": 0}, {"window_s": -1}, {"window_s": float("inf")}, {"batch_size": 0},
-        {"samples": 0}, {"reset": "always"}, {"name": "online"}, {"windows": 1},
+        {"samples": 0}, {"reset": "always"}, {"name": "offline"}, {"windows": 1},
     ],
 )  # fmt: skip
 def test_a_protocol_out_of_bounds_is_refused(bad: dict[str, Any]) -> None:

@@ -1,0 +1,174 @@
+"""``bench tune``: search every method's settings on a validation stream, with equal budgets."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli.options import (
+    DEFAULT_SUITE,
+    Methods,
+    Model,
+    Plugins,
+    Seeds,
+    SuiteName,
+    choose,
+    open_store,
+)
+from bench.cli.run import (
+    ExecutorName,
+    Progress,
+    default_jobs,
+    make_executor,
+    require_folder,
+    stop,
+    train_sources,
+)
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.cell import Cell
+    from bench.suite import Suite
+    from bench.tune import Tuner
+    from bench.tuned import Tuned
+
+LOUD = (
+    "bench: ORACLE: settings are selected with the labels of the test stream. Results with them "
+    "are upper bounds of tuning, no fair comparison; every table will say so."
+)
+
+
+def command(
+    suite: SuiteName = DEFAULT_SUITE,
+    methods: Methods = None,
+    trials: Annotated[
+        int, typer.Option("--trials", min=1, help="For each method, its defaults included.")
+    ] = 16,
+    seeds: Seeds = "0",
+    model: Model = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write. Default: <suite>.tuned.yaml.")
+    ] = None,
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="Search on the test stream itself. Not a fair setting.")
+    ] = False,
+    store: Annotated[  # not BENCH_STORE: trials are no results, and reports read all of a store
+        Path, typer.Option("--store", help="Folder of the trials' records.")
+    ] = Path("bench-tuning"),
+    plugins: Plugins = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Runs at a time. Default: the cores.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0.1, help="Seconds until a trial is killed.")
+    ] = None,
+) -> None:
+    """Tune methods on the suite's validation stream and write the settings to use with it.
+
+    Every method gets the same number of trials over the bounds of its own settings. Stop it and
+    give the same command again: trials in the store are not run twice. 'bench run' uses the file
+    if it stands beside the suite's, else with --tuned.
+    """
+    from bench.plan import make_cells
+    from bench.suite import SUITES
+    from bench.tune import Tuner, default_out, validation_suite
+    from bench.tuned import tuned_path, write_tuned
+
+    chosen, path = choose(suite, None, methods, model, seeds, plugins)
+    target = out or default_out(path, SUITES)
+    if target.is_dir():
+        raise BenchError(f"--out {target}: is a folder; name a file")
+    searched = chosen.model_copy(update={"devices": chosen.devices[:1]})
+    cells = make_cells(searched, path)
+    if oracle:
+        typer.echo(LOUD, err=True)
+    else:
+        searched = validation_suite(searched)
+        cells = make_cells(searched, path)
+    opened = open_store(store)
+    tuner = Tuner(searched, cells, trials, opened, _told)
+    for name, why in tuner.untunable.items():
+        typer.echo(f"{name}: not tuned: {why}", err=True)
+    if not tuner.names:
+        raise BenchError(f"suite {path}: nothing to tune; name other methods with --methods")
+    _require_nothing_lost(target, tuner)
+    signal.signal(signal.SIGTERM, stop)
+    progress = Progress()
+    workers = jobs or default_jobs()
+    runner = make_executor(ExecutorName.processes, workers, timeout, None, tuner.ended)
+    try:
+        for folder in (opened.records, opened.logs):
+            require_folder(folder, f"--store {opened.root}")
+        require_folder(target.parent, f"--out {target}")
+        train_sources(cells, opened, runner, progress)
+        runner.run(tuner.begin())
+    except KeyboardInterrupt:
+        progress.close()
+        typer.echo("bench: stopped; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        progress.close()
+        runner.close()
+    tuned = _file(chosen, searched, cells, tuner, trials, oracle)
+    write_tuned(target, tuned)
+    for name, found in tuned.methods.items():
+        default = "failed" if found.default_score is None else f"{found.default_score:.1%}"
+        typer.echo(f"{name}: {default} with its defaults, {found.score:.1%} tuned {found.settings}")
+    typer.echo(f"written: {target}")
+    beside = "" if target.resolve() == tuned_path(path).resolve() else f" --tuned {target}"
+    typer.echo(f"next: bench run --suite {suite}{beside}")
+    without = [n for n in tuner.names if n not in tuned.methods]
+    if without:
+        typer.echo(f"bench: no trial gave a result: {', '.join(without)} (logs: {opened.logs})")
+        raise typer.Exit(1)
+
+
+def _require_nothing_lost(target: Path, tuner: Tuner) -> None:
+    """Refuse to write over the tuned settings of methods that are not tuned this time."""
+    from bench.tuned import read_tuned
+
+    if target.exists():
+        lost = [name for name in read_tuned(target).methods if name not in tuner.names]
+        if lost:
+            raise BenchError(
+                f"--out {target}: also has tuned settings of {', '.join(lost)}, which this command "
+                "does not tune; name another file"
+            )
+
+
+def _told(
+    name: str, trial: int, trials: int, score: float | None, settings: dict[str, Any]
+) -> None:
+    shown = "no result" if score is None else f"{score:.1%}"
+    typer.echo(f"{name} {trial}/{trials}: {shown} with {settings or 'its defaults'}", err=True)
+
+
+def _file(
+    suite: Suite, searched: Suite, cells: list[Cell], tuner: Tuner, trials: int, oracle: bool
+) -> Tuned:
+    from importlib.metadata import version
+
+    from bench import __version__
+    from bench.tuned import Tuned
+
+    return Tuned(
+        command=shlex.join(["bench", *sys.argv[1:]]),
+        version=__version__,
+        optuna=version("optuna"),
+        suite=suite.name,
+        scenario=suite.scenario.name,
+        validation=cells[0].scenario.config,
+        model=suite.model.name,
+        protocol=cells[0].protocol,
+        device=cells[0].device,
+        data=cells[0].data,
+        trials=trials,
+        seeds=searched.seeds,
+        oracle=oracle,
+        methods=tuner.results(),
+    )

@@ -1,0 +1,117 @@
+"""Tuned settings: what a search found for each method, with where it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from bench.cell import Settings
+from bench.errors import BenchError
+from bench.store import write_atomically
+from bench.suite import Reference, Suite, explain
+from bench.yaml_file import read_yaml
+
+SUFFIX = ".tuned.yaml"
+
+
+class _Strict(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
+    pass
+
+
+class TunedMethod(_Strict):
+    """The settings that a search found for one method (none: its defaults), and their score.
+
+    ``score`` and ``default_score`` are in [0, 1], on the stream that was searched on; the defaults
+    are one of the trials and have no score if they failed. ``failed`` counts trials without a
+    result. ``code``: digest of the method's code when it was tuned.
+    """
+
+    settings: dict[str, Any]
+    score: float
+    default_score: float | None
+    trials: int
+    failed: int = 0
+    code: str
+
+
+class Tuned(_Strict):
+    """A tuned-settings file.
+
+    ``validation``: settings of the scenario that was searched on; ``oracle``: it was the test
+    stream itself, with its labels. ``data``: digest of the scenario's data. ``trials``: for each
+    method, its defaults included.
+    """
+
+    command: str
+    version: str
+    optuna: str
+    suite: str
+    scenario: str
+    validation: dict[str, Any]
+    model: str
+    protocol: dict[str, Any]
+    device: str
+    data: str
+    trials: int
+    seeds: list[int]
+    oracle: bool = False
+    methods: dict[str, TunedMethod]
+
+
+def tuned_path(suite: Path) -> Path:
+    """Where the tuned settings that a suite file uses by default stand: beside it."""
+    return suite.with_name(suite.stem + SUFFIX)
+
+
+def read_tuned(path: Path) -> Tuned:
+    """A tuned-settings file; BenchError that names the file, the key and the cure."""
+    content = read_yaml(path, "tuned settings")
+    try:
+        return Tuned.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise BenchError(f"tuned settings {path}: {explain(error, Tuned)}") from error
+
+
+def write_tuned(path: Path, tuned: Tuned) -> None:
+    """Write a tuned-settings file, headed by how it was made."""
+    kind = "ORACLE: selected with the labels of the test stream" if tuned.oracle else "validation"
+    head = f"# Made by: {' '.join(tuned.command.split())}\n# Selected on: {kind}\n"
+    content = yaml.safe_dump(tuned.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    try:
+        write_atomically(path, (head + content).encode())
+    except OSError as error:
+        raise BenchError(
+            f"tuned settings {path}: cannot be written: {error.strerror}; choose another --out"
+        ) from error
+
+
+def require_fit(suite: Suite, tuned: Tuned) -> None:
+    """Raise BenchError if the settings were tuned for another scenario, model or protocol."""
+    default = "periodic"  # of `bench.protocol.ProtocolConfig`
+    for what, wanted, has in (
+        ("scenario", suite.scenario.name, tuned.scenario),
+        ("model", suite.model.name, tuned.model),
+        ("protocol", suite.protocol.get("name", default), tuned.protocol.get("name", default)),
+    ):
+        if wanted != has:
+            raise BenchError(
+                f"tuned settings are for {what} {has!r}, this suite has {wanted!r}; tune for it "
+                "('bench tune'), or use the methods' defaults with --untuned"
+            )
+
+
+def settle(reference: Reference, tuned: Tuned | None) -> tuple[Reference, Settings]:
+    """The settings that a method of a suite gets, and where they come from.
+
+    The tuned ones if there are any, but for those that the suite gives itself.
+    """
+    given = reference.config
+    if tuned is not None and reference.name in tuned.methods:
+        found = tuned.methods[reference.name].settings
+        if not (given and set(found) <= set(given)):
+            merged = Reference(name=reference.name, config={**found, **given})
+            return merged, "oracle" if tuned.oracle else "tuned"
+    return reference, "given" if given else "default"
