@@ -32,14 +32,14 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
     """
     from bench.protocol import ProtocolConfig
 
-    if tuned is not None:
-        require_fit(suite, tuned)
     where = f"suite {path}"
     protocol = _validated(ProtocolConfig, suite.protocol, f"{where}: protocol").model_dump(
         mode="json"
     )
     scenario = _component("scenario", suite.scenario, f"{where}: scenario")
     model = _component("model", suite.model, f"{where}: model")
+    if tuned is not None:
+        require_fit(suite, tuned)
     scenario_class = registry.load("scenario", scenario.name)
     data = scenario_class.data_digest(scenario_class.Config.model_validate(scenario.config))
     devices = []

@@ -82,16 +82,24 @@ devices: xavier-nx
         (GOOD, "- a list", ["mine.yaml", "mapping"]),
     ],
 )
-def test_a_bad_suite_file_is_one_line_and_exit_code_2(tmp_path, old, new, parts):
+def test_a_bad_suite_file_is_one_line_and_exit_code_2(
+    tmp_path, monkeypatch, capfd, old, new, parts
+):
+    from bench.cli import main
+
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(GOOD.replace(old, new))
     for command in ("plan", "run"):
-        done = bench(command, "--suite", "mine.yaml", cwd=tmp_path)
-        assert done.returncode == 2
-        assert done.stderr.count("\n") == 1, done.stderr
-        assert done.stderr.startswith("bench: ")
+        monkeypatch.setattr(sys, "argv", ["bench", command, "--suite", "mine.yaml"])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 2
+        said = capfd.readouterr()
+        assert said.err.count("\n") == 1, said.err
+        assert said.err.startswith("bench: ")
         for part in parts:
-            assert part in done.stderr, done.stderr
-        assert done.stdout == ""
+            assert part in said.err, said.err
+        assert said.out == ""
         assert not (tmp_path / "bench-results").exists()
 
 

@@ -69,10 +69,9 @@ def test_a_mixed_stream_shifts_what_is_known_then_brings_new_classes_under_a_shi
 
 
 def test_validation_knows_the_sources_classes_alone() -> None:
-    """A task of as many classes as in the test stream, and something before it to forget."""
+    """A task of as many classes as in the test stream, after a source of as many."""
     assert list(contents(tasks(part="validation")).items()) == [
         ("source", {0, 1}),
-        ("classes-0-1", {0, 1}),
         ("classes-2-3", {2, 3}),
     ]
     assert list(contents(mixed(part="validation", severity=2)).items()) == [
@@ -120,7 +119,7 @@ def test_the_validation_task_has_as_many_classes_and_leaves_two(
     settings = {"source_classes": source_classes, "per_task": per_task, "part": "validation"}
     made = tasks(**settings)
     assert made.source_settings()["source_classes"] == list(map(int, known.split("-")))
-    assert made.domain_names() == [f"classes-{known}", f"classes-{new}"]
+    assert made.domain_names() == [f"classes-{new}"]
     assert mixed(**settings).domain_names() == [
         "perspective-1", f"classes-{new}-gamma-1", "pixelate-1",
     ]  # fmt: skip
