@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,7 @@ RESULTS = Results.model_validate(json.loads(OLD.read_text())["results"])
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = tmp_path / "toys.py"
     path.write_text(PLUGIN)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the folder's files are compared
     monkeypatch.setattr(registry, "_plugins", {})
     registry._table.cache_clear()
     registry.add_plugin(path)
