@@ -11,7 +11,7 @@ import torch
 from bench import registry
 from bench.batch import DomainView
 from bench.cell import Cell, Component
-from bench.check.subject import WatchedWindow, as_in_a_run
+from bench.check.subject import UNLIMITED, WatchedWindow, as_in_a_run
 from bench.device.bill import Key, Meter, ModelledBill
 from bench.device.cost import Cost, step_cost
 from bench.device.profile import ModelledDevice, load_device
@@ -25,7 +25,6 @@ from bench.source import source_model
 
 MODEL, SCENARIO, DEVICE, BATCH = "digits-vit", "digits-shift", "xavier-nx", 50
 BATCHES, DOMAINS = 3, 2
-UNLIMITED = 1e9
 
 
 @dataclass(frozen=True)

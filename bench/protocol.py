@@ -174,11 +174,11 @@ def run_stream(
     start = _snapshot(method) if protocol.reset == "domain" else None
     source_before = evaluate(method, source_test, batch, correct, meter)
     matrix: list[list[float]] = []
+    every = [scenario.domain(name).test for name in names] if protocol.evaluate_all else []
 
     def evaluate_all() -> None:
         if protocol.evaluate_all:
-            tests = (scenario.domain(name).test for name in names)
-            row = [evaluate(method, test, batch, correct) for test in (source_test, *tests)]
+            row = [evaluate(method, test, batch, correct) for test in (source_test, *every)]
             matrix.append(row)
 
     evaluate_all()
