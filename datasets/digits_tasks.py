@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
 from bench import register
 from bench.datasets.digits import CLASSES, SHIFTS, DigitsConfig, DigitsScenario, Step
@@ -19,12 +22,17 @@ MIXED_SHIFTS = {
 """The order in which a mixed stream takes its shifts: as many as it needs, each once."""
 
 
+VALIDATION_TASKS = 3
+"""At most: a mixed stream of more would need more shifts than there are for validation."""
+
+
 class DigitsTasksConfig(DigitsConfig):
     """``source_classes``: the first so many digits; ``per_task``: new digits in a task.
 
     The last task has what is left. Part "validation" knows the source's classes alone: the last
-    ``per_task`` of them come as its task, and the others, two at least, are its own source.
-    ``size``: pixels a side.
+    ``per_task`` of them come as its first task, and the others, two at least, are its own source.
+    Later tasks are made of the same images turned by 90 degrees, each digit a new class, so
+    that its stream is about as long as the one that is reported. ``size``: pixels a side.
     """
 
     source_classes: int = Field(4, ge=4, le=9)
@@ -37,14 +45,37 @@ class DigitsMixedConfig(DigitsTasksConfig):
     severity: Literal[1, 2] = 1
 
 
+class TurnedClasses(DigitsScenario):
+    """Digits whose validation part also has those of the source turned, as classes of their own.
+
+    What was learned of one task can be forgotten over several only if there are several, and the
+    source's few digits are too few. Rotations as further classes: Zhu et al., "Prototype
+    augmentation and self-supervision for incremental learning", CVPR 2021.
+    """
+
+    @cached_property
+    def _clean(self) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        images, labels, indices = super()._clean
+        if self.config.part != "validation":
+            return images, labels, indices
+        known = self.config.source_classes
+        turned = torch.rot90(images, dims=(-2, -1))
+        unknown = labels >= known  # stays outside all classes, turned or not
+        names = torch.cat([labels, labels + known])
+        names[torch.cat([unknown, unknown])] = CLASSES
+        n = len(labels)
+        both = {split: torch.cat([chosen, chosen + n]) for split, chosen in indices.items()}
+        return torch.cat([images, turned]), names, both
+
+
 @register("scenario", "digits-tasks")
-class DigitsTasks(DigitsScenario):
+class DigitsTasks(TurnedClasses):
     """Real 8x8 digits of scikit-learn, class-incremental: a source of 0 to 3, then 3 tasks of 2.
 
     A domain is a task and has the images of its new classes, unshifted. The outputs of all ten
     classes are there from the start; which task a test image is from is not given. The validation
-    stream is one task, 2 and 3 after a source of 0 and 1: to learn nothing and to forget
-    everything are worth the same there.
+    stream has a source of 0 and 1 and 3 tasks: 2 and 3, 0 and 1 turned by 90 degrees, 2 and 3
+    turned.
     """
 
     Config = DigitsTasksConfig
@@ -62,12 +93,12 @@ class DigitsTasks(DigitsScenario):
 
 
 @register("scenario", "digits-mixed")
-class DigitsMixed(DigitsScenario):
+class DigitsMixed(TurnedClasses):
     """Real 8x8 digits of scikit-learn, new classes and shifts in turn: 6 domains after 0 to 3.
 
     First a shift of the classes known so far, then new classes under another shift, and so on: no
-    shift comes twice. Outputs as in digits-tasks. The validation stream has a source of 0 and 1
-    and 3 domains: a shift of these, 2 and 3 under a second, all four under a third.
+    shift comes twice. Outputs as in digits-tasks. The validation stream has the classes of that of
+    digits-tasks, and shifts of its own: 6 domains after 0 and 1.
     """
 
     Config = DigitsMixedConfig
@@ -90,8 +121,6 @@ class DigitsMixed(DigitsScenario):
             shift = next(shifts)
             steps.append(Step(f"{_name(task)}-{shift}-{severity}", task, shift, severity))
             known += task
-        if config.part == "validation":
-            shift_known()  # its one task must be there to be forgotten
         super().__init__(config, seed, source, steps)
 
     @classmethod
@@ -103,7 +132,8 @@ def _classes(config: DigitsTasksConfig) -> tuple[tuple[int, ...], list[tuple[int
     """The source's classes and those of each task."""
     n, end, per_task = config.source_classes, CLASSES, config.per_task
     if config.part == "validation":
-        n, end = max(n - per_task, 2), n
+        n, end = max(n - per_task, 2), min(2 * n, CLASSES)
+        end = min(end, n + VALIDATION_TASKS * per_task)
     starts = range(n, end, per_task)
     return tuple(range(n)), [tuple(range(i, min(i + per_task, end))) for i in starts]
 

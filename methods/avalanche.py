@@ -6,6 +6,7 @@ and ``avalanche_plugins`` (what differs from Avalanche's plugins), imported in `
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,13 +69,13 @@ class AvalancheMethod(Method):
         """Inputs and labels of one step, from a batch of the current domain."""
         return batch.x, batch.y
 
+    @abstractmethod
     def learned(self) -> dict[str, Any]:
         """What the plugin keeps between domains, as tensors and plain values."""
-        raise NotImplementedError
 
+    @abstractmethod
     def relearn(self, learned: Mapping[str, Any]) -> None:
         """Put back what `learned` gave."""
-        raise NotImplementedError
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model

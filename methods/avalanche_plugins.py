@@ -163,9 +163,21 @@ class BatchedEWC(EWCPlugin):
 class BatchedMAS(MASPlugin):
     """MAS whose importances and penalty take few operators; what it keeps is Avalanche's.
 
-    Avalanche's leaves dropout on and moves BatchNorm's statistics while it estimates, and
-    raises ValueError on a batch whose loss is exactly 0.
+    Avalanche's leaves dropout on and moves BatchNorm's statistics while it estimates, raises
+    ValueError on a batch whose loss is exactly 0, and averages importances over domains. Without
+    ``alpha`` they add up.
     """
+
+    def __init__(self, penalty: float, alpha: float | None) -> None:
+        super().__init__(penalty, 0.0 if alpha is None else alpha)  # 0: the new ones alone
+        self.adds_up = alpha is None
+
+    def after_training_exp(self, strategy: Any, **settings: Any) -> None:
+        earlier = {n: kept.data for n, kept in (self.importance or {}).items()}
+        super().after_training_exp(strategy, **settings)
+        if self.adds_up and earlier:
+            for name, kept in self.importance.items():
+                kept.data = kept.data + earlier[name]
 
     def before_backward(self, strategy: Any, **_: Any) -> None:
         """Nothing: the penalty enters as its gradient."""

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import torch
+from torch import nn
 
-from bench import FoundationModel, Method, MethodConfig, register
-from bench.batch import DomainView
+from bench import FoundationModel, register
 from bench.errors import Unsupported
-from bench.method import tunable
-from bench.window import Window
-
-
-class BiasOnlyConfig(MethodConfig):
-    """``learning_rate``: of AdamW; ``epochs``: passes over the adaptation split."""
-
-    learning_rate: float = tunable(1e-3, 1e-5, 1e-1, log=True, ge=1e-8, le=1.0)
-    epochs: int = tunable(3, 1, 5, unit="passes", ge=1, le=100)
+from bench.methods.supervised import SupervisedConfig, SupervisedMethod
 
 
 @register("method", "bias-only")
-class BiasOnly(Method):
+class BiasOnly(SupervisedMethod):
     """BitFit (Ben Zaken et al., ACL 2022): all bias terms and the task head, on target labels.
 
     Biases are the parameters whose name ends in ``bias``, those of normalisation layers
     included, as in the paper: about a thousandth of a transformer's weights.
     """
 
-    Config = BiasOnlyConfig
+    Config = SupervisedConfig
     family = "PEFT"
     shifts = ("domain", "class")
     protocols = ("periodic", "online")
@@ -35,10 +26,7 @@ class BiasOnly(Method):
     paper = "Ben Zaken, Ravfogel, Goldberg: BitFit, ACL 2022"
     equation = "min over biases and head: CE(target)"
 
-    config: BiasOnlyConfig
-
-    def prepare(self, model: FoundationModel, source: DomainView) -> None:
-        self.model = model
+    def trained(self, model: FoundationModel) -> list[nn.Parameter]:
         head = model.head_parameters()
         known = {id(p) for p in head}
         biases = [
@@ -51,15 +39,4 @@ class BiasOnly(Method):
                 f"bias-only: {type(model).__name__} has no parameter named '...bias' outside its "
                 "head; use linear-probe"
             )
-        parameters = biases + head
-        model.freeze_except(parameters)
-        self.optimiser = torch.optim.AdamW(parameters, lr=self.config.learning_rate)
-
-    def adapt(self, domain: DomainView, window: Window) -> None:
-        self.model.train()
-        for batch in window.steps(domain.batches(self.config.epochs)):
-            loss = self.model.loss(self.model(batch.x), batch.y)
-            self.optimiser.zero_grad()
-            loss.backward()
-            self.optimiser.step()
-            window.log(loss=loss.detach())
+        return biases + head

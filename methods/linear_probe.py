@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import torch
+from torch import nn
 
-from bench import FoundationModel, Method, MethodConfig, register
-from bench.batch import DomainView
-from bench.method import tunable
-from bench.window import Window
-
-
-class LinearProbeConfig(MethodConfig):
-    """``learning_rate``: of AdamW; ``epochs``: passes over the adaptation split."""
-
-    learning_rate: float = tunable(1e-3, 1e-5, 1e-1, log=True, ge=1e-8, le=1.0)
-    epochs: int = tunable(3, 1, 5, unit="passes", ge=1, le=100)
+from bench import FoundationModel, register
+from bench.methods.supervised import SupervisedConfig, SupervisedMethod
 
 
 @register("method", "linear-probe")
-class LinearProbe(Method):
+class LinearProbe(SupervisedMethod):
     """Cross-entropy on target labels over the task head; the features stay the source's.
 
     The cheapest supervised adaptation: no gradient enters the body, which runs in evaluation
     mode (no dropout, frozen statistics), so that the features are those of prediction.
     """
 
-    Config = LinearProbeConfig
+    Config = SupervisedConfig
     family = "PEFT"
     shifts = ("domain", "class")
     protocols = ("periodic", "online")
@@ -37,20 +28,9 @@ class LinearProbe(Method):
     )
     equation = "min over the head: CE(target)"
 
-    config: LinearProbeConfig
+    def trained(self, model: FoundationModel) -> list[nn.Parameter]:
+        return model.head_parameters()
 
-    def prepare(self, model: FoundationModel, source: DomainView) -> None:
-        self.model = model
-        parameters = model.head_parameters()
-        model.freeze_except(parameters)
-        self.optimiser = torch.optim.AdamW(parameters, lr=self.config.learning_rate)
-
-    def adapt(self, domain: DomainView, window: Window) -> None:
+    def set_mode(self) -> None:
         self.model.train(False)
         self.model.head.train()
-        for batch in window.steps(domain.batches(self.config.epochs)):
-            loss = self.model.loss(self.model(batch.x), batch.y)
-            self.optimiser.zero_grad()
-            loss.backward()
-            self.optimiser.step()
-            window.log(loss=loss.detach())

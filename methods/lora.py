@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from pydantic import Field
 
-from bench import FoundationModel, Method, MethodConfig, register, registry
+from bench import FoundationModel, register, registry
 from bench.batch import DomainView
 from bench.method import tunable
+from bench.methods.supervised import SupervisedConfig, SupervisedMethod
 from bench.models.lora import fuse_lora, insert_lora
 from bench.window import Window
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bench.cell import Cell
 
 
-class LoraConfig(MethodConfig):
+class LoraConfig(SupervisedConfig):
     """Settings of LoRA.
 
     ``rank``: width of the bottleneck; ``alpha``: the update is scaled by alpha / rank;
@@ -28,12 +28,11 @@ class LoraConfig(MethodConfig):
     rank: int = Field(8, ge=1, le=256)
     alpha: float = Field(16.0, gt=0, le=1024.0)
     learning_rate: float = tunable(3e-3, 1e-4, 3e-2, log=True, ge=1e-8, le=1.0)
-    epochs: int = tunable(3, 1, 5, unit="passes", ge=1, le=100)
     train_head: bool = False
 
 
 @register("method", "lora")
-class Lora(Method):
+class Lora(SupervisedMethod):
     """Low-rank adaptation of the attention (Hu et al., ICLR 2022), supervised on target labels.
 
     For each domain new adapters are inserted, trained and fused into the weights, so that
@@ -63,21 +62,13 @@ class Lora(Method):
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
-        self.optimiser: torch.optim.Optimizer | None = None
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         parameters = insert_lora(self.model, self.config.rank, self.config.alpha)
         if self.config.train_head:
             parameters += self.model.head_parameters()
-        self.model.freeze_except(parameters)
-        self.optimiser = torch.optim.AdamW(parameters, lr=self.config.learning_rate)
-        self.model.train()
-        for batch in window.steps(domain.batches(self.config.epochs)):
-            loss = self.model.loss(self.model(batch.x), batch.y)
-            self.optimiser.zero_grad()
-            loss.backward()
-            self.optimiser.step()
-            window.log(loss=loss.detach())
+        self.train_only(parameters)
+        super().adapt(domain, window)
         with window.section("fuse"):
             fuse_lora(self.model)
-        self.optimiser = None
+        del self.optimiser  # its adapters are gone

@@ -14,9 +14,12 @@ class LwfConfig(AvalancheConfig):
     """Settings of LwF beside ``learning_rate`` (of AdamW) and ``epochs`` (passes).
 
     ``alpha``: weight of the distillation (the paper's lambda_o); ``temperature``: of its softmax.
+    Under one head for all classes the distillation holds earlier classes relative to one another
+    alone, while the cross-entropy pushes all of them down: it takes weights far above the
+    paper's 1, which has a head for each task, to keep much.
     """
 
-    alpha: float = tunable(1.0, 0.1, 10.0, log=True, ge=0, le=1e3)
+    alpha: float = tunable(1.0, 0.1, 100.0, log=True, ge=0, le=1e3)
     temperature: float = tunable(2.0, 1.0, 5.0, ge=0.1, le=100.0)
 
 

@@ -17,13 +17,15 @@ from bench.methods.ewc import parameter_data, tensors
 class MasConfig(AvalancheConfig):
     """Settings of MAS beside ``learning_rate`` (of AdamW) and ``epochs`` (passes).
 
-    ``penalty``: lambda; ``alpha``: share of the old importances in the new average;
+    ``penalty``: lambda; ``alpha``: share of the old importances in an average of old and new, as
+    in Avalanche, or none to add them up, as in the paper (an average lets what mattered for the
+    first domains fade as others come);
     ``per_sample``: importances from each sample's gradient, as in the paper, at a backward pass
     for each, instead of each batch's mean gradient, as in Avalanche.
     """
 
     penalty: float = tunable(1.0, 0.01, 1e3, log=True, ge=0, le=1e9)
-    alpha: float = Field(0.5, ge=0, le=1)
+    alpha: float | None = Field(None, ge=0, le=1)
     per_sample: bool = False
 
 
@@ -33,10 +35,10 @@ class Mas(AvalancheMethod):
 
     Supervised fine-tuning with the penalty lambda sum_i Omega_i (w_i - w*_i)^2, where Omega is the
     mean absolute gradient of the squared 2-norm of the outputs: on the source in ``prepare``,
-    and on each domain after it was learned (charged; no label is used). Avalanche averages old and
-    new importances where the paper adds them up, and takes the absolute value of the mean
-    gradient of a batch (``per_sample``). The estimate in evaluation mode is
-    ours: see ``BatchedMAS``.
+    and on each domain after it was learned (charged; no label is used). Importances of domains add
+    up as in the paper, where Avalanche averages them (``alpha``); as in Avalanche they are
+    absolute values of the mean gradient of a batch (``per_sample``). The estimate in evaluation
+    mode is ours: see ``BatchedMAS``.
     """
 
     Config = MasConfig

@@ -68,18 +68,34 @@ def test_a_mixed_stream_shifts_what_is_known_then_brings_new_classes_under_a_shi
     ]
 
 
-def test_validation_knows_the_sources_classes_alone() -> None:
-    """A task of as many classes as in the test stream, after a source of as many."""
+def test_validation_is_as_long_as_the_test_stream_and_has_no_class_of_it() -> None:
+    """Tasks of as many classes, after a source of as many: 4 to 7 are 0 to 3 turned."""
     assert list(contents(tasks(part="validation")).items()) == [
         ("source", {0, 1}),
         ("classes-2-3", {2, 3}),
+        ("classes-4-5", {4, 5}),
+        ("classes-6-7", {6, 7}),
     ]
     assert list(contents(mixed(part="validation", severity=2)).items()) == [
         ("source", {0, 1}),
         ("perspective-2", {0, 1}),
         ("classes-2-3-gamma-2", {2, 3}),
         ("pixelate-2", {0, 1, 2, 3}),
+        ("classes-4-5-speckle-2", {4, 5}),
+        ("dilation-2", {0, 1, 2, 3, 4, 5}),
+        ("classes-6-7-illumination-2", {6, 7}),
     ]
+
+
+def test_the_later_validation_classes_are_the_sources_digits_turned() -> None:
+    """The images of 6 and 7 are those of 2 and 3 by a quarter turn: no 4 to 9 is among them."""
+    made = tasks(part="validation")
+    upright, turned = made.domain("classes-2-3"), made.domain("classes-6-7")
+    for split in ("adaptation", "test"):
+        before, after = getattr(upright, split), getattr(turned, split)
+        assert torch.equal(after.y, before.y + 4)
+        assert torch.equal(after.x, torch.rot90(before.x, dims=(-2, -1)))
+        assert not torch.equal(after.x, before.x)
 
 
 @pytest.mark.parametrize("source_classes", range(4, 10))
@@ -107,22 +123,24 @@ def test_all_settings_give_every_class_once_and_no_shift_twice(
 @pytest.mark.parametrize(
     ("source_classes", "per_task", "known", "new"),
     [
-        (4, 1, "0-1-2", "3"),
-        (4, 6, "0-1", "2-3"),
-        (5, 2, "0-1-2", "3-4"),
-        (9, 6, "0-1-2", "3-4-5-6-7-8"),
+        (4, 1, "0-1-2", ["3", "4", "5"]),
+        (4, 6, "0-1", ["2-3-4-5-6-7"]),
+        (5, 2, "0-1-2", ["3-4", "5-6", "7-8"]),
+        (9, 6, "0-1-2", ["3-4-5-6-7-8", "9"]),
     ],
 )
-def test_the_validation_task_has_as_many_classes_and_leaves_two(
-    source_classes: int, per_task: int, known: str, new: str
+def test_validation_tasks_have_as_many_classes_and_leave_two_to_the_source(
+    source_classes: int, per_task: int, known: str, new: list[str]
 ) -> None:
     settings = {"source_classes": source_classes, "per_task": per_task, "part": "validation"}
     made = tasks(**settings)
     assert made.source_settings()["source_classes"] == list(map(int, known.split("-")))
-    assert made.domain_names() == [f"classes-{new}"]
-    assert mixed(**settings).domain_names() == [
-        "perspective-1", f"classes-{new}-gamma-1", "pixelate-1",
-    ]  # fmt: skip
+    assert made.domain_names() == [f"classes-{group}" for group in new]
+    shifts = MIXED_SHIFTS["validation"]
+    expected: list[str] = []
+    for i, group in enumerate(new):
+        expected += [f"{shifts[2 * i]}-1", f"classes-{group}-{shifts[2 * i + 1]}-1"]
+    assert mixed(**settings).domain_names() == expected
 
 
 def test_a_mixed_stream_takes_shifts_of_its_part() -> None:

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from bench.errors import Unsupported
-from bench.methods.bias_only import BiasOnly, BiasOnlyConfig
+from bench.methods.bias_only import BiasOnly
+from bench.methods.supervised import SupervisedConfig
 from bench.model import FoundationModel
 
 
@@ -29,7 +30,7 @@ def test_one_update_of_biases_and_head_follows_cross_entropy(
     trained = ("body.bias", "norm.bias", "head.weight", "head.bias")
     gradients = torch.autograd.grad(loss, [leaves[n] for n in trained])
 
-    method = BiasOnly(BiasOnlyConfig(learning_rate=0.01, epochs=1))
+    method = BiasOnly(SupervisedConfig(learning_rate=0.01, epochs=1))
     method.prepare(model, view(*data(4, seed=9)))
     adapt(method, view(x, y))
     for name, gradient in zip(trained, gradients, strict=True):
@@ -40,7 +41,7 @@ def test_one_update_of_biases_and_head_follows_cross_entropy(
 
 
 def test_optimiser_state_is_kept_for_what_is_trained_only(model, data, view, adapt):
-    method = BiasOnly(BiasOnlyConfig())
+    method = BiasOnly(SupervisedConfig())
     method.prepare(model, view(*data(4, seed=9)))
     adapt(method, view(*data(6)))
     kept = sum(s["exp_avg"].numel() for s in method.optimiser.state.values())
@@ -60,4 +61,4 @@ class NoBias(FoundationModel):
 
 def test_a_model_without_biases_is_unsupported_and_told_what_to_use(data, view):
     with pytest.raises(Unsupported, match=r"NoBias has no parameter named.*linear-probe"):
-        BiasOnly(BiasOnlyConfig()).prepare(NoBias.build(), view(*data(4)))
+        BiasOnly(SupervisedConfig()).prepare(NoBias.build(), view(*data(4)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from bench.methods.linear_probe import LinearProbe, LinearProbeConfig
+from bench.methods.linear_probe import LinearProbe
+from bench.methods.supervised import SupervisedConfig
 from bench.model import FoundationModel
 
 
@@ -25,7 +26,7 @@ def test_one_update_of_the_head_follows_the_softmax_gradient(
             of_weight[c] += (p[c] - float(c == label)) * f / 6
             of_bias[c] += (p[c] - float(c == label)) / 6
 
-    method = LinearProbe(LinearProbeConfig(learning_rate=0.01, epochs=1))
+    method = LinearProbe(SupervisedConfig(learning_rate=0.01, epochs=1))
     method.prepare(model, view(*data(4, seed=9)))
     adapt(method, view(x, y))
     for name, gradient in (("head.weight", of_weight), ("head.bias", of_bias)):
@@ -49,7 +50,7 @@ class Normed(FoundationModel):
 def test_the_features_are_those_of_prediction(data, view, adapt):
     """Neither dropout nor batch statistics: only the head is in training mode."""
     model = Normed.build()
-    method = LinearProbe(LinearProbeConfig(epochs=2))
+    method = LinearProbe(SupervisedConfig(epochs=2))
     x, y = data(8)
     method.prepare(model, view(x, y))
     model.train(False)
@@ -63,7 +64,7 @@ def test_the_features_are_those_of_prediction(data, view, adapt):
 
 def test_one_class_in_a_batch_is_enough(model, data, view, adapt):
     x, _ = data(4)
-    method = LinearProbe(LinearProbeConfig(epochs=5, learning_rate=0.1))
+    method = LinearProbe(SupervisedConfig(epochs=5, learning_rate=0.1))
     method.prepare(model, view(*data(4, seed=9)))
     adapt(method, view(x, torch.full((4,), 2)))
     assert method.predict(x).argmax(dim=1).tolist() == [2, 2, 2, 2]
@@ -75,7 +76,7 @@ def test_it_costs_less_than_fine_tuning(model, data, view, adapt):
     twin = model.clone()
     meters = []
     for method, net in (
-        (LinearProbe(LinearProbeConfig()), model),
+        (LinearProbe(SupervisedConfig()), model),
         (FineTune(FineTune.Config()), twin),
     ):
         method.prepare(net, view(*data(4, seed=9)))

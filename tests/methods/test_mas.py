@@ -36,10 +36,12 @@ def test_source_importances_are_the_outputs_sensitivity(per_sample, model, data,
         assert importance.sum() > 0
 
 
-def test_updates_feel_the_penalty_gradient(model, data, view, adapt, adam_by_hand):
-    """2 lambda Omega (w - w*) with Omega averaged over old and new importances."""
+@pytest.mark.parametrize("alpha", [0.3, None])
+def test_updates_feel_the_penalty_gradient(alpha, model, data, view, adapt, adam_by_hand):
+    """2 lambda Omega (w - w*) with Omega the sum of old and new importances, or an average."""
     domains = [data(6), data(6, seed=2), data(6, seed=3)]
-    penalty, alpha, lr = 2.0, 0.3, 0.01
+    penalty, lr = 2.0, 0.01
+    old, latest = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
     plain = model.clone()
     start = {n: p.detach().clone() for n, p in plain.module.named_parameters()}
     history = {n: [] for n in start}
@@ -55,7 +57,7 @@ def test_updates_feel_the_penalty_gradient(model, data, view, adapt, adam_by_han
                     p.copy_(adam_by_hand(start[n], history[n], lr, weight_decay=0.01))
         anchor = {n: p.detach().clone() for n, p in plain.module.named_parameters()}
         new = sensitivity_by_hand(plain, [x])
-        omega = {n: alpha * omega[n] + (1 - alpha) * new[n] for n in new}
+        omega = {n: old * omega[n] + latest * new[n] for n in new}
 
     method = Mas(MasConfig(penalty=penalty, alpha=alpha, learning_rate=lr, epochs=2))
     method.prepare(model, view(*domains[0]))
