@@ -26,7 +26,8 @@ class TunedMethod(_Strict):
 
     ``score`` and ``default_score`` are in [0, 1], on the stream that was searched on; the defaults
     are one of the trials and have no score if they failed. ``failed`` counts trials without a
-    result. ``code``: digest of the method's code when it was tuned.
+    result. ``code``: digest of the method's code when it was tuned. ``command``: by which, where
+    it is not the file's.
     """
 
     settings: dict[str, Any]
@@ -35,6 +36,7 @@ class TunedMethod(_Strict):
     trials: int
     failed: int = 0
     code: str
+    command: str | None = None
 
 
 class Tuned(_Strict):
@@ -79,13 +81,41 @@ def write_tuned(path: Path, tuned: Tuned) -> None:
     """Write a tuned-settings file, headed by how it was made."""
     kind = "ORACLE: selected with the labels of the test stream" if tuned.oracle else "validation"
     head = f"# Made by: {' '.join(tuned.command.split())}\n# Selected on: {kind}\n"
-    content = yaml.safe_dump(tuned.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    fields = tuned.model_dump(mode="json")
+    for method in fields["methods"].values():
+        if method["command"] is None:
+            del method["command"]
+    content = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
     try:
         write_atomically(path, (head + content).encode())
     except OSError as error:
         raise BenchError(
             f"tuned settings {path}: cannot be written: {error.strerror}; choose another --out"
         ) from error
+
+
+BUDGET = (
+    "suite", "scenario", "validation", "model", "protocol", "device", "data", "trials", "seeds",
+    "oracle",
+)  # fmt: skip
+"""What two searches must have in common for their results to stand in one file."""
+
+
+def merged(old: Tuned, new: Tuned) -> Tuned:
+    """``old`` with the methods that ``new`` tuned; raises BenchError if the budgets differ."""
+    for name in BUDGET:
+        before, now = getattr(old, name), getattr(new, name)
+        if before != now:
+            raise BenchError(
+                f"has settings of other methods that were tuned with {name} {before!r}, and this "
+                f"command has {now!r}: a file holds equal budgets; tune all of its methods, or "
+                "name another file"
+            )
+    added = {
+        name: found.model_copy(update={"command": new.command})
+        for name, found in new.methods.items()
+    }
+    return old.model_copy(update={"methods": {**old.methods, **added}})
 
 
 def require_fit(suite: Suite, tuned: Tuned) -> None:

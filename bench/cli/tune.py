@@ -72,7 +72,8 @@ def command(
 
     Every method gets the same number of trials over the bounds of its own settings. Stop it and
     give the same command again: trials in the store are not run twice. 'bench run' uses the file
-    if it stands beside the suite's, else with --tuned.
+    if it stands beside the suite's, else with --tuned. With --methods and the --out of an earlier
+    search under the same budget, the settings of the other methods stay.
     """
     from bench.plan import make_cells
     from bench.suite import SUITES
@@ -96,7 +97,8 @@ def command(
         typer.echo(f"{name}: not tuned: {why}", err=True)
     if not tuner.names:
         raise BenchError(f"suite {path}: nothing to tune; name other methods with --methods")
-    _require_nothing_lost(target, tuner)
+    found = _file(chosen, searched, cells, tuner, trials, oracle)
+    _beside_others(target, found, tuner.names)  # refused now, not when the search has ended
     signal.signal(signal.SIGTERM, stop)
     progress = Progress()
     workers = jobs or default_jobs()
@@ -115,10 +117,10 @@ def command(
         progress.close()
         runner.close()
     tuned = _file(chosen, searched, cells, tuner, trials, oracle)
-    write_tuned(target, tuned)
-    for name, found in tuned.methods.items():
-        default = "failed" if found.default_score is None else f"{found.default_score:.1%}"
-        typer.echo(f"{name}: {default} with its defaults, {found.score:.1%} tuned {found.settings}")
+    write_tuned(target, _beside_others(target, tuned, tuner.names))
+    for name, best in tuned.methods.items():
+        default = "failed" if best.default_score is None else f"{best.default_score:.1%}"
+        typer.echo(f"{name}: {default} with its defaults, {best.score:.1%} tuned {best.settings}")
     typer.echo(f"written: {target}")
     beside = "" if target.resolve() == tuned_path(path).resolve() else f" --tuned {target}"
     typer.echo(f"next: bench run --suite {suite}{beside}")
@@ -128,17 +130,21 @@ def command(
         raise typer.Exit(1)
 
 
-def _require_nothing_lost(target: Path, tuner: Tuner) -> None:
-    """Refuse to write over the tuned settings of methods that are not tuned this time."""
-    from bench.tuned import read_tuned
+def _beside_others(target: Path, tuned: Tuned, names: list[str]) -> Tuned:
+    """``tuned`` together with what ``target`` has of methods that are not among ``names``.
+
+    Raises BenchError if it has some and they were tuned with another budget.
+    """
+    from bench.tuned import merged, read_tuned
 
     if target.exists():
-        lost = [name for name in read_tuned(target).methods if name not in tuner.names]
-        if lost:
-            raise BenchError(
-                f"--out {target}: also has tuned settings of {', '.join(lost)}, which this command "
-                "does not tune; name another file"
-            )
+        old = read_tuned(target)
+        if set(old.methods) - set(names):
+            try:
+                return merged(old, tuned)
+            except BenchError as error:
+                raise BenchError(f"--out {target}: {error}") from None
+    return tuned
 
 
 def _told(

@@ -27,7 +27,7 @@ from bench.run import Job
 from bench.store import Store
 from bench.suite import Suite, load_suite
 from bench.tune import DIGITS, Tuner, default_out, validation_suite
-from bench.tuned import write_tuned
+from bench.tuned import merged, write_tuned
 
 PLUGIN = '''
 from bench import Method, MethodConfig, register
@@ -652,7 +652,7 @@ def test_an_out_that_cannot_be_written_is_refused(
     assert f"--store {file}: is a file; name a folder" in refusal(store=file)
 
 
-def test_tuned_settings_of_other_methods_are_not_written_over(
+def test_settings_tuned_under_another_budget_are_not_written_over(
     refusal: Callable[..., str], bench: Bench, tmp_path: Path
 ) -> None:
     tuner = bench.tuner(SUITE.replace("two, one", "two, one, whole"), trials=1)
@@ -661,6 +661,31 @@ def test_tuned_settings_of_other_methods_are_not_written_over(
     suite, cells = bench.suite()
     write_tuned(out, made_by_hand(suite, suite, cells, tuner, 1, False))
     kept = out.read_bytes()
-    assert f"--out {out}: also has tuned settings of two, whole, which" in refusal(methods="one")
-    assert "also has tuned settings of whole, which this command does not tune" in refusal()
+    text = refusal(methods="one")
+    assert text.startswith(f"--out {out}: has settings of other methods that were tuned with ")
+    assert text.endswith("tune all of its methods, or name another file")
+    assert "were tuned with validation" in refusal()
     assert out.read_bytes() == kept
+
+
+def test_a_method_tuned_under_the_same_budget_joins_the_others(bench: Bench) -> None:
+    text = SUITE.replace("two, one", "two, one, whole")
+    first = bench.tuner(text, trials=2)
+    bench.run(first)
+    suite, cells = bench.suite(text)
+    old = made_by_hand(suite, suite, cells, first, 2, False)
+    new = old.model_copy(
+        update={
+            "command": "bench tune --methods one",
+            "methods": {"one": old.methods["one"].model_copy(update={"score": 0.125})},
+        }
+    )
+    both = merged(old, new)
+    assert list(both.methods) == ["two", "one", "whole"]
+    assert both.methods["two"] == old.methods["two"]
+    assert both.methods["one"].score == 0.125
+    assert both.methods["one"].command == "bench tune --methods one"
+    assert both.command == old.command
+    for name, other in (("trials", 3), ("seeds", [0, 1]), ("oracle", True), ("data", "other")):
+        with pytest.raises(BenchError, match=f"were tuned with {name} "):
+            merged(old, new.model_copy(update={name: other}))
