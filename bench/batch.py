@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -138,6 +139,18 @@ class DomainView:
     @order_state.setter
     def order_state(self, state: Tensor) -> None:
         self._generator.set_state(state)
+
+    @contextmanager
+    def kept_order(self) -> Iterator[None]:
+        """Draw from a fresh generator inside, and go on afterwards as if nothing was drawn.
+
+        For offline work that is cached: whether it is done must not change what follows.
+        """
+        generator, self._generator = self._generator, torch.Generator().manual_seed(0)
+        try:
+            yield
+        finally:
+            self._generator = generator
 
     def passes(self, epochs: int) -> int:
         """How often the samples may be adapted on: ``epochs``, or once in an online stream."""

@@ -29,7 +29,8 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
 
     ``target_labels``: the method sees labels of an unsupervised scenario, as a marked reference.
     ``settings``: where those of the method come from; what was tuned is another claim than the
-    same values by chance.
+    same values by chance. ``variant``: what is made of the model before it is deployed; None is
+    the full model.
     """
 
     method: Component
@@ -43,6 +44,14 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
     target_labels: bool = False
     core: int = CORE_VERSION
     settings: Settings = "default"
+    variant: Component | None = None
+
+    @property
+    def model_title(self) -> str:
+        """The model's name, with its variant where it is not the full model."""
+        if self.variant is None:
+            return self.model.name
+        return f"{self.model.name} {self.variant.name}:{self.variant.config['ratio']}"
 
     @property
     def identity(self) -> str:
@@ -59,10 +68,13 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
     @property
     def title(self) -> str:
         """A short name for people, unique in a suite up to settings."""
-        return f"{self.method.name} · {self.model.name} · {self.device} · seed {self.seed}"
+        return f"{self.method.name} · {self.model_title} · {self.device} · seed {self.seed}"
 
     def _content(self) -> dict[str, Any]:
         content = self.model_dump(mode="json")
-        if self.settings == "default":  # as in records made before there was anything else
+        # As in records made before there was anything else.
+        if self.settings == "default":
             del content["settings"]
+        if self.variant is None:
+            del content["variant"]
         return content

@@ -92,6 +92,7 @@ class Method(ABC):
         "group-harness" (from that group's own harness) or "chosen-here"
     paper : authors, title, venue, year
     equation : what one update minimises or does, in one line of plain mathematics
+    starts_from_fm : gets the full model under every variant, as it makes its own small one
     preload : modules that are slow to import, loaded once for all runs that need them
     """
 
@@ -104,6 +105,7 @@ class Method(ABC):
     provenance: ClassVar[Provenance] = "chosen-here"
     paper: ClassVar[str] = ""
     equation: ClassVar[str] = ""
+    starts_from_fm: ClassVar[bool] = False
     preload: ClassVar[tuple[str, ...]] = ()
 
     model: FoundationModel

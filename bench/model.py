@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,7 +22,8 @@ class Block:
     """Names of one transformer block's linear layers, relative to the model's module.
 
     ``qkv`` holds one name if query, key and value are one fused layer (rows in that
-    order), else three names. ``heads`` is the number of attention heads.
+    order), else three names. ``heads`` is the number of attention heads, ``attention`` the
+    module that holds their number and width; surgery on widths needs it.
     """
 
     qkv: tuple[str, ...]
@@ -29,6 +31,7 @@ class Block:
     ff_in: str
     ff_out: str
     heads: int
+    attention: str = ""
 
     @property
     def fused(self) -> bool:
@@ -84,6 +87,17 @@ class FoundationModel(ABC):
     @abstractmethod
     def blocks(self) -> list[Block]:
         """The transformer blocks from input to output; empty if the model has none."""
+
+    def resize_attention(self, block: Block, heads: int, head_width: int) -> None:
+        """Tell a block's attention module its new geometry after its layers were cut.
+
+        Afterwards it splits queries, keys and values into ``heads`` parts of ``head_width``
+        and scales scores by head_width**-0.5. Raises BenchError where a model cannot.
+        """
+        raise BenchError(
+            f"{type(self).__name__}: its attention cannot change width; implement "
+            "resize_attention() and name the attention module in blocks()"
+        )
 
     def __call__(self, x: Inputs) -> Tensor:
         """Task outputs: logits of shape (n, classes) for classification."""
@@ -156,11 +170,16 @@ class FoundationModel(ABC):
         self.module.train(mode)
 
 
-@torch.no_grad()
 def weights_digest(module: nn.Module) -> str:
     """SHA-256 over names, shapes and bytes of a module's parameters and buffers."""
+    return tensors_digest(module.state_dict())
+
+
+@torch.no_grad()
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes, types and bytes of tensors, independent of their order."""
     sha = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         sha.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         sha.update(flat.view(torch.uint8).numpy().tobytes())

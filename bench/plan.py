@@ -7,6 +7,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ from bench.errors import BenchError
 from bench.record import Record
 from bench.run import Job
 from bench.store import Store
-from bench.suite import Reference, Suite, explain
+from bench.suite import FULL, Reference, Suite, explain
 from bench.tuned import Tuned, require_fit, settle
 
 
 def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cell]:
-    """Every cell of a suite: devices within seeds within methods.
+    """Every cell of a suite: devices within variants within seeds within methods.
 
     Methods get the ``tuned`` settings, but for those that the suite gives. Raises BenchError for
     unknown names and for settings outside their bounds.
@@ -38,6 +39,10 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
     )
     scenario = _component("scenario", suite.scenario, f"{where}: scenario")
     model = _component("model", suite.model, f"{where}: model")
+    variants = [
+        None if v.name == FULL else _component("variant", v, f"{where}: variants")
+        for v in suite.variants
+    ]
     if tuned is not None:
         require_fit(suite, tuned)
     scenario_class = registry.load("scenario", scenario.name)
@@ -53,21 +58,21 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
         if settled is not reference:
             source += f" with its {settings} settings"
         method = _component("method", settled, source)
-        for seed in suite.seeds:
-            for device, device_digest in devices:
-                cell = Cell(
-                    method=method,
-                    model=model,
-                    scenario=scenario,
-                    data=data,
-                    device=device,
-                    device_digest=device_digest,
-                    protocol=protocol,
-                    seed=seed,
-                    target_labels=labelled,
-                    settings=settings,
-                )
-                cells[cell.identity] = cell
+        for seed, variant, (device, device_digest) in product(suite.seeds, variants, devices):
+            cell = Cell(
+                method=method,
+                model=model,
+                scenario=scenario,
+                data=data,
+                device=device,
+                device_digest=device_digest,
+                protocol=protocol,
+                seed=seed,
+                target_labels=labelled,
+                settings=settings,
+                variant=variant,
+            )
+            cells[cell.identity] = cell
     return list(cells.values())
 
 
@@ -170,7 +175,7 @@ class Plan:
 
 
 def _kind(cell: Cell) -> str:
-    return repr((cell.method, cell.model, cell.scenario, cell.protocol))
+    return repr((cell.method, cell.model, cell.variant, cell.scenario, cell.protocol))
 
 
 def make_plan(

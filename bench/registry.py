@@ -30,10 +30,11 @@ from bench.errors import BenchError, did_you_mean
 T = TypeVar("T")
 
 ROOMS = ("bench.methods", "bench.models", "bench.datasets", "bench.reports")
-KINDS = ("method", "model", "scenario", "report")
+KINDS = ("method", "model", "variant", "scenario", "report")
 CONTRACTS = {
     "method": ("bench.method", "Method"),
     "model": ("bench.model", "FoundationModel"),
+    "variant": ("bench.variant", "Variant"),
     "scenario": ("bench.scenario", "Scenario"),
 }
 ENTRY_POINT_GROUPS = ("bench.methods", "bench.models", "bench.datasets", "bench.scenarios")

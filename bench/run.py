@@ -214,11 +214,13 @@ def _execute(cell: Cell, method: Method, meter: Meter, logger: Any) -> tuple[Str
     protocol = ProtocolConfig.model_validate(cell.protocol)
     model = source_model(cell, scenario)
     source_digest = weights_digest(model.module)
-    correct = make_scorer(model)
-    seed_everything(cell.seed)
     split = scenario.source().adaptation
     generator = torch.Generator().manual_seed(cell.seed)
     source = DomainView("source", split.x, split.y, protocol.batch_size, generator)
+    if cell.variant is not None and not method.starts_from_fm:
+        model = _build("variant", cell.variant).make(model, source)
+    correct = make_scorer(model)
+    seed_everything(cell.seed)
     method.prepare(model, source)
     if "source_data" in method.needs:
         meter.source_bytes = source.nbytes
@@ -251,8 +253,10 @@ def seed_everything(seed: int) -> None:
 def _require_same_code(job: Job) -> None:
     """What was planned must be what runs: a file may have been edited in between."""
     cell = job.cells[0]
-    for kind in ("method", "model", "scenario"):
-        component: Component = getattr(cell, kind)
+    for kind in ("method", "model", "variant", "scenario"):
+        component: Component | None = getattr(cell, kind)
+        if component is None:
+            continue
         if code_digest(registry.entry(kind, component.name).file) != component.code:
             raise BenchError(
                 f"the code of {kind} {component.name!r} changed after this run was planned; "

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bench.cache import Weights, cache_folder, cached
 from bench.cell import Cell
 from bench.digest import digest
 from bench.errors import BenchError
-from bench.store import write_atomically
 
 if TYPE_CHECKING:
     from bench.model import FoundationModel
@@ -19,14 +17,6 @@ if TYPE_CHECKING:
 
 THREADS = 2
 SEED = 0
-
-
-def cache_folder() -> Path:
-    """``$BENCH_CACHE``, else ``edge-adaptation-bench`` in the user's cache folder."""
-    if os.environ.get("BENCH_CACHE"):
-        return Path(os.environ["BENCH_CACHE"])
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "edge-adaptation-bench"
 
 
 def source_path(cell: Cell, scenario: Scenario) -> Path:
@@ -53,9 +43,6 @@ def source_model(
 ) -> FoundationModel:
     """The cell's model with weights trained on the source; trains and caches on first use.
 
-    Two processes that ask at once train once: the second waits for the first. The
-    file appears whole or not at all, and is read with ``weights_only``.
-
     Parameters
     ----------
     progress : called with (epochs done, epochs in all) while training
@@ -70,15 +57,7 @@ def source_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model: FoundationModel = model_class.build(config, scenario.input_shape, scenario.classes)
-        weights = _read(path)
-        if weights is None:
-            try:
-                weights = _train_once(model, scenario, path, progress)
-            except OSError as error:
-                raise BenchError(
-                    f"cache folder {path.parent}: {error.strerror}; set BENCH_CACHE to a folder "
-                    "that can be written"
-                ) from error
+        weights = cached(path, lambda: _trained(model, scenario, progress))
     try:
         model.module.load_state_dict(weights)
     except RuntimeError as error:
@@ -89,39 +68,11 @@ def source_model(
     return model
 
 
-def _train_once(
-    model: FoundationModel,
-    scenario: Scenario,
-    path: Path,
-    progress: Callable[[int, int], None] | None,
-) -> dict[str, Any]:
-    """Train unless another process has done so while this one waited for the lock."""
-    import torch
-    from filelock import FileLock
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        weights = _read(path)
-        if weights is None:
-            _train(model, scenario, progress)
-            weights = model.module.state_dict()
-            stream = io.BytesIO()
-            torch.save(weights, stream)
-            write_atomically(path, stream.getvalue())
-    return weights
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """Cached weights; None if there are none or the file is damaged (it is then made again)."""
-    import torch
-
-    if not path.exists():
-        return None
-    try:
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch.load raises many kinds for a damaged file
-        print(f"source model {path} is damaged ({error}); training it again", flush=True)
-        return None
+def _trained(
+    model: FoundationModel, scenario: Scenario, progress: Callable[[int, int], None] | None
+) -> Weights:
+    _train(model, scenario, progress)
+    return model.module.state_dict()
 
 
 def _train(

@@ -12,6 +12,8 @@ from bench.errors import BenchError, did_you_mean
 from bench.yaml_file import read_yaml
 
 SUITES = Path(__file__).parent / "suites"
+FULL = "full"
+"""The variant that is the model itself."""
 LARGEST_SEED = 2**31 - 1
 MOST_SEEDS = 1000
 
@@ -51,11 +53,22 @@ def _seeds(value: Any) -> Any:
     return value
 
 
+def _variant(value: Any) -> Any:
+    """``full``, ``compressed:8``, or a mapping with ``name`` and settings."""
+    if isinstance(value, str) and value != FULL:
+        name, colon, ratio = value.partition(":")
+        if not (colon and ratio.isdecimal()):
+            raise ValueError(f"write {FULL}, or a name and a whole ratio such as compressed:8")
+        return Reference(name=name, config={"ratio": int(ratio)})
+    return _reference(value)
+
+
 def _list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
 Ref = Annotated[Reference, pydantic.BeforeValidator(_reference)]
+VariantRef = Annotated[Reference, pydantic.BeforeValidator(_variant)]
 Seed = Annotated[int, pydantic.Field(ge=0, le=LARGEST_SEED)]
 
 
@@ -64,6 +77,8 @@ class Suite(_Strict):
 
     methods : run without target labels where the scenario is unsupervised
     supervised_references : given the labels of the adaptation splits; tables mark them
+    variants : what the device gets: ``full`` (the model itself) or a smaller one made of it, as
+        ``compressed:8``; every method runs on each
     seeds : a count or a list; the same seeds for every method
     devices : where to charge costs, unless the command line names others
     """
@@ -75,6 +90,9 @@ class Suite(_Strict):
     protocol: dict[str, Any] = {}
     methods: list[Ref] = pydantic.Field(min_length=1)
     supervised_references: list[Ref] = []
+    variants: Annotated[list[VariantRef], pydantic.BeforeValidator(_list)] = pydantic.Field(
+        [Reference(name=FULL)], min_length=1
+    )
     seeds: Annotated[list[Seed], pydantic.BeforeValidator(_seeds)] = pydantic.Field(min_length=1)
     devices: Annotated[list[str], pydantic.BeforeValidator(_list)] = pydantic.Field(min_length=1)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench import register
 from bench.model import Block, FoundationModel, ModelConfig, SourceTraining
-from bench.models.vit import vit_blocks
+from bench.models.vit import resize_vit_attention, vit_blocks
 
 
 class DigitsViTConfig(ModelConfig):
@@ -55,6 +55,9 @@ class DigitsViT(FoundationModel):
 
     def blocks(self) -> list[Block]:
         return vit_blocks(self.module)
+
+    def resize_attention(self, block: Block, heads: int, head_width: int) -> None:
+        resize_vit_attention(self.module, block, heads, head_width)
 
     def augment(self, x: Any) -> Tensor:
         down, right = torch.randint(-1, 2, (2,)).tolist()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 
+from bench.errors import BenchError
 from bench.model import Block
 
 
@@ -19,6 +20,32 @@ def vit_blocks(module: nn.Module) -> list[Block]:
             ff_in=f"blocks.{i}.mlp.fc1",
             ff_out=f"blocks.{i}.mlp.fc2",
             heads=int(block.get_submodule("attn").num_heads),  # type: ignore[arg-type]
+            attention=f"blocks.{i}.attn",
         )
         for i, block in enumerate(blocks)
     ]
+
+
+def resize_vit_attention(module: nn.Module, block: Block, heads: int, head_width: int) -> None:
+    """Set the geometry of one block's ``Attention``, for `FoundationModel.resize_attention`.
+
+    Raises BenchError where the attention holds further weights whose size is the old width
+    (normalised queries and keys, scaled or gated outputs), or computes it from the tokens' width.
+    """
+    attention = module.get_submodule(block.attention)
+    for part in ("q_norm", "k_norm", "norm", "gate"):
+        found = getattr(attention, part, None)
+        if not (found is None or isinstance(found, nn.Identity)):
+            raise BenchError(
+                f"{block.attention}.{part} is {type(found).__name__} of the old width and is not "
+                "cut; use a vision transformer without it"
+            )
+    if not hasattr(attention, "attn_dim"):
+        raise BenchError(
+            f"{block.attention} is {type(attention).__name__}, whose width is that of its tokens; "
+            "use a timm whose Attention has attn_dim"
+        )
+    geometry = cast(Any, attention)
+    geometry.num_heads, geometry.head_dim = heads, head_width
+    geometry.attn_dim = heads * head_width
+    geometry.scale = head_width**-0.5

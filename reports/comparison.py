@@ -103,6 +103,7 @@ def flat_settings(cell: Cell) -> dict[str, str]:
     parts = {
         "scenario": cell.scenario.config,
         "model": cell.model.config,
+        "variant": cell.variant.config if cell.variant is not None else {},
         "protocol": cell.protocol,
     }
     flat = {f"{part}.{k}": show(v) for part, config in parts.items() for k, v in config.items()}
@@ -117,18 +118,19 @@ def _settings(cell: Cell) -> dict[str, Any]:
         "scenario": [cell.scenario.name, cell.scenario.config],
         "data": cell.data,
         "model": [cell.model.name, cell.model.config],
+        "variant": cell.variant and [cell.variant.name, cell.variant.config],
         "protocol": cell.protocol,
         "device": cell.device,
     }
 
 
 def _title(cell: Cell) -> str:
-    return f"{cell.scenario.name} · {cell.model.name} · {cell.device}"
+    return f"{cell.scenario.name} · {cell.model_title} · {cell.device}"
 
 
 def _slug(cell: Cell) -> str:
     # A device may be given as the path of its profile; the folder says nothing to a reader.
-    names = (cell.scenario.name, cell.model.name, PurePath(cell.device).stem)
+    names = (cell.scenario.name, cell.model_title, PurePath(cell.device).stem)
     return "-".join(re.sub(r"[^a-z0-9]+", "-", n.lower()).strip("-")[:40] or "x" for n in names)
 
 
@@ -218,7 +220,10 @@ def _newest_setting(records: Sequence[Record]) -> tuple[list[Record], list[str]]
 
 
 def _versions(cell: Cell) -> dict[str, object]:
-    return {
+    made = (
+        {} if cell.variant is None else {f"code of variant {cell.variant.name}": cell.variant.code}
+    )
+    return made | {
         f"code of scenario {cell.scenario.name}": cell.scenario.code,
         f"code of model {cell.model.name}": cell.model.code,
         f"profile of device {cell.device}": cell.device_digest,

@@ -103,7 +103,7 @@ def _shared(comparison: Comparison) -> dict[str, str]:
     cell = comparison.cell
     return {
         "scenario": cell.scenario.name,
-        "model": cell.model.name,
+        "model": cell.model_title,
         "device": cell.device,
         "protocol": str(cell.protocol.get("name", DASH)),
         **flat_settings(cell),

@@ -241,7 +241,7 @@ def _csv_fields(comparison: Comparison, row: Row) -> dict[str, str]:
     cell = comparison.cell
     fields = {
         "scenario": _csv_text(cell.scenario.name),
-        "model": _csv_text(cell.model.name),
+        "model": _csv_text(cell.model_title),
         "device": _csv_text(cell.device),
         "protocol": json.dumps(cell.protocol, sort_keys=True),
         "method": _csv_text(row.label),

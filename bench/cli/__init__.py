@@ -7,7 +7,19 @@ import sys
 
 import typer
 
-from bench.cli import check, docs, doctor, list_, new_method, plan, report, run, status, tune
+from bench.cli import (
+    check,
+    docs,
+    doctor,
+    list_,
+    new_method,
+    plan,
+    report,
+    run,
+    schedule,
+    status,
+    tune,
+)
 from bench.errors import BenchError
 
 app = typer.Typer(
@@ -24,6 +36,7 @@ app.command("run")(run.command)
 app.command("status")(status.command)
 app.command("tune")(tune.command)
 app.command("report")(report.command)
+app.command("schedule")(schedule.command)
 app.command("check")(check.command)
 app.command("new-method")(new_method.command)
 app.command("docs")(docs.command)

@@ -54,7 +54,7 @@ def _import(package: str) -> tuple[bool, str]:
 
 
 def _cache() -> tuple[bool, str]:
-    from bench.source import cache_folder
+    from bench.cache import cache_folder
 
     folder = cache_folder()
     probe = folder / ".probe"

@@ -71,3 +71,17 @@ def test_two_parameters_for_each_of_q_k_v_in_every_block(vit):
 def test_a_rank_above_the_width_is_refused(vit):
     with pytest.raises(BenchError, match="rank 99"):
         insert_lora(vit, rank=99, alpha=8)
+
+
+def test_inserting_and_fusing_on_every_model_change_no_output(made):
+    model, x = made
+    with torch.no_grad():
+        before = model(x)
+        parameters = insert_lora(model, rank=4, alpha=8)
+        torch.testing.assert_close(model(x), before, rtol=0, atol=1e-5)
+        for p in parameters:
+            p.normal_(std=0.05)
+        trained = model(x)
+        fuse_lora(model)
+        torch.testing.assert_close(model(x), trained, rtol=0, atol=1e-5)
+    assert float((trained - before).abs().max()) > 1e-2

@@ -1,0 +1,71 @@
+"""Trained weights on disk: made once for each content, shared by all processes."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+from bench.store import write_atomically
+
+Weights = dict[str, Any]
+"""Tensors, and dicts, lists and plain values of them: what a ``weights_only`` load reads."""
+
+
+def cache_folder() -> Path:
+    """``$BENCH_CACHE``, else ``edge-adaptation-bench`` in the user's cache folder."""
+    if os.environ.get("BENCH_CACHE"):
+        return Path(os.environ["BENCH_CACHE"])
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "edge-adaptation-bench"
+
+
+def cached(path: Path, make: Callable[[], Weights]) -> Weights:
+    """What ``path`` holds, made by ``make`` and kept there on first use.
+
+    Two processes that ask at once make it once: the second waits for the first. The file appears
+    whole or not at all, is read with ``weights_only``, and is made again if it is damaged.
+    Raises BenchError if the cache cannot be written.
+    """
+    weights = _read(path)
+    if weights is None:
+        try:
+            weights = _make_once(path, make)
+        except OSError as error:
+            raise BenchError(
+                f"cache folder {path.parent}: {error.strerror}; set BENCH_CACHE to a folder "
+                "that can be written"
+            ) from error
+    return weights
+
+
+def _make_once(path: Path, make: Callable[[], Weights]) -> Weights:
+    """Make it unless another process has done so while this one waited for the lock."""
+    import torch
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        weights = _read(path)
+        if weights is None:
+            weights = make()
+            stream = io.BytesIO()
+            torch.save(weights, stream)
+            write_atomically(path, stream.getvalue())
+    return weights
+
+
+def _read(path: Path) -> Weights | None:
+    """What the file holds; None if there is none or it is damaged."""
+    import torch
+
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # torch.load raises many kinds for a damaged file
+        print(f"{path} is damaged ({error}); making it again", flush=True)
+        return None

@@ -1,0 +1,198 @@
+"""``bench schedule``: sparsity and share of the device for each of several applications."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.schedule.plan import Plan
+    from bench.schedule.problem import Problem
+
+
+class SolverName(StrEnum):
+    """How to decide."""
+
+    exact = "exact"
+    genetic = "genetic"
+    greedy = "greedy"
+    uniform = "uniform"
+    ekya = "ekya"
+    recl = "recl"
+
+
+def command(
+    apps: Annotated[Path, typer.Option("--apps", help="YAML file of the applications.")],
+    device: Annotated[str, typer.Option("--device", help="The device that they share.")],
+    window: Annotated[float, typer.Option("--window", help="Seconds of the retraining window.")],
+    solver: Annotated[
+        SolverName | None,
+        typer.Option("--solver", help="Default: exact where it is fast, else genetic."),
+    ] = None,
+    min_iterations: Annotated[
+        int | None,
+        typer.Option("--min-iterations", min=1, help="Of each application. Default: the file's."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of genetic.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for plan.json and Kubernetes manifests.")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="Of the manifests. Default: a placeholder.")
+    ] = None,
+    cpus: Annotated[
+        float, typer.Option("--cpus", help="Cores of the device, for the manifests.")
+    ] = 4.0,
+) -> None:
+    """Plan which sparsity and which share of a device each application gets for one window.
+
+    Memory: what the device leaves to applications, less the runtime of each one's process.
+    """
+    from bench.schedule.application import load_applications
+    from bench.schedule.problem import Problem
+    from bench.schedule.solvers import solve, solve_best
+
+    file = load_applications(apps)
+    limit, runtime = _memory(device, len(file.applications))
+    problem = Problem(
+        file.applications,
+        window,
+        limit,
+        file.min_iterations if min_iterations is None else min_iterations,
+        file.min_share,
+    )
+    if out is not None:
+        _require_folder(out)
+    if solver is None:
+        plan, why = solve_best(problem, seed)
+        chosen = f"{plan.solver}, chosen: {why}"
+    else:
+        plan = solve(problem, solver, seed)
+        chosen = plan.solver
+    typer.echo(
+        f"device {device}: {_size(limit)} for {len(problem)} applications, besides a runtime of "
+        f"{_size(runtime)} each; window {window:g} s"
+    )
+    typer.echo(_table(plan))
+    memory = sum(a.memory_bytes for a in plan.assignments)
+    share = sum(a.share for a in plan.assignments)
+    typer.echo(
+        f"mean accuracy {plan.mean_accuracy:.2%} predicted; shares {share:.3f} of 1, memory "
+        f"{_size(memory)} of {_size(limit)}"
+    )
+    if plan.profiling_s:
+        typer.echo(f"profiling takes the first {plan.profiling_s:.1f} s of the window")
+    typer.echo(f"solver {chosen}; {plan.cpu_s:.3f} s of CPU")
+    if out is not None:
+        _write(out, problem, plan, device, runtime, cpus, image)
+
+
+def _memory(device: str, count: int) -> tuple[float, float]:
+    """Bytes that are left to all applications together, and of the runtime of each."""
+    from bench.device.profile import ModelledDevice, load_device
+
+    profile = load_device(device)
+    if not isinstance(profile, ModelledDevice):
+        raise BenchError(
+            f"--device {device}: its profile states no memory; name a modelled device, "
+            "as xavier-nx ('bench list devices')"
+        )
+    all_, runtime = profile.memory_for_applications.value, profile.runtime_memory.value
+    if all_ <= count * runtime:
+        raise BenchError(
+            f"memory: the runtimes of {count} applications, {_size(runtime)} each, fill the "
+            f"{_size(all_)} of device {device}; take fewer applications or a larger device"
+        )
+    return all_ - count * runtime, runtime
+
+
+def _require_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise BenchError(f"--out {out}: is a file; name a folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(f"--out {out}: {error.strerror}; name another folder") from error
+    if not os.access(out, os.W_OK):
+        raise BenchError(f"--out {out}: cannot be written; name another folder")
+
+
+def _write(
+    out: Path,
+    problem: Problem,
+    plan: Plan,
+    device: str,
+    runtime: float,
+    cpus: float,
+    image: str | None,
+) -> None:
+    """The manifests, then the plan: where it stands, all of them do."""
+    import json
+
+    from bench.schedule.manifests import DEFAULT_IMAGE, manifests, to_yaml
+    from bench.store import write_atomically
+
+    jobs = manifests(
+        plan,
+        problem.window_s,
+        runtime_bytes=runtime,
+        cpus=cpus,
+        image=DEFAULT_IMAGE if image is None else image,
+    )
+    content = {
+        "device": device,
+        "window_s": problem.window_s,
+        "memory_bytes": problem.memory_bytes,
+        "runtime_bytes": runtime,
+        "min_iterations": problem.min_iterations,
+        "min_share": problem.min_share,
+        **plan.model_dump(mode="json"),
+    }
+    files = {f"{name}.yaml": to_yaml(job) for name, job in jobs.items()}
+    files["plan.json"] = json.dumps(content, indent=2) + "\n"
+    others = sorted(p.name for p in out.glob("*.yaml") if p.name not in files)
+    for name, text in files.items():
+        try:
+            write_atomically(out / name, text.encode())
+        except OSError as error:
+            raise BenchError(
+                f"--out {out}: {name} cannot be written: {error.strerror}; name another folder"
+            ) from error
+    typer.echo(f"wrote plan.json and {len(jobs)} manifests to {out}")
+    if others:
+        typer.echo(
+            f"bench: warning: --out {out} also holds {', '.join(others)}, which this plan does "
+            "not name; 'kubectl apply' of the folder would start them too",
+            err=True,
+        )
+
+
+def _table(plan: Plan) -> str:
+    rows = [["application", "sparsity", "share", "iterations", "memory", "accuracy"]]
+    rows += [
+        [
+            given.name,
+            f"{given.sparsity:g}",
+            f"{given.share:.3f}",
+            str(given.iterations),
+            _size(given.memory_bytes),
+            f"{given.accuracy:.1%}",
+        ]
+        for given in plan.assignments
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        numbers = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  " + "  ".join([row[0].ljust(widths[0]), *numbers]))
+    return "\n".join(lines)
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.2f} GB"

@@ -1,0 +1,321 @@
+"""EdgeTA's offline stage: model with LoRA, knowledge base, importances and neuron index.
+
+All of it is done before deployment, on source data, once for each content, and cached.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bench.batch import DomainView, take
+from bench.cache import Weights, cache_folder, cached
+from bench.digest import code_digest, digest
+from bench.errors import BenchError
+from bench.methods.edgeta.config import EdgeTAConfig
+from bench.methods.edgeta.index import NeuronIndex, paired_groups, released_groups
+from bench.model import FoundationModel, weights_digest
+from bench.models.compressed import source_digest
+from bench.models.distillation import distil, rate
+from bench.models.gates import insert_gates, recorded, set_sparsity
+from bench.models.lora import LoraLinear, fuse_lora, insert_lora
+from bench.models.low_rank import factorise
+from bench.models.pruning import cut, strongest, strongest_heads
+
+HELD_OUT = 0.2
+"""Share of the source on which checkpoints are chosen."""
+VALIDATED = 4
+"""Sparsities at which a checkpoint is validated, evenly from the least to the largest."""
+
+
+@dataclass
+class Offline:
+    """What EdgeTA brings to the device.
+
+    Attributes
+    ----------
+    fm : the foundation model, adapted to the source by LoRA
+    products : LoRA products that are kept beside the model instead of fused into it, by the name
+        that the index knows them by; empty unless as released
+    kb : the gated knowledge base
+    index : the neuron index
+    accuracy : of the knowledge base on held-out source data, by sparsity
+    """
+
+    fm: FoundationModel
+    products: dict[str, Tensor]
+    kb: FoundationModel
+    index: NeuronIndex
+    accuracy: dict[float, float]
+
+    def fm_weights(self) -> dict[str, Tensor]:
+        """The model's parameters by name, and the LoRA products beside it."""
+        return {**weights_of(self.fm), **self.products}
+
+    def kb_weights(self) -> dict[str, Tensor]:
+        """The knowledge base's parameters by name."""
+        return weights_of(self.kb)
+
+
+def weights_of(model: FoundationModel) -> dict[str, Tensor]:
+    """A model's parameters by name, detached: changing them in place changes the model."""
+    return {name: p.detach() for name, p in model.module.named_parameters()}
+
+
+def offline(config: EdgeTAConfig, model: FoundationModel, source: DomainView) -> Offline:
+    """The offline stage for a model that was trained on ``source``, from the cache if it is there.
+
+    Torch's generator and the order of ``source`` are afterwards as they were before. Raises
+    BenchError if the model declares no blocks, its widths do not divide by the ratio, or the
+    index's residual is above the limit.
+    """
+    dtype = next(model.module.parameters()).dtype
+    start = model.clone()
+    start.module.float()  # bfloat16 rounds the small steps of training away
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = _structure(config, start)
+        key = digest(
+            [
+                weights_digest(model.module),
+                source_digest(source),
+                config.offline(),
+                code_digest(Path(__file__)),
+            ]
+        )
+        path = cache_folder() / "edgeta" / f"{key[:20]}.pt"
+        kept = cached(path, lambda: _trained(config, start, source))
+    made.fm.module.load_state_dict(kept["fm"])
+    made.kb.module.load_state_dict(kept["kb"])
+    made.index.load_state_dict(kept["index"])
+    made.products.update(kept["products"])
+    made.accuracy.update(kept["accuracy"])
+    made.index.require_residual(made.kb_weights(), made.fm_weights(), config.max_residual)
+    for each in (made.fm.module, made.kb.module, made.index):
+        each.to(dtype).requires_grad_(False)
+    made.products = {name: product.to(dtype) for name, product in made.products.items()}
+    made.fm.train(False)
+    made.kb.train(False)
+    return made
+
+
+def lora_products(fm: FoundationModel) -> dict[str, Tensor]:
+    """Scale B A of every adapter, by the name under which the index knows it."""
+    return {
+        f"{name}.lora_product": layer.scale
+        * torch.cat([b @ a for a, b in zip(layer.down, layer.up, strict=True)]).detach()
+        for name, layer in fm.module.named_modules()
+        if isinstance(layer, LoraLinear)
+    }
+
+
+# ---------------------------------------------------------------------------
+
+
+def _structure(config: EdgeTAConfig, model: FoundationModel) -> Offline:
+    """An untrained result with the shapes of a trained one."""
+    fm = model.clone()
+    kb = model.clone()
+    _cut(config, kb)
+    insert_gates(kb, config.gate_reduction)
+    if not config.lora_in_feedback:
+        insert_lora(fm, config.lora_rank, config.lora_rank)
+    products = {} if config.lora_in_feedback else lora_products(fm)
+    return Offline(fm, products, kb, _index(config, kb, fm, products), {})
+
+
+def _cut(config: EdgeTAConfig, kb: FoundationModel) -> None:
+    choose = strongest_heads if config.attention else strongest
+    cut(kb, choose(kb, config.ratio, config.matched))
+    if config.attention:
+        factorise(kb)
+
+
+def _index(
+    config: EdgeTAConfig, kb: FoundationModel, fm: FoundationModel, products: dict[str, Tensor]
+) -> NeuronIndex:
+    sparse = config.index == "sparse"
+    groups = (paired_groups if sparse else released_groups)(kb, fm)
+    neurons = config.index_neurons if sparse else None
+    return NeuronIndex(groups, weights_of(kb), {**weights_of(fm), **products}, neurons)
+
+
+def _trained(config: EdgeTAConfig, model: FoundationModel, source: DomainView) -> Weights:
+    with source.kept_order():
+        order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))
+        held = max(round(HELD_OUT * len(source)), 1)
+        if held >= len(source):
+            raise BenchError(
+                f"EdgeTA: {len(source)} source samples leave none to train on; give 2 or more"
+            )
+        train = _part(source, order[held:])
+        validation = _part(source, order[:held])
+        made = _train_stages(config, model, train, validation)
+    return {
+        "fm": made.fm.module.state_dict(),
+        "products": made.products,
+        "kb": made.kb.module.state_dict(),
+        "index": made.index.state_dict(),
+        "accuracy": made.accuracy,
+    }
+
+
+def _part(source: DomainView, chosen: Tensor) -> DomainView:
+    generator = torch.Generator().manual_seed(0)
+    return DomainView(
+        "source", take(source.x, chosen), source.y[chosen], source.batch_size, generator
+    )
+
+
+def _train_stages(
+    config: EdgeTAConfig, model: FoundationModel, train: DomainView, validation: DomainView
+) -> Offline:
+    fm = model.clone()
+    _adapt_lora(config, fm, train)
+    fused = copy.deepcopy(fm)
+    fuse_lora(fused)
+    _require_equal(fm, fused, validation)
+    kb = fused.clone()
+    _cut(config, kb)
+    distil(
+        kb, fused, train, config.kb_steps, config.kb_learning_rate, config.kb_weight_decay,
+        config.distillation,
+    )  # fmt: skip
+    insert_gates(kb, config.gate_reduction)
+    kept = fused if config.lora_in_feedback else fm
+    products = {} if config.lora_in_feedback else lora_products(fm)
+    made = Offline(kept, products, kb, _index(config, kb, kept, products), {})
+    made.accuracy = _train_index(config, made, train, validation)
+    return made
+
+
+def _adapt_lora(config: EdgeTAConfig, fm: FoundationModel, train: DomainView) -> None:
+    """Train low-rank adapters on q, k and v and the head on the source; they stay inserted."""
+    parameters = insert_lora(fm, config.lora_rank, config.lora_rank) + fm.head_parameters()
+    fm.freeze_except(parameters)
+    optimiser = torch.optim.Adam(parameters, lr=config.lora_learning_rate)
+    fm.train()
+    for _, batch in zip(range(config.lora_steps), train.endless(), strict=False):
+        loss = fm.loss(fm(fm.augment(batch.x)), batch.y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    optimiser.zero_grad()
+    fm.train(False)
+
+
+@torch.no_grad()
+def _require_equal(fm: FoundationModel, fused: FoundationModel, data: DomainView) -> None:
+    batch = next(data.batches(shuffle=False))
+    away = float((fm(batch.x) - fused(batch.x)).abs().max())
+    if not away < 1e-3:
+        raise BenchError(
+            f"EdgeTA: fusing LoRA changes outputs by {away:.2g}; check the model's blocks()"
+        )
+
+
+def _train_index(
+    config: EdgeTAConfig, made: Offline, train: DomainView, validation: DomainView
+) -> dict[float, float]:
+    """Train knowledge base, importances and index together; returns accuracy by sparsity.
+
+    L = task(kb at a random sparsity) + w_idx sum |I F - K|^2 + w_l1 sum |g|_1, the model frozen.
+    The checkpoint of the best mean accuracy over the validated sparsities stays.
+    """
+    kb, index, fm = made.kb, made.index, made.fm_weights()
+    kb.module.requires_grad_(True)
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": list(kb.module.parameters()), "lr": config.index_kb_learning_rate},
+            {
+                "params": list(index.parameters()),
+                "lr": config.index_learning_rate,
+                "weight_decay": config.index_weight_decay,
+            },
+        ]
+    )
+    steps = config.index_steps
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, steps))
+    every = max(steps // config.checkpoints, 1)
+    best: tuple[float, Weights, Weights, dict[float, float]] | None = None
+    kb.train()
+    sparsities = _sparsities(config)
+    for step, batch in zip(range(steps), train.endless(), strict=False):
+        set_sparsity(kb, next(sparsities))
+        with recorded(kb) as gates:
+            outputs = kb(kb.augment(batch.x))
+        size = torch.stack([g.abs().sum() for g in gates.values()]).sum() / len(batch)
+        misfit = index.loss(dict(kb.module.named_parameters()), fm)
+        loss = kb.loss(outputs, batch.y) + config.index_weight * misfit + config.gate_l1 * size
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if (step + 1) % every == 0 or step + 1 == steps:
+            accuracy = _validated(config, kb, validation)
+            score = sum(accuracy.values()) / len(accuracy)
+            if best is None or score > best[0]:
+                weights = (kb.module.state_dict(), index.state_dict())
+                best = (score, *copy.deepcopy(weights), accuracy)
+            kb.train()
+    optimiser.zero_grad()
+    assert best is not None
+    kb.module.load_state_dict(best[1])
+    index.load_state_dict(best[2])
+    kb.train(False)
+    set_sparsity(kb, 0.0)
+    index.refit(made.kb_weights(), fm)
+    return best[3]
+
+
+def _sparsities(config: EdgeTAConfig) -> Iterator[float]:
+    low, high = config.min_sparsity, config.max_sparsity
+
+    def drawn() -> float:
+        return low + (high - low) * float(torch.rand(()))
+
+    while True:
+        if config.sampling == "sandwich":  # Yu and Huang, ICCV 2019
+            yield from (low, drawn(), drawn(), high)
+        else:
+            yield drawn()
+
+
+def _validated(
+    config: EdgeTAConfig, kb: FoundationModel, validation: DomainView
+) -> dict[float, float]:
+    """Accuracy of the masked knowledge base at evenly spaced sparsities."""
+    low, high = config.min_sparsity, config.max_sparsity
+    found = {}
+    with evaluating(kb):
+        for i in range(VALIDATED):
+            sparsity = round(low + (high - low) * i / (VALIDATED - 1), 6)
+            set_sparsity(kb, sparsity)
+            found[sparsity] = accuracy_of(kb, validation)
+    return found
+
+
+@torch.no_grad()
+def accuracy_of(model: FoundationModel, data: DomainView) -> float:
+    """The task metric over a labelled view."""
+    hits = [
+        float(model.correct(model(batch.x), batch.y).sum()) for batch in data.batches(shuffle=False)
+    ]
+    return sum(hits) / len(data)
+
+
+@contextmanager
+def evaluating(model: FoundationModel) -> Iterator[None]:
+    """Evaluation mode inside."""
+    mode = model.module.training
+    model.train(False)
+    try:
+        yield
+    finally:
+        model.train(mode)

@@ -1,0 +1,73 @@
+"""The static small model: what an edge paper deploys where the foundation model does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from bench import register
+from bench.batch import DomainView
+from bench.cache import cache_folder, cached
+from bench.digest import code_digest, digest
+from bench.model import FoundationModel, ModelConfig, tensors_digest, weights_digest
+from bench.models.distillation import distil
+from bench.models.pruning import cut, strongest
+from bench.variant import Variant
+
+
+class CompressedConfig(ModelConfig):
+    """``ratio``: inner widths are divided by it; ``steps``, ``learning_rate``, ``weight_decay``
+    and ``distillation`` (weight of the teacher's term): of the training afterwards, by AdamW.
+    """
+
+    ratio: int = Field(8, ge=1, le=4096)
+    steps: int = Field(1500, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    distillation: float = Field(1.0, ge=0)
+
+
+@register("variant", "compressed")
+class Compressed(Variant):
+    """Static width pruning by L1 norm, then distillation from the full model, once and cached.
+
+    The same for every method, seed and domain, in contrast to EdgeTA's proxy, whose neurons are
+    chosen for each domain.
+    """
+
+    Config = CompressedConfig
+    config: CompressedConfig
+
+    def make(self, model: FoundationModel, source: DomainView) -> FoundationModel:
+        key = digest(
+            [
+                weights_digest(model.module),
+                source_digest(source),
+                self.config.model_dump(mode="json"),
+                code_digest(Path(__file__)),
+            ]
+        )
+        small = model.clone()
+        cut(small, strongest(small, self.config.ratio))
+
+        def train() -> dict[str, torch.Tensor]:
+            c = self.config
+            with torch.random.fork_rng(devices=[]), source.kept_order():
+                torch.manual_seed(0)
+                distil(
+                    small, model, source, c.steps, c.learning_rate, c.weight_decay, c.distillation
+                )
+            return small.module.state_dict()
+
+        path = cache_folder() / "compressed" / f"{key[:20]}.pt"
+        small.module.load_state_dict(cached(path, train))
+        small.train(False)
+        return small
+
+
+def source_digest(source: DomainView) -> str:
+    """Digest of a labelled view's samples and of the size of its batches."""
+    inputs = source.x if isinstance(source.x, dict) else {"x": source.x}
+    return digest([tensors_digest({**inputs, "y": source.y}), source.batch_size])

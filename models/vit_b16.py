@@ -1,0 +1,50 @@
+"""ViT-B/16, the vision model of EdgeTA's experiments, by timm."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from bench import register
+from bench.errors import BenchError
+from bench.model import Block, FoundationModel, ModelConfig
+from bench.models.vit import resize_vit_attention, vit_blocks
+from bench.models.weights import load_weights
+
+INPUT_SHAPE = (3, 224, 224)
+
+
+class ViTB16Config(ModelConfig):
+    """``weights``: path of a state dict of timm's model saved by torch; empty: random weights."""
+
+    weights: str = Field("")
+
+
+@register("model", "vit_base_patch16_224")
+class ViTB16(FoundationModel):
+    """Vision transformer ViT-B/16 (timm), 12 blocks of width 768, 85.8 M parameters, 224 x 224.
+
+    Dosovitskiy et al., ICLR 2021.
+    """
+
+    Config = ViTB16Config
+    preload = ("timm.models.vision_transformer",)
+
+    @classmethod
+    def build(cls, config: ViTB16Config, input_shape: tuple[int, ...], classes: int) -> ViTB16:
+        if tuple(input_shape) != INPUT_SHAPE:
+            raise BenchError(
+                f"vit_base_patch16_224: input shape {tuple(input_shape)} is not {INPUT_SHAPE}; "
+                "choose a scenario with such images"
+            )
+        from timm.models.vision_transformer import vit_base_patch16_224
+
+        module = vit_base_patch16_224(pretrained=False, num_classes=classes)
+        if config.weights:
+            load_weights(module, config.weights, cls.head_name)
+        return cls(module)
+
+    def blocks(self) -> list[Block]:
+        return vit_blocks(self.module)
+
+    def resize_attention(self, block: Block, heads: int, head_width: int) -> None:
+        resize_vit_attention(self.module, block, heads, head_width)
