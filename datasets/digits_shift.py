@@ -15,6 +15,7 @@ from bench.errors import did_you_mean
 class DigitsShiftConfig(DigitsConfig):
     """``shifts``: which, in this order; ``severities``: one pass over the shifts for each.
 
+    A shift that names its severity, as ``blur-2``, comes with that one alone, and then all do.
     The shifts are by default all of the ``part``, "test" or "validation"; no shift is in both.
     ``order``: ``listed`` as above, or ``shuffled`` by the seed. ``size``: pixels a side.
     """
@@ -42,7 +43,10 @@ class DigitsShiftConfig(DigitsConfig):
     def _of_the_part(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         part = info.data.get("part", "test")
         known = SHIFTS[part]
-        for name in value:
+        named = [_severity(shift) for shift in value]
+        if len({severity is None for _, severity in named}) > 1:
+            raise ValueError("let all shifts name their severity, as blur-2, or none")
+        for name, _ in named:
             if name in known:
                 continue
             for other in SHIFTS:
@@ -67,11 +71,10 @@ class DigitsShift(DigitsScenario):
 
     def __init__(self, config: DigitsShiftConfig, seed: int) -> None:
         everything = tuple(range(CLASSES))
-        steps = [
-            Step(f"{shift}-{severity}", everything, shift, severity)
-            for severity in config.severities
-            for shift in config.shifts
-        ]
+        named = [_severity(shift) for shift in config.shifts]
+        if named[0][1] is None:
+            named = [(shift, s) for s in config.severities for shift, _ in named]
+        steps = [Step(f"{shift}-{s}", everything, shift, s or 1) for shift, s in named]
         if config.order == "shuffled":
             steps = [steps[i] for i in np.random.default_rng(seed).permutation(len(steps))]
         super().__init__(config, seed, everything, steps)
@@ -79,3 +82,9 @@ class DigitsShift(DigitsScenario):
     @classmethod
     def validation(cls, config: Any) -> Any:
         return config.model_copy(update={"part": "validation", "shifts": SHIFTS["validation"]})
+
+
+def _severity(shift: str) -> tuple[str, int | None]:
+    """``blur-2`` as ("blur", 2), and ``blur`` without a severity."""
+    name, dash, severity = shift.rpartition("-")
+    return (name, int(severity)) if dash and severity in ("1", "2") else (shift, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import cache
 from itertools import combinations
 
@@ -304,3 +305,25 @@ def test_every_size_that_is_allowed_can_be_built_for_every_domain(size: int) -> 
     tuning = scenario(0, size=size, part="validation")
     for name in tuning.domain_names():
         assert tuning.domain(name).test.x.shape == (150, 1, size, size)
+
+
+def test_shifts_that_name_their_severity_come_once_in_the_order_given() -> None:
+    made = DigitsShift(DigitsShiftConfig(shifts=("blur-2", "salt-pepper-1")), 0)
+    assert made.domain_names() == ["blur-2", "salt-pepper-1"]
+    both = DigitsShift(DigitsShiftConfig(shifts=("blur", "salt-pepper")), 0)
+    for name in made.domain_names():
+        assert torch.equal(made.domain(name).test.x, both.domain(name).test.x)
+
+
+@pytest.mark.parametrize(
+    ("shifts", "said"),
+    [
+        (("blur-2", "noise"), "let all shifts name their severity, as blur-2, or none"),
+        (("blur-3",), "unknown shift 'blur-3'"),
+        (("gamma-1",), "shift 'gamma' belongs to part 'validation'"),
+        (("blur-1", "blur-1"), "names a thing twice"),
+    ],
+)
+def test_named_severities_are_checked(shifts: tuple[str, ...], said: str) -> None:
+    with pytest.raises(pydantic.ValidationError, match=re.escape(said)):
+        DigitsShiftConfig(shifts=shifts)
