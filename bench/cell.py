@@ -24,6 +24,11 @@ class Component(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_na
     code: str
 
 
+def variant_title(variant: Component | None) -> str:
+    """A variant as suites write it, such as ``compressed:8``; empty for the full model."""
+    return "" if variant is None else f"{variant.name}:{variant.config['ratio']}"
+
+
 class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="constants"):
     """Everything that a result depends on, and nothing else.
 
@@ -49,9 +54,13 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
     @property
     def model_title(self) -> str:
         """The model's name, with its variant where it is not the full model."""
-        if self.variant is None:
-            return self.model.name
-        return f"{self.model.name} {self.variant.name}:{self.variant.config['ratio']}"
+        return f"{self.model.name} {variant_title(self.variant)}".rstrip()
+
+    @property
+    def tuning_key(self) -> str:
+        """What a file of tuned settings calls the method on this variant of the model."""
+        name = self.method.name
+        return name if self.variant is None else f"{name}@{variant_title(self.variant)}"
 
     @property
     def identity(self) -> str:

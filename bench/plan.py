@@ -14,7 +14,7 @@ from typing import Any
 import pydantic
 
 from bench import registry
-from bench.cell import Cell, Component
+from bench.cell import Cell, Component, variant_title
 from bench.device.profile import load_device, profile_digest
 from bench.digest import code_digest
 from bench.errors import BenchError
@@ -26,7 +26,7 @@ from bench.tuned import Tuned, require_fit, settle
 
 
 def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cell]:
-    """Every cell of a suite: devices within variants within seeds within methods.
+    """Every cell of a suite: devices within seeds within variants within methods.
 
     Methods get the ``tuned`` settings, but for those that the suite gives. Raises BenchError for
     unknown names and for settings outside their bounds.
@@ -53,26 +53,27 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
         devices.append((name, profile_digest(profile)))
     cells: dict[str, Cell] = {}
     for i, (reference, labelled) in enumerate(suite.all_methods()):
-        settled, settings = settle(reference, tuned)
-        source = f"{where}: method {i + 1}"
-        if settled is not reference:
-            source += f" with its {settings} settings"
-        method = _component("method", settled, source)
-        for seed, variant, (device, device_digest) in product(suite.seeds, variants, devices):
-            cell = Cell(
-                method=method,
-                model=model,
-                scenario=scenario,
-                data=data,
-                device=device,
-                device_digest=device_digest,
-                protocol=protocol,
-                seed=seed,
-                target_labels=labelled,
-                settings=settings,
-                variant=variant,
-            )
-            cells[cell.identity] = cell
+        for variant in variants:
+            settled, settings = settle(reference, tuned, variant_title(variant))
+            source = f"{where}: method {i + 1}"
+            if settled is not reference:
+                source += f" with its {settings} settings"
+            method = _component("method", settled, source)
+            for seed, (device, device_digest) in product(suite.seeds, devices):
+                cell = Cell(
+                    method=method,
+                    model=model,
+                    scenario=scenario,
+                    data=data,
+                    device=device,
+                    device_digest=device_digest,
+                    protocol=protocol,
+                    seed=seed,
+                    target_labels=labelled,
+                    settings=settings,
+                    variant=variant,
+                )
+                cells[cell.identity] = cell
     return list(cells.values())
 
 
@@ -119,7 +120,7 @@ class Plan:
         if self.tuned is None:
             return []
         known = self.tuned.methods
-        now = {c.method.name: c.method.code for c in self.cells if c.method.name in known}
+        now = {c.tuning_key: c.method.code for c in self.cells if c.tuning_key in known}
         return [name for name, code in now.items() if known[name].code != code]
 
     def courses(self) -> list[list[Cell]]:

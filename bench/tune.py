@@ -71,7 +71,7 @@ class _Search:
 
     @property
     def name(self) -> str:
-        return self.cells[0].method.name
+        return self.cells[0].tuning_key
 
     def add_seed(self, cell: Cell) -> None:
         """Take the cell of another seed; one of another listing of the method is left out."""
@@ -94,6 +94,8 @@ class Tuner:
     Attributes
     ----------
     untunable : methods that are not tuned, each with the reason
+
+    On each variant of the model a method is tuned for itself, with the same number of trials.
     """
 
     def __init__(
@@ -106,12 +108,16 @@ class Tuner:
         for reference, labelled in suite.all_methods():
             given.setdefault((reference.name, labelled), reference.config)
         for cell in cells:
-            name = cell.method.name
+            name = cell.tuning_key
             if name in self._searches:
                 self._searches[name].add_seed(cell)
                 continue
-            fields = list(search_space(registry.load("method", name).Config))
-            space = [s for s in fields if s.name not in given[name, cell.target_labels]]
+            method = registry.load("method", cell.method.name)
+            if cell.variant is not None and method.starts_from_fm:
+                continue  # the same run as on the full model
+            fields = list(search_space(method.Config))
+            mine = given[cell.method.name, cell.target_labels]
+            space = [s for s in fields if s.name not in mine]
             if not fields:
                 self.untunable[name] = "it has no setting to search"
             elif not space:
@@ -134,7 +140,7 @@ class Tuner:
     def ended(self, ended: Ended) -> list[Job]:
         """Take a finished job; the jobs that follow from it."""
         for record in ended.records:
-            search = self._searches[record.cell.method.name]
+            search = self._searches[record.cell.tuning_key]
             if record.status == "interrupted" or record.identity not in search.waiting:
                 continue
             search.waiting[record.identity] = _score(record)

@@ -133,15 +133,18 @@ def require_fit(suite: Suite, tuned: Tuned) -> None:
             )
 
 
-def settle(reference: Reference, tuned: Tuned | None) -> tuple[Reference, Settings]:
+def settle(
+    reference: Reference, tuned: Tuned | None, variant: str = ""
+) -> tuple[Reference, Settings]:
     """The settings that a method of a suite gets, and where they come from.
 
-    The tuned ones if there are any, but for those that the suite gives itself.
+    The tuned ones if there are any, but for those that the suite gives itself: those tuned on the
+    ``variant`` of the model, else those tuned on the full one.
     """
     given = reference.config
-    if tuned is not None and reference.name in tuned.methods:
-        found = tuned.methods[reference.name].settings
-        if not (given and set(found) <= set(given)):
-            merged = Reference(name=reference.name, config={**found, **given})
-            return merged, "oracle" if tuned.oracle else "tuned"
+    known = tuned.methods if tuned is not None else {}
+    best = known.get(f"{reference.name}@{variant}", known.get(reference.name))
+    if tuned is not None and best is not None and not (given and set(best.settings) <= set(given)):
+        merged = Reference(name=reference.name, config={**best.settings, **given})
+        return merged, "oracle" if tuned.oracle else "tuned"
     return reference, "given" if given else "default"

@@ -112,6 +112,12 @@ class Outside(Method):
     """Its default lies outside of the search."""
     Config = OutsideConfig
 
+@register("method", "from-full")
+class FromFull(Method):
+    """Makes its own small model."""
+    Config = OneConfig
+    starts_from_fm = True
+
 @register("method", "nothing")
 class Nothing(Method):
     """Has nothing to search."""
@@ -689,3 +695,38 @@ def test_a_method_tuned_under_the_same_budget_joins_the_others(bench: Bench) -> 
     for name, other in (("trials", 3), ("seeds", [0, 1]), ("oracle", True), ("data", "other")):
         with pytest.raises(BenchError, match=f"were tuned with {name} "):
             merged(old, new.model_copy(update={name: other}))
+
+
+def test_every_variant_of_the_model_is_searched_for_itself(bench: Bench) -> None:
+    """The same number of trials each; a method that starts from the full model only once."""
+    text = SUITE.replace("two, one", "two, from-full") + "variants: [full, compressed:4]\n"
+    tuner = bench.tuner(text, trials=3)
+    assert tuner.names == ["two", "two@compressed:4", "from-full"]
+    bench.run(tuner)
+    tried = [cell.tuning_key for cell in bench.ran]
+    assert {key: tried.count(key) for key in tuner.names} == dict.fromkeys(tuner.names, 3)
+    assert {cell.variant is None for cell in bench.ran if cell.method.name == "two"} == {
+        True,
+        False,
+    }
+
+
+def test_settings_of_a_variant_are_its_own_else_those_of_the_full_model(bench: Bench) -> None:
+    text = SUITE.replace("two, one", "two, one") + "variants: [full, compressed:4]\n"
+    tuner = bench.tuner(text, trials=1)
+    bench.run(tuner)
+    suite, cells = bench.suite(text)
+    made = made_by_hand(suite, suite, cells, tuner, 1, False)
+    found = made.methods["two"]
+    methods = {
+        "two": found.model_copy(update={"settings": {"epochs": 2}}),
+        "two@compressed:4": found.model_copy(update={"settings": {"epochs": 3}}),
+        "one": made.methods["one"].model_copy(update={"settings": {"weight": 0.25}}),
+    }
+    settled = make_cells(
+        suite, bench.folder / "mine.yaml", made.model_copy(update={"methods": methods})
+    )
+    used = {cell.tuning_key: cell.method.config for cell in settled}
+    assert used["two"]["epochs"] == 2
+    assert used["two@compressed:4"]["epochs"] == 3
+    assert used["one"]["weight"] == used["one@compressed:4"]["weight"] == 0.25
