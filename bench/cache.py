@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,7 @@ def cached(path: Path, make: Callable[[], Weights]) -> Weights:
     Raises BenchError if the cache cannot be written.
     """
     weights = _read(path)
-    if weights is None:
-        try:
-            weights = _make_once(path, make)
-        except OSError as error:
-            raise BenchError(
-                f"cache folder {path.parent}: {error.strerror}; set BENCH_CACHE to a folder "
-                "that can be written"
-            ) from error
-    return weights
+    return _make_once(path, make) if weights is None else weights
 
 
 def _make_once(path: Path, make: Callable[[], Weights]) -> Weights:
@@ -47,25 +40,41 @@ def _make_once(path: Path, make: Callable[[], Weights]) -> Weights:
     import torch
     from filelock import FileLock
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(f"{path}.lock").acquire()
+    with held:
         weights = _read(path)
         if weights is None:
-            weights = make()
+            weights = make()  # an OSError in here is about something else than the cache
             stream = io.BytesIO()
             torch.save(weights, stream)
-            write_atomically(path, stream.getvalue())
+            with _writing(path):
+                write_atomically(path, stream.getvalue())
     return weights
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into a BenchError with the cure."""
+    try:
+        yield
+    except OSError as error:
+        raise BenchError(
+            f"cache folder {path.parent}: {error.strerror or error}; set BENCH_CACHE to a folder "
+            "that can be written"
+        ) from error
 
 
 def _read(path: Path) -> Weights | None:
     """What the file holds; None if there is none or it is damaged."""
     import torch
 
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, never raises
         return None
     try:
         return torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # torch.load raises many kinds for a damaged file
-        print(f"{path} is damaged ({error}); making it again", flush=True)
+        why = str(error).partition("\n")[0]
+        print(f"{path} is damaged ({why}); making it again", flush=True)
         return None

@@ -93,6 +93,8 @@ class Method(ABC):
     paper : authors, title, venue, year
     equation : what one update minimises or does, in one line of plain mathematics
     starts_from_fm : gets the full model under every variant, as it makes its own small one
+    reads_clock : its course depends on the device's seconds (`Window.spent_s`, `Window.part`)
+        beyond where the window closes: each device gets a run of its own
     preload : modules that are slow to import, loaded once for all runs that need them
     """
 
@@ -106,6 +108,7 @@ class Method(ABC):
     paper: ClassVar[str] = ""
     equation: ClassVar[str] = ""
     starts_from_fm: ClassVar[bool] = False
+    reads_clock: ClassVar[bool] = False
     preload: ClassVar[tuple[str, ...]] = ()
 
     model: FoundationModel

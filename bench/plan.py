@@ -17,7 +17,7 @@ from bench import registry
 from bench.cell import Cell, Component, variant_title
 from bench.device.profile import load_device, profile_digest
 from bench.digest import code_digest
-from bench.errors import BenchError
+from bench.errors import BenchError, did_you_mean
 from bench.record import Record
 from bench.run import Job
 from bench.store import Store
@@ -39,10 +39,7 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
     )
     scenario = _component("scenario", suite.scenario, f"{where}: scenario")
     model = _component("model", suite.model, f"{where}: model")
-    variants = [
-        None if v.name == FULL else _component("variant", v, f"{where}: variants")
-        for v in suite.variants
-    ]
+    variants = [_variant(reference, f"{where}: variants") for reference in suite.variants]
     if tuned is not None:
         require_fit(suite, tuned)
     scenario_class = registry.load("scenario", scenario.name)
@@ -75,6 +72,23 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
                 )
                 cells[cell.identity] = cell
     return list(cells.values())
+
+
+def _variant(reference: Reference, where: str) -> Component | None:
+    """None for the full model."""
+    if reference.name == FULL:
+        return None
+    known = [FULL, *registry.entries("variant")]
+    if reference.name not in known:
+        raise BenchError(
+            f"{where}: unknown variant {reference.name!r}: {did_you_mean(reference.name, known)}"
+        )
+    variant = _component("variant", reference, where)
+    if "ratio" not in variant.config:  # titles and the names of tuned settings hold it
+        raise BenchError(
+            f"{where}: variant {variant.name!r} has no setting 'ratio'; add it to its Config"
+        )
+    return variant
 
 
 def _component(kind: str, reference: Reference, where: str) -> Component:
@@ -124,11 +138,15 @@ class Plan:
         return [name for name, code in now.items() if known[name].code != code]
 
     def courses(self) -> list[list[Cell]]:
-        """Missing cells in groups that train once, seed by seed; measured devices stand alone."""
+        """Missing cells in groups that train once, seed by seed.
+
+        Measured devices stand alone, and so does each device for a method that reads its clock.
+        """
         measured = {d for d in self.suite.devices if load_device(d).cost == "measured"}
         groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
         for cell in self.missing:
-            alone = cell.device if cell.device in measured else ""
+            reads_clock = registry.load("method", cell.method.name).reads_clock
+            alone = cell.device if reads_clock or cell.device in measured else ""
             groups[(cell.course, alone)].append(cell)
         return sorted(groups.values(), key=lambda group: group[0].seed)
 

@@ -60,11 +60,14 @@ def _variant(value: Any) -> Any:
         if not (colon and ratio.isdecimal()):
             raise ValueError(f"write {FULL}, or a name and a whole ratio such as compressed:8")
         return Reference(name=name, config={"ratio": int(ratio)})
-    return _reference(value)
+    reference = _reference(value)
+    if isinstance(reference, Reference) and reference.name == FULL and reference.config:
+        raise ValueError(f"{FULL} is the model itself and has no settings; write {FULL} alone")
+    return reference
 
 
 def _list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, str | dict) else value
 
 
 Ref = Annotated[Reference, pydantic.BeforeValidator(_reference)]
@@ -169,6 +172,14 @@ def parse_seeds(text: str) -> list[int]:
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise BenchError(f"--seeds {text!r}: give distinct seeds from 0 upward, as 0..4 or 0,1,2")
     return seeds
+
+
+def parse_variants(texts: Sequence[str]) -> list[Reference]:
+    """Variants from the command line: ``full``, ``compressed:8``."""
+    try:
+        return [_variant(text) for text in dict.fromkeys(texts)]
+    except ValueError as error:
+        raise BenchError(f"--variant {', '.join(texts)}: {error}") from None
 
 
 def select(suite: Suite, names: Sequence[str] | None) -> Suite:

@@ -47,6 +47,7 @@ class Window:
     ) -> None:
         self.closed = False
         self._budget_s = budget_s
+        self._until_s = budget_s
         self._meter = meter
         self._logger = logger
         self._module = module
@@ -77,6 +78,42 @@ class Window:
     def budget_s(self) -> float:
         """Device seconds in this window."""
         return self._budget_s
+
+    @property
+    def spent_s(self) -> float:
+        """Device seconds charged in this window so far; an open step is not among them.
+
+        A method that reads them depends on the device and declares ``reads_clock = True``, so
+        that each device has a run of its own. Raises BenchError where devices that share this
+        run were charged differently.
+        """
+        spent = {bill.window.time_s for bill in self._meter.bills}
+        if len(spent) > 1:
+            devices = ", ".join(bill.device for bill in self._meter.bills)
+            raise BenchError(
+                f"the window's clock differs between {devices}, which share this run: a method "
+                "that reads it declares reads_clock = True"
+            )
+        return spent.pop()
+
+    @contextmanager
+    def part(self, seconds: float) -> Iterator[None]:
+        """Admit steps inside only while they end within ``seconds`` of the device from now.
+
+        A step that does not fit the part ends its loop and leaves the window open for what comes
+        after the part; one that does not fit the window closes it, as ever. A step of unknown
+        cost begins if any of the part is left; sections are done in any case, and both may end
+        past the part. Parts may be nested: the inner one ends with the outer one. It reads the
+        clock: see `spent_s`. Raises BenchError if ``seconds`` is negative or not a number.
+        """
+        if not seconds >= 0:
+            raise BenchError(f"a part of {seconds} s of a window: give 0 or more seconds")
+        outer = self._until_s
+        self._until_s = min(outer, self.spent_s + seconds)
+        try:
+            yield
+        finally:
+            self._until_s = outer
 
     @contextmanager
     def section(self, kind: str, shape: Hashable = None) -> Iterator[None]:
@@ -129,8 +166,10 @@ class Window:
 
     def _begin(self, key: tuple[str, Hashable], recount: bool) -> bool:
         self._require_no_free_work()
-        if self.closed or not self._meter.admit(key, self.budget_s):
-            self.closed = True
+        if self.closed:
+            return False
+        if not self._meter.admit(key, self._until_s):
+            self.closed = self._until_s >= self._budget_s
             return False
         self._meter.begin(key, recount)
         return True

@@ -23,7 +23,7 @@ class CompressedConfig(ModelConfig):
     """
 
     ratio: int = Field(8, ge=1, le=4096)
-    steps: int = Field(1500, ge=1)
+    steps: int = Field(2000, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     distillation: float = Field(1.0, ge=0)
@@ -63,6 +63,7 @@ class Compressed(Variant):
 
         path = cache_folder() / "compressed" / f"{key[:20]}.pt"
         small.module.load_state_dict(cached(path, train))
+        small.module.requires_grad_(True)  # as after training, whether it was cached or not
         small.train(False)
         return small
 

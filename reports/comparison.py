@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
-from bench.cell import Cell
+from bench.cell import Cell, variant_title
 from bench.digest import digest
 from bench.record import Record
 from bench.reports.rows import (
@@ -114,14 +114,16 @@ def flat_settings(cell: Cell) -> dict[str, str]:
 
 
 def _settings(cell: Cell) -> dict[str, Any]:
-    return {
+    settings = {
         "scenario": [cell.scenario.name, cell.scenario.config],
         "data": cell.data,
         "model": [cell.model.name, cell.model.config],
-        "variant": cell.variant and [cell.variant.name, cell.variant.config],
         "protocol": cell.protocol,
         "device": cell.device,
     }
+    if cell.variant is not None:  # left out otherwise: file names and labels hold the digest
+        settings["variant"] = [cell.variant.name, cell.variant.config]
+    return settings
 
 
 def _title(cell: Cell) -> str:
@@ -130,7 +132,10 @@ def _title(cell: Cell) -> str:
 
 def _slug(cell: Cell) -> str:
     # A device may be given as the path of its profile; the folder says nothing to a reader.
-    names = (cell.scenario.name, cell.model_title, PurePath(cell.device).stem)
+    names = [cell.scenario.name, cell.model.name, PurePath(cell.device).stem]
+    if cell.variant is not None:
+        # By itself, so that a long name of the model does not cut it off.
+        names.insert(2, variant_title(cell.variant))
     return "-".join(re.sub(r"[^a-z0-9]+", "-", n.lower()).strip("-")[:40] or "x" for n in names)
 
 

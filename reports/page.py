@@ -101,6 +101,7 @@ def _missing(row: Row, record: Record) -> dict[str, Any]:
 def _shared(comparison: Comparison) -> dict[str, str]:
     """What all runs of the comparison share: names, settings and digests."""
     cell = comparison.cell
+    variant = {} if cell.variant is None else {"code of the variant": cell.variant.code[:12]}
     return {
         "scenario": cell.scenario.name,
         "model": cell.model_title,
@@ -109,6 +110,7 @@ def _shared(comparison: Comparison) -> dict[str, str]:
         **flat_settings(cell),
         "code of the scenario": cell.scenario.code[:12],
         "code of the model": cell.model.code[:12],
+        **variant,
         "device profile": cell.device_digest[:12],
     }
 

@@ -24,6 +24,13 @@ Methods = Annotated[
     str | None, typer.Option("--methods", help="Only these methods, as a,b; others may be added.")
 ]
 Model = Annotated[str | None, typer.Option("--model", help="Instead of the suite's model.")]
+Variants = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variant",
+        help="'full' or a smaller model as compressed:8; repeatable. Default: the suite's.",
+    ),
+]
 Seeds = Annotated[str | None, typer.Option("--seeds", help="As 0..4 or 0,3,7.")]
 Untuned = Annotated[
     bool, typer.Option("--untuned", help="The papers' default settings, not the tuned ones.")
@@ -51,10 +58,11 @@ def choose(
     model: str | None,
     seeds: str | None,
     plugins: list[Path] | None,
+    variants: list[str] | None = None,
 ) -> tuple[Suite, Path]:
     """The suite that the options describe, and the file it came from."""
     from bench import registry
-    from bench.suite import Reference, load_suite, parse_seeds, select
+    from bench.suite import Reference, load_suite, parse_seeds, parse_variants, select
 
     for plugin in plugins or []:
         registry.add_plugin(plugin)
@@ -71,6 +79,8 @@ def choose(
         changes["devices"] = list(dict.fromkeys(named))
     if model is not None:
         changes["model"] = Reference(name=model)
+    if variants:
+        changes["variants"] = parse_variants(variants)
     if seeds is not None:
         changes["seeds"] = parse_seeds(seeds)
     return chosen.model_copy(update=changes), path
@@ -96,11 +106,12 @@ def resolve(
     retry: tuple[str, ...] = (),
     untuned: bool = False,
     tuned: Path | None = None,
+    variants: list[str] | None = None,
 ) -> tuple[Plan, Store]:
     """The plan that the options describe, and the store it was compared with."""
     from bench.plan import make_plan
 
-    chosen, path = choose(suite, devices, methods, model, seeds, plugins)
+    chosen, path = choose(suite, devices, methods, model, seeds, plugins, variants)
     opened = open_store(store)
     return make_plan(chosen, path, opened, retry, _tuned(path, untuned, tuned)), opened
 

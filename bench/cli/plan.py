@@ -19,6 +19,7 @@ from bench.cli.options import (
     SuiteName,
     TunedFile,
     Untuned,
+    Variants,
     duration,
     resolve,
     warn_unreadable,
@@ -34,6 +35,7 @@ def command(
     device: Devices = None,
     methods: Methods = None,
     model: Model = None,
+    variant: Variants = None,
     seeds: Seeds = None,
     untuned: Untuned = False,
     tuned: TunedFile = None,
@@ -47,7 +49,16 @@ def command(
     from bench.cli.run import default_jobs
 
     plan, opened = resolve(
-        suite, device, methods, model, seeds, store, plugins, untuned=untuned, tuned=tuned
+        suite,
+        device,
+        methods,
+        model,
+        seeds,
+        store,
+        plugins,
+        untuned=untuned,
+        tuned=tuned,
+        variants=variant,
     )
     workers = jobs or default_jobs()
     done = Counter(r.cell.method.name for r in plan.done.values())

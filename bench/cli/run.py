@@ -24,6 +24,7 @@ from bench.cli.options import (
     SuiteName,
     TunedFile,
     Untuned,
+    Variants,
     duration,
     resolve,
     warn_unreadable,
@@ -66,6 +67,7 @@ def command(
     device: Devices = None,
     methods: Methods = None,
     model: Model = None,
+    variant: Variants = None,
     seeds: Seeds = None,
     untuned: Untuned = False,
     tuned: TunedFile = None,
@@ -104,7 +106,7 @@ def command(
     if Retry.all in again:
         again = tuple(r.value for r in Retry)
     plan, opened = resolve(
-        suite, device, methods, model, seeds, store, plugins, again, untuned, tuned
+        suite, device, methods, model, seeds, store, plugins, again, untuned, tuned, variant
     )
     workers = jobs or default_jobs()
     signal.signal(signal.SIGTERM, stop)

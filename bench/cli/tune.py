@@ -17,6 +17,7 @@ from bench.cli.options import (
     Plugins,
     Seeds,
     SuiteName,
+    Variants,
     choose,
     open_store,
 )
@@ -51,6 +52,7 @@ def command(
     ] = 16,
     seeds: Seeds = "0",
     model: Model = None,
+    variant: Variants = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="File to write. Default: <suite>.tuned.yaml.")
     ] = None,
@@ -80,7 +82,7 @@ def command(
     from bench.tune import Tuner, default_out, validation_suite
     from bench.tuned import tuned_path, write_tuned
 
-    chosen, path = choose(suite, None, methods, model, seeds, plugins)
+    chosen, path = choose(suite, None, methods, model, seeds, plugins, variant)
     target = out or default_out(path, SUITES)
     if target.is_dir():
         raise BenchError(f"--out {target}: is a folder; name a file")

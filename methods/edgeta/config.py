@@ -12,11 +12,11 @@ from bench.method import tunable
 OFFLINE = (
     "ratio", "matched", "attention", "lora_rank", "lora_steps", "lora_learning_rate",
     "lora_in_feedback", "kb_steps", "kb_learning_rate", "kb_weight_decay", "distillation",
-    "gate_reduction", "index", "index_neurons", "max_residual", "index_steps",
-    "index_learning_rate", "index_weight_decay", "index_kb_learning_rate", "index_weight",
-    "gate_l1", "min_sparsity", "max_sparsity", "sampling", "checkpoints",
+    "gate_reduction", "index", "index_neurons", "index_steps", "index_learning_rate",
+    "index_weight_decay", "index_kb_learning_rate", "index_weight", "gate_l1", "min_sparsity",
+    "max_sparsity", "sampling", "checkpoints",
 )  # fmt: skip
-"""The settings on which the offline stage depends; the others may change without a new one."""
+"""The settings on which what the offline stage makes depends; the others need no new one."""
 
 
 class EdgeTAConfig(MethodConfig):
@@ -34,16 +34,18 @@ class EdgeTAConfig(MethodConfig):
     Offline: ``ratio``: the knowledge base's inner widths are divided by it; ``matched``: its
     neurons are cut together with what they meet (False: as released, defects W4 and W5 of the
     method's file); ``attention``: whole heads are cut and the rest factorised, so that
-    attention neurons can be left out too (second generation); ``lora_*``: the adaptation
-    of the model to the source; ``lora_in_feedback``: its product takes part in inference after
-    feedback (False: as released, W10); ``kb_*``, ``distillation``: of the knowledge base, by
-    AdamW; ``gate_reduction``: bottleneck of the importances; ``index``: ``sparse`` with
-    ``index_neurons`` of the model for each neuron of the knowledge base, or ``dense`` as released
-    (W8); ``max_residual``: relative residual above which the index is refused (none: as
-    released, W12); ``index_*``: of the joint training of index and knowledge base;
-    ``index_weight`` and ``gate_l1``: weights of its losses; ``min_sparsity``, ``max_sparsity``,
-    ``sampling``: of the sparsities it draws, ``uniform`` or by the ``sandwich`` rule;
-    ``checkpoints``: how often it is validated, at four sparsities each time.
+    attention neurons can be left out too (second generation); ``lora_rank``, ``lora_steps``,
+    ``lora_learning_rate``: of the model's adaptation to the source; ``lora_in_feedback``: its
+    product takes part in inference after feedback (False: as released, W10); ``kb_steps``,
+    ``kb_learning_rate``, ``kb_weight_decay``: of the knowledge base's training by AdamW, with
+    ``distillation`` the weight of its teacher; ``gate_reduction``: bottleneck of the importances.
+    ``index``: ``sparse`` with ``index_neurons`` of the model for each neuron of the knowledge
+    base, or ``dense`` as released (W8); ``max_residual``: relative residual above which the index
+    is refused (none: as released, W12); ``index_steps``, ``index_learning_rate``,
+    ``index_weight_decay``, ``index_kb_learning_rate``: of the joint training of index and
+    knowledge base; ``index_weight`` and ``gate_l1``: weights of its losses; ``min_sparsity``,
+    ``max_sparsity``, ``sampling``: of the sparsities it draws, ``uniform`` or by the ``sandwich``
+    rule; ``checkpoints``: how often it is validated, at four sparsities each time.
     """
 
     learning_rate: float = tunable(3e-4, 1e-5, 1e-2, log=True, ge=1e-8, le=1.0)
@@ -61,27 +63,27 @@ class EdgeTAConfig(MethodConfig):
     matched: bool = True
     attention: bool = False
     lora_rank: int = Field(8, ge=1, le=256)
-    lora_steps: int = Field(200, ge=0)
-    lora_learning_rate: float = Field(5e-4, gt=0)
+    lora_steps: int = Field(200, ge=0, le=10_000_000)
+    lora_learning_rate: float = Field(5e-4, gt=0, le=1)
     lora_in_feedback: bool = True
-    kb_steps: int = Field(1500, ge=1)
-    kb_learning_rate: float = Field(2e-3, gt=0)
-    kb_weight_decay: float = Field(0.01, ge=0)
-    distillation: float = Field(1.0, ge=0)
-    gate_reduction: int = Field(16, ge=1)
+    kb_steps: int = Field(1000, ge=1, le=10_000_000)
+    kb_learning_rate: float = Field(2e-3, gt=0, le=1)
+    kb_weight_decay: float = Field(0.01, ge=0, le=100)
+    distillation: float = Field(1.0, ge=0, le=1000)
+    gate_reduction: int = Field(16, ge=1, le=4096)
     index: Literal["sparse", "dense"] = "sparse"
-    index_neurons: int = Field(16, ge=1)
-    max_residual: float | None = Field(0.9, gt=0)
-    index_steps: int = Field(1500, ge=1)
-    index_learning_rate: float = Field(3e-3, gt=0)
-    index_weight_decay: float = Field(0.1, ge=0)
-    index_kb_learning_rate: float = Field(1e-3, gt=0)
-    index_weight: float = Field(1e-4, ge=0)
-    gate_l1: float = Field(1e-9, ge=0)
+    index_neurons: int = Field(16, ge=1, le=65536)
+    max_residual: float | None = Field(0.9, gt=0, le=1000)
+    index_steps: int = Field(1000, ge=1, le=10_000_000)
+    index_learning_rate: float = Field(3e-3, gt=0, le=1)
+    index_weight_decay: float = Field(0.1, ge=0, le=100)
+    index_kb_learning_rate: float = Field(1e-3, gt=0, le=1)
+    index_weight: float = Field(1e-4, ge=0, le=1000)
+    gate_l1: float = Field(1e-9, ge=0, le=1000)
     min_sparsity: float = Field(0.0, ge=0, lt=1)
     max_sparsity: float = Field(0.9, ge=0, lt=1)
     sampling: Literal["uniform", "sandwich"] = "uniform"
-    checkpoints: int = Field(5, ge=1)
+    checkpoints: int = Field(5, ge=1, le=1000)
 
     @field_validator("max_sparsity")
     @classmethod
@@ -91,5 +93,5 @@ class EdgeTAConfig(MethodConfig):
         return value
 
     def offline(self) -> dict[str, Any]:
-        """The settings on which the offline stage depends."""
+        """The settings on which what the offline stage makes depends."""
         return {name: getattr(self, name) for name in OFFLINE}

@@ -21,7 +21,7 @@ class ReleasedConfig(EdgeTAConfig):
     matched: bool = False
     lora_in_feedback: bool = False
     index: Literal["sparse", "dense"] = "dense"
-    max_residual: float | None = Field(None, gt=0)
+    max_residual: float | None = Field(None, gt=0, le=1000)
 
 
 @register("method", "edgeta-faithful")

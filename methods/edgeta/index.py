@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -225,7 +226,9 @@ class NeuronIndex(nn.Module):
         """Raise BenchError if a group's residual is above the limit: feedback would destroy it."""
         if limit is None:
             return
-        name, worst = max(self.residuals(kb, fm).items(), key=lambda pair: pair[1])
+        found = self.residuals(kb, fm)
+        name = max(found, key=lambda n: (math.isnan(found[n]), found[n]))  # else max() skips nan
+        worst = found[name]
         if not worst <= limit:  # not a number is too large
             raise BenchError(
                 f"neuron index: the residual of {name} is {worst:.3g}, above max_residual "

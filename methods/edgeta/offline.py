@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from bench.batch import DomainView, take
 from bench.cache import Weights, cache_folder, cached
@@ -167,10 +168,10 @@ def _trained(config: EdgeTAConfig, model: FoundationModel, source: DomainView) -
 
 
 def _part(source: DomainView, chosen: Tensor) -> DomainView:
+    """The chosen samples, in the single precision in which the stage trains."""
+    x = tree_map(lambda t: t.float() if t.is_floating_point() else t, take(source.x, chosen))
     generator = torch.Generator().manual_seed(0)
-    return DomainView(
-        "source", take(source.x, chosen), source.y[chosen], source.batch_size, generator
-    )
+    return DomainView("source", x, source.y[chosen], source.batch_size, generator)
 
 
 def _train_stages(

@@ -220,3 +220,32 @@ def test_storage_counts_inputs_and_labels() -> None:
 def test_a_split_needs_a_label_for_each_input() -> None:
     with pytest.raises(BenchError, match="3 inputs and 2 labels"):
         Split(torch.zeros(3, 1), torch.zeros(2, dtype=torch.int64))
+
+
+def test_what_is_drawn_aside_leaves_the_order_as_it_was() -> None:
+    view, twin = make_view(True, 40, seed=3), make_view(True, 40, seed=3)
+    running, alike = view.batches(2), twin.batches(2)
+    assert order(islice(running, 10)) == order(islice(alike, 10))
+    with view.kept_order():
+        aside = order(view.batches())
+    with view.kept_order():
+        assert order(view.batches()) == aside
+    assert order(running) == order(alike)  # a pass that was under way goes on as well
+    assert torch.equal(view.order_state, twin.order_state)
+    other = make_view(True, 40, seed=4)
+    with other.kept_order():
+        assert order(other.batches()) == aside  # whatever the seed
+
+
+def test_the_order_comes_back_after_an_error() -> None:
+    view = make_view(True, 40, seed=3)
+    state = view.order_state
+
+    def fail() -> None:
+        with view.kept_order():
+            next(view.batches())
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail()
+    assert torch.equal(view.order_state, state)

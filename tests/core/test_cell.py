@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pydantic
@@ -30,6 +32,7 @@ CHANGES: dict[str, Any] = {
     "target_labels": True,
     "core": 2,
     "settings": "tuned",
+    "variant": Component(name="compressed", config={"ratio": 8}, code="5e1f"),
 }
 DEVICE_ONLY = {"device", "device_digest"}
 PLAIN = st.none() | st.booleans() | st.integers() | st.text(max_size=8)
@@ -59,12 +62,12 @@ def test_the_course_ignores_the_device_only(make_cell: Callable[..., Cell], fiel
 
 
 @pytest.mark.parametrize("part", ["name", "config", "code"])
-@pytest.mark.parametrize("kind", ["method", "model", "scenario"])
+@pytest.mark.parametrize("kind", ["method", "model", "scenario", "variant"])
 def test_every_part_of_a_component_changes_identity_and_course(
     make_cell: Callable[..., Cell], kind: str, part: str
 ) -> None:
-    plain = {"name": "a", "config": {"rate": 1.0}, "code": "c"}
-    other = {**plain, part: {"rate": 2.0} if part == "config" else "z"}
+    plain = {"name": "a", "config": {"ratio": 1.0}, "code": "c"}
+    other = {**plain, part: {"ratio": 2.0} if part == "config" else "z"}
     first = make_cell(**{kind: Component(**plain)})
     second = make_cell(**{kind: Component(**other)})
     assert first.identity != second.identity
@@ -161,3 +164,20 @@ def test_a_fresh_cell_carries_the_cores_version(make_cell: Callable[..., Cell]) 
 
 def test_the_title_names_method_model_device_and_seed(make_cell: Callable[..., Cell]) -> None:
     assert make_cell().title == "tent · digits-vit · xavier-nx · seed 3"
+
+
+def test_titles_carry_the_variant(make_cell: Callable[..., Cell]) -> None:
+    small = make_cell(variant=Component(name="compressed", config={"ratio": 8}, code="5e1f"))
+    assert small.title == "tent · digits-vit compressed:8 · xavier-nx · seed 3"
+    assert make_cell().title == "tent · digits-vit · xavier-nx · seed 3"
+    assert small.model == make_cell().model
+
+
+def test_a_record_of_before_there_were_variants_is_of_the_full_model() -> None:
+    old = json.loads((Path(__file__).parent / "records" / "schema-1.json").read_text())
+    assert "variant" not in old["cell"]
+    cell = Cell.model_validate(old["cell"])
+    assert cell.variant is None
+    assert cell.identity == old["identity"]
+    again = Cell.model_validate_json(cell.model_dump_json())
+    assert again.identity == old["identity"]

@@ -249,3 +249,47 @@ def test_a_component_in_a_folder_of_its_own_counts_with_all_the_folders_files(
         "zz_edge/deep/neurons.py": "RATE = 1\n",
     }
     assert changes(tmp_path, files, f"zz_edge/{of}", f"zz_edge/{changed}")
+
+
+# --- tensors ---------------------------------------------------------------
+
+
+def test_the_digest_of_tensors_is_that_of_names_shapes_types_and_bytes() -> None:
+    import torch
+
+    from bench.model import tensors_digest
+
+    a, b = torch.arange(6.0).view(2, 3), torch.tensor([True, False])
+    plain = tensors_digest({"a": a, "b": b})
+    same = [
+        {"b": b, "a": a},
+        {"a": a.t().contiguous().t(), "b": b},  # other strides
+        {"a": torch.zeros(9).index_put_((torch.arange(6),), a.flatten())[:6].view(2, 3), "b": b},
+        {"a": a.clone().requires_grad_(True), "b": b},
+    ]
+    assert {tensors_digest(tensors) for tensors in same} == {plain}
+    others = [
+        {"a": a},
+        {"a": a, "c": b},
+        {"a": b, "b": a},
+        {"a": a.view(3, 2), "b": b},
+        {"a": a.view(torch.int32), "b": b},  # the same bytes
+        {"a": a.double(), "b": b},
+        {"a": a + torch.eye(2, 3) * 1e-7, "b": b},
+        {"a": a, "b": b.view(torch.uint8)},
+        {"a": a, "b": ~b},
+        {"a": a, "b": b, "none": torch.zeros(0)},
+    ]
+    digests = [tensors_digest(tensors) for tensors in others]
+    assert len({plain, *digests}) == len(others) + 1
+
+
+def test_tensors_of_every_kind_have_a_digest() -> None:
+    import torch
+
+    from bench.model import tensors_digest
+
+    one = torch.tensor(1.0)  # no dimension
+    kinds = (torch.bfloat16, torch.float16, torch.float32, torch.int64, torch.uint8, torch.bool)
+    assert len({tensors_digest({"x": one.to(kind)}) for kind in kinds}) == len(kinds)
+    assert tensors_digest({"x": one}) != tensors_digest({"x": one.view(1)})

@@ -92,6 +92,48 @@ def test_settings_that_say_the_default_are_the_same_cell(write: Callable[..., Pa
     assert [c.identity for c in again] == [c.identity for c in plain]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", [("full", {})]),
+        ("variants: full", [("full", {})]),
+        ("variants: compressed:8", [("compressed", {"ratio": 8})]),
+        ("variants: [full, compressed:8]", [("full", {}), ("compressed", {"ratio": 8})]),
+        ("variants: {name: compressed, ratio: 4, steps: 10}",
+         [("compressed", {"ratio": 4, "steps": 10})]),
+        ("variants: [{name: full}, {name: compressed, ratio: 4, steps: 10}]",
+         [("full", {}), ("compressed", {"ratio": 4, "steps": 10})]),
+        ("variants:\n- full\n- compressed:8\n", [("full", {}), ("compressed", {"ratio": 8})]),
+    ],
+)  # fmt: skip
+def test_variants_by_name_ratio_or_settings(
+    write: Callable[..., Path], text: str, expected: list[tuple[str, dict[str, int]]]
+) -> None:
+    suite, path = load_suite(str(write(GOOD + text)))
+    assert [(v.name, v.config) for v in suite.variants] == expected
+    variants = {c.variant and (c.variant.name, c.variant.config["ratio"]) for c in
+                make_cells(suite, path)}  # fmt: skip
+    assert variants == {None if n == "full" else (n, c["ratio"]) for n, c in expected}
+
+
+def test_every_method_runs_on_every_variant_with_every_seed_and_device(
+    write: Callable[..., Path],
+) -> None:
+    text = GOOD.replace("devices: xavier-nx", "devices: [xavier-nx, agx-orin]")
+    text += "supervised_references: [tent]\n"
+    text += "variants: [full, compressed:8, {name: compressed, ratio: 8, steps: 10}, full]\n"
+    cells = make_cells(*load_suite(str(write(text))))
+    assert len(cells) == (2 + 1) * 3 * 3 * 2
+    assert len({c.identity for c in cells}) == len(cells)
+    assert len({c.course for c in cells}) == len(cells) / 2
+    kinds = {c.variant and c.variant.config["steps"] for c in cells}
+    assert {None, 10} < kinds
+    assert len(kinds) == 3
+    full = {c.identity for c in cells if c.variant is None}
+    plain = text.partition("variants")[0]
+    assert {c.identity for c in make_cells(*load_suite(str(write(plain))))} == full
+
+
 def test_an_unknown_suite_is_answered_with_the_nearest() -> None:
     with pytest.raises(BenchError) as caught:
         load_suite("domain-shfit")
@@ -197,6 +239,46 @@ BAD = {
     ),
     "a setting whose key is a number": (
         GOOD.replace("learning_rate: 0.01", "1: 2"), ["'methods.1"],
+    ),
+    "a variant without a ratio": (
+        GOOD + "variants: compressed\n",
+        ["key 'variants.0'", "'compressed' is not allowed", "write full", "compressed:8"],
+    ),
+    "a ratio that is no number": (
+        GOOD + "variants: [full, 'compressed:x']\n",
+        ["key 'variants.1'", "'compressed:x' is not allowed", "such as compressed:8"],
+    ),
+    "a ratio that is no whole number": (
+        GOOD + "variants: compressed:2.5\n", ["'compressed:2.5' is not allowed", "whole ratio"],
+    ),
+    "a ratio without a name": (GOOD + "variants: ['8']\n", ["'8' is not allowed"]),
+    "a variant that does not exist": (
+        GOOD + "variants: compresed:8\n",
+        ["variants", "unknown variant 'compresed'", "did you mean 'compressed'?"],
+    ),
+    "the full model misspelt": (
+        GOOD + "variants: {name: ful}\n", ["unknown variant 'ful'", "did you mean 'full'?"],
+    ),
+    "settings of the full model": (
+        GOOD + "variants: [{name: full, ratio: 4}]\n",
+        ["key 'variants.0'", "full", "has no settings"],
+    ),
+    "an unknown setting of a variant": (
+        GOOD + "variants: {name: compressed, ratoi: 4}\n",
+        ["variants 'compressed'", "key 'ratoi': unknown", "did you mean 'ratio'?"],
+    ),
+    "a ratio of 0": (
+        GOOD + "variants: compressed:0\n",
+        ["variants 'compressed'", "key 'ratio'", "0 is not allowed", "greater than or equal to 1"],
+    ),
+    "a ratio below 0": (GOOD + "variants: compressed:-2\n", ["'compressed:-2' is not allowed"]),
+    "a variant that is a number": (GOOD + "variants: [8]\n", ["key 'variants.0'", "8 is not"]),
+    "a variant without a name": (
+        GOOD + "variants: {ratio: 8}\n", ["key 'variants.0'", "with 'name' and settings"],
+    ),
+    "no variants": (GOOD + "variants: []\n", ["'variants'", "at least 1"]),
+    "variants misspelt": (
+        GOOD + "variant: full\n", ["key 'variant': unknown", "did you mean 'variants'?"],
     ),
     "a name that is no file name": (GOOD.replace("name: mine", "name: ../x"), ["'name'", "'../x'"]),
 }  # fmt: skip

@@ -63,6 +63,9 @@ def make_record(
     scenario: dict[str, Any] | None = None,
     scenario_version: str = "new",
     protocol: dict[str, Any] | None = None,
+    model: str = "small-vit",
+    variant: dict[str, Any] | None = None,
+    variant_version: str = "new",
     online: float | None = None,
     matrix: list[list[float]] | None = None,
     settings: str = "default",
@@ -73,6 +76,8 @@ def make_record(
 ) -> Record:
     """A record; accuracies are fractions, the same on all domains unless ``after`` is a list.
 
+    ``variant``: settings of the compressed model; None: the full one.
+
     With a ``matrix`` the stream has the first domains, one fewer than the matrix has rows, and
     ``after`` is its diagonal.
     """
@@ -82,7 +87,7 @@ def make_record(
         afters = [matrix[i][i] for i in range(1, len(matrix))]
     cell = Cell(
         method=Component(name=method, config=changed or {}, code=code(method + version)),
-        model=Component(name="small-vit", config={"depth": 4}, code=code("model")),
+        model=Component(name=model, config={"depth": 4}, code=code("model")),
         scenario=Component(
             name="digits", config=scenario or {"size": 32}, code=code("s" + scenario_version)
         ),
@@ -93,6 +98,8 @@ def make_record(
         seed=seed,
         target_labels=supervised,
         settings="default" if settings == "none" else settings,
+        variant=variant
+        and Component(name="compressed", config=variant, code=code("v" + variant_version)),
     )
     results = None
     if status == "ok":

@@ -132,6 +132,74 @@ def test_titles_of_variants_name_what_differs(make: Make) -> None:
     assert small.slug == f"digits-small-vit-board-{small.key[:6]}"
 
 
+SMALL = {"ratio": 8, "steps": 1500}
+
+
+def test_the_full_model_and_its_variants_share_no_table(make: Make) -> None:
+    def runs(before: float, **more: object) -> list[Record]:
+        still = make("source-only", after=before, final=before, **more)
+        return [still, make("tent", after=0.6, **more)]
+
+    records = [*runs(0.5), *runs(0.4, variant=SMALL), *runs(0.3, variant={**SMALL, "ratio": 4})]
+    four, eight, full = compare(records[::-1])
+    assert [c.title for c in (full, four, eight)] == [
+        "digits · small-vit · board",
+        "digits · small-vit compressed:4 · board",
+        "digits · small-vit compressed:8 · board",
+    ]
+    assert [c.slug for c in (full, four, eight)] == [
+        "digits-small-vit-board",
+        "digits-small-vit-compressed-4-board",
+        "digits-small-vit-compressed-8-board",
+    ]
+    # Each is measured against the source-only run of its own variant.
+    differences = [row(c, "tent").difference for c in (full, four, eight)]
+    assert [d and round(d.mean, 6) for d in differences] == [0.1, 0.3, 0.2]
+    assert {len(c.records) for c in (full, four, eight)} == {2}
+
+
+def test_source_only_of_the_full_model_is_no_reference_for_a_variant(make: Make) -> None:
+    small, full = compare([make("source-only"), make("tent", variant=SMALL)])
+    assert row(small, "tent").difference is None
+    assert small.notes == ("No source-only run is ok here, so no difference to it is known",)
+    assert full.notes == ()
+
+
+def test_variants_of_one_ratio_are_told_apart_by_what_differs(make: Make) -> None:
+    records = [make(variant=SMALL), make(variant={**SMALL, "steps": 10}), make()]
+    few, many, full = compare(records)
+    assert full.title == "digits · small-vit · board"
+    assert few.title == "digits · small-vit compressed:8 · board (variant.steps=10)"
+    assert many.title == "digits · small-vit compressed:8 · board (variant.steps=1500)"
+    assert len({c.slug for c in (full, few, many)}) == 3
+
+
+def test_a_long_model_name_does_not_hide_the_variant(make: Make) -> None:
+    name = "vit-large-patch16-224-of-a-very-long-name-indeed"
+    small, full = compare([make(model=name), make(model=name, variant=SMALL)])
+    assert full.title == f"digits · {name} · board"
+    assert small.title == f"digits · {name} compressed:8 · board"
+    assert full.slug == f"digits-{name[:40]}-board"
+    assert small.slug == f"digits-{name[:40]}-compressed-8-board"
+
+
+def test_runs_on_older_code_of_a_variant_are_left_out(make: Make) -> None:
+    old = [
+        make(m, variant=SMALL, variant_version="old", started="2026-01-01")
+        for m in ("source-only", "tent")
+    ]
+    (comparison,) = compare([*old, make("source-only", variant=SMALL, started="2026-01-02")])
+    assert comparison.notes == (
+        "2 records of older code of variant compressed left out (source-only, tent)",
+    )
+
+
+def test_the_name_of_a_comparison_is_what_it_was_before_there_were_variants(make: Make) -> None:
+    """It stands in file names and in labels of LaTeX tables, which texts refer to."""
+    small, large = compare([make(scenario={"size": 32}), make(scenario={"size": 64})])
+    assert [c.key[:6] for c in (small, large)] == ["1734cd", "1be34e"]
+
+
 def test_file_names_cannot_leave_the_folder(make: Make) -> None:
     first, second = compare([make(device="../../My Board.yaml"), make(device="x/my-board.yaml")])
     for comparison in (first, second):

@@ -330,6 +330,23 @@ def test_csv_has_the_same_columns_for_all_protocols(
     assert json.loads(tuned["settings_changed"]) == {"epochs": 3, "learning_rate": 0.00123}
 
 
+def test_every_table_names_the_variant(make: Make) -> None:
+    variant = {"ratio": 8, "steps": 1500}
+    records = [make("source-only", after=0.4, variant=variant), make("tent", variant=variant)]
+    small, full = compare([make("tent"), *records])
+    title = "digits · small-vit compressed:8 · board"
+    assert text(small).startswith(title + "\n")
+    assert markdown(small).startswith(f"## {title}\n")
+    assert r"\caption{digits $\cdot$ small-vit compressed:8 $\cdot$ board}" in latex(small)
+    assert r"\label{tab:digits-small-vit-compressed-8-board}" in latex(small)
+    models = [
+        {line["model"] for line in csv.DictReader(io.StringIO(comma_separated(c)))}
+        for c in (full, small)
+    ]
+    assert models == [{"small-vit"}, {"small-vit compressed:8"}]
+    assert "compressed" not in text(full)
+
+
 def test_csv_holds_no_formula(make: Make) -> None:
     made = comma_separated(compare([make("tent", device="=cmd|' /C calc'!A0")])[0])
     assert next(csv.DictReader(io.StringIO(made)))["device"].startswith("'=cmd")

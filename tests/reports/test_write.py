@@ -177,6 +177,25 @@ def test_page_lists_settings_and_warns_of_oracles(matrix: list[Record], tmp_path
     assert page.attributes.count(("class", "warning")) == 1
 
 
+def test_page_and_files_tell_variants_apart(make: Make, tmp_path: Path) -> None:
+    variant = {"ratio": 8, "steps": 1500}
+    paths = files([make("tent"), make("tent", variant=variant)], tmp_path)
+    page = Reader((tmp_path / "report.html").read_text(encoding="utf-8"))
+    for told in (
+        "digits · small-vit · board",
+        "digits · small-vit compressed:8 · board",
+        "variant.ratio",
+        "variant.steps",
+        "code of the variant",
+    ):
+        assert told in page.text, told
+    assert page.text.count("variant.ratio") == page.text.count("code of the variant") == 1
+    names = {p.name for p in paths}
+    assert {"table-digits-small-vit-board.csv", "table-digits-small-vit-compressed-8-board.csv"} < (
+        names
+    )
+
+
 def test_page_says_why_a_figure_is_missing(make: Make, page: Reader, tmp_path: Path) -> None:
     files([make("tent", energy=None), make("shot", device="b", status="failed")], tmp_path)
     told = Reader((tmp_path / "report.html").read_text(encoding="utf-8")).text
