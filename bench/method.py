@@ -95,6 +95,7 @@ class Method(ABC):
     starts_from_fm : gets the full model under every variant, as it makes its own small one
     reads_clock : its course depends on the device's seconds (`Window.spent_s`, `Window.part`)
         beyond where the window closes: each device gets a run of its own
+    check_settings : with which ``bench check`` prepares the method, where its offline work is long
     preload : modules that are slow to import, loaded once for all runs that need them
     """
 
@@ -109,6 +110,7 @@ class Method(ABC):
     equation: ClassVar[str] = ""
     starts_from_fm: ClassVar[bool] = False
     reads_clock: ClassVar[bool] = False
+    check_settings: ClassVar[dict[str, Any]] = {}
     preload: ClassVar[tuple[str, ...]] = ()
 
     model: FoundationModel

@@ -71,4 +71,4 @@ class Compressed(Variant):
 def source_digest(source: DomainView) -> str:
     """Digest of a labelled view's samples and of the size of its batches."""
     inputs = source.x if isinstance(source.x, dict) else {"x": source.x}
-    return digest([tensors_digest({**inputs, "y": source.y}), source.batch_size])
+    return digest([tensors_digest(inputs), tensors_digest({"y": source.y}), source.batch_size])

@@ -67,8 +67,9 @@ def strongest_heads(model: FoundationModel, ratio: int, matched: bool = True) ->
 def cut(model: FoundationModel, kept: list[Kept]) -> None:
     """Cut every block to what is kept, in place, so that it computes as if the rest were zero.
 
-    Narrower heads divide scores by the root of the new width; query rows are multiplied by
-    sqrt(new width / old width) to make up for it (in a fused layer the first third of the rows).
+    Narrower heads divide scores by the root of the new width; to make up for it query and key rows
+    are each multiplied by (new width / old width)^(1/4), so that both remain the same multiple of
+    the uncut ones (in a fused layer the first two thirds of the rows).
 
     Raises BenchError if ``kept`` does not fit the blocks.
     """
@@ -100,10 +101,11 @@ def _cut_attention(model: FoundationModel, block: Block, kept: Kept) -> None:
         )
     for layer, ids in zip(layers, kept.qkv, strict=True):
         cut_linear(layer, rows=ids)
-    query, factor = layers[0], (new / old) ** 0.5
-    query.weight[:rows] *= factor
-    if query.bias is not None:
-        query.bias[:rows] *= factor
+    scaled = 2 * rows if block.fused else rows
+    for layer in layers[:1] if block.fused else layers[:2]:
+        layer.weight[:scaled] *= (new / old) ** 0.25
+        if layer.bias is not None:
+            layer.bias[:scaled] *= (new / old) ** 0.25
     cut_linear(linear_at(model, block.out), columns=kept.out)
     model.resize_attention(block, kept.heads, new)
 

@@ -106,6 +106,10 @@ class Subject:
             target_labels=target_labels,
         )
 
+    def config(self) -> Any:
+        """The method's settings: its defaults, but for what makes offline work short."""
+        return self.method_class.Config.model_validate(self.method_class.check_settings)
+
     def prepare(
         self, batch_size: int = BATCH, samples: int = 60, dtype: torch.dtype = torch.float32
     ) -> Method:
@@ -120,7 +124,7 @@ class Subject:
         model.module.to(dtype)
         x, y = shared.source.x[:samples].to(dtype), shared.source.y[:samples].clone()
         source = DomainView("source", x, y, batch_size, torch.Generator().manual_seed(0))
-        method = self.method_class(self.method_class.Config())
+        method = self.method_class(self.config())
         method.prepare(model, source)
         if "source_data" not in method.needs:
             source.close(

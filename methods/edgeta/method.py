@@ -64,8 +64,9 @@ class EdgeTA(Method):
     For each domain the knowledge base is sliced to the neurons that are important for a batch of
     it; the proxy is retrained by feature alignment (source cross-entropy + multi-kernel
     MMD); then W_kb = (W_kb + W_proxy) / 2 on the kept neurons, W_fm += alpha_1 I^T dW_kb,
-    W_kb = alpha_2 I W_fm + (1 - alpha_2) W_kb, from which the next domain starts. Between
-    domains the last proxy predicts. Model, knowledge base, index and proxy are in its memory.
+    W_kb = alpha_2 I W_fm + (1 - alpha_2) W_kb, from which the next domain starts. The
+    attention's output layer, which no proxy trains, moves with its values in this last step.
+    Between domains the last proxy predicts. Model, knowledge base, index and proxy are in memory.
 
     This is the paper's algorithm with the defects of its release mended; ``edgeta-faithful`` has
     them. The release is followed where the paper's text is not public.
@@ -83,6 +84,7 @@ class EdgeTA(Method):
         "W_kb = a2 I W_fm + (1 - a2) W_kb"
     )
     starts_from_fm = True
+    check_settings = {"lora_steps": 20, "kb_steps": 100, "index_steps": 100}
 
     config: EdgeTAConfig
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from bench.models.gates import importance, insert_gates, set_sparsity
 from bench.models.linear import linear_at
 from bench.models.low_rank import factorise
 from bench.models.neurons import pairs
-from bench.models.proxy import ScaledLinear, make_proxy
+from bench.models.proxy import ScaledLinear, make_proxy, most_important
 from bench.models.pruning import cut, strongest, strongest_heads
 
 SHARES = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
@@ -38,7 +40,8 @@ def of_one(importances: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def proxy_of(model: FoundationModel, sample: Inputs, sparsity: float):
     set_sparsity(model, sparsity)
-    return make_proxy(model, of_one(importance(model, sample)), sparsity)
+    importances = of_one(importance(model, sample))
+    return make_proxy(model, importances, most_important(importances, sparsity))
 
 
 @torch.no_grad()
@@ -105,7 +108,7 @@ def test_all_its_parameters_learn(base) -> None:
 def test_of_equal_importances_the_first_neurons_are_kept_as_in_the_mask(base) -> None:
     model, _ = base
     equal = {p.inner: torch.ones(linear_at(model, p.inner).out_features) for p in pairs(model)}
-    _, slices = make_proxy(model, equal, 0.5)
+    _, slices = make_proxy(model, equal, most_important(equal, 0.5))
     for pair in pairs(model):
         m = len(equal[pair.inner])
         rows = slices[f"{pair.inner}.linear.weight"].rows
@@ -113,15 +116,43 @@ def test_of_equal_importances_the_first_neurons_are_kept_as_in_the_mask(base) ->
         assert rows.tolist() == list(range(m - m // 2))
 
 
-def test_importances_that_do_not_fit_are_refused(base) -> None:
+@pytest.mark.parametrize("sparsity", SHARES)
+def test_the_most_important_by_sorting(sparsity: float) -> None:
+    g = torch.tensor([3.0, 1.0, 2.0, 2.0, 0.0, 5.0, 2.0])
+    order = sorted(range(7), key=lambda i: (-g[i].item(), i))
+    expected = sorted(order[: 7 - math.floor(7 * sparsity)])
+    assert most_important({"layer": g}, sparsity)["layer"].tolist() == expected
+
+
+@torch.no_grad()
+def test_other_neurons_than_the_most_important_can_be_kept(base) -> None:
+    """The proxy equals the knowledge base with the gates of all others at zero."""
+    model, sample = base
+    found = of_one(importance(model, sample))
+    kept = most_important({name: -g for name, g in found.items()}, 0.5)
+    proxy, slices = make_proxy(model, found, kept)
+    whole, _ = make_proxy(model, found, {n: torch.arange(len(g)) for n, g in found.items()})
+    for name, rows in kept.items():
+        assert slices[f"{name}.linear.weight"].rows is rows
+        factors = whole.module.get_submodule(name).multiplier
+        for i in range(len(factors)):
+            if i not in rows.tolist():
+                factors[i] = 0.0
+    torch.testing.assert_close(proxy(sample), whole(sample), rtol=0, atol=1e-4)
+
+
+def test_importances_and_kept_neurons_that_do_not_fit_are_refused(base) -> None:
     model, sample = base
     good = of_one(importance(model, sample))
+    kept = most_important(good, 0.5)
     name = next(iter(good))
     with pytest.raises(BenchError, match=f"importances of {name} have none; give one value"):
-        make_proxy(model, {k: v for k, v in good.items() if k != name}, 0.5)
+        make_proxy(model, {k: v for k, v in good.items() if k != name}, kept)
     with pytest.raises(BenchError, match=f"importances of {name} have shape "):
-        make_proxy(model, {**good, name: good[name].unsqueeze(0)}, 0.5)
+        make_proxy(model, {**good, name: good[name].unsqueeze(0)}, kept)
     with pytest.raises(BenchError, match="importances of head, which has no gate"):
-        make_proxy(model, {**good, "head": good[name]}, 0.5)
+        make_proxy(model, {**good, "head": good[name]}, kept)
+    with pytest.raises(BenchError, match="kept neurons of head, which has no gate"):
+        make_proxy(model, good, {**kept, "head": kept[name]})
     with pytest.raises(BenchError, match=r"sparsity 1\.0"):
-        make_proxy(model, good, 1.0)
+        most_important(good, 1.0)

@@ -148,16 +148,17 @@ def test_unmatched_selection_by_loops(made) -> None:
 
 
 @torch.no_grad()
-def test_the_scale_is_folded_into_the_first_third_of_a_fused_layer_or_the_query(made) -> None:
+def test_the_scale_is_folded_into_query_and_key_alike(made) -> None:
     model, _ = made
     before, kept = model.clone(), strongest(model, 4, matched=False)
     cut(model, kept)
     for block, chosen in zip(before.blocks(), kept, strict=True):
-        thirds = 3 if block.fused else 1
         for part, (name, rows) in enumerate(zip(block.qkv, chosen.qkv, strict=True)):
             factor = torch.ones(len(rows))
-            if part == 0:
-                factor[: len(rows) // thirds] = (1 / 4) ** 0.5
+            if block.fused:
+                factor[: 2 * len(rows) // 3] = (1 / 4) ** 0.25
+            elif part < 2:
+                factor[:] = (1 / 4) ** 0.25
             now, was = layer(model, name), layer(before, name)
             torch.testing.assert_close(now.weight, was.weight[rows] * factor.unsqueeze(1))
             torch.testing.assert_close(now.bias, was.bias[rows] * factor)
