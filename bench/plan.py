@@ -28,8 +28,9 @@ from bench.tuned import Tuned, require_fit, settle
 def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cell]:
     """Every cell of a suite: devices within seeds within variants within methods.
 
-    Methods get the ``tuned`` settings, but for those that the suite gives. Raises BenchError for
-    unknown names and for settings outside their bounds.
+    Methods get the ``tuned`` settings, but for those that the suite gives. Supervised references
+    are yardsticks and run on the first variant alone. Raises BenchError for unknown names and for
+    settings outside their bounds.
     """
     from bench.protocol import ProtocolConfig
 
@@ -50,7 +51,7 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
         devices.append((name, profile_digest(profile)))
     cells: dict[str, Cell] = {}
     for i, (reference, labelled) in enumerate(suite.all_methods()):
-        for variant in variants:
+        for variant in variants[:1] if labelled else variants:
             settled, settings = settle(reference, tuned, variant_title(variant))
             source = f"{where}: method {i + 1}"
             if settled is not reference:

@@ -81,7 +81,7 @@ class Suite(_Strict):
     methods : run without target labels where the scenario is unsupervised
     supervised_references : given the labels of the adaptation splits; tables mark them
     variants : what the device gets: ``full`` (the model itself) or a smaller one made of it, as
-        ``compressed:8``; every method runs on each
+        ``compressed:8``; every method runs on each, supervised references on the first
     seeds : a count or a list; the same seeds for every method
     devices : where to charge costs, unless the command line names others
     """

@@ -239,3 +239,12 @@ def test_a_variant_edited_after_the_plan_is_refused(folder: Path, cache: Path) -
     assert record.status == "failed"
     assert "the code of variant 'twin' changed after this run was planned" in record.reason
     assert "give the command again" in record.reason
+
+
+def test_supervised_references_run_on_the_first_variant_alone(folder: Path) -> None:
+    registry.add_plugin(folder / "plugin.py")
+    file = folder / "mine.yaml"
+    file.write_text(SUITE + "supervised_references: [counts]\n")
+    cells = make_cells(*load_suite(str(file)))
+    found = [(c.target_labels, c.variant is None) for c in cells if c.method.name == "counts"]
+    assert sorted(set(found)) == [(False, False), (False, True), (True, True)]
