@@ -1,0 +1,83 @@
+"""What to expect of an application without its labels: accuracy now, and how fast it rises.
+
+The accuracy of a model on a new domain is estimated by its mean confidence, the largest softmax
+output averaged over a batch, times the ratio of accuracy to confidence on held-out source data
+(after the differences of confidences of Guillory et al., ICCV 2021). It is an estimate and no
+measurement: it ranks domains by how unsure the model is of them, and a model that is wrong with
+confidence, as after a harmful retraining, is taken for a good one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from bench.batch import DomainView, Inputs, take
+from bench.methods.edgeta.offline import HELD_OUT, evaluating
+from bench.model import FoundationModel
+from bench.models.gates import set_sparsity
+
+_SEEN = (0.05, 0.95)
+"""Share of the possible gain that a window is taken to have brought, at least and at most."""
+_HALF = (1.0, 1000.0)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Of the knowledge base on held-out source data, by sparsity; every tuple is as long.
+
+    accuracy : in [0, 1]; confidence : mean largest softmax output, in (0, 1]
+    """
+
+    sparsities: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    confidence: tuple[float, ...]
+
+    def estimate(self, confidence: float, sparsity: float) -> float:
+        """The accuracy that goes with a confidence at one of the sparsities, in [0, 1]."""
+        level = self.sparsities.index(sparsity)
+        return min(max(confidence * self.accuracy[level] / self.confidence[level], 0.0), 1.0)
+
+    def ceiling(self, sparsity: float) -> float:
+        """The accuracy at one of the sparsities."""
+        return self.accuracy[self.sparsities.index(sparsity)]
+
+
+def calibrate(kb: FoundationModel, source: DomainView, sparsities: Sequence[float]) -> Calibration:
+    """Accuracy and confidence on the part of the source that EdgeTA's offline stage holds out."""
+    # The same permutation as there: the knowledge base was trained on the rest.
+    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))
+    chosen = order[: max(round(HELD_OUT * len(source)), 1)]
+    x, y = take(source.x, chosen), source.y[chosen]
+    accuracy, sure = [], []
+    with evaluating(kb), torch.no_grad():
+        for sparsity in sparsities:
+            set_sparsity(kb, sparsity)
+            accuracy.append(float(kb.correct(kb(x), y).mean()))
+            sure.append(confidence(kb, x))
+    return Calibration(tuple(sparsities), tuple(accuracy), tuple(sure))
+
+
+@torch.no_grad()
+def confidence(model: FoundationModel, x: Inputs) -> float:
+    """Mean over samples of the largest softmax output, in evaluation mode."""
+    with evaluating(model):
+        return float(model(x).float().softmax(dim=-1).amax(dim=-1).mean())
+
+
+def updated_half(half: float, start: float, after: float, ceiling: float, iterations: int) -> float:
+    """Iterations to half of the gain, after a window in which an accuracy rose.
+
+    ``start + (ceiling - start) T / (T + half)`` meets ``after`` at ``half = T (1 - f) / f`` with
+    the share ``f`` of the possible gain; the result is the geometric mean of this and the earlier
+    value, in [1, 1000]. Where there was next to nothing to gain it stays.
+    """
+    if iterations < 1 or ceiling - start < 0.02:
+        return half
+    low, high = _SEEN
+    share = min(max((after - start) / (ceiling - start), low), high)
+    seen = iterations * (1 - share) / share
+    return min(max(math.sqrt(half * seen), _HALF[0]), _HALF[1])

@@ -1,0 +1,226 @@
+"""EdgeTA for several applications that share a device and its retraining window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import astuple
+from typing import Any, ClassVar
+
+import torch
+
+from bench import FoundationModel, Method
+from bench.batch import DomainView, take
+from bench.errors import BenchError, Unsupported
+from bench.methods.edgeta.method import EdgeTA
+from bench.methods.multi_app.config import MultiAppConfig
+from bench.methods.multi_app.estimate import calibrate, confidence, updated_half
+from bench.methods.multi_app.feedback import joint_feedback
+from bench.methods.multi_app.retraining import Profile, Retraining, make_proxy, profiled
+from bench.methods.multi_app.routing import Routed, owners, split
+from bench.models.gates import set_sparsity
+from bench.schedule.application import Application
+from bench.schedule.plan import Plan
+from bench.schedule.problem import Problem, whole_iterations
+from bench.schedule.solvers import solve
+from bench.window import Window
+
+
+class MultiApp(Method):
+    """One EdgeTA for each application of the source; a subclass names the ``scheduler``.
+
+    In a window: costs are profiled (the first time), each application's accuracy is estimated
+    without labels, the scheduler chooses sparsities and shares for what the window has left after
+    the sections that are still to come, the applications retrain one after another, each within
+    its share, and feedback closes the window. The decision runs on the host that runs the
+    benchmark; its CPU time is logged and printed and not charged, as it is not the device's.
+
+    Attributes
+    ----------
+    plan : of the last window
+    made : iterations made in the last window, by application
+    decision_cpu_s : CPU seconds of all decisions so far
+    """
+
+    scheduler: ClassVar[str]
+    check_settings = EdgeTA.check_settings
+    config: MultiAppConfig
+
+    def prepare(self, model: FoundationModel, source: DomainView) -> None:
+        self.source = source
+        self.apps: list[EdgeTA] = []
+        for _ in range(int(owners(source.x).max()) + 1):
+            app = EdgeTA(self.config)
+            app.prepare(model, source)
+            self.apps.append(app)
+        # All start from the same knowledge base, so that one calibration serves them all.
+        self.calibration = calibrate(self.apps[0].kb, source, self.config.grid())
+        self.halves = [self.config.half_iterations] * len(self.apps)
+        self.profile: Profile | None = None
+        self.section_s: dict[str, float] = {}
+        self.windows = 0
+        self.plan: Plan | None = None
+        self.made: dict[int, int] = {}
+        self.decision_cpu_s = 0.0
+        self.model = Routed([app.model for app in self.apps])
+
+    def adapt(self, domain: DomainView, window: Window) -> None:
+        views = split(domain, len(self.apps))
+        if self.profile is None:
+            first = min(views)
+            self.profile = profiled(self.apps[first], views[first], window, self.config.grid())
+        known = [self._application(app, view, window) for app, view in views.items()]
+        most = {app: self._most_iterations(view) for app, view in views.items()}
+        problem, binding = self._problem(known, sum(most.values()), window)
+        plan = self.plan = solve(problem, self.scheduler, seed=self.windows)
+        self._tell(domain, plan, window)
+        seconds = problem.window_s - plan.profiling_s
+        if plan.profiling_s > 0:
+            self._profile_anew(views, problem, plan, window)
+        self.made = {}
+        for (app, view), given, before in zip(views.items(), plan.assignments, known, strict=True):
+            count = min(given.iterations, most[app]) if binding else most[app]
+            share = given.share * seconds if binding else window.budget_s
+            self.made[app] = self._retrain(app, view, window, given.sparsity, count, share, before)
+        with self._section(window, "feedback"):
+            joint_feedback([self.apps[app] for app in views])
+        self.windows += 1
+
+    def _application(self, app: int, view: DomainView, window: Window) -> Application:
+        """What the scheduler is told: offline accuracies, shifted by a probe of the new domain."""
+        assert self.profile is not None
+        each, known = self.apps[app], self.calibration
+        sparsity = min(known.sparsities, key=lambda level: abs(level - each.sparsity))
+        with self._section(window, "probe"):
+            set_sparsity(each.kb, sparsity)
+            sure = confidence(each.kb, _first_batch(view))
+        return Application(
+            name=f"app{app}",
+            sparsities=known.sparsities,
+            seconds_per_iteration=self.profile.seconds,
+            memory_bytes=self.profile.memory,
+            accuracy=known.accuracy,
+            start=known.accuracy,
+            half_iterations=self.halves[app],
+        ).corrected(known.estimate(sure, sparsity), sparsity)
+
+    def _problem(self, known: list[Application], most: int, window: Window) -> tuple[Problem, bool]:
+        """The problem of what the window has left, and whether its time binds at all.
+
+        Where all applications could do their most iterations at the slowest level, time is no
+        criterion: the problem then has equal seconds for all levels and just that long a window.
+        Raises Unsupported if what is left is too short for a plan.
+        """
+        assert self.profile is not None
+        sections = len(known) * (self._lasted("proxy", "profile") + self._lasted("probe"))
+        left = window.budget_s - window.spent_s - sections - self._lasted("feedback")
+        slowest = max(self.profile.seconds)
+        binding = left < most * slowest
+        if not binding:
+            left = most * slowest
+            equal = (slowest,) * len(self.profile.seconds)
+            known = [a.model_copy(update={"seconds_per_iteration": equal}) for a in known]
+        try:
+            problem = Problem(
+                tuple(known), left, self.config.memory_mb * 1e6, min_share=self.config.min_share
+            )
+        except BenchError as error:
+            raise Unsupported(
+                f"{self.scheduler}: {left:.3g} s of the window of {window.budget_s:.3g} s are left "
+                f"for retraining, and no plan fits: {error}"
+            ) from error
+        return problem, binding
+
+    def _retrain(
+        self,
+        app: int,
+        view: DomainView,
+        window: Window,
+        sparsity: float,
+        iterations: int,
+        seconds: float,
+        before: Application,
+    ) -> int:
+        """A new proxy, retrained within its share, and what its gain says; iterations made."""
+        each = self.apps[app]
+        with self._section(window, "proxy"):
+            make_proxy(each, view, sparsity)
+            self.model = Routed([app.model for app in self.apps])
+        with window.part(seconds):
+            made = Retraining(each).run(view, window, iterations)
+        with self._section(window, "probe"):
+            after = self.calibration.estimate(confidence(each.model, _first_batch(view)), sparsity)
+        self.halves[app] = updated_half(
+            self.halves[app],
+            before.start[before.sparsities.index(sparsity)],
+            after,
+            self.calibration.ceiling(sparsity),
+            made,
+        )
+        return made
+
+    def _profile_anew(
+        self, views: dict[int, DomainView], problem: Problem, plan: Plan, window: Window
+    ) -> None:
+        """Micro-profiling that a scheduler asks for: iterations that are thrown away.
+
+        They take the seconds that the plan says. What they would tell is known already: the
+        scheduler is taken to predict as well as the others do.
+        """
+        app, view = next(iter(views.items()))
+        each, sparsity = self.apps[app], self.calibration.sparsities[0]
+        kept = each.model, each.slices, each.sparsity
+        cost = problem.seconds[0, 0]
+        with self._section(window, "profile"):
+            make_proxy(each, view, sparsity)
+        Retraining(each).run(view, window, int(whole_iterations(plan.profiling_s / cost)))
+        each.model, each.slices, each.sparsity = kept
+
+    def _most_iterations(self, view: DomainView) -> int:
+        return self.config.epochs * max(len(view) // view.batch_size, 1)
+
+    def _tell(self, domain: DomainView, plan: Plan, window: Window) -> None:
+        self.decision_cpu_s += plan.cpu_s
+        window.log(decision_cpu_s=plan.cpu_s, predicted_accuracy=plan.mean_accuracy)
+        given = ", ".join(
+            f"{a.name} sparsity {a.sparsity:g} share {a.share:.2f} iterations {a.iterations}"
+            for a in plan.assignments
+        )
+        print(
+            f"{domain.name}: {plan.solver} decided in {plan.cpu_s:.3f} s of CPU: {given}; "
+            f"predicted accuracy {plan.mean_accuracy:.3f}",
+            flush=True,
+        )
+
+    @contextmanager
+    def _section(self, window: Window, kind: str) -> Iterator[None]:
+        before = window.spent_s
+        with window.section(kind):
+            yield
+        self.section_s[kind] = window.spent_s - before
+
+    def _lasted(self, *kinds: str) -> float:
+        """Seconds of the last section of the first of the kinds that there was, else 0."""
+        return next((self.section_s[kind] for kind in kinds if kind in self.section_s), 0.0)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "apps": [app.state() for app in self.apps],
+            "halves": list(self.halves),
+            "profile": None if self.profile is None else list(astuple(self.profile)),
+            "section_s": dict(self.section_s),
+            "windows": self.windows,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        for app, kept in zip(self.apps, state["apps"], strict=True):
+            app.load_state(kept)
+        self.halves = list(state["halves"])
+        self.profile = None if state["profile"] is None else Profile(*state["profile"])
+        self.section_s = dict(state["section_s"])
+        self.windows = state["windows"]
+        self.model = Routed([app.model for app in self.apps])
+
+
+def _first_batch(view: DomainView) -> Any:
+    return take(view.x, torch.arange(min(view.batch_size, len(view))))

@@ -1,0 +1,99 @@
+"""Retraining of proxies for a number of iterations, and what an iteration costs by sparsity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+
+from bench.batch import DomainView, LabelledBatch, take
+from bench.errors import Unsupported
+from bench.methods.edgeta.method import EdgeTA, ProxyAlignment
+from bench.methods.feature_alignment import FeatureAlignmentConfig
+from bench.window import Window
+
+
+class Retraining(ProxyAlignment):
+    """Feature alignment of an application's proxy, by the iteration instead of by the pass.
+
+    ``sparsity`` names the steps: those at one sparsity cost the same.
+    """
+
+    def __init__(self, app: EdgeTA) -> None:
+        c = app.config
+        super().__init__(
+            FeatureAlignmentConfig(learning_rate=c.learning_rate, mmd_weight=c.mmd_weight)
+        )
+        self.prepare(app.model, app.source)
+        self.kind = f"adapt at {app.sparsity:g}"
+
+    def run(self, view: DomainView, window: Window, iterations: int) -> int:
+        """At most so many iterations, fewer if the window or its part ends; how many were made."""
+        self.model.train()
+        source = self.source.endless()
+        made = 0
+        for batch in window.steps(islice(view.endless(), iterations), self.kind):
+            labelled = next(source)
+            assert isinstance(labelled, LabelledBatch)
+            logits, features = self.model.with_features(labelled.x)
+            added = self.adaptation_loss(features, batch, 0.0)
+            task = self.model.loss(logits, labelled.y)
+            self.optimiser.zero_grad()
+            (task + added).backward()
+            self.optimiser.step()
+            window.log(task=task.detach(), alignment=added.detach())
+            made += 1
+        self.model.train(False)
+        return made
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Of retraining, by sparsity: seconds of the whole device an iteration, and bytes.
+
+    The bytes are those of model, knowledge base, index and the proxy with its gradients and
+    AdamW's two moments; activations, alike for all, are left out.
+    """
+
+    sparsities: tuple[float, ...]
+    seconds: tuple[float, ...]
+    memory: tuple[float, ...]
+
+
+def make_proxy(app: EdgeTA, view: DomainView, sparsity: float) -> None:
+    """The application's next proxy, from a batch of its samples, as EdgeTA makes it."""
+    app.sparsity = sparsity
+    first = torch.arange(min(view.batch_size, len(view)))
+    app.model, app.slices = app.generate(take(view.x, first))
+
+
+def profiled(app: EdgeTA, view: DomainView, window: Window, sparsities: Sequence[float]) -> Profile:
+    """Read the profile off the device's clock: two iterations of a proxy of each sparsity.
+
+    The second one counts, for the first also makes the optimiser's state. Work and iterations are
+    charged; what was trained is thrown away. Raises Unsupported if the window closes before.
+    """
+    seconds, memory = [], []
+    kept = app.model, app.slices, app.sparsity
+    held = [*app.fm.module.parameters(), *app.kb.module.parameters(), *app.index.parameters()]
+    base = sum(p.nbytes for p in held)
+    for sparsity in sparsities:
+        with window.section("profile"):
+            make_proxy(app, view, sparsity)
+        retraining = Retraining(app)
+        made = retraining.run(view, window, 1)
+        before = window.spent_s
+        made += retraining.run(view, window, 1)
+        if made < 2:
+            raise Unsupported(
+                f"the window of {window.budget_s:.3g} s closes before {len(sparsities)} sparsities "
+                "were tried once for their costs; lengthen window_s"
+            )
+        seconds.append(window.spent_s - before)
+        proxy = app.model.module
+        trained = sum(p.nbytes for p in proxy.parameters() if p.requires_grad)
+        memory.append(float(base + sum(p.nbytes for p in proxy.parameters()) + 3 * trained))
+    app.model, app.slices, app.sparsity = kept
+    return Profile(tuple(sparsities), tuple(seconds), tuple(memory))
