@@ -109,7 +109,7 @@ class EdgeTA(Method):
         del self.retraining  # its optimiser was this proxy's
         if not trained:
             raise Unsupported(
-                f"{self.registered_name}: the window of {window.budget_s:.3g} s closes before the "
+                f"{type(self).__name__}: the window of {window.budget_s:.3g} s closes before the "
                 "first iteration, for making a proxy takes most of it; lengthen window_s"
             )
         with window.section("feedback"):
