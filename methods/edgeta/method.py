@@ -108,8 +108,8 @@ class EdgeTA(Method):
         trained = bool(self.retraining.optimiser.state)
         del self.retraining  # its optimiser was this proxy's
         if not trained:
-            raise Unsupported(
-                f"{type(self).__name__}: the window of {window.budget_s:.3g} s closes before the "
+            raise Unsupported(  # `register` gives the name
+                f"{self.registered_name}: the window of {window.budget_s:.3g} s closes before the "  # type: ignore[attr-defined]
                 "first iteration, for making a proxy takes most of it; lengthen window_s"
             )
         with window.section("feedback"):

@@ -232,7 +232,7 @@ def test_a_window_without_room_for_one_iteration_is_unsupported(ready, domain, a
     (proxy_s,) = [c.time_s for k, c in meter.bills[0]._costs.items() if k[0] == "proxy"]
     with pytest.raises(
         Unsupported,
-        match=r"EdgeTA: the window of \S+ s closes before the first iteration.*lengthen window_s",
+        match=r"edgeta: the window of \S+ s closes before the first iteration.*lengthen window_s",
     ):
         adapt(short, domain("vit", 20, seed=2), budget_s=proxy_s)
     adapt(ready("vit"), domain("vit", 20, seed=2), budget_s=2 * whole)
