@@ -161,3 +161,18 @@ def test_doctor_says_which_folder_cannot_be_written(tmp_path):
     assert done.returncode == 1
     assert "set BENCH_CACHE" in done.stdout
     assert "ok   torch:" in done.stdout
+
+
+def test_a_variant_replaces_those_of_the_suite(tmp_path):
+    options = ["plan", "--suite", "domain-shift", "--methods", "tent", "--variant"]
+    done = bench(*options, "compressed:4", "--seeds", "0..1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "0 of 2 cells done, 2 to run" in done.stdout
+    for variant, said in (
+        ("compressed", "--variant compressed: write full, or a name and a whole ratio"),
+        ("compresed:8", "unknown variant 'compresed': did you mean 'compressed'"),
+    ):
+        done = bench(*options, variant, cwd=tmp_path)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
