@@ -97,6 +97,7 @@ class Method(ABC):
         beyond where the window closes: each device gets a run of its own
     check_settings : with which ``bench check`` prepares the method, where its offline work is long
     preload : modules that are slow to import, loaded once for all runs that need them
+    registered_name : the name it was registered by; `register` sets it
     """
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
@@ -112,6 +113,7 @@ class Method(ABC):
     reads_clock: ClassVar[bool] = False
     check_settings: ClassVar[dict[str, Any]] = {}
     preload: ClassVar[tuple[str, ...]] = ()
+    registered_name: ClassVar[str] = ""
 
     model: FoundationModel
 

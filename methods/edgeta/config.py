@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from bench import MethodConfig
 from bench.method import tunable
+from bench.methods.edgeta.partial import Selector
 
 OFFLINE = (
     "ratio", "matched", "attention", "lora_rank", "lora_steps", "lora_learning_rate",
@@ -19,14 +20,14 @@ OFFLINE = (
 """The settings on which what the offline stage makes depends; the others need no new one."""
 
 
-class EdgeTAConfig(MethodConfig):
-    """Settings of EdgeTA; the published ones where the small default model allows it.
+class ProxyConfig(MethodConfig):
+    """What all of EdgeTA's variants have; the published values where the small model allows it.
 
-    Retraining: ``learning_rate`` of AdamW, ``epochs`` over the adaptation samples, ``mmd_weight``
-    of the alignment. Proxy: ``sparsity``, share of each gated layer's neurons left out;
-    ``importance`` read from the ``mean`` over the domain's batch, from its ``first`` sample or
-    from the one of largest output ``entropy``; ``neurons``: the ``important`` ones are kept, or
-    ``random`` or the ``unimportant`` ones (ablations).
+    Retraining: ``learning_rate`` of AdamW, ``epochs`` over the adaptation samples. Proxy:
+    ``sparsity``, share of each gated layer's neurons left out; ``importance`` read from the
+    ``mean`` over the domain's batch, from its ``first`` sample or from the one of largest output
+    ``entropy``; ``neurons``: the ``important`` ones are kept, or ``random`` or the ``unimportant``
+    ones (ablations).
     Feedback: ``full`` (proxy, knowledge base, model and back), ``direct`` (proxy to knowledge
     base alone: the model is not involved) or ``none``; ``kb_to_fm`` and ``fm_to_kb``: its rates
     alpha_1 and alpha_2; ``feedback_biases``: retrained biases go back too.
@@ -50,13 +51,12 @@ class EdgeTAConfig(MethodConfig):
 
     learning_rate: float = tunable(3e-4, 1e-5, 1e-2, log=True, ge=1e-8, le=1.0)
     epochs: int = tunable(3, 1, 5, unit="passes", ge=1, le=100)
-    mmd_weight: float = tunable(1.0, 0.1, 10.0, log=True, ge=0, le=100.0)
     sparsity: float = Field(0.8, ge=0, lt=1)
     importance: Literal["mean", "first", "entropy"] = "mean"
     neurons: Literal["important", "random", "unimportant"] = "important"
     feedback: Literal["full", "direct", "none"] = "full"
-    kb_to_fm: float = Field(0.1, ge=0, le=1)
-    fm_to_kb: float = Field(0.1, ge=0, le=1)
+    kb_to_fm: float = tunable(0.1, 1e-3, 1.0, log=True, ge=0, le=1)
+    fm_to_kb: float = tunable(0.1, 1e-3, 1.0, log=True, ge=0, le=1)
     feedback_biases: bool = True
 
     ratio: int = Field(4, ge=1, le=4096)
@@ -95,3 +95,17 @@ class EdgeTAConfig(MethodConfig):
     def offline(self) -> dict[str, Any]:
         """The settings on which what the offline stage makes depends."""
         return {name: getattr(self, name) for name in OFFLINE}
+
+
+class EdgeTAConfig(ProxyConfig):
+    """Settings of EdgeTA: those of `ProxyConfig`, and of retraining by feature alignment.
+
+    ``mmd_weight``: of the alignment; ``trained_share``: of the neurons of each retrained layer,
+    1 for all; ``selector`` of the others (see `bench.methods.edgeta.partial`): those of the
+    largest ``gradient`` are trained, ``inverse``: of the smallest, ``random`` ones, or
+    ``released``: as released, arbitrary ones (W14).
+    """
+
+    mmd_weight: float = tunable(1.0, 0.1, 10.0, log=True, ge=0, le=100.0)
+    trained_share: float = Field(1.0, gt=0, le=1)
+    selector: Selector = "gradient"

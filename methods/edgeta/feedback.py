@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from bench.methods.edgeta.index import NeuronIndex
 from bench.models.neurons import Slice
 
 
@@ -57,19 +56,3 @@ def average_task_agnostic(
     for model in models:
         for name, mean in means.items():
             model[name].copy_(mean)
-
-
-def full_feedback(
-    index: NeuronIndex,
-    before: dict[str, Tensor],
-    kb: dict[str, Tensor],
-    fm: dict[str, Tensor],
-    to_fm: float,
-    to_kb: float,
-) -> None:
-    """Knowledge base to model, then model to knowledge base (one application), in place.
-
-    ``before``: the knowledge base's weights before the proxy's came in.
-    """
-    index.to_fm(before, kb, fm, to_fm)
-    index.to_kb(kb, fm, to_kb)

@@ -111,9 +111,9 @@ def released_groups(kb: FoundationModel, fm: FoundationModel) -> list[Group]:
     for small, large in zip(kb.blocks(), fm.blocks(), strict=True):
         if not isinstance(kb.module.get_submodule(small.out), LowRankLinear):
             for own, other in zip(small.qkv, large.qkv, strict=True):
-                below = (Part(_weight(fm, other)),)
+                below: tuple[Part, ...] = (Part(_weight(fm, other)),)
                 if isinstance(fm.module.get_submodule(other), LoraLinear):
-                    below += (Part(f"{other}.lora_product"),)  # type: ignore[assignment]
+                    below += (Part(f"{other}.lora_product"),)
                 groups.append(Group(other, (Part(_weight(kb, own)),), below, stacked=True))
         for own, other, columns in (
             (small.ff_in, large.ff_in, False), (small.ff_out, large.ff_out, True),

@@ -19,7 +19,7 @@ from bench.batch import DomainView, take
 from bench.cache import Weights, cache_folder, cached
 from bench.digest import code_digest, digest
 from bench.errors import BenchError
-from bench.methods.edgeta.config import EdgeTAConfig
+from bench.methods.edgeta.config import ProxyConfig
 from bench.methods.edgeta.index import NeuronIndex, paired_groups, released_groups
 from bench.model import FoundationModel, weights_digest
 from bench.models.compressed import source_digest
@@ -69,7 +69,7 @@ def weights_of(model: FoundationModel) -> dict[str, Tensor]:
     return {name: p.detach() for name, p in model.module.named_parameters()}
 
 
-def offline(config: EdgeTAConfig, model: FoundationModel, source: DomainView) -> Offline:
+def offline(config: ProxyConfig, model: FoundationModel, source: DomainView) -> Offline:
     """The offline stage for a model that was trained on ``source``, from the cache if it is there.
 
     Torch's generator and the order of ``source`` are afterwards as they were before. Raises
@@ -119,7 +119,7 @@ def lora_products(fm: FoundationModel) -> dict[str, Tensor]:
 # ---------------------------------------------------------------------------
 
 
-def _structure(config: EdgeTAConfig, model: FoundationModel) -> Offline:
+def _structure(config: ProxyConfig, model: FoundationModel) -> Offline:
     """An untrained result with the shapes of a trained one."""
     fm = model.clone()
     kb = model.clone()
@@ -131,7 +131,7 @@ def _structure(config: EdgeTAConfig, model: FoundationModel) -> Offline:
     return Offline(fm, products, kb, _index(config, kb, fm, products), {})
 
 
-def _cut(config: EdgeTAConfig, kb: FoundationModel) -> None:
+def _cut(config: ProxyConfig, kb: FoundationModel) -> None:
     choose = strongest_heads if config.attention else strongest
     cut(kb, choose(kb, config.ratio, config.matched))
     if config.attention:
@@ -139,7 +139,7 @@ def _cut(config: EdgeTAConfig, kb: FoundationModel) -> None:
 
 
 def _index(
-    config: EdgeTAConfig, kb: FoundationModel, fm: FoundationModel, products: dict[str, Tensor]
+    config: ProxyConfig, kb: FoundationModel, fm: FoundationModel, products: dict[str, Tensor]
 ) -> NeuronIndex:
     sparse = config.index == "sparse"
     groups = (paired_groups if sparse else released_groups)(kb, fm)
@@ -147,7 +147,7 @@ def _index(
     return NeuronIndex(groups, weights_of(kb), {**weights_of(fm), **products}, neurons)
 
 
-def _trained(config: EdgeTAConfig, model: FoundationModel, source: DomainView) -> Weights:
+def _trained(config: ProxyConfig, model: FoundationModel, source: DomainView) -> Weights:
     with source.kept_order():
         order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))
         held = max(round(HELD_OUT * len(source)), 1)
@@ -175,7 +175,7 @@ def _part(source: DomainView, chosen: Tensor) -> DomainView:
 
 
 def _train_stages(
-    config: EdgeTAConfig, model: FoundationModel, train: DomainView, validation: DomainView
+    config: ProxyConfig, model: FoundationModel, train: DomainView, validation: DomainView
 ) -> Offline:
     fm = model.clone()
     _adapt_lora(config, fm, train)
@@ -196,7 +196,7 @@ def _train_stages(
     return made
 
 
-def _adapt_lora(config: EdgeTAConfig, fm: FoundationModel, train: DomainView) -> None:
+def _adapt_lora(config: ProxyConfig, fm: FoundationModel, train: DomainView) -> None:
     """Train low-rank adapters on q, k and v and the head on the source; they stay inserted."""
     parameters = insert_lora(fm, config.lora_rank, config.lora_rank) + fm.head_parameters()
     fm.freeze_except(parameters)
@@ -222,7 +222,7 @@ def _require_equal(fm: FoundationModel, fused: FoundationModel, data: DomainView
 
 
 def _train_index(
-    config: EdgeTAConfig, made: Offline, train: DomainView, validation: DomainView
+    config: ProxyConfig, made: Offline, train: DomainView, validation: DomainView
 ) -> dict[float, float]:
     """Train knowledge base, importances and index together; returns accuracy by sparsity.
 
@@ -275,7 +275,7 @@ def _train_index(
     return best[3]
 
 
-def _sparsities(config: EdgeTAConfig) -> Iterator[float]:
+def _sparsities(config: ProxyConfig) -> Iterator[float]:
     low, high = config.min_sparsity, config.max_sparsity
 
     def drawn() -> float:
@@ -289,7 +289,7 @@ def _sparsities(config: EdgeTAConfig) -> Iterator[float]:
 
 
 def _validated(
-    config: EdgeTAConfig, kb: FoundationModel, validation: DomainView
+    config: ProxyConfig, kb: FoundationModel, validation: DomainView
 ) -> dict[float, float]:
     """Accuracy of the masked knowledge base at evenly spaced sparsities."""
     low, high = config.min_sparsity, config.max_sparsity

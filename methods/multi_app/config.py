@@ -14,7 +14,8 @@ class MultiAppConfig(EdgeTAConfig):
     sparsities there are to choose from, evenly from ``min_sparsity`` to ``max_sparsity``;
     ``sparsity``: that of the proxies before the first window; ``min_share``: of the device, that
     each application gets; ``memory_mb``: megabytes that the applications may take together while
-    retraining; ``half_iterations``: iterations to half of the gain, before any were seen.
+    retraining; ``half_iterations``: iterations to half of the gain, before any were seen. Proxies
+    are retrained whole: ``trained_share`` is 1.
     """
 
     epochs: int = Field(10, ge=1, le=100)
@@ -23,6 +24,7 @@ class MultiAppConfig(EdgeTAConfig):
     min_share: float = Field(0.05, gt=0, le=1)
     memory_mb: float = Field(4000.0, gt=0, le=1e6)
     half_iterations: float = Field(30.0, ge=1, le=1000)
+    trained_share: float = Field(1.0, ge=1, le=1)
 
     def grid(self) -> list[float]:
         """The sparsities to choose from, rising."""

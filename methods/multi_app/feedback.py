@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.methods.edgeta.feedback import average_task_agnostic, proxy_to_kb
-from bench.methods.edgeta.method import EdgeTA, retrained
-from bench.methods.edgeta.offline import weights_of
+from bench.methods.edgeta.feedback import average_task_agnostic
+from bench.methods.edgeta.method import EdgeTA
 
 
 def joint_feedback(apps: Sequence[EdgeTA]) -> None:
@@ -17,26 +16,14 @@ def joint_feedback(apps: Sequence[EdgeTA]) -> None:
     + (1 - alpha_2) W_kb for each. With ``feedback`` ``direct`` only the first of these is done,
     with ``none`` nothing. The order of the applications does not matter.
     """
-    models = []
-    for app in apps:
-        c = app.config
-        if c.feedback == "none":
-            continue
-        kb = weights_of(app.kb)
-        names = [
-            name for name in retrained(app.model) if c.feedback_biases or not name.endswith("bias")
-        ]
-        before = {**kb, **{name: kb[name].clone() for name in names}}
-        proxy_to_kb(weights_of(app.model), kb, app.slices, names)
-        if c.feedback == "full":
-            fm = {**weights_of(app.fm), **app.products}
-            app.index.to_fm(before, kb, fm, c.kb_to_fm)
-            models.append((app, kb, fm))
-    if not models:
+    full = [app for app in apps if app.give_to_model()]
+    if not full:
         return
-    average_task_agnostic([fm for _, _, fm in models], lambda name: task_agnostic(apps[0], name))
-    for app, kb, fm in models:
-        app.index.to_kb(kb, fm, app.config.fm_to_kb)
+    average_task_agnostic(
+        [app.fm_weights() for app in full], lambda name: task_agnostic(full[0], name)
+    )
+    for app in full:
+        app.take_from_model()
 
 
 def task_agnostic(app: EdgeTA, name: str) -> bool:

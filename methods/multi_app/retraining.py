@@ -10,7 +10,8 @@ import torch
 
 from bench.batch import DomainView, LabelledBatch, take
 from bench.errors import Unsupported
-from bench.methods.edgeta.method import EdgeTA, ProxyAlignment
+from bench.methods.edgeta.method import EdgeTA
+from bench.methods.edgeta.retraining import ProxyAlignment
 from bench.methods.feature_alignment import FeatureAlignmentConfig
 from bench.window import Window
 

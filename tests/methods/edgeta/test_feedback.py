@@ -11,10 +11,11 @@ from torch import Tensor
 
 from bench.methods.edgeta.config import EdgeTAConfig
 from bench.methods.edgeta.faithful import ReleasedConfig
-from bench.methods.edgeta.feedback import average_task_agnostic, full_feedback, proxy_to_kb
+from bench.methods.edgeta.feedback import average_task_agnostic, proxy_to_kb
 from bench.methods.edgeta.index import Group, NeuronIndex, Part
-from bench.methods.edgeta.method import EdgeTA, retrained
+from bench.methods.edgeta.method import EdgeTA
 from bench.methods.edgeta.offline import weights_of
+from bench.methods.edgeta.retraining import retrained
 from bench.models.neurons import Slice
 
 
@@ -142,7 +143,8 @@ def test_the_way_to_the_model_and_back_by_loops() -> None:
     for i in range(2):
         combined = sum(entries[i, j] * large[j] for j in range(4))
         small[i] = 0.3 * combined + 0.7 * small[i]
-    full_feedback(index, before, kb, fm, 0.4, 0.3)
+    index.to_fm(before, kb, fm, 0.4)
+    index.to_kb(kb, fm, 0.3)
     torch.testing.assert_close(fm["w"], large)
     torch.testing.assert_close(kb["w"], small)
 
@@ -165,7 +167,7 @@ def test_all_of_the_feedback_reaches_the_models_outputs_unless_as_released(
         outputs = method.fm(data.x)
         own, products = copied(weights_of(method.fm)), copied(method.products)
         fm = {**weights_of(method.fm), **method.products}
-        full_feedback(method.index, before, kb, fm, 0.1, 0.0)
+        method.index.to_fm(before, kb, fm, 0.1)
         after = method.fm(data.x)
         assert float((after - outputs).abs().max()) > 1e-3
         if config_class is EdgeTAConfig:

@@ -15,8 +15,9 @@ from bench.errors import DeviceOutOfMemory, Unsupported
 from bench.methods.edgeta.config import EdgeTAConfig
 from bench.methods.edgeta.faithful import EdgeTAFaithful, ReleasedConfig
 from bench.methods.edgeta.feedback import proxy_to_kb
-from bench.methods.edgeta.method import EdgeTA, retrained
+from bench.methods.edgeta.method import EdgeTA
 from bench.methods.edgeta.offline import weights_of
+from bench.methods.edgeta.retraining import retrained
 from bench.models.gates import importance, set_sparsity
 from bench.models.neurons import pairs
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.methods.edgeta.feedback import full_feedback, proxy_to_kb
-from bench.methods.edgeta.method import EdgeTA, retrained
+from bench.methods.edgeta.feedback import proxy_to_kb
+from bench.methods.edgeta.method import EdgeTA
 from bench.methods.edgeta.offline import weights_of
+from bench.methods.edgeta.retraining import retrained
 from bench.methods.multi_app.feedback import joint_feedback, task_agnostic
 from bench.methods.multi_app.method import MultiApp
 
@@ -82,7 +83,8 @@ def test_one_application_alone_gets_edgetas_own_feedback(
     kb = weights_of(app.kb)
     before = {name: tensor.clone() for name, tensor in kb.items()}
     proxy_to_kb(weights_of(app.model), kb, app.slices, retrained(app.model))
-    full_feedback(app.index, before, kb, weights_of(app.fm), 0.1, 0.1)
+    app.index.to_fm(before, kb, weights_of(app.fm), 0.1)
+    app.index.to_kb(kb, weights_of(app.fm), 0.1)
     expected = weights(app)
     for name, tensor in weights(method.apps[0]).items():
         torch.testing.assert_close(tensor, expected[name], msg=name)

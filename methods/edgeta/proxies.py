@@ -1,0 +1,161 @@
+"""What EdgeTA's variants share on the device: proxies, and the feedback from them.
+
+Defects of the release and where each can be chosen (numbers as in the project's list of them):
+W4 feed-forward rows and columns cut apart, W5 query, key and value mixed: ``matched``.
+W8 a dense index larger than the model: ``index``. W10 the LoRA half of the feedback does not
+reach inference: ``lora_in_feedback``; models averaged one after another:
+`bench.methods.edgeta.feedback.average_task_agnostic` takes all means first. W11 one sample stands
+for a domain: ``importance``. W12 a bad index destroys the knowledge base: ``max_residual``.
+W13 the rows of new classes in the head are not trained: ``train_head`` of
+`bench.methods.edgeta.supervised`. W14 neurons for partial retraining chosen by differences that
+are all zero: ``selector``.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench import FoundationModel, Method
+from bench.batch import DomainView, Inputs, take
+from bench.errors import Unsupported
+from bench.methods.edgeta.config import ProxyConfig
+from bench.methods.edgeta.feedback import proxy_to_kb
+from bench.methods.edgeta.offline import Offline, offline, weights_of
+from bench.methods.edgeta.retraining import retrained
+from bench.models.gates import gated_layers, importance, set_sparsity
+from bench.models.neurons import Slice
+from bench.models.proxy import make_proxy, most_important
+from bench.window import Window
+
+
+class ProxyMethod(Method):
+    """A proxy for each domain, retrained by a subclass's `retrain`, and feedback from it.
+
+    Attributes
+    ----------
+    fm, products, kb, index : what the offline stage made (`Offline`), changed by feedback
+    model, slices : the current proxy, and what it holds of the knowledge base
+    sparsity : of the next proxy
+    head : names of the head's parameters that go back to knowledge base and model as they are
+    """
+
+    config: ProxyConfig
+    head: tuple[str, ...] = ()
+
+    def prepare(self, model: FoundationModel, source: DomainView) -> None:
+        made: Offline = offline(self.config, model, source)
+        self.fm, self.products = made.fm, made.products
+        self.kb, self.index = made.kb, made.index
+        self.sparsity = self.config.sparsity
+        with source.kept_order():
+            first = next(source.batches())
+        self.model, self.slices = self.generate(first.x)
+
+    def adapt(self, domain: DomainView, window: Window) -> None:
+        with window.section("proxy"):
+            sample = take(domain.x, torch.arange(min(domain.batch_size, len(domain))))
+            self.model, self.slices = self.generate(sample)
+        if not self.retrain(domain, window):
+            raise Unsupported(
+                f"{self.registered_name}: the window of {window.budget_s:.3g} s closes before the "
+                "first iteration, for making a proxy takes most of it; lengthen window_s"
+            )
+        with window.section("feedback"):
+            if self.give_to_model():
+                self.take_from_model()
+
+    @abstractmethod
+    def retrain(self, domain: DomainView, window: Window) -> bool:
+        """Retrain the proxy within the window; whether there was time for an iteration."""
+
+    @torch.no_grad()
+    def generate(self, x: Inputs) -> tuple[FoundationModel, dict[str, Slice]]:
+        """A proxy for samples of a domain, and what it holds of the knowledge base."""
+        c = self.config
+        set_sparsity(self.kb, self.sparsity)
+        if c.importance == "first":
+            x = take(x, torch.arange(1))
+        elif c.importance == "entropy":
+            logs = self.kb(x).log_softmax(dim=-1)
+            entropy = -(logs.exp() * logs).sum(dim=-1)
+            x = take(x, entropy.argmax().reshape(1))
+        found = {name: g.mean(dim=0) for name, g in importance(self.kb, x).items()}
+        ranked = {name: self._ranked(g) for name, g in found.items()}
+        proxy, slices = make_proxy(self.kb, found, most_important(ranked, self.sparsity))
+        proxy.train(False)
+        return proxy, slices
+
+    def _ranked(self, g: Tensor) -> Tensor:
+        """What the neurons to keep are the largest of."""
+        if self.config.neurons == "random":
+            return torch.rand(g.shape)
+        return -g if self.config.neurons == "unimportant" else g
+
+    @torch.no_grad()
+    def give_to_model(self) -> bool:
+        """W_kb = (W_kb + W_proxy) / 2 on the kept neurons, then W_fm += alpha_1 I^T dW_kb.
+
+        Returns whether the model took part: the ``feedback`` is ``full``.
+        """
+        c = self.config
+        if c.feedback == "none":
+            return False
+        proxy, kb = weights_of(self.model), weights_of(self.kb)
+        names = [name for name in retrained(self.model) if c.feedback_biases or not _is_bias(name)]
+        before = {**kb, **{name: kb[name].clone() for name in names}}
+        proxy_to_kb(proxy, kb, self.slices, names, self.head)
+        if c.feedback == "direct":
+            return False
+        fm = self.fm_weights()
+        self.index.to_fm(before, kb, fm, c.kb_to_fm)
+        for name in self.head:
+            fm[name].copy_(proxy[name])
+        return True
+
+    def take_from_model(self) -> None:
+        """W_kb = alpha_2 I W_fm + (1 - alpha_2) W_kb."""
+        self.index.to_kb(weights_of(self.kb), self.fm_weights(), self.config.fm_to_kb)
+
+    def fm_weights(self) -> dict[str, Tensor]:
+        """The model's parameters by name, and the LoRA products beside it."""
+        return {**weights_of(self.fm), **self.products}
+
+    def predict(self, x: Inputs) -> Tensor:
+        self.model.train(False)
+        return self.model(x)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "fm": copied(self.fm.module.state_dict()),
+            "products": copied(self.products),
+            "kb": copied(self.kb.module.state_dict()),
+            "proxy": copied(self.model.module.state_dict()),
+            "kept": {
+                name: self.slices[f"{name}.linear.weight"].rows for name in gated_layers(self.kb)
+            },
+            "sparsity": self.sparsity,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.fm.module.load_state_dict(state["fm"])
+        self.products = copied(state["products"])
+        self.kb.module.load_state_dict(state["kb"])
+        like = {n: torch.ones(g.linear.out_features) for n, g in gated_layers(self.kb).items()}
+        self.model, self.slices = make_proxy(self.kb, like, state["kept"])
+        self.model.module.load_state_dict(state["proxy"])
+        self.model.train(False)
+        self.sparsity = state["sparsity"]
+
+
+def _is_bias(name: str) -> bool:
+    return name.endswith("bias")
+
+
+def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that share no memory with what they were copied from."""
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}

@@ -1,0 +1,141 @@
+"""What a retraining step of EdgeTA's proxy costs beside one of the model, counted and measured.
+
+``python -m bench.methods.edgeta.steps`` prints it over sparsities. Costs depend on shapes alone,
+so the weights are random: no training is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from bench import FoundationModel, registry
+from bench.batch import Batch, DomainView
+from bench.device.trace import StepTrace, StepTracer
+from bench.methods.edgeta.retraining import ProxyAlignment
+from bench.methods.feature_alignment import FeatureAlignmentConfig
+from bench.models.gates import importance, insert_gates, set_sparsity
+from bench.models.proxy import make_proxy, most_important
+from bench.models.pruning import cut, strongest
+
+
+@dataclass
+class Step:
+    """A model's retraining step by feature alignment.
+
+    Attributes
+    ----------
+    parameters : of the model
+    trace : of a step whose optimiser has state
+    seconds : wall time, the median of the repeats
+    """
+
+    parameters: int
+    trace: StepTrace
+    seconds: float
+
+
+def retraining_steps(
+    model: FoundationModel, x: torch.Tensor, ratio: int, sparsities: Sequence[float], repeats: int
+) -> list[Step]:
+    """The step of the model, then of a proxy at each sparsity; repeats are interleaved.
+
+    Parameters
+    ----------
+    x : inputs of n samples; a step takes n of the source and n of the target
+    ratio : the knowledge base's inner widths are the model's divided by it
+    """
+    kb = model.clone()
+    cut(kb, strongest(kb, ratio))
+    insert_gates(kb)
+    models = [model.clone()]
+    for sparsity in sparsities:
+        set_sparsity(kb, sparsity)
+        found = {name: g.mean(dim=0) for name, g in importance(kb, x).items()}
+        models.append(make_proxy(kb, found, most_important(found, sparsity))[0])
+    del kb
+    runs = [_Retrained(each, x) for each in models]
+    traces = []
+    for run in runs:
+        run.step()  # makes the optimiser's state
+        with StepTracer([run.alignment]) as tracer:
+            run.step()
+        traces.append(tracer.trace)
+    times: list[list[float]] = [[] for _ in runs]
+    for _ in range(repeats):
+        for taken, run in zip(times, runs, strict=True):
+            start = time.perf_counter()
+            run.step()
+            taken.append(time.perf_counter() - start)
+    return [
+        Step(sum(p.numel() for p in each.module.parameters()), trace, statistics.median(taken))
+        for each, trace, taken in zip(models, traces, times, strict=True)
+    ]
+
+
+class _Retrained:
+    def __init__(self, model: FoundationModel, x: torch.Tensor) -> None:
+        y = torch.zeros(len(x), dtype=torch.int64)
+        source = DomainView("source", x, y, len(x), torch.Generator().manual_seed(0))
+        self.alignment = ProxyAlignment(FeatureAlignmentConfig())
+        self.alignment.prepare(model, source)
+        self.x, self.y = x, y
+        model.train()
+
+    def step(self) -> None:
+        model, optimiser = self.alignment.model, self.alignment.optimiser
+        logits, features = model.with_features(self.x)
+        added = self.alignment.adaptation_loss(features, Batch(self.x, torch.arange(0)), 0.0)
+        optimiser.zero_grad()
+        (model.loss(logits, self.y) + added).backward()
+        optimiser.step()
+
+
+def table(steps: Sequence[Step], sparsities: Sequence[float]) -> str:
+    """A Markdown table: how many times less than the model's each proxy's step costs."""
+    model, *proxies = steps
+    lines = [
+        "| sparsity | parameters (M) | fewer parameters | fewer operations | fewer bytes "
+        "| measured (ms) | faster | faster than operations say |",
+        "|---|---|---|---|---|---|---|---|",
+        f"| model | {model.parameters / 1e6:.3g} | 1 | 1 | 1 | {model.seconds * 1e3:.4g} | 1 | |",
+    ]
+    for sparsity, step in zip(sparsities, proxies, strict=True):
+        operations = model.trace.flops / step.trace.flops
+        faster = model.seconds / step.seconds
+        lines.append(
+            f"| {sparsity:g} | {step.parameters / 1e6:.3g} "
+            f"| {model.parameters / step.parameters:.2f} | {operations:.2f} "
+            f"| {model.trace.bytes / step.trace.bytes:.2f} | {step.seconds * 1e3:.4g} "
+            f"| {faster:.2f} | {100 * (faster / operations - 1):+.0f} % |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the table for a model of images."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="vit_base_patch16_224")
+    parser.add_argument("--image", type=int, nargs=3, default=[3, 224, 224], metavar="N")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--ratio", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    kind = registry.load("model", given.model)
+    model = kind.build(kind.Config(), tuple(given.image), 10)
+    sparsities = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9)
+    x = torch.rand(given.batch, *given.image)
+    steps = retraining_steps(model, x, given.ratio, sparsities, given.repeats)
+    print(table(steps, sparsities))
+
+
+if __name__ == "__main__":
+    main()
