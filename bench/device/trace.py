@@ -77,7 +77,9 @@ class StepTrace:
         return self.operations.total()
 
 
-_MATMUL = {"mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot", "addbmm", "_int_mm"}
+_MATMUL = {"mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot", "vdot", "addbmm", "_int_mm"}
+_VECTOR_PRODUCTS = {"mv": 0, "dot": 0, "vdot": 0, "addmv": 1}
+"""Products that torch's counter leaves out, and which input has an entry for each multiply-add."""
 _NORMALISATION = ("layer_norm", "batch_norm", "group_norm", "instance_norm", "rms_norm")
 _GATHER = {"embedding", "index", "index_select", "gather"}
 _REDUCTION = {
@@ -176,6 +178,8 @@ class StepTracer:
         kind = operator_class(name)
         if name == "convolution_backward":
             flops = _convolution_backward_flops(*args)
+        elif name in _VECTOR_PRODUCTS:
+            flops = 2.0 * inputs[_VECTOR_PRODUCTS[name]].numel()
         elif packet in flop_registry:
             flops = float(flop_registry[packet](*args, **kwargs, out_val=out))
         elif kind == "copy":

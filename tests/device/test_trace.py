@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -126,6 +126,48 @@ def test_each_gradient_of_a_convolution_costs_what_the_convolution_does(
     inputs = torch.rand(2, 4, 8, 9, requires_grad=x)
     trace = count(lambda: layer(inputs).sum().backward())
     assert flops(trace, "convolution") == products * CONV * 4 // groups
+
+
+@pytest.mark.parametrize(
+    ("work", "operations", "elements"),
+    [
+        (lambda m, v, w: m.mv(v), 2 * 6, 6 + 3 + 2),
+        (lambda m, v, w: torch.addmv(w, m, v), 2 * 6, 2 + 6 + 3 + 2),
+        (lambda m, v, w: v.dot(torch.ones_like(v)), 2 * 3, 3 + 3 + 1),
+    ],
+)
+def test_products_with_a_vector_are_2_operations_for_each_entry(
+    work: Callable[..., Any], operations: int, elements: int
+) -> None:
+    """torch's counter has no formula for them."""
+    m, v, w = torch.rand(2, 3), torch.rand(3), torch.rand(2)
+    trace = count(lambda: work(m, v, w))
+    expected = ("matmul", "float32", float(operations), float(F4 * elements))
+    assert [op for op in trace.operations if op[0] == "matmul"] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("work", "classes"),
+    [
+        (lambda x: nn.functional.gelu(x), [("elementwise", 12.0, 24), ("elementwise", 12.0, 36)]),
+        (lambda x: x.softmax(1), [("reduction", 12.0, 24), ("reduction", 12.0, 36)]),
+    ],
+)
+def test_gelu_and_softmax_forward_and_backward_by_hand(
+    work: Callable[..., Any], classes: list[tuple[str, float, int]]
+) -> None:
+    """Backward reads the gradient and what was kept, and writes a gradient: three tensors."""
+    x, gradient = torch.rand(3, 4, requires_grad=True), torch.rand(3, 4)
+    trace = count(lambda: torch.autograd.grad(work(x), x, gradient))
+    found = Counter({(k, f, s): n for (k, _, f, s), n in trace.operations.items()})
+    assert found == Counter((kind, flops, float(F4 * size)) for kind, flops, size in classes)
+
+
+def test_an_embedding_reads_the_rows_that_it_looks_up() -> None:
+    table, ids = nn.Embedding(1000, 8), torch.tensor([[1, 5, 1]])
+    with torch.no_grad():
+        operation = only(count(lambda: table(ids)))
+    assert operation == ("copy", "float32", 0.0, float(2 * F4 * 3 * 8))
 
 
 def test_a_layer_norm_is_one_operation_for_each_element_that_it_writes() -> None:
