@@ -9,6 +9,7 @@ import typer
 
 from bench.cli import (
     check,
+    device,
     docs,
     doctor,
     list_,
@@ -40,6 +41,7 @@ app.command("schedule")(schedule.command)
 app.command("check")(check.command)
 app.command("new-method")(new_method.command)
 app.command("docs")(docs.command)
+app.add_typer(device.app, name="device")
 app.command("doctor")(doctor.command)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -43,17 +43,47 @@ class Quantity(_Strict):
     confidence: Literal["datasheet", "published", "derived", "estimate"]
 
 
+class Share(Quantity):
+    """A part of a peak rate, above 0 and at most 1."""
+
+    value: float = pydantic.Field(gt=0, le=1, allow_inf_nan=False)
+
+
 class Efficiency(_Strict):
     """Shares of peak arithmetic and of peak bandwidth that a class of operators reaches."""
 
-    flops: Quantity
-    bandwidth: Quantity
+    flops: Share
+    bandwidth: Share
+
+
+class Mode(_Strict):
+    """What a power mode of a device changes; the rest stays as in the default mode.
+
+    Units are those of ModelledDevice. ``flops``, ``energy_per_flop`` and ``efficiency`` need
+    name only the types and classes that change.
+    """
+
+    title: str
+    flops: dict[str, Quantity] | None = None
+    bandwidth: Quantity | None = None
+    memory_for_applications: Quantity | None = None
+    runtime_memory: Quantity | None = None
+    launch_overhead: Quantity | None = None
+    power_idle: Quantity | None = None
+    power_budget: Quantity | None = None
+    energy_per_flop: dict[str, Quantity] | None = None
+    energy_per_byte: Quantity | None = None
+    efficiency: dict[str, Efficiency] | None = None
+
+
+ModeName = Annotated[str, pydantic.Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=40)]
 
 
 class ModelledDevice(_Strict):
     """A board whose costs follow from counted steps and these numbers.
 
     Units: FLOP/s, bytes/s, bytes, seconds, watts, joules per operation and per byte.
+    The numbers are those of ``default_mode``; ``modes`` holds what each other one changes.
     """
 
     name: str
@@ -70,6 +100,8 @@ class ModelledDevice(_Strict):
     energy_per_flop: dict[str, Quantity]
     energy_per_byte: Quantity
     efficiency: dict[str, Efficiency]
+    default_mode: ModeName | None = None
+    modes: dict[ModeName, Mode] = {}
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> ModelledDevice:
@@ -80,6 +112,63 @@ class ModelledDevice(_Strict):
             if "float32" not in getattr(self, key):
                 raise ValueError(f"{key} needs float32")
         return self
+
+    @pydantic.model_validator(mode="after")
+    def _possible(self) -> ModelledDevice:
+        """No board has less than it gives away."""
+        for less, more in (
+            ("memory_for_applications", "memory"),
+            ("runtime_memory", "memory_for_applications"),
+            ("power_idle", "power_budget"),
+        ):
+            low, high = getattr(self, less).value, getattr(self, more).value
+            if low > high or (low == high and more != "memory"):
+                raise ValueError(f"{less} {low:g} is not below {more} {high:g}: correct one")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _sound_modes(self) -> ModelledDevice:
+        if self.modes and self.default_mode is None:
+            raise ValueError("default_mode is missing: name the mode that the numbers describe")
+        if self.default_mode in self.modes:
+            raise ValueError(
+                f"modes.{self.default_mode} is the default_mode, whose numbers stand above: "
+                "remove it or rename one"
+            )
+        for name, mode in self.modes.items():
+            for key in ("flops", "energy_per_flop"):
+                for dtype in set(getattr(mode, key) or ()) - set(getattr(self, key)):
+                    raise ValueError(
+                        f"modes.{name}.{key}.{dtype}: the device has no such type: "
+                        f"{did_you_mean(dtype, getattr(self, key))}"
+                    )
+            try:
+                self._changed(mode, self.name)
+            except pydantic.ValidationError as error:
+                raise ValueError(f"modes.{name}: {_complaint(error)}") from error
+        return self
+
+    @property
+    def mode_names(self) -> list[str]:
+        """The power modes, the default one first; empty for a device that has none."""
+        return [] if self.default_mode is None else [self.default_mode, *self.modes]
+
+    def in_mode(self, mode: str, name: str | None = None) -> ModelledDevice:
+        """The device in one of its power modes, called ``name`` (default: ``device@mode``).
+
+        Raises BenchError with the known modes if ``mode`` is none of them.
+        """
+        called = name or f"{self.name}@{mode}"
+        if mode == self.default_mode:
+            return self.model_copy(update={"name": called, "modes": {}})
+        if mode not in self.modes:
+            raise _unknown_mode(self.name, mode, self.mode_names)
+        return self._changed(self.modes[mode], called).model_copy(update={"default_mode": mode})
+
+    def _changed(self, mode: Mode, name: str) -> ModelledDevice:
+        values = self.model_dump(exclude={"modes", "default_mode"})
+        changed = _merged(values, mode.model_dump(exclude_none=True))
+        return ModelledDevice.model_validate({**changed, "name": name})
 
 
 class MeasuredDevice(_Strict):
@@ -94,31 +183,50 @@ DeviceProfile = ModelledDevice | MeasuredDevice
 
 
 def device_names() -> list[str]:
-    """Names of the profiles that can be given to ``--device``."""
-    return sorted(_files())
+    """Names that can be given to ``--device``: each profile, then its further power modes.
+
+    The default mode is the profile itself; ``name@mode`` of it is accepted, and left out here.
+    Raises BenchError if an installed profile is not valid.
+    """
+    names = []
+    for name, file in sorted(_files().items()):
+        profile = _read(file)
+        names.append(name)
+        if isinstance(profile, ModelledDevice):
+            names += [f"{name}@{mode}" for mode in profile.modes]
+    return names
 
 
 def load_device(name: str) -> DeviceProfile:
-    """A profile by name, or from a ``.yaml`` file given by its path.
+    """A profile by name, or from a ``.yaml`` file given by its path; ``@mode`` may follow.
 
-    Raises BenchError if there is none, or if the file is not a valid profile.
+    Raises BenchError if there is none, if the file is not a valid profile, or if it has no
+    such power mode.
     """
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        # Cells and bills know a device by what the user called it.
-        return _read(path).model_copy(update={"name": name})
     known = _files()
-    if name not in known:
+    whole = name in known or _is_path(name)
+    base, _, mode = (name, "", "") if whole else name.rpartition("@")
+    profile: DeviceProfile
+    if _is_path(base):
+        # Cells and bills know a device by what the user called it.
+        profile = _read(Path(base)).model_copy(update={"name": base})
+    elif base in known:
+        profile = _read(known[base])
+    else:
         raise BenchError(
-            f"unknown device {name!r}: {did_you_mean(name, known)} "
+            f"unknown device {name!r}: {did_you_mean(base or name, known)} "
             "(or give the path of a profile's .yaml file)"
         )
-    return _read(known[name])
+    if whole:
+        return profile
+    if not isinstance(profile, ModelledDevice):
+        raise _unknown_mode(base, mode, [])
+    return profile.in_mode(mode, name)
 
 
 def profile_digest(profile: DeviceProfile) -> str:
-    """Digest of a profile's numbers; names, titles and sources may change freely."""
-    values = profile.model_dump(exclude={"name", "title"})
+    """Digest of a profile's numbers; names, titles, sources and other modes may change freely."""
+    values = profile.model_dump(exclude={"name", "title", "default_mode", "modes"})
     return digest(_numbers_only(values))
 
 
@@ -128,6 +236,29 @@ def _numbers_only(value: object) -> object:
             return value["value"]
         return {k: _numbers_only(v) for k, v in value.items()}
     return value
+
+
+def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``values`` with what ``changes`` names put in its place, at any depth."""
+    merged = dict(values)
+    for key, change in changes.items():
+        old = merged.get(key)
+        deeper = isinstance(old, dict) and isinstance(change, dict)
+        merged[key] = _merged(old or {}, change) if deeper else change
+    return merged
+
+
+def _unknown_mode(device: str, mode: str, known: list[str]) -> BenchError:
+    if not known:
+        return BenchError(f"device {device!r} has no power modes: leave '@{mode}' out")
+    listed = did_you_mean(mode, known)
+    if not listed.startswith("known:"):
+        listed += f" (known: {', '.join(known)})"
+    return BenchError(f"unknown power mode {mode!r} of device {device!r}: {listed}")
+
+
+def _is_path(name: str) -> bool:
+    return Path(name).suffix in (".yaml", ".yml")
 
 
 @cache
@@ -149,9 +280,38 @@ def _files() -> dict[str, Path]:
 
 def _read(path: Path) -> DeviceProfile:
     content = read_yaml(path, "device profile")
+    if not isinstance(content, dict):
+        raise BenchError(f"device profile {path}: is no mapping; start it with 'name: ...'")
     try:
-        return pydantic.TypeAdapter(DeviceProfile).validate_python(content)
+        return _SCHEMA.validate_python(content)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise BenchError(f"device profile {path}: key {where}: {first['msg']}") from error
+        raise BenchError(f"device profile {path}: {_complaint(error)}") from error
+
+
+_SCHEMA: pydantic.TypeAdapter[DeviceProfile] = pydantic.TypeAdapter(
+    Annotated[DeviceProfile, pydantic.Field(discriminator="cost")]
+)
+
+
+def _complaint(error: pydantic.ValidationError) -> str:
+    """The first error of a profile: its key, its value and the cure."""
+    first = error.errors(include_url=False)[0]
+    # A validated union puts its tag before the key.
+    path = [str(p) for p in first["loc"] if p != "[key]"]
+    if path and path[0] in ("modelled", "measured"):
+        path = path[1:]
+    where, kind = ".".join(path), first["type"]
+    if kind == "value_error":
+        return str(first["ctx"]["error"])
+    if kind.startswith("union_tag"):
+        given = f": {first['input']['cost']!r}" if "cost" in first["input"] else " is missing"
+        return f"key cost{given}: write 'modelled' for a board with numbers"
+    if kind == "missing":
+        return f"key {where} is missing: add it"
+    if kind == "extra_forbidden":
+        fields = ModelledDevice if len(path) == 1 else Mode if path[0] == "modes" else Quantity
+        return f"key {where} is unknown: {did_you_mean(path[-1], fields.model_fields)}"
+    given = "" if isinstance(first["input"], dict | list) else f": {first['input']!r}"
+    if kind == "string_pattern_mismatch":
+        return f"key {where}{given}: name a mode with small letters, digits and dashes, as 15w"
+    return f"key {where}{given}: {first['msg']}"

@@ -1,0 +1,173 @@
+"""``bench device``: the devices there are, the numbers of one, and whether a file is sound."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.device.profile import DeviceProfile, ModelledDevice, Quantity
+
+app = typer.Typer(
+    help="Device profiles: list them, show one's numbers with their sources, check a file.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+
+UNITS = {
+    "flops": "FLOP/s",
+    "bandwidth": "B/s",
+    "memory": "B",
+    "memory_for_applications": "B",
+    "runtime_memory": "B",
+    "launch_overhead": "s",
+    "power_idle": "W",
+    "power_budget": "W",
+    "energy_per_flop": "J/FLOP",
+    "energy_per_byte": "J/B",
+    "efficiency": "",
+}
+"""Unit of each key of a profile; an efficiency is a share."""
+
+PREFIXES = {12: "T", 9: "G", 6: "M", 3: "k", 0: "", -3: "m", -6: "µ", -9: "n", -12: "p"}
+
+SOURCE_WIDTH = 56
+
+
+@app.callback()
+def _default(context: typer.Context) -> None:
+    """Device profiles: list them, show one's numbers with their sources, check a file."""
+    if context.invoked_subcommand is None:
+        list_()
+        typer.echo("\n'bench device --help' names the commands")
+
+
+@app.command("list")
+def list_() -> None:
+    """List the devices and their power modes with the main numbers of each."""
+    from bench.device.profile import device_names, load_device
+
+    rows = [["name", *FIGURES, "title"]]
+    for name in device_names():
+        profile = load_device(name)
+        rows.append([name, *_figures(profile), profile.title])
+    typer.echo(_table(rows))
+
+
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="As xavier-nx, xavier-nx@15w or my.yaml.")],
+    sources: Annotated[
+        bool, typer.Option("--sources", help="Each number's source in full, not cut short.")
+    ] = False,
+) -> None:
+    """Show every number of a device with unit, confidence and source."""
+    from bench.device.profile import ModelledDevice, load_device, profile_digest
+
+    profile = load_device(name)
+    typer.echo(f"{name}: {profile.title}")
+    typer.echo(f"digest {profile_digest(profile)}")
+    if not isinstance(profile, ModelledDevice):
+        typer.echo("its costs are measured where the benchmark runs: there are no numbers to show")
+        return
+    modes = profile.mode_names
+    if len(modes) > 1:
+        others = ", ".join(f"{name}@{mode}" for mode in modes[1:])
+        typer.echo(f"power mode {modes[0]}; others: {others}")
+    elif modes:
+        typer.echo(f"power mode {modes[0]}")
+    numbers = list(_numbers(profile))
+    kinds = Counter(quantity.confidence for _, _, quantity in numbers)
+    counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    typer.echo(f"{len(numbers)} numbers: {counted}\n")
+    rows = [["key", "value", "confidence", "" if sources else "source"]]
+    for key, unit, quantity in numbers:
+        short = textwrap.shorten(quantity.source, SOURCE_WIDTH, placeholder=" ...")
+        row = [key, _size(quantity.value, unit), quantity.confidence, "" if sources else short]
+        rows.append(row)
+    head, *lines = _table(rows).splitlines()
+    typer.echo(head)
+    for line, (_, _, quantity) in zip(lines, numbers, strict=True):
+        typer.echo(line)
+        if sources:
+            indent = " " * 6
+            typer.echo(
+                textwrap.fill(quantity.source, 96, initial_indent=indent, subsequent_indent=indent)
+            )
+
+
+@app.command("validate")
+def validate(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A profile, as my.yaml.")],
+) -> None:
+    """Check a profile and its power modes; print the main numbers, or what is wrong."""
+    from bench.device.profile import ModelledDevice, load_device
+
+    if Path(file).suffix not in (".yaml", ".yml"):
+        raise BenchError(f"device validate {file}: name a .yaml file ('device show' takes names)")
+    profile = load_device(file)
+    typer.echo(f"ok  {file}: {profile.title}")
+    rows = [["", *FIGURES], [file, *_figures(profile)]]
+    if isinstance(profile, ModelledDevice):
+        for mode in profile.modes:
+            variant = profile.in_mode(mode)
+            rows.append([variant.name, *_figures(variant)])
+    typer.echo(_table(rows))
+    typer.echo(f"next: bench run --device {file}")
+
+
+FIGURES = ("mode", "float32", "bandwidth", "for applications", "idle", "budget")
+
+
+def _figures(profile: DeviceProfile) -> list[str]:
+    """The main numbers of a device, in the order of FIGURES."""
+    from bench.device.profile import ModelledDevice
+
+    if not isinstance(profile, ModelledDevice):
+        return ["-", *["measured"] * 2, *["-"] * 3]
+    return [
+        profile.default_mode or "-",
+        _size(profile.flops["float32"].value, UNITS["flops"]),
+        _size(profile.bandwidth.value, UNITS["bandwidth"]),
+        _size(profile.memory_for_applications.value, UNITS["memory"]),
+        _size(profile.power_idle.value, UNITS["power_idle"]),
+        _size(profile.power_budget.value, UNITS["power_budget"]),
+    ]
+
+
+def _numbers(profile: ModelledDevice) -> Iterator[tuple[str, str, Quantity]]:
+    """Key, unit and quantity of every number, in the order of the file."""
+    for key, unit in UNITS.items():
+        value = getattr(profile, key)
+        if not isinstance(value, dict):
+            yield key, unit, value
+            continue
+        for part, inner in value.items():
+            if key == "efficiency":
+                yield f"{key}.{part}.flops", unit, inner.flops
+                yield f"{key}.{part}.bandwidth", unit, inner.bandwidth
+            else:
+                yield f"{key}.{part}", unit, inner
+
+
+def _size(value: float, unit: str) -> str:
+    """A number for people: ``844.8 GFLOP/s``, ``50 µs``, ``0.75``."""
+    if not unit:
+        return f"{value:g}"
+    power = next((power for power in PREFIXES if value >= 10.0**power), min(PREFIXES))
+    return f"{value / 10.0**power:.4g} {PREFIXES[power]}{unit}"
+
+
+def _table(rows: list[list[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
