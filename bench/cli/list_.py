@@ -15,6 +15,7 @@ class Kind(StrEnum):
 
     methods = "methods"
     models = "models"
+    variants = "variants"
     scenarios = "scenarios"
     devices = "devices"
     suites = "suites"
@@ -24,7 +25,7 @@ def command(
     kind: Annotated[Kind | None, typer.Argument(help="Default: everything.")] = None,
     plugins: Plugins = None,
 ) -> None:
-    """List methods, models, scenarios, devices and suites."""
+    """List methods, models and their variants, scenarios, devices and suites."""
     from bench import registry
 
     for plugin in plugins or []:
@@ -32,6 +33,7 @@ def command(
     makers = {
         Kind.methods: _methods,
         Kind.models: lambda: _plain("model"),
+        Kind.variants: lambda: _plain("variant"),
         Kind.scenarios: lambda: _plain("scenario"),
         Kind.devices: _devices,
         Kind.suites: _suites,

@@ -46,7 +46,7 @@ def test_list_names_family_tasks_and_provenance_of_every_method():
         assert f"  {name} " in said
     assert "published" in said
     everything = bench("list").stdout
-    for heading in ("methods", "models", "scenarios", "devices", "suites"):
+    for heading in ("methods", "models", "variants", "scenarios", "devices", "suites"):
         assert heading in everything.splitlines()
 
 
