@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.device.cost import Cost, step_cost
+from bench.device.meters.base import EnergyMeter
+from bench.device.meters.errors import MeterError, Unavailable
+from bench.device.meters.find import find_meter
 from bench.device.profile import DeviceProfile, MeasuredDevice, ModelledDevice
 from bench.device.trace import StepTrace, StepTracer, live_tensors
 from bench.errors import BenchError, DeviceOutOfMemory, Unsupported
@@ -108,17 +111,28 @@ class ModelledBill(Bill):
 
 
 class MeasuredBill(Bill):
-    """Charges wall time and resident memory of this process on this machine."""
+    """Charges wall time and resident memory of this process, and the energy of this machine.
+
+    Energy is all that the meter's scope used from the opening of a window to its end, whatever
+    else the machine did meanwhile. Where there is no meter, or it refuses one window of the run
+    (a window may be too short for its sensor), the run's energy is unavailable, with the reason.
+    """
 
     kind = "measured"
-    energy_unavailable = "no energy meter is read on this machine yet"
 
-    def __init__(self, device: MeasuredDevice) -> None:
+    def __init__(self, device: MeasuredDevice, energy: EnergyMeter | Unavailable) -> None:
         super().__init__(device.name)
         self.how = "wall clock; peak resident memory above the start of the run"
         self.window.energy_j = None
         self._last: dict[Key, float] = {}
         self._baseline = _resident_now()
+        self._energy: EnergyMeter | None = None
+        self._energy_open = False
+        if isinstance(energy, Unavailable):
+            self.energy_unavailable = energy.reason
+        else:
+            self._energy = energy
+            self.how += f"; energy of whole windows by {energy.how}"
 
     def expected_s(self, key: Key) -> float | None:
         return self._last.get(key)
@@ -134,6 +148,43 @@ class MeasuredBill(Bill):
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
 
+    def begin_energy(self) -> None:
+        """A window opens."""
+        if self._energy is not None:
+            try:
+                self._energy.begin()
+                self._energy_open = True
+            except MeterError as error:
+                self._lose_energy(error)
+
+    def end_energy(self) -> None:
+        """The window ends; nothing where none is open."""
+        if self._energy is not None and self._energy_open:
+            self._energy_open = False
+            try:
+                self.window.energy_j = self._energy.end().joules
+            except MeterError as error:
+                self._lose_energy(error)
+
+    def inference_energy(self, predict: Callable[[], Any]) -> float:
+        """Joules of predicting one batch, by repeating it; not a number if there is no meter."""
+        if self._energy is None:
+            return float("nan")
+        from bench.device.meters.protocol import measure
+
+        shortest = max(self._energy.minimum_s, 1.0)
+        try:
+            found = measure(
+                predict, self._energy, idle_s=shortest, repeats=3, minimum_s=shortest, settle_s=0.0
+            )
+        except MeterError as error:
+            self._lose_energy(error)
+            return float("nan")
+        return found.gross_j.mean
+
+    def _lose_energy(self, error: MeterError) -> None:
+        self._energy, self.energy_unavailable = None, str(error)
+
     def read_memory(self) -> None:
         """Update the peak from the kernel's high-water mark."""
         self.peak_bytes = max(self.peak_bytes, float(_peak_resident() - self._baseline))
@@ -146,13 +197,19 @@ class Meter:
     ----------
     devices : profiles; a measured one stands alone, since counting slows the steps it measures
     resident : returns what the method keeps in memory (walked for tensors)
+    energy : meter of a measured device; default: the one that this machine has, if any
     """
 
-    def __init__(self, devices: list[DeviceProfile], resident: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        devices: list[DeviceProfile],
+        resident: Callable[[], Any],
+        energy: EnergyMeter | Unavailable | None = None,
+    ) -> None:
         self.bills: list[Bill] = []
         for device in devices:
             if isinstance(device, MeasuredDevice):
-                self.bills.append(MeasuredBill(device))
+                self.bills.append(MeasuredBill(device, energy or find_meter()))
             else:
                 self.bills.append(ModelledBill(device))
         self.measured = any(isinstance(b, MeasuredBill) for b in self.bills)
@@ -185,6 +242,8 @@ class Meter:
         self._counted_here.clear()
         for bill in self.bills:
             bill.window = Charge(0.0, None if bill.kind == "measured" else 0.0, 0)
+            if isinstance(bill, MeasuredBill):
+                bill.begin_energy()
 
     def admit(self, key: Key, budget_s: float) -> bool:
         """Whether one more step of ``key`` fits the window; devices that differ are deferred."""
@@ -257,8 +316,10 @@ class Meter:
         if self.measured:
             start = time.perf_counter()
             out = predict()
+            seconds = time.perf_counter() - start
             for bill in self.bills:
-                bill.inference = Cost(time.perf_counter() - start, float("nan"), 0.0)
+                assert isinstance(bill, MeasuredBill)
+                bill.inference = Cost(seconds, bill.inference_energy(predict), 0.0)
                 bill.inference_samples = samples
             return out
         with StepTracer(self._resident()) as tracer:
@@ -272,7 +333,12 @@ class Meter:
         return out
 
     def close(self) -> None:
-        """Leave no counting mode behind, whatever happened inside a step."""
+        """The window ends: leave no counting mode and no energy meter running, whatever happened
+        inside a step.
+        """
+        for bill in self.bills:
+            if isinstance(bill, MeasuredBill):
+                bill.end_energy()
         if self._tracer is not None:
             self._tracer.__exit__(None, None, None)
             self._tracer = None
