@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -101,6 +102,13 @@ class DomainView:
 
     def __len__(self) -> int:
         return batch_length(self.x)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DomainView:
+        """A view of the same data, which may be large and are only read, with its own order."""
+        made = copy.copy(self)
+        memo[id(self)] = made
+        made._generator = copy.deepcopy(self._generator, memo)
+        return made
 
     @property
     def x(self) -> Inputs:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Need = Literal["source_data", "target_labels", "replay_memory"]
 Provenance = Literal["published", "group-harness", "chosen-here"]
 Shift = Literal["domain", "class"]
+Protocol = Literal["periodic", "online"]
 
 
 class MethodConfig(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
@@ -86,7 +87,8 @@ class Method(ABC):
         learning) or "PEFT" (parameter-efficient fine-tuning)
     tasks : tasks it can run on
     shifts : what may change along the stream: "domain" (the inputs), "class" (new classes come)
-    protocols : "periodic" (``adapt`` gets a whole domain), "online" (``adapt`` gets one batch)
+    protocols : "periodic" (``adapt`` gets a whole domain), "online" (``adapt`` gets one batch; a
+        stream that does not wait, "online-timed", is nothing that a method has to know)
     needs : "source_data" (kept on the device), "target_labels", "replay_memory"
     provenance : "published" (one of EdgeTA's baselines by its paper or code),
         "group-harness" (from that group's own harness) or "chosen-here"

@@ -141,13 +141,15 @@ class Plan:
     def courses(self) -> list[list[Cell]]:
         """Missing cells in groups that train once, seed by seed.
 
-        Measured devices stand alone, and so does each device for a method that reads its clock.
+        Measured devices stand alone, and so does each device for a method that reads its clock and
+        where the stream does not wait.
         """
         measured = {d for d in self.suite.devices if load_device(d).cost == "measured"}
         groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
         for cell in self.missing:
             reads_clock = registry.load("method", cell.method.name).reads_clock
-            alone = cell.device if reads_clock or cell.device in measured else ""
+            own = reads_clock or cell.timed or cell.device in measured
+            alone = cell.device if own else ""
             groups[(cell.course, alone)].append(cell)
         return sorted(groups.values(), key=lambda group: group[0].seed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from torch import Tensor
 from bench.batch import DomainView, take
 from bench.device.bill import Charge, Meter
 from bench.device.trace import live_tensors
-from bench.errors import BenchError, Unsupported
+from bench.errors import BenchError
+from bench.pace import Pace, RealTime, set_back, snapshot
 from bench.scenario import Domain, Scenario, Split
 from bench.window import Logger, Window
 
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
 class ProtocolConfig(pydantic.BaseModel, extra="forbid", frozen=True):
     """What all methods of a suite have in common; part of the identity.
 
-    name : ``periodic`` (adapt to a whole domain at once) or ``online`` (predict, then adapt,
-        batch by batch)
-    window_s : device seconds that a method may adapt to one domain
+    name : ``periodic`` (adapt to a whole domain at once), ``online`` (predict, then adapt, batch by
+        batch) or ``online-timed`` (so as well, but the stream does not wait: `bench.pace.RealTime`)
+    window_s : device seconds that a method may adapt to one domain; not under ``online-timed``,
+        where the stream limits it
+    interval_s : seconds from one batch of the stream to the next; ``online-timed`` alone
     batch_size : samples in a batch, in adaptation and in prediction
     samples : adaptation samples of a domain, the first ones of its split in the seed's order
     reset : ``never`` (the model goes on from domain to domain) or ``domain`` (back to the
@@ -40,19 +44,57 @@ class ProtocolConfig(pydantic.BaseModel, extra="forbid", frozen=True):
         domain, for forgetting and transfer; quadratic in the number of domains
     """
 
-    name: Literal["periodic", "online"] = "periodic"
+    name: Literal["periodic", "online", "online-timed"] = "periodic"
     window_s: float = pydantic.Field(60.0, gt=0, allow_inf_nan=False)
+    interval_s: float | None = pydantic.Field(
+        None, gt=0, allow_inf_nan=False, validate_default=True
+    )
     batch_size: int = pydantic.Field(64, ge=1)
     samples: int | None = pydantic.Field(None, ge=1)
     reset: Literal["never", "domain"] = "never"
     evaluate_all: bool = False
+
+    @property
+    def timed(self) -> bool:
+        """Whether the stream does not wait for the method."""
+        return self.name == "online-timed"
+
+    @property
+    def budget_s(self) -> float:
+        """Device seconds of a domain's window."""
+        return math.inf if self.timed else self.window_s
+
+    @pydantic.field_validator("window_s")
+    @classmethod
+    def _no_window(cls, value: float, info: pydantic.ValidationInfo) -> float:
+        if info.data.get("name") == "online-timed":
+            raise ValueError("online-timed has no window, the stream limits adaptation; remove it")
+        return value
+
+    @pydantic.field_validator("interval_s")
+    @classmethod
+    def _interval(cls, value: float | None, info: pydantic.ValidationInfo) -> float | None:
+        name = info.data.get("name")
+        if name == "online-timed" and value is None:
+            raise ValueError("online-timed needs the seconds from one batch to the next, as 0.5")
+        if name in ("periodic", "online") and value is not None:
+            raise ValueError(f"under {name} the stream waits; remove it, or take online-timed")
+        return value
+
+    @pydantic.model_serializer(mode="wrap")
+    def _content(self, serialise: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialise(self)
+        # As in cells made before there was anything else: their identities hold this.
+        content.pop("window_s" if self.timed else "interval_s", None)
+        return content
 
 
 @dataclass
 class Stage:
     """What happened on one domain: accuracies, and each device's charge and window.
 
-    ``online``: accuracy on the stream itself, each batch predicted before it is adapted to.
+    ``online``: accuracy on the stream itself, each batch predicted before it is adapted to;
+    ``adapted``: share of its batches that were adapted on, under ``online-timed``.
     """
 
     name: str
@@ -60,6 +102,7 @@ class Stage:
     after: float
     final: float
     online: float | None
+    adapted: float | None
     adaptation_samples: int
     test_samples: int
     charges: dict[str, Charge]
@@ -164,22 +207,30 @@ def run_stream(
     On each: evaluate on its test split, adapt within the window, evaluate again; at the end
     evaluate all. ``periodic``: the method adapts on the domain's adaptation samples as it likes.
     ``online``: they arrive batch by batch; each batch is predicted and scored, then given to the
-    method, once. When the window has closed the method goes on predicting.
+    method, once. When the window has closed the method goes on predicting. ``online-timed``: they
+    arrive at a pace that does not depend on the method, see `RealTime`; a domain begins when its
+    first batch arrives and ends when that of the next would, and each evaluation is of the last
+    model that is ready then. An adaptation that outlasts its domain goes on in the next one,
+    unless that begins with a reset, and is charged to the domain it began in.
     """
     batch = protocol.batch_size
     source_test = scenario.source().test
     names = scenario.domain_names()
     if not names:
         raise BenchError(f"scenario {type(scenario).__name__} has no target domain; name some")
-    start = _snapshot(method) if protocol.reset == "domain" else None
+    start = snapshot(method, "reset: domain") if protocol.reset == "domain" else None
     source_before = evaluate(method, source_test, batch, correct, meter)
+    pace = _pace(method, meter, protocol)
     matrix: list[list[float]] = []
     every = [scenario.domain(name).test for name in names] if protocol.evaluate_all else []
 
+    def accuracy(split: Split, meter: Meter | None = None) -> float:
+        with pace.ready():
+            return evaluate(method, split, batch, correct, meter)
+
     def evaluate_all() -> None:
         if protocol.evaluate_all:
-            row = [evaluate(method, test, batch, correct) for test in (source_test, *every)]
-            matrix.append(row)
+            matrix.append([accuracy(test) for test in (source_test, *every)])
 
     evaluate_all()
     stages: list[Stage] = []
@@ -188,17 +239,21 @@ def run_stream(
         domain = scenario.domain(name)
         tests.append(domain.test)
         if start is not None:
-            vars(method).clear()
-            vars(method).update(copy.deepcopy(start))
-        before = evaluate(method, domain.test, batch, correct)
-        with Window(meter, protocol.window_s, logger, method.model.module) as window:
+            set_back(method, start)
+            pace.restart()
+        before = accuracy(domain.test)
+        with Window(meter, protocol.budget_s, logger, method.model.module) as window:
             online: float | None = None
-            if protocol.name == "online":
-                online, samples = _online(method, domain, protocol, window, labelled, seed, correct)
-            else:
+            adapted: float | None = None
+            if protocol.name == "periodic":
                 samples = _periodic(method, domain, protocol, window, labelled, seed)
+            else:
+                online, share, samples = _online(
+                    method, domain, protocol, window, labelled, seed, correct, pace
+                )
+                adapted = share if protocol.timed else None
             exhausted = window.closed
-        after = evaluate(method, domain.test, batch, correct)
+        after = accuracy(domain.test)
         stages.append(
             Stage(
                 name=name,
@@ -206,6 +261,7 @@ def run_stream(
                 after=after,
                 final=after,
                 online=online,
+                adapted=adapted,
                 adaptation_samples=samples,
                 test_samples=len(domain.test),
                 charges={bill.device: bill.window for bill in meter.bills},
@@ -219,10 +275,16 @@ def run_stream(
     meter.finish()
     if protocol.reset == "never":
         for stage, test in zip(stages, tests, strict=True):
-            stage.final = evaluate(method, test, batch, correct)
+            stage.final = accuracy(test)
     # Priced again: a method may have grown what it predicts with.
-    source_after = evaluate(method, source_test, batch, correct, meter)
+    source_after = accuracy(source_test, meter)
     return Stream(source_before, source_after, len(source_test), stages, matrix or None)
+
+
+def _pace(method: Method, meter: Meter, protocol: ProtocolConfig) -> Pace:
+    if protocol.interval_s is None:
+        return Pace(method, meter)
+    return RealTime(method, meter, protocol.interval_s, protocol.batch_size)
 
 
 def _periodic(
@@ -249,29 +311,27 @@ def _online(
     labelled: bool,
     seed: int,
     correct: Scorer,
-) -> tuple[float, int]:
-    """Predict, then adapt, batch by batch: accuracy over the stream, and the number of samples."""
+    pace: Pace,
+) -> tuple[float, float, int]:
+    """Predict, then adapt, batch by batch.
+
+    Accuracy over the stream, the share of batches that were adapted on, and the number of samples.
+    """
     stream, generator = arrivals(domain, protocol, seed)
-    hits = 0.0
-    for chosen in torch.arange(len(stream)).split(protocol.batch_size):
+    batches = torch.arange(len(stream)).split(protocol.batch_size)
+    hits, adapted = 0.0, 0
+    for chosen in batches:
         arrived = Split(take(stream.x, chosen), stream.y[chosen])
-        hits += len(chosen) * evaluate(method, arrived, protocol.batch_size, correct)
-        if window.closed:
-            continue
-        y = arrived.y if labelled else None
-        view = DomainView(
-            domain.name, arrived.x, y, protocol.batch_size, generator, single_pass=True
-        )
-        method.adapt(view, window)
-        view.close(f"this batch of {domain.name} is over: an online stream gives each batch once")
-    return hits / len(stream), len(stream)
-
-
-def _snapshot(method: Method) -> dict[str, Any]:
-    try:
-        return copy.deepcopy(vars(method))
-    except (TypeError, RuntimeError) as error:
-        raise Unsupported(
-            f"reset: domain needs a method whose state can be copied; {type(method).__name__} "
-            f"holds something that cannot: {error}"
-        ) from error
+        with pace.ready():
+            hits += len(chosen) * evaluate(method, arrived, protocol.batch_size, correct)
+        if pace.free and not window.closed:
+            y = arrived.y if labelled else None
+            view = DomainView(
+                domain.name, arrived.x, y, protocol.batch_size, generator, single_pass=True
+            )
+            adapted += pace.adapt(view, window)
+            view.close(
+                f"this batch of {domain.name} is over: an online stream gives each batch once"
+            )
+        pace.advance()
+    return hits / len(stream), adapted / len(batches), len(stream)

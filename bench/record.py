@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
 
 import pydantic
@@ -38,7 +39,8 @@ class DomainResult(_Strict):
 
     ``before``: on arrival; ``after``: once adapted; ``final``: at the end of the stream;
     ``online``: on the stream itself, each batch predicted before it is adapted to (prequential
-    accuracy, Gama et al., Machine Learning 2013), None under other protocols.
+    accuracy, Gama et al., Machine Learning 2013), None under other protocols; ``adapted``: share
+    of the stream's batches that were adapted on where it does not wait, None elsewhere.
     ``window_closed``: the window ended adaptation, not the method.
     """
 
@@ -47,6 +49,7 @@ class DomainResult(_Strict):
     after: float
     final: float
     online: float | None = None
+    adapted: float | None = None
     adaptation_samples: int
     test_samples: int
     steps: int
@@ -98,8 +101,12 @@ class Results(_Strict):
     @property
     def online(self) -> float | None:
         """Mean accuracy on the streams of an online protocol, None under others."""
-        known = [d.online for d in self.domains if d.online is not None]
-        return sum(known) / len(known) if known else None
+        return _mean(d.online for d in self.domains)
+
+    @property
+    def adapted(self) -> float | None:
+        """Mean share of the batches that were adapted on under online-timed, None elsewhere."""
+        return _mean(d.adapted for d in self.domains)
 
     def seen(self, stage: int) -> float | None:
         """Accuracy over all test samples of the source and the first ``stage`` domains, after
@@ -179,6 +186,12 @@ class Results(_Strict):
             if known is not None:
                 return known
         return self.mean("after")
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Mean of those that are known, None if there are none."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 class MethodFacts(_Strict):

@@ -119,14 +119,18 @@ def merged(old: Tuned, new: Tuned) -> Tuned:
 
 
 def require_fit(suite: Suite, tuned: Tuned) -> None:
-    """Raise BenchError if the settings were tuned for another scenario, model or protocol."""
+    """Raise BenchError if the settings were tuned for another scenario, model or protocol.
+
+    Those for a stream that waits also serve one that does not: a method sees the same of both.
+    """
     default = "periodic"  # of `bench.protocol.ProtocolConfig`
+    protocols = suite.protocol.get("name", default), tuned.protocol.get("name", default)
     for what, wanted, has in (
         ("scenario", suite.scenario.name, tuned.scenario),
         ("model", suite.model.name, tuned.model),
-        ("protocol", suite.protocol.get("name", default), tuned.protocol.get("name", default)),
+        ("protocol", *protocols),
     ):
-        if wanted != has:
+        if wanted != has and (wanted, has) != ("online-timed", "online"):
             raise BenchError(
                 f"tuned settings are for {what} {has!r}, this suite has {wanted!r}; tune for it "
                 "('bench tune'), or use the methods' defaults with --untuned"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from bench.reports.comparison import Comparison
 from bench.reports.layout import clean, name_of
+from bench.reports.measures import is_timed, primary
 from bench.reports.rows import SOURCE_ONLY, Row
 
 if TYPE_CHECKING:
@@ -118,6 +119,18 @@ VIEWS = {
     ),
 }
 """By the name of the measure that a protocol compares methods by."""
+
+
+def view_of(protocol: Mapping[str, Any]) -> View:
+    """The view of the accuracy by which a protocol compares methods."""
+    view = VIEWS[primary(protocol).name]
+    if is_timed(protocol) and view is VIEWS["online"]:
+        along = (
+            "Accuracy on the stream of each target domain, which does not wait: each batch "
+            "predicted on arrival by the last model that was ready"
+        )
+        return replace(view, along=along)
+    return view
 
 
 @contextmanager

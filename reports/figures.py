@@ -17,7 +17,6 @@ from bench.record import Results
 from bench.reports.comparison import Comparison
 from bench.reports.drawing import (
     LINES,
-    VIEWS,
     Drawing,
     Style,
     finished,
@@ -28,9 +27,10 @@ from bench.reports.drawing import (
     prominent,
     sheet,
     tag,
+    view_of,
 )
 from bench.reports.layout import decimals, name_of
-from bench.reports.measures import has_matrix, is_online, primary
+from bench.reports.measures import has_matrix, is_online
 from bench.reports.rows import Row
 from bench.reports.statistics import mean_ci
 
@@ -75,7 +75,7 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
     protocol = comparison.cell.protocol
-    view = VIEWS[primary(protocol).name]
+    view = view_of(protocol)
     domains = comparison.domains
     stages = ["source", *domains] if has_matrix(protocol) else domains
     shown = prominent(comparison)
@@ -138,7 +138,7 @@ def _course(
 
 
 def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
-    view = VIEWS[primary(comparison.cell.protocol).name]
+    view = view_of(comparison.cell.protocol)
     known = [row for row in comparison.drawn if row.energy.estimate is not None]
     absent = ", ".join(tag(row) for row in comparison.drawn if row.energy.estimate is None)
     kinds = " and ".join(sorted({kind for row in known for kind in row.energy.kinds}))

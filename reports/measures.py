@@ -62,6 +62,12 @@ MEASURES = {
             lambda r: r.online,
         ),
         Measure(
+            "adapted", "adapted on (%)",
+            "share of the stream's batches that the method adapted on, the others having arrived "
+            "while it was busy; 0 if it takes no steps at all",
+            lambda r: r.adapted,
+        ),
+        Measure(
             "seen_at_end", "all seen",
             "accuracy over all test samples of the source and of every domain at the end of the "
             "stream",
@@ -88,6 +94,12 @@ _MATRIX = {
 """What reads otherwise where the accuracies on all domains are known after each."""
 _ONLINE = {"after": "on the test split, once the domain's stream is over"}
 """What reads otherwise where a stream is predicted as it comes."""
+_TIMED = {
+    "online": "on the stream itself, which does not wait: each batch predicted on arrival by the "
+    "last model that was ready (Alfarra et al., ICML 2024)",
+    "after": "on the test split at the end of the domain's stream, by the model that is ready then",
+}
+"""What reads otherwise where the stream does not wait."""
 
 
 def has_matrix(protocol: Mapping[str, Any]) -> bool:
@@ -97,7 +109,12 @@ def has_matrix(protocol: Mapping[str, Any]) -> bool:
 
 def is_online(protocol: Mapping[str, Any]) -> bool:
     """Whether runs under the protocol know the accuracy on the stream itself."""
-    return protocol.get("name") == "online"
+    return protocol.get("name") in ("online", "online-timed")
+
+
+def is_timed(protocol: Mapping[str, Any]) -> bool:
+    """Whether the stream does not wait, so that runs know the share of it that they adapted on."""
+    return protocol.get("name") == "online-timed"
 
 
 def primary(protocol: Mapping[str, Any]) -> Measure:
@@ -111,14 +128,17 @@ def columns(protocol: Mapping[str, Any]) -> tuple[list[Measure], list[Measure]]:
     """What tables show under a protocol: accuracies, and what a table of its own shows of
     forgetting and transfer where the accuracies on all domains are known.
     """
+    online = ["online"] if is_online(protocol) else []
+    online += ["adapted"] if is_timed(protocol) else []
     if has_matrix(protocol):
-        online = ["online"] if is_online(protocol) else []
+        known = _MATRIX | ({"online": _TIMED["online"]} if is_timed(protocol) else {})
         levels = [*online, "seen_at_end", "seen_on_average", "after"]
         changes = ["forgetting", "backward_transfer", "forward_transfer"]
-        return [_read(name, _MATRIX) for name in levels], [_read(name, _MATRIX) for name in changes]
-    if is_online(protocol):
-        names = ("online", "after", "final", "forgetting")
-        return [_read(name, _ONLINE) for name in names], []
+        return [_read(name, known) for name in levels], [_read(name, known) for name in changes]
+    if online:
+        names = [*online, "after", "final", "forgetting"]
+        known = _TIMED if is_timed(protocol) else _ONLINE
+        return [_read(name, known) for name in names], []
     return [_read(name, {}) for name in ("before", "after", "gain", "final", "forgetting")], []
 
 

@@ -16,7 +16,15 @@ from bench import registry
 from bench.check.base import Broken, check
 from bench.check.subject import Subject
 from bench.errors import BenchError
-from bench.method import Method, MethodConfig, Need, Provenance, Shift, search_space
+from bench.method import (
+    Method,
+    MethodConfig,
+    Need,
+    Protocol,
+    Provenance,
+    Shift,
+    search_space,
+)
 from bench.protocol import ProtocolConfig
 from bench.run import unsupported
 
@@ -27,7 +35,7 @@ _LEGAL: dict[str, tuple[str, ...] | None] = {
     "provenance": typing.get_args(Provenance),
     "tasks": None,
     "shifts": typing.get_args(Shift),
-    "protocols": PROTOCOLS,
+    "protocols": typing.get_args(Protocol),
     "needs": typing.get_args(Need),
     "preload": None,
 }

@@ -94,6 +94,7 @@ class Subject:
             config = registry.load(kind, name).Config()
             return Component(name=name, config=config.model_dump(mode="json"), code="")
 
+        limit = {"interval_s": 1.0} if protocol == "online-timed" else {"window_s": 60.0}
         return Cell(
             method=component("method", self.name),
             model=component("model", MODEL),
@@ -101,7 +102,7 @@ class Subject:
             data="",
             device="xavier-nx",
             device_digest="",
-            protocol={"name": protocol, "window_s": 60.0, "batch_size": BATCH},
+            protocol={"name": protocol, **limit, "batch_size": BATCH},
             seed=0,
             target_labels=target_labels,
         )

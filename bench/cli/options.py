@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,13 @@ Variants = Annotated[
     ),
 ]
 Seeds = Annotated[str | None, typer.Option("--seeds", help="As 0..4 or 0,3,7.")]
+Interval = Annotated[
+    float | None,
+    typer.Option(
+        "--interval",
+        help="Seconds between batches, for a suite under online-timed. Default: the suite's.",
+    ),
+]
 Untuned = Annotated[
     bool, typer.Option("--untuned", help="The papers' default settings, not the tuned ones.")
 ]
@@ -59,6 +67,7 @@ def choose(
     seeds: str | None,
     plugins: list[Path] | None,
     variants: list[str] | None = None,
+    interval: float | None = None,
 ) -> tuple[Suite, Path]:
     """The suite that the options describe, and the file it came from."""
     from bench import registry
@@ -83,7 +92,22 @@ def choose(
         changes["variants"] = parse_variants(variants)
     if seeds is not None:
         changes["seeds"] = parse_seeds(seeds)
+    if interval is not None:
+        changes["protocol"] = _at_interval(chosen, interval)
     return chosen.model_copy(update=changes), path
+
+
+def _at_interval(suite: Suite, interval: float) -> dict[str, object]:
+    """The suite's protocol with another time between batches."""
+    name = suite.protocol.get("name", "periodic")
+    if name != "online-timed":
+        raise BenchError(
+            f"--interval {interval:g}: suite {suite.name} is {name}, whose stream waits; leave it "
+            "out, or take a suite under online-timed, such as real-time"
+        )
+    if not 0 < interval < math.inf:
+        raise BenchError(f"--interval {interval:g}: give seconds above 0, as 0.5")
+    return {**suite.protocol, "interval_s": interval}
 
 
 def open_store(root: Path) -> Store:
@@ -107,11 +131,12 @@ def resolve(
     untuned: bool = False,
     tuned: Path | None = None,
     variants: list[str] | None = None,
+    interval: float | None = None,
 ) -> tuple[Plan, Store]:
     """The plan that the options describe, and the store it was compared with."""
     from bench.plan import make_plan
 
-    chosen, path = choose(suite, devices, methods, model, seeds, plugins, variants)
+    chosen, path = choose(suite, devices, methods, model, seeds, plugins, variants, interval)
     opened = open_store(store)
     return make_plan(chosen, path, opened, retry, _tuned(path, untuned, tuned)), opened
 

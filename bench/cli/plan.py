@@ -11,6 +11,7 @@ from bench.cli.options import (
     DEFAULT_STORE,
     DEFAULT_SUITE,
     Devices,
+    Interval,
     Methods,
     Model,
     Plugins,
@@ -37,6 +38,7 @@ def command(
     model: Model = None,
     variant: Variants = None,
     seeds: Seeds = None,
+    interval: Interval = None,
     untuned: Untuned = False,
     tuned: TunedFile = None,
     store: StoreRoot = DEFAULT_STORE,
@@ -59,6 +61,7 @@ def command(
         untuned=untuned,
         tuned=tuned,
         variants=variant,
+        interval=interval,
     )
     workers = jobs or default_jobs()
     done = Counter(r.cell.method.name for r in plan.done.values())

@@ -16,6 +16,7 @@ from bench.cli.options import (
     DEFAULT_STORE,
     DEFAULT_SUITE,
     Devices,
+    Interval,
     Methods,
     Model,
     Plugins,
@@ -69,6 +70,7 @@ def command(
     model: Model = None,
     variant: Variants = None,
     seeds: Seeds = None,
+    interval: Interval = None,
     untuned: Untuned = False,
     tuned: TunedFile = None,
     store: StoreRoot = DEFAULT_STORE,
@@ -106,7 +108,18 @@ def command(
     if Retry.all in again:
         again = tuple(r.value for r in Retry)
     plan, opened = resolve(
-        suite, device, methods, model, seeds, store, plugins, again, untuned, tuned, variant
+        suite,
+        device,
+        methods,
+        model,
+        seeds,
+        store,
+        plugins,
+        again,
+        untuned,
+        tuned,
+        variant,
+        interval,
     )
     workers = jobs or default_jobs()
     signal.signal(signal.SIGTERM, stop)

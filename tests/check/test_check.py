@@ -92,6 +92,13 @@ class NeedsAWord(Base):
     needs = "target_labels"
 
 
+@register("method", "wants-it-timed")
+class WantsItTimed(Base):
+    """Whether a stream waits is no method's business."""
+
+    protocols = ("online", "online-timed")
+
+
 @register("method", "needs-luck")
 class NeedsLuck(Base):
     """A need that nobody knows."""
@@ -522,6 +529,7 @@ def test_a_sound_method_passes_every_check():
         ("computes-its-family", "declared", ["'CL'", "'UDA'", "literal"]),
         ("needs-a-word", "declared", ["needs is 'target_labels'", "tuple"]),
         ("needs-luck", "declared", ["'luck'", "'source_data'"]),
+        ("wants-it-timed", "declared", ["'online-timed'", "'periodic' or 'online'"]),
         ("unbounded", "settings", ["'weight'", "no upper bound"]),
         ("unexplained", "settings", ["'mystery'", "docstring of Unexplained"]),
         ("impossible", "settings", ["'rate'", "not allowed"]),

@@ -229,6 +229,18 @@ def test_settings_tuned_for_something_else_are_refused(
         assert "--untuned" in str(caught.value)
 
 
+def test_settings_tuned_for_a_stream_that_waits_serve_one_that_does_not() -> None:
+    waits, path = load_suite("domain-shift-online")
+    real_time, timed_path = load_suite("real-time")
+    found = read_tuned(tuned_path(path))
+    require_fit(real_time, found)
+    cells = make_cells(real_time, timed_path, found)
+    assert {c.settings for c in cells if c.method.name == "eata"} == {"tuned"}
+    for suite, protocol in ((waits, "online-timed"), (real_time, "periodic")):
+        with pytest.raises(BenchError, match=f"tuned settings are for protocol '{protocol}'"):
+            require_fit(suite, found.model_copy(update={"protocol": {"name": protocol}}))
+
+
 # --- identity ---------------------------------------------------------------------------
 
 

@@ -124,6 +124,8 @@ Why = Callable[..., str | None]
         ("whole-domains", "shifts-domains", "periodic"),
         ("whole-domains", "shifts-domains", ""),  # as in records that name no protocol
         ("batches", "shifts-domains", "online"),
+        ("plain", "shifts-domains", "online-timed"),  # nothing that a method has to know
+        ("batches", "shifts-domains", "online-timed"),
         ("learns-classes", "brings-classes", "periodic"),
         ("learns-classes", "does-both", "online"),
         ("classes-alone", "brings-classes", "periodic"),
@@ -157,7 +159,11 @@ def test_a_shift_that_a_method_does_not_know_is_named(
 
 @pytest.mark.parametrize(
     ("method", "protocol", "known"),
-    [("whole-domains", "online", "periodic"), ("batches", "periodic", "online")],
+    [
+        ("whole-domains", "online", "periodic"),
+        ("whole-domains", "online-timed", "periodic"),
+        ("batches", "periodic", "online"),
+    ],
 )
 def test_a_protocol_that_a_method_does_not_run_under_is_named(
     why: Why, method: str, protocol: str, known: str

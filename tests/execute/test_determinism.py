@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bench.store import Store
+
 
 def accuracies(records):
     return {
@@ -104,3 +106,31 @@ def test_a_device_without_the_memory_is_recorded_as_oom_and_the_others_go_on(wor
     small = records[("shot", 0, "small.yaml")]
     assert (small.status, small.oom_on) == ("oom", "device")
     assert "leaves 1200.5 MB to applications" in small.reason
+
+
+def test_a_stream_that_does_not_wait_runs_on_each_device_and_at_other_speeds(workplace):
+    suite = workplace.folder / "tiny.yaml"
+    timed = "{name: online-timed, interval_s: 10, batch_size: 10, samples: 100}"
+    suite.write_text(
+        suite.read_text().replace("{window_s: 60, batch_size: 50, samples: 100}", timed)
+    )
+    options = ("--methods", "source-only,tent", "--seeds", "0")
+    options += ("--device", "xavier-nx", "--device", "jetson-tx2")
+    workplace.run("run", *options)
+    calm = workplace.records()
+    assert len({r.run for r in calm.values()}) == 4
+    for (method, _, _), record in calm.items():
+        assert record.results.adapted == (0.0 if method == "source-only" else 1.0)
+    # A step of tent takes 1.5 ms on the one and 1.7 ms on the other device.
+    fast = (*options, "--interval", "0.001")
+    assert "4 to run" in workplace.run("plan", *fast).stdout
+    assert "adapted on" in workplace.run("run", *fast).stdout
+    stored = list(Store(workplace.folder / "store"))
+    assert len(stored) == 8
+    shares = {
+        r.cell.device: r.results.adapted
+        for r in stored
+        if r.cell.method.name == "tent" and r.cell.protocol["interval_s"] == 0.001
+    }
+    assert shares == {"xavier-nx": 0.5, "jetson-tx2": 0.35}
+    assert "nothing to run" in workplace.run("run", *fast).stderr

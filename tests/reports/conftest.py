@@ -67,6 +67,7 @@ def make_record(
     variant: dict[str, Any] | None = None,
     variant_version: str = "new",
     online: float | None = None,
+    adapted: float | None = None,
     matrix: list[list[float]] | None = None,
     settings: str = "default",
     provenance: str = "published",
@@ -110,6 +111,7 @@ def make_record(
                 after=value,
                 final=final,
                 online=online,
+                adapted=adapted,
                 adaptation_samples=200,
                 test_samples=100,
                 steps=4,
@@ -230,6 +232,24 @@ def online() -> list[Record]:
             make_record("tent", seed, online=0.58 + wig, after=0.62, protocol=protocol, **tuned),
             make_record("eata", seed, online=0.57 + wig / 2, after=0.64, protocol=protocol,
                         provenance="group-harness", **tuned),
+        ]  # fmt: skip
+    return records
+
+
+@pytest.fixture(scope="session")
+def timed() -> list[Record]:
+    """A comparison under a protocol whose stream does not wait."""
+    protocol = {"name": "online-timed", "interval_s": 0.5, "batch_size": 50, "reset": "never"}
+    records = []
+    for seed in range(3):
+        wig = wiggle(seed)
+        records += [
+            make_record("source-only", seed, online=0.5 + wig, adapted=0.0, after=0.5 + wig,
+                        final=0.5 + wig, protocol=protocol, settings="none", energy=0.0,
+                        provenance="chosen-here"),
+            make_record("tent", seed, online=0.56 + wig, adapted=1.0, protocol=protocol),
+            make_record("cotta", seed, online=0.51 + wig, adapted=0.125 + wig / 10,
+                        protocol=protocol, provenance="group-harness"),
         ]  # fmt: skip
     return records
 

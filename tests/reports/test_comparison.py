@@ -320,6 +320,20 @@ def test_online_accuracy_is_what_online_protocols_compare(make: Make) -> None:
     assert tent.accuracy["seen_at_end"] is None
 
 
+def test_streams_of_two_speeds_are_two_comparisons_that_say_which(make: Make) -> None:
+    records = [
+        make(name, online=0.5, adapted=0.25, protocol={"name": "online-timed", "interval_s": s})
+        for name in ("source-only", "tent")
+        for s in (0.5, 0.25)
+    ]
+    fast, slow = compare(records)
+    assert fast.title.endswith(" (protocol.interval_s=0.25)")
+    assert slow.title.endswith(" (protocol.interval_s=0.5)")
+    assert fast.slug != slow.slug
+    for comparison in (fast, slow):
+        assert [r.label for r in comparison.rows] == ["source-only", "tent"]
+
+
 def test_settings_that_read_alike_are_two_rows(make: Make) -> None:
     records = [make("tent", changed={"k": 1}), make("tent", changed={"k": "1"})]
     assert [r.label for r in compare(records)[0].rows] == ["tent (k=1)", "tent (k=1)"]

@@ -27,6 +27,7 @@ NOTE = "Draft of <i>today</i>, 50 % done."
     [
         *(("paper", suffix) for suffix in ("txt", "md", "tex", "csv")),
         ("online", "txt"),
+        ("timed", "txt"),
         ("matrix", "txt"),
         ("matrix", "md"),
     ],
@@ -57,6 +58,11 @@ def test_golden(stream: str, suffix: str, request: pytest.FixtureRequest) -> Non
             {"name": "online", "evaluate_all": True},
             ["online", "all seen", "average seen", "after"],
         ),
+        ({"name": "online-timed"}, ["online", "adapted on (%)", "after", "final", "forgetting"]),
+        (
+            {"name": "online-timed", "evaluate_all": True},
+            ["online", "adapted on (%)", "all seen", "average seen", "after"],
+        ),
     ],
 )
 def test_columns_are_what_the_protocol_gives(
@@ -83,7 +89,15 @@ def test_text_fits_the_terminal_and_is_aligned(paper: list[Record]) -> None:
     assert len({line.rindex("±") for line in full if "source-only" not in line}) == 1
 
 
-@pytest.mark.parametrize("protocol", [{}, {"name": "online", "evaluate_all": True}])
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        {},
+        {"name": "online", "evaluate_all": True},
+        {"name": "online-timed"},
+        {"name": "online-timed", "evaluate_all": True},
+    ],
+)
 def test_a_table_of_thirty_methods_is_a_line_for_each(
     make: Make, protocol: dict[str, object]
 ) -> None:
@@ -91,7 +105,8 @@ def test_a_table_of_thirty_methods_is_a_line_for_each(
     for seed in range(3):
         for i in range(30):
             made = make(f"some-method-{i:02d}", seed, before=0.3, after=0.9 - 0.02 * i + seed / 50,
-                        final=0.2, online=0.5, matrix=[[0.9, 0.1]] * 2, settings="tuned",
+                        final=0.2, online=0.5, adapted=0.4 + seed / 10,
+                        matrix=[[0.9, 0.1]] * 2, settings="tuned",
                         changed={"learning_rate": 0.001 * i},
                         protocol={"name": "periodic"} | protocol)  # fmt: skip
             records.append(made)
@@ -320,10 +335,16 @@ def test_csv_can_be_read_back(paper: list[Record]) -> None:
 
 
 def test_csv_has_the_same_columns_for_all_protocols(
-    paper: list[Record], online: list[Record], matrix: list[Record]
+    paper: list[Record], online: list[Record], timed: list[Record], matrix: list[Record]
 ) -> None:
-    heads = [comma_separated(compare(r)[0]).partition("\n")[0] for r in (paper, online, matrix)]
+    every = (paper, online, timed, matrix)
+    heads = [comma_separated(compare(r)[0]).partition("\n")[0] for r in every]
     assert len(set(heads)) == 1
+    busy = list(csv.DictReader(io.StringIO(comma_separated(compare(timed)[0]))))
+    assert [float(row["adapted_percent"]) for row in busy] == [0.0, 100.0, 12.5]
+    assert [row["score_percent"] for row in busy] == [row["online_percent"] for row in busy]
+    free = list(csv.DictReader(io.StringIO(comma_separated(compare(online)[0]))))
+    assert {row["adapted_percent"] for row in free} == {""}
     rows = csv.DictReader(io.StringIO(comma_separated(compare(matrix)[0])))
     tuned = next(row for row in rows if row["method"] == "tent [tuned]")
     assert float(tuned["seen_at_end_percent"]) == float(tuned["score_percent"])
