@@ -12,6 +12,7 @@ from bench.cli import (
     device,
     docs,
     doctor,
+    fit,
     list_,
     new_method,
     plan,
@@ -37,6 +38,7 @@ app.command("run")(run.command)
 app.command("status")(status.command)
 app.command("tune")(tune.command)
 app.command("report")(report.command)
+app.command("fit")(fit.command)
 app.command("schedule")(schedule.command)
 app.command("check")(check.command)
 app.command("new-method")(new_method.command)

@@ -1,0 +1,168 @@
+"""``bench fit``: whether methods fit devices, and how many steps a window holds."""
+
+from __future__ import annotations
+
+import math
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.options import Plugins
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.device.profile import ModelledDevice
+    from bench.fit import Estimate, Request
+
+NOTE = """All modelled: device profile x counted step, from tensors without values, so with random
+weights and the methods' default settings. MB: peak of adaptation and prediction with the runtime,
+after two domains. Step: one of adaptation as it is when the optimiser has its state, with what else
+a batch takes in one pass (a pseudo-label, say). s/domain: work that a domain takes once besides
+(fusing weights, estimating importances). Steps: as many as fit the window beside that work."""
+
+
+def command(
+    model: Annotated[str, typer.Option("--model", help="As vit_base_patch16_224.")],
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Samples in a batch.")] = 8,
+    window: Annotated[
+        float, typer.Option("--window", help="Seconds in which a method may adapt to a domain.")
+    ] = 60.0,
+    devices: Annotated[
+        list[str] | None,
+        typer.Option("--device", help="As xavier-nx@10w; repeatable. Default: all but the modes."),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option("--methods", "--method", help="As tent,lora. Default: all for the task."),
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option("--shape", help="Of one sample, as 3,224,224, or 128 tokens of a text."),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples", min=1, help="Of a domain, up to whole batches. Default: 4 batches."
+        ),
+    ] = None,
+    classes: Annotated[int, typer.Option("--classes", min=2, help="Of the task.")] = 10,
+    plugins: Plugins = None,
+) -> None:
+    """Estimate memory, time and energy of methods on devices, without weights and in seconds."""
+    from bench import registry
+    from bench.fit import Request, default_methods, default_shape, modelled
+
+    if not 0 < window < math.inf:
+        raise BenchError(f"--window {window:g}: give seconds above 0, as 60")
+    for plugin in plugins or []:
+        registry.add_plugin(plugin)
+    registry.entry("model", model)
+    request = Request(
+        model=model,
+        methods=tuple(default_methods(model) if methods is None else _methods(methods)),
+        devices=tuple(dict.fromkeys(devices or _all_devices())),
+        shape=default_shape(model) if shape is None else _shape(shape),
+        classes=classes,
+        batch=batch,
+        samples=math.ceil((samples or 4 * batch) / batch) * batch,
+        plugins=tuple(str(path) for path in registry.plugins()),
+    )
+    profiles = {name: modelled(name) for name in request.devices}
+    found = list(_watched(request))
+    typer.echo(
+        f"{model}: batches of {batch} samples of {'x'.join(map(str, request.shape))}, "
+        f"{request.samples} samples in a domain, {classes} classes; window {window:g} s"
+    )
+    counted = [estimate for estimate in found if not estimate.unavailable]
+    for name, profile in profiles.items():
+        if counted:
+            typer.echo(f"\n{name}: {profile.title}")
+            typer.echo(_table([HEADER, *(_row(each, profile, name, window) for each in counted)]))
+    if len(counted) < len(found):
+        typer.echo("\nunavailable on every device:")
+        width = max(len(each.method) for each in found if each.unavailable)
+        for each in found:
+            if each.unavailable:
+                typer.echo(f"  {each.method.ljust(width)}  {each.unavailable}")
+    typer.echo("\n" + textwrap.fill(" ".join(NOTE.split()), 100))
+
+
+HEADER = ["method", "fits", "MB", "of MB", "s/step", "J/step", "s/domain", "steps"]
+
+
+def _row(estimate: Estimate, device: ModelledDevice, name: str, window_s: float) -> list[str]:
+    needed = estimate.peak_bytes + device.runtime_memory.value
+    given = device.memory_for_applications.value
+    memory = [f"{needed / 1e6:.0f}", f"{given / 1e6:.0f}"]
+    if needed > given:
+        return [estimate.method, "no", *memory, *"----"]
+    price = estimate.prices[name]
+    steps = price.steps_in(window_s)
+    return [
+        estimate.method,
+        "yes",
+        *memory,
+        *("-" if value is None else f"{value:.3g}" for value in (price.step_s, price.step_j)),
+        f"{price.domain_s:.3g}" if price.domain_s else "-",
+        "-" if steps is None else str(steps),
+    ]
+
+
+def _watched(request: Request) -> Iterator[Estimate]:
+    """The estimates, with progress on a terminal."""
+    from bench.fit.ask import estimates
+
+    shown = sys.stderr.isatty()
+    total = len(request.methods)
+
+    def say(text: str) -> None:
+        if shown:
+            typer.echo(f"\r\033[K{text}", nl=False, err=True)
+
+    say("building the model without values")
+    try:
+        for i, estimate in enumerate(estimates(request), 1):
+            yield estimate
+            say(f"counting: {i} of {total} methods")
+    finally:
+        say("")
+
+
+def _all_devices() -> list[str]:
+    from bench.device.profile import ModelledDevice, device_names, load_device
+
+    names = [name for name in device_names() if "@" not in name]
+    return [name for name in names if isinstance(load_device(name), ModelledDevice)]
+
+
+def _methods(given: str) -> list[str]:
+    from bench import registry
+
+    names = list(dict.fromkeys(n.strip() for n in given.split(",") if n.strip()))
+    if not names:
+        raise BenchError(f"--methods {given!r}: names no method; write a,b")
+    for name in names:
+        registry.entry("method", name)
+    return names
+
+
+def _shape(given: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in given.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise BenchError(f"--shape {given!r}: give whole numbers above 0, as 3,224,224")
+    return tuple(map(int, parts))
+
+
+def _table(rows: list[list[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return "\n".join(lines)
