@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -190,8 +190,13 @@ def _names(groups: Sequence[list[Record]]) -> list[tuple[str, list[Record]]]:
     """Each row's runs with a name that no other row has, if settings or their origin allow it."""
     last = [group[-1] for group in groups]
     short = [(r.cell.target_labels, label(r), r.cell.settings) for r in last]
-    count = Counter(short)
-    names = [label(r, full=count[s] > 1) for r, s in zip(last, short, strict=True)]
+    alike: dict[Any, list[Record]] = defaultdict(list)
+    for record, said in zip(last, short, strict=True):
+        alike[said].append(record)
+    names = [
+        label(r, full=len(alike[s]) > 1, leave_out=_shared(alike[s]))
+        for r, s in zip(last, short, strict=True)
+    ]
     origins: dict[tuple[bool, str], set[str]] = defaultdict(set)
     for record, name in zip(last, names, strict=True):
         origins[(record.cell.target_labels, name)].add(origin_of_settings(record))
@@ -201,6 +206,12 @@ def _names(groups: Sequence[list[Record]]) -> list[tuple[str, list[Record]]]:
         for r, name in zip(last, names, strict=True)
     ]  # fmt: skip
     return list(zip(told, groups, strict=True))
+
+
+def _shared(records: Sequence[Record]) -> set[str]:
+    """The settings whose value is the same in all of several records: they tell none apart."""
+    first, *others = (record.method.changed for record in records)
+    return {k for k, v in first.items() if others and all(k in o and o[k] == v for o in others)}
 
 
 def _newest_setting(records: Sequence[Record]) -> tuple[list[Record], list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.record import Amount, Costs, MethodFacts, Record, Results
@@ -153,15 +153,16 @@ def origin_of_settings(record: Record) -> str:
     return "given" if record.method.changed and kind in ("default", "none") else kind
 
 
-def label(record: Record, full: bool = False) -> str:
+def label(record: Record, full: bool = False, leave_out: Container[str] = ()) -> str:
     """A method's name with the settings that differ from its defaults.
 
-    A search's settings are many and of many digits: they are told only if ``full``.
+    A search's settings are many and of many digits: they are told only if ``full``, and not those
+    to ``leave_out``.
     """
     name = record.cell.method.name
     if origin_of_settings(record) in ("tuned", "oracle") and not full:
         return name
-    changed = show_all(record.method.changed)
+    changed = show_all({k: v for k, v in record.method.changed.items() if k not in leave_out})
     return f"{name} ({changed})" if changed else name
 
 

@@ -275,6 +275,17 @@ def test_two_results_of_a_search_are_told_apart_by_their_settings(make: Make) ->
     ]  # fmt: skip
 
 
+def test_what_all_results_of_a_search_share_is_left_out_of_their_names(make: Make) -> None:
+    found = {"learning_rate": 0.1, "epochs": 4}
+    records = [
+        make("tent", after=after, changed={**found, **more}, settings="tuned")
+        for after, more in ((0.6, {}), (0.7, {"feedback": "none"}), (0.8, {"epochs": 2}))
+    ]
+    assert [r.label for r in compare(records)[0].rows] == [
+        "tent (epochs=2)", "tent (epochs=4, feedback=none)", "tent (epochs=4)",
+    ]  # fmt: skip
+
+
 def test_settings_of_old_records_that_differ_from_the_defaults_were_given(make: Make) -> None:
     (tent,) = compare([make("tent", changed={"epochs": 2})])[0].rows
     assert (tent.label, tent.settings) == ("tent (epochs=2)", "given")
