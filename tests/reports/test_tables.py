@@ -379,3 +379,17 @@ def test_a_comparison_without_results_still_has_tables(make: Make) -> None:
         assert "boom" in made
         assert "±" not in made
     assert comma_separated(comparison).count("\n") == 2
+
+
+def test_a_method_with_a_model_of_its_own_has_its_own_accuracy_on_the_source(make: Make) -> None:
+    reference, other = make("source-only"), make("edgeta")
+    assert reference.results is not None
+    assert other.results is not None
+    lower = other.results.model_copy(update={"source_before": 0.9})
+    other = other.model_copy(update={"results": lower})
+    notes = footnotes(compare([other, reference])[0])
+    expected = (
+        "Before the stream, accuracy on held-out source data: 97.0; from 90.0 to 97.0 where methods "
+        "deploy models of their own."
+    )
+    assert expected in notes
