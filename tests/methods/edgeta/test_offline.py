@@ -23,7 +23,7 @@ from bench.models.lora import LoraLinear, fuse_lora
 
 ONLINE = {
     "learning_rate", "epochs", "mmd_weight", "sparsity", "importance", "neurons", "feedback",
-    "kb_to_fm", "fm_to_kb", "feedback_biases", "max_residual",
+    "kb_to_fm", "fm_to_kb", "feedback_biases", "max_residual", "trained_share", "selector",
 }  # fmt: skip
 CHANGED: dict[str, Any] = {
     "learning_rate": 0.02, "epochs": 2, "mmd_weight": 2.0, "sparsity": 0.5, "importance": "first",
@@ -34,7 +34,7 @@ CHANGED: dict[str, Any] = {
     "index": "dense", "index_neurons": 5, "max_residual": 500.0, "index_steps": 5,
     "index_learning_rate": 0.02, "index_weight_decay": 0.2, "index_kb_learning_rate": 0.02,
     "index_weight": 0.02, "gate_l1": 0.02, "min_sparsity": 0.1, "max_sparsity": 0.8,
-    "sampling": "sandwich", "checkpoints": 3,
+    "sampling": "sandwich", "checkpoints": 3, "trained_share": 0.5, "selector": "random",
 }  # fmt: skip
 
 
