@@ -389,7 +389,7 @@ def test_a_method_with_a_model_of_its_own_has_its_own_accuracy_on_the_source(mak
     other = other.model_copy(update={"results": lower})
     notes = footnotes(compare([other, reference])[0])
     expected = (
-        "Before the stream, accuracy on held-out source data: 97.0; from 90.0 to 97.0 where methods "
-        "deploy models of their own."
+        "Before the stream, accuracy on held-out source data: 97.0; from 90.0 to 97.0 where "
+        "methods deploy models of their own."
     )
     assert expected in notes
