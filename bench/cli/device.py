@@ -1,4 +1,4 @@
-"""``bench device``: the devices there are, the numbers of one, and whether a file is sound."""
+"""``bench device``: the devices there are, the numbers of one, calibration and its check."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cli import calibration
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -83,6 +84,12 @@ def show(
         typer.echo(f"power mode {modes[0]}; others: {others}")
     elif modes:
         typer.echo(f"power mode {modes[0]}")
+    if profile.curves is not None:
+        kinds_measured = len(profile.curves.kinds)
+        typer.echo(
+            f"calibrated on {profile.accelerator} with {profile.threads} threads: curves of "
+            f"{kinds_measured} kinds of operators go before the shares; dispatch {profile.dispatch}"
+        )
     numbers = list(_numbers(profile))
     kinds = Counter(quantity.confidence for _, _, quantity in numbers)
     counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
@@ -123,6 +130,9 @@ def validate(
     typer.echo(f"next: bench run --device {file}")
 
 
+app.command("calibrate")(calibration.calibrate)
+app.command("check")(calibration.check)
+
 FIGURES = ("mode", "float32", "bandwidth", "for applications", "idle", "budget")
 
 
@@ -144,6 +154,10 @@ def _figures(profile: DeviceProfile) -> list[str]:
 
 def _numbers(profile: ModelledDevice) -> Iterator[tuple[str, str, Quantity]]:
     """Key, unit and quantity of every number, in the order of the file."""
+    if profile.resident_memory is not None:
+        for part in type(profile.resident_memory).model_fields:
+            unit = UNITS["memory"] if part == "added" else ""
+            yield f"resident_memory.{part}", unit, getattr(profile.resident_memory, part)
     for key, unit in UNITS.items():
         value = getattr(profile, key)
         if not isinstance(value, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.device.curves import Speed
 from bench.device.profile import ModelledDevice
 
 if TYPE_CHECKING:
@@ -21,25 +22,85 @@ class Cost:
 
 
 def step_cost(trace: StepTrace, device: ModelledDevice) -> Cost:
-    """Roofline time, energy and peak memory of a counted step.
+    """Time, energy and peak memory of a counted step.
 
-    Time: operators are dispatched one after another while the device works, so each costs
-    the longest of its dispatch, its arithmetic and its memory traffic (Williams, Waterman &
-    Patterson, CACM 2009, per operator, at the share of the peak its class reaches).
+    Time: operators run one after another, so the times of the calls add up. Without curves a
+    call takes the longest of its dispatch, its arithmetic and its memory traffic (Williams,
+    Waterman & Patterson, CACM 2009, per operator, at the share of the peak its class reaches):
+    they are dispatched while the device works. With curves its work takes what was measured for
+    its kind and size (`bench.device.curves`), and where ``dispatch`` is ``added`` the dispatch
+    comes on top, but for the calls of an optimiser, which were measured with theirs.
     Energy: idle power over the whole time, plus joules per operation and per byte.
-    Memory: the counted live storages; the runtime's own share stands in the profile.
+    Memory: the counted live storages; the runtime's own share stands in the profile, and what the
+    process takes for them is `resident_bytes`.
     """
-    time = arithmetic = traffic = 0.0
-    for (kind, dtype, flops, size), count in trace.operations.items():
-        reach = device.efficiency[kind]
-        peak = device.flops.get(dtype, device.flops["float32"]).value
+    arithmetic = traffic = 0.0
+    for (_, dtype, flops, size), count in trace.operations.items():
         per_flop = device.energy_per_flop.get(dtype, device.energy_per_flop["float32"]).value
-        time += count * max(
-            device.launch_overhead.value,
-            flops / (peak * reach.flops.value),
-            size / (device.bandwidth.value * reach.bandwidth.value),
-        )
         arithmetic += count * flops * per_flop
         traffic += count * size * device.energy_per_byte.value
+    time = _Clock(device).step_s(trace)
     energy = device.power_idle.value * time + arithmetic + traffic
     return Cost(time, energy, trace.peak_bytes)
+
+
+def resident_bytes(trace: StepTrace, device: ModelledDevice) -> float | None:
+    """What the process takes at the peak of a counted step, above its runtime.
+
+    None if the profile does not know: it is not calibrated.
+    """
+    known = device.resident_memory
+    if known is None:
+        return None
+    largest = max((call[4] for call in trace.details if call[1] == "convolution"), default=0.0)
+    return (
+        known.stored.value * trace.resident_bytes
+        + known.step.value * (trace.peak_bytes - trace.resident_bytes)
+        + known.convolution.value * largest
+        + known.added.value
+    )
+
+
+class _Clock:
+    """Seconds of calls on one device; curves are prepared once for each kind."""
+
+    def __init__(self, device: ModelledDevice) -> None:
+        self._device = device
+        self._speeds: dict[tuple[str, str, str], Speed | None] = {}
+
+    def step_s(self, trace: StepTrace) -> float:
+        if self._device.curves is not None and trace.details:
+            return sum(n * self._call_s(*call) for call, n in trace.details.items())
+        return sum(n * self._call_s(call[0], *call) for call, n in trace.operations.items())
+
+    def _call_s(self, kind: str, of: str, dtype: str, flops: float, size: float) -> float:
+        launch = self._device.launch_overhead.value
+        speed = self._speed(kind, of, dtype)
+        if speed is None:
+            work = self._roofline_s(of, dtype, flops, size)
+        else:
+            work = speed.seconds(flops, size)
+            if of == "optimiser":
+                return work
+        return launch + work if self._device.dispatch == "added" else max(launch, work)
+
+    def _roofline_s(self, of: str, dtype: str, flops: float, size: float) -> float:
+        reach = self._device.efficiency[of]
+        return max(
+            flops / (self._peak(dtype) * reach.flops.value),
+            size / (self._device.bandwidth.value * reach.bandwidth.value),
+        )
+
+    def _peak(self, dtype: str) -> float:
+        return self._device.flops.get(dtype, self._device.flops["float32"]).value
+
+    def _speed(self, kind: str, of: str, dtype: str) -> Speed | None:
+        curves = self._device.curves
+        if curves is None:
+            return None
+        key = (kind, of, dtype)
+        if key not in self._speeds:
+            points = curves.find(kind, of, dtype)
+            bandwidth = self._device.bandwidth.value
+            self._speeds[key] = Speed(points, self._peak(dtype), bandwidth) if points else None
+        return self._speeds[key]

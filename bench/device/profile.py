@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from bench.device.curves import Curves
 from bench.digest import digest
 from bench.errors import BenchError, did_you_mean
 from bench.yaml_file import read_yaml
@@ -35,12 +36,13 @@ class Quantity(_Strict):
     """A number with where it comes from.
 
     ``confidence``: ``datasheet`` (the vendor's document), ``published`` (measured in a named
-    paper), ``derived`` (arithmetic from other numbers), ``estimate`` (a judgement).
+    paper), ``measured`` (on the device itself, by ``bench device calibrate``), ``derived``
+    (arithmetic from other numbers), ``estimate`` (a judgement).
     """
 
     value: float = pydantic.Field(gt=0, allow_inf_nan=False)
     source: str = pydantic.Field(min_length=10)
-    confidence: Literal["datasheet", "published", "derived", "estimate"]
+    confidence: Literal["datasheet", "published", "measured", "derived", "estimate"]
 
 
 class Share(Quantity):
@@ -54,6 +56,19 @@ class Efficiency(_Strict):
 
     flops: Share
     bandwidth: Share
+
+
+class Resident(_Strict):
+    """What a process holds at its peak, above ``runtime_memory``: allocators keep slack.
+
+    ``stored`` x what lives when the step begins + ``step`` x what the step adds to it
+    + ``convolution`` x the bytes of its largest convolution, for scratch space + ``added`` bytes.
+    """
+
+    stored: Quantity
+    step: Quantity
+    convolution: Quantity
+    added: Quantity
 
 
 class Mode(_Strict):
@@ -84,6 +99,11 @@ class ModelledDevice(_Strict):
 
     Units: FLOP/s, bytes/s, bytes, seconds, watts, joules per operation and per byte.
     The numbers are those of ``default_mode``; ``modes`` holds what each other one changes.
+
+    A calibrated device has more: ``curves`` of measured speeds, which take the place of the
+    shares in ``efficiency``; ``resident_memory``; the ``accelerator`` and ``threads`` with which
+    they hold; and ``dispatch``: whether an operator's ``launch_overhead`` is ``overlapped`` with
+    the work of the device, as on an accelerator, or ``added``, as on a processor that does both.
     """
 
     name: str
@@ -102,6 +122,11 @@ class ModelledDevice(_Strict):
     efficiency: dict[str, Efficiency]
     default_mode: ModeName | None = None
     modes: dict[ModeName, Mode] = {}
+    dispatch: Literal["overlapped", "added"] = "overlapped"
+    accelerator: Literal["cpu", "cuda"] | None = None
+    threads: int | None = pydantic.Field(None, ge=1)
+    resident_memory: Resident | None = None
+    curves: Curves | None = None
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> ModelledDevice:
@@ -111,6 +136,12 @@ class ModelledDevice(_Strict):
         for key in ("flops", "energy_per_flop"):
             if "float32" not in getattr(self, key):
                 raise ValueError(f"{key} needs float32")
+        for kind, curve in ({} if self.curves is None else self.curves.kinds).items():
+            if curve.of not in OPERATOR_CLASSES:
+                raise ValueError(
+                    f"curves.kinds.{kind}.of: {curve.of!r} is no class of operators: "
+                    f"{did_you_mean(curve.of, OPERATOR_CLASSES)}"
+                )
         return self
 
     @pydantic.model_validator(mode="after")
@@ -227,7 +258,16 @@ def load_device(name: str) -> DeviceProfile:
 def profile_digest(profile: DeviceProfile) -> str:
     """Digest of a profile's numbers; names, titles, sources and other modes may change freely."""
     values = profile.model_dump(exclude={"name", "title", "default_mode", "modes"})
+    if isinstance(profile, ModelledDevice):
+        for key in _OPTIONAL:  # a device that has none keeps the digest it always had
+            if values[key] == ModelledDevice.model_fields[key].default:
+                del values[key]
+        if profile.curves is not None:
+            values["curves"] = values["curves"]["kinds"]
     return digest(_numbers_only(values))
+
+
+_OPTIONAL = ("dispatch", "accelerator", "threads", "resident_memory", "curves")
 
 
 def _numbers_only(value: object) -> object:

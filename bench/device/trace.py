@@ -41,9 +41,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from bench.batch import DomainView
+from bench.device.kinds import OPTIMISER, operator_kind
 
 Operation = tuple[str, str, float, float]
 """(operator class, data type, operations, bytes) of one launch."""
+
+Detail = tuple[str, str, str, float, float]
+"""(operator kind, then as `Operation`) of one call, see `bench.device.kinds`."""
 
 
 @dataclass
@@ -55,11 +59,14 @@ class StepTrace:
     operations : how often each (class, data type, operations, bytes) was launched
     peak_bytes : largest total of live storages during the step
     resident_bytes : what the method kept in memory when the step began
+    details : the calls by kind, for calibrated profiles; those inside an optimiser's step one by
+        one, as they run on the machine that counts
     """
 
     operations: Counter[Operation] = field(default_factory=Counter)
     peak_bytes: int = 0
     resident_bytes: int = 0
+    details: Counter[Detail] = field(default_factory=Counter)
 
     @property
     def flops(self) -> float:
@@ -199,8 +206,10 @@ class StepTracer:
             total = merged.setdefault((name, dtype), [0.0, 0.0])
             total[0] += flops
             total[1] += size
+            self.trace.details[(OPTIMISER, OPTIMISER, dtype, flops, size)] += 1
         else:
             self.trace.operations[(kind, dtype, flops, size)] += 1
+            self.trace.details[(operator_kind(name, args), kind, dtype, flops, size)] += 1
 
     def _enter_optimiser(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # With a closure the step holds forward and backward passes: nothing is merged then.

@@ -1,0 +1,152 @@
+"""``bench device calibrate`` and ``check``: a profile of this machine, and how wrong it is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.device.calibration.calibrate import Power
+
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+"""What a calibrated profile may be called."""
+
+Force = Annotated[bool, typer.Option("--force", help="Measure although others are at work.")]
+CpuTime = Annotated[
+    bool,
+    typer.Option(
+        "--cpu-time", help="Seconds of the process, not of the wall: for a machine in use."
+    ),
+]
+
+
+def calibrate(
+    name: Annotated[
+        str, typer.Option("--name", help="Of the profile; it is written to NAME.yaml here.")
+    ] = "this-machine",
+    threads: Annotated[int, typer.Option(help="Threads to compute with, as runs will.")] = 1,
+    accelerator: Annotated[
+        str, typer.Option(help="cpu or cuda; auto: cuda where there is one.")
+    ] = "auto",
+    rounds: Annotated[int, typer.Option(min=1, help="How often every operator is timed.")] = 5,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few small sizes: a rough profile, in a minute.")
+    ] = False,
+    idle_watts: Annotated[
+        float | None, typer.Option(min=0.001, help="Power of the idle machine, if you know it.")
+    ] = None,
+    busy_watts: Annotated[
+        float | None, typer.Option(min=0.001, help="Power while it computes; with --idle-watts.")
+    ] = None,
+    cpu_time: CpuTime = False,
+    force: Force = False,
+) -> None:
+    """Measure this machine and write a profile of it."""
+    path = _new_profile(name)
+    power = _power(idle_watts, busy_watts)
+    _ready(threads, cpu_time, force)
+    from bench.device.calibration import machine
+    from bench.device.calibration.calibrate import to_yaml
+    from bench.device.calibration.session import Settings, calibrated
+    from bench.device.profile import load_device
+
+    on = machine.accelerator(accelerator)
+    content = calibrated(Settings(name, threads, on, rounds, quick, cpu_time, power), _say)
+    path.write_text(to_yaml(content), encoding="utf-8")
+    load_device(str(path))
+    peak, launch = content["flops"]["float32"]["value"], content["launch_overhead"]["value"]
+    resident = {part: each["value"] for part, each in content["resident_memory"].items()}
+    typer.echo(
+        f"{path}: {peak / 1e9:.4g} GFLOP/s, {content['bandwidth']['value'] / 1e9:.4g} GB/s, "
+        f"dispatch {launch * 1e6:.3g} µs, {len(content['curves']['kinds'])} kinds of operators\n"
+        f"resident memory: {resident['stored']:.3g} x stored + {resident['step']:.3g} x step + "
+        f"{resident['convolution']:.3g} x convolution + {resident['added'] / 1e6:.1f} MB\n"
+        f"next: bench device check {name}"
+    )
+
+
+def check(
+    name: Annotated[str, typer.Argument(help="As this-machine or my.yaml.")],
+    models: Annotated[str | None, typer.Option(help="Only these models, as a,b.")] = None,
+    methods: Annotated[str | None, typer.Option(help="Only these methods, as a,b.")] = None,
+    batch: Annotated[int, typer.Option(min=2, help="Samples in a batch.")] = 8,
+    repeats: Annotated[int, typer.Option(min=1, help="Steps to measure of each case.")] = 7,
+    save: Annotated[
+        Path | None, typer.Option(help="JSON file to keep errors and measurements in.")
+    ] = None,
+    earlier: Annotated[
+        Path | None,
+        typer.Option("--from", help="Measure nothing: compare with what --save has kept."),
+    ] = None,
+    cpu_time: CpuTime = False,
+    force: Force = False,
+) -> None:
+    """Predict adaptation steps with a profile, measure them, and print both with the errors.
+
+    The exit code is 1 if an error is above its bar or a case fails.
+    """
+    from functools import partial
+
+    from bench.device.calibration import check as checks
+    from bench.device.calibration import machine
+    from bench.device.calibration.child import ask
+    from bench.device.calibration.subjects import METHODS, MODELS, chosen
+
+    device = checks.find_device(name)
+    threads = device.threads or 1
+    on = device.accelerator or machine.accelerator("auto")
+    if earlier is not None:
+        answers = checks.read(earlier)
+    else:
+        named = (chosen(models, list(MODELS), "models"), chosen(methods, list(METHODS), "methods"))
+        _ready(threads, cpu_time, force)
+        request = checks.Request(*named, batch, repeats, on, cpu_time)
+        answers = checks.measure(request, partial(ask, threads=threads), _say)
+    report = checks.report(answers, device)
+    typer.echo(report.text)
+    if save is not None:
+        checks.write(save, report, device, machine.facts(on, threads))
+    if not report.met:
+        raise typer.Exit(1)
+
+
+def _say(text: str) -> None:
+    typer.echo(f"bench: {text}", err=True)
+
+
+def _ready(threads: int, cpu_time: bool, force: bool) -> None:
+    """BenchError if the machine cannot be measured so, or not now."""
+    from bench.device.calibration import machine
+
+    machine.require_threads(threads)
+    if cpu_time and threads > 1:
+        raise BenchError(f"--cpu-time: counts one thread, not {threads}; leave it out")
+    warning = machine.require_idle(machine.others_at_work(), force or cpu_time)
+    if warning:
+        _say(f"warning: {warning}")
+
+
+def _new_profile(name: str) -> Path:
+    if not NAME.fullmatch(name):
+        raise BenchError(f"--name {name!r}: use small letters, digits and dashes, as my-board")
+    path = Path(f"{name}.yaml")
+    if path.exists():
+        raise BenchError(f"{path} exists: give another --name, or remove it first")
+    return path
+
+
+def _power(idle: float | None, busy: float | None) -> Power | None:
+    from bench.device.calibration.calibrate import Power
+
+    if idle is None and busy is None:
+        return None
+    if idle is None or busy is None:
+        raise BenchError("--idle-watts and --busy-watts: give both or neither")
+    if idle >= busy:
+        raise BenchError(f"--idle-watts {idle:g} is not below --busy-watts {busy:g}: correct one")
+    return Power(idle, busy, "Given by the user of 'bench device calibrate'")

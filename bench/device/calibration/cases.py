@@ -1,0 +1,85 @@
+"""Measure one model under one method, in the process that this is called in."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from bench.batch import Inputs
+from bench.device.calibration import memory
+from bench.device.calibration.subjects import CLASSES, INFERENCE, METHODS, MODELS, Repeated
+from bench.device.calibration.watch import Clock, Watch, Watched, WatchingMeter
+from bench.method import Method
+from bench.window import Window
+
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def measured_case(request: dict[str, Any]) -> dict[str, Any]:
+    """What one case came to, as JSON; ``skipped`` holds the reason of one that does not apply."""
+    from bench.device.calibration.child import packed
+
+    spec, method = MODELS[request["model"]], METHODS[request["method"]]
+    accelerator = request["accelerator"]
+    torch.manual_seed(0)
+    spec.preload()
+    warm_runtime(accelerator)
+    runtime = memory.held_bytes(accelerator)
+    model = spec.build()
+    if method.blocks and not model.blocks():
+        return {"skipped": f"{request['model']} declares no blocks"}
+    model.module.to(accelerator)
+    made = method.make()
+    x = _on(accelerator, spec.inputs(request["batch"]))
+    y = torch.randint(CLASSES, (request["batch"],), device=accelerator)
+    watch = Watch(request["repeats"], accelerator, CLOCKS[request["clock"]])
+    parameters = sum(p.numel() for p in model.module.parameters())
+    made.prepare(model, Repeated(x, y, 1))
+    del model
+    _run(request["method"], made, x, y, watch)
+    seen: Watched = watch.seen
+    return {
+        "trace": packed(seen.trace),
+        "seconds": seen.seconds,
+        "busy": seen.busy,
+        "runtime_bytes": runtime,
+        "resident_bytes": seen.peak_bytes - runtime,
+        "parameters": parameters,
+    }
+
+
+def _run(name: str, made: Method, x: Inputs, y: torch.Tensor, watch: Watch) -> None:
+    if name == INFERENCE:
+        with torch.no_grad():
+            while not watch.done:
+                with watch.step(made.stored):
+                    made.predict(x)
+        return
+    view = Repeated(x, y, 1_000_000)
+    with Window(WatchingMeter(watch, made.stored), 1e9) as window:  # type: ignore[arg-type]
+        made.adapt(view, window)
+
+
+def _on(accelerator: str, x: Inputs) -> Inputs:
+    return tree_map(lambda part: part.to(accelerator), x)
+
+
+def warm_runtime(accelerator: str) -> None:
+    """Load what a first training step loads, so that it counts as runtime and not as the step's.
+
+    Torch's optimisers import its compiler on their first step, and the kernels of convolutions,
+    products and attention set up their libraries.
+    """
+    net = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(128, 128))
+    net.to(accelerator)
+    optimiser = torch.optim.AdamW(net.parameters())
+    for _ in range(2):
+        out = net(torch.rand(4, 8, 6, 6, device=accelerator)).view(4, 2, 8, 8)
+        nn.functional.scaled_dot_product_attention(out, out, out).sum().backward()
+        optimiser.step()
+    memory.long_run()
+    memory.settle(accelerator)
