@@ -87,8 +87,9 @@ def show(
     if profile.curves is not None:
         kinds_measured = len(profile.curves.kinds)
         typer.echo(
-            f"calibrated on {profile.accelerator} with {profile.threads} threads: curves of "
-            f"{kinds_measured} kinds of operators go before the shares; dispatch {profile.dispatch}"
+            f"calibrated on {profile.accelerator or 'cpu'} with {profile.threads or 1} threads: "
+            f"curves of {kinds_measured} kinds of operators go before the shares; dispatch is "
+            f"{profile.dispatch}"
         )
     numbers = list(_numbers(profile))
     kinds = Counter(quantity.confidence for _, _, quantity in numbers)

@@ -59,11 +59,13 @@ def _convolution(
     function = partial(_convolve, stride, padding, groups)
     x, weight = (batch, channels, side, side), (out, channels // groups, kernel, kernel)
     size = f"{batch}x{channels}x{side}x{side} to {out}, {kernel}x{kernel}/{stride}, {groups} groups"
-    yield Operator(f"convolution {size}", function, (Operand(x), Operand(weight, cold=True)))
-    for made in ("weight",) if first else ("both", "input"):
-        of_x, of_weight = GRADIENTS[made]
+    made = 4 * batch * out * (side // stride) ** 2
+    operands = (Operand(x), Operand(weight, cold=True))
+    yield Operator(f"convolution {size}", function, operands, makes=made)
+    for of in ("weight",) if first else ("both", "input"):
+        of_x, of_weight = GRADIENTS[of]
         operands = (Operand(x, cold=True, grad=of_x), Operand(weight, cold=True, grad=of_weight))
-        yield Operator(f"convolution backward {made} {size}", function, operands, backward=True)
+        yield Operator(f"convolution backward {of} {size}", function, operands, backward=True)
 
 
 def _convolve(stride: int, padding: int, groups: int, x: Tensor, weight: Tensor) -> Tensor:

@@ -34,12 +34,17 @@ def settle(accelerator: str) -> None:
     """Give back what is free, so that the next peak is that of what follows."""
     gc.collect()
     if accelerator == "cpu":
-        with suppress(OSError, AttributeError):  # a C library without it keeps its slack
-            ctypes.CDLL(None).malloc_trim(0)
+        trim()
     else:
         import torch
 
         torch.cuda.empty_cache()
+
+
+def trim() -> None:
+    """Give what is free in the heap back to the system, where the C library can."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def reset_peak(accelerator: str) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.device.calibration.memory import MMAP_BYTES
 from bench.device.calibration.pool import Pool
 from bench.device.calibration.timing import Call
 
@@ -54,7 +55,8 @@ class Operand:
 class Operator:
     """One call of a function of tensors, or of its backward pass.
 
-    ``name`` says what and how large; ``function`` gets the operands in their order.
+    ``name`` says what and how large; ``function`` gets the operands in their order; ``makes``:
+    bytes of the result, where it may be larger than the operands.
     """
 
     name: str
@@ -62,11 +64,22 @@ class Operator:
     operands: tuple[Operand, ...]
     backward: bool = False
     dtype: str = "float32"
+    makes: int = 0
 
     @property
     def bytes(self) -> int:
         """Bytes of the operands."""
         return 4 * sum(math.prod(o.shape) for o in self.operands)
+
+    @property
+    def huge(self) -> bool:
+        """Whether a tensor is so large that glibc takes fresh pages for it.
+
+        Their first touch slows inference down; in training the heap has grown large enough to
+        hold it as a rule, so that backward passes are not among these.
+        """
+        sizes = [4 * math.prod(o.shape) for o in self.operands]
+        return not self.backward and max(*sizes, self.makes) > MMAP_BYTES
 
     def calls(self, pool: Pool) -> list[Call]:
         """The call on one set of operands after another; to be made without gradients."""

@@ -101,7 +101,7 @@ def make_timer(settings: Settings, free: float) -> Timer:
     pool = Pool(settings.accelerator, int(min(POOL_BYTES, LARGEST * free)), cache)
     memory.long_run()
     if settings.accelerator == "cpu":
-        return Timer(pool, clock)
+        return Timer(pool, clock, trim=memory.trim)
     return Timer(pool, clock, torch.cuda.synchronize)
 
 
