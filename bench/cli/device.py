@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import calibration
+from bench.columns import aligned
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def list_() -> None:
     for name in device_names():
         profile = load_device(name)
         rows.append([name, *_figures(profile), profile.title])
-    typer.echo(_table(rows))
+    typer.echo(aligned(rows))
 
 
 @app.command("show")
@@ -100,7 +101,7 @@ def show(
         short = textwrap.shorten(quantity.source, SOURCE_WIDTH, placeholder=" ...")
         row = [key, _size(quantity.value, unit), quantity.confidence, "" if sources else short]
         rows.append(row)
-    head, *lines = _table(rows).splitlines()
+    head, *lines = aligned(rows).splitlines()
     typer.echo(head)
     for line, (_, _, quantity) in zip(lines, numbers, strict=True):
         typer.echo(line)
@@ -127,7 +128,7 @@ def validate(
         for mode in profile.modes:
             variant = profile.in_mode(mode)
             rows.append([variant.name, *_figures(variant)])
-    typer.echo(_table(rows))
+    typer.echo(aligned(rows))
     typer.echo(f"next: bench run --device {file}")
 
 
@@ -178,11 +179,3 @@ def _size(value: float, unit: str) -> str:
         return f"{value:g}"
     power = next((power for power in PREFIXES if value >= 10.0**power), min(PREFIXES))
     return f"{value / 10.0**power:.4g} {PREFIXES[power]}{unit}"
-
-
-def _table(rows: list[list[str]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import Plugins
+from bench.cli.options import Plugins, method_names
+from bench.columns import aligned
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -62,7 +63,9 @@ def command(
     registry.entry("model", model)
     request = Request(
         model=model,
-        methods=tuple(default_methods(model) if methods is None else _methods(methods)),
+        methods=tuple(
+            default_methods(model) if methods is None else dict.fromkeys(method_names(methods))
+        ),
         devices=tuple(dict.fromkeys(devices or _all_devices())),
         shape=default_shape(model) if shape is None else _shape(shape),
         classes=classes,
@@ -80,7 +83,8 @@ def command(
     for name, profile in profiles.items():
         if counted:
             typer.echo(f"\n{name}: {profile.title}")
-            typer.echo(_table([HEADER, *(_row(each, profile, name, window) for each in counted)]))
+            rows = [HEADER, *(_row(each, profile, name, window) for each in counted)]
+            typer.echo(aligned(rows, left=2, indent="  "))
     if len(counted) < len(found):
         typer.echo("\nunavailable on every device:")
         width = max(len(each.method) for each in found if each.unavailable)
@@ -138,31 +142,8 @@ def _all_devices() -> list[str]:
     return [name for name in names if isinstance(load_device(name), ModelledDevice)]
 
 
-def _methods(given: str) -> list[str]:
-    from bench import registry
-
-    names = list(dict.fromkeys(n.strip() for n in given.split(",") if n.strip()))
-    if not names:
-        raise BenchError(f"--methods {given!r}: names no method; write a,b")
-    for name in names:
-        registry.entry("method", name)
-    return names
-
-
 def _shape(given: str) -> tuple[int, ...]:
     parts = [part.strip() for part in given.split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise BenchError(f"--shape {given!r}: give whole numbers above 0, as 3,224,224")
     return tuple(map(int, parts))
-
-
-def _table(rows: list[list[str]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  " + "  ".join(cells).rstrip())
-    return "\n".join(lines)

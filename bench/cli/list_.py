@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.options import Plugins
+from bench.columns import aligned
 
 
 class Kind(StrEnum):
@@ -42,7 +43,8 @@ def command(
         if i:
             typer.echo()
         header, rows = makers[each]()
-        typer.echo(_table(each.value, header, rows))
+        typer.echo(each.value)
+        typer.echo(aligned([header, *rows], indent="  "))
 
 
 Table = tuple[list[str], list[list[str]]]
@@ -86,12 +88,3 @@ def _suites() -> Table:
 
     suites = [load_suite(name)[0] for name in suite_files()]
     return ["name", "description"], [[s.name, s.description] for s in suites]
-
-
-def _table(title: str, header: list[str], rows: list[list[str]]) -> str:
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = [title]
-    for row in [header, *rows]:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        lines.append("  " + "  ".join(cells).rstrip())
-    return "\n".join(lines)

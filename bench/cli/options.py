@@ -76,12 +76,7 @@ def choose(
     for plugin in plugins or []:
         registry.add_plugin(plugin)
     chosen, path = load_suite(suite)
-    names = [n.strip() for n in methods.split(",") if n.strip()] if methods is not None else None
-    if names is not None and not names:
-        raise BenchError(f"--methods {methods!r}: names no method; write a,b")
-    for name in names or []:
-        registry.entry("method", name)
-    chosen = select(chosen, names)
+    chosen = select(chosen, None if methods is None else method_names(methods))
     changes: dict[str, object] = {}
     if devices:
         named = [Path(d).as_posix() if d.endswith((".yaml", ".yml")) else d for d in devices]
@@ -95,6 +90,21 @@ def choose(
     if interval is not None:
         changes["protocol"] = _at_interval(chosen, interval)
     return chosen.model_copy(update=changes), path
+
+
+def method_names(given: str) -> list[str]:
+    """The registered methods that ``a,b`` names, as they stand there.
+
+    Raises BenchError if it names none, or one that is not known.
+    """
+    from bench import registry
+
+    names = [n.strip() for n in given.split(",") if n.strip()]
+    if not names:
+        raise BenchError(f"--methods {given!r}: names no method; write a,b")
+    for name in names:
+        registry.entry("method", name)
+    return names
 
 
 def _at_interval(suite: Suite, interval: float) -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.columns import aligned
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -186,12 +187,7 @@ def _table(plan: Plan) -> str:
         ]
         for given in plan.assignments
     ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        numbers = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  " + "  ".join([row[0].ljust(widths[0]), *numbers]))
-    return "\n".join(lines)
+    return aligned(rows, left=1, indent="  ")
 
 
 def _size(count: float) -> str:

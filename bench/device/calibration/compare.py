@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bench.columns import aligned
 from bench.device.calibration.child import unpacked
 from bench.device.calibration.timing import lower_quartile
 from bench.device.cost import resident_bytes, step_cost
@@ -88,14 +89,7 @@ def table(rows: Sequence[Row]) -> str:
                 f"{each.memory_error:+.0%}",
             )
         )
-    widths = [max(len(line[i]) for line in cells) for i in range(len(HEAD))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
-    )
+    return aligned(cells, left=2)
 
 
 @dataclass(frozen=True)
