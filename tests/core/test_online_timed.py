@@ -13,7 +13,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
+from toy_stream import NAMES, SAMPLES, SOURCE, TEST_MARK, TESTS, Toy, ToyScenario
 
 from bench import registry
 from bench.batch import DomainView
@@ -23,58 +24,12 @@ from bench.device.profile import MeasuredDevice, load_device
 from bench.device.uncounted import uncounted
 from bench.errors import BenchError, Unsupported
 from bench.method import Method, MethodConfig
-from bench.model import Block, FoundationModel
 from bench.plan import Plan, make_cells
 from bench.protocol import ProtocolConfig, Stream, make_scorer, run_stream
 from bench.run import seed_everything
 from bench.scenario import Domain, Scenario, ScenarioConfig, Split
 from bench.suite import load_suite
 from bench.window import Window
-
-NAMES = ("first", "second")
-SAMPLES, TESTS = 10, 4
-TEST_MARK, SOURCE = 100.0, -1.0
-
-
-class Toy(FoundationModel):
-    """One linear layer from two inputs to two classes."""
-
-    @classmethod
-    def build(cls, config: Any, input_shape: tuple[int, ...], classes: int) -> Toy:
-        torch.manual_seed(0)
-        return cls(nn.Sequential(nn.Linear(2, 2)))
-
-    head_name = "0"
-
-    def blocks(self) -> list[Block]:
-        return []
-
-
-class ToyScenario(Scenario):
-    """Inputs (domain, k): k from 0 in adaptation, from 100 in test; of label k modulo 2."""
-
-    classes = 2
-    input_shape = (2,)
-
-    @classmethod
-    def data_digest(cls, config: Any) -> str:
-        return "toy"
-
-    def _make(self, number: float, name: str) -> Domain:
-        def split(n: int, first: float) -> Split:
-            k = torch.arange(n, dtype=torch.float32)
-            return Split(torch.stack([torch.full((n,), number), k + first], 1), (k % 2).long())
-
-        return Domain(name, split(SAMPLES, 0), split(TESTS, TEST_MARK))
-
-    def source(self) -> Domain:
-        return self._make(SOURCE, "source")
-
-    def domain_names(self) -> tuple[str, ...]:
-        return NAMES
-
-    def domain(self, name: str) -> Domain:
-        return self._make(float(NAMES.index(name)), name)
 
 
 class Counts(Method):
