@@ -4,7 +4,8 @@ Zhang, Han, Liu, Wang, Guo, Chen: "EdgeTA: Neuron-Grained Scaling of Foundation 
 Retraining", IEEE Transactions on Mobile Computing 24(4), 2025. Offline (`offline`) a knowledge
 base, a narrow copy of the model, is distilled, its neurons are given input-dependent importances,
 and a neuron index (`index`) is learned that writes its neurons as combinations of the model's.
-On the device (`method`) each domain gets a proxy, the knowledge base with its unimportant
-neurons left out; the proxy is retrained, and what it learned goes back to the knowledge base and
-the model (`feedback`), from which the next domain starts.
+On the device (`proxies`) each domain gets a proxy, the knowledge base with its unimportant
+neurons left out; the proxy is retrained, by feature alignment (`method`) or with labels
+(`supervised`), and what it learned goes back to the knowledge base and the model (`feedback`), from
+which the next domain starts. `steps` shows what a proxy's step costs beside the model's.
 """

@@ -3,7 +3,8 @@
 Rails that overlap must not be added, and a rail's name is not always what it feeds. Sources:
 
 [G]  NVIDIA Jetson Linux Developer Guide, "Software-Based Power Consumption Modeling": the INA3221
-     channels of each module (L4T 32.6 and 32.7 for TX2 and Xavier; r34.1, r35 and r36 for Orin).
+     channels of each module (L4T 32.6 and 32.7 for TX2 and Xavier; r34.1, r35 and r36 for Orin), as
+     [E] gives them.
 [E]  energymon (UCHIC), jetson/JetsonPowerRails.md: the names in L4T's device trees where the
      guide has others, and which rails feed which.
 [K]  Linux, "arm64: tegra: Add power-sensors for Tegra234 boards" (J. Hunter, NVIDIA, 2023):
@@ -11,8 +12,8 @@ Rails that overlap must not be added, and a rail's name is not always what it fe
 [NX] NVIDIA developer forum 200883: VDD_IN is the module's total; VDD_CPU_GPU_CV holds the
      accelerators too, and DDR and interfaces are in VDD_IN alone.
 [N]  NVIDIA developer forum 73608 (quoted in jetson_stats issue 51): POM_5V_IN is the total input.
-[AX] NVIDIA developer forum 81016, and Jetson AGX Xavier Product Design Guide DG-09840 sections 5.2
-     and 5.6.2: no rail of the whole; six supplies side by side.
+[AX] NVIDIA developer forum 81016 (in [E]), and Jetson AGX Xavier Product Design Guide DG-09840
+     sections 5.2 and 5.6.2: no rail of the whole; six supplies side by side.
 [AO] NVIDIA developer forum 223111 (in [E]): SYS_VIN_HV feeds GPU, SOC, CPU and CV; VIN_SYS_5V0 is
      the other input and feeds VDDQ_VDD2_1V8AO, which would be counted twice.
 [T]  NVIDIA developer forum 366461: Thor's INA238 measures the whole input, carrier board
