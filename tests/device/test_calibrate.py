@@ -26,7 +26,13 @@ from bench.device.calibration.calibrate import (
     to_yaml,
 )
 from bench.device.calibration.convolutions import convolutions
-from bench.device.calibration.footprint import Footprint, Network, fitted, measure_footprint
+from bench.device.calibration.footprint import (
+    Footprint,
+    Network,
+    fitted,
+    freeze,
+    measure_footprint,
+)
 from bench.device.calibration.operators import LEAST, Operand, Operator, Sizes, operators
 from bench.device.calibration.points import counted, curves, usable
 from bench.device.calibration.pool import Pool
@@ -342,6 +348,23 @@ def test_each_network_is_measured_in_a_process_of_its_own() -> None:
     found = measure_footprint(ask, "cpu", networks)
     assert found.runtime == 4.0
     assert [request["network"]["kind"] for request in asked] == ["tokens", "maps"]
+
+
+@pytest.mark.parametrize(
+    ("trained", "count"),
+    [
+        ("all", 32 + 216 + 72 + 288 + 264 + 90),
+        ("norms", 4 * 8),
+        ("adapters", 3 * (8 * 8 + 8 * 8)),
+        ("none", 0),
+    ],
+)
+def test_only_what_is_named_is_trained(trained: str, count: int) -> None:
+    module, x = Network("tokens", 8, 1, 2, trained).build()
+    before = module(x)
+    freeze(module, trained)
+    assert torch.equal(module(x), before)
+    assert sum(p.numel() for p in module.parameters() if p.requires_grad) == count
 
 
 @pytest.mark.parametrize("kind", ["tokens", "words", "maps", "inverted"])

@@ -30,8 +30,9 @@ class Network:
     ``kind``: ``tokens`` (a transformer of tokens that are given), ``words`` (one with a table of
     30,000 embeddings and dropout), ``maps`` (convolutions) or ``inverted`` (narrow layers that
     are widened for convolutions of one channel each). ``trained``: ``all`` weights by AdamW, those
-    of ``norms``, or ``none``: inference. ``width`` of a token or of the first feature map,
-    ``depth`` in blocks.
+    of ``norms``, of low-rank ``adapters`` that are put beside query, key and value of tokens or
+    words, or ``none``: inference. ``width`` of a token or of the first feature map, ``depth`` in
+    blocks.
     """
 
     kind: str
@@ -67,7 +68,8 @@ NETWORKS = tuple(
         ("tokens", 192, 12, 8), ("tokens", 768, 4, 2), ("words", 256, 4, 8), ("words", 768, 3, 8),
         ("maps", 32, 2, 8), ("maps", 64, 3, 8), ("inverted", 24, 3, 8),
     )
-    for trained in ("none", "all", "norms")
+    for trained in ("none", "all", "norms", "adapters")
+    if trained != "adapters" or kind in ("tokens", "words")
 )  # fmt: skip
 
 
@@ -77,6 +79,36 @@ QUICK_NETWORKS = tuple(
     for trained in ("none", "all")
 )
 """A few of them, for a rough profile."""
+
+
+class _Adapted(nn.Module):
+    """A layer with low-rank terms beside it, a pair for each third of its rows."""
+
+    RANK = 8
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base = base
+        rows, width = base.weight.shape
+        self.down = nn.ParameterList(torch.rand(self.RANK, width) for _ in range(3))
+        self.up = nn.ParameterList(torch.zeros(rows // 3, self.RANK) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        terms = [x @ a.t() @ b.t() for a, b in zip(self.down, self.up, strict=True)]
+        out: Tensor = self.base(x) + 0.5 * torch.cat(terms, dim=-1)
+        return out
+
+
+def freeze(module: nn.Module, trained: str) -> None:
+    """Leave only those weights trainable that ``trained`` names; adapters are put in first."""
+    if trained == "all":
+        return
+    module.requires_grad_(False)
+    for layer in list(module.modules()):
+        if trained == "norms" and isinstance(layer, nn.LayerNorm | nn.BatchNorm2d):
+            layer.requires_grad_(True)
+        elif trained == "adapters" and isinstance(layer, TransformerBlock):
+            layer.qkv = _Adapted(layer.qkv)  # type: ignore[assignment]
 
 
 class _Mean(nn.Module):
@@ -127,15 +159,13 @@ def measured_network(request: dict[str, Any]) -> dict[str, Any]:
     module, x = network.build()
     module, x = module.to(accelerator), x.to(accelerator)
     y = torch.zeros(network.batch, dtype=torch.int64, device=accelerator)
-    if network.trained == "norms":
-        module.requires_grad_(False)
-        for layer in module.modules():
-            if isinstance(layer, nn.LayerNorm | nn.BatchNorm2d):
-                layer.requires_grad_(True)
-    optimiser = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad])
+    freeze(module, network.trained)
+    training = network.trained != "none"
+    trained = [p for p in module.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained) if training else None
 
     def step() -> None:
-        if network.trained == "none":
+        if optimiser is None:
             with torch.no_grad():
                 module(x)
             return
@@ -144,7 +174,7 @@ def measured_network(request: dict[str, Any]) -> dict[str, Any]:
         loss.backward()
         optimiser.step()
 
-    module.train(network.trained != "none")
+    module.train(training)
     watch = Watch(2, accelerator)
     while not watch.done:
         with watch.step(lambda: [module, optimiser, x, y]):
