@@ -8,7 +8,7 @@ import pydantic
 
 from bench.digest import digest
 
-CORE_VERSION = 3
+CORE_VERSION = 4
 """Raised when a change to the core changes results, so that old records are not taken for new."""
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from bench.batch import DomainView
 from bench.device.bill import Meter
 from bench.errors import BenchError, Unsupported
@@ -63,8 +65,9 @@ class RealTime(Pace):
     known before the stream.
 
     In the simulation the method adapts at once, and a copy of its state from before predicts
-    meanwhile. What a device would hold twice, the weights that adaptation changes, is not on the
-    bill of memory.
+    meanwhile. Where a batch arrives meanwhile, the bill of memory holds what a device would: the
+    weights and buffers of the model that adaptation changed a second time, and what a prediction
+    adds. Other state that is predicted with, as centroids of classes, is not doubled there.
 
     Parameters
     ----------
@@ -124,10 +127,20 @@ class RealTime(Pace):
         self._ready_s = self._arrived * self._interval_s + took
         return worked
 
+    def _changed_bytes(self) -> int:
+        """Bytes of the model that predicts meanwhile and is not the model that was adapted."""
+        now = self._method.model.module.state_dict()
+        with self.ready():
+            earlier = self._method.model.module.state_dict()
+        same = (n for n, t in earlier.items() if n in now and torch.equal(t, now[n]))
+        return sum(t.nbytes for t in earlier.values()) - sum(earlier[n].nbytes for n in same)
+
     def advance(self) -> None:
         self._arrived += 1
         if self._ready_s <= (self._arrived + _ROUNDING) * self._interval_s:
             self._earlier = None
+        if self._earlier is not None:
+            self._meter.hold_twice(self._changed_bytes())
 
     def restart(self) -> None:
         self._earlier = None

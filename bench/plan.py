@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
 
@@ -23,6 +23,8 @@ from bench.run import Job
 from bench.store import Store
 from bench.suite import FULL, Reference, Suite, explain
 from bench.tuned import Tuned, require_fit, settle
+
+Config = TypeVar("Config", bound=pydantic.BaseModel)
 
 
 def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cell]:
@@ -107,13 +109,36 @@ def _component(kind: str, reference: Reference, where: str) -> Component:
     )
 
 
-def _validated(
-    model: type[pydantic.BaseModel], value: dict[str, Any], where: str
-) -> pydantic.BaseModel:
+def _validated(model: type[Config], value: dict[str, Any], where: str) -> Config:
     try:
         return model.model_validate(value)
     except pydantic.ValidationError as error:
         raise BenchError(f"{where}: {explain(error, model)}") from error
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long runs take.
+
+    Attributes
+    ----------
+    total_s, longest_s : seconds in one process of all trainings with an estimate, and of the
+        longest of them
+    saved_s : seconds in one process that they would take longer if no devices shared a training
+    trainings, scaled, unknown : how many there are, how many of them were estimated from a
+        reference, and how many have no estimate
+    """
+
+    total_s: float
+    longest_s: float
+    saved_s: float
+    trainings: int
+    scaled: int
+    unknown: int
+
+    def wall_s(self, jobs: int) -> float:
+        """Seconds with so many processes: a training is in one of them."""
+        return max(self.total_s / jobs, self.longest_s)
 
 
 @dataclass(frozen=True)
@@ -175,25 +200,37 @@ class Plan:
         earlier = store.get(cell.identity)
         return 0 if earlier is None else earlier.attempt
 
-    def estimate_s(
+    def estimate(
         self, history: Iterable[Record], reference: Callable[[], Mapping[str, float]]
-    ) -> tuple[float, int, int]:
-        """Seconds of one process for the missing runs; how many of them were estimated from
-        ``reference`` (method to seconds a run), and how many have no estimate.
+    ) -> Estimate:
+        """How long the missing runs take.
 
-        Where there are any, the median of earlier runs of the same method, model and scenario with
-        their protocol; ``reference`` is asked only if needed.
+        Where there are any, by the median of earlier runs of the same method, model and scenario
+        with their protocol, else by ``reference`` (method to seconds a run), which is asked only
+        if needed.
         """
         times: dict[str, list[float]] = defaultdict(list)
         for record in history:
             if record.status == "ok":
                 times[_kind(record.cell)].append(record.wall_s)
-        courses = [group[0] for group in self.courses()]
-        new = [cell for cell in courses if _kind(cell) not in times]
-        total = sum(statistics.median(times[_kind(c)]) for c in courses if _kind(c) in times)
+        courses = self.courses()
+        new = any(_kind(group[0]) not in times for group in courses)
         expected = reference() if new else {}
-        known = [expected[cell.method.name] for cell in new if cell.method.name in expected]
-        return total + sum(known), len(known), len(new) - len(known)
+        total = longest = saved = 0.0
+        scaled = unknown = 0
+        for cell, *others in courses:
+            if _kind(cell) in times:
+                seconds = statistics.median(times[_kind(cell)])
+            elif cell.method.name in expected:
+                seconds = expected[cell.method.name]
+                scaled += 1
+            else:
+                unknown += 1
+                continue
+            total += seconds
+            longest = max(longest, seconds)
+            saved += seconds * len(others)
+        return Estimate(total, longest, saved, len(courses), scaled, unknown)
 
 
 def _kind(cell: Cell) -> str:

@@ -221,6 +221,16 @@ def run_stream(
     start = snapshot(method, "reset: domain") if protocol.reset == "domain" else None
     source_before = evaluate(method, source_test, batch, correct, meter)
     pace = _pace(method, meter, protocol)
+    if protocol.name != "periodic":
+        meter.leave_out(
+            energy=f"under {protocol.name} predictions and adaptation alternate inside a window, "
+            "whose energy a meter cannot part"
+        )
+    if protocol.timed or start is not None:
+        meter.leave_out(
+            memory="this process also holds copies of the method, which the protocol makes to set "
+            "it back or to predict with meanwhile"
+        )
     matrix: list[list[float]] = []
     every = [scenario.domain(name).test for name in names] if protocol.evaluate_all else []
 

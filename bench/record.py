@@ -61,13 +61,16 @@ class DomainResult(_Strict):
 class Costs(_Strict):
     """The bill: adaptation over the whole stream, memory, and the price of one prediction.
 
-    ``peak_memory`` counts above the runtime's own share, which is ``runtime_memory``.
+    ``peak_memory`` counts above the runtime's own share, which is ``runtime_memory``: live memory
+    where it is modelled, resident memory where it is measured. ``resident_memory``: what the
+    process takes at its peak, above the runtime too; None in records from before it was known.
     """
 
     adaptation_time: Amount
     adaptation_energy: Amount
     peak_memory: Amount
     runtime_memory: Amount
+    resident_memory: Amount | None = None
     source_storage: Amount
     inference_time: Amount
     inference_energy: Amount

@@ -287,7 +287,7 @@ def _results(stream: Stream, meter: Meter, bill: Bill) -> Results:
                 test_samples=stage.test_samples,
                 steps=charge.steps,
                 time_s=charge.time_s,
-                energy_j=charge.energy_j,
+                energy_j=None if bill.energy_unavailable else charge.energy_j,
                 window_closed=stage.window_closed,
             )
         )
@@ -307,26 +307,38 @@ def _costs(meter: Meter, bill: Bill, domains: Sequence[DomainResult]) -> Costs:
     def amount(value: float, unit: str) -> Amount:
         return Amount(value=value, unit=unit, kind=known, how=bill.how)
 
-    def energy(values: Sequence[float | None]) -> Amount:
+    def energy(values: Sequence[float | None], why_not: str) -> Amount:
         joules = [v for v in values if v is not None]
-        if len(joules) < len(values) or bill.energy_unavailable:
-            return Amount(value=None, unit="J", kind="unavailable", how=bill.energy_unavailable)
+        if len(joules) < len(values) or why_not:
+            return unavailable("J", why_not)
         return amount(sum(joules), "J")
+
+    def unavailable(unit: str, how: str) -> Amount:
+        return Amount(value=None, unit=unit, kind="unavailable", how=how)
 
     assert bill.inference is not None
     modelled = bill.kind == "modelled"
     return Costs(
         adaptation_time=amount(sum(d.time_s for d in domains), "s"),
-        adaptation_energy=energy([d.energy_j for d in domains]),
-        peak_memory=amount(bill.peak_bytes, "B"),
+        adaptation_energy=energy([d.energy_j for d in domains], bill.energy_unavailable),
+        peak_memory=unavailable("B", bill.memory_unavailable)
+        if bill.memory_unavailable
+        else amount(bill.peak_bytes, "B"),
         runtime_memory=amount(bill.runtime_bytes, "B")
         if modelled
-        else Amount(value=None, unit="B", kind="unavailable", how="inside the process's baseline"),
+        else unavailable("B", "inside the process's baseline"),
+        resident_memory=unavailable(
+            "B", bill.memory_unavailable or "the device's profile is not calibrated for it"
+        )
+        if bill.resident_bytes is None or bill.memory_unavailable
+        else amount(bill.resident_bytes, "B"),
         source_storage=Amount(
             value=meter.source_bytes, unit="B", kind="measured", how="size of the source data kept"
         ),
         inference_time=amount(bill.inference.time_s / bill.inference_samples, "s/sample"),
-        inference_energy=energy([bill.inference.energy_j / bill.inference_samples]),
+        inference_energy=energy(
+            [bill.inference.energy_j / bill.inference_samples], bill.inference_energy_unavailable
+        ),
         steps=dict(meter.counts),
         flops=meter.flops if modelled else None,
         bytes=meter.bytes if modelled else None,

@@ -49,15 +49,20 @@ def calibrate(
     """Measure this machine and write a profile of it."""
     path = _new_profile(name)
     power = _power(idle_watts, busy_watts)
-    _ready(threads, cpu_time, force)
     from bench.device.calibration import machine
+
+    on = machine.accelerator(accelerator)
+    machine.require_threads(threads, "give --threads from 1 to that")
+    _ready(on, threads, cpu_time, force)
     from bench.device.calibration.calibrate import to_yaml
     from bench.device.calibration.session import Settings, calibrated
     from bench.device.profile import load_device
 
-    on = machine.accelerator(accelerator)
     content = calibrated(Settings(name, threads, on, rounds, quick, cpu_time, power), _say)
-    path.write_text(to_yaml(content), encoding="utf-8")
+    try:
+        path.write_text(to_yaml(content), encoding="utf-8")
+    except OSError as error:
+        raise BenchError(f"{path}: {error.strerror}; run it in another folder") from error
     load_device(str(path))
     peak, launch = content["flops"]["float32"]["value"], content["launch_overhead"]["value"]
     resident = {part: each["value"] for part, each in content["resident_memory"].items()}
@@ -71,6 +76,7 @@ def calibrate(
 
 
 def check(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="As this-machine or my.yaml.")],
     models: Annotated[str | None, typer.Option(help="Only these models, as a,b.")] = None,
     methods: Annotated[str | None, typer.Option(help="Only these methods, as a,b.")] = None,
@@ -81,7 +87,11 @@ def check(
     ] = None,
     earlier: Annotated[
         Path | None,
-        typer.Option("--from", help="Measure nothing: compare with what --save has kept."),
+        typer.Option(
+            "--from",
+            help="Measure nothing: compare with what --save has kept; --models and --methods "
+            "choose among its cases.",
+        ),
     ] = None,
     cpu_time: CpuTime = False,
     force: Force = False,
@@ -93,24 +103,32 @@ def check(
     from functools import partial
 
     from bench.device.calibration import check as checks
-    from bench.device.calibration import machine
+    from bench.device.calibration import machine, saved
     from bench.device.calibration.child import ask
     from bench.device.calibration.subjects import METHODS, MODELS, chosen
 
-    device = checks.find_device(name)
-    threads = device.threads or 1
-    on = device.accelerator or machine.accelerator("auto")
     if earlier is not None:
-        answers = checks.read(earlier)
+        _require_default(context, "batch", "repeats", "cpu_time", "force")
+    device = checks.find_device(name)
+    if save is not None:
+        _require_writable(save, f"--save {save}", "name another file")
+    if earlier is not None:
+        answers = saved.read(earlier)
+        saved.require_same(earlier, answers, device)
+        answers = answers.only(models, methods)
     else:
         named = (chosen(models, list(MODELS), "models"), chosen(methods, list(METHODS), "methods"))
-        _ready(threads, cpu_time, force)
-        request = checks.Request(*named, batch, repeats, on, cpu_time)
+        threads = device.threads or 1
+        on = machine.accelerator(device.accelerator or "auto")
+        machine.require_threads(threads, f"calibrate {name} with as many, or check it elsewhere")
+        _ready(on, threads, cpu_time, force)
+        facts = machine.facts(on, threads)
+        request = checks.Request(*named, batch, repeats, on, facts, cpu_time)
         answers = checks.measure(request, partial(ask, threads=threads), _say)
     report = checks.report(answers, device)
     typer.echo(report.text)
     if save is not None:
-        checks.write(save, report, device, machine.facts(on, threads))
+        saved.write(save, report, device)
     if not report.met:
         raise typer.Exit(1)
 
@@ -119,16 +137,40 @@ def _say(text: str) -> None:
     typer.echo(f"bench: {text}", err=True)
 
 
-def _ready(threads: int, cpu_time: bool, force: bool) -> None:
+def _ready(accelerator: str, threads: int, cpu_time: bool, force: bool) -> None:
     """BenchError if the machine cannot be measured so, or not now."""
     from bench.device.calibration import machine
 
-    machine.require_threads(threads)
     if cpu_time and threads > 1:
         raise BenchError(f"--cpu-time: counts one thread, not {threads}; leave it out")
-    warning = machine.require_idle(machine.others_at_work(), force or cpu_time)
-    if warning:
+    if cpu_time and accelerator != "cpu":
+        raise BenchError(f"--cpu-time: counts a processor's time, not that of {accelerator}")
+    warnings = [machine.require_idle(machine.others_at_work(), force or cpu_time)]
+    if accelerator != "cpu":
+        warnings.append(machine.require_idle_accelerator(force))
+    for warning in filter(None, warnings):
         _say(f"warning: {warning}")
+
+
+def _require_default(context: typer.Context, *parameters: str) -> None:
+    """BenchError for an option that says how to measure, where nothing is measured."""
+    for parameter in parameters:
+        source = context.get_parameter_source(parameter)
+        if source is not None and source.name != "DEFAULT":
+            option = f"--{parameter.replace('_', '-')}"
+            raise BenchError(f"{option}: nothing is measured with --from; leave one of them out")
+
+
+def _require_writable(path: Path, what: str, cure: str) -> None:
+    """BenchError with the cure if a file cannot be written there; leaves none behind."""
+    there = path.exists()
+    try:
+        with path.open("a"):
+            pass
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise BenchError(f"{what}: {error.strerror}; {cure}") from error
 
 
 def _new_profile(name: str) -> Path:
@@ -137,6 +179,7 @@ def _new_profile(name: str) -> Path:
     path = Path(f"{name}.yaml")
     if path.exists():
         raise BenchError(f"{path} exists: give another --name, or remove it first")
+    _require_writable(path, str(path.absolute()), "run it in another folder")
     return path
 
 

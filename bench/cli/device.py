@@ -95,7 +95,10 @@ def show(
     numbers = list(_numbers(profile))
     kinds = Counter(quantity.confidence for _, _, quantity in numbers)
     counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    typer.echo(f"{len(numbers)} numbers: {counted}\n")
+    typer.echo(f"{len(numbers)} numbers: {counted}")
+    if profile.energy_unavailable:
+        typer.echo(f"energy unavailable: {profile.energy_unavailable}")
+    typer.echo()
     rows = [["key", "value", "confidence", "" if sources else "source"]]
     for key, unit, quantity in numbers:
         short = textwrap.shorten(quantity.source, SOURCE_WIDTH, placeholder=" ...")

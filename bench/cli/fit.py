@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 NOTE = """All modelled: device profile x counted step, from tensors without values, so with random
 weights and the methods' default settings. MB: peak of adaptation and prediction with the runtime,
-after two domains. Step: one of adaptation as it is when the optimiser has its state, with what else
-a batch takes in one pass (a pseudo-label, say). s/domain: work that a domain takes once besides
-(fusing weights, estimating importances). Steps: as many as fit the window beside that work."""
+after two domains: live memory, or on a calibrated device what the process takes. Step: one of
+adaptation as it is when the optimiser has its state, with what else a batch takes in one pass (a
+pseudo-label, say). s/domain: work that a domain takes once besides (fusing weights, estimating
+importances). Steps: as many as fit the window beside that work."""
 
 
 def command(
@@ -98,12 +99,12 @@ HEADER = ["method", "fits", "MB", "of MB", "s/step", "J/step", "s/domain", "step
 
 
 def _row(estimate: Estimate, device: ModelledDevice, name: str, window_s: float) -> list[str]:
-    needed = estimate.peak_bytes + device.runtime_memory.value
+    price = estimate.prices[name]
+    needed = price.memory_bytes + device.runtime_memory.value
     given = device.memory_for_applications.value
     memory = [f"{needed / 1e6:.0f}", f"{given / 1e6:.0f}"]
     if needed > given:
         return [estimate.method, "no", *memory, *"----"]
-    price = estimate.prices[name]
     steps = price.steps_in(window_s)
     return [
         estimate.method,

@@ -78,10 +78,9 @@ def command(
     courses = len(plan.courses())
     typer.echo(f"{len(plan.done)} of {len(plan.cells)} cells done, {len(plan.missing)} to run")
     if courses < len(plan.missing):
-        saved = len(plan.missing) - courses
         typer.echo(
-            f"{courses} trainings serve them: {saved} devices share one, "
-            "unless the window closes at different steps"
+            f"{courses} training{'s' * (courses > 1)} instead of {len(plan.missing)}: devices "
+            "share one as long as their windows hold the same steps"
         )
     if stale := plan.stale():
         typer.echo(
@@ -96,17 +95,18 @@ def command(
 def _estimate(plan: Plan, store: Store, workers: int) -> str:
     from bench.times import scaled_times
 
-    courses = len(plan.courses())
-    seconds, scaled, unknown = plan.estimate_s(store, lambda: scaled_times(plan.path))
-    if unknown == courses:
+    found = plan.estimate(store, lambda: scaled_times(plan.path))
+    if found.unknown == found.trainings:
         return "time: unknown, no earlier run of these methods in the store"
     sources = []
-    if scaled + unknown < courses:
+    if found.scaled + found.unknown < found.trainings:
         sources.append("earlier runs")
-    if scaled:
+    if found.scaled:
         sources.append("reference times scaled to this machine")
-    text = f"time: about {duration(seconds / workers)} with --jobs {workers}, from "
+    text = f"time: about {duration(found.wall_s(workers))} with --jobs {workers}, from "
     text += " and ".join(sources)
-    if unknown:
-        text += f"; {unknown} of {courses} trainings have none and are not counted"
+    if found.saved_s:
+        text += f"; sharing saves {duration(found.saved_s)} of one process"
+    if found.unknown:
+        text += f"; {found.unknown} of {found.trainings} trainings have none and are not counted"
     return text

@@ -9,17 +9,17 @@ exactly as it would have been for each device alone.
 
 from __future__ import annotations
 
-import os
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Hashable
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from bench.device.cost import Cost, step_cost
+from bench.device.calibration.memory import held_bytes, peak_bytes, reset_peak
+from bench.device.cost import Cost, Holding, step_cost
 from bench.device.meters.base import EnergyMeter
 from bench.device.meters.errors import MeterError, Unavailable
 from bench.device.meters.find import find_meter
@@ -44,12 +44,17 @@ class Bill(ABC):
     """What one device is charged for adaptation, inference and memory in one run.
 
     ``window`` is the total since the current window opened; ``inference`` is the cost of
-    predicting one batch of ``inference_samples``; ``peak_bytes`` counts above the runtime.
+    predicting one batch of ``inference_samples``; ``peak_bytes`` counts above the runtime, and so
+    does ``resident_bytes``, what the process takes, where it is known beside what lives.
+    ``energy_unavailable`` and ``inference_energy_unavailable``: why adaptation and predictions have
+    no energy, if they have none; ``memory_unavailable``: why its peak is not known.
     """
 
     kind: str
     how: str
     energy_unavailable = ""
+    inference_energy_unavailable = ""
+    memory_unavailable = ""
 
     def __init__(self, name: str) -> None:
         self.device = name
@@ -57,6 +62,7 @@ class Bill(ABC):
         self.inference: Cost | None = None
         self.inference_samples = 0
         self.peak_bytes = 0.0
+        self.resident_bytes: float | None = None
 
     @abstractmethod
     def expected_s(self, key: Key) -> float | None:
@@ -82,6 +88,7 @@ class ModelledBill(Bill):
         super().__init__(device.name)
         self.profile = device
         self.how = f"profile {device.name} x counted step"
+        self.energy_unavailable = self.inference_energy_unavailable = device.energy_unavailable
         self._costs: dict[Key, Cost] = {}
 
     def price(self, key: Key, trace: StepTrace) -> Cost:
@@ -92,6 +99,14 @@ class ModelledBill(Bill):
     def expected_s(self, key: Key) -> float | None:
         cost = self._costs.get(key)
         return None if cost is None else cost.time_s
+
+    def hold(self, holding: Holding) -> float:
+        """Bring the peaks up to date; bytes that must fit beside the runtime."""
+        self.peak_bytes = max(self.peak_bytes, holding.live_bytes)
+        resident = holding.resident_bytes(self.profile)
+        if resident is not None:
+            self.resident_bytes = max(self.resident_bytes or 0.0, resident)
+        return holding.needed_bytes(self.profile)
 
     def charge(self, key: Key) -> None:
         """Charge one step of a priced key."""
@@ -114,8 +129,9 @@ class MeasuredBill(Bill):
     """Charges wall time and resident memory of this process, and the energy of this machine.
 
     Energy is all that the meter's scope used from the opening of a window to its end, whatever
-    else the machine did meanwhile. Where there is no meter, or it refuses one window of the run
-    (a window may be too short for its sensor), the run's energy is unavailable, with the reason.
+    else the machine did meanwhile; a window without steps took none. Where there is no meter, or it
+    refuses a window (which may be too short for its sensor), the energy of adaptation is
+    unavailable, with the reason; so is that of predictions, for reasons of its own.
     """
 
     kind = "measured"
@@ -125,11 +141,15 @@ class MeasuredBill(Bill):
         self.how = "wall clock; peak resident memory above the start of the run"
         self.window.energy_j = None
         self._last: dict[Key, float] = {}
-        self._baseline = _resident_now()
+        self._baseline = 0
+        try:
+            self._baseline = held_bytes("cpu")
+        except BenchError as error:
+            self.memory_unavailable = str(error)
         self._energy: EnergyMeter | None = None
         self._energy_open = False
         if isinstance(energy, Unavailable):
-            self.energy_unavailable = energy.reason
+            self.energy_unavailable = self.inference_energy_unavailable = energy.reason
         else:
             self._energy = energy
             self.how += f"; energy of whole windows by {energy.how}"
@@ -137,38 +157,45 @@ class MeasuredBill(Bill):
     def expected_s(self, key: Key) -> float | None:
         return self._last.get(key)
 
-    def charge(self, key: Key, seconds: float) -> None:
-        """Charge one step that took ``seconds``."""
-        self._last[key] = seconds
+    def charge(self, key: Key, seconds: float, cut_short: bool = False) -> None:
+        """Charge one step that took ``seconds``; one ``cut_short`` is no guide to others."""
+        if not cut_short:
+            self._last[key] = seconds
         self.window.time_s += seconds
         self.window.steps += 1
 
     def start(self) -> None:
         """Forget what was held offline: the peak counts from now, the baseline stays."""
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
+        try:
+            reset_peak("cpu")
+        except BenchError as error:
+            self.memory_unavailable = str(error)
 
     def begin_energy(self) -> None:
         """A window opens."""
-        if self._energy is not None:
+        if self._energy is not None and not self.energy_unavailable:
             try:
                 self._energy.begin()
                 self._energy_open = True
             except MeterError as error:
-                self._lose_energy(error)
+                self.energy_unavailable = str(error)
 
     def end_energy(self) -> None:
         """The window ends; nothing where none is open."""
         if self._energy is not None and self._energy_open:
             self._energy_open = False
+            if self.window.steps == 0:
+                self._energy.cancel()
+                self.window.energy_j = 0.0
+                return
             try:
                 self.window.energy_j = self._energy.end().joules
             except MeterError as error:
-                self._lose_energy(error)
+                self.energy_unavailable = str(error)
 
     def inference_energy(self, predict: Callable[[], Any]) -> float:
-        """Joules of predicting one batch, by repeating it; not a number if there is no meter."""
-        if self._energy is None:
+        """Joules of predicting one batch, by repeating it; not a number if they are unknown."""
+        if self._energy is None or self.inference_energy_unavailable:
             return float("nan")
         from bench.device.meters.protocol import measure
 
@@ -178,16 +205,15 @@ class MeasuredBill(Bill):
                 predict, self._energy, idle_s=shortest, repeats=3, minimum_s=shortest, settle_s=0.0
             )
         except MeterError as error:
-            self._lose_energy(error)
+            self.inference_energy_unavailable = str(error)
             return float("nan")
         return found.gross_j.mean
 
-    def _lose_energy(self, error: MeterError) -> None:
-        self._energy, self.energy_unavailable = None, str(error)
-
     def read_memory(self) -> None:
         """Update the peak from the kernel's high-water mark."""
-        self.peak_bytes = max(self.peak_bytes, float(_peak_resident() - self._baseline))
+        if not self.memory_unavailable:
+            self.peak_bytes = max(self.peak_bytes, peak_bytes("cpu") - self._baseline)
+            self.resident_bytes = self.peak_bytes
 
 
 class Meter:
@@ -224,8 +250,13 @@ class Meter:
         self._resident = resident
         self._traces: dict[Key, StepTrace] = {}
         self._seen: Counter[Key] = Counter()
-        self._growth: dict[Key, int] = {}
+        self._holdings: dict[Key, Holding] = {}
+        self._twice_bytes = 0
+        self._predicting = 0.0
+        self._beside = False
+        self._optimisers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._counted_here: set[Key] = set()
+        self._settled: set[Key] = set()
         self._tracer: StepTracer | None = None
         self._open: Key | None = None
         self._started = 0.0
@@ -236,9 +267,20 @@ class Meter:
             if isinstance(bill, MeasuredBill):
                 bill.start()
 
+    def leave_out(self, energy: str = "", memory: str = "") -> None:
+        """Why the energy of windows or the peak of memory cannot be measured in this run.
+
+        Nothing is left out where costs are modelled.
+        """
+        for bill in self.bills:
+            if isinstance(bill, MeasuredBill):
+                bill.energy_unavailable = bill.energy_unavailable or energy
+                bill.memory_unavailable = bill.memory_unavailable or memory
+
     def open_window(self) -> None:
         """Start every device's window at zero and bring memory peaks up to date."""
         self._account_growth()
+        self._settled.clear()
         self._counted_here.clear()
         for bill in self.bills:
             bill.window = Charge(0.0, None if bill.kind == "measured" else 0.0, 0)
@@ -266,16 +308,15 @@ class Meter:
         return self._open is not None
 
     def begin(self, key: Key, recount: bool = False) -> None:
-        """A step begins. It is counted if it is one of the first two of its key in the run (the
-        second holds optimiser state) or the first in its window (a method's work may grow).
+        """A step begins. It is counted if it is one of the first two of its key in the run, the
+        first in its window (a method's work may grow), or the second there if the first left
+        something behind, as an optimiser's state.
         """
         if self._open is not None:
             raise BenchError(f"step {key[0]!r} begins inside step {self._open[0]!r}: do not nest")
         self._open = key
-        new_here = key not in self._counted_here
-        if not self.measured and (recount or new_here or self._seen[key] < 2):
-            self._counted_here.add(key)
-            self._tracer = StepTracer(self._resident())
+        if not self.measured and (recount or key not in self._settled or self._seen[key] < 2):
+            self._tracer = StepTracer(self._kept())
             self._tracer.__enter__()
         self._started = time.perf_counter()
 
@@ -296,7 +337,7 @@ class Meter:
         if self.measured:
             for bill in self.bills:
                 assert isinstance(bill, MeasuredBill)
-                bill.charge(key, seconds)
+                bill.charge(key, seconds, cut_short)
                 self._check(bill, key, seconds, budget_s)
         else:
             if self._tracer is not None:
@@ -322,15 +363,24 @@ class Meter:
                 bill.inference = Cost(seconds, bill.inference_energy(predict), 0.0)
                 bill.inference_samples = samples
             return out
-        with StepTracer(self._resident()) as tracer:
+        with StepTracer(self._kept()) as tracer:
             out = predict()
+        self._predicting = Holding.of(tracer.trace).step
         for bill in list(self.bills):
             assert isinstance(bill, ModelledBill)
             bill.inference = step_cost(tracer.trace, bill.profile)
             bill.inference_samples = samples
-            self._hold(bill, bill.inference.peak_bytes, "inference")
+            self._hold(bill, Holding.of(tracer.trace), "inference")
         self._require_somebody()
         return out
+
+    def hold_twice(self, size: int) -> None:
+        """Predictions go on while the method adapts, by a copy of ``size`` bytes of what is stored.
+
+        The most of all calls counts, with what a prediction adds, from the next look at memory on.
+        """
+        self._twice_bytes = max(self._twice_bytes, size)
+        self._beside = True
 
     def close(self) -> None:
         """The window ends: leave no counting mode and no energy meter running, whatever happened
@@ -356,29 +406,52 @@ class Meter:
     def _take_trace(self, key: Key, budget_s: float) -> None:
         assert self._tracer is not None
         self._tracer.__exit__(None, None, None)
+        self._optimisers |= self._tracer.optimisers
         trace, self._tracer = self._tracer.trace, None
         self._traces[key] = trace
-        self._growth[key] = trace.peak_bytes - trace.resident_bytes
+        held = Holding.of(trace)
+        # What the step has left behind, as an optimiser's state, is no growth of later steps.
+        left = max(self._stored_bytes() - held.stored, 0)
+        self._holdings[key] = replace(held, step=max(held.step - left, 0))
+        if not left or key in self._counted_here:
+            self._settled.add(key)
+        self._counted_here.add(key)
         for bill in list(self.bills):
             assert isinstance(bill, ModelledBill)
             cost = bill.price(key, trace)
-            if self._hold(bill, cost.peak_bytes, f"a {key[0]} step"):
+            if self._hold(bill, held, f"a {key[0]} step"):
                 self._check(bill, key, cost.time_s, budget_s)
+
+    def _kept(self) -> Any:
+        """What lives between steps: what the method says, and optimisers in its local variables."""
+        return [self._resident(), list(self._optimisers)]
+
+    def _stored_bytes(self) -> int:
+        """What lives in memory now, between steps."""
+        sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes()
+                 for t in live_tensors(self._kept())}  # fmt: skip
+        return sum(sizes.values())
 
     def _account_growth(self) -> None:
         """What the method keeps may have grown since its steps were counted (replay memory)."""
-        if self.measured or not self._growth:
+        if self.measured or not self._holdings:
             return
-        sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes()
-                 for t in live_tensors(self._resident())}  # fmt: skip
-        peak = sum(sizes.values()) + max(self._growth.values())
+        stored = self._stored_bytes() + self._twice_bytes
+        beside = self._predicting if self._beside else 0.0
+        grown = {
+            replace(holding, stored=stored, step=holding.step + beside)
+            for holding in self._holdings.values()
+        }
         for bill in list(self.bills):
-            self._hold(bill, peak, "adaptation")
+            assert isinstance(bill, ModelledBill)
+            needed = partial(Holding.needed_bytes, device=bill.profile)
+            largest_first = sorted(grown, key=needed, reverse=True)
+            all(self._hold(bill, holding, "adaptation") for holding in largest_first)
         self._require_somebody()
 
-    def _hold(self, bill: Bill, peak_bytes: float, what: str) -> bool:
-        bill.peak_bytes = max(bill.peak_bytes, peak_bytes)
-        total = peak_bytes + bill.runtime_bytes
+    def _hold(self, bill: Bill, holding: Holding, what: str) -> bool:
+        assert isinstance(bill, ModelledBill)
+        total = bill.hold(holding) + bill.runtime_bytes
         if total <= bill.memory_limit:
             return True
         self._leave(
@@ -408,23 +481,3 @@ class Meter:
     def _require_somebody(self) -> None:
         if not self.bills:
             raise next(reversed(self.left.values()))
-
-
-def _resident_now() -> int:
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return _peak_resident()
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _peak_resident() -> int:
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

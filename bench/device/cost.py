@@ -30,35 +30,67 @@ def step_cost(trace: StepTrace, device: ModelledDevice) -> Cost:
     they are dispatched while the device works. With curves its work takes what was measured for
     its kind and size (`bench.device.curves`), and where ``dispatch`` is ``added`` the dispatch
     comes on top, but for the calls of an optimiser, which were measured with theirs.
-    Energy: idle power over the whole time, plus joules per operation and per byte.
+    Energy: idle power over the whole time, plus joules per operation and per byte. A processor
+    that dispatches what it computes (``added``) is busy all the time, whatever share of its peaks
+    it reaches: the watts of ``power_budget`` over the whole time.
     Memory: the counted live storages; the runtime's own share stands in the profile, and what the
-    process takes for them is `resident_bytes`.
+    process takes for them is `Holding.resident_bytes`.
     """
+    time = _Clock(device).step_s(trace)
+    if device.dispatch == "added":
+        return Cost(time, device.power_budget.value * time, trace.peak_bytes)
     arithmetic = traffic = 0.0
     for (_, dtype, flops, size), count in trace.operations.items():
         per_flop = device.energy_per_flop.get(dtype, device.energy_per_flop["float32"]).value
         arithmetic += count * flops * per_flop
         traffic += count * size * device.energy_per_byte.value
-    time = _Clock(device).step_s(trace)
     energy = device.power_idle.value * time + arithmetic + traffic
     return Cost(time, energy, trace.peak_bytes)
 
 
-def resident_bytes(trace: StepTrace, device: ModelledDevice) -> float | None:
-    """What the process takes at the peak of a counted step, above its runtime.
+@dataclass(frozen=True)
+class Holding:
+    """What is held at the peak of a step, in bytes, the runtime's share left out.
 
-    None if the profile does not know: it is not calibrated.
+    Attributes
+    ----------
+    stored : live when the step begins
+    step : what the step adds at its peak
+    convolution : of its largest convolution, for which libraries need scratch space
     """
-    known = device.resident_memory
-    if known is None:
-        return None
-    largest = max((call[4] for call in trace.details if call[1] == "convolution"), default=0.0)
-    return (
-        known.stored.value * trace.resident_bytes
-        + known.step.value * (trace.peak_bytes - trace.resident_bytes)
-        + known.convolution.value * largest
-        + known.added.value
-    )
+
+    stored: float
+    step: float
+    convolution: float
+
+    @classmethod
+    def of(cls, trace: StepTrace) -> Holding:
+        """What a counted step holds."""
+        of_convolutions = (call[4] for call in trace.details if call[1] == "convolution")
+        stored = trace.resident_bytes
+        return cls(stored, trace.peak_bytes - stored, max(of_convolutions, default=0.0))
+
+    @property
+    def live_bytes(self) -> float:
+        """Live memory at the peak: what the allocator has given out."""
+        return self.stored + self.step
+
+    def resident_bytes(self, device: ModelledDevice) -> float | None:
+        """What the process takes at the peak; None if the profile is not calibrated for it."""
+        known = device.resident_memory
+        if known is None:
+            return None
+        return (
+            known.stored.value * self.stored
+            + known.step.value * self.step
+            + known.convolution.value * self.convolution
+            + known.added.value
+        )
+
+    def needed_bytes(self, device: ModelledDevice) -> float:
+        """What must fit the device: what the process takes where that is known, else what lives."""
+        resident = self.resident_bytes(device)
+        return self.live_bytes if resident is None else resident
 
 
 class _Clock:

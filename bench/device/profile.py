@@ -104,6 +104,9 @@ class ModelledDevice(_Strict):
     shares in ``efficiency``; ``resident_memory``; the ``accelerator`` and ``threads`` with which
     they hold; and ``dispatch``: whether an operator's ``launch_overhead`` is ``overlapped`` with
     the work of the device, as on an accelerator, or ``added``, as on a processor that does both.
+
+    ``energy_unavailable``: why the watts say nothing about the device, if they do not; runs then
+    record no energy.
     """
 
     name: str
@@ -127,6 +130,7 @@ class ModelledDevice(_Strict):
     threads: int | None = pydantic.Field(None, ge=1)
     resident_memory: Resident | None = None
     curves: Curves | None = None
+    energy_unavailable: str = ""
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> ModelledDevice:
@@ -167,6 +171,11 @@ class ModelledDevice(_Strict):
                 "remove it or rename one"
             )
         for name, mode in self.modes.items():
+            if self.curves is not None:
+                raise ValueError(
+                    f"modes.{name}: curves were measured in one mode and say nothing of others: "
+                    "calibrate each mode into a file of its own"
+                )
             for key in ("flops", "energy_per_flop"):
                 for dtype in set(getattr(mode, key) or ()) - set(getattr(self, key)):
                     raise ValueError(
@@ -264,10 +273,14 @@ def profile_digest(profile: DeviceProfile) -> str:
                 del values[key]
         if profile.curves is not None:
             values["curves"] = values["curves"]["kinds"]
+        if profile.energy_unavailable:  # that it is unknown counts, not the words
+            values["energy_unavailable"] = True
     return digest(_numbers_only(values))
 
 
-_OPTIONAL = ("dispatch", "accelerator", "threads", "resident_memory", "curves")
+_OPTIONAL = (
+    "dispatch", "accelerator", "threads", "resident_memory", "curves", "energy_unavailable",
+)  # fmt: skip
 
 
 def _numbers_only(value: object) -> object:
@@ -333,6 +346,20 @@ _SCHEMA: pydantic.TypeAdapter[DeviceProfile] = pydantic.TypeAdapter(
 )
 
 
+def _keys_beside(path: list[str]) -> list[str]:
+    """The keys that may stand where the last one of ``path`` does."""
+    schema = ModelledDevice.model_json_schema()
+    place: dict[str, Any] = schema
+    for key in path[:-1]:
+        place = place.get("properties", {}).get(key) or place.get("additionalProperties", {})
+        for choice in place.get("anyOf", [place]):  # a part that may be left out
+            if choice.get("type") != "null":
+                place = choice
+        if "$ref" in place:
+            place = schema["$defs"][place["$ref"].rpartition("/")[2]]
+    return list(place.get("properties", {}))
+
+
 def _complaint(error: pydantic.ValidationError) -> str:
     """The first error of a profile: its key, its value and the cure."""
     first = error.errors(include_url=False)[0]
@@ -349,8 +376,7 @@ def _complaint(error: pydantic.ValidationError) -> str:
     if kind == "missing":
         return f"key {where} is missing: add it"
     if kind == "extra_forbidden":
-        fields = ModelledDevice if len(path) == 1 else Mode if path[0] == "modes" else Quantity
-        return f"key {where} is unknown: {did_you_mean(path[-1], fields.model_fields)}"
+        return f"key {where} is unknown: {did_you_mean(path[-1], _keys_beside(path))}"
     given = "" if isinstance(first["input"], dict | list) else f": {first['input']!r}"
     if kind == "string_pattern_mismatch":
         return f"key {where}{given}: name a mode with small letters, digits and dashes, as 15w"

@@ -7,9 +7,8 @@ It changes no result: operators run as they would without it.
 
 Conventions (stated so that a number can be checked by hand):
 
-* a multiply-add is 2 operations (matrix products, attention, convolutions: the
-  formulas of ``torch.utils.flop_counter``, but for the backward of a grouped convolution,
-  which they overcount); reductions and normalisations count 1 per input element, copies
+* a multiply-add is 2 operations (matrix products, attention, convolutions: see
+  `bench.device.formulas`); reductions and normalisations count 1 per input element, copies
   none, any other operator 1 per output element;
 * bytes are the sizes of the tensors that an operator reads and writes, each once,
   as if nothing stayed in cache;
@@ -31,8 +30,10 @@ from dataclasses import dataclass, field
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim.optimizer import (
+    Optimizer,
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
@@ -41,6 +42,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from bench.batch import DomainView
+from bench.device.formulas import products
 from bench.device.kinds import OPTIMISER, operator_kind
 
 Operation = tuple[str, str, float, float]
@@ -85,8 +87,6 @@ class StepTrace:
 
 
 _MATMUL = {"mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot", "vdot", "addbmm", "_int_mm"}
-_VECTOR_PRODUCTS = {"mv": 0, "dot": 0, "vdot": 0, "addmv": 1}
-"""Products that torch's counter leaves out, and which input has an entry for each multiply-add."""
 _NORMALISATION = ("layer_norm", "batch_norm", "group_norm", "instance_norm", "rms_norm")
 _GATHER = {"embedding", "index", "index_select", "gather"}
 _REDUCTION = {
@@ -132,10 +132,16 @@ class StepTracer:
     ----------
     resident : what lives on the device before the step begins: tensors, modules,
         optimisers, and containers of them (see `live_tensors`)
+
+    Attributes
+    ----------
+    trace : the count
+    optimisers : those that made a step
     """
 
     def __init__(self, resident: Any = ()) -> None:
         self.trace = StepTrace()
+        self.optimisers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._live: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._now = 0
         self._optimisers: list[dict[tuple[str, str], list[float]] | None] = []
@@ -149,11 +155,15 @@ class StepTracer:
             register_optimizer_step_pre_hook(self._enter_optimiser),
             register_optimizer_step_post_hook(self._leave_optimiser),
         ]
+        # One operator for a whole layer, in inference alone, would hide what it does.
+        self._fast_path = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
         self._mode.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._mode.__exit__(*error)
+        torch.backends.mha.set_fastpath_enabled(self._fast_path)
         for hook in self._hooks:
             hook.remove()
         while self._optimisers:  # a step left by an exception
@@ -183,12 +193,9 @@ class StepTracer:
     ) -> None:
         written = sum(t.numel() for t in outputs) or sum(t.numel() for t in inputs)
         kind = operator_class(name)
-        if name == "convolution_backward":
-            flops = _convolution_backward_flops(*args)
-        elif name in _VECTOR_PRODUCTS:
-            flops = 2.0 * inputs[_VECTOR_PRODUCTS[name]].numel()
-        elif packet in flop_registry:
-            flops = float(flop_registry[packet](*args, **kwargs, out_val=out))
+        known = products(packet, kind, args, kwargs, out)
+        if known is not None:
+            flops = known
         elif kind == "copy":
             flops = 0.0
         elif kind in ("reduction", "normalisation"):
@@ -211,7 +218,10 @@ class StepTracer:
             self.trace.operations[(kind, dtype, flops, size)] += 1
             self.trace.details[(operator_kind(name, args), kind, dtype, flops, size)] += 1
 
-    def _enter_optimiser(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _enter_optimiser(
+        self, optimiser: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.optimisers.add(optimiser)
         # With a closure the step holds forward and backward passes: nothing is merged then.
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         self._optimisers.append({} if closure is None else None)
@@ -264,16 +274,6 @@ class _Mode(TorchDispatchMode):
         out = func(*args, **kwargs)
         self._tracer.see(func, args, kwargs, out)
         return out
-
-
-def _convolution_backward_flops(
-    gradient: Tensor, x: Tensor, weight: Tensor, *settings: Any
-) -> float:
-    """Operations of a convolution's backward: those of the forward, once for each gradient made."""
-    transposed, mask = settings[4], settings[-1]
-    through = x if transposed else gradient
-    forward = 2.0 * through.numel() * weight[0].numel()
-    return forward * (bool(mask[0]) + bool(mask[1]))
 
 
 def _touched_bytes(tensor: Tensor) -> int:

@@ -6,8 +6,9 @@ device. What reads values is not guessed at: the method is ``unavailable``, with
 
 What is estimated, all of it modelled, with the method's default settings and random weights:
 
-* memory: the largest live memory while the method adapts to two domains and predicts one batch,
-  and the runtime's. What grows with every domain is counted as it stands after two;
+* memory: the largest live memory while the method adapts to two domains and predicts one batch
+  (on a calibrated device what the process takes for it), and the runtime's. What grows with every
+  domain is counted as it stands after two;
 * a step: one adaptation step as it is when the optimiser has its state, with the other steps
   that a batch takes in one pass over a domain (a pseudo-label, say);
 * a domain: the further work that a domain takes once (fusing weights, estimating importances);
@@ -58,15 +59,17 @@ class Request(pydantic.BaseModel, extra="forbid", frozen=True):
 
 
 class Price(pydantic.BaseModel, extra="forbid", frozen=True):
-    """Seconds and joules on one device: of a step (None: there are none), and of a domain besides.
+    """Seconds and joules on one device: of a step (None: there are none), and of a domain besides;
+    bytes that must fit it beside the runtime. Joules are None where the device's are unknown.
 
     See the module's docstring for what they hold.
     """
 
+    memory_bytes: float
     step_s: float | None
     step_j: float | None
     domain_s: float
-    domain_j: float
+    domain_j: float | None
 
     def steps_in(self, window_s: float) -> int | None:
         """Steps that fit a window of so many seconds beside the work for one domain."""
@@ -82,13 +85,11 @@ class Estimate(pydantic.BaseModel, extra="forbid", frozen=True):
     Attributes
     ----------
     unavailable : the reason; empty if the method was counted
-    peak_bytes : largest live memory, the runtime's share left out
     prices : by device
     """
 
     method: str
     unavailable: str = ""
-    peak_bytes: float = 0.0
     prices: dict[str, Price] = {}
 
 

@@ -13,7 +13,7 @@ import torch
 
 from bench.batch import Batch, DomainView, Inputs
 from bench.device.bill import Key, Meter, ModelledBill
-from bench.device.cost import Cost
+from bench.device.cost import Cost, Holding
 from bench.device.profile import ModelledDevice, load_device
 from bench.device.trace import StepTrace
 from bench.errors import BenchError, Unsupported
@@ -60,12 +60,17 @@ class Counted:
     steps : by kind, how often such a step is done for one adaptation step, and its count when the
         optimiser has its state; empty for a method without steps
     sections : kind and count of the further work for one domain
-    peak_bytes : largest live memory, the runtime's share left out
+    holdings : what was held while the method adapted and predicted
     """
 
     steps: dict[str, tuple[float, StepTrace]] = field(default_factory=dict)
     sections: list[tuple[str, StepTrace]] = field(default_factory=list)
-    peak_bytes: float = 0.0
+    holdings: set[Holding] = field(default_factory=set)
+
+    @property
+    def peak_bytes(self) -> float:
+        """Largest live memory, the runtime's share left out."""
+        return max((holding.live_bytes for holding in self.holdings), default=0.0)
 
 
 def count(
@@ -75,9 +80,9 @@ def count(
 
     The method meets two domains. The first is one batch: it tells which steps go together and
     leaves the optimiser its state. The second has ``task.samples`` samples and a window that
-    closes after one adaptation step: counted are that step and all that is done for a domain
-    besides. The source is one batch, or ``task.samples`` where a replay memory is filled from
-    it. Raises Unsupported with the reason where a method cannot be counted so.
+    closes after two adaptation steps: counted are the last of them and all that is done for a
+    domain besides. The source is one batch, or ``task.samples`` where a replay memory is filled
+    from it. Raises Unsupported with the reason where a method cannot be counted so.
     """
     if method_class.starts_from_fm:
         raise Unsupported("it makes its own small model in a long offline stage; a run counts it")
@@ -108,7 +113,7 @@ def count(
     return Counted(
         {kind: (n / first.begun[main], ledger.last[kind]) for kind, n in first.begun.items()},
         [(kind, trace) for kind, trace in ledger.seen if kind in second.sections],
-        ledger.peak_bytes,
+        ledger.holdings,
     )
 
 
@@ -144,7 +149,7 @@ def _explained(reason: str) -> Iterator[None]:
 
 
 class _Window(Window):
-    """A window without end that counts steps and closes after the first one of a kind.
+    """A window without end that counts steps and closes after the second one of a kind.
 
     Attributes
     ----------
@@ -172,7 +177,7 @@ class _Window(Window):
             for batch in steps:
                 self.begun[kind] += 1
                 yield batch
-                self.closed |= kind == self._last
+                self._close_after(kind)
 
     def begin_step(self, x: Inputs, kind: str = "adapt") -> bool:
         """As in `Window`."""
@@ -184,7 +189,11 @@ class _Window(Window):
     def end_step(self) -> None:
         """As in `Window`."""
         super().end_step()
-        self.closed |= self._kind == self._last
+        self._close_after(self._kind)
+
+    def _close_after(self, kind: str) -> None:
+        # The second one too: the first may have made an optimiser's state.
+        self.closed |= kind == self._last and self.begun[kind] > 1
 
     @contextmanager
     def section(self, kind: str, shape: Hashable = None) -> Iterator[None]:
@@ -201,6 +210,7 @@ class _Ledger(ModelledBill):
     ----------
     seen : kind and count in the order of the work
     last : the latest count of each kind
+    holdings : what was held, step by step and at last
     """
 
     def __init__(self) -> None:
@@ -209,12 +219,17 @@ class _Ledger(ModelledBill):
         super().__init__(device)
         self.seen: list[tuple[str, StepTrace]] = []
         self.last: dict[str, StepTrace] = {}
+        self.holdings: set[Holding] = set()
 
     def price(self, key: Key, trace: StepTrace) -> Cost:
         kind = key[0].removesuffix(" (cut short)")
         self.seen.append((kind, trace))
         self.last[kind] = trace
         return super().price(key, trace)
+
+    def hold(self, holding: Holding) -> float:
+        self.holdings.add(holding)
+        return super().hold(holding)
 
     @property
     def memory_limit(self) -> float:

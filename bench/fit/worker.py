@@ -86,18 +86,20 @@ def estimate(
     except BenchError as error:
         return Estimate(method=name, unavailable=str(error))
     prices = {key: price(counted, device) for key, device in devices.items()}
-    return Estimate(method=name, peak_bytes=counted.peak_bytes, prices=prices)
+    return Estimate(method=name, prices=prices)
 
 
 def price(counted: Counted, device: ModelledDevice) -> Price:
-    """What was counted, in seconds and joules of a device."""
+    """What was counted, in seconds, joules and bytes of a device."""
     steps = [(share, step_cost(trace, device)) for share, trace in counted.steps.values()]
     sections = [step_cost(trace, device) for _, trace in counted.sections]
+    known = not device.energy_unavailable
     return Price(
+        memory_bytes=max(holding.needed_bytes(device) for holding in counted.holdings),
         step_s=sum(share * cost.time_s for share, cost in steps) if steps else None,
-        step_j=sum(share * cost.energy_j for share, cost in steps) if steps else None,
+        step_j=sum(share * cost.energy_j for share, cost in steps) if steps and known else None,
         domain_s=sum(cost.time_s for cost in sections),
-        domain_j=sum(cost.energy_j for cost in sections),
+        domain_j=sum(cost.energy_j for cost in sections) if known else None,
     )
 
 

@@ -144,6 +144,7 @@ def test_the_price_is_that_of_the_steps_that_a_run_charges() -> None:
     assert meter.counts == {"pseudo-label": 1 + steps, "adapt": 1 + steps, "centroids": 2}
     assert found.step_s is not None
     assert found.step_j is not None
+    assert found.domain_j is not None
     assert bill.window.energy_j is not None
     assert found.domain_s > 0
     assert steps * found.step_s + found.domain_s == pytest.approx(bill.window.time_s, rel=1e-12)
@@ -153,7 +154,9 @@ def test_the_price_is_that_of_the_steps_that_a_run_charges() -> None:
 def test_a_method_without_steps_has_memory_alone() -> None:
     found = estimated(registry.load("method", "source-only"))
     device = modelled("xavier-nx")
-    assert price(found, device) == Price(step_s=None, step_j=None, domain_s=0.0, domain_j=0.0)
+    assert price(found, device) == Price(
+        memory_bytes=found.peak_bytes, step_s=None, step_j=None, domain_s=0.0, domain_j=0.0
+    )
     weights = sum(p.numel() * 4 for p in build("digits-vit").module.parameters())
     assert weights < found.peak_bytes < 3 * weights
 
@@ -165,7 +168,7 @@ def test_a_method_without_steps_has_memory_alone() -> None:
 def test_steps_fill_the_window_beside_the_work_for_a_domain(
     window_s: float, domain_s: float, steps: int
 ) -> None:
-    price = Price(step_s=0.1, step_j=1.0, domain_s=domain_s, domain_j=0.0)
+    price = Price(memory_bytes=1.0, step_s=0.1, step_j=1.0, domain_s=domain_s, domain_j=0.0)
     assert price.steps_in(window_s) == steps
 
 

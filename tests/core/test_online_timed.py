@@ -67,15 +67,16 @@ class Counts(Method):
 Run = Callable[..., Stream]
 
 
+def streamed(method: Method, meter: Meter, **protocol: Any) -> Stream:
+    config = ProtocolConfig(**{"name": "online-timed", "batch_size": 4, **protocol})
+    scenario = ToyScenario(ScenarioConfig(), 0)
+    return run_stream(method, scenario, config, meter, False, 0, make_scorer(method.model))
+
+
 @pytest.fixture(scope="session")
 def run(make_device: Callable[..., Any]) -> Run:
     def go(method: Method, devices: Any = None, **protocol: Any) -> Stream:
-        meter = Meter(devices or [make_device("toy")], method.stored)
-        config = ProtocolConfig(**{"name": "online-timed", "batch_size": 4, **protocol})
-        return run_stream(
-            method, ToyScenario(ScenarioConfig(), 0), config, meter, False, 0,
-            make_scorer(method.model),
-        )  # fmt: skip
+        return streamed(method, Meter(devices or [make_device("toy")], method.stored), **protocol)
 
     return go
 
@@ -311,6 +312,28 @@ def test_weights_and_all_else_that_it_learned_are_of_one_time(run: Run) -> None:
     run(Learns(), interval_s=1e6)
     assert torch.equal(Learns.seen[1], every[2])  # what it learned of the first batch
     assert len({tuple(seen.tolist()) for seen in Learns.seen}) == 6
+
+
+def test_what_a_device_holds_twice_is_on_its_bill(make_device: Callable[..., Any]) -> None:
+    class Forgets(Learns):
+        def adapt(self, domain: DomainView, window: Window) -> None:
+            for batch in window.steps(domain.batches()):
+                work = torch.ones(1000)
+                for _ in range(20):
+                    work.mul_(0.5)
+                with torch.no_grad():
+                    self.model.module[0].weight += work.sum() * batch.x.mean()
+
+    def peak(**protocol: Any) -> float:
+        method = Forgets()
+        meter = Meter([make_device("toy")], method.stored)
+        streamed(method, meter, **protocol)
+        return meter.bills[0].peak_bytes
+
+    alone = peak(interval_s=1e6)  # no batch arrives while it adapts
+    assert alone == peak(name="online", window_s=999.0)
+    weights, prediction = 4 * 2 * 2, 3 * 4 * (4 * 2)  # of four samples: inputs, less mean, outputs
+    assert peak(interval_s=20.0) == alone + weights + prediction
 
 
 def test_a_method_without_steps_is_always_free(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from bench.batch import Batch, DomainView
 from bench.device.bill import Meter
-from bench.device.profile import load_device
+from bench.device.meters.errors import Unavailable
+from bench.device.profile import ModelledDevice, load_device
 from bench.errors import BenchError, DeviceOutOfMemory, Unsupported
 from bench.window import Window
 
@@ -347,6 +349,85 @@ def test_memory_that_just_suffices_is_enough(make_device: Device) -> None:
         run(1099.0)
 
 
+def test_what_the_process_takes_decides_where_it_is_known(make_device: Device) -> None:
+    def run(memory: float) -> Meter:
+        part = {"source": "made up for this test", "confidence": "estimate"}
+        known = {"stored": 1.5, "step": 2.0, "convolution": 1.0, "added": 7.0}
+        profile = make_device(memory=memory, runtime=100.0).model_dump()
+        profile["resident_memory"] = {k: {"value": v, **part} for k, v in known.items()}
+        kept = [torch.ones(100)]
+        meter = Meter([ModelledDevice.model_validate(profile)], lambda: kept)
+        with Window(meter, 100.0) as window:
+            for _ in window.steps(batches(2)):
+                torch.ones(250)
+            kept.append(torch.ones(50))
+        meter.finish()
+        return meter
+
+    (bill,) = run(1e4).bills
+    assert (bill.peak_bytes, bill.resident_bytes) == (1600, 1.5 * 600 + 2.0 * 1000 + 7)
+    run(100 + 2907)
+    with pytest.raises(DeviceOutOfMemory, match=r"adaptation needs 0.0 MB"):
+        run(100 + 2906)
+    with pytest.raises(DeviceOutOfMemory, match=r"a adapt step needs"):
+        run(100 + 2600)
+
+
+def test_an_optimiser_in_a_local_variable_is_in_memory(make_device: Device) -> None:
+    module = nn.Linear(100, 10, bias=False)
+
+    def peak(kept: Any) -> float:
+        meter = Meter([make_device()], lambda: kept)
+        optimiser = torch.optim.Adam(module.parameters())
+        if kept is not module:
+            kept.append(optimiser)
+        with Window(meter, 100.0) as window:
+            for _ in window.steps(batches(3)):
+                optimiser.zero_grad()
+                module(torch.ones(2, 100)).sum().backward()
+                optimiser.step()
+        meter.finish()
+        return meter.bills[0].peak_bytes
+
+    assert peak(module) == peak([module]) > 4 * 4000  # weights, gradients and two moments
+
+
+def test_a_first_step_that_leaves_state_is_not_the_price_of_its_window(make_device: Device) -> None:
+    kept: list[Tensor] = []
+    meter = Meter([make_device()], lambda: kept)
+    for _ in range(3):
+        kept.clear()  # a new optimiser for each domain
+        with Window(meter, 1e3) as window:
+            for _ in window.steps(batches(5)):
+                if not kept:
+                    kept.append(torch.ones(10))  # one launch more
+                launch(kept[0], 2)
+        assert meter.bills[0].window.time_s == 5 * 2.0 + 1.0
+
+
+def test_a_step_left_by_break_is_no_guide_to_others_on_a_measured_device() -> None:
+    meter = Meter([load_device("host")], nothing, Unavailable("no meter in this test", {}))
+    with Window(meter, 100.0) as window:
+        for _ in window.steps(batches(1)):
+            time.sleep(0.02)
+        expected = meter.bills[0].expected_s(("adapt", (2, 3)))
+        for _ in window.steps(batches(1)):
+            break
+        assert meter.bills[0].expected_s(("adapt", (2, 3))) == expected > 0.02
+
+
+def test_what_is_held_twice_counts_from_the_next_look_on(make_device: Device) -> None:
+    meter = Meter([make_device()], nothing)
+    with Window(meter, 100.0) as window:
+        for _ in window.steps(batches(2)):
+            torch.ones(250)
+        meter.hold_twice(300)
+        meter.hold_twice(200)
+    meter.finish()
+    assert meter.bills[0].peak_bytes == 1300
+    assert meter.bills[0].resident_bytes is None  # the profile does not know
+
+
 def test_the_only_device_out_of_memory_ends_the_run_with_its_reason(make_device: Device) -> None:
     meter = Meter([make_device("small", memory=100.0)], nothing)
 
@@ -369,6 +450,18 @@ def test_memory_that_grows_after_the_counted_steps_is_on_the_bill(make_device: D
     meter.finish()
     assert meter.bills[0].peak_bytes >= 10 * 4000
     assert meter.bills[0].peak_bytes <= 11 * 4000
+
+
+def test_what_a_step_leaves_behind_is_counted_once(make_device: Device) -> None:
+    kept: list[Tensor] = []
+    meter = Meter([make_device()], lambda: kept)
+    for _ in range(2):  # one step in a window: the only one that was counted
+        with Window(meter, 100.0) as window:
+            for _ in window.steps(batches(1)):
+                kept[:] = kept or [torch.ones(1000)]  # as an optimiser makes its state
+                torch.ones(250)
+    meter.finish()
+    assert meter.bills[0].peak_bytes == 4000 + 1000
 
 
 def test_growth_beyond_the_memory_ends_the_run(make_device: Device) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +19,6 @@ from bench.device.calibration import machine, session
 from bench.device.calibration.calibrate import (
     Findings,
     Power,
-    assumed_power,
     launch_overhead,
     peak_bandwidth,
     peak_flops,
@@ -33,7 +33,14 @@ from bench.device.calibration.footprint import (
     freeze,
     measure_footprint,
 )
-from bench.device.calibration.operators import LEAST, Operand, Operator, Sizes, operators
+from bench.device.calibration.operators import (
+    LEAST,
+    Operand,
+    Operator,
+    Sizes,
+    large_copy,
+    operators,
+)
 from bench.device.calibration.points import counted, curves, usable
 from bench.device.calibration.pool import Pool
 from bench.device.calibration.steps import DISPATCHES, OptimiserStep, optimiser_steps
@@ -88,8 +95,9 @@ def known(pool: Pool) -> Findings:
             dispatches.append((trace, alone + 7e-6 * trace.details.total()))
     footprint = Footprint(5e8, 1.1, 1.5, 0.4, 8e6, 0.1)
     return Findings(
-        measured, dispatches, footprint, 8e9, 7e9, "cpu", 1, "2030-01-02", "Measured in a test"
-    )
+        measured, dispatches, footprint, 8e9, 7e9, "cpu", 1, "2030-01-02", "Measured in a test",
+        2**14,
+    )  # fmt: skip
 
 
 def test_every_point_is_what_the_operator_takes(known: Findings) -> None:
@@ -133,7 +141,7 @@ def test_peaks_are_the_best_that_was_reached(known: Findings) -> None:
 
 def test_the_launch_overhead_is_what_the_operators_do_not_explain(known: Findings) -> None:
     # The networks are smaller than any point, so that the shortest one stands for each call.
-    content = profile_of("known", known, assumed_power(1))
+    content = profile_of("known", known, None)
     value = content["launch_overhead"]["value"]
     assert value == pytest.approx(7e-6, rel=0.2)
 
@@ -165,6 +173,9 @@ def test_the_written_profile_predicts_the_machine(known: Findings, tmp_path: Pat
     assert device.resident_memory is not None
     assert device.resident_memory.step.value == 1.5
     assert (device.power_idle.value, device.power_budget.value) == (5.0, 20.0)
+    assert device.energy_unavailable == ""
+    cost = step_cost(trace, device)
+    assert cost.energy_j == pytest.approx(20.0 * cost.time_s)
     full = (
         5.0
         + device.flops["float32"].value * device.energy_per_flop["float32"].value
@@ -173,8 +184,50 @@ def test_the_written_profile_predicts_the_machine(known: Findings, tmp_path: Pat
     assert full == pytest.approx(20.0, rel=1e-3)
 
 
+def test_without_watts_the_profile_says_that_no_energy_was_measured(
+    known: Findings, tmp_path: Path
+) -> None:
+    path = tmp_path / "known.yaml"
+    path.write_text(to_yaml(profile_of("known", known, None)))
+    device = load_device(str(path))
+    assert isinstance(device, ModelledDevice)
+    assert device.energy_unavailable == (
+        "no energy was measured: calibrate with --idle-watts and --busy-watts"
+    )
+    assert device.power_budget.source.startswith("Not measured: 10 W idle and 5 W more")
+
+
+def test_the_bandwidth_says_which_copy_it_is_of(known: Findings) -> None:
+    def source(cache: float) -> str:
+        return profile_of("known", replace(known, cache=cache), None)["bandwidth"]["source"]
+
+    # The largest copy moves 32.77 kB.
+    assert "a copy of 0.03277 MB, read and written, more than twice the last" in source(16_000)
+    assert "copy of 0.03277 MB, read and written, of which the last cache of 0.03 MB" in source(3e4)
+
+
+@pytest.mark.parametrize(
+    ("largest", "cache", "added"),
+    [
+        (8192, 2**15, [2**13 + 2**10]),  # 64 kB, which is not more than twice the cache
+        (9216, 2**15, []),  # 72 kB, which is
+        (8192, 2**25, [2**18]),  # no more than the pool has
+    ],
+)
+def test_a_copy_larger_than_twice_the_cache_is_always_there(
+    largest: int, cache: int, added: list[int]
+) -> None:
+    sizes = replace(TINY, numbers=(8, largest))
+    found = large_copy(sizes, Pool("cpu", 2**20, cache))
+    assert [case.name for case in found] == [f"copy_ {count}" for count in added]
+    if added and cache == 2**15:
+        (_, trace), *_ = usable(found, Pool("cpu", 2**20, cache), 1e9, quiet)
+        ((_, _, _, _, size),) = trace.details
+        assert size > 2 * cache
+
+
 def test_the_file_has_a_point_on_a_line(known: Findings) -> None:
-    text = to_yaml(profile_of("known", known, assumed_power(1)))
+    text = to_yaml(profile_of("known", known, None))
     points = sum(len(p) for c in known.curves.values() for p in c.points.values())
     lines = [line for line in text.splitlines() if line.strip().startswith("- [")]
     assert len(lines) == points
@@ -182,7 +235,7 @@ def test_the_file_has_a_point_on_a_line(known: Findings) -> None:
 
 
 def test_on_an_accelerator_dispatch_overlaps(known: Findings) -> None:
-    content = profile_of("known", replace(known, accelerator="cuda"), assumed_power(1))
+    content = profile_of("known", replace(known, accelerator="cuda"), None)
     assert content["dispatch"] == "overlapped"
     calls = sum(trace.details.total() for trace, _ in known.dispatches)
     taken = sum(seconds for _, seconds in known.dispatches)
@@ -256,6 +309,15 @@ def test_a_short_call_is_timed_over_many_and_a_long_one_once(pool: Pool) -> None
     assert short.done >= 200
     assert timer.seconds(long) == pytest.approx([0.5])
     assert long.done == 5
+
+
+def test_a_share_of_the_time_is_that_of_each_thread(pool: Pool) -> None:
+    timer = Timer(pool, threads=4)
+    assert timer.busy == 1.0  # nothing was measured
+    timer.process_s, timer.wall_s = 4.0, 2.0
+    assert timer.busy == 0.5
+    timer.process_s = 9.0
+    assert timer.busy == 1.0
 
 
 def test_rounds_are_interleaved_and_the_lower_quartile_counts(pool: Pool) -> None:
@@ -390,8 +452,56 @@ def test_what_the_machine_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None
         machine.accelerator("cuda")
     with pytest.raises(BenchError, match="use auto, cpu or cuda"):
         machine.accelerator("gpu")
-    with pytest.raises(BenchError, match="--threads 0"):
-        machine.require_threads(0)
+    with pytest.raises(BenchError, match=r"^0 threads: .*; say more$"):
+        machine.require_threads(0, "say more")
+
+
+def test_only_processors_that_the_process_may_use_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
+    machine.require_threads(1, "")
+    with pytest.raises(BenchError, match="2 threads: this process may use 1 of"):
+        machine.require_threads(2, "")
+    monkeypatch.delattr(os, "sched_getaffinity")
+    machine.require_threads(8, "")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
+def test_threads_are_left_to_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved, used = [], []
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *given: moved.append(given))
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    machine.use_threads(2)
+    assert (used, moved) == ([2], [])
+
+
+def test_an_accelerator_at_work_is_refused_or_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = {0: 80}
+    monkeypatch.setattr("torch.cuda.utilization", lambda device: load[device])
+    with pytest.raises(BenchError, match=r"busy 80 % of the time: wait .* give --force"):
+        machine.require_idle_accelerator(force=False)
+    assert "will not be those" in machine.require_idle_accelerator(force=True)
+    load[0] = 0
+    assert machine.require_idle_accelerator(force=False) == ""
+
+
+def test_an_accelerator_that_cannot_be_asked_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(device: int) -> int:
+        raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed")
+
+    monkeypatch.setattr("torch.cuda.utilization", missing)
+    assert machine.require_idle_accelerator(force=False) == (
+        "whether others use the accelerator is not known (nvidia-ml-py does not seem to be "
+        "installed): see nvidia-smi"
+    )
+
+
+def test_work_that_was_not_alone_is_told() -> None:
+    assert machine.crowded("it", 0.96, 1) == ""
+    alone = "it had a processor only 52% of the time: others were at work"
+    assert machine.crowded("it", 0.52, 1) == alone
+    several = machine.crowded("it", 0.52, 4)
+    assert "a processor for each of 4 threads only 52% of the time" in several
 
 
 # --- the command --------------------------------------------------------------------------
@@ -410,8 +520,8 @@ def bench_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(session, "QUICK", TINY)
     monkeypatch.setattr(session, "LEAST", replace(LEAST, maps=((2, 8),)))
     monkeypatch.setattr(session, "POOL_BYTES", 2**20)
-    monkeypatch.setattr(session, "cache_bytes", lambda accelerator: 2**14)
-    monkeypatch.setattr(machine, "pin", lambda threads: None)
+    monkeypatch.setattr(session, "cache_bytes", lambda accelerator: 2**15)
+    monkeypatch.setattr(machine, "use_threads", lambda threads: None)
     monkeypatch.setattr(machine, "others_at_work", lambda: 0.0)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -427,6 +537,10 @@ def test_calibrate_writes_a_profile_that_loads(bench_machine: Path) -> None:
     assert device.curves is not None
     assert len(device.curves.kinds) > 60
     assert "1 threads used" in device.curves.source
+    assert "each thread had a processor" in device.curves.source
+    assert max(size for _, size, _ in device.curves.kinds["copy_"].points["float32"]) > 2 * 2**15
+    assert "more than twice the last cache of 0.03277 MB" in device.bandwidth.source
+    assert "--idle-watts" in device.energy_unavailable
     assert "load averages" in device.curves.source
     assert torch.__version__.partition("+")[0] in device.curves.source
     assert device.resident_memory is not None
@@ -443,8 +557,9 @@ def test_calibrate_writes_a_profile_that_loads(bench_machine: Path) -> None:
     [
         (["--name", "My Box"], "use small letters"),
         (["--name", "taken"], "taken.yaml exists"),
-        (["--threads", "9999"], "--threads 9999: this machine has"),
+        (["--threads", "9999"], "9999 threads: this process may use"),
         (["--accelerator", "tpu"], "use auto, cpu or cuda"),
+        (["--threads", "2", "--cpu-time"], "--cpu-time: counts one thread, not 2"),
         (["--idle-watts", "5"], "give both or neither"),
         (["--idle-watts", "5", "--busy-watts", "4"], "is not below"),
     ],
@@ -466,6 +581,32 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert sorted(p.name for p in bench_machine.iterdir()) == ["taken.yaml"]
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that takes no file")
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
+    bench_machine: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    measured: list[Any] = []
+    monkeypatch.setattr(session, "calibrated", lambda *given: measured.append(given))
+    monkeypatch.chdir("/proc")
+    monkeypatch.setattr(sys, "argv", ["bench", "device", "calibrate"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "/proc/this-machine.yaml: " in line
+    assert "run it in another folder" in line
+    assert measured == []
+
+
+def test_a_calibration_that_was_not_alone_says_so(
+    bench_machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Timer, "busy", 0.5)
+    given = ["device", "calibrate", "--quick", "--rounds", "1", "--accelerator", "cpu"]
+    told = "bench: warning: the calibration had a processor only 50% of the time"
+    assert told in CliRunner().invoke(app, given).stderr
+
+
 def test_a_busy_machine_is_refused(
     bench_machine: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
@@ -480,3 +621,7 @@ def test_a_busy_machine_is_refused(
 def test_cpu_time_counts_one_thread_alone(bench_machine: Path) -> None:
     with pytest.raises(BenchError, match="--cpu-time"):
         session.make_timer(session.Settings("x", threads=2, cpu_time=True), 1e9)
+
+
+def test_the_timer_knows_the_threads() -> None:
+    assert session.make_timer(session.Settings("x", threads=2), 1e6).threads == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from bench.cli import app, main
-from bench.device.calibration import cases, check, child, compare, machine, memory
+from bench.device.calibration import cases, check, child, compare, machine, memory, saved
 from bench.device.calibration.cases import measured_case
 from bench.device.calibration.compare import Row, verdicts
 from bench.device.calibration.subjects import METHODS, MODELS, ModelSpec, chosen
@@ -52,11 +53,11 @@ def my_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def answer(seconds: list[float], resident: float) -> dict[str, Any]:
+def answer(seconds: list[float], resident: float, busy: float = 1.0) -> dict[str, Any]:
     """Of a process whose step is 10 products, stores 10 MB and adds 20 MB."""
     call = ("mm.nn", "matmul", "float32", 1e6, 1e4)
     trace = StepTrace(Counter({call[1:]: 10}), 30_000_000, 10_000_000, Counter({call: 10}))
-    return {"trace": child.packed(trace), "seconds": seconds, "busy": 1.0,
+    return {"trace": child.packed(trace), "seconds": seconds, "busy": busy,
             "resident_bytes": resident, "runtime_bytes": 5e8, "parameters": 7}  # fmt: skip
 
 
@@ -166,7 +167,7 @@ def test_measurements_are_kept_and_compared_again(
     first, _ = run(monkeypatch, answers, *given)
     kept = json.loads((my_box / "kept.json").read_text())
     assert kept["rows"][0]["time_error"] == pytest.approx(0.25, abs=1e-3)
-    assert kept["machine"]["threads"] == 1
+    assert (kept["machine"]["threads"], kept["clock"]) == (1, "wall")
     again, process = run(monkeypatch, {}, "--from", "kept.json")
     assert again.stdout == first.stdout
     assert process.asked == []
@@ -181,12 +182,244 @@ def test_measurements_are_kept_and_compared_again(
         (["my-box", "--methods", ","], "names nothing"),
         (["my-box", "--from", "none.json"], "--from none.json: No such file"),
         (["my-box", "--from", "my-box.yaml"], "is no file that 'bench device check --save'"),
+        (["my-box", "--save", "nodir/x.json"], "--save nodir/x.json: No such file"),
+        (["my-box", "--save", "."], "--save .: Is a directory; name another file"),
+        (["my-box", "--from", "none.json", "--batch", "8"], "--batch: nothing is measured"),
+        (["my-box", "--from", "none.json", "--repeats", "7"], "--repeats: nothing is measured"),
+        (["my-box", "--from", "none.json", "--cpu-time"], "--cpu-time: nothing is measured"),
+        (["my-box", "--from", "none.json", "--force"], "--force: nothing is measured"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
     my_box: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, given: list[str], part: str
 ) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(child, "ask", lambda *given, **more: asked.append(given))
+    before = sorted(my_box.iterdir())
     assert part in refused(given, monkeypatch, capfd)
+    assert asked == []
+    assert sorted(my_box.iterdir()) == before
+
+
+# --- the file of an earlier check -----------------------------------------------------------
+
+
+def keep(folder: Path, **changes: Any) -> dict[str, Any]:
+    """The content of ``kept.json`` as ``--save`` writes it, but for the changes."""
+    content = {
+        "device": "my-box", "digest": "0" * 64, "rows": [], "clock": "wall",
+        "machine": {"date": "2030-01-02", "processor": "another", "cores": 64, "threads": 1,
+                    "torch": "9", "system": "Linux", "load": [0.0, 0.0, 0.0]},
+        "measured": [["resnet18", "full", answer([0.1], 41e6)],
+                     ["vit-tiny", "tent", answer([0.1], 41e6)]],
+        "skipped": ["resnet18 lora: resnet18 declares no blocks"],
+        "failed": [],
+    } | changes  # fmt: skip
+    (folder / "kept.json").write_text(json.dumps(content))
+    return content
+
+
+def test_where_and_when_it_was_measured_stays_with_the_measurements(
+    my_box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = keep(my_box, clock="cpu")
+    done, _ = run(monkeypatch, {}, "--from", "kept.json", "--save", "again.json")
+    assert done.exit_code == 0, done.output
+    again = json.loads((my_box / "again.json").read_text())
+    for key in ("machine", "clock", "measured", "skipped", "failed"):
+        assert again[key] == content[key]
+
+
+def test_models_and_methods_choose_among_the_saved_cases(
+    my_box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(my_box, failed=["vit-tiny full: MemoryError"])
+    given = ("--from", "kept.json", "--models", "resnet18", "--methods", "lora,full")
+    done, _ = run(monkeypatch, {}, *given)
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert [line.split()[:2] for line in lines[1:2]] == [["resnet18", "full"]]
+    assert "not applicable: resnet18 lora: resnet18 declares no blocks" in lines
+    assert not any("vit-tiny" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        (["--models", "resnet19"], "--models: unknown name 'resnet19': did you mean 'resnet18'"),
+        (["--models", "bert-base"], "--models bert-base: the file of --from has no such case"),
+        (["--methods", "edgeta"], "has no such case, but full, tent, lora: name one of these"),
+        (["--models", "vit-tiny", "--methods", "full"], "nothing was measured"),
+    ],
+)
+def test_cases_that_were_not_saved_are_refused(
+    my_box: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, given: list[str], part: str
+) -> None:
+    keep(my_box)
+    assert part in refused(["my-box", "--from", "kept.json", *given], monkeypatch, capfd)
+
+
+@pytest.mark.parametrize(
+    ("profile", "facts", "part"),
+    [
+        ({"threads": 2}, {}, "measured with threads 1, but my-box.yaml has threads 2"),
+        ({"accelerator": "cuda"}, {}, "measured with accelerator cpu, but my-box.yaml has"),
+        ({}, {"accelerator": "H100"}, "measured with accelerator cuda, but my-box.yaml has"),
+    ],
+)
+def test_measurements_of_another_kind_of_machine_are_refused(
+    my_box: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: Any,
+    profile: dict[str, Any],
+    facts: dict[str, Any],
+    part: str,
+) -> None:
+    path = my_box / "my-box.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | profile))
+    keep(my_box, machine={"threads": 1, **facts})
+    assert part in refused(["my-box", "--from", "kept.json"], monkeypatch, capfd)
+
+
+def test_a_saved_check_of_an_accelerator_needs_none(
+    my_box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touched(*given: object) -> None:
+        raise AssertionError("cuda was asked")
+
+    for name in ("is_available", "get_device_name", "utilization", "mem_get_info", "init"):
+        monkeypatch.setattr(torch.cuda, name, touched)
+    path = my_box / "my-box.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"accelerator": "cuda"}))
+    keep(my_box, machine={"threads": 1, "accelerator": "H100"})
+    done, _ = run(monkeypatch, {}, "--from", "kept.json", "--save", "again.json")
+    assert done.exit_code == 0, done.output
+
+
+def without(key: str) -> dict[str, Any]:
+    return {k: v for k, v in answer([0.1], 41e6).items() if k != key}
+
+
+TRACE = answer([0.1], 41e6)["trace"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"measured": [["a", "b", without("busy")]]}, "measured.0.2.busy: Field required"),
+        ({"measured": [["a", "b", answer([0.1], 0)]]}, "resident_bytes: Input should be greater"),
+        ({"measured": [["a", "b", answer([], 1)]]}, "measured.0.2.seconds: "),
+        ({"measured": [["a", "b", answer([0.0], 1)]]}, "measured.0.2.seconds.0: "),
+        ({"measured": [["a", "b", answer([float("nan")], 1)]]}, "measured.0.2.seconds.0: "),
+        ({"measured": [["a", "b", answer(["0.1"], 1)]]}, "measured.0.2.seconds.0: "),  # type: ignore[list-item]
+        ({"measured": [["a", "b", answer([0.1], 1) | {"trace": {**TRACE, "details": [[1]]}}]]},
+         "measured.0.2.trace.details.0.0: "),
+        ({"measured": [["a", "b", answer([0.1], 1) | {"trace": {
+            **TRACE, "operations": [["magic", "float32", 1.0, 1.0, 1]]}}]]},
+         "'magic' is no class of operators"),
+        ({"measured": [["a", "b"]]}, "measured.0.2: Field required"),
+        ({"failed": ["all of them"]}, "failed.0: Value error, it begins with no case"),
+        ({"machine": {}}, "machine.threads: Field required"),
+        ({"clock": "sun"}, "clock: "),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_not_sound_is_refused(
+    my_box: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: Any,
+    changes: dict[str, Any],
+    where: str,
+) -> None:
+    keep(my_box, **changes)
+    line = refused(["my-box", "--from", "kept.json"], monkeypatch, capfd)
+    assert "--from kept.json: is no file that 'bench device check --save' wrote (" in line
+    assert where in line
+
+
+def test_a_file_without_a_clock_holds_seconds_of_the_wall(my_box: Path) -> None:
+    content = keep(my_box)
+    del content["clock"]
+    (my_box / "kept.json").write_text(json.dumps(content))
+    assert saved.read(my_box / "kept.json").clock == "wall"
+
+
+def test_all_failures_are_printed_where_every_case_failed(
+    my_box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {
+        ("vit-tiny", "full"): BenchError("vit-tiny full: MemoryError"),
+        ("vit-tiny", "tent"): answer([0.1], 0.0),
+    }
+    given = ("--models", "vit-tiny", "--methods", "full,tent,lora", "--save", "kept.json")
+    done, _ = run(monkeypatch, answers, *given)
+    assert done.exit_code == 1
+    assert done.stdout.splitlines() == [
+        "not applicable: vit-tiny lora: vit-tiny declares no blocks",
+        "failed: vit-tiny full: MemoryError",
+        "failed: vit-tiny tent: took no memory above its runtime; use a larger --batch",
+    ]
+    again, _ = run(monkeypatch, {}, "--from", "kept.json")
+    assert (again.exit_code, again.stdout) == (1, done.stdout)
+
+
+# --- others at work --------------------------------------------------------------------------
+
+
+def test_cases_that_were_not_alone_are_told(my_box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {
+        ("resnet18", "inference"): answer([0.1], 41e6, busy=0.97),
+        ("resnet18", "full"): answer([0.1], 41e6, busy=0.94),
+        ("resnet18", "tent"): answer([0.1], 41e6, busy=0.5),
+    }
+    given = ("--models", "resnet18", "--methods", "inference,full,tent")
+    done, _ = run(monkeypatch, answers, *given, "--save", "kept.json")
+    assert done.exit_code == 0
+    said = [line for line in done.stderr.splitlines() if "warning" in line]
+    assert said == [
+        "bench: warning: resnet18 full had a processor only 94% of the time: others were at work",
+        "bench: warning: resnet18 tent had a processor only 50% of the time: others were at work",
+    ]
+    told = (
+        "not alone: 2 of 3 cases; resnet18 tent had a processor only 50% of the time: "
+        "others were at work"
+    )
+    assert told in done.stdout.splitlines()
+    again, _ = run(monkeypatch, answers, "--from", "kept.json")
+    assert told in again.stdout.splitlines()
+    quiet, _ = run(monkeypatch, answers, *given, "--cpu-time")
+    assert "others were at work" not in quiet.output
+
+
+def test_an_accelerator_keeps_no_processor_busy() -> None:
+    on = check.Answers({"threads": 1, "accelerator": "H100"})
+    assert on.crowded("it", 0.1) == ""
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(1, 1.0), (4, 0.5)])
+def test_the_share_of_a_watched_step_is_that_of_each_thread(
+    monkeypatch: pytest.MonkeyPatch, threads: int, expected: float
+) -> None:
+    now = {"process": 0.0, "wall": 0.0}
+    monkeypatch.setattr(time, "process_time", lambda: now["process"])
+    monkeypatch.setattr(time, "perf_counter", lambda: now["wall"])
+    for name in ("settle", "reset_peak"):
+        monkeypatch.setattr(memory, name, lambda accelerator: None)
+    monkeypatch.setattr(memory, "peak_bytes", lambda accelerator: 1)
+    watch = Watch(2, "cpu", threads=threads)
+    for _ in range(WARM + 2):
+        with watch.step(lambda: []):
+            now["process"] += 2.0
+            now["wall"] += 1.0
+    assert watch.seen.busy == expected
+
+
+def test_a_machine_without_the_accelerator_is_refused(
+    my_box: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    path = my_box / "my-box.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"accelerator": "cuda"}))
+    assert "accelerator cuda: torch finds none here" in refused(["my-box"], monkeypatch, capfd)
 
 
 def test_nothing_measured_is_bad_input(
@@ -283,11 +516,16 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
 
 
-def case(model: str, method: str) -> dict[str, Any]:
+def case(model: str, method: str, threads: int = 1) -> dict[str, Any]:
     return measured_case(
         {"model": model, "method": method, "batch": 2, "repeats": 1, "accelerator": "cpu",
-         "clock": "wall"}
+         "clock": "wall", "threads": threads}
     )  # fmt: skip
+
+
+@needs_linux
+def test_a_case_tells_the_share_of_each_of_its_threads(small: None) -> None:
+    assert case("vit-tiny", "inference", threads=100)["busy"] < 0.3
 
 
 @needs_linux

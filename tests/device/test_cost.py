@@ -62,6 +62,17 @@ def test_a_step_is_the_sum_of_its_operators(make_device: Callable[..., Any]) -> 
     assert (step.flops, step.bytes, step.launches) == (arithmetic, traffic, 9)
 
 
+def test_a_processor_that_dispatches_what_it_computes_is_busy_all_the_time(
+    make_device: Callable[..., Any],
+) -> None:
+    device = make_device(**BOARD)
+    busy = device.model_copy(update={"dispatch": "added"})
+    step = trace(("elementwise", "float32", 1.0, 80.0), ("matmul", "float32", 1e4, 8.0))
+    cost = step_cost(step, busy)
+    assert cost.energy_j == device.power_budget.value * cost.time_s
+    assert cost.time_s > step_cost(step, device).time_s
+
+
 def test_an_empty_step_costs_nothing(make_device: Callable[..., Any]) -> None:
     cost = step_cost(trace(), make_device(**BOARD))
     assert (cost.time_s, cost.energy_j, cost.peak_bytes) == (0.0, 0.0, 0)

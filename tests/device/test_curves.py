@@ -13,7 +13,7 @@ import torch
 import yaml
 from torch.nn import functional as F
 
-from bench.device.cost import resident_bytes, step_cost
+from bench.device.cost import Holding, step_cost
 from bench.device.curves import Curve, Curves, Speed
 from bench.device.profile import PROFILES, ModelledDevice, load_device, profile_digest
 from bench.device.trace import StepTrace, StepTracer
@@ -160,8 +160,11 @@ def test_resident_memory_by_hand(make_device: Callable[..., Any]) -> None:
         peak_bytes=300,
         resident_bytes=100,
     )
-    assert resident_bytes(trace, device) == 1.5 * 100 + 2.0 * 200 + 0.5 * 60 + 7
-    assert resident_bytes(trace, calibrated(make_device)) is None
+    holding, resident = Holding.of(trace), 1.5 * 100 + 2.0 * 200 + 0.5 * 60 + 7
+    assert holding == Holding(stored=100, step=200, convolution=60)
+    assert holding.resident_bytes(device) == holding.needed_bytes(device) == resident
+    plain = calibrated(make_device)
+    assert (holding.resident_bytes(plain), holding.needed_bytes(plain)) == (None, 300)
 
 
 # --- in a profile -----------------------------------------------------------------------

@@ -49,7 +49,7 @@ def test_every_global_generator_is_seeded(workplace):
 def test_devices_share_one_training_where_the_window_does_not_bind(workplace):
     devices = ("--device", "xavier-nx", "--device", "agx-orin", "--device", "jetson-tx2")
     plan = workplace.run("plan", "--methods", "shot", "--seeds", "0", *devices)
-    assert "1 trainings serve them" in plan.stdout
+    assert "1 training instead of 3: devices share one" in plan.stdout
     workplace.run("run", "--methods", "shot", "--seeds", "0", *devices)
     records = workplace.records()
     assert len({r.run for r in records.values()}) == 1

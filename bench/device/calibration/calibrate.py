@@ -10,7 +10,7 @@ import yaml
 
 from bench.device.calibration.footprint import Footprint
 from bench.device.cost import step_cost
-from bench.device.curves import Curve
+from bench.device.curves import Curve, Point
 from bench.device.profile import OPERATOR_CLASSES, ModelledDevice
 from bench.device.trace import StepTrace
 
@@ -18,11 +18,13 @@ IDLE_W, THREAD_W = 10.0, 5.0
 """Where no watts are given: of an idle processor, and more for each thread that computes."""
 ARITHMETIC = 0.7
 """Share of the watts above idle that goes to arithmetic at the peak; the rest goes to memory."""
+NO_ENERGY = "no energy was measured: calibrate with --idle-watts and --busy-watts"
 LEAST_LAUNCH_S = 2e-7
 
 HEAD = """\
 # Written by 'bench device calibrate'. Points of curves are [operations, bytes, seconds] of a call.
-# Watts are assumptions unless --idle-watts and --busy-watts were given: energies follow from them.
+# Watts are assumptions unless --idle-watts and --busy-watts were given; with assumptions a run
+# records no energy (energy_unavailable).
 """
 
 
@@ -58,6 +60,7 @@ class Findings:
     accelerator, threads : with which it was measured
     date : on which it was measured
     how : the machine and the way, in words
+    cache : bytes of the last cache
     """
 
     curves: dict[str, Curve]
@@ -69,10 +72,14 @@ class Findings:
     threads: int
     date: str
     how: str
+    cache: float
 
 
-def profile_of(name: str, found: Findings, power: Power) -> dict[str, Any]:
-    """The content of a profile's file; `ModelledDevice` accepts it."""
+def profile_of(name: str, found: Findings, power: Power | None) -> dict[str, Any]:
+    """The content of a profile's file; `ModelledDevice` accepts it.
+
+    Without ``power`` its watts are assumptions, and it says that energy is unavailable.
+    """
     content = _content(name, found, power)
     launch = launch_overhead(ModelledDevice.model_validate(content), found.dispatches)
     content["launch_overhead"] = _measured(
@@ -102,7 +109,8 @@ def launch_overhead(device: ModelledDevice, dispatches: Sequence[tuple[StepTrace
     return max(seconds / calls, LEAST_LAUNCH_S)
 
 
-def _content(name: str, found: Findings, power: Power) -> dict[str, Any]:
+def _content(name: str, found: Findings, given: Power | None) -> dict[str, Any]:
+    power = given or assumed_power(found.threads)
     peaks = peak_flops(found.curves)
     bandwidth = peak_bandwidth(found.curves)
     watts = power.busy - power.idle
@@ -118,7 +126,7 @@ def _content(name: str, found: Findings, power: Power) -> dict[str, Any]:
             dtype: _measured(peak, found, f"the fastest matrix product in {dtype}")
             for dtype, peak in peaks.items()
         },
-        "bandwidth": _measured(bandwidth, found, "a copy larger than the caches, read and written"),
+        "bandwidth": _measured(bandwidth, found, _of_copy(found)),
         "memory": _measured(found.memory, found, "what the system reports"),
         "memory_for_applications": _measured(found.free, found, "what was free"),
         "runtime_memory": _measured(
@@ -127,6 +135,7 @@ def _content(name: str, found: Findings, power: Power) -> dict[str, Any]:
         "launch_overhead": _measured(LEAST_LAUNCH_S, found, "to be replaced"),
         "power_idle": _estimated(power.idle, power.source),
         "power_budget": _estimated(power.busy, power.source),
+        **({} if given else {"energy_unavailable": NO_ENERGY}),
         "energy_per_flop": {
             dtype: _estimated(ARITHMETIC * watts / peak, power.source + spread)
             for dtype, peak in peaks.items()
@@ -163,9 +172,23 @@ def peak_flops(curves: dict[str, Curve]) -> dict[str, float]:
 
 
 def peak_bandwidth(curves: dict[str, Curve]) -> float:
-    """Bytes/s of the largest copy, which no cache holds."""
-    _, size, seconds = max(curves["copy_"].points["float32"], key=lambda point: point[1])
+    """Bytes/s of the largest copy."""
+    _, size, seconds = _largest_copy(curves)
     return size / seconds
+
+
+def _largest_copy(curves: dict[str, Curve]) -> Point:
+    return max(curves["copy_"].points["float32"], key=lambda point: point[1])
+
+
+def _of_copy(found: Findings) -> str:
+    """Which copy the bandwidth is that of, and whether a cache could hold it."""
+    _, size, _ = _largest_copy(found.curves)
+    copied = f"a copy of {size / 1e6:.4g} MB, read and written"
+    cache = f"the last cache of {found.cache / 1e6:.4g} MB"
+    if size > 2 * found.cache:
+        return f"{copied}, more than twice {cache}"
+    return f"{copied}, of which {cache} may hold a part"
 
 
 def _shares(of: str, found: Findings, peak: float, bandwidth: float) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_map
 from bench.batch import Inputs
 from bench.device.calibration import memory
 from bench.device.calibration.subjects import CLASSES, INFERENCE, METHODS, MODELS, Repeated
-from bench.device.calibration.watch import Clock, Watch, Watched, WatchingMeter
+from bench.device.calibration.timing import Clock
+from bench.device.calibration.watch import Watch, Watched, WatchingMeter
 from bench.method import Method
 from bench.window import Window
 
@@ -36,7 +37,8 @@ def measured_case(request: dict[str, Any]) -> dict[str, Any]:
     made = method.make()
     x = _on(accelerator, spec.inputs(request["batch"]))
     y = torch.randint(CLASSES, (request["batch"],), device=accelerator)
-    watch = Watch(request["repeats"], accelerator, CLOCKS[request["clock"]])
+    clock = CLOCKS[request["clock"]]
+    watch = Watch(request["repeats"], accelerator, clock, request["threads"])
     parameters = sum(p.numel() for p in model.module.parameters())
     made.prepare(model, Repeated(x, y, 1))
     del model

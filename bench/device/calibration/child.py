@@ -74,7 +74,7 @@ def main() -> None:
     request = json.load(sys.stdin)
     from bench.device.calibration import machine
 
-    machine.pin(request["threads"])
+    machine.use_threads(request["threads"])
     if "network" in request:
         from bench.device.calibration.footprint import measured_network
 

@@ -10,7 +10,7 @@ from typing import Any
 from bench.columns import aligned
 from bench.device.calibration.child import unpacked
 from bench.device.calibration.timing import lower_quartile
-from bench.device.cost import resident_bytes, step_cost
+from bench.device.cost import Holding, step_cost
 from bench.device.profile import ModelledDevice
 
 MEDIAN, WORST = 0.15, 0.35
@@ -55,7 +55,6 @@ def row(model: str, method: str, answer: dict[str, Any], device: ModelledDevice)
     A profile without ``resident_memory`` predicts what is allocated.
     """
     trace = unpacked(answer["trace"])
-    predicted = resident_bytes(trace, device)
     return Row(
         model,
         method,
@@ -63,7 +62,7 @@ def row(model: str, method: str, answer: dict[str, Any], device: ModelledDevice)
         step_cost(trace, device).time_s,
         trace.peak_bytes,
         answer["resident_bytes"],
-        trace.peak_bytes if predicted is None else predicted,
+        Holding.of(trace).needed_bytes(device),
         answer["busy"],
     )
 

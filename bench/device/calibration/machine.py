@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,26 +10,34 @@ from bench.errors import BenchError
 
 BUSY = 0.25
 """Processors' worth of other work at which a measurement is refused."""
+BUSY_ACCELERATOR = 5
+"""Percent of the time; an accelerator on which others compute as much is not measured."""
 WATCH_S = 1.0
 ALONE = 0.95
-"""Share of its time in which a process that is alone has a processor."""
+"""Share of its time in which each thread of a process that is alone has a processor."""
 
 
-def pin(threads: int) -> None:
-    """Compute with so many threads, on as many processors of their own where the system can."""
+def use_threads(threads: int) -> None:
+    """Compute with so many threads, wherever the system puts them: as a run does."""
     import torch
 
     torch.set_num_threads(threads)
-    with suppress(AttributeError, OSError):  # not on macOS; not where it is forbidden
-        allowed = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, allowed[-threads:])
 
 
-def require_threads(threads: int) -> None:
-    """BenchError if the machine has not so many processors."""
-    have = os.cpu_count() or 1
+def processors() -> int:
+    """Processors that this process may use: under taskset fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def require_threads(threads: int, cure: str) -> None:
+    """BenchError with the ``cure`` if the process may not use so many processors."""
+    have = processors()
     if not 1 <= threads <= have:
-        raise BenchError(f"--threads {threads}: this machine has 1 to {have}")
+        raise BenchError(
+            f"{threads} threads: this process may use {have} of the machine's processors; {cure}"
+        )
 
 
 def accelerator(given: str) -> str:
@@ -44,9 +51,7 @@ def accelerator(given: str) -> str:
     if torch.cuda.is_available():
         return "cuda"
     if given == "cuda":
-        raise BenchError(
-            "--accelerator cuda: torch finds none here; use cpu, or run 'bench doctor'"
-        )
+        raise BenchError("accelerator cuda: torch finds none here; use cpu, or run 'bench doctor'")
     return "cpu"
 
 
@@ -65,6 +70,48 @@ def require_idle(busy: float, force: bool) -> str:
     if not force:
         raise BenchError(f"{found}: wait until the machine is idle, or give --force")
     return f"{found}: the numbers will not be those of an idle machine"
+
+
+def accelerator_load() -> int:
+    """Percent of the last moments in which the accelerator computed; to be asked before it is used.
+
+    Raises BenchError with the reason if the driver cannot be asked.
+    """
+    import torch
+
+    try:
+        return int(torch.cuda.utilization(0))
+    except Exception as error:  # pynvml is missing or old, or the driver refuses: each in its way
+        raise BenchError(str(error).splitlines()[0] if str(error) else repr(error)) from error
+
+
+def require_idle_accelerator(force: bool) -> str:
+    """As `require_idle`, for an accelerator; where it cannot be asked the warning says so."""
+    try:
+        busy = accelerator_load()
+    except BenchError as error:
+        return f"whether others use the accelerator is not known ({error}): see nvidia-smi"
+    if busy <= BUSY_ACCELERATOR:
+        return ""
+    found = f"other work keeps the accelerator busy {busy} % of the time"
+    if not force:
+        raise BenchError(f"{found}: wait until it is idle, or give --force")
+    return f"{found}: the numbers will not be those of an idle machine"
+
+
+def crowded(what: str, busy: float, threads: int) -> str:
+    """A warning that each thread of ``what`` had a processor for too small a share of the time.
+
+    Empty if the share ``busy`` is that of a process that is alone.
+    """
+    if busy >= ALONE:
+        return ""
+    if threads == 1:
+        return f"{what} had a processor only {busy:.0%} of the time: others were at work"
+    return (
+        f"{what} had a processor for each of {threads} threads only {busy:.0%} of the time: others "
+        "were at work, or threads had nothing to do"
+    )
 
 
 def facts(accelerator: str, threads: int) -> dict[str, Any]:

@@ -269,11 +269,7 @@ def _copies(sizes: Sizes) -> Iterator[Operator]:
         yield Operator(f"clone {count}", torch.clone, (x,))
         yield Operator(f"cat {count}", lambda t, u: torch.cat([t, u]), (x, x))
         yield Operator(f"stack {count}", lambda t, u, v: torch.stack([t, u, v]), (x, x, x))
-        yield Operator(
-            f"copy_ {count}",
-            lambda t, u: t.copy_(u),
-            (Operand((count,), cold=True, own=True), Operand((count,), cold=True)),
-        )
+        yield _copy(count)
     for samples, heads, tokens, width in sizes.sequences:
         apart = Operand((samples, heads, tokens, width), flip=(1, 2))
         size = f"{samples}x{heads}x{tokens}x{width}"
@@ -286,6 +282,22 @@ def _copies(sizes: Sizes) -> Iterator[Operator]:
             size = f"{rows} of {vocabulary}x{width}"
             yield Operator(f"embedding {size}", F.embedding, given)
             yield Operator(f"embedding backward {size}", F.embedding, given, backward=True)
+
+
+def _copy(count: int) -> Operator:
+    cold = Operand((count,), cold=True)
+    return Operator(f"copy_ {count}", lambda t, u: t.copy_(u), (replace(cold, own=True), cold))
+
+
+def large_copy(sizes: Sizes, pool: Pool) -> list[Operator]:
+    """A copy that moves more than twice the last cache, if none of the sizes does.
+
+    It moves no more than the pool has: where that is too little, the cache may hold a part of it.
+    """
+    beyond = pool.cache_bytes // 4 + 2**10  # read and written, 8 bytes for each element
+    if max(sizes.numbers, default=0) >= beyond:
+        return []
+    return [_copy(min(beyond, pool.size // 4))]
 
 
 def _contiguous(x: Tensor) -> Tensor:

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from bench.device.calibration import machine, memory
-from bench.device.calibration.calibrate import Findings, Power, assumed_power, profile_of
+from bench.device.calibration.calibrate import Findings, Power, profile_of
 from bench.device.calibration.child import ask
 from bench.device.calibration.convolutions import convolutions
 from bench.device.calibration.footprint import NETWORKS, QUICK_NETWORKS, measure_footprint
-from bench.device.calibration.operators import LEAST, QUICK, Sizes, operators
+from bench.device.calibration.operators import LEAST, QUICK, Sizes, large_copy, operators
 from bench.device.calibration.points import Sized, counted, curves, usable
 from bench.device.calibration.pool import Pool, cache_bytes
 from bench.device.calibration.steps import DISPATCHES, AutogradCall, optimiser_steps
@@ -54,7 +54,7 @@ def calibrated(settings: Settings, say: Callable[[str], None]) -> dict[str, Any]
 
     Raises BenchError if memory cannot be read here.
     """
-    machine.pin(settings.threads)
+    machine.use_threads(settings.threads)
     known = machine.facts(settings.accelerator, settings.threads)
     total, free = memory.memory_bytes(settings.accelerator)
     networks = QUICK_NETWORKS if settings.quick else NETWORKS
@@ -65,6 +65,7 @@ def calibrated(settings: Settings, say: Callable[[str], None]) -> dict[str, Any]
     cases: list[Sized] = []
     for sizes in (LEAST, QUICK if settings.quick else Sizes()):
         cases += [*operators(sizes), *convolutions(sizes), *optimiser_steps(sizes)]
+    cases += large_copy(sizes, timer.pool)
     with torch.no_grad():
         say(f"operators: counting {len(cases)}")
         traced = usable(cases, timer.pool, LARGEST * free, say)
@@ -80,16 +81,17 @@ def calibrated(settings: Settings, say: Callable[[str], None]) -> dict[str, Any]
         ]
     how = (
         f"{machine.sentence(known)}; {'processor' if settings.cpu_time else 'wall'} time, lower "
-        f"quartile of {settings.rounds} interleaved rounds; this process had a processor "
+        f"quartile of {settings.rounds} interleaved rounds; each thread had a processor "
         f"{timer.busy:.0%} of the time"
     )
     found = Findings(
         measured, dispatches, footprint, total, free, settings.accelerator, settings.threads,
-        known["date"], how,
+        known["date"], how, timer.pool.cache_bytes,
     )  # fmt: skip
-    if settings.accelerator == "cpu" and timer.busy < machine.ALONE and not settings.cpu_time:
-        say(f"warning: had a processor only {timer.busy:.0%} of the time: others were at work")
-    return profile_of(settings.name, found, settings.power or assumed_power(settings.threads))
+    warning = machine.crowded("the calibration", timer.busy, settings.threads)
+    if warning and settings.accelerator == "cpu" and not settings.cpu_time:
+        say(f"warning: {warning}")
+    return profile_of(settings.name, found, settings.power)
 
 
 def make_timer(settings: Settings, free: float) -> Timer:
@@ -101,8 +103,8 @@ def make_timer(settings: Settings, free: float) -> Timer:
     pool = Pool(settings.accelerator, int(min(POOL_BYTES, LARGEST * free)), cache)
     memory.long_run()
     if settings.accelerator == "cpu":
-        return Timer(pool, clock, trim=memory.trim)
-    return Timer(pool, clock, torch.cuda.synchronize)
+        return Timer(pool, clock, settings.threads, trim=memory.trim)
+    return Timer(pool, clock, settings.threads, torch.cuda.synchronize)
 
 
 class _Progress:

@@ -56,12 +56,14 @@ class Timer:
     """Measures cases on one accelerator.
 
     clock : gives seconds
+    threads : with which cases compute
     synchronise : waits until the accelerator has done what it was given
     trim : gives free memory back to the system
     """
 
     pool: Pool
     clock: Clock = time.perf_counter
+    threads: int = 1
     synchronise: Callable[[], None] = lambda: None
     trim: Callable[[], None] = lambda: None
     process_s: float = field(default=0.0, init=False)
@@ -116,8 +118,13 @@ class Timer:
 
     @property
     def busy(self) -> float:
-        """Share of the measured time in which this process had a processor."""
-        return min(self.process_s / self.wall_s, 1.0) if self.wall_s else 1.0
+        """Share of the measured time in which each thread had a processor, on average."""
+        return busy_share(self.process_s, self.wall_s, self.threads)
+
+
+def busy_share(process_s: float, wall_s: float, threads: int) -> float:
+    """Share of ``wall_s`` in which each of ``threads`` had a processor, of seconds of them all."""
+    return min(process_s / (wall_s * threads), 1.0) if wall_s else 1.0
 
 
 def measure(

@@ -15,13 +15,11 @@ from typing import Any
 
 from bench.device.bill import Key, Meter
 from bench.device.calibration import memory
+from bench.device.calibration.timing import Clock, busy_share
 from bench.device.trace import StepTrace, StepTracer
 
 WARM = 3
 """Steps before the first that is measured; the first of them makes the optimiser's state."""
-
-Clock = Callable[[], float]
-"""Seconds, from any origin."""
 
 
 @dataclass
@@ -32,7 +30,7 @@ class Watched:
     ----------
     trace : of the counted step
     seconds : of each repeat
-    busy : share of the repeats' wall time in which this process had a processor; below 1 others
+    busy : share of the repeats' wall time in which each thread had a processor; below 1 others
         were at work, or the process waited for an accelerator
     peak_bytes : the most that the process held during the repeats (see `memory`)
     """
@@ -51,14 +49,22 @@ class Watch:
     repeats : steps to measure
     accelerator : "cpu" or "cuda"
     clock : gives seconds
+    threads : with which the steps compute
     """
 
-    def __init__(self, repeats: int, accelerator: str, clock: Clock = time.perf_counter) -> None:
+    def __init__(
+        self,
+        repeats: int,
+        accelerator: str,
+        clock: Clock = time.perf_counter,
+        threads: int = 1,
+    ) -> None:
         self.seen = Watched()
         self._repeats = repeats
         self._taken = 0
         self._accelerator = accelerator
         self._clock = clock
+        self._threads = threads
         self._process_s = self._wall_s = 0.0
 
     @property
@@ -93,7 +99,7 @@ class Watch:
         self.seen.seconds.append(self._clock() - start)
         self._wall_s += time.perf_counter() - wall
         self._process_s += time.process_time() - process
-        self.seen.busy = min(self._process_s / self._wall_s, 1.0)
+        self.seen.busy = busy_share(self._process_s, self._wall_s, self._threads)
         self.seen.peak_bytes = memory.peak_bytes(self._accelerator)
 
     def _synchronise(self) -> None:

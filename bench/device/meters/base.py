@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -15,19 +15,24 @@ from bench.device.meters.lock import DeviceLock
 Clock = Callable[[], float]
 """Seconds, from any origin."""
 
-Ticker = Callable[[Callable[[], None], float], Callable[[], None]]
-"""Calls a function every so many seconds from now on; what it returns ends that."""
+Ticker = Callable[[Callable[[], None], Iterator[float]], Callable[[], None]]
+"""Calls a function at rising times (seconds from now on, without end); what it returns ends that.
+"""
 
 
-def in_thread(tick: Callable[[], None], every_s: float) -> Callable[[], None]:
-    """The default ticker: a daemon thread. Ticks that come too late are left out, not made up."""
+def in_thread(tick: Callable[[], None], times_s: Iterator[float]) -> Callable[[], None]:
+    """The default ticker: a daemon thread. Times that pass meanwhile are left out, not made up."""
     stopped = threading.Event()
+    began = time.monotonic()
 
     def run() -> None:
-        due = time.monotonic() + every_s
-        while not stopped.wait(max(0.0, due - time.monotonic())):
+        for due in times_s:
+            wait = began + due - time.monotonic()
+            if wait < 0:
+                continue
+            if stopped.wait(wait):
+                return
             tick()
-            due = max(due + every_s, time.monotonic())
 
     thread = threading.Thread(target=run, name="energy meter", daemon=True)
     thread.start()
@@ -60,7 +65,7 @@ class Energy:
 
 
 class EnergyMeter(ABC):
-    """Measures one window at a time; nobody else measures the device meanwhile.
+    """Measures one window at a time; nobody else measures this machine meanwhile.
 
     Making a meter reads its sensor once: one that cannot be used raises MeterError there. It
     belongs to one thread of one process.
@@ -85,13 +90,13 @@ class EnergyMeter(ABC):
         return f"{self.name} ({self.scope})"
 
     def alone(self) -> DeviceLock:
-        """A context in which no other process measures the device, for several windows in a row."""
+        """A context in which no other process measures this machine, for windows in a row."""
         return self._lock
 
     def begin(self) -> None:
-        """A window begins: waits for the device and takes the first reading.
+        """A window begins: waits for the machine and takes a first reading.
 
-        Raises MeterError if the device stays taken or the sensor gives nothing usable.
+        Raises MeterError if the machine stays taken or the sensor gives nothing usable.
         """
         if self._open:
             raise MeterError(f"{self.name}: a window is open already; end it before the next")
@@ -131,11 +136,11 @@ class EnergyMeter(ABC):
 
     @abstractmethod
     def _start(self) -> None:
-        """Take the first reading of a window."""
+        """Take a first reading; from then on the window counts."""
 
     @abstractmethod
     def _finish(self) -> Energy:
-        """Take the last reading and sum up."""
+        """The window is over: sum up."""
 
     def _drop(self) -> None:
         """Stop what runs in the background."""

@@ -1,8 +1,9 @@
 """An external power meter (at the plug, or between supply and board) that logs to a CSV file.
 
 The file has a header with ``time_s`` (Unix seconds) and ``power_w``, then a line a sample in order
-of time; other columns are ignored. It may grow while the work runs. The meter's clock and this
-machine's must agree (NTP): a window is cut out of the log by time.
+of time; other columns are ignored. It grows while the work runs, and has some lines before: how
+often it is written says how long a window has to be. The meter's clock and this machine's must
+agree (NTP): a window is cut out of the log by time.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import numpy as np
 from bench.device.meters.base import Clock, Energy, EnergyMeter
 from bench.device.meters.errors import MeterError
 from bench.device.meters.lock import DeviceLock
-from bench.device.meters.power import check_power, trapezoid
+from bench.device.meters.power import check_power, within
 
 COLUMNS = ("time_s", "power_w")
 
-CEILING_W = 10_000.0
-"""What no edge device or workstation draws: ten times more than a large one."""
+CEILING_W = 1000.0
+"""What no edge device draws; a log in milliwatts of one that draws more than 1 W lies above."""
+
+RECENT = 101
+"""The log's rate is that of its last so many samples."""
 
 
 class ExternalMeter(EnergyMeter):
@@ -32,11 +36,14 @@ class ExternalMeter(EnergyMeter):
 
     Parameters
     ----------
-    log : the CSV file; it must exist when the meter is made
-    gap_s : neighbouring samples in a window may not lie further apart
-    patience_s : how long the end of a window waits for the log to reach it
+    log : the CSV file; its logger has been running for some samples when the meter is made
+    minimum_s : a shorter window is refused, as is one too short for ``minimum_samples`` of the log
+    gap_s : neighbouring samples in a window may not lie further apart, in seconds
+    patience_s : how long the end of a window waits for the log to reach it, in seconds
+    ceiling_w : no sample may exceed it, in watts
 
-    Raises MeterError if the file is missing or its header lacks a column.
+    Raises MeterError if the file is missing, its header lacks a column, it has too few samples to
+    tell its rate, or that rate or the latest power cannot be used.
     """
 
     def __init__(
@@ -47,18 +54,30 @@ class ExternalMeter(EnergyMeter):
         minimum_samples: int = 8,
         gap_s: float = 1.5,
         patience_s: float = 5.0,
+        ceiling_w: float = CEILING_W,
         clock: Clock = time.time,
         sleep: Callable[[float], None] = time.sleep,
         lock: DeviceLock | None = None,
     ) -> None:
-        super().__init__("external meter", f"what it feeds: {log}", minimum_s=minimum_s, lock=lock)
+        self._name = f"external meter: {log}"
+        self._log = _Log(log)
+        self._ceiling_w = ceiling_w
+        every_s = self._every_s(gap_s)
+        self._power(self._log.watts[-1])
+        # One more than asked for: a logger is not always on time. In whole tenths, to be read.
+        needed_s = math.ceil(10 * (minimum_samples + 1) * every_s - 1e-3) / 10
+        super().__init__(
+            "external meter",
+            f"what it feeds: {log}",
+            minimum_s=max(minimum_s, needed_s),
+            lock=lock,
+        )
         self._minimum_samples = minimum_samples
         self._gap_s = gap_s
         self._patience_s = patience_s
         self._clock = clock
         self._sleep = sleep
         self._began = 0.0
-        self._log = _Log(log)
 
     @property
     def how(self) -> str:
@@ -79,21 +98,33 @@ class ExternalMeter(EnergyMeter):
                 f"external meter: {self._log.path} covers {span}, not the window from {began:.3f} "
                 f"to {ended:.3f} (Unix seconds); log all the time and set both clocks alike"
             )
-        first, last = bisect_right(times, began), bisect_left(times, ended)
-        used = slice(first - 1, last + 1)  # the window's ends lie on the lines to its neighbours
+        first, last = bisect_left(times, began), bisect_right(times, ended)
+        times, watts = times[first:last], watts[first:last]
         if ended - began >= self.minimum_s:  # a shorter window is refused for being short
-            self._check(times[used], watts[used])
-        ends = np.interp([began, ended], times, watts)
+            self._check(began, ended, times, watts)
         return Energy(
-            joules=trapezoid(
-                [began, *times[first:last], ended],
-                [float(ends[0]), *watts[first:last], float(ends[1])],
-            ),
+            joules=within(began, ended, times, watts) if times else math.nan,
             seconds=ended - began,
-            samples=len(times[used]),
+            samples=len(times),
             how=self.how,
-            watts=tuple(watts[used]),
+            watts=tuple(watts),
         )
+
+    def _every_s(self, gap_s: float) -> float:
+        """Seconds from one sample of the log to the next; MeterError if that cannot be used."""
+        gaps = np.diff(self._log.times[-RECENT:])
+        if len(gaps) < 2:
+            raise MeterError(
+                f"{self._name} has {len(self._log.times)} samples, too few to tell how often it is "
+                "written; start its logger at least 3 samples before the run"
+            )
+        every_s = float(np.median(gaps))
+        if every_s > gap_s:
+            raise MeterError(
+                f"{self._name} has a sample every {every_s:.3g} s, at most {gap_s:g} s are "
+                "allowed; log faster"
+            )
+        return every_s
 
     def _await(self, ended: float) -> None:
         """Read on until the log reaches the end of the window, or patience does."""
@@ -102,21 +133,28 @@ class ExternalMeter(EnergyMeter):
             self._sleep(0.2)
             self._log.read()
 
-    def _check(self, times: list[float], watts: list[float]) -> None:
-        name = f"external meter: {self._log.path}"
+    def _check(self, began: float, ended: float, times: list[float], watts: list[float]) -> None:
         if len(times) < self._minimum_samples:
             raise MeterError(
-                f"{name} has {len(times)} samples for the window, at least "
+                f"{self._name} has {len(times)} samples for the window, at least "
                 f"{self._minimum_samples} are needed; lengthen it or log faster"
             )
-        gap = float(np.diff(times).max())
+        gap = float(np.diff([began, *times, ended]).max())
         if gap > self._gap_s:
             raise MeterError(
-                f"{name} has no sample for {gap:.3g} s within the window, at most {self._gap_s:g} "
-                "s are allowed; log without pauses"
+                f"{self._name} has no sample for {gap:.3g} s within the window, at most "
+                f"{self._gap_s:g} s are allowed; log without pauses"
             )
         for value in watts:
-            check_power(value, name, CEILING_W)
+            self._power(value)
+
+    def _power(self, watts: float) -> None:
+        if watts > self._ceiling_w:
+            raise MeterError(
+                f"{self._name}: power_w is {watts:g} W, above the ceiling of {self._ceiling_w:g} "
+                "W; log watts, not milliwatts, or give a higher ceiling_w if it draws as much"
+            )
+        check_power(watts, self._name, self._ceiling_w)
 
 
 class _Log:

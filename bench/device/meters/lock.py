@@ -1,9 +1,8 @@
-"""One energy measurement at a time on one device, across the processes of this machine."""
+"""One energy measurement at a time on this machine, across its processes and users."""
 
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +14,9 @@ from bench.device.meters.errors import MeterError
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-MACHINE = "this machine"
-"""The device of every meter that sees the work of all processes."""
+FOLDER = Path("/tmp") if os.name == "posix" else Path(tempfile.gettempdir())
+"""Where the lock lies. Not where TMPDIR points: each user and each job may have its own, and their
+locks would not exclude each other."""
 
 _held: dict[tuple[int, Path], DeviceLock] = {}
 """Who holds which lock in which process (a fork copies this): one would wait for oneself."""
@@ -27,46 +27,43 @@ def _tell(message: str) -> None:
 
 
 class DeviceLock:
-    """A lock on ``device``, held by one meter of one process; its holder may take it again.
+    """A lock on this machine, held by one meter of one process; its holder may take it again.
 
-    The file lies in the folder for temporary files, which all users of a machine share: another
-    user's measurement disturbs as much as one's own. It is created at the first ``acquire``, so
-    that a forked process gets its own.
+    There is one for every meter and every user: a board's sensor or a meter at the plug sees what
+    each processor and GPU does, and two kinds of meter may read the same GPU. It is created at the
+    first ``acquire``, so that a forked process gets its own.
 
     Parameters
     ----------
-    device : what is measured; meters of the same device exclude each other
     timeout_s : seconds to wait for another process before giving up
+    folder : where the lock file lies, for tests; by default ``FOLDER``
     tell : receives one line when it has to wait
     """
 
     def __init__(
         self,
-        device: str = MACHINE,
         *,
         timeout_s: float = 600.0,
         folder: Path | None = None,
         tell: Callable[[str], None] = _tell,
     ) -> None:
-        self.device = device
-        name = re.sub(r"[^\w.-]+", "-", device)
-        self.path = (folder or Path(tempfile.gettempdir())) / f"edge-adaptation-bench-{name}.lock"
+        self.path = (folder or FOLDER) / "edge-adaptation-bench-energy.lock"
         self.timeout_s = timeout_s
         self._tell = tell
         self._file: BaseFileLock | None = None
         self._depth = 0
 
     def acquire(self) -> None:
-        """Wait until nobody else measures the device.
+        """Wait until nobody else measures this machine.
 
-        Raises MeterError after ``timeout_s``, if this process measures the device already with
-        another meter, or if the lock file cannot be used.
+        Raises MeterError after ``timeout_s``, if this process measures it already with another
+        meter, or if the lock file cannot be used.
         """
         holder = _held.get((os.getpid(), self.path))
         if holder is not None and holder is not self:
             raise MeterError(
-                f"energy of {self.device}: this process measures it already with another meter; "
-                "end that window first"
+                "energy of this machine: this process measures it already with another meter; end "
+                "that window first"
             )
         if self._depth == 0:
             self._file = self._wait()
@@ -91,18 +88,18 @@ class DeviceLock:
                 lock.acquire(timeout=0)
             except Timeout:
                 self._tell(
-                    f"energy of {self.device}: another process is measuring it ({self.path}); "
+                    f"energy of this machine: another process is measuring it ({self.path}); "
                     f"waiting for at most {self.timeout_s:g} s"
                 )
                 lock.acquire(timeout=self.timeout_s)
         except Timeout as error:
             raise MeterError(
-                f"energy of {self.device}: another process has been measuring it for "
+                f"energy of this machine: another process has been measuring it for "
                 f"{self.timeout_s:g} s ({self.path}); run again when it is done"
             ) from error
         except OSError as error:
             raise MeterError(
-                f"energy of {self.device}: lock file {self.path}: {error.strerror or error}; "
+                f"energy of this machine: lock file {self.path}: {error.strerror or error}; "
                 "make it writable, or remove it when nobody is measuring"
             ) from error
         return lock

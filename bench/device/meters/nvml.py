@@ -20,7 +20,7 @@ from bench.device.meters.errors import MeterError, ReadFailed
 from bench.device.meters.lock import DeviceLock
 
 GPU_W = 5000.0
-"""No GPU draws as much; more means that its counter was reset."""
+"""No GPU draws as much; a counter that rises faster was reset."""
 
 
 class NvmlMeter(CounterMeter):
@@ -62,7 +62,7 @@ class NvmlMeter(CounterMeter):
             minimum_s=minimum_s,
             clock=clock,
             ticker=ticker,
-            lock=lock or DeviceLock(uuid),
+            lock=lock,
         )
 
     def _total_j(self, handle: Any, model: str) -> float:

@@ -1,9 +1,15 @@
-"""Meters that read power: sampled at a stated rate and integrated by the trapezoidal rule."""
+"""Meters that read power: sampled at a stated rate and integrated by the trapezoidal rule.
+
+Each interval of the rate has one reading, at a random time in it: readings at even times keep step
+with work that repeats itself, and see the same part of every call.
+"""
 
 from __future__ import annotations
 
+import itertools
+import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +23,17 @@ from bench.device.meters.lock import DeviceLock
 class Sampling:
     """How a power sensor is read.
 
-    ``rate_hz`` readings a second; a window needs ``minimum_s`` seconds and ``minimum_samples``
-    readings, no two neighbours more than ``gap_s`` apart: a thread that gets no processor time
-    for longer has not seen what happened. ``clock`` and ``ticker`` are for tests.
+    ``rate_hz`` readings a second, fewer if the sensor takes longer, at random times from ``seed``;
+    a window needs ``minimum_s`` seconds and ``minimum_samples`` readings, no two neighbours more
+    than ``gap_s`` apart: a thread that gets no processor time for longer has not seen what
+    happened. ``clock`` and ``ticker`` are for tests.
     """
 
-    rate_hz: float = 10.0
+    rate_hz: float = 50.0
     minimum_s: float = 1.0
     minimum_samples: int = 8
     gap_s: float = 1.0
+    seed: int = 0
     clock: Clock = time.monotonic
     ticker: Ticker = in_thread
 
@@ -33,6 +41,21 @@ class Sampling:
 def trapezoid(times_s: Sequence[float], watts: Sequence[float]) -> float:
     """Joules under the line through the readings."""
     return float(np.trapezoid(watts, times_s))
+
+
+def within(began: float, ended: float, times_s: Sequence[float], watts: Sequence[float]) -> float:
+    """Joules from ``began`` to ``ended``, by the readings between them (at least one).
+
+    The first and the last hold to the window's ends. What was read before the work began or after
+    it ended shows a device at rest, and a line to it would take half an interval from the work.
+    """
+    return trapezoid([began, *times_s, ended], [watts[0], *watts, watts[-1]])
+
+
+def jittered(every_s: float, randomness: random.Random) -> Iterator[float]:
+    """A time in each interval of ``every_s`` seconds, anywhere in it with equal chance."""
+    for n in itertools.count():
+        yield (n + randomness.random()) * every_s
 
 
 def check_power(watts: float, what: str, ceiling_w: float) -> float:
@@ -79,6 +102,9 @@ class PowerMeter(EnergyMeter):
         super().__init__(name, scope, minimum_s=self.sampling.minimum_s, lock=lock)
         self._sensor = sensor
         self._ceiling_w = ceiling_w
+        # One sequence for all windows: the same times in each would repeat the same error.
+        self._randomness = random.Random(self.sampling.seed)
+        self._began = 0.0
         self._times: list[float] = []
         self._watts: list[float] = []
         self._failed: ReadFailed | None = None
@@ -88,7 +114,9 @@ class PowerMeter(EnergyMeter):
 
     @property
     def how(self) -> str:
-        return f"{super().how}, {self.sampling.rate_hz:g} samples/s, trapezoidal rule"
+        return (
+            f"{super().how}, {self.sampling.rate_hz:g} samples/s at random times, trapezoidal rule"
+        )
 
     def _power(self) -> float:
         return check_power(self._sensor(), f"{self.name}: {self.scope}", self._ceiling_w)
@@ -111,19 +139,25 @@ class PowerMeter(EnergyMeter):
     def _start(self) -> None:
         self._times, self._watts = [], []
         self._failed = self._refused = None
-        self._sample()
-        self._stop = self.sampling.ticker(self._tick, 1 / self.sampling.rate_hz)
+        self._power()  # the device is still at rest: whether it can be read, and no more
+        self._began = self.sampling.clock()
+        times_s = jittered(1 / self.sampling.rate_hz, self._randomness)
+        self._stop = self.sampling.ticker(self._tick, times_s)
 
     def _finish(self) -> Energy:
-        self._stop()
+        ended = self.sampling.clock()
+        self._stop()  # it may take one more reading, when the work is over
         if self._refused is not None:
             raise self._refused
-        self._sample()
-        seconds = self._times[-1] - self._times[0]
+        if self._times and self._times[-1] > ended:
+            del self._times[-1], self._watts[-1]
+        seconds = ended - self._began
         if seconds >= self.minimum_s:  # a shorter window is refused for being short
-            self._check_samples(seconds)
+            self._check_samples(ended)
         return Energy(
-            joules=trapezoid(self._times, self._watts),
+            joules=within(self._began, ended, self._times, self._watts)
+            if self._times
+            else float("nan"),
             seconds=seconds,
             samples=len(self._times),
             how=self.how,
@@ -133,16 +167,17 @@ class PowerMeter(EnergyMeter):
     def _drop(self) -> None:
         self._stop()
 
-    def _check_samples(self, seconds: float) -> None:
+    def _check_samples(self, ended: float) -> None:
+        seconds = ended - self._began
         why = "" if self._failed is None else f" ({self._failed})"
         if len(self._times) < self.sampling.minimum_samples:
             raise MeterError(
                 f"{self.name}: {len(self._times)} readings in {seconds:.3g} s, at least "
                 f"{self.sampling.minimum_samples} are needed; lengthen the window{why}"
             )
-        gap = float(np.diff(self._times).max())
-        # The rate that was asked for is no gap, and a tick may come a little late.
-        if gap > max(self.sampling.gap_s, 2 / self.sampling.rate_hz):
+        gap = float(np.diff([self._began, *self._times, ended]).max())
+        # The rate that was asked for is no gap: up to two intervals, and a tick may come late.
+        if gap > max(self.sampling.gap_s, 3 / self.sampling.rate_hz):
             raise MeterError(
                 f"{self.name}: no reading for {gap:.3g} s within the window; lower the load of "
                 f"other processes or the sampling rate{why}"

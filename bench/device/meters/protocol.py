@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from bench.device.meters.base import Clock, Energy, EnergyMeter
 from bench.device.meters.errors import MeterError
@@ -19,6 +20,8 @@ from bench.errors import BenchError
 
 CONFIDENCE = 0.95
 LEAST_REPEATS = 3
+WINDOW_S = 5.0
+"""How long windows are, where the meter needs no longer ones."""
 
 
 @dataclass(frozen=True)
@@ -78,23 +81,23 @@ def measure(
     work: Callable[[], object],
     meter: EnergyMeter,
     *,
-    idle_s: float = 5.0,
+    idle_s: float | None = None,
     warmup: int = 1,
     repeats: int = 5,
-    minimum_s: float = 5.0,
+    minimum_s: float | None = None,
     settle_s: float = 1.0,
     clock: Clock = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Measurement:
-    """Measure the energy of ``work``; nobody else measures the device from begin to end.
+    """Measure the energy of ``work``; nobody else measures this machine from begin to end.
 
     Parameters
     ----------
     work : returns when its last operation is done (synchronise a GPU in it)
-    idle_s : seconds of each idle window
+    idle_s : seconds of each idle window; by default 5, or what the meter needs if that is more
     warmup : calls before the first repeat that are not measured
     repeats : at least 3, or there is no interval worth the name
-    minimum_s : the work is called until its window is at least this long
+    minimum_s : the work is called until its window is at least this long; default as ``idle_s``
     settle_s : pause before each idle window: clocks and fans take a while to calm down
 
     Raises BenchError if the protocol asks for too little, MeterError if the meter refuses a window
@@ -102,6 +105,9 @@ def measure(
     """
     if repeats < LEAST_REPEATS:
         raise BenchError(f"repeats={repeats} gives no interval; use at least {LEAST_REPEATS}")
+    default_s = max(WINDOW_S, meter.minimum_s)
+    idle_s = default_s if idle_s is None else idle_s
+    minimum_s = default_s if minimum_s is None else minimum_s
     for name, seconds in (("idle_s", idle_s), ("minimum_s", minimum_s)):
         if seconds < meter.minimum_s:
             raise BenchError(
@@ -114,7 +120,7 @@ def measure(
         rows = []
         for _ in range(repeats):
             sleep(settle_s)
-            idle, _ = _window(meter, lambda: sleep(idle_s), 0.0, clock)
+            idle, _ = _window(meter, partial(sleep, idle_s), 0.0, clock)
             energy, calls = _window(meter, work, minimum_s, clock)
             rows.append(Repeat(idle, energy, calls))
     _check_reaction(rows, meter)

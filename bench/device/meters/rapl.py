@@ -22,7 +22,7 @@ from bench.device.meters.lock import DeviceLock
 from bench.device.meters.sysfs import read_number, read_text
 
 PACKAGE_W = 1000.0
-"""No processor package draws as much; more means that its counter was reset."""
+"""No processor package draws as much, nor its memory; a counter that rises faster was reset."""
 
 
 class RaplMeter(CounterMeter):
@@ -47,7 +47,7 @@ class RaplMeter(CounterMeter):
             "RAPL",
             f"processor packages{memory}: {' + '.join(c.name for c in counters)}",
             counters,
-            ceiling_w=PACKAGE_W * len(packages),
+            ceiling_w=PACKAGE_W,
             minimum_s=minimum_s,
             clock=clock,
             ticker=ticker,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.device.meters import lock as lock_module
 from bench.device.meters.lock import DeviceLock
 from bench.device.meters.power import Sampling
 
@@ -29,19 +30,26 @@ class FakeClock:
             if task[0] > until:
                 break
             self.now = task[0]
-            task[0] += task[1]
-            task[2]()
+            tick, began, times_s = task[1:]
+            task[0] = began + next(times_s)
+            tick()
         self.now = until
 
-    def ticker(self, tick: Callable[[], None], every_s: float) -> Callable[[], None]:
+    def ticker(self, tick: Callable[[], None], times_s: Iterator[float]) -> Callable[[], None]:
         key = object()
-        self._due[key] = [self.now + every_s, every_s, tick]
+        self._due[key] = [self.now + next(times_s), tick, self.now, times_s]
         return lambda: self._due.pop(key, None)
 
     @property
     def running(self) -> int:
         """Tickers that nobody stopped."""
         return len(self._due)
+
+
+@pytest.fixture(autouse=True)
+def _no_shared_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests neither wait for the machine's own measurements nor disturb them."""
+    monkeypatch.setattr(lock_module, "FOLDER", tmp_path)
 
 
 @pytest.fixture
@@ -51,7 +59,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def sampling(clock: FakeClock) -> Sampling:
-    """Eight samples a second: binary fractions add up exactly."""
+    """Eight samples a second, one in each eighth."""
     return Sampling(rate_hz=8.0, clock=clock, ticker=clock.ticker)
 
 

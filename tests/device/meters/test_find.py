@@ -25,7 +25,7 @@ def _no_gpu_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     path = tmp_path / "log.csv"
-    path.write_text("time_s,power_w\n")
+    path.write_text("time_s,power_w\n1.0,5.0\n2.0,5.0\n3.0,5.0\n")
     return path
 
 

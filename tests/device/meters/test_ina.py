@@ -133,8 +133,10 @@ def test_a_window_follows_what_the_files_show(
     clock.sleep(1.0)
     (chip / "curr1_input").write_text("3500\n")
     clock.sleep(1.0)
-    # 7.5 W for 1 s, 17.5 W for 1 s, and an eighth of a second on the way between
-    assert meter.end().joules == pytest.approx(7.5 + 17.5 - (17.5 - 7.5) / 8 / 2)
+    # 7.5 W for 1 s, 17.5 W for 1 s, and the step between two readings an eighth apart
+    energy = meter.end()
+    assert energy.watts == (7.5,) * 8 + (17.5,) * 8
+    assert energy.joules == pytest.approx(7.5 + 17.5, abs=(17.5 - 7.5) / 8)
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda b: b.name)

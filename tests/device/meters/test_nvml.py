@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.device.meters.errors import MeterError
-from bench.device.meters.lock import DeviceLock
 from bench.device.meters.nvml import NvmlMeter
 
 
@@ -144,22 +141,3 @@ def test_a_driver_that_is_reloaded_within_a_window(clock: Any, lock: Any) -> Non
     nvml.millijoules[0] = 100
     with pytest.raises(MeterError, match=r"went back from 5000 J to 0\.1 J; it was reset"):
         meter.end()
-
-
-def test_two_gpus_may_be_measured_at_once_and_one_may_not(
-    clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    nvml = FakeNvml(1, 2)
-    first, second, again = (
-        NvmlMeter(gpu, nvml=nvml, clock=clock, ticker=clock.ticker) for gpu in (0, 1, 1)
-    )
-    assert isinstance(first.alone(), DeviceLock)
-    first.begin()
-    second.begin()
-    with pytest.raises(MeterError, match="energy of GPU-11-aa: this process measures it already"):
-        again.begin()
-    first.cancel()
-    second.cancel()
-    again.begin()
-    again.cancel()

@@ -13,7 +13,7 @@ from scipy import stats
 
 from bench.device.meters.errors import MeterError
 from bench.device.meters.lock import DeviceLock
-from bench.device.meters.power import PowerMeter
+from bench.device.meters.power import PowerMeter, Sampling
 from bench.device.meters.protocol import Measurement, estimate, measure
 from bench.errors import BenchError
 
@@ -47,25 +47,20 @@ def device(clock: Any, sampling: Any, lock: Any) -> Device:
     return Device(clock, sampling, lock)
 
 
-# The first reading of a work window still sees rest: the device steps up when the work begins.
-STEP_J = (8.0 - 3.0) / 8 / 2
-# And the first of an idle window sees rest too, since the device settles before it.
-
-
 def test_energy_of_a_call_gross_and_above_idle(device: Device) -> None:
     result = device.measure(idle_s=2.0, warmup=2, repeats=3, minimum_s=4.0)
     assert device.calls == 2 + 3 * 8
     assert result.seconds.mean == 0.5
-    assert result.idle_w.mean == 3.0
-    assert result.gross_j.mean == pytest.approx(8.0 * 0.5 - STEP_J / 8)
-    assert result.above_idle_j.mean == pytest.approx((8.0 - 3.0) * 0.5 - STEP_J / 8)
+    assert result.idle_w.mean == pytest.approx(3.0)
+    assert result.gross_j.mean == pytest.approx(8.0 * 0.5)
+    assert result.above_idle_j.mean == pytest.approx((8.0 - 3.0) * 0.5)
     for name in ("gross_j", "above_idle_j", "seconds", "idle_w"):
         assert getattr(result, name).half_width == pytest.approx(0.0, abs=1e-12)
         assert getattr(result, name).n == 3
     assert [r.calls for r in result.repeats] == [8, 8, 8]
     assert [r.work.seconds for r in result.repeats] == [4.0] * 3
     assert [r.idle.seconds for r in result.repeats] == [2.0] * 3
-    assert result.how == "toy (all), 8 samples/s, trapezoidal rule"
+    assert result.how == "toy (all), 8 samples/s at random times, trapezoidal rule"
 
 
 def test_intervals_are_those_of_the_raw_values(device: Device) -> None:
@@ -87,6 +82,70 @@ def test_intervals_are_those_of_the_raw_values(device: Device) -> None:
     assert result.above_idle_j.half_width > 0
 
 
+class Periodic:
+    """Rests at 5 W; each call of the work draws 15 W for 40 % of its ``period_s``, then 7 W."""
+
+    def __init__(self, clock: Any, lock: Any, period_s: float, seed: int) -> None:
+        self.clock, self.period_s = clock, period_s
+        self.began: float | None = None
+        self.call_j = (15.0 * 0.4 + 7.0 * 0.6) * period_s
+        self.meter = PowerMeter(
+            "toy",
+            "all",
+            self.watts,
+            ceiling_w=100,
+            sampling=Sampling(seed=seed, clock=clock, ticker=clock.ticker),
+            lock=lock,
+        )
+
+    def watts(self) -> float:
+        if self.began is None:
+            return 5.0
+        return 15.0 if self.clock() - self.began < 0.4 * self.period_s else 7.0
+
+    def work(self) -> None:
+        self.began = self.clock()
+        self.clock.sleep(self.period_s)
+
+    def sleep(self, seconds: float) -> None:
+        self.began = None
+        self.clock.sleep(seconds)
+
+
+@pytest.mark.parametrize("window_s", [1.0, 5.0])
+@pytest.mark.parametrize("period_s", [0.0331, 0.02, 0.1])  # near, at and above the rate's periods
+def test_work_that_repeats_itself_is_measured_without_bias(
+    clock: Any, lock: Any, window_s: float, period_s: float
+) -> None:
+    results = []
+    for seed in range(20):
+        toy = Periodic(clock, lock, period_s, seed)
+        found = measure(
+            toy.work,
+            toy.meter,
+            idle_s=window_s,
+            minimum_s=window_s,
+            settle_s=0.5,
+            clock=clock,
+            sleep=toy.sleep,
+        )
+        results.append(found.gross_j)
+    means = np.array([r.mean for r in results]) / toy.call_j
+    widths = np.array([r.half_width for r in results]) / toy.call_j
+    # at even times, 10 a second, these were up to 1.41, with a width of 0 that covered none of 20
+    assert np.mean(means) == pytest.approx(1.0, abs=0.01)
+    assert np.abs(means - 1.0).max() < (0.03 if window_s == 5.0 else 0.06)
+    assert np.sum(np.abs(means - 1.0) <= widths) >= 17  # 19 are expected
+
+
+def test_windows_are_as_long_as_the_meter_needs(device: Device) -> None:
+    result = device.measure(repeats=3)
+    assert [(r.idle.seconds, r.work.seconds) for r in result.repeats] == [(5.0, 5.0)] * 3
+    device.meter.minimum_s = 9.0
+    result = device.measure(repeats=3)
+    assert [(r.idle.seconds, r.work.seconds) for r in result.repeats] == [(9.0, 9.0)] * 3
+
+
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20))
 def test_the_estimate_is_the_t_interval(values: list[float]) -> None:
     found = estimate(values)
@@ -105,7 +164,7 @@ def test_a_long_call_is_made_once_a_window(device: Device) -> None:
     device.seconds = 7.0
     result = device.measure(idle_s=1.0, warmup=0, repeats=3, minimum_s=5.0)
     assert [r.calls for r in result.repeats] == [1, 1, 1]
-    assert result.gross_j.mean == pytest.approx(56.0 - STEP_J)
+    assert result.gross_j.mean == pytest.approx(56.0)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_packages_and_memory_are_added_and_nothing_twice(
         "dram of package-1"
     )
     rapl.begin()
-    clock.sleep(2.0)
+    clock.sleep(2.5)
     for i, folder in enumerate(folders.values()):
         add(folder, 10**i * 1000)
     # 10^0, 10^3, 10^4 and 10^5 mJ: package-0, its dram, package-1, its dram
