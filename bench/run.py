@@ -304,8 +304,8 @@ def _results(stream: Stream, meter: Meter, bill: Bill) -> Results:
 def _costs(meter: Meter, bill: Bill, domains: Sequence[DomainResult]) -> Costs:
     known: Any = bill.kind
 
-    def amount(value: float, unit: str) -> Amount:
-        return Amount(value=value, unit=unit, kind=known, how=bill.how)
+    def amount(value: float, unit: str, further: str = "") -> Amount:
+        return Amount(value=value, unit=unit, kind=known, how=bill.how + further)
 
     def energy(values: Sequence[float | None], why_not: str) -> Amount:
         joules = [v for v in values if v is not None]
@@ -331,7 +331,7 @@ def _costs(meter: Meter, bill: Bill, domains: Sequence[DomainResult]) -> Costs:
             "B", bill.memory_unavailable or "the device's profile is not calibrated for it"
         )
         if bill.resident_bytes is None or bill.memory_unavailable
-        else amount(bill.resident_bytes, "B"),
+        else amount(bill.resident_bytes, "B", "; memory that the process takes" * modelled),
         source_storage=Amount(
             value=meter.source_bytes, unit="B", kind="measured", how="size of the source data kept"
         ),

@@ -35,8 +35,9 @@ class Row:
 
     ``label`` is the method's name with what tells it from the comparison's other rows.
     ``accuracy`` has every name of `measures.MEASURES`, as fractions. `time` is in seconds over
-    the whole stream, `energy` in joules, `memory` in bytes above the runtime, `inference` in
-    seconds for a sample. All are None (or a `Cost` without estimate) where no run knows them.
+    the whole stream, `energy` in joules, `memory` in bytes above the runtime (what the process
+    takes where that is known, else what lives), `inference` in seconds for a sample. All are None
+    (or a `Cost` without estimate) where no run knows them.
     ``difference`` is to source-only in the score, paired by seed, and None for source-only itself.
     """
 
@@ -115,9 +116,15 @@ def make_row(
         difference=None if itself else paired_difference(scores(runs), reference),
         time=cost(lambda c: c.adaptation_time),
         energy=cost(lambda c: c.adaptation_energy),
-        memory=cost(lambda c: c.peak_memory),
+        memory=cost(_memory),
         inference=cost(lambda c: c.inference_time),
     )
+
+
+def _memory(costs: Costs) -> Amount:
+    """What the process takes where it is known, as it decides whether a device suffices."""
+    resident = costs.resident_memory
+    return costs.peak_memory if resident is None or resident.value is None else resident
 
 
 def fate(record: Record) -> str:

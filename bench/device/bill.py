@@ -138,7 +138,7 @@ class MeasuredBill(Bill):
 
     def __init__(self, device: MeasuredDevice, energy: EnergyMeter | Unavailable) -> None:
         super().__init__(device.name)
-        self.how = "wall clock; peak resident memory above the start of the run"
+        self.how = "wall clock; peak resident memory above the start of the run, with its data"
         self.window.energy_j = None
         self._last: dict[Key, float] = {}
         self._baseline = 0

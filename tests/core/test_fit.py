@@ -161,6 +161,29 @@ def test_a_method_without_steps_has_memory_alone() -> None:
     assert weights < found.peak_bytes < 3 * weights
 
 
+def test_on_a_calibrated_device_memory_is_the_processs_and_unknown_joules_are_none() -> None:
+    def quantity(value: float) -> dict[str, Any]:
+        return {"value": value, "source": "made up for a test", "confidence": "estimate"}
+
+    plain = modelled("raspberry-pi-5")
+    parts = {"stored": 1.5, "step": 2.0, "convolution": 0.5, "added": 7e6}
+    device = ModelledDevice.model_validate(
+        plain.model_dump()
+        | {
+            "resident_memory": {part: quantity(value) for part, value in parts.items()},
+            "energy_unavailable": "no watts were given",
+        }
+    )
+    found = estimated(registry.load("method", "shot"))
+    priced = price(found, device)
+    assert (priced.step_j, priced.domain_j) == (None, None)
+    assert priced.step_s == price(found, plain).step_s
+    assert priced.memory_bytes == max(
+        1.5 * h.stored + 2.0 * h.step + 0.5 * h.convolution + 7e6 for h in found.holdings
+    )
+    assert price(found, plain).memory_bytes == found.peak_bytes < priced.memory_bytes
+
+
 @pytest.mark.parametrize(
     ("window_s", "domain_s", "steps"),
     [(60.0, 0.0, 600), (60.0, 0.05, 599), (60.0, 60.0, 0), (60.0, 90.0, 0), (0.05, 0.0, 0)],

@@ -213,6 +213,15 @@ def test_a_bad_curve_is_named(tmp_path: Path, kinds: dict[str, Any], part: str) 
     assert part in str(caught.value)
 
 
+def test_curves_are_of_one_power_mode(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    modes = {"slow": {"title": "half the clock", "flops": {"float32": quantity(1e9)}}}
+    given = curves(mm_dot_nn=("matmul", [(1e4, 100.0, 20.0)]))
+    path.write_text(yaml.safe_dump(board(curves=given, default_mode="fast", modes=modes)))
+    with pytest.raises(BenchError, match=r"modes\.slow: .* calibrate each mode into a file"):
+        load_device(str(path))
+
+
 def test_a_curve_keeps_its_points() -> None:
     curve = Curve.model_validate({"of": "matmul", "points": {"float32": [[1, 2, 3]]}})
     assert curve.points == {"float32": [(1.0, 2.0, 3.0)]}

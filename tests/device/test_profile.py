@@ -301,6 +301,10 @@ def test_all_memory_may_be_left_to_applications(write: Callable[[Any], str]) -> 
     assert device.memory_for_applications.value == device.memory.value
 
 
+PARTS = ("stored", "step", "convolution", "added")
+SOME = {"value": 1.5, "source": "made up for a test", "confidence": "estimate"}
+
+
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
@@ -308,13 +312,43 @@ def test_all_memory_may_be_left_to_applications(write: Callable[[Any], str]) -> 
         ({"cost": None}, ["key cost"]),
         ({"bandwith": 1}, ["key bandwith is unknown", "did you mean 'bandwidth'"]),
         ({"bandwidth": 5}, ["key bandwidth: 5", "dictionary"]),
+        (
+            {"efficiency": {"matmul": {"bandwith": 1}}},
+            ["efficiency.matmul.bandwith is unknown", "did you mean 'bandwidth'"],
+        ),
+        (
+            {"resident_memory": {**dict.fromkeys(PARTS, SOME), "scratch": SOME}},
+            ["resident_memory.scratch is unknown", "convolution"],
+        ),
+        ({"bandwidth": {"vaule": 1}}, ["bandwidth.vaule is unknown", "did you mean 'value'"]),
     ],
 )
 def test_a_complaint_names_key_value_and_cure(
     write: Callable[[Any], str], change: dict[str, Any], parts: list[str]
 ) -> None:
-    text = complaint(write({**content(), **change}))
+    text = complaint(write(_with(content(), change)))
     assert all(part in text for part in parts), text
+
+
+def _with(board: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """The board with a key more, or another value, at any depth."""
+    for key, value in change.items():
+        known = board.get(key)
+        board[key] = (
+            _with(known, value)
+            if isinstance(known, dict) and known and isinstance(value, dict)
+            else value
+        )
+    return board
+
+
+def test_unknown_energy_is_another_device_whatever_the_words(write: Callable[[Any], str]) -> None:
+    def digest(**more: str) -> str:
+        return profile_digest(load_device(write({**content(), **more})))
+
+    plain = profile_digest(load_device("xavier-nx"))
+    assert digest(energy_unavailable="") == plain
+    assert digest(energy_unavailable="no watts") == digest(energy_unavailable="none given") != plain
 
 
 @pytest.mark.parametrize("key", ["cost", "bandwidth", "title"])

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils import flop_counter
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from bench.batch import DomainView
+from bench.device.formulas import products
 from bench.device.profile import OPERATOR_CLASSES
 from bench.device.trace import StepTrace, StepTracer, live_tensors, operator_class
+from bench.errors import BenchError
 
 F4 = 4
 """Bytes of a float32."""
@@ -208,6 +211,47 @@ def test_attention_is_two_products_of_queries_and_keys() -> None:
         trace = count(lambda: nn.functional.scaled_dot_product_attention(q, k, v))
     assert flops(trace, "attention") == 2 * 2 * batch * heads * tokens * tokens * width
     assert trace.launches == 1
+
+
+@pytest.mark.parametrize("name", ["", "_backward"])
+def test_attention_on_a_cpu_is_counted_whether_torch_knows_it_or_not(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packet = getattr(torch.ops.aten, f"_scaled_dot_product_flash_attention_for_cpu{name}")
+    q, k, v = torch.rand(2, 3, 5, 8), torch.rand(2, 3, 7, 8), torch.rand(2, 3, 7, 8)
+    given = (q, k, v) if not name else (torch.rand(2, 3, 5, 8), q, k, v)
+    one = 2 * 2 * 3 * 5 * 7 * 8  # a product of queries and keys
+    expected = float(one * (5 if name else 2))
+    if packet in flop_counter.flop_registry:  # torch's own formula, where it has one
+        assert flop_counter.flop_registry[packet](*given, out_val=q) == expected
+    monkeypatch.delitem(flop_counter.flop_registry, packet, raising=False)
+    assert products(packet, "attention", given, {}, q) == expected
+
+
+def test_products_of_batches_and_of_integers_by_hand() -> None:
+    a, b, c = torch.rand(4, 2, 3), torch.rand(4, 3, 5), torch.rand(2, 5)
+    assert flops(count(lambda: torch.addbmm(c, a, b)), "matmul") == 2 * 4 * 2 * 3 * 5
+    n = torch.ones(32, 32, dtype=torch.int8)
+    assert flops(count(lambda: torch._int_mm(n, n)), "matmul") == 2 * 32**3
+
+
+@torch.no_grad()
+def test_layers_that_torch_fuses_in_inference_are_counted_by_their_parts() -> None:
+    tokens, width, hidden, batch = 17, 64, 256, 2
+    layer = nn.TransformerEncoderLayer(width, 4, hidden, batch_first=True).eval()
+    x = torch.rand(batch, tokens, width)
+    trace = count(lambda: layer(x))
+    linear = 2 * batch * tokens * (4 * width * width + 2 * width * hidden)
+    assert flops(trace, "matmul") == linear
+    assert flops(trace, "attention") == 2 * 2 * batch * tokens * tokens * width
+    assert torch.backends.mha.get_fastpath_enabled()  # as it was
+
+
+@torch.no_grad()
+def test_a_layer_whose_products_are_not_known_is_refused() -> None:
+    x = torch.rand(5, 2, 16)
+    with pytest.raises(BenchError, match=r"operator mkldnn_rnn_layer: there is no formula .* add"):
+        count(lambda: nn.LSTM(16, 16)(x))
 
 
 def test_views_are_free() -> None:

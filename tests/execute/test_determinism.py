@@ -89,6 +89,34 @@ def test_a_window_shorter_than_a_step_is_recorded_as_unsupported(workplace):
     assert "longer than the whole window of 0.0001 s" in record.reason
 
 
+def test_a_calibrated_device_records_what_the_process_takes_and_no_made_up_energy(workplace):
+    from bench.device.profile import PROFILES
+
+    text = (PROFILES / "jetson-tx2.yaml").read_text() + "energy_unavailable: no watts were given\n"
+    text += "resident_memory:\n"
+    for part, value in {"stored": 2, "step": 3, "convolution": 1, "added": 5e6}.items():
+        text += (
+            f"  {part}: {{value: {value!r}, source: made up for a test, confidence: estimate}}\n"
+        )
+    (workplace.folder / "mine.yaml").write_text(text)
+    workplace.run(
+        "run", "--methods", "shot", "--seeds", "0", "--executor", "inline",
+        "--device", "mine.yaml", "--device", "jetson-tx2",
+    )  # fmt: skip
+    records = workplace.records()
+    mine, plain = (records[("shot", 0, d)].results for d in ("mine.yaml", "jetson-tx2"))
+    assert mine.costs.peak_memory.value == plain.costs.peak_memory.value
+    low, high = (f * mine.costs.peak_memory.value + 5e6 for f in (2, 3))
+    assert low < mine.costs.resident_memory.value < high
+    assert mine.costs.resident_memory.kind == "modelled"
+    assert mine.costs.resident_memory.how.endswith("; memory that the process takes")
+    assert plain.costs.resident_memory.kind == "unavailable"
+    for amount in (mine.costs.adaptation_energy, mine.costs.inference_energy):
+        assert (amount.value, amount.how) == (None, "no watts were given")
+    assert {d.energy_j for d in mine.domains} == {None}
+    assert all(d.energy_j > 0 for d in plain.domains)
+
+
 def test_a_device_without_the_memory_is_recorded_as_oom_and_the_others_go_on(workplace):
     from bench.device.profile import PROFILES
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.record import Record
+from bench.record import Amount, Record
 from bench.reports.comparison import compare
 from bench.reports.footnotes import footnotes
 from bench.reports.layout import blocks, clean, cost, decimals, percent
@@ -232,6 +232,22 @@ def test_kind_stands_in_the_heads_of_costs(make: Make) -> None:
         "inference (ms/sample, measured)",
     )
     assert "Adaptation energy unavailable (tent): no meter is read." in footnotes(comparison)
+
+
+def test_memory_is_what_the_process_takes_where_that_is_known(make: Make) -> None:
+    def calibrated(how: str, value: float | None) -> Record:
+        record = make("tent", memory=50e6)
+        kind = "unavailable" if value is None else "modelled"
+        resident = Amount(value=value, unit="B", kind=kind, how=how)
+        costs = record.results.costs.model_copy(update={"resident_memory": resident})
+        results = record.results.model_copy(update={"costs": costs})
+        return record.model_copy(update={"results": results})
+
+    (comparison,) = compare([calibrated("counted; memory that the process takes", 80e6)])
+    assert comparison.rows[0].memory.estimate.mean == 80e6
+    assert "Peak memory: modelled: counted; memory that the process takes." in footnotes(comparison)
+    (comparison,) = compare([calibrated("the device's profile is not calibrated for it", None)])
+    assert comparison.rows[0].memory.estimate.mean == 50e6
 
 
 def test_footnotes_say_what_a_reader_needs(paper: list[Record]) -> None:
