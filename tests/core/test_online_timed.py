@@ -20,6 +20,7 @@ from bench import registry
 from bench.batch import DomainView
 from bench.check.subject import setting
 from bench.device.bill import Meter
+from bench.device.meters.errors import Unavailable
 from bench.device.profile import MeasuredDevice, load_device
 from bench.device.uncounted import uncounted
 from bench.errors import BenchError, Unsupported
@@ -407,6 +408,34 @@ def test_a_measured_device_is_timed_by_its_wall_clock() -> None:
     assert [s.adapted for s in relaxed.stages] == [1.0, 1.0]
     with pytest.raises(Unsupported, match="on host, and one arrives every 1e-06 s"):
         digits("tent", host, name="online-timed", interval_s=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "energy", "memory"),
+    [
+        ({"name": "periodic"}, "", ""),
+        ({"name": "periodic", "reset": "domain"}, "", "copies of the method"),
+        ({"name": "online"}, "predictions and adaptation alternate", ""),
+        (
+            {"name": "online-timed", "interval_s": 1e4},
+            "predictions and adaptation alternate",
+            "copies of the method",
+        ),
+    ],
+)
+def test_what_cannot_be_measured_under_a_protocol_is_said(
+    protocol: dict[str, Any], energy: str, memory: str
+) -> None:
+    host = MeasuredDevice(name="host", title="this machine", cost="measured")
+    method = Learns()
+    meter = Meter([host], method.stored, Unavailable("no meter in this test", {}))
+    (bill,) = meter.bills
+    bill.energy_unavailable = ""  # as if there were a meter
+    streamed(method, meter, **protocol)
+    assert energy in bill.energy_unavailable
+    assert bool(bill.energy_unavailable) == bool(energy)
+    assert memory in bill.memory_unavailable
+    assert bool(bill.memory_unavailable) == bool(memory)
 
 
 # --- the method's state -----------------------------------------------------------------
