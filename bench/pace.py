@@ -102,6 +102,7 @@ class RealTime(Pace):
         self._arrived = 0
         self._ready_s = 0.0
         self._earlier: dict[str, Any] | None = None
+        self._billed = False
 
     @property
     def free(self) -> bool:
@@ -121,6 +122,7 @@ class RealTime(Pace):
 
     def adapt(self, view: DomainView, window: Window) -> bool:
         self._earlier = snapshot(self._method, "online-timed")
+        self._billed = False
         before = window.spent_s
         worked = super().adapt(view, window)
         took = (window.spent_s - before) / self._left
@@ -139,8 +141,9 @@ class RealTime(Pace):
         self._arrived += 1
         if self._ready_s <= (self._arrived + _ROUNDING) * self._interval_s:
             self._earlier = None
-        if self._earlier is not None:
+        elif self._earlier is not None and not self._billed:  # the same until it is ready
             self._meter.hold_twice(self._changed_bytes())
+            self._billed = True
 
     def restart(self) -> None:
         self._earlier = None

@@ -251,9 +251,8 @@ class Meter:
         self._traces: dict[Key, StepTrace] = {}
         self._seen: Counter[Key] = Counter()
         self._holdings: dict[Key, Holding] = {}
-        self._twice_bytes = 0
+        self._twice_bytes: int | None = None
         self._predicting = 0.0
-        self._beside = False
         self._optimisers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._counted_here: set[Key] = set()
         self._settled: set[Key] = set()
@@ -379,8 +378,7 @@ class Meter:
 
         The most of all calls counts, with what a prediction adds, from the next look at memory on.
         """
-        self._twice_bytes = max(self._twice_bytes, size)
-        self._beside = True
+        self._twice_bytes = max(self._twice_bytes or 0, size)
 
     def close(self) -> None:
         """The window ends: leave no counting mode and no energy meter running, whatever happened
@@ -436,8 +434,8 @@ class Meter:
         """What the method keeps may have grown since its steps were counted (replay memory)."""
         if self.measured or not self._holdings:
             return
-        stored = self._stored_bytes() + self._twice_bytes
-        beside = self._predicting if self._beside else 0.0
+        stored = self._stored_bytes() + (self._twice_bytes or 0)
+        beside = 0.0 if self._twice_bytes is None else self._predicting
         grown = {
             replace(holding, stored=stored, step=holding.step + beside)
             for holding in self._holdings.values()

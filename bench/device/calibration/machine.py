@@ -66,10 +66,7 @@ def require_idle(busy: float, force: bool) -> str:
     """A warning to print, or empty; BenchError if others are at work and it is not forced."""
     if busy <= BUSY:
         return ""
-    found = f"other work keeps {busy:.2f} processors of {os.cpu_count()} busy"
-    if not force:
-        raise BenchError(f"{found}: wait until the machine is idle, or give --force")
-    return f"{found}: the numbers will not be those of an idle machine"
+    return _crowded_out(f"{busy:.2f} processors of {os.cpu_count()} busy", force)
 
 
 def accelerator_load() -> int:
@@ -93,9 +90,13 @@ def require_idle_accelerator(force: bool) -> str:
         return f"whether others use the accelerator is not known ({error}): see nvidia-smi"
     if busy <= BUSY_ACCELERATOR:
         return ""
-    found = f"other work keeps the accelerator busy {busy} % of the time"
+    return _crowded_out(f"the accelerator busy {busy} % of the time", force)
+
+
+def _crowded_out(what: str, force: bool) -> str:
+    found = f"other work keeps {what}"
     if not force:
-        raise BenchError(f"{found}: wait until it is idle, or give --force")
+        raise BenchError(f"{found}: wait until the machine is idle, or give --force")
     return f"{found}: the numbers will not be those of an idle machine"
 
 
