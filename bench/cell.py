@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import pydantic
@@ -17,11 +19,22 @@ Settings = Literal["default", "given", "tuned", "oracle"]
 
 
 class Component(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="constants"):
-    """A registered component with its settings and the digest of its code."""
+    """A registered component with its settings and the digest of its code.
+
+    ``files``: digests of the contents of the files and folders that settings name
+    (`bench.settings.LocalPath`), by setting.
+    """
 
     name: str
     config: dict[str, Any] = {}
     code: str
+    files: dict[str, str] = {}
+
+    def content(self) -> dict[str, Any]:
+        """What results depend on: a file counts with its content and not with its path."""
+        content = self.model_dump(mode="json", exclude={"files"})
+        content["config"] |= {name: f"sha256:{digest}" for name, digest in self.files.items()}
+        return content
 
 
 def variant_title(variant: Component | None) -> str:
@@ -82,10 +95,22 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
     @property
     def title(self) -> str:
         """A short name for people, unique in a suite up to settings."""
-        return f"{self.method.name} · {self.model_title} · {self.device} · seed {self.seed}"
+        return f"{self.method.name} · {self.model_title} · {self.device_title} · seed {self.seed}"
+
+    @property
+    def device_title(self) -> str:
+        """The device's name; of a profile given by its path, the file's name and the mode."""
+        file = re.fullmatch(r"(.+)\.ya?ml(@[^@]+)?", PurePosixPath(self.device).name)
+        return self.device if file is None else "".join(file.groups(""))
 
     def _content(self) -> dict[str, Any]:
         content = self.model_dump(mode="json")
+        for kind in ("method", "model", "scenario", "variant"):
+            component: Component | None = getattr(self, kind)
+            if component is not None:
+                content[kind] = component.content()
+        if self.device_title != self.device:
+            content["device"] = "file"  # the digest says which; its path differs by machine
         # As in records made before there was anything else.
         if self.settings == "default":
             del content["settings"]

@@ -44,11 +44,13 @@ def file_digest(path: Path) -> str:
 
 
 def code_digest(file: Path) -> str:
-    """Digest of a component's code: its file and every room module that it imports, transitively.
+    """Digest of what a component computes with: its file and the room modules that it imports.
 
-    The syntax tree is hashed without docstrings, so that comments, layout and
-    documentation may change while results stay valid. A component kept in a
-    folder of its own (``methods/edgeta/``) counts with all the folder's files.
+    Imports are followed transitively, with the ``__init__.py`` of the folders they lie in. Hashed
+    is the syntax tree without what computes nothing: comments, layout, docstrings, the class
+    attributes ``paper`` and ``equation``, imports for type checkers, and where in this project an
+    imported name comes from. So code may be explained, moved and regrouped without losing
+    results; the core itself is versioned (`bench.cell.CORE_VERSION`).
     """
     seen: dict[str, str] = {}
     _collect(file.resolve(), seen)
@@ -60,21 +62,21 @@ def _collect(file: Path, seen: dict[str, str]) -> None:
         return
     body, imports = _parse(file)
     seen[str(file)] = body
-    for companion in _companions(file):
-        _collect(companion, seen)
     for module, level in imports:
         origin = _find(file.parents[level - 1], module) if level else _room_file(module)
         if origin is not None:
+            for package in _packages(origin):
+                _collect(package, seen)
             _collect(origin, seen)
 
 
-def _companions(file: Path) -> list[Path]:
-    """All files of the folder below a room in which ``file`` lies; none for a file of its own."""
+def _packages(file: Path) -> list[Path]:
+    """The ``__init__.py`` of each folder between a room and ``file``: importing runs them too."""
     for room in ROOMS:
         for location in _locations(room):
-            if file.is_relative_to(location) and file.parent != location:
-                folder = location / file.relative_to(location).parts[0]
-                return [path.resolve() for path in sorted(folder.rglob("*.py"))]
+            if file.is_relative_to(location):
+                between = [p for p in file.parents if p != location and p.is_relative_to(location)]
+                return [p / "__init__.py" for p in between if (p / "__init__.py").is_file()]
     return []
 
 
@@ -82,23 +84,71 @@ def _companions(file: Path) -> list[Path]:
 def _parse(file: Path) -> tuple[str, tuple[tuple[str, int], ...]]:
     """Digest of a file's code, and what it imports: (module, level), 0 for absolute."""
     tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
-    imports: set[tuple[str, int]] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            imports.add((base, node.level))
-            for alias in node.names:
-                imports.add((f"{base}.{alias.name}".strip("."), node.level))
-        elif isinstance(node, ast.Import):
-            imports.update((alias.name, 0) for alias in node.names)
-        _drop_docstring(node)
-    body = hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
-    return body, tuple(sorted(i for i in imports if i[0]))
+    stripped = _Computation()
+    tree = stripped.visit(tree)
+    text = "\n".join([*sorted(stripped.names), ast.unparse(tree)])
+    body = hashlib.sha256(text.encode()).hexdigest()
+    return body, tuple(sorted(i for i in stripped.imports if i[0]))
 
 
-def _drop_docstring(node: ast.AST) -> None:
-    if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        return
+class _Computation(ast.NodeTransformer):
+    """Takes out of a tree what does not change a result.
+
+    ``names``: what is imported from this project, as ``name`` or ``name as other``; ``imports``:
+    all that is imported, as (module, level).
+    """
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.imports: set[tuple[str, int]] = set()
+
+    def visit(self, node: ast.AST) -> Any:
+        made = super().visit(node)
+        if isinstance(made, _DOCUMENTED):
+            _drop_docstring(made)
+        if isinstance(getattr(made, "body", None), list) and not made.body:
+            made.body = [] if isinstance(made, ast.Module) else [ast.Pass()]
+        return made
+
+    def visit_If(self, node: ast.If) -> Any:
+        test = node.test
+        name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")
+        if name == "TYPE_CHECKING":
+            return [self.visit(each) for each in node.orelse] or None
+        return self.generic_visit(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> Any:
+        node.body = [each for each in node.body if _assigned(each) not in _DESCRIPTIVE]
+        return self.generic_visit(node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:
+        base = node.module or ""
+        self.imports.add((base, node.level))
+        self.imports.update((f"{base}.{a.name}".strip("."), node.level) for a in node.names)
+        if base == "__future__":
+            return None
+        if not (node.level or base.partition(".")[0] == "bench"):
+            return node
+        self.names.update(ast.unparse(alias) for alias in node.names)
+        return None
+
+    def visit_Import(self, node: ast.Import) -> Any:
+        self.imports.update((alias.name, 0) for alias in node.names)
+        return node
+
+
+_DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+_DESCRIPTIVE = ("paper", "equation")
+
+
+def _assigned(node: ast.stmt) -> str:
+    """The name that a statement gives a value to, or nothing."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        return getattr(node.targets[0], "id", "")
+    return getattr(node.target, "id", "") if isinstance(node, ast.AnnAssign) else ""
+
+
+def _drop_docstring(node: Any) -> None:
     first = node.body[0] if node.body else None
     if (
         isinstance(first, ast.Expr)

@@ -15,11 +15,12 @@ import pydantic
 
 from bench import registry
 from bench.cell import Cell, Component, variant_title
-from bench.device.profile import load_device, profile_digest
+from bench.device.profile import absolute_name, load_device, profile_digest
 from bench.digest import code_digest
 from bench.errors import BenchError, did_you_mean
 from bench.record import Record
 from bench.run import Job
+from bench.settings import file_digests
 from bench.store import Store
 from bench.suite import FULL, Reference, Suite, explain
 from bench.tuned import Tuned, require_fit, settle
@@ -50,7 +51,7 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
     devices = []
     for name in suite.devices:
         profile = load_device(name)
-        devices.append((name, profile_digest(profile)))
+        devices.append((absolute_name(name), profile_digest(profile)))
     cells: dict[str, Cell] = {}
     for i, (reference, labelled) in enumerate(suite.all_methods()):
         for variant in variants[:1] if labelled else variants:
@@ -104,8 +105,15 @@ def _component(kind: str, reference: Reference, where: str) -> Component:
         reference.config,
         f"{where} {reference.name!r}",
     )
+    try:
+        files = file_digests(config)
+    except BenchError as error:
+        raise BenchError(f"{where} {reference.name!r}: {error}") from error
     return Component(
-        name=reference.name, config=config.model_dump(mode="json"), code=code_digest(entry.file)
+        name=reference.name,
+        config=config.model_dump(mode="json"),
+        code=code_digest(entry.file),
+        files=files,
     )
 
 
@@ -169,7 +177,8 @@ class Plan:
         Measured devices stand alone, and so does each device for a method that reads its clock and
         where the stream does not wait.
         """
-        measured = {d for d in self.suite.devices if load_device(d).cost == "measured"}
+        devices = {cell.device for cell in self.missing}
+        measured = {d for d in devices if load_device(d).cost == "measured"}
         groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
         for cell in self.missing:
             reads_clock = registry.load("method", cell.method.name).reads_clock
@@ -186,10 +195,10 @@ class Plan:
             Job(
                 run=uuid.uuid4().hex[:16],
                 suite=self.suite.name,
-                store=str(store.root),
+                store=str(store.root.resolve()),
                 cells=tuple(group),
                 attempts=tuple(self._attempts(store, cell) for cell in group),
-                plugins=tuple(str(p) for p in plugins),
+                plugins=tuple(str(p.resolve()) for p in plugins),
                 tensorboard=tensorboard,
             )
             for group in self.courses()

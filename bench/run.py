@@ -27,6 +27,7 @@ from bench.record import (
     Results,
     Status,
 )
+from bench.settings import file_digests
 from bench.store import Store
 
 if TYPE_CHECKING:
@@ -258,11 +259,16 @@ def _require_same_code(job: Job) -> None:
         component: Component | None = getattr(cell, kind)
         if component is None:
             continue
-        if code_digest(registry.entry(kind, component.name).file) != component.code:
-            raise BenchError(
-                f"the code of {kind} {component.name!r} changed after this run was planned; "
-                "give the command again"
-            )
+        config = registry.load(kind, component.name).Config.model_validate(component.config)
+        for what, planned, found in (
+            ("code", component.code, code_digest(registry.entry(kind, component.name).file)),
+            ("files", component.files, file_digests(config)),
+        ):
+            if found != planned:
+                raise BenchError(
+                    f"the {what} of {kind} {component.name!r} changed after this run was planned; "
+                    "give the command again"
+                )
     for each in job.cells:
         if profile_digest(load_device(each.device)) != each.device_digest:
             raise BenchError(

@@ -27,7 +27,7 @@ def source_path(cell: Cell, scenario: Scenario) -> Path:
     """
     key = digest(
         [
-            cell.model.model_dump(mode="json"),
+            cell.model.content(),
             cell.scenario.code,
             cell.data,
             scenario.source_settings(),

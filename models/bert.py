@@ -13,6 +13,7 @@ from bench.batch import Inputs
 from bench.errors import BenchError
 from bench.model import Block, FoundationModel, ModelConfig
 from bench.models.weights import load_weights
+from bench.settings import LocalPath
 
 
 class BertConfig(ModelConfig):
@@ -29,7 +30,7 @@ class BertConfig(ModelConfig):
     intermediate_size: int = Field(3072, ge=1)
     vocabulary: int = Field(30522, ge=1)
     positions: int = Field(512, ge=1)
-    weights: str = Field("")
+    weights: LocalPath = Field("")
 
 
 @register("model", "bert-base")

@@ -9,6 +9,7 @@ from bench.errors import BenchError
 from bench.model import Block, FoundationModel, ModelConfig
 from bench.models.vit import resize_vit_attention, vit_blocks
 from bench.models.weights import load_weights
+from bench.settings import LocalPath
 
 INPUT_SHAPE = (3, 224, 224)
 
@@ -16,7 +17,7 @@ INPUT_SHAPE = (3, 224, 224)
 class ViTB16Config(ModelConfig):
     """``weights``: path of a state dict of timm's model saved by torch; empty: random weights."""
 
-    weights: str = Field("")
+    weights: LocalPath = Field("")
 
 
 @register("model", "vit_base_patch16_224")

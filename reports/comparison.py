@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePath
 from typing import Any
 
 from bench.cell import Cell, variant_title
@@ -119,7 +118,7 @@ def _settings(cell: Cell) -> dict[str, Any]:
         "data": cell.data,
         "model": [cell.model.name, cell.model.config],
         "protocol": cell.protocol,
-        "device": cell.device,
+        "device": cell.device_title,
     }
     if cell.variant is not None:  # left out otherwise: file names and labels hold the digest
         settings["variant"] = [cell.variant.name, cell.variant.config]
@@ -127,12 +126,12 @@ def _settings(cell: Cell) -> dict[str, Any]:
 
 
 def _title(cell: Cell) -> str:
-    return f"{cell.scenario.name} · {cell.model_title} · {cell.device}"
+    return f"{cell.scenario.name} · {cell.model_title} · {cell.device_title}"
 
 
 def _slug(cell: Cell) -> str:
     # A device may be given as the path of its profile; the folder says nothing to a reader.
-    names = [cell.scenario.name, cell.model.name, PurePath(cell.device).stem]
+    names = [cell.scenario.name, cell.model.name, cell.device_title]
     if cell.variant is not None:
         # By itself, so that a long name of the model does not cut it off.
         names.insert(2, variant_title(cell.variant))

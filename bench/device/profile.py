@@ -264,6 +264,14 @@ def load_device(name: str) -> DeviceProfile:
     return profile.in_mode(mode, name)
 
 
+def absolute_name(name: str) -> str:
+    """A device's name for use in another folder: that of a file by its path becomes absolute."""
+    base, at, mode = (name, "", "") if _is_path(name) else name.rpartition("@")
+    if not _is_path(base):
+        return name
+    return Path(base).resolve().as_posix() + at + mode
+
+
 def profile_digest(profile: DeviceProfile) -> str:
     """Digest of a profile's numbers; names, titles, sources and other modes may change freely."""
     values = profile.model_dump(exclude={"name", "title", "default_mode", "modes"})

@@ -120,7 +120,17 @@ SAME = {
         "math.pi * radius**2 * self.rate", "(\n            math.pi*radius ** 2\n * self.rate )"
     ),
     "another docstring": CODE.replace("Area of a circle.", "Surface,\n\n        in pixels."),
+    "a paper and an equation": CODE.replace(
+        "    rate = 0.5", '    paper = "A"\n    equation: str = "x"\n    rate = 0.5'
+    ),
     "no docstrings": "\n".join(line for line in CODE.splitlines() if '"""' not in line),
+}
+MOVED = {
+    "another module": "from bench.elsewhere import take\nfrom bench.method import Method\n",
+    "one line": "from bench import Method, take\n",
+    "a relative import": "from ._here import take\nfrom . import Method\n",
+    "for type checkers": "from bench import Method, take\nfrom typing import TYPE_CHECKING\n"
+    "if TYPE_CHECKING:\n    from bench import Window\n",
 }
 OTHER = {
     "a number": CODE.replace("0.5", "0.25"),
@@ -149,6 +159,17 @@ def test_documentation_and_layout_do_not_change_a_code_digest(tmp_path: Path, na
 def test_code_changes_a_code_digest(tmp_path: Path, name: str) -> None:
     assert OTHER[name] != CODE
     assert digest_of(tmp_path, name, OTHER[name]) != digest_of(tmp_path, "original", CODE)
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_where_a_name_of_the_project_comes_from_does_not_change_a_code_digest(
+    tmp_path: Path, name: str
+) -> None:
+    typing = "from typing import TYPE_CHECKING\n" * ("TYPE_CHECKING" in MOVED[name])
+    original = f"from bench.batch import take\n{typing}from bench.method import Method\n"
+    assert digest_of(tmp_path, "a", MOVED[name]) == digest_of(tmp_path, "b", original)
+    other = original.replace("take", "batch_length")
+    assert digest_of(tmp_path, "a", MOVED[name]) != digest_of(tmp_path, "c", other)
 
 
 def test_the_place_of_a_file_does_not_change_its_code_digest(tmp_path: Path) -> None:
@@ -235,20 +256,20 @@ def test_a_relative_import_counts_like_an_absolute_one(tmp_path: Path) -> None:
     assert changes(tmp_path, files, "zz_mine.py", "zz_helper.py")
 
 
-@pytest.mark.parametrize("of", ["__init__.py", "method.py"])
-@pytest.mark.parametrize("changed", ["knowledge.py", "deep/neurons.py"])
-def test_a_component_in_a_folder_of_its_own_counts_with_all_the_folders_files(
-    tmp_path: Path, of: str, changed: str
+@pytest.mark.parametrize("changed", ["knowledge.py", "deep/__init__.py", "deep/neurons.py"])
+def test_a_component_in_a_folder_counts_with_what_it_imports_there(
+    tmp_path: Path, changed: str
 ) -> None:
-    """Whichever file of the folder registers it, and however the files import one another."""
+    """Importing a file of a subfolder also runs the subfolder's ``__init__.py``."""
     files = {
-        "zz_edge/__init__.py": "X = 0\n",
         "zz_edge/method.py": "from .knowledge import RATE\n",
-        "zz_edge/knowledge.py": "RATE = 1\n",
-        "zz_edge/deep/__init__.py": "",
+        "zz_edge/knowledge.py": "from .deep import neurons\nRATE = 1\n",
+        "zz_edge/deep/__init__.py": "RATE = 1\n",
         "zz_edge/deep/neurons.py": "RATE = 1\n",
+        "zz_edge/unused.py": "RATE = 1\n",
     }
-    assert changes(tmp_path, files, f"zz_edge/{of}", f"zz_edge/{changed}")
+    assert changes(tmp_path, files, "zz_edge/method.py", f"zz_edge/{changed}")
+    assert not changes(tmp_path / "other", files, "zz_edge/method.py", "zz_edge/unused.py")
 
 
 # --- tensors ---------------------------------------------------------------
