@@ -1,6 +1,6 @@
 """Reference benchmark for adapting foundation models on edge devices.
 
-Methods x models x scenarios x devices x seeds: each run records accuracy,
+Methods x models x streams x devices x seeds: each run records accuracy,
 time, memory and energy; the records become tables and figures.
 
 A method needs three names: ``from bench import Method, MethodConfig, register``.
@@ -12,21 +12,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
-from bench.registry import register
+from bench.registry.components import register
 
 if TYPE_CHECKING:
-    from bench.method import Method, MethodConfig
-    from bench.model import FoundationModel
-    from bench.scenario import Scenario
+    from bench.contracts.method import Method, MethodConfig
+    from bench.contracts.model import FoundationModel
+    from bench.contracts.stream import Stream
 
 __version__ = "0.1.0"
-__all__ = ["BenchError", "FoundationModel", "Method", "MethodConfig", "Scenario", "register"]
+__all__ = ["BenchError", "FoundationModel", "Method", "MethodConfig", "Stream", "register"]
 
 _LAZY = {
-    "Method": "bench.method",
-    "MethodConfig": "bench.method",
-    "FoundationModel": "bench.model",
-    "Scenario": "bench.scenario",
+    "Method": "bench.contracts.method",
+    "MethodConfig": "bench.contracts.method",
+    "FoundationModel": "bench.contracts.model",
+    "Stream": "bench.contracts.stream",
 }
 
 

@@ -1,1 +1,1 @@
-"""Data sets, shifts and the scenarios made of them."""
+"""Data sets, shifts and the streams made of them."""

@@ -1,4 +1,4 @@
-"""Real handwritten digits, split once for every scenario that is made of them."""
+"""Real handwritten digits, split once for every stream that is made of them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench.datasets.shifts import SEVERITIES, VALIDATION_SEVERITIES, apply_shift
-from bench.digest import file_digest
+from bench.contracts.stream import Domain, Split, Stream, StreamConfig
 from bench.errors import BenchError, did_you_mean
-from bench.scenario import Domain, Scenario, ScenarioConfig, Split
+from bench.io.digest import file_digest
+
+from .corruptions import SEVERITIES, VALIDATION_SEVERITIES, apply_shift
 
 Part = Literal["test", "validation"]
 
@@ -30,7 +31,7 @@ SOURCE_SAMPLES = {"test": 1000, "validation": 600}
 TEST_SAMPLES = {"test": 300, "validation": 150}
 
 
-class DigitsConfig(ScenarioConfig):
+class DigitsConfig(StreamConfig):
     """``part``: the stream that is reported, or the one to tune on; ``size``: pixels a side."""
 
     part: Part = "test"
@@ -47,7 +48,7 @@ class Step:
     severity: int = 1
 
 
-class DigitsScenario(Scenario):
+class DigitsStream(Stream):
     """The 1,797 images of the UCI "Optical Recognition of Handwritten Digits" test set.
 
     Alpaydin & Kaynak, 1998: 8x8 pixels, as scikit-learn ships them, upsampled bilinearly. Every

@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import Field
 
 from bench import register
-from bench.methods.avalanche import AvalancheConfig, AvalancheMethod
-from bench.methods.avalanche_memory import Samples
+
+from .avalanche.memory import Samples
+from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
 class AgemConfig(AvalancheConfig):
@@ -45,7 +46,7 @@ class Agem(AvalancheMethod):
     config: AgemConfig
 
     def make_plugin(self) -> Any:
-        from bench.methods.avalanche_plugins import DrawnAGEM
+        from .avalanche.plugins import DrawnAGEM
 
         config = self.config
         return DrawnAGEM(config.patterns_per_domain, config.sample_size, self.generator)

@@ -6,14 +6,15 @@ from torch import nn
 
 from bench import FoundationModel, register
 from bench.errors import Unsupported
-from bench.methods.supervised import SupervisedConfig, SupervisedMethod
+
+from ._supervised import SupervisedConfig, SupervisedMethod
 
 
 @register("method", "bias-only")
 class BiasOnly(SupervisedMethod):
     """BitFit (Ben Zaken et al., ACL 2022): all bias terms and the task head, on target labels.
 
-    Biases are the parameters whose name ends in ``bias``, those of normalisation layers
+    Biases are the parameters whose name ends in ``bias``, those of normalization layers
     included, as in the paper: about a thousandth of a transformer's weights.
     """
 

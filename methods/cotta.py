@@ -8,11 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench import FoundationModel, Method, MethodConfig, register
-from bench.batch import DomainView, Inputs
-from bench.method import tunable
-from bench.methods.teacher import RandomViews, move_average, seeded_generator
-from bench.methods.tent import widened
-from bench.window import Window
+from bench.contracts.data import DomainView, Inputs
+from bench.contracts.method import tunable
+from bench.run.window import Window
+
+from ._losses import widened
+from ._teacher import RandomViews, move_average, seeded_generator
 
 
 class CottaConfig(MethodConfig):
@@ -76,7 +77,7 @@ class Cotta(Method):
             fixed.train(False)
         parameters = list(model.module.parameters())
         model.freeze_except(parameters)
-        self.optimiser = torch.optim.Adam(parameters, lr=self.config.learning_rate)
+        self.optimizer = torch.optim.Adam(parameters, lr=self.config.learning_rate)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train()
@@ -88,9 +89,9 @@ class Cotta(Method):
             for _ in window.steps([batch], kind=kind):
                 labels = self._pseudo_labels(batch.x, doubtful)
                 loss = F.cross_entropy(widened(self.model(batch.x)), labels)
-                self.optimiser.zero_grad()
+                self.optimizer.zero_grad()
                 loss.backward()
-                self.optimiser.step()
+                self.optimizer.step()
                 self._update_teacher()
                 self._restore()
                 window.log(loss=loss.detach())

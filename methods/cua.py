@@ -7,11 +7,12 @@ from pydantic import Field
 from torch import Tensor
 
 from bench import FoundationModel, register
-from bench.batch import Batch, DomainView, Inputs, LabelledBatch, take
-from bench.method import tunable
-from bench.methods.alignment import Alignment, AlignmentConfig
-from bench.methods.feature_alignment import multi_kernel_mmd
-from bench.window import Window
+from bench.contracts.data import Batch, DomainView, Inputs, LabelledBatch, take
+from bench.contracts.method import tunable
+from bench.run.window import Window
+
+from ._alignment import Alignment, AlignmentConfig
+from .feature_alignment import multi_kernel_mmd
 
 
 class CuaConfig(AlignmentConfig):
@@ -66,7 +67,7 @@ class Cua(Alignment):
         alignment = super().adaptation_loss(source_features, target, progress)
         size = self.source.batch_size
         memory = DomainView("replay", self.memory_x, self.memory_y, size, self.generator)
-        replayed = next(memory.endless())
+        replayed = next(memory.infinite())
         assert isinstance(replayed, LabelledBatch)
         replay = self.model.loss(self.model(replayed.x), replayed.y)
         return alignment + self.config.replay_weight * replay

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench import FoundationModel, register
-from bench.batch import DomainView, take
-from bench.method import tunable
-from bench.methods.alignment import Alignment, AlignmentConfig
-from bench.methods.tent import widened
+from bench.contracts.data import DomainView, take
+from bench.contracts.method import tunable
+
+from ._alignment import Alignment, AlignmentConfig
+from ._losses import widened
 
 
 def reversal(progress: float, gamma: float = 10.0) -> float:
@@ -78,7 +79,7 @@ class Dann(Alignment):
             nn.ReLU(),
             nn.Linear(self.config.hidden, 1),
         ).to(like)
-        self.optimiser.add_param_group({"params": list(self.discriminator.parameters())})
+        self.optimizer.add_param_group({"params": list(self.discriminator.parameters())})
 
     def alignment_loss(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
         factor = self.config.domain_weight * reversal(progress)

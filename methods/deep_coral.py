@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from bench import register
-from bench.method import tunable
-from bench.methods.alignment import Alignment, AlignmentConfig
+from bench.contracts.method import tunable
+
+from ._alignment import Alignment, AlignmentConfig
 
 
 def coral(source: Tensor, target: Tensor) -> Tensor:

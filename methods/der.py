@@ -8,9 +8,10 @@ from typing import Any
 from pydantic import Field
 
 from bench import register
-from bench.method import tunable
-from bench.methods.avalanche import AvalancheConfig, AvalancheMethod
-from bench.methods.avalanche_memory import compact, reservoirs_state, restore_reservoirs
+from bench.contracts.method import tunable
+
+from .avalanche.memory import compact, reservoirs_state, restore_reservoirs
+from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
 class DerConfig(AvalancheConfig):
@@ -52,11 +53,11 @@ class Der(AvalancheMethod):
     config: DerConfig
 
     def make_strategy(self, batch_size: int) -> Any:
-        from bench.methods.avalanche_plugins import ReplayedDER
+        from .avalanche.plugins import ReplayedDER
 
         return ReplayedDER.over(
             self.model,
-            self.optimiser,
+            self.optimizer,
             batch_size,
             mem_size=self.config.memory_size,
             alpha=self.config.alpha,

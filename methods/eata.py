@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
 from bench import FoundationModel, Method, MethodConfig, register
-from bench.batch import DomainView, take
-from bench.method import tunable
-from bench.methods.tent import affine_parameters, entropy, widened
-from bench.window import Window
+from bench.contracts.data import DomainView, take
+from bench.contracts.method import tunable
+from bench.run.window import Window
+
+from ._losses import affine_parameters, entropy, widened
 
 
 def couples_samples(model: FoundationModel) -> bool:
@@ -51,7 +52,7 @@ class EataConfig(MethodConfig):
 class Eata(Method):
     """Efficient anti-forgetting test-time adaptation (Niu et al., ICML 2022).
 
-    Scale and shift of the normalisation layers minimise the weighted entropy of the samples that
+    Scale and shift of the normalization layers minimise the weighted entropy of the samples that
     are reliable, eq. (3), and unlike what was selected before, eq. (5), plus a penalty on leaving
     weights that matter on the source, eqs. (7) to (9). The batch is predicted first and only the
     selected samples are trained on; a batch of which nothing is selected changes no weight. With
@@ -68,7 +69,7 @@ class Eata(Method):
         "Forgetting, ICML 2022"
     )
     equation = (
-        "min over normalisation scale and shift: mean over i with H(p_i) < E_0 and cos(p_i, m) < "
+        "min over normalization scale and shift: mean over i with H(p_i) < E_0 and cos(p_i, m) < "
         "epsilon of exp(E_0 - H(p_i)) H(p_i) + beta sum_j F_j (w_j - w°_j)^2"
     )
 
@@ -82,7 +83,7 @@ class Eata(Method):
         self.start = parameters_to_vector(self.trained).detach().clone()
         self.fisher = self._fisher(source)
         self.average: Tensor | None = None
-        self.optimiser = torch.optim.SGD(self.trained, lr=self.config.learning_rate, momentum=0.9)
+        self.optimizer = torch.optim.SGD(self.trained, lr=self.config.learning_rate, momentum=0.9)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train()
@@ -97,9 +98,9 @@ class Eata(Method):
             uncertainty = entropy(logits)
             weight = (self._margin(logits) - uncertainty.detach()).exp()
             loss = (weight * uncertainty).mean() + self.config.fisher_weight * self._drift()
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
             loss.backward()
-            self.optimiser.step()
+            self.optimizer.step()
             window.log(loss=loss.detach())
 
     def _margin(self, logits: Tensor) -> float:

@@ -8,9 +8,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from bench import register
-from bench.batch import DomainView
-from bench.method import tunable
-from bench.methods.avalanche import AvalancheConfig, AvalancheMethod
+from bench.contracts.data import DomainView
+from bench.contracts.method import tunable
+
+from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
 class EwcConfig(AvalancheConfig):
@@ -54,7 +55,7 @@ class Ewc(AvalancheMethod):
     config: EwcConfig
 
     def make_plugin(self) -> Any:
-        from bench.methods.avalanche_plugins import BatchedEWC
+        from .avalanche.plugins import BatchedEWC
 
         mode = self.config.mode
         decay = self.config.decay if mode == "online" else None

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from bench import register
-from bench.method import tunable
-from bench.methods.alignment import Alignment, AlignmentConfig
+from bench.contracts.method import tunable
+
+from ._alignment import Alignment, AlignmentConfig
 
 
 def multi_kernel_mmd(source: Tensor, target: Tensor, kernels: int = 5) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bench import register
-from bench.method import tunable
-from bench.methods.supervised import SupervisedConfig, SupervisedMethod
+from bench.contracts.method import tunable
+
+from ._supervised import SupervisedConfig, SupervisedMethod
 
 
 class FineTuneConfig(SupervisedConfig):

@@ -9,9 +9,10 @@ import torch
 from pydantic import Field
 
 from bench import register
-from bench.method import tunable
-from bench.methods.avalanche import AvalancheConfig, AvalancheMethod
-from bench.methods.avalanche_memory import portable
+from bench.contracts.method import tunable
+
+from .avalanche.memory import portable
+from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
 class GemConfig(AvalancheConfig):
@@ -50,7 +51,7 @@ class Gem(AvalancheMethod):
     config: GemConfig
 
     def make_plugin(self) -> Any:
-        from bench.methods.avalanche_plugins import DrawnGEM
+        from .avalanche.plugins import DrawnGEM
 
         return DrawnGEM(self.config.patterns_per_domain, self.config.margin, self.generator)
 

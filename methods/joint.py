@@ -8,11 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from bench import register
-from bench.batch import Batch, DomainView, Inputs
-from bench.method import tunable
-from bench.methods.avalanche import AvalancheConfig, AvalancheMethod
-from bench.methods.avalanche_memory import Samples, ViewSamples, draw
-from bench.window import Window
+from bench.contracts.data import Batch, DomainView, Inputs
+from bench.contracts.method import tunable
+from bench.run.window import Window
+
+from .avalanche.memory import Samples, ViewSamples, draw
+from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
 class JointConfig(AvalancheConfig):
@@ -48,7 +49,7 @@ class Joint(AvalancheMethod):
     config: JointConfig
 
     def make_plugin(self) -> Any:
-        from bench.methods.avalanche_plugins import Archive
+        from .avalanche.plugins import Archive
 
         return Archive()
 

@@ -8,9 +8,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench import Method, MethodConfig, register
-from bench.batch import Inputs
-from bench.method import tunable
-from bench.methods.tent import widened
+from bench.contracts.data import Inputs
+from bench.contracts.method import tunable
+
+from ._losses import widened
 
 
 def nearest_neighbour_affinity(features: Tensor, neighbours: int) -> Tensor:

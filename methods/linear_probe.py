@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from bench import FoundationModel, register
-from bench.methods.supervised import SupervisedConfig, SupervisedMethod
+
+from ._supervised import SupervisedConfig, SupervisedMethod
 
 
 @register("method", "linear-probe")

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from bench import FoundationModel, register, registry
-from bench.batch import DomainView
-from bench.method import tunable
-from bench.methods.supervised import SupervisedConfig, SupervisedMethod
-from bench.models.lora import fuse_lora, insert_lora
-from bench.window import Window
+from bench import FoundationModel, register
+from bench import registry as registry
+from bench.contracts.data import DomainView
+from bench.contracts.method import tunable
+from bench.models.surgery.lora import fuse_lora, insert_lora
+from bench.run.window import Window
+
+from ._supervised import SupervisedConfig, SupervisedMethod
 
 if TYPE_CHECKING:
-    from bench.cell import Cell
+    from bench.records.cell import Cell
 
 
 class LoraConfig(SupervisedConfig):
@@ -52,11 +54,11 @@ class Lora(SupervisedMethod):
 
     @classmethod
     def skip(cls, cell: Cell) -> str | None:
-        new_classes = "class" in registry.load("scenario", cell.scenario.name).shifts
+        new_classes = "class" in registry.load("stream", cell.stream.name).shifts
         if new_classes and not cls.Config.model_validate(cell.method.config).train_head:
             return (
                 f"lora with train_head: false keeps the head of the source, and "
-                f"{cell.scenario.name} brings new classes; set train_head: true"
+                f"{cell.stream.name} brings new classes; set train_head: true"
             )
         return None
 
@@ -71,4 +73,4 @@ class Lora(SupervisedMethod):
         super().adapt(domain, window)
         with window.section("fuse"):
             fuse_lora(self.model)
-        del self.optimiser  # its adapters are gone
+        del self.optimizer  # its adapters are gone

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench import register
-from bench.method import tunable
-from bench.methods.avalanche import AvalancheConfig, AvalancheMethod
+from bench.contracts.method import tunable
+
+from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
 class LwfConfig(AvalancheConfig):
@@ -48,7 +49,7 @@ class Lwf(AvalancheMethod):
     config: LwfConfig
 
     def make_plugin(self) -> Any:
-        from bench.methods.avalanche_plugins import FrozenLwF
+        from .avalanche.plugins import FrozenLwF
 
         return FrozenLwF(self.config.alpha, self.config.temperature)
 

@@ -8,10 +8,11 @@ from typing import Any
 from pydantic import Field
 
 from bench import register
-from bench.batch import DomainView
-from bench.method import tunable
-from bench.methods.avalanche import AvalancheConfig, AvalancheMethod
-from bench.methods.ewc import parameter_data, tensors
+from bench.contracts.data import DomainView
+from bench.contracts.method import tunable
+
+from .avalanche.method import AvalancheConfig, AvalancheMethod
+from .ewc import parameter_data, tensors
 
 
 class MasConfig(AvalancheConfig):
@@ -54,7 +55,7 @@ class Mas(AvalancheMethod):
     config: MasConfig
 
     def make_plugin(self) -> Any:
-        from bench.methods.avalanche_plugins import BatchedMAS
+        from .avalanche.plugins import BatchedMAS
 
         return BatchedMAS(self.config.penalty, self.config.alpha)
 

@@ -8,10 +8,11 @@ import torch
 from torch.nn import functional as F
 
 from bench import FoundationModel, Method, MethodConfig, register
-from bench.batch import DomainView
-from bench.method import tunable
-from bench.methods.tent import affine_parameters, widened
-from bench.window import Window
+from bench.contracts.data import DomainView
+from bench.contracts.method import tunable
+from bench.run.window import Window
+
+from ._losses import affine_parameters, widened
 
 
 class PseudoLabelConfig(MethodConfig):
@@ -20,14 +21,14 @@ class PseudoLabelConfig(MethodConfig):
     ``learning_rate``: of Adam; ``epochs``: passes over the adaptation split; ``threshold``: least
     probability of a label that is learned, 0.9 in T3A's comparison; 0 learns all, as Lee does.
     A model trained with label smoothing s on C classes reaches about 1 - s + s/C (0.91 for 0.1
-    and 10) where it is right. ``trained``: the normalisation layers' scale and shift, as test-time
+    and 10) where it is right. ``trained``: the normalization layers' scale and shift, as test-time
     suites do, or all weights, as Lee does.
     """
 
     learning_rate: float = tunable(1e-3, 1e-5, 1e-2, log=True, ge=1e-8, le=1.0)
     epochs: int = tunable(1, 1, 5, unit="passes", le=100)
     threshold: float = tunable(0.9, 0.0, 0.99, le=1.0)
-    trained: Literal["normalisation", "all"] = "normalisation"
+    trained: Literal["normalization", "all"] = "normalization"
 
 
 @register("method", "pseudo-label")
@@ -61,7 +62,7 @@ class PseudoLabel(Method):
         else:
             parameters = affine_parameters(model)
         model.freeze_except(parameters)
-        self.optimiser = torch.optim.Adam(parameters, lr=self.config.learning_rate)
+        self.optimizer = torch.optim.Adam(parameters, lr=self.config.learning_rate)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train()
@@ -73,7 +74,7 @@ class PseudoLabel(Method):
             if not confident.any():
                 continue
             loss = F.cross_entropy(logits[confident], labels[confident])
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
             loss.backward()
-            self.optimiser.step()
+            self.optimizer.step()
             window.log(loss=loss.detach())

@@ -10,15 +10,16 @@ from pydantic import Field
 from torch import Tensor
 
 from bench import register
-from bench.batch import Batch, Inputs
-from bench.methods.avalanche import AvalancheConfig, AvalancheMethod
-from bench.methods.avalanche_memory import (
+from bench.contracts.data import Batch, Inputs
+
+from .avalanche.memory import (
     compact,
     draw,
     join,
     reservoirs_state,
     restore_reservoirs,
 )
+from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
 class ReplayConfig(AvalancheConfig):
@@ -53,7 +54,7 @@ class Replay(AvalancheMethod):
     config: ReplayConfig
 
     def make_plugin(self) -> Any:
-        from bench.methods.avalanche_plugins import Reservoirs
+        from .avalanche.plugins import Reservoirs
 
         return Reservoirs(self.config.memory_size, self.generator)
 

@@ -1,4 +1,4 @@
-"""RoTTA: a category-balanced memory, a slow teacher, robust batch normalisation."""
+"""RoTTA: a category-balanced memory, a slow teacher, robust batch normalization."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench import FoundationModel, Method, MethodConfig, register
-from bench.batch import DomainView, Inputs
-from bench.method import tunable
-from bench.methods.teacher import RandomViews, move_average, seeded_generator
-from bench.methods.tent import affine_parameters, entropy, widened
-from bench.window import Window
+from bench.contracts.data import DomainView, Inputs
+from bench.contracts.method import tunable
+from bench.run.window import Window
+
+from ._losses import affine_parameters, entropy, widened
+from ._teacher import RandomViews, move_average, seeded_generator
 
 
 class RobustBatchNorm(_BatchNorm):
-    """BatchNorm that normalises by its running statistics, in training mode too.
+    """BatchNorm that normalizes by its running statistics, in training mode too.
 
     In training each batch first moves them by ``momentum`` towards its own mean and (biased)
     variance, and gradients flow through that share. Takes over the layer's parameters and buffers.
@@ -33,7 +34,7 @@ class RobustBatchNorm(_BatchNorm):
         self.running_mean, self.running_var = layer.running_mean, layer.running_var
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised ``x`` of shape (n, features, ...)."""
+        """Normalized ``x`` of shape (n, features, ...)."""
         mean, variance = self.running_mean, self.running_var
         assert mean is not None
         assert variance is not None
@@ -67,7 +68,7 @@ class RottaConfig(MethodConfig):
     ``learning_rate``: of Adam; ``epochs``: passes over the adaptation split, one in the paper;
     ``capacity``: N, samples in memory; ``update_every``: samples that arrive between two updates;
     ``teacher_rate``: nu, share of the way from teacher to student at each update;
-    ``statistics_rate``: alpha of robust batch normalisation; ``age_weight``, ``doubt_weight``:
+    ``statistics_rate``: alpha of robust batch normalization; ``age_weight``, ``doubt_weight``:
     lambda_t and lambda_u; ``view_strength``: share of the authors' full augmentations of the
     student's inputs; ``horizontal_flip``: flip half of the student's views, as the authors do;
     off because it changes what a digit or a letter means.
@@ -93,7 +94,7 @@ class Rotta(Method):
     drops the oldest and most doubtful. Every 64 samples the student, on a strong view of the
     memory, learns the teacher's output on the samples as they are (the authors' weak view),
     recent ones weighing more, and the teacher follows. The teacher predicts. BatchNorm becomes
-    robust batch normalisation; of other models the normalisation layers' scale and shift are
+    robust batch normalization; of other models the normalization layers' scale and shift are
     trained all the same.
     """
 
@@ -103,9 +104,9 @@ class Rotta(Method):
     protocols = ("periodic", "online")
     needs = ("replay_memory",)
     provenance = "chosen-here"
-    paper = "Yuan, Xie, Li: Robust Test-Time Adaptation in Dynamic Scenarios, CVPR 2023"
+    paper = "Yuan, Xie, Li: Robust Test-Time Adaptation in Dynamic Streams, CVPR 2023"
     equation = (
-        "min over normalisation scale and shift: mean over the memory of E(a_i) CE(t_i, p_i), "
+        "min over normalization scale and shift: mean over the memory of E(a_i) CE(t_i, p_i), "
         "E(a) = exp(-a/N) / (1 + exp(-a/N)); teacher = (1-nu) teacher + nu student"
     )
     preload = ("torchvision.transforms.v2",)
@@ -121,11 +122,11 @@ class Rotta(Method):
         self.model, self.teacher = model, model.clone()
         self.teacher.freeze_except([])
         self.trained = affine_parameters(model)
-        self.followers = self.teacher.normalisation_parameters()
+        self.followers = self.teacher.normalization_parameters()
         model.freeze_except(self.trained)
         self.memory: list[dict[str, Any]] = []
         self.arrived = 0
-        self.optimiser = torch.optim.Adam(self.trained, lr=self.config.learning_rate)
+        self.optimizer = torch.optim.Adam(self.trained, lr=self.config.learning_rate)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         for batch in window.steps(domain.batches(self.config.epochs), data_dependent=True):
@@ -183,9 +184,9 @@ class Rotta(Method):
         ages = torch.tensor([kept["age"] for kept in self.memory], dtype=logits.dtype)
         weights = torch.sigmoid(-ages / self.config.capacity)
         loss = (weights * F.cross_entropy(logits, labels, reduction="none")).mean()
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         move_average(self.followers, self.trained, self.config.teacher_rate)
         self.teacher.train(False)
         return loss.detach()

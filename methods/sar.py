@@ -11,20 +11,21 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import FoundationModel, Method, MethodConfig, register
-from bench.batch import DomainView, Inputs, take
+from bench.contracts.data import DomainView, Inputs, take
+from bench.contracts.method import tunable
+from bench.contracts.model import Block
 from bench.errors import Unsupported
-from bench.method import tunable
-from bench.methods.eata import couples_samples
-from bench.methods.tent import affine_parameters, entropy, widened
-from bench.model import Block
-from bench.window import Window
+from bench.run.window import Window
+
+from ._losses import affine_parameters, entropy, widened
+from .eata import couples_samples
 
 
 def lower_affine_parameters(model: FoundationModel, frozen_blocks: float) -> list[nn.Parameter]:
-    """Scale and shift of the normalisation layers below the top share of the blocks.
+    """Scale and shift of the normalization layers below the top share of the blocks.
 
     The top ``frozen_blocks`` of the blocks, rounded down, and all that comes after them (the final
-    normalisation) are left out. A model without blocks is cut by its normalisation layers.
+    normalization) are left out. A model without blocks is cut by its normalization layers.
     Raises Unsupported if nothing is left.
     """
     kept = affine_parameters(model)
@@ -43,7 +44,7 @@ def lower_affine_parameters(model: FoundationModel, frozen_blocks: float) -> lis
         kept = [p for p in kept if id(p) not in left_out]
     if not kept:
         raise Unsupported(
-            f"sar: frozen_blocks {frozen_blocks} leaves no normalisation layer of "
+            f"sar: frozen_blocks {frozen_blocks} leaves no normalization layer of "
             f"{type(model).__name__} to train; lower it"
         )
     return kept
@@ -64,7 +65,7 @@ class SarConfig(MethodConfig):
     share of ln(number of classes); ``rho``: radius of the perturbation, the 2-norm over all
     trained weights; ``recovery_threshold``: moving average of the loss, in nats, below which the
     model is set back (chosen for 1000 classes, where the largest entropy is 6.9; it is 2.3 for
-    10); ``frozen_blocks``: share of the top blocks whose normalisation stays as it is, with the
+    10); ``frozen_blocks``: share of the top blocks whose normalization stays as it is, with the
     final one: blocks 10 to 12 of 12 in the paper; ``recovery``: ``corrected`` begins a new moving
     average when the model was set back, ``faithful`` keeps the old one as the authors' code does,
     which sets the model back again at every step until the average has risen.
@@ -83,7 +84,7 @@ class SarConfig(MethodConfig):
 class Sar(Method):
     """Sharpness-aware and reliable entropy minimisation (Niu et al., ICLR 2023).
 
-    Scale and shift of the lower normalisation layers descend the entropy's gradient at weights
+    Scale and shift of the lower normalization layers descend the entropy's gradient at weights
     perturbed by rho along the gradient, eq. (4). Samples count that are reliable, eq. (2), before
     and again after the perturbation; a batch without any changes nothing.
     """
@@ -98,7 +99,7 @@ class Sar(Method):
         "Wild World, ICLR 2023"
     )
     equation = (
-        "min over normalisation scale and shift w: max over |e| <= rho of mean over i with "
+        "min over normalization scale and shift w: max over |e| <= rho of mean over i with "
         "H(p_i) < E_0 of H(p_i(w + e))"
     )
 
@@ -111,7 +112,7 @@ class Sar(Method):
         model.freeze_except(self.trained)
         self.start = [p.detach().clone() for p in self.trained]
         self.average: float | None = None
-        self.optimiser = torch.optim.SGD(self.trained, lr=self.config.learning_rate, momentum=0.9)
+        self.optimizer = torch.optim.SGD(self.trained, lr=self.config.learning_rate, momentum=0.9)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train()
@@ -138,13 +139,13 @@ class Sar(Method):
         uncertainty = entropy(again)
         reliable = uncertainty < margin
         loss = uncertainty[reliable].mean() if reliable.any() else None
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         if loss is not None:
             loss.backward()
         self._set(here)
         if loss is None:
             return None
-        self.optimiser.step()
+        self.optimizer.step()
         return float(loss.detach())
 
     @torch.no_grad()
@@ -164,6 +165,6 @@ class Sar(Method):
         self.average = loss if self.average is None else 0.9 * self.average + 0.1 * loss
         if self.average < self.config.recovery_threshold:
             self._set(self.start)
-            self.optimiser.state.clear()
+            self.optimizer.state.clear()
             if self.config.recovery == "corrected":
                 self.average = None

@@ -7,10 +7,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench import FoundationModel, Method, MethodConfig, register
-from bench.batch import DomainView
-from bench.method import tunable
-from bench.methods.tent import entropy, widened
-from bench.window import Window
+from bench.contracts.data import DomainView
+from bench.contracts.method import tunable
+from bench.run.window import Window
+
+from ._losses import entropy, widened
 
 
 def diversity(logits: Tensor) -> Tensor:
@@ -87,11 +88,11 @@ class Shot(Method):
         self.model = model
         parameters = model.body_parameters()
         model.freeze_except(parameters)
-        self.optimiser = torch.optim.AdamW(parameters, lr=self.config.learning_rate)
+        self.optimizer = torch.optim.AdamW(parameters, lr=self.config.learning_rate)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         beta = self.config.pseudo_label_weight
-        for _ in range(domain.passes(self.config.epochs)):
+        for _ in range(domain.max_passes(self.config.epochs)):
             labels = self._pseudo_labels(domain, window) if beta else None
             if window.closed:
                 return
@@ -100,10 +101,10 @@ class Shot(Method):
                 logits = self.model(batch.x)
                 loss = entropy(logits).mean() - diversity(logits)
                 if labels is not None:
-                    loss = loss + beta * F.cross_entropy(widened(logits), labels[batch.index])
-                self.optimiser.zero_grad()
+                    loss = loss + beta * F.cross_entropy(widened(logits), labels[batch.sample_ids])
+                self.optimizer.zero_grad()
                 loss.backward()
-                self.optimiser.step()
+                self.optimizer.step()
                 window.log(loss=loss.detach())
 
     @torch.no_grad()

@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import Field
 
 from bench import register
-from bench.batch import DomainView
-from bench.method import tunable
-from bench.methods.avalanche import AvalancheConfig, AvalancheMethod
+from bench.contracts.data import DomainView
+from bench.contracts.method import tunable
+
+from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
 class SiConfig(AvalancheConfig):
@@ -54,7 +55,7 @@ class Si(AvalancheMethod):
     config: SiConfig
 
     def make_plugin(self) -> Any:
-        from bench.methods.avalanche_plugins import PathIntegral
+        from .avalanche.plugins import PathIntegral
 
         return PathIntegral(self.config.penalty, self.config.damping)
 
@@ -66,8 +67,8 @@ class Si(AvalancheMethod):
             self.strategy.learn(source, None, self.config.source_epochs, self.compose)
             importance = self.plugin.importance
         self.model.module.load_state_dict(deployed)
-        self.optimiser.state.clear()
-        self.optimiser.zero_grad()
+        self.optimizer.state.clear()
+        self.optimizer.zero_grad()
         self.plugin.start(self.strategy.model)
         self.plugin.importance = importance
 

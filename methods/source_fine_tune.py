@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from bench import register
-from bench.batch import Batch
-from bench.methods.alignment import Alignment, AlignmentConfig
+from bench.contracts.data import Batch
+
+from ._alignment import Alignment, AlignmentConfig
 
 
 @register("method", "source-fine-tune")

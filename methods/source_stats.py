@@ -8,14 +8,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench import FoundationModel, Method, MethodConfig, register
-from bench.batch import DomainView
-from bench.method import tunable
-from bench.methods.tent import affine_parameters, widened
-from bench.window import Window
+from bench.contracts.data import DomainView
+from bench.contracts.method import tunable
+from bench.run.window import Window
+
+from ._losses import affine_parameters, widened
 
 
 def bounded(features: Tensor) -> Tensor:
-    """Features (n, width) normalised per sample (no scale, no shift) and squashed to (-1, 1)."""
+    """Features (n, width) normalized per sample (no scale, no shift) and squashed to (-1, 1)."""
     return torch.tanh(F.layer_norm(widened(features), features.shape[1:]))
 
 
@@ -55,9 +56,9 @@ class SourceStats(Method):
 
     ``prepare`` computes statistics of the source's features before the head: K moments of
     each column, and each class's mean. On the device the scale and shift of the
-    normalisation layers are trained so that a target batch has the same moments, and the samples
+    normalization layers are trained so that a target batch has the same moments, and the samples
     predicted to be of a class the same mean as that class. Dropout is off; BatchNorm
-    layers, where there are any, normalise by the batch, and their running averages follow for
+    layers, where there are any, normalize by the batch, and their running averages follow for
     prediction. Moments are defined for a single sample too: above the first they are 0.
     """
 
@@ -80,7 +81,7 @@ class SourceStats(Method):
         self.model = model
         parameters = affine_parameters(model)
         model.freeze_except(parameters)
-        self.optimiser = torch.optim.SGD(
+        self.optimizer = torch.optim.SGD(
             parameters, lr=self.config.learning_rate, momentum=self.config.momentum
         )
         model.train(False)
@@ -95,17 +96,17 @@ class SourceStats(Method):
         for layer in self.model.module.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                 layer.train()
-        parameters = self.optimiser.param_groups[0]["params"]
+        parameters = self.optimizer.param_groups[0]["params"]
         for batch in window.steps(domain.batches(self.config.epochs)):
             logits, features = self.model.with_features(batch.x)
             hidden = bounded(features)
             overall = self.overall_loss(hidden)
             by_class = self.class_loss(hidden, logits.argmax(dim=1))
             loss = overall + self.config.class_weight * by_class
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
-            self.optimiser.step()
+            self.optimizer.step()
             window.log(overall=overall.detach(), by_class=by_class.detach())
 
     def overall_loss(self, hidden: Tensor) -> Tensor:

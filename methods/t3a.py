@@ -7,11 +7,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench import FoundationModel, Method, MethodConfig, register
-from bench.batch import DomainView, Inputs
+from bench.contracts.data import DomainView, Inputs
+from bench.contracts.method import tunable
 from bench.errors import Unsupported
-from bench.method import tunable
-from bench.methods.tent import entropy, widened
-from bench.window import Window
+from bench.run.window import Window
+
+from ._losses import entropy, widened
 
 
 def most_certain(entropies: Tensor, labels: Tensor, count: int) -> Tensor:

@@ -1,37 +1,15 @@
-"""Tent: entropy minimisation on the normalisation layers' scale and shift."""
+"""Tent: entropy minimisation on the normalization layers' scale and shift."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
 
 from bench import FoundationModel, Method, MethodConfig, register
-from bench.batch import DomainView
-from bench.errors import Unsupported
-from bench.method import tunable
-from bench.window import Window
+from bench.contracts.data import DomainView
+from bench.contracts.method import tunable
+from bench.run.window import Window
 
-
-def widened(values: Tensor) -> Tensor:
-    """The same values in at least single precision, as losses of bfloat16 models need."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Shannon entropy in nats of each row's softmax, shape (n,): -sum_c p_c log p_c."""
-    logits = widened(logits)
-    return -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1)
-
-
-def affine_parameters(model: FoundationModel) -> list[nn.Parameter]:
-    """Scale and shift of every normalisation layer; Unsupported if the model has none."""
-    parameters = model.normalisation_parameters()
-    if not parameters:
-        raise Unsupported(
-            f"{type(model).__name__} has no normalisation layer whose scale and shift could be "
-            "trained; use a method that trains other weights, such as shot"
-        )
-    return parameters
+from ._losses import affine_parameters, entropy
 
 
 class TentConfig(MethodConfig):
@@ -47,10 +25,10 @@ class TentConfig(MethodConfig):
 
 @register("method", "tent")
 class Tent(Method):
-    """Entropy minimisation on normalisation parameters (Wang et al., ICLR 2021).
+    """Entropy minimisation on normalization parameters (Wang et al., ICLR 2021).
 
     Minimises the mean prediction entropy, eq. (1) of the paper, with Adam over scale
-    and shift of every normalisation layer. On LayerNorm transformers there are no batch
+    and shift of every normalization layer. On LayerNorm transformers there are no batch
     statistics to re-estimate, so the affine parameters are all that changes. The paper
     takes one pass; ``epochs`` above 1 is the offline variant.
     """
@@ -64,7 +42,7 @@ class Tent(Method):
         "Wang, Shelhamer, Liu, Olshausen, Darrell: Tent: Fully Test-Time Adaptation by Entropy "
         "Minimization, ICLR 2021"
     )
-    equation = "min over normalisation scale and shift: mean_i H(p_i), H(p) = -sum_c p_c log p_c"
+    equation = "min over normalization scale and shift: mean_i H(p_i), H(p) = -sum_c p_c log p_c"
 
     config: TentConfig
 
@@ -72,13 +50,13 @@ class Tent(Method):
         self.model = model
         parameters = affine_parameters(model)
         model.freeze_except(parameters)
-        self.optimiser = torch.optim.Adam(parameters, lr=self.config.learning_rate)
+        self.optimizer = torch.optim.Adam(parameters, lr=self.config.learning_rate)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train()
         for batch in window.steps(domain.batches(self.config.epochs)):
             loss = entropy(self.model(batch.x)).mean()
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
             loss.backward()
-            self.optimiser.step()
+            self.optimizer.step()
             window.log(entropy=loss.detach())

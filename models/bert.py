@@ -9,11 +9,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench import register
-from bench.batch import Inputs
+from bench.contracts.data import Inputs
+from bench.contracts.model import Block, FoundationModel, ModelConfig
+from bench.contracts.settings import LocalPath
 from bench.errors import BenchError
-from bench.model import Block, FoundationModel, ModelConfig
-from bench.models.weights import load_weights
-from bench.settings import LocalPath
+
+from .weights import load_weights
 
 
 class BertConfig(ModelConfig):
@@ -51,7 +52,7 @@ class Bert(FoundationModel):
         if len(input_shape) != 1 or input_shape[0] > config.positions:
             raise BenchError(
                 f"bert-base: input shape {tuple(input_shape)} is not (length,) with at most "
-                f"{config.positions} tokens; choose a scenario of texts or raise 'positions'"
+                f"{config.positions} tokens; choose a stream of texts or raise 'positions'"
             )
         if config.hidden_size % config.heads:
             raise BenchError(

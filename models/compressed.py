@@ -8,13 +8,15 @@ import torch
 from pydantic import Field
 
 from bench import register
-from bench.batch import DomainView
-from bench.cache import cache_folder, cached
-from bench.digest import code_digest, digest
-from bench.model import FoundationModel, ModelConfig, tensors_digest, weights_digest
-from bench.models.distillation import distil
-from bench.models.pruning import cut, strongest
-from bench.variant import Variant
+from bench.contracts.data import DomainView
+from bench.contracts.model import FoundationModel, ModelConfig, tensors_digest, weights_digest
+from bench.contracts.variant import Variant
+from bench.io.digest import digest
+from bench.io.weights_cache import cache_folder, cached
+from bench.registry.component_code import code_digest
+
+from .surgery.distillation import distil
+from .surgery.pruning import cut, strongest
 
 
 class CompressedConfig(ModelConfig):
@@ -54,7 +56,7 @@ class Compressed(Variant):
 
         def train() -> dict[str, torch.Tensor]:
             c = self.config
-            with torch.random.fork_rng(devices=[]), source.kept_order():
+            with torch.random.fork_rng(devices=[]), source.preserve_rng():
                 torch.manual_seed(0)
                 distil(
                     small, model, source, c.steps, c.learning_rate, c.weight_decay, c.distillation

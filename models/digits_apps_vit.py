@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from bench import register
-from bench.batch import Inputs
-from bench.models.digits_vit import DigitsViT, DigitsViTConfig
+from bench.contracts.data import Inputs
+
+from .digits_vit import DigitsViT, DigitsViTConfig
 
 
 @register("model", "digits-apps-vit")

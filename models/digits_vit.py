@@ -9,8 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from bench import register
-from bench.model import Block, FoundationModel, ModelConfig, SourceTraining
-from bench.models.vit import resize_vit_attention, vit_blocks
+from bench.contracts.model import Block, FoundationModel, ModelConfig, SourceTraining
+
+from .vit import resize_vit_attention, vit_blocks
 
 
 class DigitsViTConfig(ModelConfig):

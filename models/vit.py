@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from torch import nn
 
+from bench.contracts.model import Block
 from bench.errors import BenchError
-from bench.model import Block
 
 
 def vit_blocks(module: nn.Module) -> list[Block]:
@@ -30,7 +30,7 @@ def resize_vit_attention(module: nn.Module, block: Block, heads: int, head_width
     """Set the geometry of one block's ``Attention``, for `FoundationModel.resize_attention`.
 
     Raises BenchError where the attention holds further weights whose size is the old width
-    (normalised queries and keys, scaled or gated outputs), or computes it from the tokens' width.
+    (normalized queries and keys, scaled or gated outputs), or computes it from the tokens' width.
     """
     attention = module.get_submodule(block.attention)
     for part in ("q_norm", "k_norm", "norm", "gate"):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from bench import register
+from bench.contracts.model import Block, FoundationModel, ModelConfig
+from bench.contracts.settings import LocalPath
 from bench.errors import BenchError
-from bench.model import Block, FoundationModel, ModelConfig
-from bench.models.vit import resize_vit_attention, vit_blocks
-from bench.models.weights import load_weights
-from bench.settings import LocalPath
+
+from .vit import resize_vit_attention, vit_blocks
+from .weights import load_weights
 
 INPUT_SHAPE = (3, 224, 224)
 
@@ -35,7 +36,7 @@ class ViTB16(FoundationModel):
         if tuple(input_shape) != INPUT_SHAPE:
             raise BenchError(
                 f"vit_base_patch16_224: input shape {tuple(input_shape)} is not {INPUT_SHAPE}; "
-                "choose a scenario with such images"
+                "choose a stream with such images"
             )
         from timm.models.vision_transformer import vit_base_patch16_224
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bench.cell import Cell, variant_title
-from bench.digest import digest
-from bench.record import Record
-from bench.reports.rows import (
+from bench.io.digest import digest
+from bench.records.cell import Cell, variant_title
+from bench.records.record import Record
+
+from .aggregate import (
     SOURCE_ONLY,
     Row,
     age,
@@ -45,7 +46,7 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """Scenario, model and device, for people, and a warning where one is due."""
+        """Stream, model and device, for people, and a warning where one is due."""
         title = _title(self.cell)
         title = f"{title} ({self.variant})" if self.variant else title
         return f"{title} — contains ORACLE settings" if self.has_oracle else title
@@ -81,7 +82,7 @@ class Comparison:
 def compare(records: Iterable[Record]) -> list[Comparison]:
     """Sort records into comparisons, by title.
 
-    Records share a comparison if scenario, data, model, protocol and device, settings included,
+    Records share a comparison if stream, data, model, protocol and device, settings included,
     are equal; a modelled and a measured device never meet. Where their code differs, a table
     shows one version: that of the record that was started last. The rest is counted in a note.
     """
@@ -100,7 +101,7 @@ def compare(records: Iterable[Record]) -> list[Comparison]:
 def flat_settings(cell: Cell) -> dict[str, str]:
     """What a comparison holds fixed besides names and code: dotted key to value for people."""
     parts = {
-        "scenario": cell.scenario.config,
+        "stream": cell.stream.config,
         "model": cell.model.config,
         "variant": cell.variant.config if cell.variant is not None else {},
         "protocol": cell.protocol,
@@ -114,7 +115,7 @@ def flat_settings(cell: Cell) -> dict[str, str]:
 
 def _settings(cell: Cell) -> dict[str, Any]:
     settings = {
-        "scenario": [cell.scenario.name, cell.scenario.config],
+        "stream": [cell.stream.name, cell.stream.config],
         "data": cell.data,
         "model": [cell.model.name, cell.model.config],
         "protocol": cell.protocol,
@@ -126,12 +127,12 @@ def _settings(cell: Cell) -> dict[str, Any]:
 
 
 def _title(cell: Cell) -> str:
-    return f"{cell.scenario.name} · {cell.model_title} · {cell.device_title}"
+    return f"{cell.stream.name} · {cell.model_title} · {cell.device_title}"
 
 
 def _slug(cell: Cell) -> str:
     # A device may be given as the path of its profile; the folder says nothing to a reader.
-    names = [cell.scenario.name, cell.model.name, cell.device_title]
+    names = [cell.stream.name, cell.model.name, cell.device_title]
     if cell.variant is not None:
         # By itself, so that a long name of the model does not cut it off.
         names.insert(2, variant_title(cell.variant))
@@ -193,7 +194,7 @@ def _names(groups: Sequence[list[Record]]) -> list[tuple[str, list[Record]]]:
     for record, said in zip(last, short, strict=True):
         alike[said].append(record)
     names = [
-        label(r, full=len(alike[s]) > 1, leave_out=_shared(alike[s]))
+        label(r, full=len(alike[s]) > 1, mark_unavailable=_shared(alike[s]))
         for r, s in zip(last, short, strict=True)
     ]
     origins: dict[tuple[bool, str], set[str]] = defaultdict(set)
@@ -214,7 +215,7 @@ def _shared(records: Sequence[Record]) -> set[str]:
 
 
 def _newest_setting(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
-    """The records, oldest first, whose scenario, model, profile and core are the last one's."""
+    """The records, oldest first, whose stream, model, profile and core are the last one's."""
     ordered = sorted(records, key=age)
     newest = _versions(ordered[-1].cell)
     left: dict[str, list[Record]] = defaultdict(list)
@@ -239,7 +240,7 @@ def _versions(cell: Cell) -> dict[str, object]:
         {} if cell.variant is None else {f"code of variant {cell.variant.name}": cell.variant.code}
     )
     return made | {
-        f"code of scenario {cell.scenario.name}": cell.scenario.code,
+        f"code of stream {cell.stream.name}": cell.stream.code,
         f"code of model {cell.model.name}": cell.model.code,
         f"profile of device {cell.device}": cell.device_digest,
         "core of the benchmark": cell.core,

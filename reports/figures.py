@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import seaborn as sns
 
-from bench.record import Results
-from bench.reports.comparison import Comparison
-from bench.reports.drawing import (
+from bench.records.record import Results
+
+from .aggregate import Row
+from .comparison import Comparison
+from .figure_style import (
     LINES,
     Drawing,
     Style,
@@ -29,10 +31,9 @@ from bench.reports.drawing import (
     tag,
     view_of,
 )
-from bench.reports.layout import decimals, name_of
-from bench.reports.measures import has_matrix, is_online
-from bench.reports.rows import Row
-from bench.reports.statistics import mean_ci
+from .metrics import has_matrix, is_online
+from .statistics import mean_ci
+from .table_model import decimals, name_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +98,7 @@ def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
                 ax=axes,
                 legend=False,
                 label=tag(row),
-                color=look[row.label].colour,
+                color=look[row.label].color,
                 marker=look[row.label].marker,
                 markersize=4,
                 markeredgewidth=0,
@@ -161,9 +162,9 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
                 xerr=energy.half_width or None,
                 yerr=accuracy.scaled(100).half_width or None,
                 label=tag(row),
-                color=style.colour,
+                color=style.color,
                 marker=style.marker,
-                markerfacecolor=style.colour if row.competes else "white",
+                markerfacecolor=style.color if row.competes else "white",
                 linestyle="none",
                 markersize=6 if crowded else 7,
                 capsize=0 if crowded else 2,
@@ -204,7 +205,7 @@ def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
                 size.mean,
                 xerr=size.half_width or None,
                 height=0.7,
-                color=look[row.label].colour if row.competes else pale(look[row.label].colour),
+                color=look[row.label].color if row.competes else pale(look[row.label].color),
                 error_kw={"elinewidth": 1, "capsize": 2},
             )
             axes.bar_label(bar, [f"{size.mean:.{decimals(size.mean)}f}"], padding=4)

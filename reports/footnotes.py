@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from bench.reports.comparison import Comparison
-from bench.reports.layout import (
+from .aggregate import SOURCE_ONLY, Cost, Row, fate, shorten
+from .comparison import Comparison
+from .metrics import columns, has_matrix, is_online, primary
+from .statistics import mean_ci
+from .table_model import (
     COSTS,
     DAGGER,
     DASH,
@@ -17,9 +20,6 @@ from bench.reports.layout import (
     name_of,
     percent,
 )
-from bench.reports.measures import columns, has_matrix, is_online, primary
-from bench.reports.rows import SOURCE_ONLY, Cost, Row, fate, shorten
-from bench.reports.statistics import mean_ci
 
 REASON_LIMIT = 240
 """Characters of a reason in a footnote; the page shows all of it."""

@@ -9,9 +9,12 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-from bench.reports.comparison import Comparison
-from bench.reports.footnotes import footnotes, missing_runs
-from bench.reports.layout import (
+from .aggregate import Cost, Row
+from .comparison import Comparison
+from .footnotes import footnotes, missing_runs
+from .metrics import MEASURES
+from .statistics import Estimate
+from .table_model import (
     COSTS,
     DAGGER,
     DASH,
@@ -21,9 +24,6 @@ from bench.reports.layout import (
     clean,
     origin_of,
 )
-from bench.reports.measures import MEASURES
-from bench.reports.rows import Cost, Row
-from bench.reports.statistics import Estimate
 
 WIDTH = 120
 """Columns that a plain-text table may take."""
@@ -240,7 +240,7 @@ def _tex_block(block: Block) -> list[str]:
 def _csv_fields(comparison: Comparison, row: Row) -> dict[str, str]:
     cell = comparison.cell
     fields = {
-        "scenario": _csv_text(cell.scenario.name),
+        "stream": _csv_text(cell.stream.name),
         "model": _csv_text(cell.model_title),
         "device": _csv_text(cell.device),
         "protocol": json.dumps(cell.protocol, sort_keys=True),

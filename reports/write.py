@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench import BenchError, register
-from bench.record import Record
-from bench.reports.comparison import compare
-from bench.reports.tables import comma_separated, latex, markdown, text
-from bench.store import write_atomically
+from bench.io.atomic_write import write_atomically
+from bench.records.record import Record
+
+from .comparison import compare
+from .tables import comma_separated, latex, markdown, text
 
 
 @register("report", "summary")
@@ -38,9 +39,9 @@ def files(records: Iterable[Record], folder: Path, note: str = "") -> list[Path]
             "results; see their reasons with 'bench report' and run the suite again"
         )
     # Imported here: the summary on a terminal needs neither seaborn nor the template engine.
-    from bench.reports.drawing import styles
-    from bench.reports.figures import draw
-    from bench.reports.page import page
+    from .figure_style import styles
+    from .figures import draw
+    from .html_page import page
 
     look = styles(comparisons)
     drawings = {comparison.key: draw(comparison, look) for comparison in comparisons}

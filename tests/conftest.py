@@ -22,7 +22,7 @@ _HUGE = 1e30
 @pytest.fixture(scope="session")
 def make_device() -> Callable[..., Any]:
     """A modelled device; by default nothing but its launches takes time, one second each."""
-    from bench.device.profile import OPERATOR_CLASSES, ModelledDevice
+    from bench.costs.device_profile import OPERATOR_CLASSES, ModelledDevice
 
     def quantity(value: float) -> dict[str, Any]:
         return {"value": value, "source": _WHY, "confidence": "estimate"}
@@ -75,13 +75,13 @@ def make_device() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def make_cell() -> Callable[..., Any]:
     """A cell with fixed contents, but for the fields given."""
-    from bench.cell import Cell, Component
+    from bench.records.cell import Cell, Component
 
     def make(**changes: Any) -> Cell:
         fields: dict[str, Any] = {
             "method": Component(name="tent", config={"learning_rate": 0.001}, code="c0ffee"),
             "model": Component(name="digits-vit", config={"depth": 4}, code="beef"),
-            "scenario": Component(name="digits-shift", config={"size": 32}, code="cafe"),
+            "stream": Component(name="digits-shift", config={"size": 32}, code="cafe"),
             "data": "da7a",
             "device": "xavier-nx",
             "device_digest": "de71ce",
@@ -97,7 +97,7 @@ def make_cell() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def make_record(make_cell: Callable[..., Any]) -> Callable[..., Any]:
     """A record of `make_cell`'s cell with fixed contents, but for the fields given."""
-    from bench.record import MethodFacts, Record
+    from bench.records.record import MethodFacts, Record
 
     def make(**changes: Any) -> Record:
         cell = changes.pop("cell", None) or make_cell()

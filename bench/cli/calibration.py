@@ -11,7 +11,7 @@ import typer
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.device.calibration.calibrate import Power
+    from bench.calibration.calibrate import Power
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 """What a calibrated profile may be called."""
@@ -49,14 +49,14 @@ def calibrate(
     """Measure this machine and write a profile of it."""
     path = _new_profile(name)
     power = _power(idle_watts, busy_watts)
-    from bench.device.calibration import machine
+    from bench.calibration import host as machine
 
     on = machine.accelerator(accelerator)
     machine.require_threads(threads, "give --threads from 1 to that")
     _ready(on, threads, cpu_time, force)
-    from bench.device.calibration.calibrate import to_yaml
-    from bench.device.calibration.session import Settings, calibrated
-    from bench.device.profile import load_device
+    from bench.calibration.calibrate import to_yaml
+    from bench.calibration.calibrate_session import Settings, calibrated
+    from bench.costs.device_profile import load_device
 
     content = calibrated(Settings(name, threads, on, rounds, quick, cpu_time, power), _say)
     try:
@@ -102,10 +102,11 @@ def check(
     """
     from functools import partial
 
-    from bench.device.calibration import check as checks
-    from bench.device.calibration import machine, saved
-    from bench.device.calibration.child import ask
-    from bench.device.calibration.subjects import METHODS, MODELS, chosen
+    from bench.calibration import host as machine
+    from bench.calibration import saved_check as saved
+    from bench.calibration import validate as checks
+    from bench.calibration.child_process import ask
+    from bench.calibration.reference_workloads import METHODS, MODELS, chosen
 
     if earlier is not None:
         _require_default(context, "batch", "repeats", "cpu_time", "force")
@@ -139,7 +140,7 @@ def _say(text: str) -> None:
 
 def _ready(accelerator: str, threads: int, cpu_time: bool, force: bool) -> None:
     """BenchError if the machine cannot be measured so, or not now."""
-    from bench.device.calibration import machine
+    from bench.calibration import host as machine
 
     if cpu_time and threads > 1:
         raise BenchError(f"--cpu-time: counts one thread, not {threads}; leave it out")
@@ -184,7 +185,7 @@ def _new_profile(name: str) -> Path:
 
 
 def _power(idle: float | None, busy: float | None) -> Power | None:
-    from bench.device.calibration.calibrate import Power
+    from bench.calibration.calibrate import Power
 
     if idle is None and busy is None:
         return None

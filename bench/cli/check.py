@@ -26,13 +26,13 @@ def command(
     """Run the conformance suite on methods: one line a check, with the cure where one fails."""
     if not (methods or everything or list_):
         raise BenchError("check: name a method or a Python file, or give --all")
-    from bench import registry
+    from bench import registry as registry
 
     given = methods or []
     for name in given:
         if not name.endswith(".py"):
             registry.entry("method", name)
-    from bench.check import CHECKS, check_method, methods_of_file
+    from bench.conformance import CHECKS, check_method, methods_of_file
 
     if list_:
         width = max(map(len, CHECKS))

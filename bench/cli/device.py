@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import calibration
-from bench.columns import aligned
 from bench.errors import BenchError
+from bench.io.text_table import aligned
 
 if TYPE_CHECKING:
-    from bench.device.profile import DeviceProfile, ModelledDevice, Quantity
+    from bench.costs.device_profile import DeviceProfile, ModelledDevice, Quantity
 
 app = typer.Typer(
     help="Device profiles: list them, show one's numbers with their sources, check a file.",
@@ -54,7 +54,7 @@ def _default(context: typer.Context) -> None:
 @app.command("list")
 def list_() -> None:
     """List the devices and their power modes with the main numbers of each."""
-    from bench.device.profile import device_names, load_device
+    from bench.costs.device_profile import device_names, load_device
 
     rows = [["name", *FIGURES, "title"]]
     for name in device_names():
@@ -71,7 +71,7 @@ def show(
     ] = False,
 ) -> None:
     """Show every number of a device with unit, confidence and source."""
-    from bench.device.profile import ModelledDevice, load_device, profile_digest
+    from bench.costs.device_profile import ModelledDevice, load_device, profile_digest
 
     profile = load_device(name)
     typer.echo(f"{name}: {profile.title}")
@@ -120,7 +120,7 @@ def validate(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A profile, as my.yaml.")],
 ) -> None:
     """Check a profile and its power modes; print the main numbers, or what is wrong."""
-    from bench.device.profile import ModelledDevice, load_device
+    from bench.costs.device_profile import ModelledDevice, load_device
 
     if Path(file).suffix not in (".yaml", ".yml"):
         raise BenchError(f"device validate {file}: name a .yaml file ('device show' takes names)")
@@ -143,7 +143,7 @@ FIGURES = ("mode", "float32", "bandwidth", "for applications", "idle", "budget")
 
 def _figures(profile: DeviceProfile) -> list[str]:
     """The main numbers of a device, in the order of FIGURES."""
-    from bench.device.profile import ModelledDevice
+    from bench.costs.device_profile import ModelledDevice
 
     if not isinstance(profile, ModelledDevice):
         return ["-", *["measured"] * 2, *["-"] * 3]

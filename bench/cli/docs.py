@@ -12,7 +12,7 @@ import typer
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.counted import Work
+    from bench.estimate.counted import Work
 
 
 def command(
@@ -20,11 +20,11 @@ def command(
 ) -> None:
     """Write the page of all methods: papers, equations, settings, and what their steps cost."""
     _require_folder(out)
-    from bench import registry
-    from bench.counted import counted
+    from bench import registry as registry
+    from bench.docgen.methods_page import page
     from bench.errors import Unsupported
-    from bench.methods_page import page
-    from bench.store import write_atomically
+    from bench.estimate.counted import counted
+    from bench.io.atomic_write import write_atomically
 
     names = list(registry.entries("method"))
     costs: dict[str, Sequence[Work] | str] = {}

@@ -54,7 +54,7 @@ def _import(package: str) -> tuple[bool, str]:
 
 
 def _cache() -> tuple[bool, str]:
-    from bench.cache import cache_folder
+    from bench.io.weights_cache import cache_folder
 
     folder = cache_folder()
     probe = folder / ".probe"
@@ -68,7 +68,7 @@ def _cache() -> tuple[bool, str]:
 
 
 def _rooms() -> tuple[bool, str]:
-    from bench import registry
+    from bench import registry as registry
     from bench.errors import BenchError
 
     try:

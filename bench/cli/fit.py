@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import Plugins, method_names
-from bench.columns import aligned
 from bench.errors import BenchError
+from bench.io.text_table import aligned
 
 if TYPE_CHECKING:
-    from bench.device.profile import ModelledDevice
-    from bench.fit import Estimate, Request
+    from bench.costs.device_profile import ModelledDevice
+    from bench.estimate.fit import Estimate, Request
 
 NOTE = """All modelled: device profile x counted step, from tensors without values, so with random
 weights and the methods' default settings. MB: peak of adaptation and prediction with the runtime,
 after two domains: live memory, or on a calibrated device what the process takes. Step: one of
-adaptation as it is when the optimiser has its state, with what else a batch takes in one pass (a
+adaptation as it is when the optimizer has its state, with what else a batch takes in one pass (a
 pseudo-label, say). s/domain: work that a domain takes once besides (fusing weights, estimating
 importances). Steps: as many as fit the window beside that work."""
 
@@ -54,8 +54,8 @@ def command(
     plugins: Plugins = None,
 ) -> None:
     """Estimate memory, time and energy of methods on devices, without weights and in seconds."""
-    from bench import registry
-    from bench.fit import Request, default_methods, default_shape, modelled
+    from bench import registry as registry
+    from bench.estimate.fit import Request, default_methods, default_shape, modelled
 
     if not 0 < window < math.inf:
         raise BenchError(f"--window {window:g}: give seconds above 0, as 60")
@@ -118,7 +118,7 @@ def _row(estimate: Estimate, device: ModelledDevice, name: str, window_s: float)
 
 def _watched(request: Request) -> Iterator[Estimate]:
     """The estimates, with progress on a terminal."""
-    from bench.fit.ask import estimates
+    from bench.estimate.client import estimates
 
     shown = sys.stderr.isatty()
     total = len(request.methods)
@@ -137,7 +137,7 @@ def _watched(request: Request) -> Iterator[Estimate]:
 
 
 def _all_devices() -> list[str]:
-    from bench.device.profile import ModelledDevice, device_names, load_device
+    from bench.costs.device_profile import ModelledDevice, device_names, load_device
 
     names = [name for name in device_names() if "@" not in name]
     return [name for name in names if isinstance(load_device(name), ModelledDevice)]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.options import Plugins
-from bench.columns import aligned
+from bench.io.text_table import aligned
 
 
 class Kind(StrEnum):
@@ -17,7 +17,7 @@ class Kind(StrEnum):
     methods = "methods"
     models = "models"
     variants = "variants"
-    scenarios = "scenarios"
+    streams = "streams"
     devices = "devices"
     suites = "suites"
 
@@ -26,8 +26,8 @@ def command(
     kind: Annotated[Kind | None, typer.Argument(help="Default: everything.")] = None,
     plugins: Plugins = None,
 ) -> None:
-    """List methods, models and their variants, scenarios, devices and suites."""
-    from bench import registry
+    """List methods, models and their variants, streams, devices and suites."""
+    from bench import registry as registry
 
     for plugin in plugins or []:
         registry.add_plugin(plugin)
@@ -35,7 +35,7 @@ def command(
         Kind.methods: _methods,
         Kind.models: lambda: _plain("model"),
         Kind.variants: lambda: _plain("variant"),
-        Kind.scenarios: lambda: _plain("scenario"),
+        Kind.streams: lambda: _plain("stream"),
         Kind.devices: _devices,
         Kind.suites: _suites,
     }
@@ -51,7 +51,7 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def _methods() -> Table:
-    from bench import registry
+    from bench import registry as registry
 
     rows = []
     for name, entry in registry.entries("method").items():
@@ -70,21 +70,21 @@ def _methods() -> Table:
 
 
 def _plain(kind: str) -> Table:
-    from bench import registry
+    from bench import registry as registry
 
     rows = [[name, entry.summary] for name, entry in registry.entries(kind).items()]
     return ["name", "summary"], rows
 
 
 def _devices() -> Table:
-    from bench.device.profile import device_names, load_device
+    from bench.costs.device_profile import device_names, load_device
 
     profiles = [load_device(name) for name in device_names()]
     return ["name", "costs", "title"], [[p.name, p.cost, p.title] for p in profiles]
 
 
 def _suites() -> Table:
-    from bench.suite import load_suite, suite_files
+    from bench.study.suite import load_suite, suite_files
 
     suites = [load_suite(name)[0] for name in suite_files()]
     return ["name", "description"], [[s.name, s.description] for s in suites]

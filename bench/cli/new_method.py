@@ -65,7 +65,7 @@ def _module(name: str) -> str:
         raise BenchError(
             f"method name {name!r}: use small letters and digits, words joined by '-', as my-idea"
         )
-    from bench import registry
+    from bench import registry as registry
 
     registered = module.replace("_", "-")
     if registered in registry.entries("method"):
@@ -85,7 +85,7 @@ def _module(name: str) -> str:
 def _filled(template: str, module: str) -> str:
     from importlib.resources import files
 
-    text = files("bench.templates").joinpath(template).read_text(encoding="utf-8")
+    text = files("bench.cli.templates").joinpath(template).read_text(encoding="utf-8")
     camel = "".join(word.capitalize() for word in module.split("_"))
     if keyword.iskeyword(camel) or re.search(rf"\b{camel}(Config)?\b", text):
         raise BenchError(

@@ -11,10 +11,10 @@ import typer
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.plan import Plan
-    from bench.store import Store
-    from bench.suite import Suite
-    from bench.tuned import Tuned
+    from bench.records.store import Store
+    from bench.study.plan import Plan
+    from bench.study.suite import Suite
+    from bench.study.tuned_settings import Tuned
 
 SuiteName = Annotated[str, typer.Option("--suite", help="A suite's name, or the path of a file.")]
 Devices = Annotated[
@@ -70,8 +70,8 @@ def choose(
     interval: float | None = None,
 ) -> tuple[Suite, Path]:
     """The suite that the options describe, and the file it came from."""
-    from bench import registry
-    from bench.suite import Reference, load_suite, parse_seeds, parse_variants, select
+    from bench import registry as registry
+    from bench.study.suite import Reference, load_suite, parse_seeds, parse_variants, select
 
     for plugin in plugins or []:
         registry.add_plugin(plugin)
@@ -97,7 +97,7 @@ def method_names(given: str) -> list[str]:
 
     Raises BenchError if it names none, or one that is not known.
     """
-    from bench import registry
+    from bench import registry as registry
 
     names = [n.strip() for n in given.split(",") if n.strip()]
     if not names:
@@ -122,7 +122,7 @@ def _at_interval(suite: Suite, interval: float) -> dict[str, object]:
 
 def open_store(root: Path) -> Store:
     """The store in a folder, which need not exist yet."""
-    from bench.store import Store
+    from bench.records.store import Store
 
     if root.exists() and not root.is_dir():
         raise BenchError(f"--store {root}: is a file; name a folder")
@@ -144,7 +144,7 @@ def resolve(
     interval: float | None = None,
 ) -> tuple[Plan, Store]:
     """The plan that the options describe, and the store it was compared with."""
-    from bench.plan import make_plan
+    from bench.study.plan import make_plan
 
     chosen, path = choose(suite, devices, methods, model, seeds, plugins, variants, interval)
     opened = open_store(store)
@@ -153,7 +153,7 @@ def resolve(
 
 def _tuned(suite: Path, untuned: bool, given: Path | None) -> Tuned | None:
     """The tuned settings to use: those given, else those beside the suite's file."""
-    from bench.tuned import read_tuned, tuned_path
+    from bench.study.tuned_settings import read_tuned, tuned_path
 
     if untuned and given is not None:
         raise BenchError(f"--untuned and --tuned {given}: give one of them")

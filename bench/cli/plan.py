@@ -27,8 +27,8 @@ from bench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from bench.plan import Plan
-    from bench.store import Store
+    from bench.records.store import Store
+    from bench.study.plan import Plan
 
 
 def command(
@@ -75,7 +75,7 @@ def command(
     for name in names:
         counts = f"{done[name]} done, {missing[name]} to run"
         typer.echo(f"  {name.ljust(width)}  {counts}, {settings[name]} settings")
-    courses = len(plan.courses())
+    courses = len(plan.shared_runs())
     typer.echo(f"{len(plan.done)} of {len(plan.cells)} cells done, {len(plan.missing)} to run")
     if courses < len(plan.missing):
         typer.echo(
@@ -93,7 +93,7 @@ def command(
 
 
 def _estimate(plan: Plan, store: Store, workers: int) -> str:
-    from bench.times import scaled_times
+    from bench.study.time_estimates import scaled_times
 
     found = plan.estimate(store, lambda: scaled_times(plan.path))
     if found.unknown == found.trainings:

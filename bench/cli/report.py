@@ -19,7 +19,7 @@ from bench.cli.options import (
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.record import Record
+    from bench.records.record import Record
 
 
 def command(
@@ -33,8 +33,8 @@ def command(
     tuned: TunedFile = None,
 ) -> None:
     """Write tables (Markdown, LaTeX, CSV), figures (PNG, PDF) and one offline HTML page."""
-    from bench import registry
-    from bench.store import Store
+    from bench import registry as registry
+    from bench.records.store import Store
 
     if suite is None and (untuned or tuned is not None):
         raise BenchError("--untuned and --tuned choose the cells of a suite: name it with --suite")
@@ -60,7 +60,7 @@ def command(
 
 def _devices(records: list[Record]) -> list[str] | None:
     """The devices of the records whose profiles still exist."""
-    from bench.device.profile import load_device
+    from bench.costs.device_profile import load_device
 
     found = []
     for name in sorted({record.cell.device for record in records}):

@@ -33,12 +33,12 @@ from bench.cli.options import (
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.cell import Cell
     from bench.execute.base import Ended, Executor
-    from bench.plan import Plan
-    from bench.record import Record
-    from bench.run import Job
-    from bench.store import Store
+    from bench.records.cell import Cell
+    from bench.records.record import Record
+    from bench.records.store import Store
+    from bench.study.job import Job
+    from bench.study.plan import Plan
 
 
 class ExecutorName(StrEnum):
@@ -127,7 +127,7 @@ def command(
     runner = make_executor(executor, workers, timeout, memory_limit, progress.ended)
     board = str(tensorboard.resolve()) if tensorboard is not None else None
     try:
-        from bench import registry
+        from bench import registry as registry
 
         for folder in (opened.records, opened.logs):
             require_folder(folder, f"--store {opened.root}")
@@ -197,24 +197,22 @@ def train_sources(
     cells: Iterable[Cell], store: Store, runner: Executor, progress: Progress
 ) -> None:
     """Train the source models that cells share, once each, before their runs."""
-    from bench import registry
+    from bench import registry as registry
     from bench.execute.processes import ProcessExecutor
-    from bench.source import source_path
+    from bench.run.source_model import source_path
 
     if not isinstance(runner, ProcessExecutor):
         return
     wanted: dict[Path, Cell] = {}
     for cell in cells:
-        scenario_class = registry.load("scenario", cell.scenario.name)
-        scenario = scenario_class(
-            scenario_class.Config.model_validate(cell.scenario.config), cell.seed
-        )
-        wanted[source_path(cell, scenario)] = cell
+        stream_class = registry.load("stream", cell.stream.name)
+        stream = stream_class(stream_class.Config.model_validate(cell.stream.config), cell.seed)
+        wanted[source_path(cell, stream)] = cell
     for path, cell in wanted.items():
         if path.exists():
             continue
         log = store.log_path(f"source-{path.stem}")
-        name = f"training {cell.model.name} on the source of {cell.scenario.name}"
+        name = f"training {cell.model.name} on the source of {cell.stream.name}"
         progress.begin_source(name)
         runner.train_source(cell, log, progress.epoch)
         progress.end_source(f"{name}: done, cached in {path}")
@@ -321,7 +319,7 @@ def _final(plan: Plan, store: Store) -> list[Record]:
 
 
 def _conclude(records: list[Record], store: Store) -> None:
-    from bench import registry
+    from bench import registry as registry
 
     typer.echo(registry.load("report", "summary")(records))
     for record in records:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.columns import aligned
 from bench.errors import BenchError
+from bench.io.text_table import aligned
 
 if TYPE_CHECKING:
-    from bench.schedule.plan import Plan
-    from bench.schedule.problem import Problem
+    from bench.scheduling.assignment import Plan
+    from bench.scheduling.problem import Problem
 
 
 class SolverName(StrEnum):
@@ -55,9 +55,9 @@ def command(
 
     Memory: what the device leaves to applications, less the runtime of each one's process.
     """
-    from bench.schedule.application import load_applications
-    from bench.schedule.problem import Problem
-    from bench.schedule.solvers import solve, solve_best
+    from bench.scheduling.application import load_applications
+    from bench.scheduling.problem import Problem
+    from bench.scheduling.solvers import solve, solve_best
 
     file = load_applications(apps)
     limit, runtime = _memory(device, len(file.applications))
@@ -96,7 +96,7 @@ def command(
 
 def _memory(device: str, count: int) -> tuple[float, float]:
     """Bytes that are left to all applications together, and of the runtime of each."""
-    from bench.device.profile import ModelledDevice, load_device
+    from bench.costs.device_profile import ModelledDevice, load_device
 
     profile = load_device(device)
     if not isinstance(profile, ModelledDevice):
@@ -136,8 +136,8 @@ def _write(
     """The manifests, then the plan: where it stands, all of them do."""
     import json
 
-    from bench.schedule.manifests import DEFAULT_IMAGE, manifests, to_yaml
-    from bench.store import write_atomically
+    from bench.io.atomic_write import write_atomically
+    from bench.scheduling.manifests import DEFAULT_IMAGE, manifests, to_yaml
 
     jobs = manifests(
         plan,

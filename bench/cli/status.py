@@ -12,7 +12,7 @@ from bench.errors import BenchError
 
 def command(store: StoreRoot = DEFAULT_STORE) -> None:
     """Count the records by suite and status, and say why runs did not end well."""
-    from bench.store import Store
+    from bench.records.store import Store
 
     opened = Store(store)
     if not opened.records.is_dir():

@@ -33,10 +33,10 @@ from bench.cli.run import (
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.cell import Cell
-    from bench.suite import Suite
-    from bench.tune import Tuner
-    from bench.tuned import Tuned
+    from bench.records.cell import Cell
+    from bench.study.suite import Suite
+    from bench.study.tuned_settings import Tuned
+    from bench.tuning.tune import Tuner
 
 LOUD = (
     "bench: ORACLE: settings are selected with the labels of the test stream. Results with them "
@@ -77,10 +77,10 @@ def command(
     if it stands beside the suite's, else with --tuned. With --methods and the --out of an earlier
     search under the same budget, the settings of the other methods stay.
     """
-    from bench.plan import make_cells
-    from bench.suite import SUITES
-    from bench.tune import Tuner, default_out, validation_suite
-    from bench.tuned import tuned_path, write_tuned
+    from bench.study.plan import make_cells
+    from bench.study.suite import SUITES
+    from bench.study.tuned_settings import tuned_path, write_tuned
+    from bench.tuning.tune import Tuner, default_out, validation_suite
 
     chosen, path = choose(suite, None, methods, model, seeds, plugins, variant)
     target = out or default_out(path, SUITES)
@@ -137,7 +137,7 @@ def _beside_others(target: Path, tuned: Tuned, names: list[str]) -> Tuned:
 
     Raises BenchError if it has some and they were tuned with another budget.
     """
-    from bench.tuned import merged, read_tuned
+    from bench.study.tuned_settings import merged, read_tuned
 
     if target.exists():
         old = read_tuned(target)
@@ -162,15 +162,15 @@ def _file(
     from importlib.metadata import version
 
     from bench import __version__
-    from bench.tuned import Tuned
+    from bench.study.tuned_settings import Tuned
 
     return Tuned(
         command=shlex.join(["bench", *sys.argv[1:]]),
         version=__version__,
         optuna=version("optuna"),
         suite=suite.name,
-        scenario=suite.scenario.name,
-        validation=cells[0].scenario.config,
+        stream=suite.stream.name,
+        validation=cells[0].stream.config,
         model=suite.model.name,
         protocol=cells[0].protocol,
         device=cells[0].device,

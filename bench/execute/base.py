@@ -7,10 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from bench.cell import Cell
-from bench.record import Record, Status
-from bench.run import Job, make_record, now
-from bench.store import Store
+from bench.records.cell import Cell
+from bench.records.record import Record, Status
+from bench.records.store import Store
+from bench.run.recording import make_record, now
+from bench.study.job import Job
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from bench.execute.base import Ended, Executor, Stopwatch, collect
-from bench.run import Job, run_job
+from bench.run.run_cell import run_job
+from bench.study.job import Job
 
 
 class InlineExecutor(Executor):

@@ -19,23 +19,23 @@ from typing import Any
 
 import psutil
 
-from bench import registry
-from bench.cell import Cell
-from bench.device.profile import load_device
+from bench import registry as registry
+from bench.costs.device_profile import load_device
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Stopwatch, collect
-from bench.record import Status
-from bench.run import Job
+from bench.records.cell import Cell
+from bench.records.record import Status
+from bench.study.job import Job
 
 POLL_S = 0.1
 START_LIMIT_S = 300.0
 """Longest that a launcher may take to import its modules and start a run."""
-PRELOAD = ("torch", "torch._dynamo", "bench.execute.work", "bench.protocol")
-"""Imported by every launcher: torch's optimisers import ``_dynamo`` on their first step."""
+PRELOAD = ("torch", "torch._dynamo", "bench.execute.work", "bench.run.protocol")
+"""Imported by every launcher: torch's optimizers import ``_dynamo`` on their first step."""
 
 
 class Launcher:
-    """One launcher process (see `bench.execute.launcher`) and the answers it has given.
+    """One launcher process (see `bench.execute.fork_server`) and the answers it has given.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Launcher:
         # Libraries warn while they are imported; that is not for the user's terminal.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "bench.execute.launcher", *modules],
+            [sys.executable, "-P", "-m", "bench.execute.fork_server", *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -258,7 +258,7 @@ def _preload(cell: Cell) -> tuple[str, ...]:
     """The slow imports that a cell's components declare; runs that share them share a launcher."""
     modules = list(PRELOAD)
     for kind, component in (
-        ("scenario", cell.scenario),
+        ("stream", cell.stream),
         ("model", cell.model),
         ("method", cell.method),
     ):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bench import registry
-from bench.cell import Cell
-from bench.run import Job, run_job
-from bench.source import source_model
+from bench import registry as registry
+from bench.records.cell import Cell
+from bench.run.run_cell import run_job
+from bench.run.source_model import source_model
+from bench.study.job import Job
 
 
 def do(work: dict[str, Any]) -> None:
@@ -24,10 +25,10 @@ def do(work: dict[str, Any]) -> None:
 def _train_source(cell: Cell, plugins: list[str]) -> None:
     for plugin in plugins:
         registry.add_plugin(plugin)
-    scenario_class = registry.load("scenario", cell.scenario.name)
-    scenario = scenario_class(scenario_class.Config.model_validate(cell.scenario.config), 0)
+    stream_class = registry.load("stream", cell.stream.name)
+    stream = stream_class(stream_class.Config.model_validate(cell.stream.config), 0)
     source_model(
         cell,
-        scenario,
+        stream,
         lambda done, total: print(json.dumps({"epoch": done, "epochs": total}), flush=True),
     )

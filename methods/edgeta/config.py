@@ -7,8 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from bench import MethodConfig
-from bench.method import tunable
-from bench.methods.edgeta.partial import Selector
+from bench.contracts.method import tunable
+
+from .partial import Selector
 
 OFFLINE = (
     "ratio", "matched", "attention", "lora_rank", "lora_steps", "lora_learning_rate",

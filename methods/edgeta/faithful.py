@@ -7,8 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from bench import register
-from bench.methods.edgeta.config import EdgeTAConfig
-from bench.methods.edgeta.method import EdgeTA
+
+from .config import EdgeTAConfig
+from .method import EdgeTA
 
 
 class ReleasedConfig(EdgeTAConfig):
@@ -43,4 +44,4 @@ class EdgeTAFaithful(EdgeTA):
         "proxy: CE(source) + w MMD^2;  W_kb = (W_kb + W_proxy) / 2,  W_fm += a1 I^T dW_kb,  "
         "W_kb = a2 I W_fm + (1 - a2) W_kb"
     )
-    starts_from_fm = True
+    makes_own_model = True

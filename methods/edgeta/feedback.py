@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from bench.models.neurons import Slice
+from bench.models.surgery.neurons import Slice
 
 
 @torch.no_grad()

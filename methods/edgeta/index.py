@@ -10,11 +10,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from bench.contracts.model import FoundationModel
 from bench.errors import BenchError
-from bench.model import FoundationModel
-from bench.models.linear import WrappedLinear, linear_at
-from bench.models.lora import LoraLinear
-from bench.models.low_rank import LowRankLinear
+from bench.models.surgery.linear import WrappedLinear, linear_at
+from bench.models.surgery.lora import LoraLinear
+from bench.models.surgery.low_rank import LowRankLinear
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def paired_groups(kb: FoundationModel, fm: FoundationModel) -> list[Group]:
 
 
 def released_groups(kb: FoundationModel, fm: FoundationModel) -> list[Group]:
-    """Groups as in EdgeTA's release: each matrix, and each normalisation's scale, by itself.
+    """Groups as in EdgeTA's release: each matrix, and each normalization's scale, by itself.
 
     Query, key and value layers (a fused one as a whole) have the model's weight and, where it is
     not fused, its LoRA product below it; the attention's output layer is not matched.

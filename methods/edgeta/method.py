@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench import FoundationModel, register
-from bench.batch import DomainView
-from bench.methods.edgeta.config import EdgeTAConfig
-from bench.methods.edgeta.proxies import ProxyMethod
-from bench.methods.edgeta.retraining import ProxyAlignment
-from bench.methods.feature_alignment import FeatureAlignmentConfig
-from bench.window import Window
+from bench.contracts.data import DomainView
+from bench.run.window import Window
+
+from ..feature_alignment import FeatureAlignmentConfig
+from .config import EdgeTAConfig
+from .proxies import ProxyMethod
+from .retraining import ProxyAlignment
 
 
 @register("method", "edgeta")
@@ -40,8 +41,8 @@ class EdgeTA(ProxyMethod):
         "proxy: CE(source) + w MMD^2;  W_kb = (W_kb + W_proxy) / 2,  W_fm += a1 I^T dW_kb,  "
         "W_kb = a2 I W_fm + (1 - a2) W_kb"
     )
-    starts_from_fm = True
-    check_settings = {"lora_steps": 20, "kb_steps": 100, "index_steps": 100}
+    makes_own_model = True
+    conformance_config = {"lora_steps": 20, "kb_steps": 100, "index_steps": 100}
 
     config: EdgeTAConfig
 
@@ -51,7 +52,7 @@ class EdgeTA(ProxyMethod):
 
     def retrain(self, domain: DomainView, window: Window) -> bool:
         c = self.config
-        # An attribute while it lasts: its optimiser is in the device's memory.
+        # An attribute while it lasts: its optimizer is in the device's memory.
         self.retraining = ProxyAlignment(
             FeatureAlignmentConfig(
                 learning_rate=c.learning_rate, epochs=c.epochs, mmd_weight=c.mmd_weight
@@ -61,13 +62,13 @@ class EdgeTA(ProxyMethod):
         )
         self.retraining.prepare(self.model, self.source)
         self.retraining.adapt(domain, window)
-        trained = bool(self.retraining.optimiser.state)
+        trained = bool(self.retraining.optimizer.state)
         del self.retraining
         return trained
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "source": self.source.order_state}
+        return {**super().state(), "source": self.source.rng_state}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
-        self.source.order_state = state["source"]
+        self.source.rng_state = state["source"]

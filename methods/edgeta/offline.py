@@ -15,19 +15,21 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from bench.batch import DomainView, take
-from bench.cache import Weights, cache_folder, cached
-from bench.digest import code_digest, digest
+from bench.contracts.data import DomainView, take
+from bench.contracts.model import FoundationModel, weights_digest
 from bench.errors import BenchError
-from bench.methods.edgeta.config import ProxyConfig
-from bench.methods.edgeta.index import NeuronIndex, paired_groups, released_groups
-from bench.model import FoundationModel, weights_digest
+from bench.io.digest import digest
+from bench.io.weights_cache import Weights, cache_folder, cached
 from bench.models.compressed import source_digest
-from bench.models.distillation import distil, rate
-from bench.models.gates import insert_gates, recorded, set_sparsity
-from bench.models.lora import LoraLinear, fuse_lora, insert_lora
-from bench.models.low_rank import factorise
-from bench.models.pruning import cut, strongest, strongest_heads
+from bench.models.surgery.distillation import distil, rate
+from bench.models.surgery.gates import insert_gates, recorded, set_sparsity
+from bench.models.surgery.lora import LoraLinear, fuse_lora, insert_lora
+from bench.models.surgery.low_rank import factorise
+from bench.models.surgery.pruning import cut, strongest, strongest_heads
+from bench.registry.component_code import code_digest
+
+from .config import ProxyConfig
+from .index import NeuronIndex, paired_groups, released_groups
 
 HELD_OUT = 0.2
 """Share of the source on which checkpoints are chosen."""
@@ -148,7 +150,7 @@ def _index(
 
 
 def _trained(config: ProxyConfig, model: FoundationModel, source: DomainView) -> Weights:
-    with source.kept_order():
+    with source.preserve_rng():
         order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))
         held = max(round(HELD_OUT * len(source)), 1)
         if held >= len(source):
@@ -200,14 +202,14 @@ def _adapt_lora(config: ProxyConfig, fm: FoundationModel, train: DomainView) -> 
     """Train low-rank adapters on q, k and v and the head on the source; they stay inserted."""
     parameters = insert_lora(fm, config.lora_rank, config.lora_rank) + fm.head_parameters()
     fm.freeze_except(parameters)
-    optimiser = torch.optim.Adam(parameters, lr=config.lora_learning_rate)
+    optimizer = torch.optim.Adam(parameters, lr=config.lora_learning_rate)
     fm.train()
-    for _, batch in zip(range(config.lora_steps), train.endless(), strict=False):
+    for _, batch in zip(range(config.lora_steps), train.infinite(), strict=False):
         loss = fm.loss(fm(fm.augment(batch.x)), batch.y)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
-    optimiser.zero_grad()
+        optimizer.step()
+    optimizer.zero_grad()
     fm.train(False)
 
 
@@ -231,7 +233,7 @@ def _train_index(
     """
     kb, index, fm = made.kb, made.index, made.fm_weights()
     kb.module.requires_grad_(True)
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [
             {"params": list(kb.module.parameters()), "lr": config.index_kb_learning_rate},
             {
@@ -242,21 +244,21 @@ def _train_index(
         ]
     )
     steps = config.index_steps
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
     every = max(steps // config.checkpoints, 1)
     best: tuple[float, Weights, Weights, dict[float, float]] | None = None
     kb.train()
     sparsities = _sparsities(config)
-    for step, batch in zip(range(steps), train.endless(), strict=False):
+    for step, batch in zip(range(steps), train.infinite(), strict=False):
         set_sparsity(kb, next(sparsities))
         with recorded(kb) as gates:
             outputs = kb(kb.augment(batch.x))
         size = torch.stack([g.abs().sum() for g in gates.values()]).sum() / len(batch)
         misfit = index.loss(dict(kb.module.named_parameters()), fm)
         loss = kb.loss(outputs, batch.y) + config.index_weight * misfit + config.gate_l1 * size
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         if (step + 1) % every == 0 or step + 1 == steps:
             accuracy = _validated(config, kb, validation)
@@ -265,7 +267,7 @@ def _train_index(
                 weights = (kb.module.state_dict(), index.state_dict())
                 best = (score, *copy.deepcopy(weights), accuracy)
             kb.train()
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     assert best is not None
     kb.module.load_state_dict(best[1])
     index.load_state_dict(best[2])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import BenchError
-from bench.models.linear import largest
+from bench.models.surgery.linear import largest
 
 Selector = Literal["gradient", "random", "inverse", "released"]
 
@@ -56,7 +56,7 @@ def _scores(name: str, layer: nn.Linear, selector: Selector) -> Tensor:
 def training_only(layers: Mapping[str, nn.Linear], rows: Mapping[str, Tensor]) -> Iterator[None]:
     """Inside, gradients of all other neurons of these layers are zero.
 
-    An optimiser without weight decay and without earlier moments then leaves them as they are.
+    An optimizer without weight decay and without earlier moments then leaves them as they are.
     """
     handles = []
     for name, layer in layers.items():

@@ -21,16 +21,17 @@ import torch
 from torch import Tensor
 
 from bench import FoundationModel, Method
-from bench.batch import DomainView, Inputs, take
+from bench.contracts.data import DomainView, Inputs, take
 from bench.errors import Unsupported
-from bench.methods.edgeta.config import ProxyConfig
-from bench.methods.edgeta.feedback import proxy_to_kb
-from bench.methods.edgeta.offline import Offline, offline, weights_of
-from bench.methods.edgeta.retraining import retrained
-from bench.models.gates import gated_layers, importance, set_sparsity
-from bench.models.neurons import Slice
-from bench.models.proxy import make_proxy, most_important
-from bench.window import Window
+from bench.models.surgery.gates import gated_layers, importance, set_sparsity
+from bench.models.surgery.neurons import Slice
+from bench.models.surgery.proxy import make_proxy, most_important
+from bench.run.window import Window
+
+from .config import ProxyConfig
+from .feedback import proxy_to_kb
+from .offline import Offline, offline, weights_of
+from .retraining import retrained
 
 
 class ProxyMethod(Method):
@@ -52,7 +53,7 @@ class ProxyMethod(Method):
         self.fm, self.products = made.fm, made.products
         self.kb, self.index = made.kb, made.index
         self.sparsity = self.config.sparsity
-        with source.kept_order():
+        with source.preserve_rng():
             first = next(source.batches())
         self.model, self.slices = self.generate(first.x)
 

@@ -6,19 +6,20 @@ import torch
 from torch import nn
 
 from bench import FoundationModel
-from bench.batch import Batch, DomainView, take
-from bench.methods.edgeta.partial import Selector, chosen_rows, training_only
-from bench.methods.feature_alignment import FeatureAlignment, FeatureAlignmentConfig
-from bench.window import Window
+from bench.contracts.data import Batch, DomainView, take
+from bench.run.window import Window
+
+from ..feature_alignment import FeatureAlignment, FeatureAlignmentConfig
+from .partial import Selector, chosen_rows, training_only
 
 
 def retrained(proxy: FoundationModel) -> list[str]:
-    """The parameters of a proxy that EdgeTA trains: q, k, v, feed-forward and normalisation.
+    """The parameters of a proxy that EdgeTA trains: q, k, v, feed-forward and normalization.
 
     Weights and biases; embeddings, the attention's output layer and the head stay.
     """
     layers = {name for block in proxy.blocks() for name in (*block.qkv, block.ff_in, block.ff_out)}
-    norms = {id(p) for p in proxy.normalisation_parameters()}
+    norms = {id(p) for p in proxy.normalization_parameters()}
     head = {id(p) for p in proxy.head_parameters()}
     return [
         name
@@ -57,7 +58,7 @@ class ProxyAlignment(FeatureAlignment):
         parameters = [named[name] for name in retrained(model)]
         model.freeze_except(parameters)
         decay = 0.01 if self.share == 1 else 0.0  # AdamW's own; it would move untrained neurons
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             parameters, lr=self.config.learning_rate, weight_decay=decay
         )
 
@@ -70,7 +71,7 @@ class ProxyAlignment(FeatureAlignment):
             if self.selector in ("gradient", "inverse"):
                 self._gradients(domain)
             rows = chosen_rows(layers, self.share, self.selector)
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
         with training_only(layers, rows):
             super().adapt(domain, window)
 

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 
 import torch
 
-from bench import FoundationModel, registry
-from bench.batch import Batch, DomainView
-from bench.device.trace import StepTrace, StepTracer
-from bench.methods.edgeta.retraining import ProxyAlignment
-from bench.methods.feature_alignment import FeatureAlignmentConfig
-from bench.models.gates import importance, insert_gates, set_sparsity
-from bench.models.proxy import make_proxy, most_important
-from bench.models.pruning import cut, strongest
+from bench import FoundationModel
+from bench import registry as registry
+from bench.contracts.data import Batch, DomainView
+from bench.costs.step_tracer import StepTrace, StepTracer
+from bench.models.surgery.gates import importance, insert_gates, set_sparsity
+from bench.models.surgery.proxy import make_proxy, most_important
+from bench.models.surgery.pruning import cut, strongest
+
+from ..feature_alignment import FeatureAlignmentConfig
+from .retraining import ProxyAlignment
 
 
 @dataclass
@@ -31,7 +33,7 @@ class Step:
     Attributes
     ----------
     parameters : of the model
-    trace : of a step whose optimiser has state
+    trace : of a step whose optimizer has state
     seconds : wall time, the median of the repeats
     """
 
@@ -62,7 +64,7 @@ def retraining_steps(
     runs = [_Retrained(each, x) for each in models]
     traces = []
     for run in runs:
-        run.step()  # makes the optimiser's state
+        run.step()  # makes the optimizer's state
         with StepTracer([run.alignment]) as tracer:
             run.step()
         traces.append(tracer.trace)
@@ -88,12 +90,12 @@ class _Retrained:
         model.train()
 
     def step(self) -> None:
-        model, optimiser = self.alignment.model, self.alignment.optimiser
+        model, optimizer = self.alignment.model, self.alignment.optimizer
         logits, features = model.with_features(self.x)
         added = self.alignment.adaptation_loss(features, Batch(self.x, torch.arange(0)), 0.0)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (model.loss(logits, self.y) + added).backward()
-        optimiser.step()
+        optimizer.step()
 
 
 def table(steps: Sequence[Step], sparsities: Sequence[float]) -> str:

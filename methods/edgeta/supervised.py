@@ -14,14 +14,15 @@ import torch
 from pydantic import Field
 
 from bench import FoundationModel, register
-from bench.batch import DomainView
-from bench.method import tunable
-from bench.methods.edgeta.config import ProxyConfig
-from bench.methods.edgeta.proxies import ProxyMethod, copied
-from bench.methods.edgeta.retraining import retrained
-from bench.methods.ewc import parameter_data, tensors
-from bench.models.heads import widen_head
-from bench.window import Window
+from bench.contracts.data import DomainView
+from bench.contracts.method import tunable
+from bench.models.surgery.heads import widen_head
+from bench.run.window import Window
+
+from ..ewc import parameter_data, tensors
+from .config import ProxyConfig
+from .proxies import ProxyMethod, copied
+from .retraining import retrained
 
 _OUTER = "module."
 """What Avalanche puts before a parameter's name."""
@@ -80,18 +81,18 @@ class SupervisedProxies(ProxyMethod):
 
     def strategy_for(self, batch_size: int) -> Any:
         """A strategy that retrains the current proxy."""
-        from bench.methods.avalanche_loop import Supervised
+        from ..avalanche.loop import Supervised
 
         named = dict(self.model.module.named_parameters())
         parameters = [named[name] for name in (*retrained(self.model), *self.head)]
         self.model.freeze_except(parameters)
-        optimiser = torch.optim.AdamW(parameters, lr=self.config.learning_rate)
-        strategy = Supervised.over(self.model, optimiser, batch_size, plugins=self.plugins())
+        optimizer = torch.optim.AdamW(parameters, lr=self.config.learning_rate)
+        strategy = Supervised.over(self.model, optimizer, batch_size, plugins=self.plugins())
         strategy.clock.train_exp_counter = self.experiences
         return strategy
 
     def retrain(self, domain: DomainView, window: Window) -> bool:
-        # An attribute while it lasts: its optimiser is in the device's memory.
+        # An attribute while it lasts: its optimizer is in the device's memory.
         self.strategy = self.strategy_for(domain.batch_size)
         self.strategy.learn(domain, window, self.config.epochs, lambda batch: (batch.x, batch.y))
         trained = bool(self.strategy.optimizer.state)
@@ -128,8 +129,8 @@ class SupervisedEdgeTA(SupervisedProxies):
         "proxy: CE(y, f(x));  W_kb = (W_kb + W_proxy) / 2,  W_fm += a1 I^T dW_kb,  "
         "W_kb = a2 I W_fm + (1 - a2) W_kb;  the head is copied"
     )
-    starts_from_fm = True
-    check_settings = {"lora_steps": 20, "kb_steps": 100, "index_steps": 100}
+    makes_own_model = True
+    conformance_config = {"lora_steps": 20, "kb_steps": 100, "index_steps": 100}
     preload = ("avalanche.training",)
 
     config: SupervisedConfig
@@ -156,8 +157,8 @@ class EwcEdgeTA(SupervisedProxies):
         "forgetting in neural networks, PNAS 2017"
     )
     equation = "proxy: CE(y, f(x)) + lambda sum_i F_i (w_i - w*_i)^2; feedback as in edgeta"
-    starts_from_fm = True
-    check_settings = {"lora_steps": 20, "kb_steps": 100, "index_steps": 100}
+    makes_own_model = True
+    conformance_config = {"lora_steps": 20, "kb_steps": 100, "index_steps": 100}
     preload = ("avalanche.training",)
 
     config: EwcProxyConfig
@@ -172,7 +173,7 @@ class EwcEdgeTA(SupervisedProxies):
         self.experiences = 1
 
     def plugins(self) -> list[Any]:
-        from bench.methods.avalanche_plugins import BatchedEWC
+        from ..avalanche.plugins import BatchedEWC
 
         plugin = BatchedEWC(self.config.penalty, mode="online", decay_factor=1.0)
         if self.experiences:
@@ -227,14 +228,14 @@ class GemEdgeTA(SupervisedProxies):
     equation = (
         "proxy: min_z |z - g|^2 subject to <z, g_k> >= 0 for each memory k; feedback as in edgeta"
     )
-    starts_from_fm = True
-    check_settings = {"lora_steps": 20, "kb_steps": 100, "index_steps": 100}
+    makes_own_model = True
+    conformance_config = {"lora_steps": 20, "kb_steps": 100, "index_steps": 100}
     preload = ("avalanche.training",)
 
     config: GemProxyConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
-        from bench.methods.avalanche_plugins import DrawnGEM
+        from ..avalanche.plugins import DrawnGEM
 
         self.generator = torch.Generator().manual_seed(torch.initial_seed())
         c = self.config
@@ -252,7 +253,7 @@ class GemEdgeTA(SupervisedProxies):
         return {**super().state(), "memory": kept, "generator": self.generator.get_state()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        from bench.methods.avalanche_memory import portable
+        from ..avalanche.memory import portable
 
         super().load_state(state)
         labels = state["memory"]["y"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from bench.methods.edgeta.config import EdgeTAConfig
+from ..edgeta.config import EdgeTAConfig
 
 
 class MultiAppConfig(EdgeTAConfig):

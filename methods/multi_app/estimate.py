@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.batch import DomainView, Inputs, take
-from bench.methods.edgeta.offline import HELD_OUT, evaluating
-from bench.model import FoundationModel
-from bench.models.gates import set_sparsity
+from bench.contracts.data import DomainView, Inputs, take
+from bench.contracts.model import FoundationModel
+from bench.models.surgery.gates import set_sparsity
+
+from ..edgeta.offline import HELD_OUT, evaluating
 
 _SEEN = (0.05, 0.95)
 """Share of the possible gain that a window is taken to have brought, at least and at most."""

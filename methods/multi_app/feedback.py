@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.methods.edgeta.feedback import average_task_agnostic
-from bench.methods.edgeta.method import EdgeTA
+from ..edgeta.feedback import average_task_agnostic
+from ..edgeta.method import EdgeTA
 
 
 def joint_feedback(apps: Sequence[EdgeTA]) -> None:

@@ -10,20 +10,21 @@ from typing import Any, ClassVar
 import torch
 
 from bench import FoundationModel, Method
-from bench.batch import DomainView, take
+from bench.contracts.data import DomainView, take
 from bench.errors import BenchError, Unsupported
-from bench.methods.edgeta.method import EdgeTA
-from bench.methods.multi_app.config import MultiAppConfig
-from bench.methods.multi_app.estimate import calibrate, confidence, updated_half
-from bench.methods.multi_app.feedback import joint_feedback
-from bench.methods.multi_app.retraining import Profile, Retraining, make_proxy, profiled
-from bench.methods.multi_app.routing import Routed, owners, split
-from bench.models.gates import set_sparsity
-from bench.schedule.application import Application
-from bench.schedule.plan import Plan
-from bench.schedule.problem import Problem, whole_iterations
-from bench.schedule.solvers import solve
-from bench.window import Window
+from bench.models.surgery.gates import set_sparsity
+from bench.run.window import Window
+from bench.scheduling.application import Application
+from bench.scheduling.assignment import Plan
+from bench.scheduling.problem import Problem, whole_iterations
+from bench.scheduling.solvers import solve
+
+from ..edgeta.method import EdgeTA
+from .config import MultiAppConfig
+from .estimate import calibrate, confidence, updated_half
+from .feedback import joint_feedback
+from .retraining import Profile, Retraining, make_proxy, profiled
+from .routing import Routed, owners, split
 
 
 class MultiApp(Method):
@@ -43,7 +44,7 @@ class MultiApp(Method):
     """
 
     scheduler: ClassVar[str]
-    check_settings = EdgeTA.check_settings
+    conformance_config = EdgeTA.conformance_config
     config: MultiAppConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
@@ -146,7 +147,7 @@ class MultiApp(Method):
         with self._section(window, "proxy"):
             make_proxy(each, view, sparsity)
             self.model = Routed([app.model for app in self.apps])
-        with window.part(seconds):
+        with window.time_slice(seconds):
             made = Retraining(each).run(view, window, iterations)
         with self._section(window, "probe"):
             after = self.calibration.estimate(confidence(each.model, _first_batch(view)), sparsity)

@@ -8,12 +8,13 @@ from itertools import islice
 
 import torch
 
-from bench.batch import DomainView, LabelledBatch, take
+from bench.contracts.data import DomainView, LabelledBatch, take
 from bench.errors import Unsupported
-from bench.methods.edgeta.method import EdgeTA
-from bench.methods.edgeta.retraining import ProxyAlignment
-from bench.methods.feature_alignment import FeatureAlignmentConfig
-from bench.window import Window
+from bench.run.window import Window
+
+from ..edgeta.method import EdgeTA
+from ..edgeta.retraining import ProxyAlignment
+from ..feature_alignment import FeatureAlignmentConfig
 
 
 class Retraining(ProxyAlignment):
@@ -33,17 +34,17 @@ class Retraining(ProxyAlignment):
     def run(self, view: DomainView, window: Window, iterations: int) -> int:
         """At most so many iterations, fewer if the window or its part ends; how many were made."""
         self.model.train()
-        source = self.source.endless()
+        source = self.source.infinite()
         made = 0
-        for batch in window.steps(islice(view.endless(), iterations), self.kind):
+        for batch in window.steps(islice(view.infinite(), iterations), self.kind):
             labelled = next(source)
             assert isinstance(labelled, LabelledBatch)
             logits, features = self.model.with_features(labelled.x)
             added = self.adaptation_loss(features, batch, 0.0)
             task = self.model.loss(logits, labelled.y)
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
             (task + added).backward()
-            self.optimiser.step()
+            self.optimizer.step()
             window.log(task=task.detach(), alignment=added.detach())
             made += 1
         self.model.train(False)
@@ -73,7 +74,7 @@ def make_proxy(app: EdgeTA, view: DomainView, sparsity: float) -> None:
 def profiled(app: EdgeTA, view: DomainView, window: Window, sparsities: Sequence[float]) -> Profile:
     """Read the profile off the device's clock: two iterations of a proxy of each sparsity.
 
-    The second one counts, for the first also makes the optimiser's state. Work and iterations are
+    The second one counts, for the first also makes the optimizer's state. Work and iterations are
     charged; what was trained is thrown away. Raises Unsupported if the window closes before.
     """
     seconds, memory = [], []

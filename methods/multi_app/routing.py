@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.batch import DomainView, Inputs, batch_length, take
+from bench.contracts.data import DomainView, Inputs, batch_length, take
+from bench.contracts.model import Block, FoundationModel
 from bench.errors import BenchError
-from bench.model import Block, FoundationModel
 
 
 def owners(x: Inputs) -> Tensor:
@@ -34,7 +34,7 @@ def split(domain: DomainView, applications: int) -> dict[int, DomainView]:
         chosen = (owner == app).nonzero().squeeze(1)
         if len(chosen):
             generator = torch.Generator()
-            generator.set_state(domain.order_state)
+            generator.set_state(domain.rng_state)
             x = take(domain.x, chosen)
             views[app] = DomainView(domain.name, x, None, domain.batch_size, generator)
     return views

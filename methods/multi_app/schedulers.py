@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from bench import register
-from bench.methods.multi_app.config import MultiAppConfig
-from bench.methods.multi_app.method import MultiApp
+
+from .config import MultiAppConfig
+from .method import MultiApp
 
 
 @register("method", "apps-edgeta")
 class AppsEdgeTA(MultiApp):
     """EdgeTA for several applications, its problem of sparsities and shares solved exactly.
 
-    The objective is the paper's; the exact solver is ours (`bench.schedule.exact`).
+    The objective is the paper's; the exact solver is ours (`bench.scheduling.exact`).
     """
 
     Config = MultiAppConfig
@@ -24,8 +25,8 @@ class AppsEdgeTA(MultiApp):
     equation = (
         "max (1/N) sum_i accuracy_i(s_i, T_i), sum_i r_i <= 1, r_i >= least share, memory <= M"
     )
-    starts_from_fm = True
-    reads_clock = True
+    makes_own_model = True
+    uses_device_clock = True
     scheduler = "exact"
 
 
@@ -34,7 +35,7 @@ class AppsGenetic(MultiApp):
     """EdgeTA for several applications, its problem solved by scikit-opt's genetic algorithm.
 
     EdgeTA names scikit-opt's solvers; that it was the genetic one is likely. The repair of plans
-    that break a constraint is ours (`bench.schedule.genetic`).
+    that break a constraint is ours (`bench.scheduling.genetic`).
     """
 
     Config = MultiAppConfig
@@ -47,8 +48,8 @@ class AppsGenetic(MultiApp):
     equation = (
         "max (1/N) sum_i accuracy_i(s_i, T_i), sum_i r_i <= 1, r_i >= least share, memory <= M"
     )
-    starts_from_fm = True
-    reads_clock = True
+    makes_own_model = True
+    uses_device_clock = True
     scheduler = "genetic"
 
 
@@ -56,7 +57,7 @@ class AppsGenetic(MultiApp):
 class AppsGreedy(MultiApp):
     """EdgeTA for several applications; the step that gains most for its share is taken first.
 
-    `bench.schedule.greedy`.
+    `bench.scheduling.greedy`.
     """
 
     Config = MultiAppConfig
@@ -69,8 +70,8 @@ class AppsGreedy(MultiApp):
     equation = (
         "take the level and share of the largest accuracy gain per share until the window is full"
     )
-    starts_from_fm = True
-    reads_clock = True
+    makes_own_model = True
+    uses_device_clock = True
     scheduler = "greedy"
 
 
@@ -86,8 +87,8 @@ class AppsUniform(MultiApp):
     provenance = "group-harness"
     paper = "none: equal division of device and memory"
     equation = "r_i = 1 / N, s_i the least that fits an equal part of the memory"
-    starts_from_fm = True
-    reads_clock = True
+    makes_own_model = True
+    uses_device_clock = True
     scheduler = "uniform"
 
 
@@ -96,7 +97,7 @@ class AppsEkya(MultiApp):
     """EdgeTA for several applications; shares are stolen while the mean accuracy rises (Ekya).
 
     Micro-profiling of each candidate is paid out of the window. Simplified: see
-    `bench.schedule.baselines.Ekya`.
+    `bench.scheduling.baselines.Ekya`.
     """
 
     Config = MultiAppConfig
@@ -107,8 +108,8 @@ class AppsEkya(MultiApp):
     provenance = "group-harness"
     paper = "Bhardwaj et al.: Ekya: Continuous Learning of Video Analytics Models, NSDI 2022"
     equation = "move a quantum of share from one job to another while mean accuracy rises"
-    starts_from_fm = True
-    reads_clock = True
+    makes_own_model = True
+    uses_device_clock = True
     scheduler = "ekya"
 
 
@@ -116,7 +117,7 @@ class AppsEkya(MultiApp):
 class AppsRecl(MultiApp):
     """EdgeTA for several applications; shares by the accuracy gain that is to be had (RECL).
 
-    Simplified: see `bench.schedule.baselines.Recl`.
+    Simplified: see `bench.scheduling.baselines.Recl`.
     """
 
     Config = MultiAppConfig
@@ -127,6 +128,6 @@ class AppsRecl(MultiApp):
     provenance = "group-harness"
     paper = "Khani et al.: RECL: Responsive Resource-Efficient Continuous Learning, NSDI 2023"
     equation = "r_i proportional to the gain of accuracy at an equal share"
-    starts_from_fm = True
-    reads_clock = True
+    makes_own_model = True
+    uses_device_clock = True
     scheduler = "recl"

@@ -11,12 +11,13 @@ import time
 
 import torch
 
-from bench.batch import DomainView
-from bench.device.bill import Meter
-from bench.device.profile import load_device
-from bench.methods.tent import Tent, TentConfig, entropy
+from bench.contracts.data import DomainView
+from bench.costs.device_profile import load_device
+from bench.costs.tracker import CostTracker
+from bench.methods._losses import entropy
+from bench.methods.tent import Tent, TentConfig
 from bench.models.digits_vit import DigitsViT, DigitsViTConfig
-from bench.window import Window
+from bench.run.window import Window
 
 STEPS = 12
 
@@ -35,16 +36,16 @@ def bare(method, view):
     method.model.train()
     for batch in view.batches(method.config.epochs):
         loss = entropy(method.model(batch.x)).mean()
-        method.optimiser.zero_grad()
+        method.optimizer.zero_grad()
         loss.backward()
-        method.optimiser.step()
+        method.optimizer.step()
 
 
 def test_tent_steps_through_the_window(benchmark):
     twin = make_tent()
     method, view = make_tent()
-    meter = Meter([load_device("xavier-nx")], method.stored)
-    window = Window(meter, 1e9, None, method.model.module)
+    tracker = CostTracker([load_device("xavier-nx")], method.stored)
+    window = Window(tracker, 1e9, None, method.model.module)
     method.adapt(view, window)  # counts the first two steps; later ones of a window are not
     times: dict[str, list[float]] = {"bare": [], "window": []}
 
@@ -64,10 +65,10 @@ def test_tent_steps_through_the_window(benchmark):
     ratio = best["window"] / best["bare"]
     benchmark.extra_info["steps"] = STEPS
     benchmark.extra_info["window / bare, least CPU time of all rounds"] = round(ratio, 4)
-    benchmark.extra_info["counting the first 2 steps, s"] = round(meter.tracing_s, 4)
+    benchmark.extra_info["counting the first 2 steps, s"] = round(tracker.tracing_s, 4)
     print(
         f"\n{STEPS} steps: bare {best['bare']:.4f} s, "
         f"window {best['window']:.4f} s, ratio {ratio:.4f}; "
-        f"counting the first 2 steps took {meter.tracing_s:.4f} s"
+        f"counting the first 2 steps took {tracker.tracing_s:.4f} s"
     )
-    assert meter.counts["adapt"] == STEPS * (1 + len(times["window"]))
+    assert tracker.counts["adapt"] == STEPS * (1 + len(times["window"]))

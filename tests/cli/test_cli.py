@@ -46,14 +46,14 @@ def test_list_names_family_tasks_and_provenance_of_every_method():
         assert f"  {name} " in said
     assert "published" in said
     everything = bench("list").stdout
-    for heading in ("methods", "models", "variants", "scenarios", "devices", "suites"):
+    for heading in ("methods", "models", "variants", "streams", "devices", "suites"):
         assert heading in everything.splitlines()
 
 
 GOOD = """
 name: mine
 description: mine
-scenario: digits-shift
+stream: digits-shift
 model: digits-vit
 protocol: {window_s: 60, batch_size: 50}
 methods: [tent]

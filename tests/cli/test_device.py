@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from bench.cli import app, main
-from bench.device.profile import PROFILES, device_names
+from bench.costs.device_profile import PROFILES, device_names
 
 PAGE = Path(__file__).parents[2] / "docs" / "devices.md"
 

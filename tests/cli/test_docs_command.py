@@ -9,16 +9,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bench import counted as counting
-from bench import registry
-from bench.check.subject import SCENARIO, SCENARIO_SETTINGS, setting
+from bench import registry as registry
 from bench.cli import app
-from bench.counted import Work, counted
-from bench.device.cost import step_cost
-from bench.device.profile import load_device
-from bench.device.trace import StepTracer
+from bench.conformance.method_fixture import SCENARIO, SCENARIO_SETTINGS, setting
+from bench.costs.device_profile import load_device
+from bench.costs.pricing import step_cost
+from bench.costs.step_tracer import StepTracer
+from bench.docgen.methods_page import BEGIN, END, page
 from bench.errors import BenchError, Unsupported
-from bench.methods_page import BEGIN, END, page
+from bench.estimate import counted as counting
+from bench.estimate.counted import Work, counted
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
 COUNTED = re.compile(rf"\n\n{BEGIN}\n.*?\n{END}", re.DOTALL)
@@ -27,10 +27,10 @@ COUNTED = re.compile(rf"\n\n{BEGIN}\n.*?\n{END}", re.DOTALL)
 @pytest.fixture
 def small(monkeypatch):
     """The checks' small model in the place of the embedded one, which takes a minute to train."""
-    made = registry.load("scenario", SCENARIO)
-    scenario = made(made.Config.model_validate(SCENARIO_SETTINGS), 0)
+    made = registry.load("stream", SCENARIO)
+    stream = made(made.Config.model_validate(SCENARIO_SETTINGS), 0)
     shared = setting()
-    monkeypatch.setattr(counting, "_embedded", lambda: (scenario, scenario.source(), shared.model))
+    monkeypatch.setattr(counting, "_embedded", lambda: (stream, stream.source(), shared.model))
     return shared.model
 
 
@@ -72,15 +72,15 @@ def test_a_step_is_counted_as_by_hand(small):
     assert list(found) == ["adapt", "predict"]
     model = small.clone()
     model.train()
-    optimiser = torch.optim.AdamW(model.module.parameters(), lr=3e-4)
+    optimizer = torch.optim.AdamW(model.module.parameters(), lr=3e-4)
     x, y = setting().source.x[:50], setting().source.y[:50]
     for _ in range(2):
         batch = x.clone(), y.clone()
-        with StepTracer([model, optimiser]) as tracer:
+        with StepTracer([model, optimizer]) as tracer:
             loss = model.loss(model(batch[0]), batch[1])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
     step = found["adapt"]
     assert (step.operations, step.bytes, step.launches) == (
         tracer.trace.flops, tracer.trace.bytes, tracer.trace.launches,
@@ -108,7 +108,7 @@ def test_the_page_shows_settings_and_costs_in_tables(monkeypatch):
     assert "## Unsupervised domain adaptation" in text
     assert "| [tent](#tent) | published | – | periodic, online | domain |" in text
     assert "- Paper: Wang, Shelhamer, Liu, Olshausen, Darrell: Tent" in text
-    assert "- Update: `min over normalisation scale and shift: mean_i H(p_i)" in text
+    assert "- Update: `min over normalization scale and shift: mean_i H(p_i)" in text
     assert "| `learning_rate` | 0.001 | – | [1e-08, 1] | 1e-05 to 0.01, log |" in text
     assert "| `epochs` | 1 | passes | [1, 100] | 1 to 5 |" in text
     assert "| adapt, varies | 1,230 | 98.8 | 321 | 7.65 | 1.23 |" in text

@@ -13,14 +13,14 @@ import torch
 import yaml
 from typer.testing import CliRunner, Result
 
-from bench import registry
-from bench.batch import DomainView
-from bench.check.subject import as_in_a_run
+from bench import registry as registry
 from bench.cli import app, main
-from bench.device.bill import Meter
-from bench.device.profile import PROFILES, load_device
-from bench.run import seed_everything
-from bench.window import Window
+from bench.conformance.method_fixture import as_in_a_run
+from bench.contracts.data import DomainView
+from bench.costs.device_profile import PROFILES, load_device
+from bench.costs.tracker import CostTracker
+from bench.run.determinism import seed_everything
+from bench.run.window import Window
 
 PLUGIN = '''
 import os
@@ -39,11 +39,11 @@ class Aborts(Method):
 
 @pytest.fixture(autouse=True)
 def forget_plugins():
-    known = dict(registry._plugins)
+    known = dict(components._plugins)
     yield
-    registry._plugins.clear()
-    registry._plugins.update(known)
-    registry._table.cache_clear()
+    components._plugins.clear()
+    components._plugins.update(known)
+    components._table.cache_clear()
 
 
 def fit(*more: str) -> Result:
@@ -71,7 +71,7 @@ def real(name: str, batch: int, samples: int) -> tuple[float, float, float, int]
         method = method_class(method_class.Config())
         method.prepare(model_class.build(model_class.Config(), (1, 32, 32), 10), view(batch))
         device: Any = load_device("xavier-nx")
-        meter = Meter([device], method.stored)
+        meter = CostTracker([device], method.stored)
         meter.start()
         for n in (batch, samples):
             with Window(meter, 60.0, None, method.model.module) as window:
@@ -168,7 +168,7 @@ def test_mistakes_are_told_in_one_line(given, said, monkeypatch, capsys) -> None
 
 
 def test_the_command_is_read_without_torch() -> None:
-    code = "import bench.cli.fit, bench.fit.ask, sys; print('torch' in sys.modules)"
+    code = "import bench.cli.fit, bench.estimate.client, sys; print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     )

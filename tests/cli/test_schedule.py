@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from bench.cli import app, main
 from bench.cli.schedule import SolverName
-from bench.schedule.solvers import SOLVERS
+from bench.scheduling.solvers import SOLVERS
 
 APPLICATION = """
   - name: {name}

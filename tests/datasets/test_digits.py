@@ -1,4 +1,4 @@
-"""What every scenario made of the digits promises: who is adapted on, tested, and never both."""
+"""What every stream made of the digits promises: who is adapted on, tested, and never both."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.contracts.stream import Domain, Split, Stream
 from bench.datasets import digits
-from bench.datasets.digits_shift import DigitsShift
-from bench.datasets.digits_tasks import DigitsMixed, DigitsTasks
-from bench.scenario import Domain, Scenario, Split
+from bench.datasets.streams.digits_shift import DigitsShift
+from bench.datasets.streams.digits_tasks import DigitsMixed, DigitsTasks
 
 SCENARIOS = (DigitsShift, DigitsTasks, DigitsMixed)
 PARTS = ("test", "validation")
@@ -21,7 +21,7 @@ EACH = pytest.mark.parametrize("kind", SCENARIOS, ids=lambda k: k.registered_nam
 BOTH_PARTS = pytest.mark.parametrize("part", PARTS)
 
 
-def make(kind: type[Scenario], part: str = "test", seed: int = 0, **settings: Any) -> Scenario:
+def make(kind: type[Stream], part: str = "test", seed: int = 0, **settings: Any) -> Stream:
     return kind(kind.Config(part=part, **settings), seed)
 
 
@@ -29,8 +29,8 @@ def keys(images: Tensor) -> list[bytes]:
     return [image.numpy().tobytes() for image in images]
 
 
-def domains(scenario: Scenario) -> list[Domain]:
-    return [scenario.domain(name) for name in scenario.domain_names()]
+def domains(stream: Stream) -> list[Domain]:
+    return [stream.domain(name) for name in stream.domain_names()]
 
 
 @pytest.fixture
@@ -68,13 +68,13 @@ def originals(images: Tensor) -> list[bytes]:
 @BOTH_PARTS
 @pytest.mark.parametrize("seed", [0, 1, 2**31 - 1])
 def test_no_image_is_adapted_on_in_one_domain_and_tested_in_another(
-    kind: type[Scenario], part: str, seed: int, unshifted: None
+    kind: type[Stream], part: str, seed: int, unshifted: None
 ) -> None:
-    scenario = make(kind, part, seed)
-    made = domains(scenario)
+    stream = make(kind, part, seed)
+    made = domains(stream)
     adapted = {k for domain in made for k in originals(domain.adaptation.x)}
-    tested = {k for domain in [*made, scenario.source()] for k in originals(domain.test.x)}
-    trained = set(keys(scenario.source().adaptation.x))
+    tested = {k for domain in [*made, stream.source()] for k in originals(domain.test.x)}
+    trained = set(keys(stream.source().adaptation.x))
     assert adapted
     assert tested
     assert not adapted & tested
@@ -86,7 +86,7 @@ def test_no_image_is_adapted_on_in_one_domain_and_tested_in_another(
 @EACH
 @pytest.mark.parametrize("seed", [0, 1, 2**31 - 1])
 def test_a_validation_stream_is_made_of_source_images_alone(
-    kind: type[Scenario], seed: int, unshifted: None
+    kind: type[Stream], seed: int, unshifted: None
 ) -> None:
     source = make(kind, "test", seed).source()
     allowed = set(keys(source.adaptation.x))
@@ -98,11 +98,11 @@ def test_a_validation_stream_is_made_of_source_images_alone(
 
 @EACH
 @BOTH_PARTS
-def test_every_label_is_that_of_its_image(kind: type[Scenario], part: str, unshifted: None) -> None:
+def test_every_label_is_that_of_its_image(kind: type[Stream], part: str, unshifted: None) -> None:
     """A turned digit is a class of its own, behind the 4 that the source knows."""
     labels = every_image() | {k: every_image()[was] + 4 for k, was in turned_images().items()}
-    scenario = make(kind, part)
-    for domain in [scenario.source(), *domains(scenario)]:
+    stream = make(kind, part)
+    for domain in [stream.source(), *domains(stream)]:
         for split in (domain.adaptation, domain.test):
             assert [labels[k] for k in keys(split.x)] == split.y.tolist()
 
@@ -110,27 +110,27 @@ def test_every_label_is_that_of_its_image(kind: type[Scenario], part: str, unshi
 @EACH
 @BOTH_PARTS
 @pytest.mark.parametrize("seed", [0, 1])
-def test_splits_are_stratified(kind: type[Scenario], part: str, seed: int) -> None:
+def test_splits_are_stratified(kind: type[Stream], part: str, seed: int) -> None:
     """Every class has its share of a split, up to one image for each step of splitting."""
     of_class = torch.tensor(list(every_image().values())).bincount(minlength=10).tolist()
     sizes = {"test": (1000, 497, 300), "validation": (600, 250, 150)}[part]
-    scenario = make(kind, part, seed)
+    stream = make(kind, part, seed)
 
     def check(split: Split, size: int) -> None:
         for label, count in enumerate(split.y.bincount(minlength=10).tolist()):
             if count:
                 assert abs(count - of_class[label] * size / 1797) <= 2
 
-    check(scenario.source().adaptation, sizes[0])
-    check(scenario.source().test, sizes[2])
-    for domain in domains(scenario):
+    check(stream.source().adaptation, sizes[0])
+    check(stream.source().test, sizes[2])
+    for domain in domains(stream):
         check(domain.adaptation, sizes[1])
         check(domain.test, sizes[2])
 
 
 @EACH
 @BOTH_PARTS
-def test_a_stream_is_bit_equal_for_the_same_seed(kind: type[Scenario], part: str) -> None:
+def test_a_stream_is_bit_equal_for_the_same_seed(kind: type[Stream], part: str) -> None:
     torch.manual_seed(1)
     first = make(kind, part)
     expected = [first.source(), *domains(first)]
@@ -148,7 +148,7 @@ def test_a_stream_is_bit_equal_for_the_same_seed(kind: type[Scenario], part: str
 @EACH
 @BOTH_PARTS
 def test_a_seed_changes_the_splits_but_not_what_the_source_model_is_trained_on(
-    kind: type[Scenario], part: str, unshifted: None
+    kind: type[Stream], part: str, unshifted: None
 ) -> None:
     one, two = make(kind, part, 0), make(kind, part, 1)
     assert torch.equal(one.source().adaptation.x, two.source().adaptation.x)
@@ -161,7 +161,7 @@ def test_a_seed_changes_the_splits_but_not_what_the_source_model_is_trained_on(
 
 
 @EACH
-def test_source_models_of_the_two_parts_are_not_confused(kind: type[Scenario]) -> None:
+def test_source_models_of_the_two_parts_are_not_confused(kind: type[Stream]) -> None:
     test, validation = make(kind, "test"), make(kind, "validation")
     assert test.source_settings() != validation.source_settings()
     assert test.source_settings() != make(kind, "test", size=16).source_settings()
@@ -170,7 +170,7 @@ def test_source_models_of_the_two_parts_are_not_confused(kind: type[Scenario]) -
 
 
 @EACH
-def test_validation_keeps_the_other_settings_and_can_be_read_back(kind: type[Scenario]) -> None:
+def test_validation_keeps_the_other_settings_and_can_be_read_back(kind: type[Stream]) -> None:
     given = kind.Config(size=16)
     made = kind.validation(given)
     assert type(made) is kind.Config
@@ -181,7 +181,7 @@ def test_validation_keeps_the_other_settings_and_can_be_read_back(kind: type[Sce
 
 
 @EACH
-def test_the_two_streams_have_no_image_in_common(kind: type[Scenario], unshifted: None) -> None:
+def test_the_two_streams_have_no_image_in_common(kind: type[Stream], unshifted: None) -> None:
     """Classes that come later may be called alike in both: 4 is another digit in each."""
     test, validation = make(kind, "test"), make(kind, "validation")
     one, two = (
@@ -189,13 +189,13 @@ def test_the_two_streams_have_no_image_in_common(kind: type[Scenario], unshifted
         for s in (test, validation)
     )
     assert not one & two
-    for scenario in (test, validation):
-        assert len(set(scenario.domain_names())) == len(scenario.domain_names()) >= 1
+    for stream in (test, validation):
+        assert len(set(stream.domain_names())) == len(stream.domain_names()) >= 1
 
 
 @EACH
 def test_the_data_digest_is_that_of_the_file_and_ignores_the_settings(
-    kind: type[Scenario],
+    kind: type[Stream],
 ) -> None:
     digest = kind.data_digest(kind.Config())
     assert digest == kind.data_digest(kind.Config(size=16, part="validation"))

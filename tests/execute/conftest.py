@@ -15,7 +15,7 @@ import os, time
 import torch
 from bench import Method, register
 from torch import nn
-from bench.model import FoundationModel, ModelConfig, SourceTraining
+from bench.contracts.model import FoundationModel, ModelConfig, SourceTraining
 
 class TinyConfig(ModelConfig):
     width: int = 32
@@ -107,7 +107,7 @@ class Slow(Method):
 SUITE = """
 name: tiny
 description: fault injection
-scenario: {name: digits-shift, shifts: [contrast, noise], severities: [1]}
+stream: {name: digits-shift, shifts: [contrast, noise], severities: [1]}
 model: {name: tiny, width: 32}
 protocol: {window_s: 60, batch_size: 50, samples: 100}
 methods: [source-only, tent, shot]
@@ -157,7 +157,7 @@ class Workplace:
 
     def records(self, store: str = "store") -> dict:
         """Records by (method, seed, device)."""
-        from bench.store import Store
+        from bench.records.store import Store
 
         opened = Store(self.folder / store)
         found = {(r.cell.method.name, r.cell.seed, r.cell.device): r for r in opened}

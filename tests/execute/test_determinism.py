@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.store import Store
+from bench.records.store import Store
 
 
 def accuracies(records):
@@ -90,7 +90,7 @@ def test_a_window_shorter_than_a_step_is_recorded_as_unsupported(workplace):
 
 
 def test_a_calibrated_device_records_what_the_process_takes_and_no_made_up_energy(workplace):
-    from bench.device.profile import PROFILES
+    from bench.costs.device_profile import PROFILES
 
     text = (PROFILES / "jetson-tx2.yaml").read_text() + "energy_unavailable: no watts were given\n"
     text += "resident_memory:\n"
@@ -118,7 +118,7 @@ def test_a_calibrated_device_records_what_the_process_takes_and_no_made_up_energ
 
 
 def test_a_device_without_the_memory_is_recorded_as_oom_and_the_others_go_on(workplace):
-    from bench.device.profile import PROFILES
+    from bench.costs.device_profile import PROFILES
 
     text = (PROFILES / "jetson-tx2.yaml").read_text()
     lines = text.splitlines()

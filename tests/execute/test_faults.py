@@ -80,7 +80,7 @@ def test_kill_9_of_everything_then_the_same_command_resumes(workplace):
 
 def test_a_failure_of_another_command_does_not_replace_a_result(workplace):
     from bench.execute.base import collect
-    from bench.run import Job
+    from bench.study.job import Job
 
     workplace.run("run", "--methods", "source-only", "--seeds", "0")
     (record,) = workplace.records().values()

@@ -13,16 +13,16 @@ import sys
 from pathlib import Path
 from bench import registry
 registry.add_plugin("plugin.py")
-from bench.model import weights_digest
-from bench.plan import make_cells
-from bench.source import source_model, source_path
-from bench.suite import load_suite
+from bench.contracts.model import weights_digest
+from bench.study.plan import make_cells
+from bench.run.source_model import source_model, source_path
+from bench.study.suite import load_suite
 cell = make_cells(*load_suite("tiny.yaml"))[0]
-scenario_class = registry.load("scenario", cell.scenario.name)
-scenario = scenario_class(scenario_class.Config.model_validate(cell.scenario.config), 0)
-model = source_model(cell, scenario, lambda done, total: print("epoch", done, flush=True))
+stream_class = registry.load("stream", cell.stream.name)
+stream = stream_class(stream_class.Config.model_validate(cell.stream.config), 0)
+model = source_model(cell, stream, lambda done, total: print("epoch", done, flush=True))
 print("weights", weights_digest(model.module))
-print("path", source_path(cell, scenario))
+print("path", source_path(cell, stream))
 """
 
 

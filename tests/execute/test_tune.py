@@ -15,7 +15,7 @@ PLUGIN = '''
 import time
 import torch
 from bench import Method, MethodConfig, register
-from bench.method import tunable
+from bench.contracts.method import tunable
 
 class JoltsConfig(MethodConfig):
     """The default is wrong on purpose."""
@@ -55,7 +55,7 @@ def files(workplace, store="trials"):
 
 
 def trials_of(workplace):
-    from bench.store import Store
+    from bench.records.store import Store
 
     return list(Store(workplace.folder / "trials"))
 
@@ -87,7 +87,7 @@ def test_tuning_stops_goes_on_and_its_file_is_what_the_suite_then_uses(tuning):
     assert {n: after[n] for n in finished} == {n: before[n] for n in finished}, "trials ran again"
     records = trials_of(tuning)
     assert {r.status for r in records} == {"ok"}
-    assert {r.cell.scenario.config["part"] for r in records} == {"validation"}
+    assert {r.cell.stream.config["part"] for r in records} == {"validation"}
     assert {r.cell.method.name for r in records} == {"jolts", "calm"}
 
     assert "source-only: not tuned: it has no setting to search" in resumed.stderr
@@ -123,7 +123,7 @@ def test_tuning_stops_goes_on_and_its_file_is_what_the_suite_then_uses(tuning):
     for name in ("jolts", "calm"):
         assert ran[name].cell.settings == ran[name].method.settings == "tuned"
         assert ran[name].cell.method.config == tuned["methods"][name]["settings"]
-        assert ran[name].cell.scenario.config["part"] == "test"
+        assert ran[name].cell.stream.config["part"] == "test"
     assert (ran["source-only"].cell.settings, ran["source-only"].method.settings) == (
         "default", "none",
     )  # fmt: skip
@@ -139,6 +139,6 @@ def test_an_oracle_is_loud_when_it_is_made_and_whenever_it_is_used(tuning):
     assert made.stdout.endswith("next: bench run --suite tiny.yaml --tuned best.yaml\n")
     assert "# Selected on: ORACLE" in (tuning.folder / "best.yaml").read_text()
     (record,) = trials_of(tuning)
-    assert record.cell.scenario.config["part"] == "test"
+    assert record.cell.stream.config["part"] == "test"
     used = tuning.run("plan", *oracle, "--tuned", "best.yaml")
     assert "bench: warning: ORACLE: best.yaml was selected with the labels" in used.stderr

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.model import Block, FoundationModel
-from bench.scenario import Domain, Scenario, Split
+from bench.contracts.model import Block, FoundationModel
+from bench.contracts.stream import Domain, Split, Stream
 
 NAMES = ("first", "second")
 SAMPLES, TESTS = 10, 4
@@ -29,7 +29,7 @@ class Toy(FoundationModel):
         return []
 
 
-class ToyScenario(Scenario):
+class ToyStream(Stream):
     """Inputs (domain, k): k from 0 in adaptation, from 100 in test; of label k modulo 2."""
 
     classes = 2

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.batch import DomainView
-from bench.device.bill import Meter
-from bench.device.profile import load_device
-from bench.method import Method
-from bench.model import FoundationModel
-from bench.window import Window
+from bench.contracts.data import DomainView
+from bench.contracts.method import Method
+from bench.contracts.model import FoundationModel
+from bench.costs.device_profile import load_device
+from bench.costs.tracker import CostTracker
+from bench.run.window import Window
 
 CLASSES, WIDTH, INPUTS = 3, 8, 6
 
@@ -50,12 +50,12 @@ def _view(x: Tensor, y: Tensor | None = None, batch_size: int = 100, seed: int =
     return DomainView("domain", x, y, batch_size, torch.Generator().manual_seed(seed))
 
 
-def _adapt(method: Method, *views: DomainView, budget_s: float = 1e9) -> Meter:
-    meter = Meter([load_device("xavier-nx")], method.stored)
+def _adapt(method: Method, *views: DomainView, budget_s: float = 1e9) -> CostTracker:
+    tracker = CostTracker([load_device("xavier-nx")], method.stored)
     for each in views:
-        with Window(meter, budget_s) as window:
+        with Window(tracker, budget_s) as window:
             method.adapt(each, window)
-    return meter
+    return tracker
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def view() -> Callable[..., DomainView]:
 
 
 @pytest.fixture
-def adapt() -> Callable[..., Meter]:
+def adapt() -> Callable[..., CostTracker]:
     return _adapt
 
 

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from bench.batch import DomainView
-from bench.device.bill import Meter
-from bench.device.profile import load_device
-from bench.method import search_space
-from bench.methods.alignment import Alignment, AlignmentConfig
+from bench.contracts.data import DomainView
+from bench.contracts.method import search_space
+from bench.contracts.model import Block, FoundationModel
+from bench.costs.device_profile import load_device
+from bench.costs.tracker import CostTracker
+from bench.methods._alignment import Alignment, AlignmentConfig
 from bench.methods.bias_only import BiasOnly
 from bench.methods.cua import Cua
 from bench.methods.dann import Dann
@@ -24,8 +25,7 @@ from bench.methods.linear_probe import LinearProbe
 from bench.methods.lora import Lora
 from bench.methods.source_fine_tune import SourceFineTune
 from bench.methods.source_stats import SourceStats
-from bench.model import Block, FoundationModel
-from bench.window import Window
+from bench.run.window import Window
 
 ALIGNMENT = [FeatureAlignment, DeepCoral, Dann, Cua, SourceFineTune]
 METHODS = [*ALIGNMENT, SourceStats, LinearProbe, BiasOnly, FineTune, Lora]
@@ -90,8 +90,8 @@ def require_learned(method, before):
 def test_batches_of_one_sample_give_finite_weights(method_class, adapt):
     method = prepared(method_class, batch_size=1)
     before = weights(method)
-    meter = adapt(method, target(method, 3, 1))
-    assert meter.counts["adapt"] == 3 * 2
+    tracker = adapt(method, target(method, 3, 1))
+    assert tracker.counts["adapt"] == 3 * 2
     require_learned(method, before)
 
 
@@ -99,8 +99,8 @@ def test_batches_of_one_sample_give_finite_weights(method_class, adapt):
 def test_a_short_last_batch_of_one_sample_is_used(method_class, adapt):
     method = prepared(method_class)
     before = weights(method)
-    meter = adapt(method, target(method, 5, 4), target(method, 5, 4, seed=3))
-    assert meter.counts["adapt"] == 2 * 2 * 2
+    tracker = adapt(method, target(method, 5, 4), target(method, 5, 4, seed=3))
+    assert tracker.counts["adapt"] == 2 * 2 * 2
     require_learned(method, before)
 
 
@@ -137,11 +137,11 @@ def test_one_batch_at_a_time_is_one_pass(method_class):
     """In an online stream each call brings one batch, whatever number of epochs is set."""
     method = prepared(method_class)
     before = weights(method)
-    meter = Meter([load_device("xavier-nx")], method.stored)
-    with Window(meter, 1e9) as window:
+    tracker = CostTracker([load_device("xavier-nx")], method.stored)
+    with Window(tracker, 1e9) as window:
         for seed in range(3):
             method.adapt(target(method, 4, 4, seed=seed, single_pass=True), window)
-    assert meter.counts == {"adapt": 3}
+    assert tracker.counts == {"adapt": 3}
     require_learned(method, before)
 
 
@@ -177,11 +177,11 @@ def test_all_alignment_methods_share_one_recipe(method_class):
     assert issubclass(method_class.Config, AlignmentConfig)
     assert method_class.adapt is Alignment.adapt or method_class is Cua
     assert "source_data" in method_class.needs
-    assert type(method.optimiser) is torch.optim.AdamW
+    assert type(method.optimizer) is torch.optim.AdamW
     defaults, shared = method_class.Config(), AlignmentConfig()
     assert (defaults.learning_rate, defaults.epochs) == (shared.learning_rate, shared.epochs)
     body = {id(p) for p in method.model.body_parameters()}
-    assert {id(p) for p in method.optimiser.param_groups[0]["params"]} == body
+    assert {id(p) for p in method.optimizer.param_groups[0]["params"]} == body
     assert {id(p) for p in method.model.module.parameters() if p.requires_grad} == body
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench import registry
-from bench.device.trace import live_tensors
+from bench import registry as registry
+from bench.contracts.model import FoundationModel
+from bench.costs.step_tracer import live_tensors
 from bench.errors import LabelsHidden
-from bench.model import FoundationModel
 
 NAMES = ("ewc", "mas", "si", "lwf", "gem", "a-gem", "replay", "der++", "joint")
 BUFFERS = {
@@ -59,7 +59,7 @@ def test_the_views_order_is_everybodys_and_every_step_is_charged(name, model, da
     mine, twin = view(*data(10, 2), batch_size=4, seed=5), view(*data(10, 2), batch_size=4, seed=5)
     assert adapt(method, mine).counts == {"adapt": 6, "consolidation": 1}
     assert len(list(twin.batches(2))) == 6
-    assert torch.equal(mine.order_state, twin.order_state)
+    assert torch.equal(mine.rng_state, twin.rng_state)
 
 
 @every_method
@@ -91,7 +91,7 @@ def test_nothing_of_a_domain_stays_but_what_is_kept(name, model, data, view, ada
         "joint": 20 * (sample + label),
     }
     loss = 4  # Avalanche keeps a scalar
-    everybodys = live_bytes(method.model, method.optimiser)
+    everybodys = live_bytes(method.model, method.optimizer)
     assert live_bytes(method.stored()) - everybodys - loss == kept[name]
 
 
@@ -138,7 +138,7 @@ def test_a_window_that_closes_in_a_domain_leaves_the_method_sound(name, model, d
     first = adapt(method, view(*data(8, 2), batch_size=4))
     assert first.counts["adapt"] == 40
     step_s = first.bills[0].expected_s(("adapt", (4, 6)))
-    # Half a step on top: a first step has no optimiser state to update yet.
+    # Half a step on top: a first step has no optimizer state to update yet.
     cut = adapt(method, view(*data(8, 3), batch_size=4), budget_s=9.5 * step_s)
     assert 5 <= cut.counts["adapt"] <= 14
     assert cut.counts["consolidation"] == 1
@@ -154,9 +154,11 @@ def test_work_goes_by_batches_not_by_samples(name, model, data, view, adapt):
         method.prepare(model.clone(), view(*data(8), batch_size=n))
         x, y = data(n, 2)
         y[:3] = torch.arange(3)
-        meter = adapt(method, view(x, y, batch_size=n))
-        return [meter._traces["adapt", (n, 6)].launches] + [
-            trace.launches for (kind, _), trace in meter._traces.items() if kind == "consolidation"
+        tracker = adapt(method, view(x, y, batch_size=n))
+        return [tracker._traces["adapt", (n, 6)].launches] + [
+            trace.launches
+            for (kind, _), trace in tracker._traces.items()
+            if kind == "consolidation"
         ]
 
     few, many = launches(8), launches(64)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from bench.contracts.model import FoundationModel
 from bench.errors import Unsupported
+from bench.methods._supervised import SupervisedConfig
 from bench.methods.bias_only import BiasOnly
-from bench.methods.supervised import SupervisedConfig
-from bench.model import FoundationModel
 
 
 def test_one_update_of_biases_and_head_follows_cross_entropy(
@@ -40,11 +40,11 @@ def test_one_update_of_biases_and_head_follows_cross_entropy(
         torch.testing.assert_close(net.get_parameter(name).detach(), before[name], rtol=0, atol=0)
 
 
-def test_optimiser_state_is_kept_for_what_is_trained_only(model, data, view, adapt):
+def test_optimizer_state_is_kept_for_what_is_trained_only(model, data, view, adapt):
     method = BiasOnly(SupervisedConfig())
     method.prepare(model, view(*data(4, seed=9)))
     adapt(method, view(*data(6)))
-    kept = sum(s["exp_avg"].numel() for s in method.optimiser.state.values())
+    kept = sum(s["exp_avg"].numel() for s in method.optimizer.state.values())
     assert kept == 8 + 8 + 8 * 3 + 3
 
 

@@ -108,9 +108,9 @@ def test_the_threshold_is_on_the_source_models_mean_confidence(model, images, vi
         method = prepared(
             twin, images, view, augmentations=4, confidence_threshold=threshold, learning_rate=0.5
         )
-        meter = adapt(method, view(images))
+        tracker = adapt(method, view(images))
         assert method.views.calls == calls
-        assert meter.counts == {"confidence": 1, "adapt on views" if calls else "adapt": 1}
+        assert tracker.counts == {"confidence": 1, "adapt on views" if calls else "adapt": 1}
         for a, b in zip(method.anchor.module.parameters(), model.module.parameters(), strict=True):
             assert torch.equal(a, b)
 
@@ -135,7 +135,7 @@ def test_each_weight_returns_to_the_source_with_the_probability(
 
 
 def test_three_models_are_stored(model, images, view, adapt):
-    from bench.device.trace import live_tensors
+    from bench.costs.step_tracer import live_tensors
 
     method = prepared(model, images, view)
     stored = sum(t.numel() for t in live_tensors(method.stored()) if t.dtype == torch.float64)

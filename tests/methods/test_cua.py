@@ -59,8 +59,8 @@ def test_two_domains_follow_task_alignment_and_replay(model, data, view, adapt, 
         CuaConfig(learning_rate=0.01, epochs=1, mmd_weight=2.0, replay_weight=0.7, replay_samples=4)
     )
     method.prepare(model, view(xs, ys))
-    meter = adapt(method, view(x1), view(x2))
-    assert meter.counts == {"adapt": 2, "pseudo-label": 2}
+    tracker = adapt(method, view(x1), view(x2))
+    assert tracker.counts == {"adapt": 2, "pseudo-label": 2}
     for n, parameter in model.module.named_parameters():
         torch.testing.assert_close(parameter.detach(), p[n].detach(), rtol=1e-6, atol=1e-9)
 

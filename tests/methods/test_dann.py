@@ -63,7 +63,7 @@ def test_three_updates_follow_the_saddle_point(model, data, view, adapt, adam_by
     start = {n: t.detach().clone() for n, t in [*body.items(), *disc.items()]}
     history = {n: [] for n in (*trained, *disc)}
 
-    sources, targets = view(xs, ys, batch_size=3).endless(), view(xt, batch_size=3).batches()
+    sources, targets = view(xs, ys, batch_size=3).infinite(), view(xt, batch_size=3).batches()
     for step, target in enumerate(targets):
         source = next(sources)
         fs, logits = forward(source.x, body)

@@ -15,14 +15,14 @@ def test_updates_follow_the_three_terms(model, data, view, adapt):
     plain = model.clone().module
     with torch.no_grad():
         z = plain(xs)
-    optimiser = torch.optim.AdamW(plain.parameters(), lr=0.01)
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=0.01)
     for _ in range(3):
         old = plain(xs)
         distance = sum((old[i, c] - z[i, c]) ** 2 for i in range(5) for c in range(3)) / 15
         loss = cross_entropy(plain(x), y) + alpha * distance + beta * cross_entropy(old, ys)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     method = Der(DerConfig(alpha=alpha, beta=beta, learning_rate=0.01, epochs=3))
     method.prepare(model, view(xs, ys))
     adapt(method, view(x, y))

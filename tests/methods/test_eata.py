@@ -117,8 +117,8 @@ def test_a_batch_without_a_reliable_sample_changes_nothing(model, data, view, ad
     before = {k: v.clone() for k, v in model.module.state_dict().items()}
     method = Eata(EataConfig(entropy_share=1e-6))
     method.prepare(model, view(*data(6)))
-    meter = adapt(method, view(data(8)[0]))
-    assert meter.counts == {"adapt": 1}
+    tracker = adapt(method, view(data(8)[0]))
+    assert tracker.counts == {"adapt": 1}
     assert all(torch.equal(v, before[k]) for k, v in model.module.state_dict().items())
     assert method.average is None
 
@@ -134,7 +134,7 @@ def test_work_is_charged_by_the_samples_that_are_selected(model, data, view, ada
 
 
 def test_batchnorm_sees_the_whole_batch_once(model, data, view, adapt):
-    """With BatchNorm, selected samples are normalised with the batch that they came in."""
+    """With BatchNorm, selected samples are normalized with the batch that they came in."""
     model.module.norm = nn.BatchNorm1d(8).double()
     net = model.module
     x, _ = data(8)
@@ -157,7 +157,7 @@ def test_batchnorm_sees_the_whole_batch_once(model, data, view, adapt):
     torch.testing.assert_close(net.norm.weight.detach(), 1 - 0.1 * gradient, rtol=1e-6, atol=1e-9)
 
 
-def test_a_model_without_normalisation_is_refused_with_a_cure(model, data, view):
+def test_a_model_without_normalization_is_refused_with_a_cure(model, data, view):
     model.module.norm = nn.Identity()
-    with pytest.raises(Unsupported, match=r"Tiny has no normalisation layer.*use a method"):
+    with pytest.raises(Unsupported, match=r"Tiny has no normalization layer.*use a method"):
         Eata(EataConfig()).prepare(model, view(*data(6)))

@@ -98,8 +98,8 @@ def test_importances_accumulate_over_domains_and_are_charged(model, data, view, 
     method = Ewc(EwcConfig(epochs=1))
     method.prepare(model, view(*data(6)))
     before = {n: i.data.clone() for n, i in method.plugin.importances[0].items()}
-    meter = adapt(method, view(*data(6, seed=2)))
-    assert meter.counts == {"adapt": 1, "consolidation": 1}
+    tracker = adapt(method, view(*data(6, seed=2)))
+    assert tracker.counts == {"adapt": 1, "consolidation": 1}
     for name, importance in method.plugin.importances[1].items():
         assert (importance.data >= before[name]).all()
     assert 0 not in method.plugin.importances

@@ -38,7 +38,7 @@ def test_updates_follow_cross_entropy_over_the_union(model, data, view, adapt):
     """With one sample of the source and of the domain a step, all that is drawn is known."""
     (xs, ys), (x, y) = data(3), data(3, seed=2)
     plain = model.clone().module
-    optimiser = torch.optim.AdamW(plain.parameters(), lr=0.01)
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=0.01)
     drawn = []
     method = Joint(JointConfig(learning_rate=0.01, epochs=2))
     method.prepare(model, view(xs, ys))
@@ -50,9 +50,9 @@ def test_updates_follow_cross_entropy_over_the_union(model, data, view, adapt):
     method.compose = noting
     adapt(method, view(x, y))
     for a, b in drawn:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         cross_entropy(plain(a), b).backward()
-        optimiser.step()
+        optimizer.step()
     for p, expected in zip(model.module.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(p.detach(), expected.detach(), rtol=1e-6, atol=1e-9)
 

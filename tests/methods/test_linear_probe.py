@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from bench.contracts.model import FoundationModel
+from bench.methods._supervised import SupervisedConfig
 from bench.methods.linear_probe import LinearProbe
-from bench.methods.supervised import SupervisedConfig
-from bench.model import FoundationModel
 
 
 def test_one_update_of_the_head_follows_the_softmax_gradient(

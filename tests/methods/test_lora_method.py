@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench import registry
-from bench.batch import DomainView
+from bench import registry as registry
+from bench.contracts.data import DomainView
 from bench.methods.lora import Lora, LoraConfig
 from bench.models.digits_vit import DigitsViT, DigitsViTConfig
 
@@ -21,9 +21,9 @@ def test_only_query_key_and_value_change_and_nothing_stays_behind(adapt):
     view = DomainView("d", x, y, 4, torch.Generator().manual_seed(0))
     method = Lora(LoraConfig(rank=2, epochs=2))
     method.prepare(model, view)
-    meter = adapt(method, view)
+    tracker = adapt(method, view)
     after = dict(model.module.named_parameters())
-    assert meter.counts == {"adapt": 4, "fuse": 1}
+    assert tracker.counts == {"adapt": 4, "fuse": 1}
     assert set(after) == set(before)
     changed = {n for n in before if not torch.equal(before[n], after[n].detach())}
     assert changed == {"blocks.0.attn.qkv.weight", "blocks.1.attn.qkv.weight"}

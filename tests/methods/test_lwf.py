@@ -27,7 +27,7 @@ def test_updates_follow_cross_entropy_and_distillation(model, data, view, adapt)
     ys = ys % 2  # the source has no class 2
     alpha, temperature, lr = 1.5, 2.0, 0.01
     plain = model.clone().module
-    optimiser = torch.optim.AdamW(plain.parameters(), lr=lr)
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=lr)
     seen = {0, 1}
     for x, y in ((x1, y1), (x2, y2)):
         with torch.no_grad():
@@ -35,9 +35,9 @@ def test_updates_follow_cross_entropy_and_distillation(model, data, view, adapt)
         for _ in range(3):
             new = plain(x)
             loss = cross_entropy(new, y) + alpha * distillation(new, old, sorted(seen), temperature)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
         seen |= set(y.tolist())
 
     method = Lwf(LwfConfig(alpha=alpha, temperature=temperature, learning_rate=lr, epochs=3))

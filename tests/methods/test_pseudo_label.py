@@ -22,7 +22,7 @@ def plain_loss(net, named, x, threshold):
 
 @pytest.mark.parametrize(
     ("trained", "names"),
-    [("normalisation", {"norm.weight", "norm.bias"}), ("all", None)],
+    [("normalization", {"norm.weight", "norm.bias"}), ("all", None)],
 )
 def test_updates_follow_the_cross_entropy_of_confident_samples(
     model, data, view, adapt, adam_by_hand, trained, names
@@ -57,4 +57,4 @@ def test_a_batch_without_confidence_changes_nothing(model, data, view, adapt):
     method.prepare(model, view(data(4)[0]))
     assert adapt(method, view(data(8)[0])).counts == {"adapt": 1}
     assert all(torch.equal(v, before[k]) for k, v in model.module.state_dict().items())
-    assert not method.optimiser.state
+    assert not method.optimizer.state

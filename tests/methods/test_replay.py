@@ -13,13 +13,13 @@ def test_updates_follow_the_mean_loss_over_both_batches(model, data, view, adapt
     """The memory is smaller than a batch here, so that each step meets all of it."""
     (xs, ys), (x, y) = data(5), data(6, seed=2)
     plain = model.clone().module
-    optimiser = torch.optim.AdamW(plain.parameters(), lr=0.01)
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=0.01)
     for _ in range(3):
         losses = [cross_entropy(plain(a[None]), b[None]) for a, b in zip(x, y, strict=True)]
         losses += [cross_entropy(plain(a[None]), b[None]) for a, b in zip(xs, ys, strict=True)]
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (sum(losses) / 11).backward()
-        optimiser.step()
+        optimizer.step()
     method = Replay(ReplayConfig(learning_rate=0.01, epochs=3))
     method.prepare(model, view(xs, ys))
     adapt(method, view(x, y))
@@ -60,9 +60,9 @@ def test_a_domain_smaller_than_its_share_is_kept_whole(model, data, view, adapt)
 
 def test_every_sample_is_as_likely_to_be_kept(data, view):
     """A reservoir keeps each of 10 samples with probability 3/10."""
-    from bench.methods.avalanche_loop import Experience
-    from bench.methods.avalanche_memory import ViewSamples
-    from bench.methods.avalanche_plugins import Reservoirs
+    from bench.methods.avalanche.loop import Experience
+    from bench.methods.avalanche.memory import ViewSamples
+    from bench.methods.avalanche.plugins import Reservoirs
 
     x, y = data(10)
     strategy = type("Strategy", (), {"experience": Experience(ViewSamples(view(x, y)))})()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.batch import DomainView
+from bench.contracts.data import DomainView
 from bench.errors import Unsupported
 from bench.methods.rotta import RobustBatchNorm, Rotta, RottaConfig, make_robust
 
@@ -149,7 +149,7 @@ def test_the_memory_holds_samples_and_not_their_domain(model, images, view, adap
 
 
 @pytest.mark.parametrize("shape", [(5, 4), (1, 4), (3, 4, 2, 2)])
-def test_robust_batchnorm_normalises_by_what_the_batch_moved(shape):
+def test_robust_batchnorm_normalizes_by_what_the_batch_moved(shape):
     """mu = (1-a) mu + a mean(x), likewise the variance; gradients flow through the second term."""
     layer = (nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d)(4).double()
     nn.init.normal_(layer.weight)
@@ -207,5 +207,5 @@ def test_what_cannot_be_adapted_is_refused(model, data, view):
     with pytest.raises(Unsupported, match="rotta needs views of images"):
         Rotta(RottaConfig()).prepare(model, view(data(5)[0]))
     model.module.norm = nn.Identity()
-    with pytest.raises(Unsupported, match="no normalisation layer"):
+    with pytest.raises(Unsupported, match="no normalization layer"):
         Rotta(RottaConfig()).prepare(model, view(torch.rand(5, 1, 2, 3)))

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from bench.contracts.model import Block
 from bench.errors import Unsupported
 from bench.methods.sar import Sar, SarConfig, lower_affine_parameters
-from bench.model import Block
 
 
 def entropies(net, x, scale, shift):
@@ -88,7 +88,7 @@ def test_the_model_recovers_when_the_average_is_low(model, data, view, adapt, re
     adapt(method, view(x))
     for got, want in zip(model.module.norm.parameters(), start, strict=True):
         assert torch.equal(got.detach(), want)
-    assert not method.optimiser.state
+    assert not method.optimizer.state
     assert (method.average is None) == (recovery == "corrected")
 
 
@@ -154,7 +154,7 @@ def test_a_quarter_of_the_blocks_and_the_final_norm_are_frozen(model, monkeypatc
     assert names_of(model, lower_affine_parameters(model, 1.0)) == {"norm_pre"}
 
 
-def test_without_blocks_the_top_normalisation_layers_are_frozen(model):
+def test_without_blocks_the_top_normalization_layers_are_frozen(model):
     model.module = nn.Sequential(*(nn.LayerNorm(4) for _ in range(8)))
     assert names_of(model, lower_affine_parameters(model, 0.25)) == {str(i) for i in range(6)}
 

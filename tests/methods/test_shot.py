@@ -90,11 +90,11 @@ def test_one_update_follows_equation_7(model, data, view, adapt, adam_by_hand):
     head = net.head.weight.detach().clone()
     method = Shot(ShotConfig(learning_rate=0.01, epochs=1, pseudo_label_weight=0.3))
     method.prepare(model, view(*data(4, seed=9)))
-    meter = adapt(method, view(x))
+    tracker = adapt(method, view(x))
 
     torch.testing.assert_close(net.body.weight.detach(), expected, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(net.head.weight.detach(), head, rtol=0, atol=0)
-    assert meter.counts == {"pseudo-label": 1, "centroids": 1, "adapt": 1}
+    assert tracker.counts == {"pseudo-label": 1, "centroids": 1, "adapt": 1}
 
 
 def test_without_pseudo_labels_no_labelling_pass_is_charged(model, data, view, adapt):

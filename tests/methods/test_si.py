@@ -23,7 +23,7 @@ def test_path_and_penalty_over_the_source_and_two_domains(model, data, view, ada
     omega = torch.zeros(sum(p.numel() for p in parameters), dtype=torch.float64)
     anchor = flat(parameters)
 
-    def train(optimiser, x, y, steps):
+    def train(optimizer, x, y, steps):
         nonlocal omega, anchor
         path = torch.zeros_like(omega)
         for _ in range(steps):
@@ -33,7 +33,7 @@ def test_path_and_penalty_over_the_source_and_two_domains(model, data, view, ada
             sizes = [p.numel() for p in parameters]
             for p, g in zip(parameters, whole.split(sizes), strict=True):
                 p.grad = g.view_as(p)
-            optimiser.step()
+            optimizer.step()
             path -= task * (flat(parameters) - before)
         reached = flat(parameters)
         omega = torch.clamp(omega + path / ((reached - anchor) ** 2 + xi), min=0)
@@ -51,9 +51,9 @@ def test_path_and_penalty_over_the_source_and_two_domains(model, data, view, ada
     assert omega.sum() > 0
     assert torch.equal(flat(model.module.parameters()), anchor)
 
-    optimiser = torch.optim.AdamW(parameters, lr=lr)
+    optimizer = torch.optim.AdamW(parameters, lr=lr)
     for domain in domains[1:]:
-        train(optimiser, *domain, steps=2)
+        train(optimizer, *domain, steps=2)
     adapt(method, *(view(*domain) for domain in domains[1:]))
     torch.testing.assert_close(
         flat(model.module.parameters()), flat(parameters), rtol=1e-6, atol=1e-9

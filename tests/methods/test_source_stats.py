@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from bench.contracts.model import FoundationModel
 from bench.methods.source_stats import (
     SourceStats,
     SourceStatsConfig,
@@ -15,7 +16,6 @@ from bench.methods.source_stats import (
     central_moments,
     class_means,
 )
-from bench.model import FoundationModel
 
 
 def plain_bounded(rows):

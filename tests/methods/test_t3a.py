@@ -57,11 +57,11 @@ def test_prediction_by_centroids_of_the_most_certain_supports(model, data, view,
     before = {k: v.clone() for k, v in model.module.state_dict().items()}
     method = T3a(T3aConfig(supports=count))
     method.prepare(model, view(data(4)[0]))
-    meter = adapt(method, view(x, batch_size=8))
+    tracker = adapt(method, view(x, batch_size=8))
     with torch.no_grad():
         got = method.predict(test)
     torch.testing.assert_close(got, torch.tensor(expected).double(), rtol=1e-6, atol=1e-9)
-    assert meter.counts == {"adapt": 3}
+    assert tracker.counts == {"adapt": 3}
     assert len(method.supports) == sum(len(kept) for kept in sets.values())
     assert all(torch.equal(v, before[k]) for k, v in model.module.state_dict().items())
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.batch import DomainView
+from bench.contracts.data import DomainView
 from bench.errors import Unsupported
-from bench.methods.teacher import RandomViews, move_average
+from bench.methods._teacher import RandomViews, move_average
 
 
 def images(channels=1, seed=0):

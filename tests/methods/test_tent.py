@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from bench.errors import Unsupported
-from bench.methods.tent import Tent, TentConfig, entropy
+from bench.methods._losses import entropy
+from bench.methods.tent import Tent, TentConfig
 
 
 def plain_forward(x, body_w, body_b, scale, shift, head_w, head_b):
@@ -68,7 +69,7 @@ def test_two_updates_follow_the_mean_entropy_gradient(model, data, view, adapt, 
     torch.testing.assert_close(net.head.weight.detach(), head[0], rtol=0, atol=0)
 
 
-def test_a_model_without_normalisation_is_refused_with_a_cure(model, data, view):
+def test_a_model_without_normalization_is_refused_with_a_cure(model, data, view):
     model.module.norm = nn.Identity()
-    with pytest.raises(Unsupported, match=r"Tiny has no normalisation layer.*such as shot"):
+    with pytest.raises(Unsupported, match=r"Tiny has no normalization layer.*such as shot"):
         Tent(TentConfig()).prepare(model, view(*data(4)))

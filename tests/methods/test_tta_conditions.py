@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from bench.batch import DomainView
-from bench.device.bill import Meter
-from bench.device.profile import load_device
-from bench.method import search_space
-from bench.model import FoundationModel
-from bench.protocol import evaluate
-from bench.scenario import Split
-from bench.window import Window
+from bench.contracts.data import DomainView
+from bench.contracts.method import search_space
+from bench.contracts.model import FoundationModel
+from bench.contracts.stream import Split
+from bench.costs.device_profile import load_device
+from bench.costs.tracker import CostTracker
+from bench.run.evaluator import evaluate
+from bench.run.window import Window
 
 METHODS = {  # module, class, settings under which even a few samples of a raw network count
     "tent": ("Tent", {}),
@@ -73,11 +73,11 @@ def prepared(name, model, **more):
 
 
 def adapt(method, *views):
-    meter = Meter([load_device("xavier-nx")], method.stored)
-    with Window(meter, 1e9, module=method.model.module) as window:
+    tracker = CostTracker([load_device("xavier-nx")], method.stored)
+    with Window(tracker, 1e9, module=method.model.module) as window:
         for each in views:
             method.adapt(each, window)
-    return meter
+    return tracker
 
 
 @torch.no_grad()
@@ -169,8 +169,8 @@ def test_prediction_only_reads(name):
 def test_an_online_stream_gives_each_batch_once(name):
     more = {} if name in LEARNS_NO_WEIGHTS else {"epochs": 5}
     method = prepared(name, Images.build(), **more)
-    meter = adapt(method, *(view(images(3, seed), 3, single_pass=True) for seed in range(4)))
-    updates = sum(n for kind, n in meter.counts.items() if kind.startswith("adapt"))
+    tracker = adapt(method, *(view(images(3, seed), 3, single_pass=True) for seed in range(4)))
+    updates = sum(n for kind, n in tracker.counts.items() if kind.startswith("adapt"))
     assert updates == (0 if name == "lame" else 4)
 
 

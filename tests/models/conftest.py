@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.batch import Inputs
-from bench.model import FoundationModel
+from bench.contracts.data import Inputs
+from bench.contracts.model import FoundationModel
 from bench.models.bert import Bert, BertConfig
 from bench.models.digits_vit import DigitsViT, DigitsViTConfig
 from bench.models.vit_b16 import ViTB16

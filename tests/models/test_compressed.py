@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.batch import DomainView
+from bench.contracts.data import DomainView
+from bench.contracts.model import FoundationModel, weights_digest
 from bench.errors import BenchError
-from bench.model import FoundationModel, weights_digest
 from bench.models.compressed import Compressed, CompressedConfig, source_digest
 from bench.models.digits_vit import DigitsViT, DigitsViTConfig
-from bench.models.gates import insert_gates
-from bench.models.linear import linear_at
-from bench.models.neurons import pairs
-from bench.models.proxy import make_proxy, most_important
-from bench.models.pruning import cut, strongest
+from bench.models.surgery.gates import insert_gates
+from bench.models.surgery.linear import linear_at
+from bench.models.surgery.neurons import pairs
+from bench.models.surgery.proxy import make_proxy, most_important
+from bench.models.surgery.pruning import cut, strongest
 
 CLASSES, SAMPLES = 5, 40
 
@@ -58,12 +58,12 @@ def trained() -> FoundationModel:
     config = DigitsViTConfig(patch=8, width=32, depth=2, heads=4)
     model: FoundationModel = DigitsViT.build(config, (1, 16, 16), CLASSES)
     x, y = data()
-    optimiser = torch.optim.Adam(model.module.parameters(), lr=5e-3)
+    optimizer = torch.optim.Adam(model.module.parameters(), lr=5e-3)
     for _ in range(140):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         model.loss(model(x), y).backward()
-        optimiser.step()
-    optimiser.zero_grad()
+        optimizer.step()
+    optimizer.zero_grad()
     model.train(False)
     assert accuracy(model) > 0.95
     return model
@@ -156,13 +156,13 @@ def test_whether_it_was_cached_changes_nothing(trained: FoundationModel, cache: 
                 [p.requires_grad for p in small.module.parameters()],
                 [p.grad for p in small.module.parameters()],
                 torch.rand(3).tolist(),
-                [batch.index.tolist() for batch in source.batches()],
+                [batch.sample_ids.tolist() for batch in source.batches()],
             )
         )
     assert seen[0] == seen[1]
     torch.manual_seed(5)
     assert seen[0][3] == torch.rand(3).tolist()
-    assert seen[0][4] == [batch.index.tolist() for batch in view().batches()]
+    assert seen[0][4] == [batch.sample_ids.tolist() for batch in view().batches()]
     assert len(list((cache / "compressed").glob("*.pt"))) == 1
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from bench.contracts.model import Block, FoundationModel, weights_digest
 from bench.errors import BenchError
-from bench.model import Block, FoundationModel, weights_digest
 from bench.models.digits_vit import DigitsViT, DigitsViTConfig
 
 WIDTH, DEPTH, HEADS, CLASSES = 24, 3, 2, 7
@@ -146,8 +146,8 @@ def test_head_and_body_share_no_parameter_and_miss_none(model: DigitsViT) -> Non
     assert [tuple(p.shape) for p in model.head_parameters()] == [(CLASSES, WIDTH), (CLASSES,)]
 
 
-def test_normalisation_parameters_are_scale_and_shift_of_every_norm(model: DigitsViT) -> None:
-    found = model.normalisation_parameters()
+def test_normalization_parameters_are_scale_and_shift_of_every_norm(model: DigitsViT) -> None:
+    found = model.normalization_parameters()
     named = {n for n, p in model.module.named_parameters() if id(p) in ids(found)}
     expected = {
         f"blocks.{i}.norm{j}.{part}"
@@ -157,7 +157,7 @@ def test_normalisation_parameters_are_scale_and_shift_of_every_norm(model: Digit
     assert ids(found) <= ids(model.body_parameters())
 
 
-def test_normalisation_layers_of_every_kind_are_found() -> None:
+def test_normalization_layers_of_every_kind_are_found() -> None:
     class Mixed(FoundationModel):
         @classmethod
         def build(cls, config: object, input_shape: tuple[int, ...], classes: int) -> Mixed:
@@ -170,14 +170,14 @@ def test_normalisation_layers_of_every_kind_are_found() -> None:
         nn.LayerNorm(4), nn.GroupNorm(2, 4), nn.BatchNorm1d(4), nn.BatchNorm2d(4),
         nn.Linear(4, 4), nn.LayerNorm(4, elementwise_affine=False),
     )  # fmt: skip
-    found = ids(Mixed(net).normalisation_parameters())
+    found = ids(Mixed(net).normalization_parameters())
     assert found == {id(p) for layer in net[:4] for p in layer.parameters()}
 
 
 def test_freezing_lets_gradients_flow_to_the_chosen_parameters_only(
     model: DigitsViT, x: torch.Tensor
 ) -> None:
-    chosen = model.normalisation_parameters()
+    chosen = model.normalization_parameters()
     model.freeze_except(chosen)
     model(x).square().sum().backward()
     for p in model.module.parameters():

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench.cell import Cell, Component
-from bench.record import Amount, Costs, DomainResult, MethodFacts, Record, Results
+from bench.records.cell import Cell, Component
+from bench.records.record import Amount, Costs, DomainResult, MethodFacts, Record, Results
 
 DOMAINS = ("rotation-1", "noise-1", "blur-1", "contrast-1")
 NASTY = "<script>alert('x')</script> | 100 % of $HOME & a_b {c} ~ ^ \\ \x1b[31m*red*\nnext"
@@ -60,8 +60,8 @@ def make_record(
     supervised: bool = False,
     device: str = "board",
     version: str = "new",
-    scenario: dict[str, Any] | None = None,
-    scenario_version: str = "new",
+    stream: dict[str, Any] | None = None,
+    stream_version: str = "new",
     protocol: dict[str, Any] | None = None,
     model: str = "small-vit",
     variant: dict[str, Any] | None = None,
@@ -89,8 +89,8 @@ def make_record(
     cell = Cell(
         method=Component(name=method, config=changed or {}, code=code(method + version)),
         model=Component(name=model, config={"depth": 4}, code=code("model")),
-        scenario=Component(
-            name="digits", config=scenario or {"size": 32}, code=code("s" + scenario_version)
+        stream=Component(
+            name="digits", config=stream or {"size": 32}, code=code("s" + stream_version)
         ),
         data=code("data"),
         device=device,

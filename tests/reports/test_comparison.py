@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.record import Record
+from bench.records.record import Record
+from bench.reports.aggregate import Row
 from bench.reports.comparison import Comparison, compare
-from bench.reports.rows import Row
 
 Make = Callable[..., Record]
 
@@ -107,7 +107,7 @@ def test_order_of_the_records_does_not_matter(paper: list[Record]) -> None:
     "other",
     [
         {"device": "host", "kind": "measured"},
-        {"scenario": {"size": 64}},
+        {"stream": {"size": 64}},
         {"protocol": {"name": "periodic", "window_s": 1.0}},
     ],
 )
@@ -126,9 +126,9 @@ def test_measured_and_modelled_never_meet(make: Make) -> None:
 
 
 def test_titles_of_variants_name_what_differs(make: Make) -> None:
-    small, large = compare([make(scenario={"size": 32}), make(scenario={"size": 64})])
-    assert small.title == "digits · small-vit · board (scenario.size=32)"
-    assert large.title == "digits · small-vit · board (scenario.size=64)"
+    small, large = compare([make(stream={"size": 32}), make(stream={"size": 64})])
+    assert small.title == "digits · small-vit · board (stream.size=32)"
+    assert large.title == "digits · small-vit · board (stream.size=64)"
     assert small.slug == f"digits-small-vit-board-{small.key[:6]}"
 
 
@@ -196,7 +196,7 @@ def test_runs_on_older_code_of_a_variant_are_left_out(make: Make) -> None:
 
 def test_the_name_of_a_comparison_is_what_it_was_before_there_were_variants(make: Make) -> None:
     """It stands in file names and in labels of LaTeX tables, which texts refer to."""
-    small, large = compare([make(scenario={"size": 32}), make(scenario={"size": 64})])
+    small, large = compare([make(stream={"size": 32}), make(stream={"size": 64})])
     assert [c.key[:6] for c in (small, large)] == ["1734cd", "1be34e"]
 
 
@@ -225,13 +225,13 @@ def test_a_row_never_averages_two_versions(make: Make) -> None:
     assert "5 records of older code of tent left out" in comparison.notes
 
 
-def test_runs_on_older_scenario_code_are_not_compared_with_new_ones(make: Make) -> None:
-    old = [make(m, scenario_version="old", started="2026-01-01") for m in ("source-only", "tent")]
+def test_runs_on_older_stream_code_are_not_compared_with_new_ones(make: Make) -> None:
+    old = [make(m, stream_version="old", started="2026-01-01") for m in ("source-only", "tent")]
     new = make("source-only", started="2026-01-02")
     (comparison,) = compare([*old, new])
     assert [r.label for r in comparison.rows] == ["source-only"]
     assert comparison.notes == (
-        "2 records of older code of scenario digits left out (source-only, tent)",
+        "2 records of older code of stream digits left out (source-only, tent)",
     )
 
 

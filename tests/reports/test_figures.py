@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.record import Record
+from bench.records.record import Record
 from bench.reports import figures
 from bench.reports.comparison import compare
-from bench.reports.drawing import GREY, Drawing, Style, styles
+from bench.reports.figure_style import GREY, Drawing, Style, styles
 from bench.reports.figures import draw, pareto
 
 FRONT = "Pareto front"
@@ -188,7 +188,7 @@ def test_a_crowded_stream_shows_ten_rows_and_names_the_rest(
         "method-00 [oracle] ‡", *(f"method-{i:02d}" for i in range(8, 24)),
         *(f"seer-{i} †" for i in range(1, 6)),
     ]  # fmt: skip
-    assert len({str(look[name].colour) for name in best}) == 8
+    assert len({str(look[name].color) for name in best}) == 8
 
 
 @pytest.mark.parametrize("name", ["tradeoff", "memory"])
@@ -239,8 +239,8 @@ def test_styles_are_one_for_each_method_and_do_not_repeat(make: Make) -> None:
     records = [make(f"method-{i:02d}", device=d) for i in range(20) for d in ("a", "b")]
     look = styles(compare([*records, make("source-only")]))
     assert len(look) == 21
-    assert look["source-only"].colour == GREY
-    assert len({(str(s.colour), s.marker) for s in look.values()}) == 21
+    assert look["source-only"].color == GREY
+    assert len({(str(s.color), s.marker) for s in look.values()}) == 21
 
 
 def test_text_from_records_is_no_formula(make: Make, drawn: dict[str, Axes]) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.record import Amount, Record
+from bench.records.record import Amount, Record
+from bench.reports.aggregate import Cost
 from bench.reports.comparison import compare
 from bench.reports.footnotes import footnotes
-from bench.reports.layout import blocks, clean, cost, decimals, percent
-from bench.reports.rows import Cost
 from bench.reports.statistics import Estimate
+from bench.reports.table_model import blocks, clean, cost, decimals, percent
 from bench.reports.tables import _wrapped, comma_separated, latex, markdown, text
 
 Make = Callable[..., Record]

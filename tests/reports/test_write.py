@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import BenchError, registry
-from bench.record import Record
+from bench import BenchError
+from bench import registry as registry
+from bench.records.record import Record
 from bench.reports.write import files, summary
 
 Make = Callable[..., Record]
@@ -149,7 +150,7 @@ def test_page_says_everything(page: Reader) -> None:
         "How to read this",
         "Measured or modelled.",
         "protocol.window_s",
-        "scenario.size",
+        "stream.size",
         "model.depth",
         "unavailable",
         "timeout",
@@ -211,7 +212,7 @@ def test_page_shows_nasty_reasons_as_text(report: Path, page: Reader) -> None:
 
 def test_everything_from_records_is_escaped(make: Make, tmp_path: Path) -> None:
     evil = '"><img src=x onerror=alert(1)>'
-    shared = {"device": evil, "scenario": {evil: evil}, "protocol": {"name": evil, evil: evil}}
+    shared = {"device": evil, "stream": {evil: evil}, "protocol": {"name": evil, evil: evil}}
     record = make(
         "tent", changed={evil: evil}, suite=evil, log=evil, started=evil, **shared,
         environment={evil: evil, "packages": {evil: evil}},

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bench.store import Store
+from bench.records.store import Store
 
 
 @pytest.mark.slow

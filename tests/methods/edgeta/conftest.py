@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.batch import DomainView, Inputs
-from bench.model import FoundationModel
+from bench.contracts.data import DomainView, Inputs
+from bench.contracts.model import FoundationModel
 from bench.models.bert import Bert, BertConfig
 from bench.models.digits_vit import DigitsViT, DigitsViTConfig
 

@@ -16,7 +16,7 @@ from bench.methods.edgeta.index import Group, NeuronIndex, Part
 from bench.methods.edgeta.method import EdgeTA
 from bench.methods.edgeta.offline import weights_of
 from bench.methods.edgeta.retraining import retrained
-from bench.models.neurons import Slice
+from bench.models.surgery.neurons import Slice
 
 
 def copied(weights: dict[str, Tensor]) -> dict[str, Tensor]:

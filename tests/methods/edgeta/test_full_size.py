@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.batch import DomainView
+from bench.contracts.data import DomainView
 from bench.methods.edgeta.config import EdgeTAConfig
 from bench.methods.edgeta.method import EdgeTA
 from bench.methods.edgeta.offline import weights_of
@@ -34,8 +34,8 @@ def one_step(model: Any, inputs: Any, adapt: Any, **settings: Any) -> EdgeTA:
     method = EdgeTA(EdgeTAConfig(**{**SETTINGS, **settings}))
     method.prepare(model, view(4, torch.tensor([0, 1, 1, 0])))
     fm, kb = ({n: p.clone() for n, p in weights_of(m).items()} for m in (method.fm, method.kb))
-    meter = adapt(method, view(2, None))
-    assert meter.counts == {"proxy": 1, "adapt": 1, "feedback": 1}
+    tracker = adapt(method, view(2, None))
+    assert tracker.counts == {"proxy": 1, "adapt": 1, "feedback": 1}
     for before, part in ((fm, method.fm), (kb, method.kb)):
         after = weights_of(part)
         assert all(w.isfinite().all() for w in after.values())

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.contracts.model import FoundationModel
 from bench.errors import BenchError
 from bench.methods.edgeta.index import (
     Group,
@@ -21,11 +22,10 @@ from bench.methods.edgeta.index import (
     released_groups,
 )
 from bench.methods.edgeta.offline import lora_products, weights_of
-from bench.model import FoundationModel
-from bench.models.gates import insert_gates
-from bench.models.lora import insert_lora
-from bench.models.low_rank import factorise
-from bench.models.pruning import cut, strongest, strongest_heads
+from bench.models.surgery.gates import insert_gates
+from bench.models.surgery.lora import insert_lora
+from bench.models.surgery.low_rank import factorise
+from bench.models.surgery.pruning import cut, strongest, strongest_heads
 
 WIDTH, DEPTH = 16, 2
 Weights = dict[str, Tensor]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.batch import take
-from bench.device.trace import live_tensors
+from bench.contracts.data import take
+from bench.costs.step_tracer import live_tensors
 from bench.errors import DeviceOutOfMemory, Unsupported
 from bench.methods.edgeta.config import EdgeTAConfig
 from bench.methods.edgeta.faithful import EdgeTAFaithful, ReleasedConfig
@@ -18,8 +18,8 @@ from bench.methods.edgeta.feedback import proxy_to_kb
 from bench.methods.edgeta.method import EdgeTA
 from bench.methods.edgeta.offline import weights_of
 from bench.methods.edgeta.retraining import retrained
-from bench.models.gates import importance, set_sparsity
-from bench.models.neurons import pairs
+from bench.models.surgery.gates import importance, set_sparsity
+from bench.models.surgery.neurons import pairs
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_the_proxy_equals_the_masked_knowledge_base_on_the_sample(
     ready, domain, adapt, kind, attention
 ) -> None:
     method = ready(kind, importance="first", sparsity=0.7, attention=attention)
-    with method.source.kept_order():
+    with method.source.preserve_rng():
         sample = take(next(method.source.batches()).x, torch.tensor([0]))
     torch.testing.assert_close(
         method.predict(sample), masked(method, sample, 0.7), rtol=0, atol=1e-4
@@ -227,10 +227,10 @@ def test_importance_is_read_from_one_batch_of_the_domain(ready, domain, adapt) -
 
 def test_a_window_without_room_for_one_iteration_is_unsupported(ready, domain, adapt) -> None:
     method = ready("vit")
-    meter = adapt(method, domain("vit", 20, seed=2))
-    whole = meter.bills[0].window.time_s
+    tracker = adapt(method, domain("vit", 20, seed=2))
+    whole = tracker.bills[0].window.time_s
     short = ready("vit")
-    (proxy_s,) = [c.time_s for k, c in meter.bills[0]._costs.items() if k[0] == "proxy"]
+    (proxy_s,) = [c.time_s for k, c in tracker.bills[0]._costs.items() if k[0] == "proxy"]
     with pytest.raises(
         Unsupported,
         match=r"edgeta: the window of \S+ s closes before the first iteration.*lengthen window_s",
@@ -273,9 +273,9 @@ def test_a_state_does_not_change_with_the_method(ready, domain, adapt) -> None:
 
 def test_every_piece_is_charged(ready, domain, adapt, kind) -> None:
     method = ready(kind, epochs=2)
-    meter = adapt(method, domain(kind, 20, seed=2), domain(kind, 20, seed=3))
-    assert meter.counts == {"proxy": 2, "adapt": 2 * 2 * 3, "feedback": 2}
-    costs = {key[0]: cost.time_s for key, cost in meter.bills[0]._costs.items()}
+    tracker = adapt(method, domain(kind, 20, seed=2), domain(kind, 20, seed=3))
+    assert tracker.counts == {"proxy": 2, "adapt": 2 * 2 * 3, "feedback": 2}
+    costs = {key[0]: cost.time_s for key, cost in tracker.bills[0]._costs.items()}
     assert all(costs[name] > 0 for name in ("proxy", "adapt", "feedback"))
 
 
@@ -311,13 +311,13 @@ def test_model_knowledge_base_index_and_proxy_are_in_memory(ready, domain, adapt
 
 
 def test_a_device_too_small_for_all_of_it_is_out_of_memory(ready, domain, make_device) -> None:
-    from bench.device.bill import Meter
-    from bench.window import Window
+    from bench.costs.tracker import CostTracker
+    from bench.run.window import Window
 
     method = ready("vit")
     small = make_device(memory=50_000.0, launch=1e-6)
-    meter = Meter([small], method.stored)
-    with pytest.raises(DeviceOutOfMemory), Window(meter, 1e9) as window:
+    tracker = CostTracker([small], method.stored)
+    with pytest.raises(DeviceOutOfMemory), Window(tracker, 1e9) as window:
         method.adapt(domain("vit", 20, seed=2), window)
 
 
@@ -337,8 +337,8 @@ def test_models_in_bfloat16_are_adapted_and_stay_so(ready, domain, adapt, releas
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_batches_of_one_sample_give_finite_weights(ready, domain, adapt, kind, batch_size) -> None:
     method = ready(kind)
-    meter = adapt(method, domain(kind, 5, seed=2, batch_size=batch_size))
-    assert meter.counts["adapt"] == (5 if batch_size == 1 else 2)
+    tracker = adapt(method, domain(kind, 5, seed=2, batch_size=batch_size))
+    assert tracker.counts["adapt"] == (5 if batch_size == 1 else 2)
     for model in (method.fm, method.kb, method.model):
         assert all(p.isfinite().all() for p in model.module.parameters())
 

@@ -9,17 +9,17 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from bench.batch import take
+from bench.contracts.data import take
+from bench.contracts.model import Block
 from bench.errors import BenchError
 from bench.methods.edgeta import offline as stage
 from bench.methods.edgeta.config import OFFLINE, EdgeTAConfig
 from bench.methods.edgeta.faithful import ReleasedConfig
 from bench.methods.edgeta.offline import Offline, lora_products, offline
-from bench.model import Block
 from bench.models.digits_vit import DigitsViT
-from bench.models.gates import gated_layers, set_sparsity
-from bench.models.linear import linear_at
-from bench.models.lora import LoraLinear, fuse_lora
+from bench.models.surgery.gates import gated_layers, set_sparsity
+from bench.models.surgery.linear import linear_at
+from bench.models.surgery.lora import LoraLinear, fuse_lora
 
 ONLINE = {
     "learning_rate", "epochs", "mmd_weight", "sparsity", "importance", "neurons", "feedback",
@@ -115,9 +115,9 @@ def test_a_hit_leaves_everything_as_a_miss_does(
     before = {n: t.clone() for n, t in model.module.state_dict().items()}
     for changes in ({}, {"learning_rate": 0.03, "max_residual": 1e3}, {"index_steps": 3}):
         torch.manual_seed(7)
-        data.order_state = torch.Generator().manual_seed(5).get_state()
+        data.rng_state = torch.Generator().manual_seed(5).get_state()
         results.append(offline(config_class(**{**settings, **changes}), model, data))
-        after.append((torch.get_rng_state(), data.order_state))
+        after.append((torch.get_rng_state(), data.rng_state))
     assert [config.index_steps for config in trainings] == [4, 3]
     require_same(*results[:2])
     torch.manual_seed(7)

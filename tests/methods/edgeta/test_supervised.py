@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from bench.batch import DomainView
+from bench.contracts.data import DomainView
 from bench.errors import BenchError
 from bench.methods.edgeta.offline import weights_of
 from bench.methods.edgeta.proxies import copied
@@ -23,7 +23,7 @@ from bench.methods.edgeta.supervised import (
     SupervisedConfig,
     SupervisedEdgeTA,
 )
-from bench.models.heads import widen_head
+from bench.models.surgery.heads import widen_head
 
 KINDS: dict[str, tuple[Any, Any]] = {
     "plain": (SupervisedEdgeTA, SupervisedConfig),
@@ -218,8 +218,8 @@ def test_goes_on_from_its_state(ready, domain, adapt, algorithm) -> None:
 
 
 def test_every_piece_is_charged(ready, domain, adapt) -> None:
-    meter = adapt(ready("ewc", epochs=2), domain("vit", 24, seed=2, labelled=True))
-    assert meter.counts == {
+    tracker = adapt(ready("ewc", epochs=2), domain("vit", 24, seed=2, labelled=True))
+    assert tracker.counts == {
         "proxy": 1, "adapt": 6, "consolidation": 1, "importances": 1, "feedback": 1
     }  # fmt: skip
 

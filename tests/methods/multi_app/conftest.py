@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import registry
-from bench.batch import DomainView
-from bench.device.bill import Meter
-from bench.device.profile import load_device
+from bench import registry as registry
+from bench.contracts.data import DomainView
+from bench.costs.device_profile import load_device
+from bench.costs.tracker import CostTracker
 from bench.methods.multi_app.config import MultiAppConfig
 from bench.methods.multi_app.method import MultiApp
 from bench.models.digits_apps_vit import DigitsAppsViT
 from bench.models.digits_vit import DigitsViTConfig
-from bench.window import Window
+from bench.run.window import Window
 
 SIZE, CLASSES, BATCH = 8, 3, 8
 QUICK = {
@@ -81,11 +81,13 @@ def domain() -> Callable[..., DomainView]:
 
 @pytest.fixture
 def open_window() -> Callable[..., Window]:
-    """A window on one device for each method; the meter stays from window to window."""
-    meters: dict[int, Meter] = {}
+    """A window on one device for each method; the tracker stays from window to window."""
+    meters: dict[int, CostTracker] = {}
 
     def make(method: MultiApp, seconds: float) -> Window:
-        meter = meters.setdefault(id(method), Meter([load_device("xavier-nx")], method.stored))
-        return Window(meter, seconds, None, method.model.module)
+        tracker = meters.setdefault(
+            id(method), CostTracker([load_device("xavier-nx")], method.stored)
+        )
+        return Window(tracker, seconds, None, method.model.module)
 
     return make

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from bench.batch import DomainView
-from bench.check.compare import first_difference
+from bench.conformance.compare import first_difference
+from bench.contracts.data import DomainView
 from bench.errors import Unsupported
 from bench.methods.multi_app.method import MultiApp
-from bench.window import Window
+from bench.run.window import Window
 
 Prepared = Callable[..., MultiApp]
 Domain = Callable[..., DomainView]

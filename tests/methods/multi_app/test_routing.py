@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.batch import DomainView, take
+from bench.contracts.data import DomainView, take
+from bench.contracts.model import FoundationModel
 from bench.errors import BenchError, LabelsHidden
 from bench.methods.multi_app.routing import Routed, owners, split
-from bench.model import FoundationModel
 
 
 class Adder(FoundationModel):
@@ -71,4 +71,4 @@ def test_views_hold_each_applications_samples_and_no_labels() -> None:
         assert (view.name, view.batch_size, view.labelled) == ("d", 2, False)
         with pytest.raises(LabelsHidden):
             _ = view.y
-        assert torch.equal(view.order_state, domain.order_state)
+        assert torch.equal(view.rng_state, domain.rng_state)

@@ -1,0 +1,254 @@
+"""Make a profile of the machine at hand: peaks, shares, curves, dispatch and memory, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from bench.calibration.memory_fit import Footprint
+from bench.costs.device_profile import OPERATOR_CLASSES, ModelledDevice
+from bench.costs.pricing import step_cost
+from bench.costs.speed_curves import Curve, Point
+from bench.costs.step_tracer import StepTrace
+
+IDLE_W, THREAD_W = 10.0, 5.0
+"""Where no watts are given: of an idle processor, and more for each thread that computes."""
+ARITHMETIC = 0.7
+"""Share of the watts above idle that goes to arithmetic at the peak; the rest goes to memory."""
+NO_ENERGY = "no energy was measured: calibrate with --idle-watts and --busy-watts"
+LEAST_LAUNCH_S = 2e-7
+
+HEAD = """\
+# Written by 'bench device calibrate'. Points of curves are [operations, bytes, seconds] of a call.
+# Watts are assumptions unless --idle-watts and --busy-watts were given; with assumptions a run
+# records no energy (energy_unavailable).
+"""
+
+
+@dataclass(frozen=True)
+class Power:
+    """Watts of the machine: ``idle``, and ``busy`` with all its threads; ``source`` says whence."""
+
+    idle: float
+    busy: float
+    source: str
+
+
+def assumed_power(threads: int) -> Power:
+    """Watts where nobody measured any."""
+    return Power(
+        IDLE_W,
+        IDLE_W + THREAD_W * threads,
+        f"Not measured: {IDLE_W:g} W idle and {THREAD_W:g} W more for each thread, of {threads}, "
+        "are assumed; give --idle-watts and --busy-watts",
+    )
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was measured.
+
+    Attributes
+    ----------
+    curves : by kind of operator
+    dispatches : counted passes of networks too small to compute, with their seconds
+    footprint : of processes
+    memory, free : bytes of the machine, and those of them that are free for applications
+    accelerator, threads : with which it was measured
+    date : on which it was measured
+    how : the machine and the way, in words
+    cache : bytes of the last cache
+    """
+
+    curves: dict[str, Curve]
+    dispatches: Sequence[tuple[StepTrace, float]]
+    footprint: Footprint
+    memory: float
+    free: float
+    accelerator: str
+    threads: int
+    date: str
+    how: str
+    cache: float
+
+
+def profile_of(name: str, found: Findings, power: Power | None) -> dict[str, Any]:
+    """The content of a profile's file; `ModelledDevice` accepts it.
+
+    Without ``power`` its watts are assumptions, and it says that energy is unavailable.
+    """
+    content = _content(name, found, power)
+    launch = launch_overhead(ModelledDevice.model_validate(content), found.dispatches)
+    content["launch_overhead"] = _measured(
+        launch,
+        found,
+        "passes of networks too small to compute, less what their operators take alone, for "
+        "each operator: modules, autograd and views"
+        if found.accelerator == "cpu"
+        else "passes of networks too small to compute, for each operator",
+    )
+    return content
+
+
+def launch_overhead(device: ModelledDevice, dispatches: Sequence[tuple[StepTrace, float]]) -> float:
+    """Seconds of dispatch for each operator.
+
+    Where it is added to the work, what the operators take by themselves is not counted again.
+    """
+    calls = sum(trace.details.total() for trace, _ in dispatches)
+    seconds = sum(taken for _, taken in dispatches)
+    if device.dispatch == "added":
+        least = device.launch_overhead.value
+        seconds -= sum(
+            step_cost(trace, device).time_s - least * trace.details.total()
+            for trace, _ in dispatches
+        )
+    return max(seconds / calls, LEAST_LAUNCH_S)
+
+
+def _content(name: str, found: Findings, given: Power | None) -> dict[str, Any]:
+    power = given or assumed_power(found.threads)
+    peaks = peak_flops(found.curves)
+    bandwidth = peak_bandwidth(found.curves)
+    watts = power.busy - power.idle
+    spread = "; spread over the measured peaks, 0.7 of it arithmetic"
+    return {
+        "name": name,
+        "title": f"{name}: {found.accelerator}, {found.threads} threads, calibrated",
+        "cost": "modelled",
+        "accelerator": found.accelerator,
+        "threads": found.threads,
+        "dispatch": "added" if found.accelerator == "cpu" else "overlapped",
+        "flops": {
+            dtype: _measured(peak, found, f"the fastest matrix product in {dtype}")
+            for dtype, peak in peaks.items()
+        },
+        "bandwidth": _measured(bandwidth, found, _of_copy(found)),
+        "memory": _measured(found.memory, found, "what the system reports"),
+        "memory_for_applications": _measured(found.free, found, "what was free"),
+        "runtime_memory": _measured(
+            max(found.footprint.runtime, 1.0), found, "held after a first tiny training step"
+        ),
+        "launch_overhead": _measured(LEAST_LAUNCH_S, found, "to be replaced"),
+        "power_idle": _estimated(power.idle, power.source),
+        "power_budget": _estimated(power.busy, power.source),
+        **({} if given else {"energy_unavailable": NO_ENERGY}),
+        "energy_per_flop": {
+            dtype: _estimated(ARITHMETIC * watts / peak, power.source + spread)
+            for dtype, peak in peaks.items()
+        },
+        "energy_per_byte": _estimated((1 - ARITHMETIC) * watts / bandwidth, power.source + spread),
+        "efficiency": {
+            of: _shares(of, found, peaks["float32"], bandwidth) for of in OPERATOR_CLASSES
+        },
+        "resident_memory": {
+            part: _measured(
+                max(getattr(found.footprint, part), 1e-6),
+                found,
+                f"fitted to steps of synthetic networks, worst error {found.footprint.worst:.0%}",
+            )
+            for part in ("stored", "step", "convolution", "added")
+        },
+        "curves": {
+            "source": f"{found.how}.",
+            "confidence": "measured",
+            "kinds": {kind: curve.model_dump() for kind, curve in found.curves.items()},
+        },
+    }
+
+
+def peak_flops(curves: dict[str, Curve]) -> dict[str, float]:
+    """FLOP/s of the fastest matrix product by data type; float32 first."""
+    rates: dict[str, float] = {}
+    for curve in curves.values():
+        if curve.of == "matmul":
+            for dtype, points in curve.points.items():
+                fastest = max(flops / seconds for flops, _, seconds in points)
+                rates[dtype] = max(rates.get(dtype, 0.0), fastest)
+    return {dtype: rates[dtype] for dtype in sorted(rates, key=lambda name: name != "float32")}
+
+
+def peak_bandwidth(curves: dict[str, Curve]) -> float:
+    """Bytes/s of the largest copy."""
+    _, size, seconds = _largest_copy(curves)
+    return size / seconds
+
+
+def _largest_copy(curves: dict[str, Curve]) -> Point:
+    return max(curves["copy_"].points["float32"], key=lambda point: point[1])
+
+
+def _of_copy(found: Findings) -> str:
+    """Which copy the bandwidth is that of, and whether a cache could hold it."""
+    _, size, _ = _largest_copy(found.curves)
+    copied = f"a copy of {size / 1e6:.4g} MB, read and written"
+    cache = f"the last cache of {found.cache / 1e6:.4g} MB"
+    if size > 2 * found.cache:
+        return f"{copied}, more than twice {cache}"
+    return f"{copied}, of which {cache} may hold a part"
+
+
+def _shares(of: str, found: Findings, peak: float, bandwidth: float) -> dict[str, Any]:
+    points = [
+        point
+        for curve in found.curves.values()
+        if curve.of == of
+        for point in curve.points.get("float32", ())
+    ]
+    reached = {
+        "flops": max((flops / seconds / peak for flops, _, seconds in points), default=0.0),
+        "bandwidth": max((size / seconds / bandwidth for _, size, seconds in points), default=0.0),
+    }
+    return {
+        part: _measured(
+            min(max(share, 1e-3), 1.0), found, "the most that the class reaches; curves go before"
+        )
+        if points
+        else _estimated(0.1, "Judgement: no operator of the class was measured here")
+        for part, share in reached.items()
+    }
+
+
+def _measured(value: float, found: Findings, what: str) -> dict[str, Any]:
+    return {
+        "value": float(f"{value:.4g}"),
+        "confidence": "measured",
+        "source": f"bench device calibrate, {found.date}: {what}.",
+    }
+
+
+def _estimated(value: float, source: str) -> dict[str, Any]:
+    return {"value": float(f"{value:.4g}"), "confidence": "estimate", "source": f"{source}."}
+
+
+class _Flow(list[Any]):
+    """A list that is written on one line."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes mappings in the order given, and points on a line each."""
+
+
+_Dumper.add_representer(
+    _Flow, lambda dumper, values: dumper.represent_sequence("tag:yaml.org,2002:seq", values, True)
+)
+
+
+def to_yaml(content: dict[str, Any]) -> str:
+    """The file of a profile, which `bench.costs.device_profile.load_device` reads."""
+    kinds = {
+        kind: {
+            "of": curve["of"],
+            "points": {
+                dtype: [_Flow(point) for point in points]
+                for dtype, points in curve["points"].items()
+            },
+        }
+        for kind, curve in content["curves"]["kinds"].items()
+    }
+    written = {**content, "curves": {**content["curves"], "kinds": kinds}}
+    text = yaml.dump(written, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+    return f"{HEAD}{text}"

@@ -1,0 +1,147 @@
+"""The machine that is measured: its threads, what it is, and whether others are at work on it."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+from bench.errors import BenchError
+
+BUSY = 0.25
+"""Processors' worth of other work at which a measurement is refused."""
+BUSY_ACCELERATOR = 5
+"""Percent of the time; an accelerator on which others compute as much is not measured."""
+WATCH_S = 1.0
+ALONE = 0.95
+"""Share of its time in which each thread of a process that is alone has a processor."""
+
+
+def use_threads(threads: int) -> None:
+    """Compute with so many threads, wherever the system puts them: as a run does."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def processors() -> int:
+    """Processors that this process may use: under taskset fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def require_threads(threads: int, cure: str) -> None:
+    """BenchError with the ``cure`` if the process may not use so many processors."""
+    have = processors()
+    if not 1 <= threads <= have:
+        raise BenchError(
+            f"{threads} threads: this process may use {have} of the machine's processors; {cure}"
+        )
+
+
+def accelerator(given: str) -> str:
+    """``cpu`` or ``cuda``; ``auto`` is cuda where torch finds one. BenchError if there is none."""
+    if given not in ("auto", "cpu", "cuda"):
+        raise BenchError(f"--accelerator {given!r}: use auto, cpu or cuda")
+    if given == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if given == "cuda":
+        raise BenchError("accelerator cuda: torch finds none here; use cpu, or run 'bench doctor'")
+    return "cpu"
+
+
+def others_at_work() -> float:
+    """How many processors are busy now, while this process waits."""
+    import psutil
+
+    return float(psutil.cpu_percent(interval=WATCH_S)) / 100 * (os.cpu_count() or 1)
+
+
+def require_idle(busy: float, force: bool) -> str:
+    """A warning to print, or empty; BenchError if others are at work and it is not forced."""
+    if busy <= BUSY:
+        return ""
+    return _crowded_out(f"{busy:.2f} processors of {os.cpu_count()} busy", force)
+
+
+def accelerator_load() -> int:
+    """Percent of the last moments in which the accelerator computed; to be asked before it is used.
+
+    Raises BenchError with the reason if the driver cannot be asked.
+    """
+    import torch
+
+    try:
+        return int(torch.cuda.utilization(0))
+    except Exception as error:  # pynvml is missing or old, or the driver refuses: each in its way
+        raise BenchError(str(error).splitlines()[0] if str(error) else repr(error)) from error
+
+
+def require_idle_accelerator(force: bool) -> str:
+    """As `require_idle`, for an accelerator; where it cannot be asked the warning says so."""
+    try:
+        busy = accelerator_load()
+    except BenchError as error:
+        return f"whether others use the accelerator is not known ({error}): see nvidia-smi"
+    if busy <= BUSY_ACCELERATOR:
+        return ""
+    return _crowded_out(f"the accelerator busy {busy} % of the time", force)
+
+
+def _crowded_out(what: str, force: bool) -> str:
+    found = f"other work keeps {what}"
+    if not force:
+        raise BenchError(f"{found}: wait until the machine is idle, or give --force")
+    return f"{found}: the numbers will not be those of an idle machine"
+
+
+def crowded(what: str, busy: float, threads: int) -> str:
+    """A warning that each thread of ``what`` had a processor for too small a share of the time.
+
+    Empty if the share ``busy`` is that of a process that is alone.
+    """
+    if busy >= ALONE:
+        return ""
+    if threads == 1:
+        return f"{what} had a processor only {busy:.0%} of the time: others were at work"
+    return (
+        f"{what} had a processor for each of {threads} threads only {busy:.0%} of the time: others "
+        "were at work, or threads had nothing to do"
+    )
+
+
+def facts(accelerator: str, threads: int) -> dict[str, Any]:
+    """What a measurement depends on."""
+    import torch
+
+    from bench.records.environment import environment
+
+    known = environment()
+    found = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": known["processor"],
+        "cores": known["cores"],
+        "threads": threads,
+        "torch": known["packages"]["torch"],
+        "system": known["platform"],
+        "load": list(os.getloadavg()),
+    }
+    if accelerator != "cpu":
+        found["accelerator"] = torch.cuda.get_device_name(0)
+    return found
+
+
+def sentence(known: dict[str, Any]) -> str:
+    """The facts in words, for the source of the curves."""
+    device = f"{known['accelerator']} beside " if "accelerator" in known else ""
+    load = " ".join(f"{value:.2f}" for value in known["load"])
+    return (
+        f"Measured on {known['date']} on {device}{known['processor']}, {known['cores']} cores, "
+        f"{known['threads']} threads used, torch {known['torch']}, {known['system']}; load "
+        f"averages at the start {load}"
+    )

@@ -1,0 +1,245 @@
+"""How much more a process takes than is live: steps of synthetic networks, and a fit to them.
+
+Allocators keep what was freed, memory falls into pieces, and libraries have scratch space of
+their own, most of all for convolutions. What the process takes at its peak is described as
+``stored`` x what lives when the step begins + ``step`` x what the step adds + ``convolution`` x
+the bytes of its largest convolution + ``added`` bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.calibration.optimizer_steps import TransformerBlock
+from bench.calibration.step_timer import Watch
+from bench.costs import process_memory as memory
+
+CLASSES = 10
+IMAGE = (128, 128)
+REPEATS = 7
+"""Steps over which the peak is taken: as many as a check takes, since a heap falls into more
+pieces from step to step."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A synthetic network and the step that is taken with it.
+
+    ``kind``: ``tokens`` (a transformer of tokens that are given), ``words`` (one with a table of
+    30,000 embeddings and dropout), ``maps`` (convolutions) or ``inverted`` (narrow layers that
+    are widened for convolutions of one channel each). ``trained``: ``all`` weights by AdamW, those
+    of ``norms``, of low-rank ``adapters`` that are put beside query, key and value of tokens or
+    words, or ``none``: inference. ``width`` of a token or of the first feature map, ``depth`` in
+    blocks.
+    """
+
+    kind: str
+    width: int
+    depth: int
+    batch: int
+    trained: str
+
+    @property
+    def name(self) -> str:
+        """What it is, for progress and errors."""
+        return f"{self.kind} {self.width}x{self.depth}, batch {self.batch}, {self.trained} trained"
+
+    def build(self) -> tuple[nn.Module, Tensor]:
+        """The network and its inputs."""
+        if self.kind in ("maps", "inverted"):
+            module = _maps(self.width, self.depth, self.kind == "inverted")
+            return module, torch.rand(self.batch, 3, *IMAGE)
+        dropout = 0.1 if self.kind == "words" else 0.0
+        blocks = nn.Sequential(
+            *(TransformerBlock(self.width, 4, dropout) for _ in range(self.depth))
+        )
+        head = nn.Linear(self.width, CLASSES)
+        if self.kind == "words":
+            words = torch.randint(30_000, (self.batch, 64))
+            return nn.Sequential(nn.Embedding(30_000, self.width), blocks, _Mean(), head), words
+        return nn.Sequential(blocks, _Mean(), head), torch.rand(self.batch, 196, self.width)
+
+
+NETWORKS = tuple(
+    Network(kind, width, depth, batch, trained)
+    for kind, width, depth, batch in (
+        ("tokens", 192, 12, 8), ("tokens", 768, 4, 2), ("words", 256, 4, 8), ("words", 768, 3, 8),
+        ("maps", 32, 2, 8), ("maps", 64, 3, 8), ("inverted", 24, 3, 8),
+    )
+    for trained in ("none", "all", "norms", "adapters")
+    if trained != "adapters" or kind in ("tokens", "words")
+)  # fmt: skip
+
+
+QUICK_NETWORKS = tuple(
+    Network(kind, width, 2, 8, trained)
+    for kind, width in (("tokens", 256), ("maps", 32))
+    for trained in ("none", "all")
+)
+"""A few of them, for a rough profile."""
+
+
+class _Adapted(nn.Module):
+    """A layer with low-rank terms beside it, a pair for each third of its rows."""
+
+    RANK = 8
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base = base
+        rows, width = base.weight.shape
+        self.down = nn.ParameterList(torch.rand(self.RANK, width) for _ in range(3))
+        self.up = nn.ParameterList(torch.zeros(rows // 3, self.RANK) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        terms = [x @ a.t() @ b.t() for a, b in zip(self.down, self.up, strict=True)]
+        out: Tensor = self.base(x) + 0.5 * torch.cat(terms, dim=-1)
+        return out
+
+
+def freeze(module: nn.Module, trained: str) -> None:
+    """Leave only those weights trainable that ``trained`` names; adapters are put in first."""
+    if trained == "all":
+        return
+    module.requires_grad_(False)
+    for layer in list(module.modules()):
+        if trained == "norms" and isinstance(layer, nn.LayerNorm | nn.BatchNorm2d):
+            layer.requires_grad_(True)
+        elif trained == "adapters" and isinstance(layer, TransformerBlock):
+            layer.qkv = _Adapted(layer.qkv)  # type: ignore[assignment]
+
+
+class _Mean(nn.Module):
+    """The mean over tokens."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(1)
+
+
+def _maps(width: int, depth: int, inverted: bool) -> nn.Module:
+    """Convolutions in four levels, each of half the side and twice the channels."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for level in range(4):
+        for i in range(depth):
+            out, stride = width * 2**level, 2 if i == 0 else 1
+            if inverted and channels > 3:
+                wide = 6 * channels
+                layers += _convolution(channels, wide, 1, 1)
+                layers += _convolution(wide, wide, 3, stride, groups=wide)
+                layers += _convolution(wide, out, 1, 1)
+            else:
+                layers += _convolution(channels, out, 3, stride)
+            channels = out
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES))
+    return nn.Sequential(*layers, *head)
+
+
+def _convolution(
+    channels: int, out: int, kernel: int, stride: int, groups: int = 1
+) -> tuple[nn.Module, ...]:
+    return (
+        nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(out),
+        nn.ReLU(inplace=True),
+    )
+
+
+def measured_network(request: dict[str, Any]) -> dict[str, Any]:
+    """Counted and resident peak of one network's step, in bytes, in the process of the call."""
+    from bench.calibration.measure_case import warm_runtime
+
+    accelerator = request["accelerator"]
+    torch.manual_seed(0)
+    warm_runtime(accelerator)
+    runtime = memory.held_bytes(accelerator)
+    network = Network(**request["network"])
+    module, x = network.build()
+    module, x = module.to(accelerator), x.to(accelerator)
+    y = torch.zeros(network.batch, dtype=torch.int64, device=accelerator)
+    freeze(module, network.trained)
+    training = network.trained != "none"
+    trained = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained) if training else None
+
+    def step() -> None:
+        if optimizer is None:
+            with torch.no_grad():
+                module(x)
+            return
+        loss = nn.functional.cross_entropy(module(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    module.train(training)
+    watch = Watch(REPEATS, accelerator)  # for its memory alone
+    while not watch.done:
+        with watch.step(lambda: [module, optimizer, x, y]):
+            step()
+    trace = watch.seen.trace
+    return {
+        "stored": trace.resident_bytes,
+        "step": trace.peak_bytes - trace.resident_bytes,
+        "convolution": max((c[4] for c in trace.details if c[1] == "convolution"), default=0.0),
+        "resident": watch.seen.peak_bytes - runtime,
+        "runtime": runtime,
+    }
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a process holds: ``runtime`` bytes before anything, then as the module says.
+
+    ``worst``: the largest relative error over the networks that it was fitted to.
+    """
+
+    runtime: float
+    stored: float
+    step: float
+    convolution: float
+    added: float
+    worst: float
+
+
+Ask = Callable[[dict[str, Any]], dict[str, Any]]
+"""Sends a request to a fresh process and gives its answer."""
+
+
+def measure_footprint(
+    ask: Ask,
+    accelerator: str,
+    networks: Sequence[Network],
+    progress: Callable[[str], None] = lambda text: None,
+) -> Footprint:
+    """The footprint over steps of networks, each in a process of its own."""
+    answers = []
+    for i, each in enumerate(networks):
+        progress(f"memory {i + 1}/{len(networks)}: {each.name}")
+        request = {"what": each.name, "network": asdict(each), "accelerator": accelerator}
+        answers.append(ask(request))
+    seen = [(a["stored"], a["step"], a["convolution"], a["resident"]) for a in answers]
+    return fitted(min(a["runtime"] for a in answers), seen)
+
+
+def fitted(runtime: float, seen: Sequence[tuple[float, float, float, float]]) -> Footprint:
+    """The footprint of least relative squared error.
+
+    ``seen``: bytes stored, added by the step, of the largest convolution, and held, of each step.
+    What lives is held: ``stored`` and ``step`` are at least 1, and the rest is not negative.
+    """
+    import numpy as np
+    from scipy.optimize import nnls
+
+    stored, step, convolution, held = np.array(seen, dtype=float).T
+    parts = np.stack([stored, step, convolution, np.ones_like(held)], axis=1) / held[:, None]
+    live = np.array([1.0, 1.0, 0.0, 0.0])
+    more, _ = nnls(parts, np.maximum(1 - parts @ live, 0.0))
+    of_stored, of_step, largest, added = (float(value) for value in live + more)
+    worst = float(np.abs(parts @ (live + more) - 1).max())
+    return Footprint(runtime, of_stored, of_step, largest, added, worst)

@@ -1,0 +1,156 @@
+"""Whole steps to calibrate: of optimizers, and of networks too small to compute anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.calibration.operand_pool import Pool
+from bench.calibration.operators import Sizes
+from bench.calibration.timing import Call
+
+TENSORS = 20
+"""Most parameters that an optimizer moves in one step here; fewer if they are large."""
+OPTIMISERS: dict[str, Any] = {
+    "AdamW": torch.optim.AdamW,
+    "Adam": torch.optim.Adam,
+    "SGD with momentum": lambda parameters: torch.optim.SGD(parameters, 1e-3, momentum=0.9),
+}
+
+
+@dataclass(frozen=True)
+class OptimizerStep:
+    """A step of an optimizer over parameters of ``count`` elements each."""
+
+    optimizer: str
+    count: int
+
+    @property
+    def name(self) -> str:
+        """What it is, for progress and errors."""
+        return f"{self.optimizer} {self.count}"
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of parameters, gradients, two moments and what a step makes on the way."""
+        return 6 * 4 * self.count * self._tensors(2**26)
+
+    def _tensors(self, cold_bytes: float) -> int:
+        return max(min(math.ceil(cold_bytes / (16 * self.count)), TENSORS), 1)
+
+    def calls(self, pool: Pool) -> list[Call]:
+        """The step; parameters and moments together are larger than the caches if they can be."""
+        parameters = []
+        for _ in range(self._tensors(2 * pool.cache_bytes)):
+            parameter = nn.Parameter(pool.own(self.count))
+            parameter.grad = pool.take(self.count)
+            parameters.append(parameter)
+        made = OPTIMISERS[self.optimizer](parameters)
+        made.step()  # makes the moments
+        return [made.step]
+
+
+def optimizer_steps(sizes: Sizes) -> Iterator[OptimizerStep]:
+    """Every optimizer at every size of a parameter."""
+    for optimizer in OPTIMISERS:
+        for count in sizes.tensors:
+            yield OptimizerStep(optimizer, count)
+
+
+class TransformerBlock(nn.Module):
+    """A transformer's block with fused query, key and value, normalized beforehand.
+
+    ``dropout`` of attention weights, of the attention's output and of the feed-forward layers'.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.before, self.behind = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens of shape (n, tokens, width)."""
+        n, tokens, width = x.shape
+        parts = self.qkv(self.before(x)).reshape(n, tokens, 3, self.heads, width // self.heads)
+        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        share = self.dropout if self.training else 0.0
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=share)
+        x = x + self._dropped(self.out(mixed.transpose(1, 2).reshape(n, tokens, width)))
+        return x + self._dropped(self.feed_forward(self.behind(x)))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+def _convolutional(channels: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+    )
+
+
+@dataclass(frozen=True)
+class AutogradCall:
+    """A call of autograd for a view, which computes nothing: what timing a backward pass adds."""
+
+    name: str = "a call of autograd"
+
+    def calls(self, pool: Pool) -> list[Call]:
+        """The call."""
+        with torch.enable_grad():
+            x = pool.take(8).detach().requires_grad_()
+            out = x.view(2, 4)
+        return [partial(torch.autograd.grad, out, x, pool.take(2, 4), retain_graph=True)]
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """A forward pass, with ``train`` also the backward pass, of a network that computes nothing.
+
+    ``kind``: a transformer or a network of convolutions, of ``depth`` blocks.
+    """
+
+    kind: str
+    train: bool
+    depth: int = 12
+
+    @property
+    def name(self) -> str:
+        """What it is, for progress and errors."""
+        return f"dispatch of {self.kind}, {'training' if self.train else 'inference'}"
+
+    def calls(self, pool: Pool) -> list[Call]:
+        """The pass, on one network."""
+        if self.kind == "transformer":
+            blocks: list[nn.Module] = [TransformerBlock(8, 2) for _ in range(self.depth)]
+            x = pool.take(1, 4, 8)
+        else:
+            blocks = [_convolutional(8) for _ in range(self.depth)]
+            x = pool.take(1, 8, 2, 2)
+        net = nn.Sequential(*blocks).to(pool.accelerator)
+        net.train(self.train)
+
+        def run() -> None:
+            if not self.train:
+                net(x)
+                return
+            with torch.enable_grad():
+                net.zero_grad()
+                net(x).sum().backward()
+
+        run()
+        return [run]
+
+
+DISPATCHES = tuple(
+    Dispatch(kind, train) for kind in ("transformer", "convolutions") for train in (False, True)
+)

@@ -1,0 +1,185 @@
+"""The steps that a profile is checked on: models with random weights, and ways to adapt them.
+
+Speed and memory depend on shapes alone, so nothing is trained. Models and methods come from the
+registry, where they are registered, so that a step is the one a run would take; the two networks
+of convolutions are timm's.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench import registry as registry
+from bench.contracts.data import DomainView, Inputs
+from bench.contracts.method import Method, MethodConfig
+from bench.contracts.model import Block, FoundationModel
+from bench.errors import BenchError, did_you_mean
+from bench.run.window import Window
+
+CLASSES = 10
+IMAGE, TOKENS = (3, 224, 224), (64,)
+
+
+class Timm(FoundationModel):
+    """A network of timm without blocks: no LoRA and no proxy can be made of it."""
+
+    preload = ("timm",)
+
+    @classmethod
+    def build(cls, config: Any, input_shape: tuple[int, ...], classes: int) -> Timm:
+        import timm
+
+        module: Any = timm.create_model(config, pretrained=False, num_classes=classes)
+        made = cls(module)
+        made.head_name = module.default_cfg["classifier"]  # type: ignore[misc]
+        return made
+
+    def blocks(self) -> list[Block]:
+        return []
+
+
+class LastHalf(Method):
+    """Fine-tuning of the later half: of the blocks, else of the convolutions, and all behind."""
+
+    def prepare(self, model: FoundationModel, source: DomainView) -> None:
+        self.model = model
+        names = [name for name, _ in model.module.named_parameters()]
+        first = next(i for i, name in enumerate(names) if name.startswith(_middle(model)))
+        trained = list(model.module.parameters())[first:]
+        model.freeze_except(trained)
+        self.optimizer = torch.optim.AdamW(trained)
+
+    def adapt(self, domain: DomainView, window: Window) -> None:
+        self.model.train()
+        for batch in window.steps(domain.batches()):
+            loss = self.model.loss(self.model(batch.x), batch.y)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+
+
+def _middle(model: FoundationModel) -> str:
+    """With what the names of the later half's first parameters begin."""
+    blocks = model.blocks()
+    if blocks:
+        block = blocks[len(blocks) // 2]
+        parts = [n.split(".") for n in (*block.qkv, block.out, block.ff_in, block.ff_out)]
+        common = takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False))
+        return "".join(f"{level[0]}." for level in common)
+    layers = [n for n, m in model.module.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    return f"{layers[len(layers) // 2]}."
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model: ``name`` in the registry with ``settings``, or of timm; one sample's ``shape``."""
+
+    name: str
+    shape: tuple[int, ...] = IMAGE
+    settings: dict[str, Any] = field(default_factory=dict)
+    timm: bool = False
+
+    def preload(self) -> None:
+        """Import what building the model imports: it belongs to the runtime."""
+        kind = Timm if self.timm else registry.load("model", self.name)
+        for module in kind.preload:
+            importlib.import_module(module)
+
+    def build(self) -> FoundationModel:
+        """The model with fresh weights."""
+        if self.timm:
+            return Timm.build(self.name, self.shape, CLASSES)
+        kind = registry.load("model", self.name)
+        made: FoundationModel = kind.build(
+            kind.Config.model_validate(self.settings), self.shape, CLASSES
+        )
+        return made
+
+    def inputs(self, samples: int) -> Inputs:
+        """Random images, or texts without padding."""
+        if len(self.shape) == 1:
+            ids = torch.randint(1000, 20_000, (samples, *self.shape))
+            return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return torch.rand(samples, *self.shape)
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A way to adapt: ``name`` in the registry with ``settings``, or `LastHalf`.
+
+    ``blocks``: whether it needs a model that declares its blocks.
+    """
+
+    name: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    blocks: bool = False
+
+    def make(self) -> Method:
+        """The method, not prepared yet."""
+        if not self.name:
+            return LastHalf(MethodConfig())
+        kind = registry.load("method", self.name)
+        made: Method = kind(kind.Config.model_validate(self.settings))
+        return made
+
+
+MINI = {"hidden_size": 256, "layers": 4, "heads": 4, "intermediate_size": 1024}
+MODELS = {
+    "vit-tiny": ModelSpec(
+        "digits-vit", settings={"patch": 16, "width": 192, "depth": 12, "heads": 3}
+    ),
+    "vit-b16": ModelSpec("vit_base_patch16_224"),
+    "bert-mini": ModelSpec("bert-base", TOKENS, MINI),
+    "bert-base": ModelSpec("bert-base", TOKENS),
+    "resnet18": ModelSpec("resnet18", timm=True),
+    "mobilenetv2": ModelSpec("mobilenetv2_100", timm=True),
+}
+"""The models of the check by the name it prints; digits-vit of this size is ViT-tiny/16."""
+
+SHORT = {
+    "lora_steps": 0, "kb_steps": 1, "index_steps": 1, "checkpoints": 1, "max_residual": None,
+}  # fmt: skip
+"""EdgeTA's offline stage for shapes alone: one iteration each, and no demand on its quality."""
+
+INFERENCE = "inference"
+METHODS = {
+    INFERENCE: MethodSpec("source-only"),
+    "full": MethodSpec("fine-tune"),
+    "bias-only": MethodSpec("bias-only"),
+    "last-half": MethodSpec(),
+    "lora": MethodSpec("lora", blocks=True),
+    "tent": MethodSpec("tent"),
+    "edgeta": MethodSpec("edgeta", SHORT, blocks=True),
+}
+"""The methods of the check by the name it prints; all but inference take training steps."""
+
+
+class Repeated(DomainView):
+    """One batch of labelled samples, adapted on as often as asked for, whatever the epochs."""
+
+    def __init__(self, x: Inputs, y: Tensor, passes: int) -> None:
+        super().__init__("check", x, y, len(y), torch.Generator().manual_seed(0))
+        self._passes = passes
+
+    def max_passes(self, epochs: int) -> int:
+        return self._passes
+
+
+def chosen(given: str | None, known: Sequence[str], what: str) -> list[str]:
+    """The names in ``a,b``, or all; BenchError for one that is not known."""
+    if given is None:
+        return list(known)
+    names = list(dict.fromkeys(n.strip() for n in given.split(",") if n.strip()))
+    if not names:
+        raise BenchError(f"--{what} {given!r}: names nothing; write a,b of {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise BenchError(f"--{what}: unknown name {name!r}: {did_you_mean(name, known)}")
+    return names

@@ -1,0 +1,67 @@
+"""What a check is: a function that says what it did, or why the method breaks its promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.conformance.method_fixture import MethodFixture
+
+
+class CheckFailed(Exception):
+    """The method breaks the promise; the message says how, and the cure."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise of the contract and the function that checks it."""
+
+    name: str
+    promise: str
+    function: Callable[[MethodFixture], str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one check on one method.
+
+    Attributes
+    ----------
+    method, name : of the method and of the check
+    passed : whether the promise is kept
+    did : what was done to find out; empty if it could not be done
+    why : why the promise is not kept, and the cure; empty if it is
+    seconds : how long it took
+    """
+
+    method: str
+    name: str
+    passed: bool
+    did: str
+    why: str
+    seconds: float
+
+    @property
+    def line(self) -> str:
+        """The result as one line."""
+        return f"ok   {self.name}: {self.did}" if self.passed else f"FAIL {self.name}: {self.why}"
+
+
+CHECKS: dict[str, Check] = {}
+"""All checks by name, in the order in which they run."""
+
+
+def check(function: Callable[[MethodFixture], str]) -> Callable[[MethodFixture], str]:
+    """Make a function a check: named after it, its docstring the promise.
+
+    It is given a method and returns what it did in a few words; it raises `CheckFailed` where the
+    promise is not kept.
+    """
+    name = function.__name__.replace("_", "-")
+    promise = (function.__doc__ or "").strip()
+    assert promise
+    assert "\n" not in promise
+    CHECKS[name] = Check(name, promise, function)
+    return function

@@ -1,0 +1,304 @@
+"""The method under check, prepared as often as asked on one source model, and what it is given."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench import registry as registry
+from bench.conformance.base import CheckFailed
+from bench.contracts.data import Batch, DomainView, Inputs, LabelledBatch
+from bench.contracts.method import Method
+from bench.contracts.model import FoundationModel
+from bench.contracts.stream import Domain, Split
+from bench.costs.device_profile import MeasuredDevice
+from bench.costs.tracker import CostTracker
+from bench.records.cell import Cell, Component
+from bench.run.determinism import seed_everything
+from bench.run.window import Window
+
+MODEL, MODEL_SETTINGS = "digits-vit", {"width": 32, "depth": 2, "patch": 8}
+SCENARIO, SCENARIO_SETTINGS = "digits-shift", {"size": 16}
+BATCH = 16
+UNLIMITED = 1e9
+"""Seconds of a window that is not meant to close."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all checks share: a model trained on the source, the source, and two target domains."""
+
+    model: FoundationModel
+    source: Split
+    domains: tuple[Domain, Domain]
+
+
+@cache
+def setting() -> Setting:
+    """Made once in a process: two seconds of training bring the model to about 97 % on the source.
+
+    A model that is right and confident is needed for methods that choose samples by confidence.
+    """
+    stream_class = registry.load("stream", SCENARIO)
+    stream = stream_class(stream_class.Config.model_validate(SCENARIO_SETTINGS), 0)
+    source = stream.source().adaptation
+    model_class = registry.load("model", MODEL)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        settings = model_class.Config.model_validate(MODEL_SETTINGS)
+        model: FoundationModel = model_class.build(settings, stream.input_shape, stream.classes)
+        _train(model, source)
+    first, second, *_ = (stream.domain(name) for name in stream.domain_names()[:2])
+    return Setting(model, source, (first, second))
+
+
+def _train(model: FoundationModel, source: Split, epochs: int = 20, rate: float = 5e-3) -> None:
+    view = DomainView("source", source.x, source.y, 50, torch.Generator().manual_seed(0))
+    steps = epochs * (len(view) // view.batch_size)
+    optimizer = torch.optim.AdamW(model.module.parameters(), rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
+    model.train()
+    for _, batch in zip(range(steps), view.infinite(), strict=False):
+        loss = model.loss(model(batch.x), batch.y, label_smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    optimizer.zero_grad()
+    model.train(False)
+
+
+class MethodFixture:
+    """A registered method with what a check does to it.
+
+    Unless a check says otherwise a domain has 40 samples in batches of 16, 16 and 8.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.entry = registry.entry("method", name)
+        self.method_class: type[Method] = registry.load("method", name)
+        self.labelled = "target_labels" in self.method_class.needs
+
+    def cell(self, stream: str, protocol: str, target_labels: bool) -> Cell:
+        """A cell of this method with default settings; digests are left open."""
+
+        def component(kind: str, name: str) -> Component:
+            config = registry.load(kind, name).Config()
+            return Component(name=name, config=config.model_dump(mode="json"), code="")
+
+        limit = {"interval_s": 1.0} if protocol == "online-timed" else {"window_s": 60.0}
+        return Cell(
+            method=component("method", self.name),
+            model=component("model", MODEL),
+            stream=component("stream", stream),
+            data="",
+            device="xavier-nx",
+            device_digest="",
+            protocol={"name": protocol, **limit, "batch_size": BATCH},
+            seed=0,
+            target_labels=target_labels,
+        )
+
+    def config(self) -> Any:
+        """The method's settings: its defaults, but for what makes offline work short."""
+        return self.method_class.Config.model_validate(self.method_class.conformance_config)
+
+    def prepare(
+        self, batch_size: int = BATCH, samples: int = 60, dtype: torch.dtype = torch.float32
+    ) -> Method:
+        """The method, prepared on a copy of the source model and ``samples`` of the source.
+
+        All generators are seeded alike before. As in a run the source is closed afterwards,
+        unless the method declares that it needs it.
+        """
+        shared = setting()
+        seed_everything(0)
+        model = shared.model.clone()
+        model.module.to(dtype)
+        x, y = shared.source.x[:samples].to(dtype), shared.source.y[:samples].clone()
+        source = DomainView("source", x, y, batch_size, torch.Generator().manual_seed(0))
+        method = self.method_class(self.config())
+        method.prepare(model, source)
+        if "source_data" not in method.needs:
+            source.close(
+                f"{self.name} reads source data after prepare without declaring "
+                "needs = ('source_data',)"
+            )
+        return method
+
+    def view(
+        self,
+        domain: int = 0,
+        start: int = 0,
+        samples: int = 40,
+        *,
+        batch_size: int = BATCH,
+        single_pass: bool = False,
+        dtype: torch.dtype = torch.float32,
+        of_class: int | None = None,
+    ) -> WatchedView:
+        """Some samples of a target domain, with labels if the method declares that it needs them.
+
+        ``of_class``: only samples of this class.
+        """
+        split = setting().domains[domain].adaptation
+        chosen = torch.arange(len(split))
+        if of_class is not None:
+            chosen = chosen[split.y == of_class]
+        chosen = chosen[start : start + samples]
+        y = split.y[chosen] if self.labelled else None
+        generator = torch.Generator().manual_seed(domain)
+        x = split.x[chosen].to(dtype)
+        return WatchedView(f"domain-{domain}", x, y, batch_size, generator, single_pass)
+
+    def adapt(self, method: Method, view: DomainView, window: Window | None = None) -> None:
+        """Adapt to a domain as the periodic protocol does, uncounted unless a window is given."""
+        with window or Window(clock(method), UNLIMITED, None, method.model.module) as opened:
+            method.adapt(view, opened)
+        view.close("the domain is over: keep samples of it as replay memory, not the view")
+
+    def inputs(self, domain: int = 0, samples: int = 40) -> Tensor:
+        """Held-out inputs of a domain."""
+        inputs: Tensor = setting().domains[domain].test.x[:samples]
+        return inputs
+
+    def predict(self, method: Method, x: Inputs) -> Tensor:
+        """Outputs for ``x``; `CheckFailed` unless of shape (n, c)."""
+        with torch.no_grad():
+            outputs = method.predict(x)
+        if outputs.ndim != 2 or len(outputs) != len(x):
+            raise CheckFailed(
+                f"predict gave outputs of shape {tuple(outputs.shape)} for {len(x)} samples: "
+                "return logits of shape (n, classes)"
+            )
+        return outputs
+
+    def require_finite(self, method: Method, x: Inputs, when: str) -> None:
+        """`CheckFailed` if a weight or a prediction is not a finite number."""
+        for name, tensor in method.model.module.state_dict().items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise CheckFailed(
+                    f"weights {name!r} are not finite {when}: guard the division or log"
+                )
+        if not self.predict(method, x).isfinite().all():
+            raise CheckFailed(f"predictions are not finite {when}: guard the division or log")
+
+
+def clock(method: Method) -> CostTracker:
+    """A tracker that charges this machine's time and counts nothing, so that checks are quick."""
+    device = MeasuredDevice(name="check", title="this machine", cost="measured")
+    return CostTracker([device], method.stored)
+
+
+class WatchedView(DomainView):
+    """A domain's view that remembers what it handed out, and how often labels were asked for."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.label_reads = 0
+        self.handed: list[Batch] = []
+
+    @property
+    def y(self) -> Tensor:
+        """The labels, if the method may see them; asking is counted."""
+        self.label_reads += 1
+        return super().y
+
+    def indices_of(self, x: Inputs) -> Tensor:
+        """The samples of the batch whose inputs ``x`` are; none if it is not of this view."""
+        found = [batch.sample_ids for batch in self.handed if batch.x is x]
+        return found[0] if found else torch.arange(0)
+
+    def _batch(self, chosen: Tensor) -> Batch:
+        given = super()._batch(chosen)
+        batch: _Batch
+        if isinstance(given, LabelledBatch):
+            batch = _LabelledBatch(given.x, given.sample_ids, given.y)
+        else:
+            batch = _Batch(given.x, given.sample_ids)
+        batch.view = self
+        self.handed.append(batch)
+        return batch
+
+
+class _Batch(Batch):
+    view: WatchedView
+
+    @property
+    def y(self) -> Tensor:
+        self.view.label_reads += 1
+        return super().y
+
+
+class _LabelledBatch(_Batch, LabelledBatch):
+    pass
+
+
+class WatchedWindow(Window):
+    """A window that remembers what was done in it.
+
+    Attributes
+    ----------
+    taken : (kind, inputs) of every step
+    sections : kinds of work that were sections
+    varying : kinds of steps whose work depends on the data
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.taken: list[tuple[str, Inputs]] = []
+        self.sections: set[str] = set()
+        self.varying: set[str] = set()
+
+    def __enter__(self) -> WatchedWindow:
+        return self
+
+    def steps(
+        self, batches: Iterable[Batch], kind: str = "adapt", data_dependent: bool = False
+    ) -> Iterator[Batch]:
+        """As in `Window`."""
+        if data_dependent:
+            self.varying.add(kind)
+
+        def remembered(batch: Batch) -> Batch:
+            self.taken.append((kind, batch.x))
+            return batch
+
+        return map(remembered, super().steps(batches, kind, data_dependent))
+
+    @contextmanager
+    def section(self, kind: str, shape: Hashable = None) -> Iterator[None]:
+        """As in `Window`."""
+        self.sections.add(kind)
+        with super().section(kind, shape):
+            yield
+
+    def begin_step(self, x: Inputs, kind: str = "adapt") -> bool:
+        """As in `Window`."""
+        begun = super().begin_step(x, kind)
+        if begun:
+            self.taken.append((kind, x))
+        return begun
+
+
+@contextmanager
+def as_in_a_run() -> Iterator[None]:
+    """One thread and deterministic kernels, as in a run; torch is left as it was found."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(strict)
+        torch.set_num_threads(threads)

@@ -1,0 +1,209 @@
+"""Checks of what a method may spend: the window's time, and memory that does not grow."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bench.conformance.base import CheckFailed, check
+from bench.conformance.compare import first_difference, weights
+from bench.conformance.method_fixture import UNLIMITED, MethodFixture, WatchedWindow
+from bench.contracts.method import Method
+from bench.costs.device_profile import load_device
+from bench.costs.step_tracer import live_tensors, operator_class
+from bench.costs.tracker import CostTracker, Key
+from bench.errors import Unsupported
+
+DEVICE = "xavier-nx"
+SAMPLES, SIZE = 40, 8
+DOMAINS, EARLY = 10, 1
+"""Domains of 5 batches in the check of memory: 50 batches; and after how many it starts."""
+
+
+@check
+def window(subject: MethodFixture) -> str:
+    """Works inside charged steps alone, and ends when the window closes."""
+    method = subject.prepare()
+    tracker = _Meter(method)
+    whole = _adapt(subject, method, tracker, 0, UNLIMITED)
+    if not whole:
+        if len(tracker.spent) >= SAMPLES // SIZE:
+            raise CheckFailed(
+                f"takes no steps and {len(tracker.spent)} sections, which no window ends: take "
+                "batches from window.steps(...)"
+            )
+        return "adapted on 5 batches: it takes no steps"
+    if len(whole) > 1:
+        few = min(3, len(whole) - 1)
+        budget = sum(whole[:few]) - whole[few - 1] / 2
+        other = subject.prepare()
+        taken = _adapt(subject, other, _Meter(other), 0, budget)
+        if len(taken) >= len(whole):
+            raise CheckFailed(
+                f"takes all {len(whole)} steps in a window of {budget:.3g} s that has room for "
+                f"{few}: take them from window.steps(...)"
+            )
+    _adapt(subject, method, tracker, 1, min(whole) / 2)
+    return f"adapted in {sum(whole):.3g} s on {DEVICE}, in a window for a few steps, and for none"
+
+
+def _adapt(
+    subject: MethodFixture, method: Method, tracker: _Meter, domain: int, budget_s: float
+) -> list[float]:
+    """Adapt on five batches; the device seconds of each step, sections not among them."""
+    tracker.spent.clear()
+    opened = WatchedWindow(tracker, budget_s, None, method.model.module)
+    try:
+        with _FreeWork(tracker) as free:
+            subject.adapt(method, subject.view(domain, samples=SAMPLES, batch_size=SIZE), opened)
+    except Unsupported:
+        if budget_s == UNLIMITED:
+            raise
+        return []  # one section is longer than this window: refused, as it must be
+    finally:
+        tracker.close()
+    changed = first_difference(tracker.after, weights(method)) if tracker.after else None
+    changed = tracker.changed or changed
+    if changed is not None:
+        raise CheckFailed(
+            f"{changed} changes outside the steps: change weights inside 'for batch in "
+            "window.steps(...)' or 'with window.section(...)', which are charged"
+        )
+    if free.found:
+        raise CheckFailed(
+            f"computes outside the steps ({free.found[0]}): work inside 'for batch in "
+            "window.steps(...)' or 'with window.section(...)', which are charged"
+        )
+    return [seconds for kind, seconds in tracker.spent if kind not in opened.sections]
+
+
+class _Meter(CostTracker):
+    """A tracker that watches the weights between what it charges."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__([load_device(DEVICE)], method.stored)
+        self.spent: list[tuple[str, float]] = []
+        self.after: dict[str, Tensor] = {}
+        self.changed: str | None = None
+        self._method = method
+
+    def open_window(self) -> None:
+        super().open_window()
+        self.after = weights(self._method)
+
+    def begin(self, key: Key, recount: bool = False) -> None:
+        now = weights(self._method)
+        common = {name: tensor for name, tensor in self.after.items() if name in now}
+        self.changed = self.changed or first_difference(common, {n: now[n] for n in common})
+        self._before_s = self.bills[0].window.time_s
+        self._kind = key[0]
+        super().begin(key, recount)
+
+    def end(self, budget_s: float = float("inf"), cut_short: bool = False) -> None:
+        ends = self.is_open
+        super().end(budget_s, cut_short)
+        if ends:
+            self.spent.append((self._kind, self.bills[0].window.time_s - self._before_s))
+            self.after = weights(self._method)
+
+
+class _FreeWork(TorchDispatchMode):
+    """Finds heavy operators that run while nothing is charged."""
+
+    def __init__(self, tracker: CostTracker) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._tracker = tracker
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        heavy = operator_class(name) in ("matmul", "attention", "convolution")
+        if not self._tracker.is_open and (heavy or name in ("linear", "matmul")):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@check
+def memory(subject: MethodFixture) -> str:
+    """What it keeps does not grow from batch to batch, or only declared replay memory does."""
+    replays = "replay_memory" in subject.method_class.needs
+    gc.freeze()  # what was there before is not looked at
+    try:
+        method = subject.prepare(SIZE)
+        for number in range(DOMAINS):
+            view = subject.view(
+                number % 2, number * SAMPLES, SAMPLES, batch_size=SIZE, single_pass=True
+            )
+            subject.adapt(method, view)
+            del view
+            if number + 1 == EARLY:
+                early = _Held(method)
+        late = _Held(method)
+    finally:
+        gc.unfreeze()
+    grown, shown = late.everywhere - early.everywhere, late.stored - early.stored
+    batches = f"{(DOMAINS - EARLY) * SAMPLES // SIZE} batches"
+    if not replays and max(grown, shown) > 0:
+        raise CheckFailed(
+            f"tensors of {max(grown, shown)} bytes more are alive after {batches}: keep none, or "
+            "declare needs = ('replay_memory',)"
+        )
+    if not replays and late.values > early.values:
+        raise CheckFailed(
+            f"state() holds {late.values - early.values} values more after {batches}: what grows "
+            "with the stream is replay memory; declare it or keep a running number"
+        )
+    if late.graph > early.graph:
+        raise CheckFailed(
+            f"keeps the graph of {late.graph - early.graph} more operations after {batches}: "
+            "detach what is kept between steps"
+        )
+    if grown > shown:
+        raise CheckFailed(
+            f"tensors of {grown} bytes more are alive after {batches}, of which stored() shows "
+            f"{shown}: keep clones instead of slices, and everything kept in stored()"
+        )
+    total = f"{DOMAINS * SAMPLES // SIZE} batches"
+    return f"adapted on {total}; grew by {shown / 1e3:.1f} kB, all of them shown by stored()"
+
+
+class _Held:
+    """How much is alive: bytes of tensors, operations in retained graphs, values in the state."""
+
+    def __init__(self, method: Method) -> None:
+        gc.collect()
+        tensors = [x for x in gc.get_objects() if issubclass(type(x), Tensor)]
+        self.everywhere = _bytes(tensors)
+        self.stored = _bytes(live_tensors(method.stored()))
+        self.graph = _operations(tensors)
+        self.values = _values(method.state())
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
+
+
+def _operations(tensors: Iterable[Tensor]) -> int:
+    seen: set[Any] = set()
+    waiting: list[Any] = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [earlier for earlier, _ in node.next_functions]
+    return len(seen)
+
+
+def _values(thing: Any) -> int:
+    if isinstance(thing, Mapping):
+        return sum(_values(value) for value in thing.values())
+    if isinstance(thing, list | tuple):
+        return sum(_values(value) for value in thing)
+    return 1

@@ -1,0 +1,1 @@
+"""What a method, model, stream and variant are, and what they are given."""

@@ -1,0 +1,203 @@
+"""What a method sees of data: batches, and views of a domain with or without labels."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.contracts.untraced import uncounted
+from bench.errors import BenchError, LabelsHidden
+
+Inputs = Any
+"""A tensor whose first dimension is the sample, or a dict of such tensors."""
+
+
+def batch_length(x: Inputs) -> int:
+    """Number of samples in a model input."""
+    return len(next(iter(x.values()))) if isinstance(x, dict) else len(x)
+
+
+def take(x: Inputs, indices: Tensor) -> Inputs:
+    """The samples at ``indices``."""
+    return {k: v[indices] for k, v in x.items()} if isinstance(x, dict) else x[indices]
+
+
+class Batch:
+    """Model inputs without labels: ``x`` of n samples; ``len(batch)`` is n.
+
+    ``sample_ids``: positions of the samples in their view, an int64 tensor of shape (n,).
+    """
+
+    __slots__ = ("sample_ids", "x")
+
+    def __init__(self, x: Inputs, sample_ids: Tensor) -> None:
+        self.x = x
+        self.sample_ids = sample_ids
+
+    def __len__(self) -> int:
+        return batch_length(self.x)
+
+    @property
+    def y(self) -> Tensor:
+        """Always raises `LabelsHidden`: the labels are not in this object."""
+        raise LabelsHidden(
+            "this batch has no labels: its domain is unlabelled for this method; a method "
+            "that needs them declares needs = ('target_labels',) and stands under "
+            "'supervised_references' in the suite"
+        )
+
+
+class LabelledBatch(Batch):
+    """Model inputs ``x`` with their labels ``y``, an int64 tensor of shape (n,)."""
+
+    __slots__ = ("_y",)
+
+    def __init__(self, x: Inputs, sample_ids: Tensor, y: Tensor) -> None:
+        super().__init__(x, sample_ids)
+        self._y = y
+
+    @property
+    def y(self) -> Tensor:
+        return self._y
+
+
+class DomainView:
+    """The part of a domain that is handed to a method.
+
+    It holds the inputs of one split and, only where the method may see them, the labels; there
+    is no way from it to the domain, its other split or its labels. ``batches`` draws
+    from the generator given at construction, so a seed fixes the order for all methods.
+
+    Parameters
+    ----------
+    name : the domain's name
+    x : inputs of n samples
+    y : labels of shape (n,), or None
+    batch_size : samples in a batch; the last one of a pass may be shorter
+    generator : source of the shuffling
+    single_pass : the samples may be adapted on once, whatever number of epochs is asked for
+    """
+
+    def __init__(
+        self,
+        name: str,
+        x: Inputs,
+        y: Tensor | None,
+        batch_size: int,
+        generator: torch.Generator,
+        single_pass: bool = False,
+    ) -> None:
+        self.name = name
+        self.batch_size = batch_size
+        self._x = x
+        self._y = y
+        self._generator = generator
+        self._single_pass = single_pass
+        self._closed = ""
+
+    def __len__(self) -> int:
+        return batch_length(self.x)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DomainView:
+        """A view of the same data, which may be large and are only read, with its own order."""
+        made = copy.copy(self)
+        memo[id(self)] = made
+        made._generator = copy.deepcopy(self._generator, memo)
+        return made
+
+    @property
+    def x(self) -> Inputs:
+        """All inputs of the split."""
+        if self._closed:
+            raise BenchError(self._closed)
+        return self._x
+
+    @property
+    def y(self) -> Tensor:
+        """All labels of the split; `LabelsHidden` where the view has none."""
+        if self._closed:
+            raise BenchError(self._closed)
+        if self._y is None:
+            return Batch(self._x, torch.arange(0)).y
+        return self._y
+
+    @property
+    def labelled(self) -> bool:
+        """Whether this view holds labels."""
+        return self._y is not None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the view's data take on the device's storage."""
+        tensors = list(self.x.values()) if isinstance(self.x, dict) else [self.x]
+        if self._y is not None:
+            tensors.append(self._y)
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    @property
+    def rng_state(self) -> Tensor:
+        """State of the generator that draws the order of batches."""
+        return self._generator.get_state()
+
+    @rng_state.setter
+    def rng_state(self, state: Tensor) -> None:
+        self._generator.set_state(state)
+
+    @contextmanager
+    def preserve_rng(self) -> Iterator[None]:
+        """Draw from a fresh generator inside, and go on afterwards as if nothing was drawn.
+
+        For offline work that is cached: whether it is done must not change what follows.
+        """
+        generator, self._generator = self._generator, torch.Generator().manual_seed(0)
+        try:
+            yield
+        finally:
+            self._generator = generator
+
+    def max_passes(self, epochs: int) -> int:
+        """How often the samples may be adapted on: ``epochs``, or once in an online stream."""
+        return min(epochs, 1) if self._single_pass else epochs
+
+    def batches(self, epochs: int = 1, shuffle: bool = True) -> Iterator[Batch]:
+        """``epochs`` passes over the split, each in a new random order, as batches.
+
+        An online stream gives one pass. A method that loops over epochs itself asks `passes`.
+        """
+        for _ in range(self.max_passes(epochs)):
+            order = self._order() if shuffle else torch.arange(len(self))
+            for chosen in order.split(self.batch_size):
+                yield self._batch(chosen)
+
+    def infinite(self) -> Iterator[Batch]:
+        """Full-size batches for ever (a short last batch of a pass is dropped if there are others).
+
+        For the second stream of a step, as the source batch beside a target batch.
+        """
+        n = len(self)
+        usable = max(n - n % self.batch_size, min(n, self.batch_size))
+        while True:
+            for chosen in self._order()[:usable].split(self.batch_size):
+                yield self._batch(chosen)
+
+    def close(self, reason: str) -> None:
+        """Take the data away: later use raises BenchError with ``reason``."""
+        self._closed = reason
+        self._x = None
+        self._y = None
+
+    def _order(self) -> Tensor:
+        with uncounted():
+            return torch.randperm(len(self), generator=self._generator)
+
+    def _batch(self, chosen: Tensor) -> Batch:
+        with uncounted():
+            x = take(self.x, chosen)
+            if self._y is not None:
+                return LabelledBatch(x, chosen, self._y[chosen])
+        return Batch(x, chosen)

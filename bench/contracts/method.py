@@ -1,0 +1,167 @@
+"""The contract of an adaptation method."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import pydantic
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.contracts.data import DomainView, Inputs
+    from bench.contracts.model import FoundationModel
+    from bench.records.cell import Cell
+    from bench.run.window import Window
+
+Need = Literal["source_data", "target_labels", "replay_memory"]
+Provenance = Literal["published", "group-harness", "chosen-here"]
+Shift = Literal["domain", "class"]
+Protocol = Literal["periodic", "online"]
+
+
+class MethodConfig(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
+    """Base of a method's hyperparameters: typed, bounded, part of the run's identity."""
+
+
+def tunable(
+    default: float,
+    low: float,
+    high: float,
+    *,
+    unit: str = "1",
+    log: bool = False,
+    ge: float | None = None,
+    le: float | None = None,
+) -> Any:
+    """A hyperparameter that ``bench tune`` searches from ``low`` to ``high``, both included.
+
+    Parameters
+    ----------
+    default : the paper's value, used with ``--untuned``
+    unit : of the value; "1" for a pure number
+    log : search on a logarithmic scale
+    ge, le : bounds of what is accepted at all; default: the bounds of the search
+    """
+    return pydantic.Field(
+        default,
+        ge=low if ge is None else ge,
+        le=high if le is None else le,
+        json_schema_extra={"search": [low, high], "log": log, "unit": unit},
+    )
+
+
+@dataclass(frozen=True)
+class Searched:
+    """One field of a search space, with inclusive bounds; ``log``: on a logarithmic scale."""
+
+    name: str
+    low: float
+    high: float
+    log: bool
+    integer: bool
+
+
+def search_space(config: type[MethodConfig]) -> Iterator[Searched]:
+    """The fields of a method's settings that were made with `tunable`."""
+    for name, field in config.model_fields.items():
+        extra: Any = field.json_schema_extra
+        if isinstance(extra, dict) and "search" in extra:
+            low, high = extra["search"]
+            yield Searched(name, low, high, extra["log"], field.annotation is int)
+
+
+class Method(ABC):
+    """Adapts a model to a stream of domains on a device.
+
+    Life of an object: ``prepare`` once, then for each domain of the stream
+    ``adapt``; ``predict`` at any time. A subclass sets ``self.model`` in
+    ``prepare`` (the default does) and usually overrides ``adapt`` alone.
+
+    Class attributes (literals, so that ``bench list`` reads them without importing):
+
+    family : "reference", "UDA" (unsupervised domain adaptation), "CL" (continual
+        learning) or "PEFT" (parameter-efficient fine-tuning)
+    tasks : tasks it can run on
+    shifts : what may change along the stream: "domain" (the inputs), "class" (new classes come)
+    protocols : "periodic" (``adapt`` gets a whole domain), "online" (``adapt`` gets one batch; a
+        stream that does not wait, "online-timed", is nothing that a method has to know)
+    needs : "source_data" (kept on the device), "target_labels", "replay_memory"
+    provenance : "published" (one of EdgeTA's baselines by its paper or code),
+        "group-harness" (from that group's own harness) or "chosen-here"
+    paper : authors, title, venue, year
+    equation : what one update minimises or does, in one line of plain mathematics
+    makes_own_model : gets the full model under every variant, as it makes its own small one
+    uses_device_clock : its course depends on the device's seconds (`Window.spent_s`,
+        `Window.time_slice`) beyond where the window closes: each device gets a run of its own
+    conformance_config : with which ``bench check`` prepares the method, where its offline work is
+        long
+    preload : modules that are slow to import, loaded once for all runs that need them
+    registered_name : the name it was registered by; `register` sets it
+    """
+
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    family: ClassVar[str] = "UDA"
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    shifts: ClassVar[tuple[Shift, ...]] = ("domain",)
+    protocols: ClassVar[tuple[str, ...]] = ("periodic", "online")
+    needs: ClassVar[tuple[Need, ...]] = ()
+    provenance: ClassVar[Provenance] = "chosen-here"
+    paper: ClassVar[str] = ""
+    equation: ClassVar[str] = ""
+    makes_own_model: ClassVar[bool] = False
+    uses_device_clock: ClassVar[bool] = False
+    conformance_config: ClassVar[dict[str, Any]] = {}
+    preload: ClassVar[tuple[str, ...]] = ()
+    registered_name: ClassVar[str] = ""
+
+    model: FoundationModel
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @classmethod
+    def skip(cls, cell: Cell) -> str | None:
+        """Why this method does not apply to ``cell``, or None. The reason is recorded."""
+        return None
+
+    def prepare(self, model: FoundationModel, source: DomainView) -> None:
+        """Offline work before deployment, not on the device's bill.
+
+        ``model`` is trained on the source and belongs to this method. ``source`` has labels; it
+        is closed after this call unless the method declares that it needs ``source_data``.
+        """
+        self.model = model
+
+    def adapt(self, domain: DomainView, window: Window) -> None:
+        """Adapt to ``domain`` inside ``window``; every step is charged. Default: nothing."""
+
+    def predict(self, x: Inputs) -> Tensor:
+        """Task outputs for inputs of n samples; called without gradients. Default: the model."""
+        self.model.train(False)
+        return self.model(x)
+
+    def stored(self) -> Any:
+        """What lives in the device's memory between steps; default: all that the object holds.
+
+        Walked for tensors, modules and optimizers; data views count as storage, not memory.
+        """
+        return vars(self)
+
+    def state(self) -> dict[str, Any]:
+        """What the method has learned so far, for ``torch.save``; default: all its attributes."""
+        from bench.contracts.state import capture
+
+        return capture(vars(self))
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state` of this method with these settings, after ``prepare``."""
+        from bench.contracts.state import restore
+
+        restore(vars(self), state)
+
+
+FAMILIES = ("reference", "UDA", "CL", "PEFT")

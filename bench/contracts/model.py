@@ -1,0 +1,186 @@
+"""The contract of a foundation model: a real ``nn.Module`` and what a method may ask of it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pydantic
+import torch
+from torch import Tensor, nn
+
+from bench.contracts.data import Inputs
+from bench.errors import BenchError
+
+
+@dataclass(frozen=True)
+class Block:
+    """Names of one transformer block's linear layers, relative to the model's module.
+
+    ``qkv`` holds one name if query, key and value are one fused layer (rows in that
+    order), else three names. ``heads`` is the number of attention heads, ``attention`` the
+    module that holds their number and width; surgery on widths needs it.
+    """
+
+    qkv: tuple[str, ...]
+    out: str
+    ff_in: str
+    ff_out: str
+    heads: int
+    attention: str = ""
+
+    @property
+    def fused(self) -> bool:
+        """Whether query, key and value are computed by one layer."""
+        return len(self.qkv) == 1
+
+
+class SourceTraining(pydantic.BaseModel, extra="forbid", frozen=True):
+    """How a model is trained on the source: AdamW, one-cycle rate, label smoothing.
+
+    Units: ``learning_rate`` is the peak of the cycle; ``warmup`` is the share of
+    the steps before the peak; ``clip_norm`` bounds the gradient's 2-norm.
+    """
+
+    epochs: int = pydantic.Field(60, ge=1)
+    batch_size: int = pydantic.Field(64, ge=1)
+    learning_rate: float = pydantic.Field(1e-3, gt=0)
+    weight_decay: float = pydantic.Field(0.05, ge=0)
+    warmup: float = pydantic.Field(0.2, gt=0, lt=1)
+    label_smoothing: float = pydantic.Field(0.1, ge=0, lt=1)
+    clip_norm: float = pydantic.Field(1.0, gt=0)
+
+
+class ModelConfig(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
+    """Base of a model's settings; they are part of a cell's identity."""
+
+
+class FoundationModel(ABC):
+    """A model from timm, transformers or elsewhere, with its structure declared by names.
+
+    Subclasses implement `build` and `blocks`, set ``head_name`` (the name
+    of the task head inside ``module``), and may override the rest. ``preload`` names modules
+    that are slow to import, loaded once for all runs that need them.
+    """
+
+    Config: ClassVar[type[ModelConfig]] = ModelConfig
+    task: ClassVar[str] = "classification"
+    preload: ClassVar[tuple[str, ...]] = ()
+    source_training: ClassVar[SourceTraining] = SourceTraining()
+    head_name: ClassVar[str] = "head"
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    @classmethod
+    @abstractmethod
+    def build(cls, config: Any, input_shape: tuple[int, ...], classes: int) -> FoundationModel:
+        """A model with fresh weights, drawn from torch's global generator.
+
+        ``input_shape`` is one sample's shape, (channels, height, width) for images.
+        """
+
+    @abstractmethod
+    def blocks(self) -> list[Block]:
+        """The transformer blocks from input to output; empty if the model has none."""
+
+    def resize_attention(self, block: Block, heads: int, head_width: int) -> None:
+        """Tell a block's attention module its new geometry after its layers were cut.
+
+        Afterwards it splits queries, keys and values into ``heads`` parts of ``head_width``
+        and scales scores by head_width**-0.5. Raises BenchError where a model cannot.
+        """
+        raise BenchError(
+            f"{type(self).__name__}: its attention cannot change width; implement "
+            "resize_attention() and name the attention module in blocks()"
+        )
+
+    def __call__(self, x: Inputs) -> Tensor:
+        """Task outputs: logits of shape (n, classes) for classification."""
+        return self.module(x)
+
+    def with_features(self, x: Inputs) -> tuple[Tensor, Tensor]:
+        """Outputs and the features before the head, shape (n, width), from one forward pass."""
+        caught: list[Tensor] = []
+
+        def catch(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            caught.append(inputs[0])
+
+        handle = self.head.register_forward_pre_hook(catch)
+        try:
+            outputs = self(x)
+        finally:
+            handle.remove()
+        if not caught:
+            raise BenchError(f"{type(self).__name__}: head {self.head_name!r} was not called")
+        return outputs, caught[-1]
+
+    def loss(self, outputs: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Mean task loss, a scalar: cross-entropy for classification."""
+        return nn.functional.cross_entropy(outputs, y, label_smoothing=label_smoothing)
+
+    def correct(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """The task metric of each sample in [0, 1], shape (n,): hit or miss for classification."""
+        return (outputs.argmax(dim=1) == y).float()
+
+    def augment(self, x: Inputs) -> Inputs:
+        """A random variant of training inputs for source training; by default the inputs."""
+        return x
+
+    @property
+    def head(self) -> nn.Module:
+        """The task head."""
+        return self.module.get_submodule(self.head_name)
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The task head's parameters."""
+        return list(self.head.parameters())
+
+    def body_parameters(self) -> list[nn.Parameter]:
+        """All parameters but the task head's."""
+        head = {id(p) for p in self.head_parameters()}
+        return [p for p in self.module.parameters() if id(p) not in head]
+
+    def normalization_parameters(self) -> list[nn.Parameter]:
+        """Scale and shift of every normalization layer (LayerNorm, GroupNorm, BatchNorm)."""
+        kinds = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+        return [
+            p
+            for layer in self.module.modules()
+            if isinstance(layer, kinds)
+            for p in layer.parameters(recurse=False)
+        ]
+
+    def clone(self) -> FoundationModel:
+        """An independent copy with equal weights."""
+        return copy.deepcopy(self)
+
+    def freeze_except(self, parameters: list[nn.Parameter]) -> None:
+        """Let gradients flow to ``parameters`` only."""
+        wanted = {id(p) for p in parameters}
+        for p in self.module.parameters():
+            p.requires_grad_(id(p) in wanted)
+
+    def train(self, mode: bool = True) -> None:
+        """Training (dropout on) or evaluation mode of the module."""
+        self.module.train(mode)
+
+
+def weights_digest(module: nn.Module) -> str:
+    """SHA-256 over names, shapes and bytes of a module's parameters and buffers."""
+    return tensors_digest(module.state_dict())
+
+
+@torch.no_grad()
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes, types and bytes of tensors, independent of their order."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        sha.update(flat.view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()

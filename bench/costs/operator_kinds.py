@@ -1,0 +1,78 @@
+"""Kinds of operators, finer than their classes: what tells apart operators of one size in speed.
+
+A class such as ``convolution`` holds operators that reach very different rates for the same
+operations and bytes. A calibrated profile therefore has its curves by *kind*: the operator's name
+with, where it matters, which operands are transposed (``mm.tn``), the shape of a convolution
+(``convolution.depthwise.strided``), whether statistics are computed (``native_batch_norm.train``)
+and which gradients are made (``convolution_backward.dense.input``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+OPTIMISER = "optimizer"
+"""The kind of every operator inside an optimizer's step: they are timed as whole steps."""
+
+_FIRST_FACTOR = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}
+_STATISTICS = ("batch_norm", "instance_norm")
+
+
+def operator_kind(name: str, args: Sequence[Any]) -> str:
+    """The kind of a call of an aten operator, by its name without overload and its arguments.
+
+    A call whose arguments do not stand where torch 2.6 to 2.15 have them is of the kind ``name``.
+    """
+    try:
+        return _kind(name, args)
+    except (IndexError, AttributeError, TypeError, ValueError):
+        return name
+
+
+def _kind(name: str, args: Sequence[Any]) -> str:
+    if name in _FIRST_FACTOR:
+        first = _FIRST_FACTOR[name]
+        return f"{name}.{''.join(_layout(t) for t in args[first : first + 2])}"
+    if name == "convolution_backward":
+        shape, gradients = _convolution(args[2], args[9]), _made(args[10])
+        return f"{name}.{shape}.{gradients}{_strided(args[4])}"
+    if name in ("convolution", "_convolution"):
+        return f"{name}.{_convolution(args[1], args[8])}{_strided(args[3])}"
+    parts = [name]
+    if any(part in name for part in _STATISTICS):
+        flags = [a for a in args if isinstance(a, bool)]
+        parts += ["train" if flags[0] else "eval"] if flags else []
+    if name.endswith("_norm_backward") and args and _is_mask(args[-1]):
+        parts.append(_made(args[-1]))
+    return ".".join(parts)
+
+
+def _layout(matrix: Tensor) -> str:
+    """``t`` for a transposed matrix, ``n`` else, as in BLAS."""
+    rows, columns = matrix.stride()[-2:]
+    return "t" if rows == 1 and columns != 1 and matrix.shape[-1] > 1 else "n"
+
+
+def _convolution(weight: Tensor, groups: int) -> str:
+    if groups > 1:
+        return "depthwise" if weight.shape[1] == 1 else "grouped"
+    return "pointwise" if all(side == 1 for side in weight.shape[2:]) else "dense"
+
+
+def _strided(stride: Sequence[int]) -> str:
+    return "" if all(step == 1 for step in stride) else ".strided"
+
+
+def _is_mask(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(part, bool) for part in value)
+
+
+def _made(mask: Sequence[bool]) -> str:
+    """Which gradients a backward makes: of the ``input``, of the ``weight``s, or ``both``."""
+    of_input, *of_weights = mask
+    if not of_input:
+        return "weight"
+    return "both" if any(of_weights) else "input"

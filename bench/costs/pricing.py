@@ -1,0 +1,138 @@
+"""From counted operations to seconds, joules and bytes on a modelled device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.costs.device_profile import ModelledDevice
+from bench.costs.speed_curves import Speed
+
+if TYPE_CHECKING:
+    from bench.costs.step_tracer import StepTrace
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one step costs on one device, in seconds, joules, and bytes held at the peak."""
+
+    time_s: float
+    energy_j: float
+    peak_bytes: float
+
+
+def step_cost(trace: StepTrace, device: ModelledDevice) -> Cost:
+    """Time, energy and peak memory of a counted step.
+
+    Time: operators run one after another, so the times of the calls add up. Without curves a
+    call takes the longest of its dispatch, its arithmetic and its memory traffic (Williams,
+    Waterman & Patterson, CACM 2009, per operator, at the share of the peak its class reaches):
+    they are dispatched while the device works. With curves its work takes what was measured for
+    its kind and size (`bench.costs.speed_curves`), and where ``dispatch`` is ``added`` the dispatch
+    comes on top, but for the calls of an optimizer, which were measured with theirs.
+    Energy: idle power over the whole time, plus joules per operation and per byte. A processor
+    that dispatches what it computes (``added``) is busy all the time, whatever share of its peaks
+    it reaches: the watts of ``power_budget`` over the whole time.
+    Memory: the counted live storages; the runtime's own share stands in the profile, and what the
+    process takes for them is `MemoryFootprint.resident_bytes`.
+    """
+    time = _Clock(device).step_s(trace)
+    if device.dispatch == "added":
+        return Cost(time, device.power_budget.value * time, trace.peak_bytes)
+    arithmetic = traffic = 0.0
+    for (_, dtype, flops, size), count in trace.operations.items():
+        per_flop = device.energy_per_flop.get(dtype, device.energy_per_flop["float32"]).value
+        arithmetic += count * flops * per_flop
+        traffic += count * size * device.energy_per_byte.value
+    energy = device.power_idle.value * time + arithmetic + traffic
+    return Cost(time, energy, trace.peak_bytes)
+
+
+@dataclass(frozen=True)
+class MemoryFootprint:
+    """What is held at the peak of a step, in bytes, the runtime's share left out.
+
+    Attributes
+    ----------
+    stored : live when the step begins
+    step : what the step adds at its peak
+    convolution : of its largest convolution, for which libraries need scratch space
+    """
+
+    stored: float
+    step: float
+    convolution: float
+
+    @classmethod
+    def of(cls, trace: StepTrace) -> MemoryFootprint:
+        """What a counted step holds."""
+        of_convolutions = (call[4] for call in trace.details if call[1] == "convolution")
+        stored = trace.resident_bytes
+        return cls(stored, trace.peak_bytes - stored, max(of_convolutions, default=0.0))
+
+    @property
+    def live_bytes(self) -> float:
+        """Live memory at the peak: what the allocator has given out."""
+        return self.stored + self.step
+
+    def resident_bytes(self, device: ModelledDevice) -> float | None:
+        """What the process takes at the peak; None if the profile is not calibrated for it."""
+        known = device.resident_memory
+        if known is None:
+            return None
+        return (
+            known.stored.value * self.stored
+            + known.step.value * self.step
+            + known.convolution.value * self.convolution
+            + known.added.value
+        )
+
+    def needed_bytes(self, device: ModelledDevice) -> float:
+        """What must fit the device: what the process takes where that is known, else what lives."""
+        resident = self.resident_bytes(device)
+        return self.live_bytes if resident is None else resident
+
+
+class _Clock:
+    """Seconds of calls on one device; curves are prepared once for each kind."""
+
+    def __init__(self, device: ModelledDevice) -> None:
+        self._device = device
+        self._speeds: dict[tuple[str, str, str], Speed | None] = {}
+
+    def step_s(self, trace: StepTrace) -> float:
+        if self._device.curves is not None and trace.details:
+            return sum(n * self._call_s(*call) for call, n in trace.details.items())
+        return sum(n * self._call_s(call[0], *call) for call, n in trace.operations.items())
+
+    def _call_s(self, kind: str, of: str, dtype: str, flops: float, size: float) -> float:
+        launch = self._device.launch_overhead.value
+        speed = self._speed(kind, of, dtype)
+        if speed is None:
+            work = self._roofline_s(of, dtype, flops, size)
+        else:
+            work = speed.seconds(flops, size)
+            if of == "optimizer":
+                return work
+        return launch + work if self._device.dispatch == "added" else max(launch, work)
+
+    def _roofline_s(self, of: str, dtype: str, flops: float, size: float) -> float:
+        reach = self._device.efficiency[of]
+        return max(
+            flops / (self._peak(dtype) * reach.flops.value),
+            size / (self._device.bandwidth.value * reach.bandwidth.value),
+        )
+
+    def _peak(self, dtype: str) -> float:
+        return self._device.flops.get(dtype, self._device.flops["float32"]).value
+
+    def _speed(self, kind: str, of: str, dtype: str) -> Speed | None:
+        curves = self._device.curves
+        if curves is None:
+            return None
+        key = (kind, of, dtype)
+        if key not in self._speeds:
+            points = curves.find(kind, of, dtype)
+            bandwidth = self._device.bandwidth.value
+            self._speeds[key] = Speed(points, self._peak(dtype), bandwidth) if points else None
+        return self._speeds[key]

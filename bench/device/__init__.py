@@ -1,1 +1,0 @@
-"""Devices: profiles, counted step costs and the clocks that charge them."""

@@ -1,6 +1,0 @@
-"""Calibrate a profile on the machine at hand, and check what it predicts against what is measured.
-
-`bench.device.calibration.calibrate` measures operators, launch overhead and memory, and makes the
-profile; `bench.device.calibration.check` predicts whole adaptation steps with it and measures
-them, each in a process of its own.
-"""

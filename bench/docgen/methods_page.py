@@ -1,0 +1,148 @@
+"""The page of all methods in Markdown, from what they declare and what their steps cost."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench import registry as registry
+from bench.contracts.method import FAMILIES, Method
+from bench.contracts.settings import bounds, choices, limits
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from bench.estimate.counted import Work
+
+Counted = Mapping[str, "Sequence[Work] | str"]
+"""The work of each method by its name, or why it was not counted."""
+
+TITLES = {
+    "reference": "References",
+    "UDA": "Unsupervised domain adaptation",
+    "CL": "Continual learning",
+    "PEFT": "Parameter-efficient fine-tuning",
+}
+BEGIN, END = "<!-- counted -->", "<!-- /counted -->"
+"""What stands between these lines was counted; all else is what the methods declare."""
+
+HEAD = """\
+# Methods
+
+Written by `bench docs` from the registered methods; do not edit. Family, needs, protocols and
+shifts are what a method declares and `bench check` checks. Provenance: *published*, one of
+EdgeTA's baselines by its paper or code; *group-harness*, from that group's own harness;
+*chosen-here*. Allowed values are stated as intervals, (0, 1] without the 0; what `bench tune`
+searches within them stands in the last column.
+
+Costs are of one step of batch 50 with default settings, on the embedded model (digits-vit, 0.21 M
+parameters) and stream (digits-shift): the costliest of each kind in two domains. Operations,
+bytes, launches and peak memory (with the model, without the runtime) are counted operator by
+operator; the time is modelled for xavier-nx, whose profile says where its numbers come from.
+*varies*: the work depends on what the method sees, and so on the source model's weights. *predict*
+is inference, and a *section* is work beside the steps. 1 MB is 1e6 bytes.
+"""
+
+
+def page(costs: Counted | None) -> str:
+    """The whole page; without ``costs`` the counted tables are left out."""
+    classes = {name: registry.load("method", name) for name in registry.entries("method")}
+    parts = [HEAD]
+    for family in FAMILIES:
+        members = {n: c for n, c in sorted(classes.items()) if c.family == family}
+        if members:
+            parts += [f"## {TITLES[family]}", _overview(members)]
+            for name, method in members.items():
+                parts += _section(name, method, None if costs is None else costs[name])
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _overview(members: Mapping[str, type[Method]]) -> str:
+    rows = [
+        [
+            f"[{name}](#{name.replace('+', '')})",
+            method.provenance,
+            _words(method.needs),
+            _words(method.protocols),
+            _words(method.shifts),
+        ]
+        for name, method in members.items()
+    ]
+    return _table(["name", "provenance", "needs", "protocols", "shifts"], rows)
+
+
+def _section(name: str, method: type[Method], work: Sequence[Work] | str | None) -> Iterator[str]:
+    yield f"### {name}"
+    yield inspect.cleandoc(method.__doc__ or "")
+    yield f"- Paper: {method.paper}\n- Update: `{method.equation}`"
+    fields = method.Config.model_fields
+    if fields:
+        rows = [_setting(key, field) for key, field in fields.items()]
+        yield _table(["setting", "default", "unit", "allowed", "searched"], rows)
+        yield inspect.cleandoc(method.Config.__doc__ or "")
+    if work is not None:
+        yield f"{BEGIN}\n{_costs(work)}\n{END}"
+
+
+def _setting(name: str, field: FieldInfo) -> list[str]:
+    extra: dict[str, Any] = (
+        field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    )
+    values = choices(field.annotation)
+    allowed = _interval(field) if values is None else ", ".join(map(_text, values))
+    searched = "–"
+    if "search" in extra:
+        low, high = extra["search"]
+        searched = f"{low:g} to {high:g}" + (", log" if extra["log"] else "")
+    unit = str(extra.get("unit", "1"))
+    return [f"`{name}`", _text(field.default), "–" if unit == "1" else unit, allowed, searched]
+
+
+def _interval(field: FieldInfo) -> str:
+    """As ``(0, 1]``: a round bracket excludes the bound."""
+    found = limits(field)
+    low, high = bounds(field)
+    left = "-∞" if low is None else f"{low:g}"
+    right = "∞" if high is None else f"{high:g}"
+    return f"{'[' if 'ge' in found else '('}{left}, {right}{']' if 'le' in found else ')'}"
+
+
+def _text(value: Any) -> str:
+    """A setting's value as a suite file would give it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _costs(work: Sequence[Work] | str) -> str:
+    if isinstance(work, str):
+        return f"Not counted: {work}"
+    rows = [
+        [
+            f"{each.kind}, varies" if each.varies else each.kind,
+            _significant(each.operations / 1e6),
+            _significant(each.bytes / 1e6),
+            str(each.launches),
+            _significant(each.peak_bytes / 1e6),
+            _significant(each.time_s * 1e3),
+        ]
+        for each in work
+    ]
+    head = ["step", "operations (M)", "traffic (MB)", "launches", "peak memory (MB)", "time (ms)"]
+    return _table(head, rows, align=["---"] + ["---:"] * 5)
+
+
+def _words(values: Sequence[str]) -> str:
+    return ", ".join(values) or "–"
+
+
+def _significant(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    return f"{float(f'{value:.3g}'):,.10g}"
+
+
+def _table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], align: Sequence[str] | None = None
+) -> str:
+    lines = [head, align or ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)

@@ -1,0 +1,1 @@
+"""Estimates of what a method costs, from shapes alone."""

@@ -1,0 +1,201 @@
+"""Models and data without values: torch's fake tensors, so that a step is counted from shapes.
+
+A fake tensor has a shape, a type and a place in memory of a stated size, and no contents.
+Operators on it compute shapes alone, in tens of microseconds whatever the size. What reads a value
+(``item()``, a boolean index) raises one of torch's exceptions, see `reads_values`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn import functional
+from torch.utils._foreach_utils import _foreach_supported_types
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from bench.conformance.method_fixture import as_in_a_run
+from bench.contracts.data import Inputs
+from bench.contracts.model import FoundationModel
+from bench.contracts.untraced import uncounted
+
+_VALUE_ERRORS = (
+    fake_tensor.DataDependentOutputException,
+    fake_tensor.DynamicOutputShapeException,
+)
+_WHERE = torch.ops.prim.device.default
+_INDICES = {"arange", "randint", "randperm"}
+"""Operators whose results are integers where no type is asked for."""
+
+
+class FakeMode(FakeTensorMode):
+    """Inside, new tensors are fake, but for integers and booleans made from such alone.
+
+    Labels, orders of samples and seeds therefore have values, as in a run; weights, inputs and
+    all that follows from them have none.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FakeMode:
+        # A copy of a tensor must be one of this mode: tensors of two modes do not mix.
+        return self
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        if func is _WHERE and isinstance(args[0], FakeTensor):  # asked for every tensor
+            return args[0].fake_device
+        kwargs = kwargs or {}
+        if not _of_integers(func, args, kwargs):
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        return tree_map_only(Tensor, self._emptied, func(*args, **kwargs))
+
+    def _emptied(self, made: Tensor) -> Tensor:
+        return self.from_tensor(made) if _is_float(made.dtype) else made
+
+
+def _of_integers(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether an operator takes integers and booleans that have values, or makes new ones."""
+    if any(isinstance(a, FakeTensor) for a in args):  # most often, and quickest
+        return False
+    tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+    if tensors:
+        return not any(isinstance(t, FakeTensor) or _is_float(t.dtype) for t in tensors)
+    dtype = kwargs.get("dtype")
+    if dtype is not None:
+        return not _is_float(dtype)
+    numbers = [a for a in args if isinstance(a, float)]
+    return func.overloadpacket.__name__ in _INDICES and not numbers
+
+
+def _is_float(dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point or dtype.is_complex
+
+
+def emptied(model: FoundationModel, fakes: FakeMode) -> FoundationModel:
+    """The same model with its parameters and buffers replaced by fake ones, in place."""
+    made: dict[int, Tensor] = {}
+
+    def fake(tensor: Tensor) -> Tensor:
+        if id(tensor) not in made:  # what is shared stays shared
+            new: Tensor = fakes.from_tensor(tensor.detach())
+            if isinstance(tensor, nn.Parameter):
+                new = nn.Parameter(new, requires_grad=tensor.requires_grad)
+            made[id(tensor)] = new
+        return made[id(tensor)]
+
+    for module in model.module.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is not None and _is_float(tensor.dtype):
+                    cast(dict[str, Tensor], tensors)[name] = fake(tensor)
+    return model
+
+
+@contextmanager
+def without_values(fakes: FakeMode) -> Iterator[None]:
+    """Count inside as in a run, with new tensors fake.
+
+    Where torch takes another way for fake tensors than for real ones it is led back.
+    """
+    with (
+        as_in_a_run(),
+        patch.object(nn.Module, "_apply", _apply),
+        patch.object(functional, "one_hot", _one_hot(fakes)),
+        patch.object(FakeTensor, "__deepcopy__", _deepcopy, create=True),
+        _in_foreach(),
+        fakes,
+    ):
+        yield
+
+
+def reads_values(error: BaseException) -> bool:
+    """Whether an exception says that a value was asked for that fake tensors do not have."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, _VALUE_ERRORS):
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def sample_inputs(shape: tuple[int, ...], n: int) -> Inputs:
+    """Inputs of ``n`` samples of a shape: token ids if it is (length,), else floats.
+
+    Texts are a dict of ``input_ids`` and ``attention_mask``, int64 of shape (n, length), with
+    the last quarter padded.
+    """
+    if len(shape) > 1:
+        return torch.zeros(n, *shape)
+    (length,) = shape
+    mask = torch.ones(n, length, dtype=torch.int64)
+    mask[:, length - length // 4 :] = 0
+    return {"input_ids": torch.zeros_like(mask), "attention_mask": mask}
+
+
+# ---------------------------------------------------------------------------
+
+_torch_apply = nn.Module._apply
+_torch_one_hot = functional.one_hot
+
+
+def _apply(self: nn.Module, fn: Any, recurse: bool = True) -> nn.Module:
+    """As ``nn.Module._apply``, but a move to where everything is does nothing.
+
+    Torch would swap each fake parameter for itself, and refuse where an optimizer holds it.
+    """
+    tensors = [*self.parameters(recurse), *self.buffers(recurse)]
+    if all(fn(tensor) is tensor for tensor in tensors):
+        return self
+    return cast(nn.Module, _torch_apply(self, fn, recurse))
+
+
+def _deepcopy(self: FakeTensor, memo: dict[int, Any]) -> Tensor:
+    """Parameters as ``nn.Parameter`` copies itself; others by a copy that is no operator."""
+    if id(self) in memo:
+        return cast(Tensor, memo[id(self)])
+    made: Tensor
+    if isinstance(self, nn.Parameter):
+        copied = self.data.clone(memory_format=torch.preserve_format)
+        made = memo[id(self)] = nn.Parameter(copied, self.requires_grad)
+        return made
+    with uncounted():
+        made = Tensor.__deepcopy__(self, memo)
+    return made
+
+
+@contextmanager
+def _in_foreach() -> Iterator[None]:
+    """Let fake tensors through multi-tensor operators, such as those that clip gradients."""
+    _foreach_supported_types.append(FakeTensor)
+    try:
+        yield
+    finally:
+        _foreach_supported_types.remove(FakeTensor)
+
+
+def _one_hot(fakes: FakeMode) -> Any:
+    """As ``one_hot``, which on fake labels runs other operators than on real ones."""
+
+    def one_hot(labels: Tensor, num_classes: int = -1) -> Tensor:
+        if not isinstance(labels, FakeTensor) or num_classes < 1:
+            return _torch_one_hot(labels, num_classes)
+        with uncounted():
+            like = torch.zeros(labels.shape, dtype=labels.dtype)
+        return fakes.from_tensor(_torch_one_hot(like, num_classes))
+
+    return one_hot

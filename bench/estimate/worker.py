@@ -1,0 +1,108 @@
+"""The process that counts: ``python -P -m bench.estimate.worker``, started by
+`bench.estimate.client`.
+
+It reads a request from standard input and answers on standard output, one JSON object a line:
+``{"ready": true}`` when the model is built, or ``{"error": ...}``; then an `Estimate` for each
+method in order. A method that brings the process down takes only its own estimate with it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import sys
+from functools import partial
+
+from bench import registry as registry
+from bench.contracts.model import FoundationModel
+from bench.costs.device_profile import ModelledDevice
+from bench.costs.pricing import step_cost
+from bench.errors import BenchError, Unsupported
+from bench.estimate.count import Counted, Task, count
+from bench.estimate.fake_tensors import FakeMode, emptied, sample_inputs, without_values
+from bench.estimate.fit import Estimate, Price, Request, modelled
+
+LIMIT_S = 120
+"""Wall seconds that one method may take; then SIGALRM ends the process."""
+
+
+def main() -> None:
+    """Serve one request."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever a library prints is no answer
+    request = Request.model_validate_json(sys.stdin.read())
+    try:
+        for plugin in request.plugins:
+            registry.add_plugin(plugin)
+        devices = {name: modelled(name) for name in request.devices}
+        fakes = FakeMode()
+        model = emptied(build(request), fakes)
+    except BenchError as error:
+        print(json.dumps({"error": str(error)}), file=answers)
+        return
+    print(json.dumps({"ready": True}), file=answers)
+    for name in request.methods:
+        signal.alarm(LIMIT_S)
+        found = estimate(name, model, fakes, request, devices)
+        signal.alarm(0)
+        print(found.model_dump_json(), file=answers)
+
+
+def build(request: Request) -> FoundationModel:
+    """The request's model with random weights; BenchError if it does not take the shape."""
+    model_class = registry.load("model", request.model)
+    try:
+        config = model_class.Config()
+        model: FoundationModel = model_class.build(config, request.shape, request.classes)
+        return model
+    except BenchError:
+        raise
+    except Exception as error:
+        raise BenchError(
+            f"model {request.model!r} cannot be built for samples of shape "
+            f"{','.join(map(str, request.shape))}: {type(error).__name__}: {error}; give another "
+            "--shape"
+        ) from error
+
+
+def estimate(
+    name: str,
+    model: FoundationModel,
+    fakes: FakeMode,
+    request: Request,
+    devices: dict[str, ModelledDevice],
+) -> Estimate:
+    """Count a method on a copy of a model without values, and price it for every device."""
+    inputs = partial(sample_inputs, request.shape)
+    task = Task(inputs, request.batch, request.samples, request.classes)
+    try:
+        method_class = registry.load("method", name)
+        if type(model).task not in method_class.tasks:
+            tasks = ", ".join(method_class.tasks)
+            raise Unsupported(f"it does {tasks}; the model's task is {type(model).task}")
+        with without_values(fakes):
+            counted = count(method_class, partial(copy.deepcopy, model), task)
+    except BenchError as error:
+        return Estimate(method=name, unavailable=str(error))
+    prices = {key: price(counted, device) for key, device in devices.items()}
+    return Estimate(method=name, prices=prices)
+
+
+def price(counted: Counted, device: ModelledDevice) -> Price:
+    """What was counted, in seconds, joules and bytes of a device."""
+    steps = [(share, step_cost(trace, device)) for share, trace in counted.steps.values()]
+    sections = [step_cost(trace, device) for _, trace in counted.sections]
+    known = not device.energy_unavailable
+    return Price(
+        memory_bytes=max(holding.needed_bytes(device) for holding in counted.holdings),
+        step_s=sum(share * cost.time_s for share, cost in steps) if steps else None,
+        step_j=sum(share * cost.energy_j for share, cost in steps) if steps and known else None,
+        domain_s=sum(cost.time_s for cost in sections),
+        domain_j=sum(cost.energy_j for cost in sections) if known else None,
+    )
+
+
+if __name__ == "__main__":
+    main()

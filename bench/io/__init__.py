@@ -1,0 +1,1 @@
+"""Reading and writing: safe YAML, atomic files, cached weights, text tables."""

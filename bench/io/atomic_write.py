@@ -1,0 +1,27 @@
+"""Write files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+
+    Raises OSError (a full disk, say) and then leaves the old content in place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    # Not mkstemp: its files are private, and colleagues share a store.
+    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(name, path)
+    except BaseException:
+        name.unlink(missing_ok=True)
+        raise

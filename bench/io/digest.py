@@ -1,0 +1,37 @@
+"""SHA-256 of values and files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value made of dicts, lists, strings, numbers, booleans and None.
+
+    Independent of the order of keys. Raises TypeError or ValueError on anything
+    else, NaN and infinities included: two unequal things must not meet in one digest.
+    """
+    _require_text_keys(value)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _require_text_keys(value: Any) -> None:
+    """JSON would write the keys 1 and "1" alike."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"digest: the key {key!r} is not text")
+            _require_text_keys(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _require_text_keys(item)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,80 @@
+"""Trained weights on disk: made once for each content, shared by all processes."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+from bench.io.atomic_write import write_atomically
+
+Weights = dict[str, Any]
+"""Tensors, and dicts, lists and plain values of them: what a ``weights_only`` load reads."""
+
+
+def cache_folder() -> Path:
+    """``$BENCH_CACHE``, else ``edge-adaptation-bench`` in the user's cache folder."""
+    if os.environ.get("BENCH_CACHE"):
+        return Path(os.environ["BENCH_CACHE"])
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "edge-adaptation-bench"
+
+
+def cached(path: Path, make: Callable[[], Weights]) -> Weights:
+    """What ``path`` holds, made by ``make`` and kept there on first use.
+
+    Two processes that ask at once make it once: the second waits for the first. The file appears
+    whole or not at all, is read with ``weights_only``, and is made again if it is damaged.
+    Raises BenchError if the cache cannot be written.
+    """
+    weights = _read(path)
+    return _make_once(path, make) if weights is None else weights
+
+
+def _make_once(path: Path, make: Callable[[], Weights]) -> Weights:
+    """Make it unless another process has done so while this one waited for the lock."""
+    import torch
+    from filelock import FileLock
+
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(f"{path}.lock").acquire()
+    with held:
+        weights = _read(path)
+        if weights is None:
+            weights = make()  # an OSError in here is about something else than the cache
+            stream = io.BytesIO()
+            torch.save(weights, stream)
+            with _writing(path):
+                write_atomically(path, stream.getvalue())
+    return weights
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into a BenchError with the cure."""
+    try:
+        yield
+    except OSError as error:
+        raise BenchError(
+            f"cache folder {path.parent}: {error.strerror or error}; set BENCH_CACHE to a folder "
+            "that can be written"
+        ) from error
+
+
+def _read(path: Path) -> Weights | None:
+    """What the file holds; None if there is none or it is damaged."""
+    import torch
+
+    if not os.path.exists(path):  # unlike Path.exists, never raises
+        return None
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # torch.load raises many kinds for a damaged file
+        why = str(error).partition("\n")[0]
+        print(f"{path} is damaged ({why}); making it again", flush=True)
+        return None

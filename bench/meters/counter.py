@@ -1,0 +1,149 @@
+"""Meters that read a running total of energy: the difference of two readings."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bench.meters.base import Clock, Energy, EnergyMeter, Ticker, in_thread
+from bench.meters.errors import MeterError, ReadFailed
+from bench.meters.lock import DeviceLock
+
+TICK_S = 1.0
+"""A counter is read this often, so that it cannot run round twice unseen, and so that a reset does
+not hide in what a device could have drawn since the reading before."""
+
+STEP_S = 0.1
+"""Counters move in steps: every millisecond with RAPL, within a tenth of a second with NVML. Two
+readings close together may see a step that took this long."""
+
+GAP_S = 5.0
+"""After longer without a reading a counter that is lower than before may have turned or been reset;
+nothing tells which."""
+
+
+@dataclass(frozen=True)
+class Counter:
+    """A running total in joules; after ``range_j`` it begins again at 0 (None: it never does)."""
+
+    name: str
+    read: Callable[[], float]
+    range_j: float | None = None
+
+
+class CounterMeter(EnergyMeter):
+    """The sum of counters that count different things.
+
+    A counter with a range that is reset looks like one that turned. It is told by the power that
+    such a turn would take between two readings. A reset passes only where the range's end was no
+    further than ``ceiling_w`` goes in that time (a second, at most ``GAP_S``), and adds no more.
+
+    Parameters
+    ----------
+    ceiling_w : a counter that rises faster between two readings is refused: it was reset
+    minimum_s : counters move in steps, and a short window may see none
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scope: str,
+        counters: Sequence[Counter],
+        *,
+        ceiling_w: float,
+        minimum_s: float = 1.0,
+        clock: Clock = time.monotonic,
+        ticker: Ticker = in_thread,
+        lock: DeviceLock | None = None,
+    ) -> None:
+        super().__init__(name, scope, minimum_s=minimum_s, lock=lock)
+        self._counters = tuple(counters)
+        self._ceiling_w = ceiling_w
+        self._clock = clock
+        self._ticker = ticker
+        self._last = self._read()
+        self._last_s = 0.0
+        self._joules = 0.0
+        self._readings = 0
+        self._began = 0.0
+        self._refused: MeterError | None = None
+        self._stop: Callable[[], None] = lambda: None
+
+    @property
+    def how(self) -> str:
+        return f"{super().how}, difference of the energy counter"
+
+    def _start(self) -> None:
+        self._joules, self._readings, self._refused = 0.0, 1, None
+        self._last = self._read()
+        self._began = self._last_s = self._clock()
+        self._stop = self._ticker(self._tick, itertools.count(TICK_S, TICK_S))
+
+    def _finish(self) -> Energy:
+        self._stop()
+        if self._refused is not None:
+            raise self._refused
+        self._advance()
+        seconds = self._last_s - self._began
+        # A shorter window is refused for being short.
+        if seconds >= self.minimum_s and self._joules == 0:
+            raise MeterError(
+                f"{self.name}: the counter ({self.scope}) did not move in {seconds:.3g} s; it is "
+                "stuck, or nothing counts behind it (a virtual machine?)"
+            )
+        return Energy(self._joules, seconds, self._readings, self.how)
+
+    def _drop(self) -> None:
+        self._stop()
+
+    def _tick(self) -> None:
+        if self._refused is None:
+            try:
+                self._advance()
+            except ReadFailed:
+                pass  # the next reading covers the time of this one
+            except MeterError as error:
+                self._refused = error
+
+    def _read(self) -> list[float]:
+        values = []
+        for counter in self._counters:
+            value = counter.read()
+            if value < 0 or (counter.range_j is not None and value > counter.range_j):
+                raise MeterError(
+                    f"{self.name}: counter {counter.name} reads {value:g} J, outside 0 to "
+                    f"{counter.range_j or float('inf'):g} J; its driver fails"
+                )
+            values.append(value)
+        return values
+
+    def _advance(self) -> None:
+        now, now_s = self._read(), self._clock()
+        elapsed = now_s - self._last_s
+        for counter, last, value in zip(self._counters, self._last, now, strict=True):
+            self._joules += self._rise(counter, last, value, elapsed)
+        self._last, self._last_s = now, now_s
+        self._readings += 1
+
+    def _rise(self, counter: Counter, last: float, value: float, elapsed: float) -> float:
+        """Joules from one reading of a counter to the next; MeterError if it was reset between."""
+        name, rise = f"{self.name}: counter {counter.name}", value - last
+        went = f"rose from {last:g} J to {value:g} J"
+        if value < last:
+            went = f"went back from {last:g} J to {value:g} J"
+            if counter.range_j is None:
+                raise MeterError(f"{name} {went}; it was reset within the window, so measure again")
+            if elapsed > GAP_S:
+                raise MeterError(
+                    f"{name} {went} in {elapsed:.3g} s without a reading, so it may have been "
+                    "reset; lower the load of other processes and measure again"
+                )
+            rise += counter.range_j
+        if rise > self._ceiling_w * (elapsed + STEP_S):
+            raise MeterError(
+                f"{name} {went}, which takes {rise:g} J in {elapsed:.3g} s and more than "
+                f"{self._ceiling_w:g} W; it was reset within the window, so measure again"
+            )
+        return rise

@@ -1,0 +1,122 @@
+"""The power sensors on NVIDIA's Jetson modules, INA3221 and INA238, read through sysfs.
+
+The kernel presents them in three ways (I2C addresses and hwmon numbers differ from board to board,
+so rails are found by name):
+
+- INA3221 since L4T 34: ``/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*/`` with ``in{N}_label``,
+  ``in{N}_input`` (mV) and ``curr{N}_input`` (mA), N from 1 to 3; beyond lie sums of shunts.
+  Linux, Documentation/hwmon/ina3221.rst.
+- INA3221 up to L4T 32: ``/sys/bus/i2c/drivers/ina3221x/*/iio:device*/`` with ``rail_name_{N}`` and
+  ``in_power{N}_input`` (mW), N from 0 to 2. L4T 32 development guide.
+- INA238: ``/sys/bus/i2c/drivers/ina238/*/hwmon/hwmon*/`` with ``label`` and ``power1_input`` (uW).
+  Linux, Documentation/hwmon/ina238.rst; hwmon's common attribute ``label``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.meters.boards import Board, recognise
+from bench.meters.errors import MeterError, ReadFailed
+from bench.meters.lock import DeviceLock
+from bench.meters.power import PowerMeter, Sampling
+from bench.meters.sysfs import read_number, read_text
+
+OFFSET_W = 1.0
+"""How far below 0 one rail of several may read. An INA3221 is off by at most 80 uV (TI SBOS576),
+which is 0.8 W over AGX Orin's 2 mOhm at 20 V; a rail that is switched off shows it."""
+
+
+@dataclass(frozen=True)
+class Rail:
+    """A rail's sensor: watts are the product of its files, times ``scale``."""
+
+    name: str
+    files: tuple[Path, ...]
+    scale: float
+
+    def watts(self) -> float:
+        """Power now. Raises ReadFailed or MeterError if it makes no sense."""
+        value = self.scale
+        for file in self.files:
+            value *= read_number(file)
+        if value < -OFFSET_W:
+            raise MeterError(
+                f"rail {self.name} reads {value:g} W ({self.files[-1]}); a rail takes no power "
+                "back, so the sensor is wired the other way round or fails"
+            )
+        return value
+
+
+def find_rails(root: Path = Path("/")) -> tuple[list[Rail], list[ReadFailed]]:
+    """Every rail under ``root`` whose name can be read, and why the names of others cannot."""
+    drivers = root / "sys/bus/i2c/drivers"
+    sensors: list[tuple[Path, tuple[str, ...], float]] = []
+    for label in sorted(drivers.glob("ina3221/*/hwmon/hwmon*/in[123]_label")):
+        n = label.name[2]
+        sensors.append((label, (f"in{n}_input", f"curr{n}_input"), 1e-6))
+    for label in sorted(drivers.glob("ina3221x/*/iio:device*/rail_name_[012]")):
+        sensors.append((label, (f"in_power{label.name[-1]}_input",), 1e-3))
+    for label in sorted(drivers.glob("ina238/*/hwmon/hwmon*/label")):
+        sensors.append((label, ("power1_input",), 1e-6))
+    rails, failed = [], []
+    for label, names, scale in sensors:
+        files = tuple(label.with_name(name) for name in names)
+        try:
+            rails.append(Rail(read_text(label), files, scale))
+        except ReadFailed as error:
+            failed.append(error)
+    return rails, failed
+
+
+class InaMeter(PowerMeter):
+    """A Jetson board's power: the sum of the rails that make its total.
+
+    Parameters
+    ----------
+    root : where ``proc`` and ``sys`` lie
+    board : its rail table; by default the one that the device tree names
+
+    Raises MeterError if the board is unknown, or a rail is missing, unreadable or nonsensical.
+    """
+
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        *,
+        board: Board | None = None,
+        sampling: Sampling | None = None,
+        lock: DeviceLock | None = None,
+    ) -> None:
+        self.board = board or recognise(root)
+        self.rails = _total(self.board, root)
+        super().__init__(
+            f"{self.board.name}'s power sensor",
+            f"{self.board.covers}: {' + '.join(self.board.total)}",
+            lambda: sum(rail.watts() for rail in self.rails),
+            ceiling_w=10 * self.board.budget_w,
+            sampling=sampling,
+            lock=lock,
+        )
+
+
+def _total(board: Board, root: Path) -> list[Rail]:
+    """The rails that make the board's total; each exactly once, or it would not be the total."""
+    found, failed = find_rails(root)
+    names = sorted(rail.name for rail in found)
+    for name in board.total:
+        if name not in names and failed:
+            raise failed[0]
+        if not names:
+            raise MeterError(
+                f"{board.name}: no INA3221 or INA238 with named rails under "
+                f"{root / 'sys/bus/i2c/drivers'}; load its driver (it comes with L4T's kernel)"
+            )
+        if names.count(name) != 1:
+            raise MeterError(
+                f"{board.name}: {names.count(name)} rails are called {name}, of which its total "
+                f"needs one; found {', '.join(names)}, expected {', '.join(board.rails)}; correct "
+                "the rail table or the kernel's device tree"
+            )
+    return [rail for name in board.total for rail in found if rail.name == name]

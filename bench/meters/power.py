@@ -1,0 +1,184 @@
+"""Meters that read power: sampled at a stated rate and integrated by the trapezoidal rule.
+
+Each interval of the rate has one reading, at a random time in it: readings at even times keep step
+with work that repeats itself, and see the same part of every call.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.meters.base import Clock, Energy, EnergyMeter, Ticker, in_thread
+from bench.meters.errors import MeterError, ReadFailed
+from bench.meters.lock import DeviceLock
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a power sensor is read.
+
+    ``rate_hz`` readings a second, fewer if the sensor takes longer, at random times from ``seed``;
+    a window needs ``minimum_s`` seconds and ``minimum_samples`` readings, no two neighbours more
+    than ``gap_s`` apart: a thread that gets no processor time for longer has not seen what
+    happened. ``clock`` and ``ticker`` are for tests.
+    """
+
+    rate_hz: float = 50.0
+    minimum_s: float = 1.0
+    minimum_samples: int = 8
+    gap_s: float = 1.0
+    seed: int = 0
+    clock: Clock = time.monotonic
+    ticker: Ticker = in_thread
+
+
+def trapezoid(times_s: Sequence[float], watts: Sequence[float]) -> float:
+    """Joules under the line through the readings."""
+    return float(np.trapezoid(watts, times_s))
+
+
+def within(began: float, ended: float, times_s: Sequence[float], watts: Sequence[float]) -> float:
+    """Joules from ``began`` to ``ended``, by the readings between them (at least one).
+
+    The first and the last hold to the window's ends. What was read before the work began or after
+    it ended shows a device at rest, and a line to it would take half an interval from the work.
+    """
+    return trapezoid([began, *times_s, ended], [watts[0], *watts, watts[-1]])
+
+
+def jittered(every_s: float, randomness: random.Random) -> Iterator[float]:
+    """A time in each interval of ``every_s`` seconds, anywhere in it with equal chance."""
+    for n in itertools.count():
+        yield (n + randomness.random()) * every_s
+
+
+def check_power(watts: float, what: str, ceiling_w: float) -> float:
+    """``watts`` as they are, if a running device can draw them.
+
+    Raises MeterError for 0, less, or more than ``ceiling_w``.
+    """
+    if not watts > 0:
+        raise MeterError(
+            f"{what} reads {watts:g} W; a running device draws more than 0, so the sensor is off "
+            "or wired elsewhere"
+        )
+    if watts > ceiling_w:
+        raise MeterError(
+            f"{what} reads {watts:g} W, above {ceiling_w:g} W, which is 10 times what the device "
+            "can draw; the sensor's unit or driver is wrong"
+        )
+    return watts
+
+
+class PowerMeter(EnergyMeter):
+    """Integrates a power sensor over time.
+
+    A reading that fails is left out, and the gap is judged at the end of the window; one that
+    makes no sense refuses the window.
+
+    Parameters
+    ----------
+    sensor : returns watts now; raises ReadFailed or MeterError
+    ceiling_w : no reading may exceed it
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scope: str,
+        sensor: Callable[[], float],
+        *,
+        ceiling_w: float,
+        sampling: Sampling | None = None,
+        lock: DeviceLock | None = None,
+    ) -> None:
+        self.sampling = sampling or Sampling()
+        super().__init__(name, scope, minimum_s=self.sampling.minimum_s, lock=lock)
+        self._sensor = sensor
+        self._ceiling_w = ceiling_w
+        # One sequence for all windows: the same times in each would repeat the same error.
+        self._randomness = random.Random(self.sampling.seed)
+        self._began = 0.0
+        self._times: list[float] = []
+        self._watts: list[float] = []
+        self._failed: ReadFailed | None = None
+        self._refused: MeterError | None = None
+        self._stop: Callable[[], None] = lambda: None
+        self._power()
+
+    @property
+    def how(self) -> str:
+        return (
+            f"{super().how}, {self.sampling.rate_hz:g} samples/s at random times, trapezoidal rule"
+        )
+
+    def _power(self) -> float:
+        return check_power(self._sensor(), f"{self.name}: {self.scope}", self._ceiling_w)
+
+    def _sample(self) -> None:
+        now = self.sampling.clock()
+        watts = self._power()
+        self._times.append(now)
+        self._watts.append(watts)
+
+    def _tick(self) -> None:
+        if self._refused is None:
+            try:
+                self._sample()
+            except ReadFailed as error:
+                self._failed = error
+            except MeterError as error:
+                self._refused = error
+
+    def _start(self) -> None:
+        self._times, self._watts = [], []
+        self._failed = self._refused = None
+        self._power()  # the device is still at rest: whether it can be read, and no more
+        self._began = self.sampling.clock()
+        times_s = jittered(1 / self.sampling.rate_hz, self._randomness)
+        self._stop = self.sampling.ticker(self._tick, times_s)
+
+    def _finish(self) -> Energy:
+        ended = self.sampling.clock()
+        self._stop()  # it may take one more reading, when the work is over
+        if self._refused is not None:
+            raise self._refused
+        if self._times and self._times[-1] > ended:
+            del self._times[-1], self._watts[-1]
+        seconds = ended - self._began
+        if seconds >= self.minimum_s:  # a shorter window is refused for being short
+            self._check_samples(ended)
+        return Energy(
+            joules=within(self._began, ended, self._times, self._watts)
+            if self._times
+            else float("nan"),
+            seconds=seconds,
+            samples=len(self._times),
+            how=self.how,
+            watts=tuple(self._watts),
+        )
+
+    def _drop(self) -> None:
+        self._stop()
+
+    def _check_samples(self, ended: float) -> None:
+        seconds = ended - self._began
+        why = "" if self._failed is None else f" ({self._failed})"
+        if len(self._times) < self.sampling.minimum_samples:
+            raise MeterError(
+                f"{self.name}: {len(self._times)} readings in {seconds:.3g} s, at least "
+                f"{self.sampling.minimum_samples} are needed; lengthen the window{why}"
+            )
+        gap = float(np.diff([self._began, *self._times, ended]).max())
+        # The rate that was asked for is no gap: up to two intervals, and a tick may come late.
+        if gap > max(self.sampling.gap_s, 3 / self.sampling.rate_hz):
+            raise MeterError(
+                f"{self.name}: no reading for {gap:.3g} s within the window; lower the load of "
+                f"other processes or the sampling rate{why}"
+            )

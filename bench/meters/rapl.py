@@ -1,0 +1,83 @@
+"""The energy counters of x86 processors (RAPL), read through the kernel's powercap files.
+
+Under ``/sys/class/powercap``, ``intel-rapl:N`` is a processor package (AMD's too), or the platform
+(``psys``), and ``intel-rapl:N:M`` a part of it. Packages and their ``dram`` are added: cores and
+graphics are inside the package, the platform holds the packages, ``intel-rapl-mmio`` shows the same
+package again, and memory stands beside them (Intel SDM volume 3, section 14.9, and Intel community
+thread 1143474; Linux, Documentation/power/powercap). Since Linux 5.10 only root may read the
+counters (CVE-2020-8694).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from functools import partial
+from pathlib import Path
+
+from bench.meters.base import Clock, Ticker, in_thread
+from bench.meters.counter import Counter, CounterMeter
+from bench.meters.errors import MeterError
+from bench.meters.lock import DeviceLock
+from bench.meters.sysfs import read_number, read_text
+
+PACKAGE_W = 1000.0
+"""No processor package draws as much, nor its memory; a counter that rises faster was reset."""
+
+
+class RaplMeter(CounterMeter):
+    """Energy of the processor packages and of the memory that RAPL sees; not of the whole machine.
+
+    Raises MeterError if there are no counters or this user may not read them.
+    """
+
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        *,
+        minimum_s: float = 1.0,
+        clock: Clock = time.monotonic,
+        ticker: Ticker = in_thread,
+        lock: DeviceLock | None = None,
+    ) -> None:
+        counters = _counters(root / "sys/class/powercap")
+        packages = [c for c in counters if c.name.startswith("package")]
+        memory = " and memory" if len(counters) > len(packages) else ""
+        super().__init__(
+            "RAPL",
+            f"processor packages{memory}: {' + '.join(c.name for c in counters)}",
+            counters,
+            ceiling_w=PACKAGE_W,
+            minimum_s=minimum_s,
+            clock=clock,
+            ticker=ticker,
+            lock=lock,
+        )
+
+
+def _counters(folder: Path) -> list[Counter]:
+    zones = sorted(
+        z for z in folder.glob("intel-rapl:*") if re.fullmatch(r"intel-rapl(:\d+){1,2}", z.name)
+    )
+    named = {zone: read_text(zone / "name") for zone in zones}
+    counters = []
+    for package in (z for z in zones if z.name.count(":") == 1 and named[z].startswith("package")):
+        counters.append(_counter(package, named[package]))
+        for part in zones:
+            if part.name.startswith(f"{package.name}:") and named[part] == "dram":
+                counters.append(_counter(part, f"dram of {named[package]}"))
+    if not counters:
+        raise MeterError(
+            f"no RAPL package among {', '.join(z.name for z in zones) or 'no zones'} in {folder}; "
+            "load the kernel module intel_rapl_msr (virtual machines and ARM have no RAPL)"
+        )
+    return counters
+
+
+def _counter(zone: Path, name: str) -> Counter:
+    read = partial(_joules, zone / "energy_uj")
+    return Counter(name, read, _joules(zone / "max_energy_range_uj"))
+
+
+def _joules(file: Path) -> float:
+    return read_number(file) * 1e-6

@@ -1,0 +1,1 @@
+"""Cells, their records, and the store that holds them."""

@@ -1,0 +1,121 @@
+"""A cell: one method on one model, stream, device, protocol and seed; its identity."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import pydantic
+
+from bench.io.digest import digest
+
+CORE_VERSION = 4
+"""Raised when a change to the core changes results, so that old records are not taken for new."""
+
+
+Settings = Literal["default", "given", "tuned", "oracle"]
+"""Where a method's settings come from: its file, the suite, or a search (see
+`bench.study.tuned_settings`).
+"""
+
+
+class Component(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="constants"):
+    """A registered component with its settings and the digest of its code.
+
+    ``files``: digests of the contents of the files and folders that settings name
+    (`bench.contracts.settings.LocalPath`), by setting.
+    """
+
+    name: str
+    config: dict[str, Any] = {}
+    code: str
+    files: dict[str, str] = {}
+
+    def content(self) -> dict[str, Any]:
+        """What results depend on: a file counts with its content and not with its path."""
+        content = self.model_dump(mode="json", exclude={"files"})
+        content["config"] |= {name: f"sha256:{digest}" for name, digest in self.files.items()}
+        return content
+
+
+def variant_title(variant: Component | None) -> str:
+    """A variant as suites write it, such as ``compressed:8``; empty for the full model."""
+    return "" if variant is None else f"{variant.name}:{variant.config['ratio']}"
+
+
+class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="constants"):
+    """Everything that a result depends on, and nothing else.
+
+    ``target_labels``: the method sees labels of an unsupervised stream, as a marked reference.
+    ``settings``: where those of the method come from; what was tuned is another claim than the
+    same values by chance. ``variant``: what is made of the model before it is deployed; None is
+    the full model.
+    """
+
+    method: Component
+    model: Component
+    stream: Component = pydantic.Field(validation_alias=pydantic.AliasChoices("stream", "scenario"))
+    data: str
+    device: str
+    device_digest: str
+    protocol: dict[str, Any]
+    seed: int
+    target_labels: bool = False
+    core: int = CORE_VERSION
+    settings: Settings = "default"
+    variant: Component | None = None
+
+    @property
+    def model_title(self) -> str:
+        """The model's name, with its variant where it is not the full model."""
+        return f"{self.model.name} {variant_title(self.variant)}".rstrip()
+
+    @property
+    def tuning_key(self) -> str:
+        """What a file of tuned settings calls the method on this variant of the model."""
+        name = self.method.name
+        return name if self.variant is None else f"{name}@{variant_title(self.variant)}"
+
+    @property
+    def identity(self) -> str:
+        """20 hexadecimal digits that name the cell's record."""
+        return digest(self._content())[:20]
+
+    @property
+    def training_key(self) -> str:
+        """Identity without the device: cells of one course may be trained once."""
+        content = self._content()
+        del content["device"], content["device_digest"]
+        return digest(content)[:20]
+
+    @property
+    def timed(self) -> bool:
+        """Whether the stream does not wait: the course depends on the device's seconds."""
+        return self.protocol.get("name") == "online-timed"
+
+    @property
+    def title(self) -> str:
+        """A short name for people, unique in a suite up to settings."""
+        return f"{self.method.name} · {self.model_title} · {self.device_title} · seed {self.seed}"
+
+    @property
+    def device_title(self) -> str:
+        """The device's name; of a profile given by its path, the file's name and the mode."""
+        file = re.fullmatch(r"(.+)\.ya?ml(@[^@]+)?", PurePosixPath(self.device).name)
+        return self.device if file is None else "".join(file.groups(""))
+
+    def _content(self) -> dict[str, Any]:
+        content = self.model_dump(mode="json")
+        for kind in ("method", "model", "stream", "variant"):
+            component: Component | None = getattr(self, kind)
+            if component is not None:
+                content[kind] = component.content()
+        if self.device_title != self.device:
+            content["device"] = "file"  # the digest says which; its path differs by machine
+        # As in records made before there was anything else.
+        if self.settings == "default":
+            del content["settings"]
+        if self.variant is None:
+            del content["variant"]
+        return content

@@ -1,0 +1,237 @@
+"""Records: what a run leaves, whatever way it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, Literal
+
+import pydantic
+
+from bench.records.cell import Cell, Settings
+
+SCHEMA_VERSION: Final = 1
+
+Status = Literal["ok", "failed", "oom", "timeout", "unsupported", "interrupted"]
+FAILURES = ("failed", "timeout", "interrupted")
+
+
+class _Strict(pydantic.BaseModel, extra="forbid", allow_inf_nan=False):
+    pass
+
+
+class Amount(_Strict):
+    """A cost with how it is known: ``measured``, ``modelled`` or ``unavailable`` (value None)."""
+
+    value: float | None
+    unit: str
+    kind: Literal["measured", "modelled", "unavailable"]
+    how: str
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> Amount:
+        if (self.value is None) != (self.kind == "unavailable"):
+            raise ValueError("an unavailable amount has no value, and only that one")
+        return self
+
+
+class DomainResult(_Strict):
+    """One target domain: accuracies in [0, 1] on its test split, and the cost of adapting.
+
+    ``before``: on arrival; ``after``: once adapted; ``final``: at the end of the stream;
+    ``online``: on the stream itself, each batch predicted before it is adapted to (prequential
+    accuracy, Gama et al., Machine Learning 2013), None under other protocols; ``adapted``: share
+    of the stream's batches that were adapted on where it does not wait, None elsewhere.
+    ``window_closed``: the window ended adaptation, not the method.
+    """
+
+    name: str
+    before: float
+    after: float
+    final: float
+    online: float | None = None
+    adapted: float | None = None
+    adaptation_samples: int
+    test_samples: int
+    steps: int
+    time_s: float
+    energy_j: float | None
+    window_closed: bool
+
+
+class Costs(_Strict):
+    """The bill: adaptation over the whole stream, memory, and the price of one prediction.
+
+    ``peak_memory`` counts above the runtime's own share, which is ``runtime_memory``: live memory
+    where it is modelled, resident memory where it is measured. ``resident_memory``: what the
+    process takes at its peak, above the runtime too; None in records from before it was known.
+    """
+
+    adaptation_time: Amount
+    adaptation_energy: Amount
+    peak_memory: Amount
+    runtime_memory: Amount
+    resident_memory: Amount | None = None
+    source_storage: Amount
+    inference_time: Amount
+    inference_energy: Amount
+    steps: dict[str, int]
+    flops: float | None
+    bytes: float | None
+    launches: float | None
+    tracing_s: float
+
+
+class Results(_Strict):
+    """Accuracies along the stream and the bill.
+
+    ``matrix``: where the protocol evaluates all, R[i][j] is the accuracy on domain j after
+    domain i was learned, with the source as domain 0: row 0 is before the stream, and so there
+    are T + 1 rows and columns for T target domains. ``source_samples`` and each domain's
+    ``test_samples`` weigh its columns.
+    """
+
+    source_before: float
+    source_after: float
+    source_samples: int = 0
+    domains: list[DomainResult]
+    matrix: list[list[float]] | None = None
+    costs: Costs
+
+    def mean(self, key: Literal["before", "after", "final"]) -> float:
+        """Mean accuracy over the domains."""
+        return sum(getattr(d, key) for d in self.domains) / len(self.domains)
+
+    @property
+    def online(self) -> float | None:
+        """Mean accuracy on the streams of an online protocol, None under others."""
+        return _mean(d.online for d in self.domains)
+
+    @property
+    def adapted(self) -> float | None:
+        """Mean share of the batches that were adapted on under online-timed, None elsewhere."""
+        return _mean(d.adapted for d in self.domains)
+
+    def seen(self, stage: int) -> float | None:
+        """Accuracy over all test samples of the source and the first ``stage`` domains, after
+        domain ``stage``; where domains bring disjoint classes, that over all classes seen so far.
+        """
+        if self.matrix is None:
+            return None
+        sizes = [self.source_samples, *(d.test_samples for d in self.domains)][: stage + 1]
+        row = self.matrix[stage][: stage + 1]
+        return sum(n * r for n, r in zip(sizes, row, strict=True)) / sum(sizes)
+
+    @property
+    def seen_at_end(self) -> float | None:
+        """Accuracy over everything seen, at the end of the stream."""
+        return self.seen(len(self.domains))
+
+    @property
+    def seen_on_average(self) -> float | None:
+        """Mean over the stages of the accuracy over everything seen ("average incremental
+        accuracy", Rebuffi et al., CVPR 2017), the source alone not counted.
+        """
+        if self.matrix is None:
+            return None
+        stages = range(1, len(self.domains) + 1)
+        return sum(self.seen(i) or 0.0 for i in stages) / len(stages)
+
+    @property
+    def forgetting(self) -> float:
+        """How much accuracy on earlier domains was lost by the end; positive means forgotten.
+
+        With a matrix, Chaudhry et al., ECCV 2018: the mean over the source and all domains j but
+        the last of max over i from j to T - 1 of R[i][j], less R[T][j]. Without, the reference is
+        the accuracy right after adaptation: the mean of (after - final), the source not counted.
+        """
+        if self.matrix is not None:
+            last = len(self.domains)
+            lost = [
+                max(row[j] for row in self.matrix[j:last]) - self.matrix[last][j]
+                for j in range(last)
+            ]
+            return sum(lost) / len(lost)
+        return -self.backward_transfer
+
+    @property
+    def backward_transfer(self) -> float:
+        """Influence of later learning on earlier domains, Lopez-Paz & Ranzato, NeurIPS 2017.
+
+        The mean of R[T][j] - R[j][j] over the source and all domains j but the last; without a
+        matrix, of (final - after), the source not counted.
+        """
+        if self.matrix is not None:
+            last = len(self.domains)
+            gained = [self.matrix[last][j] - self.matrix[j][j] for j in range(last)]
+            return sum(gained) / len(gained)
+        earlier = self.domains[:-1]
+        return sum(d.final - d.after for d in earlier) / len(earlier) if earlier else 0.0
+
+    @property
+    def forward_transfer(self) -> float | None:
+        """Influence of earlier learning on domains not seen yet, Lopez-Paz & Ranzato, 2017.
+
+        The mean over domains j from the second of R[j - 1][j] - R[0][j]: the deployed source model
+        stands in the place of the paper's random initialisation. None without a matrix or with
+        one domain.
+        """
+        if self.matrix is None or len(self.domains) < 2:
+            return None
+        later = range(2, len(self.domains) + 1)
+        return sum(self.matrix[j - 1][j] - self.matrix[0][j] for j in later) / len(later)
+
+    @property
+    def score(self) -> float:
+        """The one number by which methods are compared: accuracy over everything seen at the end
+        where a matrix is known, online accuracy under an online protocol, else the mean ``after``.
+        """
+        for known in (self.seen_at_end, self.online):
+            if known is not None:
+                return known
+        return self.mean("after")
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Mean of those that are known, None if there are none."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+class MethodFacts(_Strict):
+    """What a reader needs to know about the method beside its name.
+
+    ``settings``: where they come from; "none" if the method has nothing to tune.
+    """
+
+    family: str
+    provenance: str
+    paper: str
+    needs: list[str]
+    changed: dict[str, Any]
+    settings: Settings | Literal["none"] = "default"
+
+
+class Record(_Strict):
+    """One run. Its file is named by the cell's identity."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    identity: str = pydantic.Field(pattern=r"^[0-9a-f]{20}$")
+    run: str
+    suite: str
+    status: Status
+    reason: str = ""
+    oom_on: Literal["device", "host"] | None = None
+    cell: Cell
+    method: MethodFacts
+    started: str
+    wall_s: Annotated[float, pydantic.Field(ge=0)]
+    attempt: int = 1
+    log: str = ""
+    environment: dict[str, Any] = {}
+    source_model: str = ""
+    results: Results | None = None
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether something went wrong, as against a result such as out of memory on the device."""
+        return self.status in FAILURES or (self.status == "oom" and self.oom_on == "host")

@@ -1,0 +1,19 @@
+"""What components exist, what they declare, and what code they are.
+
+Rooms, plugins and other packages register components; the core finds them here by name.
+"""
+
+from __future__ import annotations
+
+from bench.registry.components import (
+    KINDS,
+    Entry,
+    add_plugin,
+    entries,
+    entry,
+    load,
+    plugins,
+    register,
+)
+
+__all__ = ["KINDS", "Entry", "add_plugin", "entries", "entry", "load", "plugins", "register"]

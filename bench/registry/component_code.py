@@ -1,0 +1,158 @@
+"""Content digests: what a run depends on, as short strings that are equal when it is equal."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.io.digest import digest
+
+ROOMS = ("bench.methods", "bench.models", "bench.datasets")
+"""Code outside the core that a component may import, and that then counts as part of it."""
+
+
+def code_digest(file: Path) -> str:
+    """Digest of what a component computes with: its file and the room modules that it imports.
+
+    Imports are followed transitively, with the ``__init__.py`` of the folders they lie in. Hashed
+    is the syntax tree without what computes nothing: comments, layout, docstrings, the class
+    attributes ``paper`` and ``equation``, imports for type checkers, and where in this project an
+    imported name comes from. So code may be explained, moved and regrouped without losing
+    results; the core itself is versioned (`bench.records.cell.CORE_VERSION`).
+    """
+    seen: dict[str, str] = {}
+    _collect(file.resolve(), seen)
+    return digest(sorted(seen.values()))
+
+
+def _collect(file: Path, seen: dict[str, str]) -> None:
+    if str(file) in seen:
+        return
+    body, imports = _parse(file)
+    seen[str(file)] = body
+    for module, level in imports:
+        origin = _find(file.parents[level - 1], module) if level else _room_file(module)
+        if origin is not None:
+            for package in _packages(origin):
+                _collect(package, seen)
+            _collect(origin, seen)
+
+
+def _packages(file: Path) -> list[Path]:
+    """The ``__init__.py`` of each folder between a room and ``file``: importing runs them too."""
+    for room in ROOMS:
+        for location in _locations(room):
+            if file.is_relative_to(location):
+                between = [p for p in file.parents if p != location and p.is_relative_to(location)]
+                return [p / "__init__.py" for p in between if (p / "__init__.py").is_file()]
+    return []
+
+
+@cache
+def _parse(file: Path) -> tuple[str, tuple[tuple[str, int], ...]]:
+    """Digest of a file's code, and what it imports: (module, level), 0 for absolute."""
+    tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    stripped = _Computation()
+    tree = stripped.visit(tree)
+    text = "\n".join([*sorted(stripped.names), ast.unparse(tree)])
+    body = hashlib.sha256(text.encode()).hexdigest()
+    return body, tuple(sorted(i for i in stripped.imports if i[0]))
+
+
+class _Computation(ast.NodeTransformer):
+    """Takes out of a tree what does not change a result.
+
+    ``names``: what is imported from this project, as ``name`` or ``name as other``; ``imports``:
+    all that is imported, as (module, level).
+    """
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.imports: set[tuple[str, int]] = set()
+
+    def visit(self, node: ast.AST) -> Any:
+        made = super().visit(node)
+        if isinstance(made, _DOCUMENTED):
+            _drop_docstring(made)
+        if isinstance(getattr(made, "body", None), list) and not made.body:
+            made.body = [] if isinstance(made, ast.Module) else [ast.Pass()]
+        return made
+
+    def visit_If(self, node: ast.If) -> Any:
+        test = node.test
+        name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")
+        if name == "TYPE_CHECKING":
+            return [self.visit(each) for each in node.orelse] or None
+        return self.generic_visit(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> Any:
+        node.body = [each for each in node.body if _assigned(each) not in _DESCRIPTIVE]
+        return self.generic_visit(node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:
+        base = node.module or ""
+        self.imports.add((base, node.level))
+        self.imports.update((f"{base}.{a.name}".strip("."), node.level) for a in node.names)
+        if base == "__future__":
+            return None
+        if not (node.level or base.partition(".")[0] == "bench"):
+            return node
+        self.names.update(ast.unparse(alias) for alias in node.names)
+        return None
+
+    def visit_Import(self, node: ast.Import) -> Any:
+        self.imports.update((alias.name, 0) for alias in node.names)
+        return node
+
+
+_DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+_DESCRIPTIVE = ("paper", "equation")
+
+
+def _assigned(node: ast.stmt) -> str:
+    """The name that a statement gives a value to, or nothing."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        return getattr(node.targets[0], "id", "")
+    return getattr(node.target, "id", "") if isinstance(node, ast.AnnAssign) else ""
+
+
+def _drop_docstring(node: Any) -> None:
+    first = node.body[0] if node.body else None
+    if (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    ):
+        node.body = node.body[1:]
+
+
+def _room_file(module: str) -> Path | None:
+    """The file of a room's module, found by path: finding it by import would import its parents."""
+    for room in ROOMS:
+        if module == room or module.startswith(f"{room}."):
+            for location in _locations(room):
+                found = _find(location, module[len(room) + 1 :])
+                if found is not None:
+                    return found
+    return None
+
+
+def _find(folder: Path, module: str) -> Path | None:
+    """The file of ``module`` relative to ``folder``; None for a name that is no module."""
+    path = folder.joinpath(*module.split(".")) if module else folder
+    for file in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
+        if file.is_file():
+            return file.resolve()
+    return None
+
+
+def _locations(room: str) -> list[Path]:
+    try:
+        package = importlib.import_module(room)  # an empty package: this imports nothing heavy
+    except ModuleNotFoundError:
+        return []
+    return [Path(location).resolve() for location in package.__path__]

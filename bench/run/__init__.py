@@ -1,0 +1,1 @@
+"""One cell: from its source model to its results."""

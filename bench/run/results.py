@@ -1,0 +1,97 @@
+"""From what a run measured to the results that are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench import registry as registry
+from bench.records.record import (
+    Amount,
+    Costs,
+    DomainResult,
+    Results,
+)
+
+if TYPE_CHECKING:
+    from bench.costs.tracker import CostTracker, DeviceCosts
+    from bench.run.protocol import StreamResult
+
+
+def _results(stream: StreamResult, tracker: CostTracker, bill: DeviceCosts) -> Results:
+    domains = []
+    for stage in stream.stages:
+        charge = stage.charges[bill.device]
+        domains.append(
+            DomainResult(
+                name=stage.name,
+                before=stage.before,
+                after=stage.after,
+                final=stage.final,
+                online=stage.online,
+                adapted=stage.adapted,
+                adaptation_samples=stage.adaptation_samples,
+                test_samples=stage.test_samples,
+                steps=charge.steps,
+                time_s=charge.time_s,
+                energy_j=None if bill.energy_unavailable else charge.energy_j,
+                window_closed=stage.window_closed,
+            )
+        )
+    return Results(
+        source_before=stream.source_before,
+        source_after=stream.source_after,
+        source_samples=stream.source_samples,
+        matrix=stream.matrix,
+        domains=domains,
+        costs=_costs(tracker, bill, domains),
+    )
+
+
+def _costs(tracker: CostTracker, bill: DeviceCosts, domains: Sequence[DomainResult]) -> Costs:
+    known: Any = bill.kind
+
+    def amount(value: float, unit: str, further: str = "") -> Amount:
+        return Amount(value=value, unit=unit, kind=known, how=bill.how + further)
+
+    def energy(values: Sequence[float | None], why_not: str) -> Amount:
+        joules = [v for v in values if v is not None]
+        if len(joules) < len(values) or why_not:
+            return unavailable("J", why_not)
+        return amount(sum(joules), "J")
+
+    def unavailable(unit: str, how: str) -> Amount:
+        return Amount(value=None, unit=unit, kind="unavailable", how=how)
+
+    assert bill.inference is not None
+    modelled = bill.kind == "modelled"
+    return Costs(
+        adaptation_time=amount(sum(d.time_s for d in domains), "s"),
+        adaptation_energy=energy([d.energy_j for d in domains], bill.energy_unavailable),
+        peak_memory=unavailable("B", bill.memory_unavailable)
+        if bill.memory_unavailable
+        else amount(bill.peak_bytes, "B"),
+        runtime_memory=amount(bill.runtime_bytes, "B")
+        if modelled
+        else unavailable("B", "inside the process's baseline"),
+        resident_memory=unavailable(
+            "B", bill.memory_unavailable or "the device's profile is not calibrated for it"
+        )
+        if bill.resident_bytes is None or bill.memory_unavailable
+        else amount(bill.resident_bytes, "B", "; memory that the process takes" * modelled),
+        source_storage=Amount(
+            value=tracker.source_bytes,
+            unit="B",
+            kind="measured",
+            how="size of the source data kept",
+        ),
+        inference_time=amount(bill.inference.time_s / bill.inference_samples, "s/sample"),
+        inference_energy=energy(
+            [bill.inference.energy_j / bill.inference_samples], bill.inference_energy_unavailable
+        ),
+        steps=dict(tracker.counts),
+        flops=tracker.flops if modelled else None,
+        bytes=tracker.bytes if modelled else None,
+        launches=tracker.launches if modelled else None,
+        tracing_s=tracker.tracing_s,
+    )

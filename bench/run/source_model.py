@@ -1,0 +1,119 @@
+"""Source models: trained once per content, cached on disk, shared by all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import BenchError
+from bench.io.digest import digest
+from bench.io.weights_cache import Weights, cache_folder, cached
+from bench.records.cell import Cell
+
+if TYPE_CHECKING:
+    from bench.contracts.model import FoundationModel
+    from bench.contracts.stream import Stream
+
+THREADS = 2
+SEED = 0
+
+
+def source_path(cell: Cell, stream: Stream) -> Path:
+    """Where the weights of a cell's source model are, or will be.
+
+    The name depends on all that the weights depend on: the model with its recipe, the source's
+    data and settings, and the code of both.
+    """
+    key = digest(
+        [
+            cell.model.content(),
+            cell.stream.code,
+            cell.data,
+            stream.source_settings(),
+            cell.core,
+            SEED,
+        ]
+    )
+    return cache_folder() / "source-models" / f"{key[:20]}.pt"
+
+
+def source_model(
+    cell: Cell, stream: Stream, progress: Callable[[int, int], None] | None = None
+) -> FoundationModel:
+    """The cell's model with weights trained on the source; trains and caches on first use.
+
+    Parameters
+    ----------
+    progress : called with (epochs done, epochs in all) while training
+    """
+    import torch
+
+    from bench import registry as registry
+
+    model_class = registry.load("model", cell.model.name)
+    config = model_class.Config.model_validate(cell.model.config)
+    path = source_path(cell, stream)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        model: FoundationModel = model_class.build(config, stream.input_shape, stream.classes)
+        weights = cached(path, lambda: _trained(model, stream, progress))
+    try:
+        model.module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise BenchError(
+            f"source model {path} does not fit the model; delete it: {error}"
+        ) from error
+    model.train(False)
+    return model
+
+
+def _trained(
+    model: FoundationModel, stream: Stream, progress: Callable[[int, int], None] | None
+) -> Weights:
+    _train(model, stream, progress)
+    return model.module.state_dict()
+
+
+def _train(
+    model: FoundationModel, stream: Stream, progress: Callable[[int, int], None] | None
+) -> None:
+    import torch
+
+    from bench.contracts.data import DomainView
+
+    recipe = model.source_training
+    split = stream.source().adaptation
+    generator = torch.Generator().manual_seed(SEED)
+    view = DomainView("source", split.x, split.y, recipe.batch_size, generator)
+    steps_per_epoch = max(len(view) // recipe.batch_size, 1)
+    optimizer = torch.optim.AdamW(
+        model.module.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        recipe.learning_rate,
+        total_steps=recipe.epochs * steps_per_epoch,
+        pct_start=recipe.warmup,
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    model.train(True)
+    batches = view.infinite()
+    try:
+        for epoch in range(recipe.epochs):
+            for _ in range(steps_per_epoch):
+                batch = next(batches)
+                outputs = model(model.augment(batch.x))
+                loss = model.loss(outputs, batch.y, label_smoothing=recipe.label_smoothing)
+                optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.module.parameters(), recipe.clip_norm)
+                optimizer.step()
+                schedule.step()
+            if progress is not None:
+                progress(epoch + 1, recipe.epochs)
+    finally:
+        optimizer.zero_grad()  # gradients would count as the deployed model's memory
+        torch.set_num_threads(threads)
+        model.train(False)

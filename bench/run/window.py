@@ -1,0 +1,211 @@
+"""The retraining window: the device seconds in which a method may adapt to one domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from bench.contracts.data import Batch, Inputs
+from bench.costs.tracker import CostTracker
+from bench.errors import BenchError
+
+Logger = Callable[[str, float, int], None]
+"""Receives (name, value, step)."""
+
+
+class Window:
+    """Charges each step to the device's clock and closes when the time is spent.
+
+    In a method::
+
+        for batch in window.steps(domain.batches(epochs=3)):
+            loss = ...
+            window.log(loss=loss)
+
+    A step whose cost is known is not begun if it does not fit. Of each kind and batch shape, the
+    first two steps of the run and the first of each window are counted operator by operator; the
+    others are charged what the last count came to.
+    A window is a context manager, opened and closed by the protocol.
+
+    Parameters
+    ----------
+    tracker : the run's tracker
+    budget_s : device seconds in this window
+    logger : receives what the method logs, or None
+    module : its parameters may change inside steps and sections alone, or None
+    """
+
+    def __init__(
+        self,
+        tracker: CostTracker,
+        budget_s: float,
+        logger: Logger | None = None,
+        module: nn.Module | None = None,
+    ) -> None:
+        self.closed = False
+        self._budget_s = budget_s
+        self._until_s = budget_s
+        self._tracker = tracker
+        self._logger = logger
+        self._module = module
+        self._versions = self._parameter_versions()
+        self._logged: list[tuple[str, Tensor | float, int]] = []
+        tracker.open_window()
+
+    def steps(
+        self, batches: Iterable[Batch], kind: str = "adapt", data_dependent: bool = False
+    ) -> Iterator[Batch]:
+        """Yield batches until they end or the window closes; the loop's body is charged.
+
+        ``kind`` names steps that do the same work. With ``data_dependent`` every step is counted
+        anew, for methods whose work depends on what they see (skipped samples, say).
+        """
+        for batch in batches:
+            key = (kind, _shape(batch.x))
+            if not self._begin(key, data_dependent):
+                return
+            try:
+                yield batch
+            except GeneratorExit:
+                self._end(cut_short=True)
+                raise
+            self._end()
+
+    @property
+    def budget_s(self) -> float:
+        """Device seconds in this window."""
+        return self._budget_s
+
+    @property
+    def spent_s(self) -> float:
+        """Device seconds charged in this window so far; an open step is not among them.
+
+        A method that reads them depends on the device and declares ``uses_device_clock = True``, so
+        that each device has a run of its own. Raises BenchError where devices that share this
+        run were charged differently.
+        """
+        spent = {bill.window.time_s for bill in self._tracker.bills}
+        if len(spent) > 1:
+            devices = ", ".join(bill.device for bill in self._tracker.bills)
+            raise BenchError(
+                f"the window's clock differs between {devices}, which share this run: a method "
+                "that reads it declares uses_device_clock = True"
+            )
+        return spent.pop()
+
+    @contextmanager
+    def time_slice(self, seconds: float) -> Iterator[None]:
+        """Admit steps inside only while they end within ``seconds`` of the device from now.
+
+        A step that does not fit the part ends its loop and leaves the window open for what comes
+        after the part; one that does not fit the window closes it, as ever. A step of unknown
+        cost begins if any of the part is left; sections are done in any case, and both may end
+        past the part. Parts may be nested: the inner one ends with the outer one. It reads the
+        clock: see `spent_s`. Raises BenchError if ``seconds`` is negative or not a number.
+        """
+        if not seconds >= 0:
+            raise BenchError(f"a part of {seconds} s of a window: give 0 or more seconds")
+        outer = self._until_s
+        self._until_s = min(outer, self.spent_s + seconds)
+        try:
+            yield
+        finally:
+            self._until_s = outer
+
+    @contextmanager
+    def section(self, kind: str, shape: Hashable = None) -> Iterator[None]:
+        """WindowCosts work that is no step over a batch (building a proxy, estimating importance).
+
+        The work is done and charged also where it ends past the window's end, so that a method
+        can finish what it must; the record shows the time. Each occurrence is counted. One
+        section that alone is longer than the window makes the method unsupported there.
+        """
+        self._require_no_free_work()
+        self._tracker.begin((kind, shape), recount=True)
+        try:
+            yield
+        finally:
+            self._end()
+
+    def begin_step(self, x: Inputs, kind: str = "adapt") -> bool:
+        """For a library that owns its loop: whether a step on ``x`` fits; if so it begins."""
+        return self._begin((kind, _shape(x)), False)
+
+    def end_step(self) -> None:
+        """The step begun by `begin_step` ends."""
+        self._end()
+
+    def log(self, **scalars: Tensor | float) -> None:
+        """Log scalars of the current step; costs nothing where nobody listens."""
+        if self._logger is not None:
+            for name, value in scalars.items():
+                kept = value.detach() if isinstance(value, Tensor) else value
+                self._logged.append((name, kept, self._tracker.counts.total()))
+
+    def __enter__(self) -> Window:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:  # nothing may hide the exception that passes
+            self.closed = True
+            self._tracker.close()
+
+    def close(self) -> None:
+        """End the window; a step left open is charged."""
+        self.closed = True
+        try:
+            self._end(cut_short=True)
+            self._require_no_free_work()
+        finally:
+            self._tracker.close()
+
+    def _begin(self, key: tuple[str, Hashable], recount: bool) -> bool:
+        self._require_no_free_work()
+        if self.closed:
+            return False
+        if not self._tracker.admit(key, self._until_s):
+            self.closed = self._until_s >= self._budget_s
+            return False
+        self._tracker.begin(key, recount)
+        return True
+
+    def _end(self, cut_short: bool = False) -> None:
+        open_step = self._tracker.is_open
+        try:
+            self._tracker.end(self.budget_s, cut_short)
+        finally:
+            if open_step:
+                self._versions = self._parameter_versions()
+            self._flush()
+
+    def _parameter_versions(self) -> dict[int, int]:
+        """How often each parameter was changed in place, by identity."""
+        if self._module is None:
+            return {}
+        return {id(p): p._version for p in self._module.parameters() if not p.is_inference()}
+
+    def _require_no_free_work(self) -> None:
+        now = self._parameter_versions()
+        if any(self._versions.get(key, version) != version for key, version in now.items()):
+            raise BenchError(
+                "the model's weights changed outside a step: train inside "
+                "'for batch in window.steps(...)' or 'with window.section(...)', which are charged"
+            )
+
+    def _flush(self) -> None:
+        """Hand on what was logged: after the step, so that reading the values is not charged."""
+        logged, self._logged = self._logged, []
+        for name, value, step in logged:
+            assert self._logger is not None
+            self._logger(name, float(value), step)
+
+
+def _shape(x: Any) -> Hashable:
+    if isinstance(x, dict):
+        return tuple((k, tuple(v.shape)) for k, v in x.items())
+    return tuple(x.shape)

@@ -1,0 +1,169 @@
+"""The published solver: a genetic algorithm of scikit-opt, with repair and good starts."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.errors import BenchError
+from bench.scheduling.assignment import NoPlan, Plan, make_plan
+from bench.scheduling.baselines import uniform_choice
+from bench.scheduling.greedy import greedy_choice
+from bench.scheduling.problem import ROUNDING, Floats, Ints, Problem, mean_accuracy
+from bench.scheduling.repair import repaired
+from bench.scheduling.shares import hand_out
+
+_PRECISION = 1e-3
+"""Of a share or a weight: 10 genes each."""
+
+
+@dataclass(frozen=True)
+class Genetic:
+    """``sko.GA.GA`` on levels and shares (EdgeTA names scikit-opt 0.6.6; that it was GA is likely).
+
+    Every individual is repaired before it is judged, so none breaks a constraint: its genes are a
+    level and a weight for each application, and shares follow from the weights. The greedy and the
+    uniform plan are among the first individuals, and idle parts of the best plan's shares are
+    handed out at the end.
+
+    plain : as published instead: genes are levels and shares, broken constraints are penalised by
+        scikit-opt, the first individuals are random. The best individual may then break one.
+    size_pop : individuals, even
+    max_iter : generations
+    prob_mut : that a gene flips; scikit-opt's default, 0.001, stops too early on this problem
+    """
+
+    plain: bool = False
+    size_pop: int = 50
+    max_iter: int = 100
+    prob_mut: float = 0.01
+    name = "genetic"
+
+    def __post_init__(self) -> None:
+        if self.size_pop < 4 or self.size_pop % 2:
+            raise BenchError(f"solver genetic: {self.size_pop} individuals; give 4 or more, even")
+
+    def solve(self, problem: Problem, seed: int = 0) -> Plan:
+        """The best plan found; equal seeds give equal plans.
+
+        Raises `NoPlan` if ``plain`` and the best individual breaks a constraint.
+        """
+        began = time.process_time()
+        with _seeded(seed):
+            levels, shares = (self._plain if self.plain else self._repaired)(problem)
+        return make_plan(problem, levels, shares, self.name, time.process_time() - began)
+
+    def _repaired(self, problem: Problem) -> tuple[Ints, Floats]:
+        def decoded(x: Floats) -> tuple[Ints, Floats]:
+            return repaired(problem, *_split(problem, x))
+
+        def loss(x: Floats) -> Floats:
+            levels, shares = decoded(x)
+            return -problem.accuracies(levels, problem.iterations(levels, shares)).mean(1)
+
+        ga = self._ga(problem, loss, least=0.0)
+        starts = [greedy_choice(problem), uniform_choice(problem)]
+        for row, (levels, shares) in enumerate(starts):
+            weights = shares - problem.at(problem.needs, levels)
+            weights = np.maximum(weights, 0.0) / max(float(weights.max()), 1e-12)
+            ga.Chrom[row] = _encoded(ga, np.r_[levels[problem.levels > 1], weights])
+        x, _ = ga.run()
+        levels, shares = (found[0] for found in decoded(x[None]))
+        # Genes round the starting plans; the unrounded ones still stand.
+        plans = [(levels, hand_out(problem, levels, shares)), *starts]
+        return max(plans, key=lambda plan: mean_accuracy(problem, *plan))
+
+    def _plain(self, problem: Problem) -> tuple[Ints, Floats]:
+        def loss(x: Floats) -> Floats:
+            levels, shares = _split(problem, x)
+            return -problem.accuracies(levels, problem.iterations(levels, shares)).mean(1)
+
+        def over_share(x: Floats) -> float:
+            return float(_split(problem, x[None])[1].sum()) - 1
+
+        def over_memory(x: Floats) -> float:
+            levels, _ = _split(problem, x[None])
+            return float(problem.at(problem.memory, levels).sum()) / problem.memory_bytes - 1
+
+        def too_few(x: Floats) -> float:
+            levels, shares = _split(problem, x[None])
+            return float(problem.min_iterations - problem.iterations(levels, shares).min())
+
+        constraints = (over_share, over_memory, too_few)
+        ga = self._ga(problem, loss, least=problem.min_share, constraint_ueq=constraints)
+        x, _ = ga.run()
+        for broken, what in zip(constraints, ("shares", "memory", "iterations"), strict=True):
+            if broken(x) > ROUNDING:
+                raise NoPlan(
+                    f"solver genetic without repair: its best individual breaks the limit of "
+                    f"{what} by {broken(x):.3g}; use it with repair"
+                )
+        levels, shares = _split(problem, x[None])
+        return levels[0], shares[0]
+
+    def _ga(self, problem: Problem, loss: Any, least: float, **more: Any) -> Any:
+        """The algorithm over one gene group a level (if there are several), then a share each."""
+        several = problem.levels[problem.levels > 1]
+        loss.mode = "vectorization"
+        return _scikit_opt()(
+            func=loss,
+            n_dim=len(several) + len(problem),
+            size_pop=self.size_pop,
+            max_iter=self.max_iter,
+            prob_mut=self.prob_mut,
+            lb=np.r_[np.zeros(len(several)), np.full(len(problem), least)],
+            ub=np.r_[several - 1.0, np.full(len(problem), max(1.0, least + _PRECISION))],
+            precision=np.r_[np.ones(len(several)), np.full(len(problem), _PRECISION)],
+            **more,
+        )
+
+
+def _split(problem: Problem, x: Floats) -> tuple[Ints, Floats]:
+    """Levels, and shares or weights, of individuals of shape (plans, variables)."""
+    several = problem.levels > 1
+    levels = np.zeros((len(x), len(problem)), dtype=np.int64)
+    levels[:, several] = np.rint(x[:, : several.sum()])
+    return levels, x[:, several.sum() :]
+
+
+def _encoded(ga: Any, x: Floats) -> NDArray[np.int64]:
+    """The genes of an individual: each variable as a Gray code, the highest bit first."""
+    genes = []
+    for value, low, high, step, whole, size in zip(
+        x, ga.lb, ga.ub, ga.precision, ga.int_mode_, ga.Lind, strict=True
+    ):
+        top = 2 ** int(size) - 1
+        reach = top * step if whole else high - low
+        number = min(int(np.rint((value - low) / reach * top)), top)
+        gray = number ^ (number >> 1)
+        genes += [gray >> bit & 1 for bit in range(int(size) - 1, -1, -1)]
+    return np.array(genes)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """scikit-opt takes no seed and draws from numpy's global generator: lend it, then restore."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def _scikit_opt() -> Any:
+    """The class. Its import sets how the whole process starts others, or fails if that is set."""
+    method = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method(None, force=True)
+    try:
+        from sko.GA import GA
+    finally:
+        multiprocessing.set_start_method(method, force=True)
+    return GA

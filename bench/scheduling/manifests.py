@@ -1,0 +1,139 @@
+"""Kubernetes manifests of a plan: one batch/v1 Job for each application.
+
+The share of the GPU stands on the pod template in the annotations of KubeShare 1 (Yeh et al., HPDC
+2020), memory in bytes. KubeShare itself reads them on its own SharePods: a cluster needs a
+controller that makes SharePods of such pods, or ignores the share. `DEFAULT_IMAGE` is a
+placeholder: build an image whose entry point takes the arguments below and name it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from bench.errors import BenchError
+from bench.scheduling.assignment import Assignment, Plan
+
+DEFAULT_IMAGE = "registry.local/edge-adaptation-bench:latest"
+"""A placeholder, not a published image."""
+
+_LONGEST = 63
+_DIGITS = 4
+
+
+def manifests(
+    plan: Plan,
+    window_s: float,
+    *,
+    runtime_bytes: float = 0.0,
+    cpus: float = 1.0,
+    image: str = DEFAULT_IMAGE,
+) -> dict[str, dict[str, Any]]:
+    """The Jobs of a plan by their names.
+
+    window_s : after which Kubernetes ends a Job, rounded up to whole seconds
+    runtime_bytes : of each application's process besides its working memory; CPU and GPU of these
+        boards share their memory, so that both limits are the sum
+    cpus : cores of the device, divided by the same shares as its GPU
+
+    Raises BenchError if two applications would get one name, or the image has none.
+    """
+    if not image or image != "".join(image.split()):
+        raise BenchError(f"image {image!r}: give an image's name without blanks")
+    if not 0 < cpus <= 1024:
+        raise BenchError(f"cpus {cpus:g}: give the cores of the device, above 0")
+    names = job_names(a.name for a in plan.assignments)
+    return {
+        name: _job(name, given, window_s, runtime_bytes, cpus, image)
+        for name, given in zip(names, plan.assignments, strict=True)
+    }
+
+
+def to_yaml(manifest: dict[str, Any]) -> str:
+    """A manifest as a YAML document."""
+    return yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
+
+
+def job_names(applications: Iterable[str]) -> list[str]:
+    """Names of Kubernetes objects for applications' names, in their order.
+
+    A name that is a DNS-1123 label stays. Any other is made one, and ends with a part of its own
+    digest, so that no two become the same. Raises BenchError if two do all the same.
+    """
+    taken: dict[str, str] = {}
+    for application in applications:
+        name = _dns_label(application)
+        if name in taken:
+            raise BenchError(
+                f"applications {taken[name]!r} and {application!r} would both be the Kubernetes "
+                f"Job {name!r}; rename one"
+            )
+        taken[name] = application
+    return list(taken)
+
+
+def _dns_label(name: str) -> str:
+    if len(name) <= _LONGEST and re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name):
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "app"
+    return f"{plain[: _LONGEST - 9].rstrip('-')}-{digest}"
+
+
+def _job(
+    name: str, given: Assignment, window_s: float, runtime_bytes: float, cpus: float, image: str
+) -> dict[str, Any]:
+    memory = str(math.ceil(given.memory_bytes + runtime_bytes))
+    share = _share(given.share)
+    resources = {"cpu": f"{max(int(1000 * given.share * cpus), 1)}m", "memory": memory}
+    labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "edge-adaptation-bench"}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "labels": labels,
+            "annotations": {"edge-adaptation-bench/application": given.name},
+        },
+        "spec": {
+            "activeDeadlineSeconds": math.ceil(window_s),
+            "backoffLimit": 0,  # a second try would start in a window that is half gone
+            "template": {
+                "metadata": {
+                    "labels": dict(labels),
+                    "annotations": {
+                        "kubeshare/gpu_request": share,
+                        "kubeshare/gpu_limit": share,
+                        "kubeshare/gpu_mem": memory,
+                    },
+                },
+                "spec": {
+                    "restartPolicy": "Never",
+                    "containers": [
+                        {
+                            "name": "retraining",
+                            "image": image,
+                            "args": [
+                                f"--application={given.name}",
+                                f"--sparsity={given.sparsity}",
+                                f"--iterations={given.iterations}",
+                                f"--share={share}",
+                            ],
+                            "resources": {"requests": resources, "limits": dict(resources)},
+                        }
+                    ],
+                },
+            },
+        },
+    }
+
+
+def _share(share: float) -> str:
+    """Rounded down, so that the shares of a device never sum to more than one."""
+    scale = 10**_DIGITS
+    return f"{math.floor(share * scale + 1e-6) / scale:.{_DIGITS}f}"

@@ -1,0 +1,268 @@
+"""From a suite to cells, and from cells and the store to what is still to run."""
+
+from __future__ import annotations
+
+import statistics
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+
+from bench import registry as registry
+from bench.contracts.settings import file_digests
+from bench.costs.device_profile import absolute_name, load_device, profile_digest
+from bench.errors import BenchError, did_you_mean
+from bench.records.cell import Cell, Component, variant_title
+from bench.records.record import Record
+from bench.records.store import Store
+from bench.registry.component_code import code_digest
+from bench.study.job import Job
+from bench.study.suite import FULL, Reference, Suite, explain
+from bench.study.tuned_settings import Tuned, require_fit, settle
+
+Config = TypeVar("Config", bound=pydantic.BaseModel)
+
+
+def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cell]:
+    """Every cell of a suite: devices within seeds within variants within methods.
+
+    Methods get the ``tuned`` settings, but for those that the suite gives. Supervised references
+    are yardsticks and run on the first variant alone. Raises BenchError for unknown names and for
+    settings outside their bounds.
+    """
+    from bench.contracts.protocol import ProtocolConfig
+
+    where = f"suite {path}"
+    protocol = _validated(ProtocolConfig, suite.protocol, f"{where}: protocol").model_dump(
+        mode="json"
+    )
+    stream = _component("stream", suite.stream, f"{where}: stream")
+    model = _component("model", suite.model, f"{where}: model")
+    variants = [_variant(reference, f"{where}: variants") for reference in suite.variants]
+    if tuned is not None:
+        require_fit(suite, tuned)
+    stream_class = registry.load("stream", stream.name)
+    data = stream_class.data_digest(stream_class.Config.model_validate(stream.config))
+    devices = []
+    for name in suite.devices:
+        profile = load_device(name)
+        devices.append((absolute_name(name), profile_digest(profile)))
+    cells: dict[str, Cell] = {}
+    for i, (reference, labelled) in enumerate(suite.all_methods()):
+        for variant in variants[:1] if labelled else variants:
+            settled, settings = settle(reference, tuned, variant_title(variant))
+            source = f"{where}: method {i + 1}"
+            if settled is not reference:
+                source += f" with its {settings} settings"
+            method = _component("method", settled, source)
+            for seed, (device, device_digest) in product(suite.seeds, devices):
+                cell = Cell(
+                    method=method,
+                    model=model,
+                    stream=stream,
+                    data=data,
+                    device=device,
+                    device_digest=device_digest,
+                    protocol=protocol,
+                    seed=seed,
+                    target_labels=labelled,
+                    settings=settings,
+                    variant=variant,
+                )
+                cells[cell.identity] = cell
+    return list(cells.values())
+
+
+def _variant(reference: Reference, where: str) -> Component | None:
+    """None for the full model."""
+    if reference.name == FULL:
+        return None
+    known = [FULL, *registry.entries("variant")]
+    if reference.name not in known:
+        raise BenchError(
+            f"{where}: unknown variant {reference.name!r}: {did_you_mean(reference.name, known)}"
+        )
+    variant = _component("variant", reference, where)
+    if "ratio" not in variant.config:  # titles and the names of tuned settings hold it
+        raise BenchError(
+            f"{where}: variant {variant.name!r} has no setting 'ratio'; add it to its Config"
+        )
+    return variant
+
+
+def _component(kind: str, reference: Reference, where: str) -> Component:
+    try:
+        entry = registry.entry(kind, reference.name)
+    except BenchError as error:
+        raise BenchError(f"{where}: {error}") from error
+    config = _validated(
+        registry.load(kind, reference.name).Config,
+        reference.config,
+        f"{where} {reference.name!r}",
+    )
+    try:
+        files = file_digests(config)
+    except BenchError as error:
+        raise BenchError(f"{where} {reference.name!r}: {error}") from error
+    return Component(
+        name=reference.name,
+        config=config.model_dump(mode="json"),
+        code=code_digest(entry.file),
+        files=files,
+    )
+
+
+def _validated(model: type[Config], value: dict[str, Any], where: str) -> Config:
+    try:
+        return model.model_validate(value)
+    except pydantic.ValidationError as error:
+        raise BenchError(f"{where}: {explain(error, model)}") from error
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long runs take.
+
+    Attributes
+    ----------
+    total_s, longest_s : seconds in one process of all trainings with an estimate, and of the
+        longest of them
+    saved_s : seconds in one process that they would take longer if no devices shared a training
+    trainings, scaled, unknown : how many there are, how many of them were estimated from a
+        reference, and how many have no estimate
+    """
+
+    total_s: float
+    longest_s: float
+    saved_s: float
+    trainings: int
+    scaled: int
+    unknown: int
+
+    def wall_s(self, jobs: int) -> float:
+        """Seconds with so many processes: a training is in one of them."""
+        return max(self.total_s / jobs, self.longest_s)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command would do: ``done`` cells with their records, and ``missing`` cells.
+
+    ``path``: the suite's file; ``tuned``: the tuned settings that were used, if any.
+    """
+
+    suite: Suite
+    path: Path
+    cells: list[Cell]
+    done: dict[str, Record]
+    missing: list[Cell]
+    tuned: Tuned | None = None
+
+    def stale(self) -> list[str]:
+        """Methods whose code has changed since their settings were tuned."""
+        if self.tuned is None:
+            return []
+        known = self.tuned.methods
+        now = {c.tuning_key: c.method.code for c in self.cells if c.tuning_key in known}
+        return [name for name, code in now.items() if known[name].code != code]
+
+    def shared_runs(self) -> list[list[Cell]]:
+        """Missing cells in groups that train once, seed by seed.
+
+        Measured devices stand alone, and so does each device for a method that reads its clock and
+        where the stream does not wait.
+        """
+        devices = {cell.device for cell in self.missing}
+        measured = {d for d in devices if load_device(d).cost == "measured"}
+        groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+        for cell in self.missing:
+            uses_device_clock = registry.load("method", cell.method.name).uses_device_clock
+            own = uses_device_clock or cell.timed or cell.device in measured
+            alone = cell.device if own else ""
+            groups[(cell.training_key, alone)].append(cell)
+        return sorted(groups.values(), key=lambda group: group[0].seed)
+
+    def jobs(
+        self, store: Store, plugins: Iterable[Path], tensorboard: str | None = None
+    ) -> list[Job]:
+        """One job for each group of missing cells."""
+        return [
+            Job(
+                run=uuid.uuid4().hex[:16],
+                suite=self.suite.name,
+                store=str(store.root.resolve()),
+                cells=tuple(group),
+                attempts=tuple(self._attempts(store, cell) for cell in group),
+                plugins=tuple(str(p.resolve()) for p in plugins),
+                tensorboard=tensorboard,
+            )
+            for group in self.shared_runs()
+        ]
+
+    @staticmethod
+    def _attempts(store: Store, cell: Cell) -> int:
+        earlier = store.get(cell.identity)
+        return 0 if earlier is None else earlier.attempt
+
+    def estimate(
+        self, history: Iterable[Record], reference: Callable[[], Mapping[str, float]]
+    ) -> Estimate:
+        """How long the missing runs take.
+
+        Where there are any, by the median of earlier runs of the same method, model and stream
+        with their protocol, else by ``reference`` (method to seconds a run), which is asked only
+        if needed.
+        """
+        times: dict[str, list[float]] = defaultdict(list)
+        for record in history:
+            if record.status == "ok":
+                times[_kind(record.cell)].append(record.wall_s)
+        courses = self.shared_runs()
+        new = any(_kind(group[0]) not in times for group in courses)
+        expected = reference() if new else {}
+        total = longest = saved = 0.0
+        scaled = unknown = 0
+        for cell, *others in courses:
+            if _kind(cell) in times:
+                seconds = statistics.median(times[_kind(cell)])
+            elif cell.method.name in expected:
+                seconds = expected[cell.method.name]
+                scaled += 1
+            else:
+                unknown += 1
+                continue
+            total += seconds
+            longest = max(longest, seconds)
+            saved += seconds * len(others)
+        return Estimate(total, longest, saved, len(courses), scaled, unknown)
+
+
+def _kind(cell: Cell) -> str:
+    return repr((cell.method, cell.model, cell.variant, cell.stream, cell.protocol))
+
+
+def make_plan(
+    suite: Suite,
+    path: Path,
+    store: Store,
+    retry: Sequence[str] = (),
+    tuned: Tuned | None = None,
+) -> Plan:
+    """Compare a suite's cells with the store.
+
+    A cell is done if it has a record that is not ``interrupted`` and whose status is
+    not in ``retry``.
+    """
+    cells = make_cells(suite, path, tuned)
+    done: dict[str, Record] = {}
+    for cell in cells:
+        record = store.get(cell.identity)
+        if record is not None and record.status not in ("interrupted", *retry):
+            done[cell.identity] = record
+    missing = [cell for cell in cells if cell.identity not in done]
+    return Plan(suite, path, cells, done, missing, tuned)

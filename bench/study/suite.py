@@ -1,0 +1,203 @@
+"""Suite files: which methods meet which stream, model, protocol, devices and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+
+from bench.errors import BenchError, did_you_mean
+from bench.io.safe_yaml import read_yaml
+
+SUITES = Path(__file__).parent / "suites"
+FULL = "full"
+"""The variant that is the model itself."""
+RENAMED_KEYS = {"scenario": "stream"}
+"""Keys of files from before version 0.2, and what they are called now."""
+LARGEST_SEED = 2**31 - 1
+MOST_SEEDS = 1000
+
+
+class _Strict(pydantic.BaseModel, extra="forbid", frozen=True):
+    pass
+
+
+class Reference(_Strict):
+    """A registered component by name, with settings that differ from its defaults."""
+
+    name: str
+    config: dict[str, Any] = {}
+
+
+def _reference(value: Any) -> Any:
+    """``tent`` or ``{name: tent, learning_rate: 0.01}``."""
+    if isinstance(value, str):
+        return Reference(name=value)
+    if isinstance(value, dict):
+        if not isinstance(value.get("name"), str):
+            raise ValueError("give a name, or a mapping with 'name' and settings")
+        return Reference(name=value["name"], config={k: v for k, v in value.items() if k != "name"})
+    return value
+
+
+def _seeds(value: Any) -> Any:
+    """A count (5 means 0 to 4) or a list."""
+    if isinstance(value, bool):
+        raise ValueError("give a number of seeds or a list of seeds")
+    if isinstance(value, int):
+        if value > MOST_SEEDS:
+            raise ValueError(f"more than {MOST_SEEDS} seeds; to name one seed write [{value}]")
+        return list(range(value))
+    if isinstance(value, list) and len({repr(v) for v in value}) < len(value):
+        raise ValueError("a seed is named twice")
+    return value
+
+
+def _variant(value: Any) -> Any:
+    """``full``, ``compressed:8``, or a mapping with ``name`` and settings."""
+    if isinstance(value, str) and value != FULL:
+        name, colon, ratio = value.partition(":")
+        if not (colon and ratio.isdecimal()):
+            raise ValueError(f"write {FULL}, or a name and a whole ratio such as compressed:8")
+        return Reference(name=name, config={"ratio": int(ratio)})
+    reference = _reference(value)
+    if isinstance(reference, Reference) and reference.name == FULL and reference.config:
+        raise ValueError(f"{FULL} is the model itself and has no settings; write {FULL} alone")
+    return reference
+
+
+def _list(value: Any) -> Any:
+    return [value] if isinstance(value, str | dict) else value
+
+
+Ref = Annotated[Reference, pydantic.BeforeValidator(_reference)]
+VariantRef = Annotated[Reference, pydantic.BeforeValidator(_variant)]
+Seed = Annotated[int, pydantic.Field(ge=0, le=LARGEST_SEED)]
+
+
+class Suite(_Strict):
+    """One suite file.
+
+    methods : run without target labels where the stream is unsupervised
+    supervised_references : given the labels of the adaptation splits; tables mark them
+    variants : what the device gets: ``full`` (the model itself) or a smaller one made of it, as
+        ``compressed:8``; every method runs on each, supervised references on the first
+    seeds : a count or a list; the same seeds for every method
+    devices : where to charge costs, unless the command line names others
+    """
+
+    name: str = pydantic.Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    description: str
+    stream: Ref
+    model: Ref
+    protocol: dict[str, Any] = {}
+    methods: list[Ref] = pydantic.Field(min_length=1)
+    supervised_references: list[Ref] = []
+    variants: Annotated[list[VariantRef], pydantic.BeforeValidator(_list)] = pydantic.Field(
+        [Reference(name=FULL)], min_length=1
+    )
+    seeds: Annotated[list[Seed], pydantic.BeforeValidator(_seeds)] = pydantic.Field(min_length=1)
+    devices: Annotated[list[str], pydantic.BeforeValidator(_list)] = pydantic.Field(min_length=1)
+
+    def all_methods(self) -> Iterator[tuple[Reference, bool]]:
+        """Every method with whether it is given target labels."""
+        for method in self.methods:
+            yield method, False
+        for method in self.supervised_references:
+            yield method, True
+
+
+def suite_files() -> dict[str, Path]:
+    """The suites that ship with the project, by name."""
+    return {f.stem: f for f in sorted(SUITES.glob("*.yaml")) if "." not in f.stem}
+
+
+def load_suite(name: str) -> tuple[Suite, Path]:
+    """A suite by its name, or from a file given by its path; with the file it came from.
+
+    Raises BenchError, one line that names the file, the key and the cure.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        known = suite_files()
+        if name not in known:
+            raise BenchError(
+                f"unknown suite {name!r}: {did_you_mean(name, known)} "
+                "(or give the path of a .yaml file)"
+            )
+        path = known[name]
+    content = read_yaml(path, "suite")
+    if not isinstance(content, dict):
+        raise BenchError(f"suite {path}: a suite is a mapping with keys {_keys(Suite)}")
+    try:
+        return Suite.model_validate(content), path
+    except pydantic.ValidationError as error:
+        raise BenchError(f"suite {path}: {explain(error, Suite)}") from error
+
+
+def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> str:
+    """The first thing that pydantic found wrong, in one line: key, value, cure."""
+    # An unknown key is often a missing one misspelt: name that first.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in first["loc"]) or "(whole)"
+    if key in RENAMED_KEYS:
+        return f"key {key!r}: is called {RENAMED_KEYS[key]!r} now; rename it"
+    if first["type"] == "extra_forbidden":
+        nested = len(first["loc"]) > 1  # other keys are known there than those of the model
+        cure = "remove it" if nested else did_you_mean(key, model.model_fields)
+        return f"key {key!r}: unknown; {cure}"
+    if first["type"] == "missing":
+        return f"key {key!r}: missing; add it"
+    given = first.get("input")
+    message = first["msg"].removeprefix("Value error, ")
+    return f"key {key!r}: {given!r} is not allowed: {message[0].lower()}{message[1:]}"
+
+
+def _keys(model: type[pydantic.BaseModel]) -> str:
+    return ", ".join(model.model_fields)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds from the command line: ``0..4`` (both ends), ``0,3,7`` or a mix."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dots, last = part.partition("..")
+        try:
+            chosen = range(int(first), (int(last) if dots else int(first)) + 1)
+        except ValueError:
+            raise BenchError(f"--seeds {text!r}: write 0..4 or 0,1,2") from None
+        if len(chosen) > MOST_SEEDS or (chosen and chosen[-1] > LARGEST_SEED):
+            raise BenchError(
+                f"--seeds {text!r}: at most {MOST_SEEDS} seeds, none above {LARGEST_SEED}"
+            )
+        seeds += chosen
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise BenchError(f"--seeds {text!r}: give distinct seeds from 0 upward, as 0..4 or 0,1,2")
+    return seeds
+
+
+def parse_variants(texts: Sequence[str]) -> list[Reference]:
+    """Variants from the command line: ``full``, ``compressed:8``."""
+    try:
+        return [_variant(text) for text in dict.fromkeys(texts)]
+    except ValueError as error:
+        raise BenchError(f"--variant {', '.join(texts)}: {error}") from None
+
+
+def select(suite: Suite, names: Sequence[str] | None) -> Suite:
+    """The suite with only the named methods; a registered method that it does not list is added.
+
+    An added method is an ordinary one: it is given no target labels.
+    """
+    if not names:
+        return suite
+    listed = {r.name for r, _ in suite.all_methods()}
+    added = [Reference(name=n) for n in dict.fromkeys(names) if n not in listed]
+    return suite.model_copy(
+        update={
+            "methods": [r for r in suite.methods if r.name in names] + added,
+            "supervised_references": [r for r in suite.supervised_references if r.name in names],
+        }
+    )

@@ -1,0 +1,134 @@
+"""How long a run takes before any was made: reference times, scaled to the speed of this machine.
+
+``bench plan`` prefers the times of earlier runs in the store. For methods without one it takes the
+times that ship with a suite (``suites/NAME.times.yaml``), multiplied by how much slower a fixed
+piece of work is here than it was there. They are written, from a store that holds the suite, by::
+
+    python -m bench.study.time_estimates domain-shift bench-results
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import pydantic
+import yaml
+
+from bench.errors import BenchError
+from bench.io.atomic_write import write_atomically
+from bench.io.safe_yaml import read_yaml
+from bench.records.record import Record
+from bench.records.store import Store
+from bench.study.suite import explain, load_suite
+
+SUFFIX = ".times.yaml"
+ROUNDS = 7
+STEPS = 30
+
+
+class Times(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
+    """Reference times of one suite, in seconds.
+
+    ``calibration_s``: what `calibrate` gave on that machine, whose name is ``machine``;
+    ``methods``: median wall time of a run, with as many runs at a time as cores.
+    """
+
+    machine: str
+    calibration_s: float = pydantic.Field(gt=0)
+    methods: dict[str, float]
+
+
+def times_path(suite: Path) -> Path:
+    """Where the reference times of a suite file stand: beside it."""
+    return suite.with_name(suite.stem + SUFFIX)
+
+
+def read_times(path: Path) -> Times:
+    """A file of reference times; BenchError that names the file and the key."""
+    try:
+        return Times.model_validate(read_yaml(path, "reference times"))
+    except pydantic.ValidationError as error:
+        raise BenchError(f"reference times {path}: {explain(error, Times)}") from error
+
+
+def scaled_times(suite: Path) -> dict[str, float]:
+    """Seconds that a run of each method of a suite should take here; empty without a reference."""
+    path = times_path(suite)
+    if not path.exists():
+        return {}
+    times = read_times(path)
+    factor = calibrate() / times.calibration_s
+    return {name: seconds * factor for name, seconds in times.methods.items()}
+
+
+def calibrate() -> float:
+    """Seconds of a fixed piece of work on one thread: training steps of a small network.
+
+    Small operators, as in the embedded model, so that their overhead counts as it does there.
+    The median of several rounds.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            layer = torch.nn.TransformerEncoderLayer(64, 4, 256, batch_first=True)
+            network = torch.nn.Sequential(layer, torch.nn.Linear(64, 10))
+            optimizer = torch.optim.AdamW(network.parameters())
+            x = torch.randn(50, 17, 64)
+        rounds = []
+        for _ in range(ROUNDS + 1):
+            start = time.perf_counter()
+            for _ in range(STEPS):
+                loss = network(x).logsumexp(dim=2).mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            rounds.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return statistics.median(rounds[1:])  # the first one warms up
+
+
+def measured_times(records: Iterable[Record]) -> dict[str, float]:
+    """Median wall time of the runs that are ok, by method."""
+    walls: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        if record.status == "ok":
+            walls[record.cell.method.name].append(record.wall_s)
+    return {name: round(statistics.median(each), 2) for name, each in sorted(walls.items())}
+
+
+def main(arguments: list[str]) -> None:
+    """Write the reference times of a suite from the records that a store holds of it."""
+    if len(arguments) != 2:
+        raise BenchError("usage: python -m bench.study.time_estimates SUITE STORE")
+    suite, path = load_suite(arguments[0])
+    records = [r for r in Store(arguments[1]) if r.suite == suite.name]
+    if not records:
+        raise BenchError(f"store {arguments[1]}: holds no run of suite {suite.name!r}")
+    machine = str(records[0].environment.get("processor") or "unknown")
+    times = Times(
+        machine=machine,
+        calibration_s=round(calibrate(), 4),
+        methods=measured_times(records),
+    )
+    out = times_path(path)
+    head = f"# Made by: python -m bench.study.time_estimates {' '.join(arguments)}\n"
+    content = yaml.safe_dump(times.model_dump(mode="json"), sort_keys=False)
+    write_atomically(out, (head + content).encode())
+    print(f"written: {out}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except BenchError as error:
+        sys.exit(f"bench: {error}")

@@ -1,0 +1,154 @@
+"""Tuned settings: what a search found for each method, with where it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from bench.errors import BenchError
+from bench.io.atomic_write import write_atomically
+from bench.io.safe_yaml import read_yaml
+from bench.records.cell import Settings
+from bench.study.suite import Reference, Suite, explain
+
+SUFFIX = ".tuned.yaml"
+
+
+class _Strict(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
+    pass
+
+
+class TunedMethod(_Strict):
+    """The settings that a search found for one method (none: its defaults), and their score.
+
+    ``score`` and ``default_score`` are in [0, 1], on the stream that was searched on; the defaults
+    are one of the trials and have no score if they failed. ``failed`` counts trials without a
+    result. ``code``: digest of the method's code when it was tuned. ``command``: by which, where
+    it is not the file's.
+    """
+
+    settings: dict[str, Any]
+    score: float
+    default_score: float | None
+    trials: int
+    failed: int = 0
+    code: str
+    command: str | None = None
+
+
+class Tuned(_Strict):
+    """A tuned-settings file.
+
+    ``validation``: settings of the stream that was searched on; ``oracle``: it was the test
+    stream itself, with its labels. ``data``: digest of the stream's data. ``trials``: for each
+    method, its defaults included.
+    """
+
+    command: str
+    version: str
+    optuna: str
+    suite: str
+    stream: str
+    validation: dict[str, Any]
+    model: str
+    protocol: dict[str, Any]
+    device: str
+    data: str
+    trials: int
+    seeds: list[int]
+    oracle: bool = False
+    methods: dict[str, TunedMethod]
+
+
+def tuned_path(suite: Path) -> Path:
+    """Where the tuned settings that a suite file uses by default stand: beside it."""
+    return suite.with_name(suite.stem + SUFFIX)
+
+
+def read_tuned(path: Path) -> Tuned:
+    """A tuned-settings file; BenchError that names the file, the key and the cure."""
+    content = read_yaml(path, "tuned settings")
+    try:
+        return Tuned.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise BenchError(f"tuned settings {path}: {explain(error, Tuned)}") from error
+
+
+def write_tuned(path: Path, tuned: Tuned) -> None:
+    """Write a tuned-settings file, headed by how it was made."""
+    kind = "ORACLE: selected with the labels of the test stream" if tuned.oracle else "validation"
+    head = f"# Made by: {' '.join(tuned.command.split())}\n# Selected on: {kind}\n"
+    fields = tuned.model_dump(mode="json")
+    for method in fields["methods"].values():
+        if method["command"] is None:
+            del method["command"]
+    content = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+    try:
+        write_atomically(path, (head + content).encode())
+    except OSError as error:
+        raise BenchError(
+            f"tuned settings {path}: cannot be written: {error.strerror}; choose another --out"
+        ) from error
+
+
+BUDGET = (
+    "suite", "stream", "validation", "model", "protocol", "device", "data", "trials", "seeds",
+    "oracle",
+)  # fmt: skip
+"""What two searches must have in common for their results to stand in one file."""
+
+
+def merged(old: Tuned, new: Tuned) -> Tuned:
+    """``old`` with the methods that ``new`` tuned; raises BenchError if the budgets differ."""
+    for name in BUDGET:
+        before, now = getattr(old, name), getattr(new, name)
+        if before != now:
+            raise BenchError(
+                f"has settings of other methods that were tuned with {name} {before!r}, and this "
+                f"command has {now!r}: a file holds equal budgets; tune all of its methods, or "
+                "name another file"
+            )
+    added = {
+        name: found.model_copy(update={"command": new.command})
+        for name, found in new.methods.items()
+    }
+    return old.model_copy(update={"methods": {**old.methods, **added}})
+
+
+def require_fit(suite: Suite, tuned: Tuned) -> None:
+    """Raise BenchError if the settings were tuned for another stream, model or protocol.
+
+    Those for a stream that waits also serve one that does not: a method sees the same of both.
+    """
+    default = "periodic"  # of `bench.contracts.protocol.ProtocolConfig`
+    protocols = suite.protocol.get("name", default), tuned.protocol.get("name", default)
+    for what, wanted, has in (
+        ("stream", suite.stream.name, tuned.stream),
+        ("model", suite.model.name, tuned.model),
+        ("protocol", *protocols),
+    ):
+        if wanted != has and (wanted, has) != ("online-timed", "online"):
+            raise BenchError(
+                f"tuned settings are for {what} {has!r}, this suite has {wanted!r}; tune for it "
+                "('bench tune'), or use the methods' defaults with --untuned"
+            )
+
+
+def settle(
+    reference: Reference, tuned: Tuned | None, variant: str = ""
+) -> tuple[Reference, Settings]:
+    """The settings that a method of a suite gets, and where they come from.
+
+    The tuned ones if there are any, but for those that the suite gives itself: those tuned on the
+    ``variant`` of the model, else those tuned on the full one.
+    """
+    given = reference.config
+    known = tuned.methods if tuned is not None else {}
+    best = known.get(f"{reference.name}@{variant}", known.get(reference.name))
+    if tuned is not None and best is not None and not (given and set(best.settings) <= set(given)):
+        merged = Reference(name=reference.name, config={**best.settings, **given})
+        return merged, "oracle" if tuned.oracle else "tuned"
+    return reference, "given" if given else "default"

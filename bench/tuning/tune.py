@@ -1,0 +1,287 @@
+"""Fair tuning: every method the same number of trials on a validation stream, by Optuna.
+
+The search is a plan made on the way: each trial is a cell like any other, run by the executor and
+kept in a store. The sampler's seed is fixed, so the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import registry as registry
+from bench.contracts.method import Searched, search_space
+from bench.execute.base import Ended
+from bench.records.cell import Cell
+from bench.records.record import Record
+from bench.records.store import Store
+from bench.run.applicability import unsupported
+from bench.study.job import Job
+from bench.study.suite import Reference, Suite
+from bench.study.tuned_settings import TunedMethod, tuned_path
+
+if TYPE_CHECKING:
+    import optuna
+
+RANDOM_TRIALS = 5
+"""Trials at random before the sampler learns from results; the same for every number of trials, so
+that a search can be lengthened."""
+DIGITS = 3
+"""Significant digits of a value that is tried."""
+
+Notify = Callable[[str, int, int, float | None, dict[str, Any]], None]
+"""Receives (method, trial, trials, score or None, settings) when a trial has ended."""
+
+
+def validation_suite(suite: Suite) -> Suite:
+    """The suite on its stream's validation stream."""
+    stream_class = registry.load("stream", suite.stream.name)
+    config = stream_class.Config.model_validate(suite.stream.config)
+    settings = stream_class.validation(config).model_dump(mode="json")
+    return suite.model_copy(
+        update={
+            "name": f"{suite.name}-validation",
+            "stream": Reference(name=suite.stream.name, config=settings),
+        }
+    )
+
+
+@dataclass
+class _Search:
+    """The trials of one method.
+
+    ``cells``: one for each seed, with the method's defaults. ``waiting``: the cells of the trial
+    that runs, by identity, and their scores once they have one (not a number: it failed).
+    """
+
+    cells: list[Cell]
+    space: list[Searched]
+    study: optuna.Study
+    started: int = 0
+    failed: int = 0
+    trial: optuna.trial.Trial | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    waiting: dict[str, float | None] = field(default_factory=dict)
+    scores: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
+    default_score: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.cells[0].tuning_key
+
+    def add_seed(self, cell: Cell) -> None:
+        """Take the cell of another seed; one of another listing of the method is left out."""
+        first = self.cells[0]
+        if (cell.method, cell.target_labels) == (first.method, first.target_labels):
+            self.cells.append(cell)
+
+
+class Tuner:
+    """Asks for trials and takes their results, for all methods of a validation suite.
+
+    Parameters
+    ----------
+    suite : the suite that is searched on; what it gives a method itself is not searched
+    cells : its cells on one device; a method that is listed twice is tuned as its first listing
+    trials : for each method, the defaults included
+    store : where trials are kept, and taken from if they are there
+    notify : told of every trial that has ended
+
+    Attributes
+    ----------
+    untunable : methods that are not tuned, each with the reason
+
+    On each variant of the model a method is tuned for itself, with the same number of trials.
+    """
+
+    def __init__(
+        self, suite: Suite, cells: Iterable[Cell], trials: int, store: Store, notify: Notify
+    ) -> None:
+        self._suite, self._trials, self._store, self._notify = suite, trials, store, notify
+        self._searches: dict[str, _Search] = {}
+        self.untunable: dict[str, str] = {}
+        given: dict[tuple[str, bool], dict[str, Any]] = {}
+        for reference, labelled in suite.all_methods():
+            given.setdefault((reference.name, labelled), reference.config)
+        for cell in cells:
+            name = cell.tuning_key
+            if name in self._searches:
+                self._searches[name].add_seed(cell)
+                continue
+            method = registry.load("method", cell.method.name)
+            if cell.variant is not None and method.makes_own_model:
+                continue  # the same run as on the full model
+            fields = list(search_space(method.Config))
+            mine = given[cell.method.name, cell.target_labels]
+            space = [s for s in fields if s.name not in mine]
+            if not fields:
+                self.untunable[name] = "it has no setting to search"
+            elif not space:
+                self.untunable[name] = "the suite gives every setting that would be searched"
+            elif (reason := unsupported(cell)) is not None:
+                self.untunable[name] = reason
+            else:
+                self.untunable.pop(name, None)
+                self._searches[name] = _Search([cell], space, _study(name))
+
+    @property
+    def names(self) -> list[str]:
+        """The methods that are tuned."""
+        return list(self._searches)
+
+    def begin(self) -> list[Job]:
+        """The first jobs: one trial of each method."""
+        return [job for search in self._searches.values() for job in self._next(search)]
+
+    def ended(self, ended: Ended) -> list[Job]:
+        """Take a finished job; the jobs that follow from it."""
+        for record in ended.records:
+            search = self._searches[record.cell.tuning_key]
+            if record.status == "interrupted" or record.identity not in search.waiting:
+                continue
+            search.waiting[record.identity] = _score(record)
+            if all(value is not None for value in search.waiting.values()):
+                self._settle(search)
+                return self._next(search)
+        return []
+
+    def results(self) -> dict[str, TunedMethod]:
+        """The best settings of each method with a result, by mean score over the seeds."""
+        found = {}
+        for name, search in self._searches.items():
+            if not search.scores:
+                continue
+            # Of equal scores the first stands: the defaults come before all others.
+            score, settings = max(search.scores, key=lambda pair: pair[0])
+            found[name] = TunedMethod(
+                settings=settings,
+                score=round(score, 6),
+                default_score=search.default_score and round(search.default_score, 6),
+                trials=search.started,
+                failed=search.failed,
+                code=search.cells[0].method.code,
+            )
+        return found
+
+    # -----------------------------------------------------------------------
+
+    def _next(self, search: _Search) -> list[Job]:
+        """Jobs of the next trial that is not in the store yet."""
+        while search.started < self._trials:
+            self._ask(search)
+            cells = [_with(cell, search.settings) for cell in search.cells]
+            search.waiting = {cell.identity: None for cell in cells}
+            missing = []
+            for cell in cells:
+                record = self._store.get(cell.identity)
+                if record is None or record.status == "interrupted":
+                    missing.append(cell)
+                else:
+                    search.waiting[cell.identity] = _score(record)
+            if missing:
+                return [self._job(cell) for cell in missing]
+            self._settle(search)
+        return []
+
+    def _job(self, cell: Cell) -> Job:
+        earlier = self._store.get(cell.identity)
+        return Job(
+            run=uuid.uuid4().hex[:16],
+            suite=self._suite.name,
+            store=str(self._store.root),
+            cells=(cell,),
+            attempts=(0 if earlier is None else earlier.attempt,),
+            plugins=tuple(str(p) for p in registry.plugins()),
+        )
+
+    def _ask(self, search: _Search) -> None:
+        """Choose the settings of the next trial: the defaults first, then what Optuna asks for."""
+        search.started += 1
+        if search.started == 1:
+            search.trial, search.settings = None, {}
+            return
+        search.trial = search.study.ask({s.name: _distribution(s) for s in search.space})
+        search.settings = {s.name: _rounded(search.trial.params[s.name], s) for s in search.space}
+
+    def _settle(self, search: _Search) -> None:
+        import optuna
+
+        values = [v for v in search.waiting.values() if v is not None]
+        score = sum(values) / len(values)
+        failed = math.isnan(score)
+        search.waiting = {}
+        if failed:
+            search.failed += 1
+        else:
+            search.scores.append((score, search.settings))
+        if search.trial is not None:
+            if failed:
+                search.study.tell(search.trial, state=optuna.trial.TrialState.FAIL)
+            else:
+                search.study.tell(search.trial, score)
+        elif not failed:
+            search.default_score = score
+            self._teach_default(search, score)
+        shown = None if failed else score
+        self._notify(search.name, search.started, self._trials, shown, search.settings)
+
+    def _teach_default(self, search: _Search, score: float) -> None:
+        """Let the sampler know the defaults' score, where they lie within the search."""
+        import optuna
+
+        config = search.cells[0].method.config
+        if all(s.low <= config[s.name] <= s.high for s in search.space):
+            search.study.add_trial(
+                optuna.trial.create_trial(
+                    params={s.name: config[s.name] for s in search.space},
+                    distributions={s.name: _distribution(s) for s in search.space},
+                    value=score,
+                )
+            )
+
+
+def _study(name: str) -> optuna.Study:
+    """A search whose draws depend on the method's name and what it is told alone."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.TPESampler(
+        seed=zlib.crc32(name.encode()), n_startup_trials=RANDOM_TRIALS
+    )
+    return optuna.create_study(sampler=sampler, direction="maximize")
+
+
+def _with(cell: Cell, settings: dict[str, Any]) -> Cell:
+    config = {**cell.method.config, **settings}
+    return cell.model_copy(update={"method": cell.method.model_copy(update={"config": config})})
+
+
+def _score(record: Record) -> float:
+    """The score of a trial, not a number if it has none."""
+    return record.results.score if record.results is not None else math.nan
+
+
+def _distribution(searched: Searched) -> optuna.distributions.BaseDistribution:
+    from optuna.distributions import FloatDistribution, IntDistribution
+
+    if searched.integer:
+        return IntDistribution(int(searched.low), int(searched.high), log=searched.log)
+    return FloatDistribution(searched.low, searched.high, log=searched.log)
+
+
+def _rounded(value: float, searched: Searched) -> float:
+    if searched.integer:
+        return int(value)
+    rounded = float(f"{value:.{DIGITS}g}")
+    return min(max(rounded, searched.low), searched.high)
+
+
+def default_out(suite_file: Path, shipped: Path) -> Path:
+    """Where tuned settings are written by default: beside a user's suite, else in this folder."""
+    path = tuned_path(suite_file)
+    return Path(path.name) if suite_file.parent == shipped else path

@@ -1,0 +1,1 @@
+"""Streams of domains over the data sets."""

@@ -1,0 +1,31 @@
+"""Losses and parameter choices that several methods share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bench import FoundationModel
+from bench.errors import Unsupported
+
+
+def widened(values: Tensor) -> Tensor:
+    """The same values in at least single precision, as losses of bfloat16 models need."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Shannon entropy in nats of each row's softmax, shape (n,): -sum_c p_c log p_c."""
+    logits = widened(logits)
+    return -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1)
+
+
+def affine_parameters(model: FoundationModel) -> list[nn.Parameter]:
+    """Scale and shift of every normalization layer; Unsupported if the model has none."""
+    parameters = model.normalization_parameters()
+    if not parameters:
+        raise Unsupported(
+            f"{type(model).__name__} has no normalization layer whose scale and shift could be "
+            "trained; use a method that trains other weights, such as shot"
+        )
+    return parameters

@@ -1,0 +1,50 @@
+"""The loop that the supervised methods without an anti-forgetting device share."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from bench import FoundationModel, Method, MethodConfig
+from bench.contracts.data import DomainView
+from bench.contracts.method import tunable
+from bench.run.window import Window
+
+
+class SupervisedConfig(MethodConfig):
+    """``learning_rate``: of AdamW; ``epochs``: passes over the adaptation split."""
+
+    learning_rate: float = tunable(1e-3, 1e-5, 1e-1, log=True, ge=1e-8, le=1.0)
+    epochs: int = tunable(3, 1, 5, unit="passes", ge=1, le=100)
+
+
+class SupervisedMethod(Method):
+    """Cross-entropy on the target's labels with AdamW over the weights that `trained` names."""
+
+    config: SupervisedConfig
+
+    def trained(self, model: FoundationModel) -> list[nn.Parameter]:
+        """The parameters to train; by default all."""
+        return list(model.module.parameters())
+
+    def prepare(self, model: FoundationModel, source: DomainView) -> None:
+        self.model = model
+        self.train_only(self.trained(model))
+
+    def train_only(self, parameters: list[nn.Parameter]) -> None:
+        """Freeze the model but for these, and give them a new optimizer."""
+        self.model.freeze_except(parameters)
+        self.optimizer = torch.optim.AdamW(parameters, lr=self.config.learning_rate)
+
+    def set_mode(self) -> None:
+        """Put the model into the mode in which it is trained."""
+        self.model.train()
+
+    def adapt(self, domain: DomainView, window: Window) -> None:
+        self.set_mode()
+        for batch in window.steps(domain.batches(self.config.epochs)):
+            loss = self.model.loss(self.model(batch.x), batch.y)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            window.log(loss=loss.detach())

@@ -1,0 +1,1 @@
+"""Continual-learning methods that run through Avalanche."""

@@ -1,0 +1,166 @@
+"""Labelled samples as whole tensors: what Avalanche's plugins read of a domain and keep of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from bench.contracts.data import DomainView, Inputs, take
+from bench.contracts.untraced import uncounted
+
+
+class _Mapped(dict):
+    """A dict of input tensors with the ``to`` that Avalanche calls on inputs."""
+
+    def to(self, device: Any, **_: Any) -> _Mapped:
+        """The same inputs on ``device``."""
+        return _Mapped({k: v.to(device) for k, v in self.items()})
+
+
+def portable(x: Inputs) -> Inputs:
+    """Inputs that have ``to``, as tensors do."""
+    return _Mapped(x) if isinstance(x, dict) else x
+
+
+def join(parts: Sequence[Inputs]) -> Inputs:
+    """The samples of all parts, in their order."""
+    if isinstance(parts[0], dict):
+        return _Mapped({k: torch.cat([part[k] for part in parts]) for k in parts[0]})
+    return torch.cat(list(parts))
+
+
+class Samples(Dataset):
+    """Inputs of n samples with their labels, and where a method keeps them its logits.
+
+    It has what Avalanche's buffers and data loaders ask of a dataset, with two differences. A
+    loader gets whole batches: Avalanche's own datasets fetch sample by sample, thousands of tiny
+    operators that the other methods do not have and that a device would be charged for. And
+    ``subset`` copies: Avalanche's subsets keep the domain that they are part of.
+    """
+
+    def __init__(self, x: Inputs, y: Tensor, logits: Tensor | None = None) -> None:
+        self.x, self.y, self.logits = portable(x), y, logits
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def collate_fn(self, indices: list[int]) -> list[Any]:
+        """Inputs, labels and task labels (all 0) of one batch."""
+        chosen = torch.tensor(indices)
+        with uncounted():
+            return self.take(chosen).as_batch()
+
+    def as_batch(self) -> list[Any]:
+        """Inputs, labels and task labels (all 0) of all samples."""
+        return [self.x, self.y, torch.zeros_like(self.y)]
+
+    def take(self, chosen: Tensor) -> Samples:
+        """A copy of the samples at ``chosen``."""
+        logits = None if self.logits is None else self.logits[chosen]
+        return Samples(take(self.x, chosen), self.y[chosen], logits)
+
+    def subset(self, indices: Tensor | Sequence[int]) -> Samples:
+        """A copy of the samples at ``indices``: nothing else is kept alive."""
+        return self.take(torch.as_tensor(indices, dtype=torch.int64))
+
+    def concat(self, other: Any) -> Samples:
+        """These samples and the others'."""
+        if not len(other):
+            return self
+        logits = None if self.logits is None else torch.cat([self.logits, other.logits])
+        return Samples(join([self.x, other.x]), torch.cat([self.y, other.y]), logits)
+
+    def tensors(self) -> dict[str, Any]:
+        """The samples as plain tensors, for a method's state."""
+        x = dict(self.x) if isinstance(self.x, dict) else self.x
+        return {"x": x, "y": self.y, "logits": self.logits}
+
+
+class ViewSamples(Samples):
+    """A labelled domain as `Samples`. It holds the view, whose data are storage, not memory."""
+
+    logits = None
+
+    def __init__(self, view: DomainView) -> None:
+        self._view = view
+
+    @property
+    def x(self) -> Inputs:  # type: ignore[override]
+        """All inputs of the view."""
+        return portable(self._view.x)
+
+    @property
+    def y(self) -> Tensor:  # type: ignore[override]
+        """All labels of the view."""
+        return self._view.y
+
+
+def draw(groups: Sequence[Samples], n: int, generator: torch.Generator) -> Samples:
+    """``n`` samples drawn from the union of the groups, without replacement (all if it has fewer).
+
+    Like the batches of a view they are fetched, which is not counted as arithmetic.
+    """
+    with uncounted():
+        chosen = torch.randperm(sum(map(len, groups)), generator=generator)[:n]
+        parts, start = [], 0
+        for group in groups:
+            inside = chosen[(chosen >= start) & (chosen < start + len(group))] - start
+            start += len(group)
+            if len(inside):
+                parts.append(group.take(inside))
+        if len(parts) == 1:
+            return parts[0]
+        kept = [part.logits for part in parts]
+        return Samples(
+            join([part.x for part in parts]),
+            torch.cat([part.y for part in parts]),
+            None if kept[0] is None else torch.cat(kept),  # type: ignore[arg-type]
+        )
+
+
+@contextmanager
+def seeded(generator: torch.Generator) -> Iterator[None]:
+    """Let what draws from torch's global generator draw from ``generator`` instead."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def reservoirs_state(policy: Any) -> dict[str, Any]:
+    """The reservoirs of an Avalanche balanced buffer as tensors and plain values."""
+    return {
+        str(key): {
+            "size": buffer.max_size,
+            "weights": buffer._buffer_weights,
+            **buffer.buffer.tensors(),
+        }
+        for key, buffer in policy.buffer_groups.items()
+    }
+
+
+def restore_reservoirs(policy: Any, state: Mapping[str, Any]) -> None:
+    """Put back what `reservoirs_state` gave."""
+    from avalanche.training.storage_policy import ReservoirSamplingBuffer
+
+    policy.buffer_groups = {}
+    for key, kept in state.items():
+        buffer = ReservoirSamplingBuffer(kept["size"])
+        buffer.buffer = Samples(kept["x"], kept["y"], kept["logits"])
+        buffer._buffer_weights = kept["weights"]
+        policy.buffer_groups[int(key)] = buffer
+
+
+def compact(policy: Any) -> list[Samples]:
+    """The samples of each reservoir that has any; no weight keeps what it was cut from alive."""
+    for buffer in policy.buffer_groups.values():
+        buffer._buffer_weights = buffer._buffer_weights.clone()
+    return [b.buffer for b in policy.buffer_groups.values() if len(b.buffer)]

@@ -1,0 +1,339 @@
+"""Avalanche's plugins where they need a change, and where there is none to change."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import qpsolvers
+import torch
+from avalanche.core import SupervisedPlugin
+from avalanche.training.plugins import AGEMPlugin, EWCPlugin, GEMPlugin, LwFPlugin, MASPlugin
+from avalanche.training.storage_policy import ExperienceBalancedBuffer, ReservoirSamplingBuffer
+from avalanche.training.supervised.der import DER, ClassBalancedBufferWithLogits
+from avalanche.training.utils import zerolike_params_dict
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector
+from torch.utils.data import DataLoader
+
+from .loop import WindowedLoop
+from .memory import Samples, compact, draw, join, seeded
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(outputs, labels) -> a scalar."""
+
+Turn = Callable[[list[Tensor]], Any]
+"""What gradients become before they are averaged, all parameters at once."""
+
+
+class DrawnGEM(GEMPlugin):
+    """GEM whose memories come from a given generator and whose large products are torch's.
+
+    The gradients of the memories are let go after each step, and what is of the size of the model
+    is computed where the model is and counted; only the program over as many
+    variables as there are earlier domains goes to ``quadprog``, in double precision.
+    """
+
+    def __init__(self, patterns: int, margin: float, generator: torch.Generator) -> None:
+        super().__init__(patterns, margin)
+        self.generator = generator
+
+    def update_memory(self, dataset: Samples, t: int, batch_size: int) -> None:
+        """Keep a random sample of the domain."""
+        chosen = torch.randperm(len(dataset), generator=self.generator)
+        kept = dataset.subset(chosen[: self.patterns_per_experience])
+        self.memory_x[t], self.memory_y[t], self.memory_tid[t] = kept.as_batch()
+
+    def after_backward(self, strategy: Any, **settings: Any) -> None:
+        super().after_backward(strategy, **settings)
+        self.G = torch.empty(0)
+
+    def solve_quadprog(self, g: Tensor) -> Tensor:
+        """The projection of ``g``, eq. (11): g + G^T v with v from the dual program."""
+        earlier = len(self.G)
+        products = torch.zeros(earlier, earlier + 1, dtype=torch.float64, device=g.device)
+        for rows, part in zip(self.G.split(2**18, dim=1), g.split(2**18), strict=True):
+            wide = rows.double()  # in parts: all of G twice as wide would be the step's peak
+            products += wide @ torch.cat([wide, part.double().unsqueeze(0)]).t()
+        gram, along = products[:, :-1].cpu().numpy(), products[:, -1].cpu().numpy()
+        v = qpsolvers.solve_qp(
+            P=0.5 * (gram + gram.T) + 1e-3 * np.eye(earlier),  # the authors' ridge
+            q=along,
+            G=-np.eye(earlier),
+            h=np.full(earlier, -self.memory_strength),
+            solver="quadprog",
+        )
+        return g + torch.from_numpy(v).to(g) @ self.G
+
+
+class DrawnAGEM(AGEMPlugin):
+    """A-GEM whose reference batch is drawn from the union of copied memories, as in the paper.
+
+    Avalanche's takes ``sample_size // domains`` of each domain, so none when there are more
+    domains than samples, and keeps a whole domain alive to remember a part of it.
+    """
+
+    def __init__(self, patterns: int, sample_size: int, generator: torch.Generator) -> None:
+        super().__init__(patterns, sample_size)
+        self.generator = generator
+
+    def update_memory(self, dataset: Samples, **_: Any) -> None:
+        """Keep a random sample of the domain."""
+        chosen = torch.randperm(len(dataset), generator=self.generator)
+        self.buffers.append(dataset.subset(chosen[: self.patterns_per_experience]))
+
+    def sample_from_memory(self) -> list[Any]:
+        """Inputs, labels and task labels of the reference batch."""
+        return draw(self.buffers, self.sample_size, self.generator).as_batch()
+
+    def after_backward(self, strategy: Any, **settings: Any) -> None:
+        super().after_backward(strategy, **settings)
+        self.reference_gradients = torch.empty(0)
+
+
+class FrozenLwF(LwFPlugin):
+    """LwF whose teacher is in evaluation mode: Avalanche's keeps its dropout on."""
+
+    def after_training_exp(self, strategy: Any, **_: Any) -> None:
+        self.lwf.expcount += 1
+        self.lwf.prev_model = None
+        self.lwf.prev_model = copy.deepcopy(strategy.model).eval().requires_grad_(False)
+        self.lwf.prev_classes_by_task[0] |= set(strategy.experience.dataset.y.tolist())
+
+
+def mean_over_batches(
+    model: torch.nn.Module, optimizer: Any, data: Samples, batch_size: int, loss: Loss, turn: Turn
+) -> dict[str, Any]:
+    """Mean over batches of what ``turn`` makes of the gradients of ``loss(outputs, labels)``.
+
+    In evaluation mode and float32, as Avalanche's ``ParamData`` by parameter. All parameters go
+    through one operator each time: Avalanche's loops would be hundreds of tiny ones.
+    """
+    means = zerolike_params_dict(model)
+    loader = DataLoader(data, batch_size=batch_size, collate_fn=data.collate_fn)
+    model.eval()
+    for x, y, _ in loader:
+        optimizer.zero_grad()
+        loss(model(x), y).backward()
+        met = [(n, p.grad) for n, p in model.named_parameters() if p.grad is not None]
+        sums = [means[name].data for name, _ in met]
+        torch._foreach_add_(sums, turn([gradient for _, gradient in met]), alpha=1 / len(loader))
+    model.train()
+    return means
+
+
+@torch.no_grad()
+def pull_back(
+    model: torch.nn.Module, anchor: dict[str, Any], importance: dict[str, Any], strength: float
+) -> None:
+    """Add the gradient of strength sum_i Omega_i (w_i - w*_i)^2 to that of the loss."""
+    met = [(n, p, p.grad) for n, p in model.named_parameters() if p.grad is not None]
+    away = torch._foreach_sub([p for _, p, _ in met], [anchor[name].data for name, *_ in met])
+    torch._foreach_mul_(away, [importance[name].data for name, *_ in met])
+    torch._foreach_add_([gradient for *_, gradient in met], away, alpha=2 * strength)
+
+
+class BatchedEWC(EWCPlugin):
+    """EWC whose importances and penalty take few operators; what it keeps is Avalanche's."""
+
+    def before_backward(self, strategy: Any, **_: Any) -> None:
+        """Nothing: the penalty enters as its gradient."""
+
+    def after_backward(self, strategy: Any, **_: Any) -> None:
+        for t, anchor in self.saved_params.items():
+            pull_back(strategy.model, anchor, self.importances[t], self.ewc_lambda)
+
+    def compute_importances(
+        self,
+        model: Any,
+        criterion: Any,
+        optimizer: Any,
+        dataset: Any,
+        device: Any,
+        batch: int,
+        **_: Any,
+    ) -> Any:
+        return mean_over_batches(
+            model, optimizer, dataset, batch, criterion, lambda g: torch._foreach_mul(g, g)
+        )
+
+
+class BatchedMAS(MASPlugin):
+    """MAS whose importances and penalty take few operators; what it keeps is Avalanche's.
+
+    Avalanche's leaves dropout on and moves BatchNorm's statistics while it estimates, raises
+    ValueError on a batch whose loss is exactly 0, and averages importances over domains. Without
+    ``alpha`` they add up.
+    """
+
+    def __init__(self, penalty: float, alpha: float | None) -> None:
+        super().__init__(penalty, 0.0 if alpha is None else alpha)  # 0: the new ones alone
+        self.adds_up = alpha is None
+
+    def after_training_exp(self, strategy: Any, **settings: Any) -> None:
+        earlier = {n: kept.data for n, kept in (self.importance or {}).items()}
+        super().after_training_exp(strategy, **settings)
+        if self.adds_up and earlier:
+            for name, kept in self.importance.items():
+                kept.data = kept.data + earlier[name]
+
+    def before_backward(self, strategy: Any, **_: Any) -> None:
+        """Nothing: the penalty enters as its gradient."""
+
+    def after_backward(self, strategy: Any, **_: Any) -> None:
+        pull_back(strategy.model, self.params, self.importance, self._lambda)
+
+    def _get_importance(self, strategy: Any) -> dict[str, Any]:
+        return mean_over_batches(
+            strategy.model,
+            strategy.optimizer,
+            strategy.experience.dataset,
+            strategy.train_mb_size,
+            lambda outputs, _: outputs.flatten(1).pow(2).sum(dim=1).mean(),
+            torch._foreach_abs,
+        )
+
+
+class PathIntegral(SupervisedPlugin):
+    """Synaptic intelligence over the flat vector of all parameters, in float32 or wider.
+
+    ``importance`` is Omega, ``reference`` the weights after the last domain, ``path`` the running
+    omega of the current one.
+    """
+
+    def __init__(self, penalty: float, damping: float) -> None:
+        super().__init__()
+        self.penalty, self.damping = penalty, damping
+        self.importance = self.reference = self.path = torch.empty(0)
+        self._before = self._gradient = torch.empty(0)
+
+    def start(self, model: torch.nn.Module) -> None:
+        """Anchor at the weights as they are, with nothing important yet."""
+        self.reference = self._weights(model)
+        self.importance = torch.zeros_like(self.reference)
+        self.path = torch.zeros_like(self.reference)
+
+    def before_backward(self, strategy: Any, **_: Any) -> None:
+        weights = parameters_to_vector(strategy.model.parameters())
+        penalty = (self.importance * (weights - self.reference).pow(2)).sum()
+        strategy.loss = strategy.loss + self.penalty * penalty
+
+    @torch.no_grad()
+    def before_update(self, strategy: Any, **_: Any) -> None:
+        """Note the weights and the gradient of the task loss alone."""
+        gradients = [
+            torch.zeros_like(p) if p.grad is None else p.grad for p in strategy.model.parameters()
+        ]
+        self._before = self._weights(strategy.model)
+        pull = 2 * self.penalty * self.importance * (self._before - self.reference)
+        self._gradient = parameters_to_vector(gradients) - pull
+
+    @torch.no_grad()
+    def after_update(self, strategy: Any, **_: Any) -> None:
+        self.path -= self._gradient * (self._weights(strategy.model) - self._before)
+        self._before = self._gradient = torch.empty(0)
+
+    @torch.no_grad()
+    def after_training_exp(self, strategy: Any, **_: Any) -> None:
+        weights = self._weights(strategy.model)
+        gained = self.path / ((weights - self.reference).pow(2) + self.damping)
+        self.importance = (self.importance + gained).clamp_min(0)
+        self.reference = weights
+        self.path.zero_()
+
+    @staticmethod
+    def _weights(model: torch.nn.Module) -> Tensor:
+        flat = parameters_to_vector([p.detach() for p in model.parameters()])
+        return flat.to(torch.promote_types(flat.dtype, torch.float32))
+
+
+class Reservoirs(SupervisedPlugin):
+    """Avalanche's buffer balanced over experiences, filled by reservoir sampling with copies."""
+
+    def __init__(self, size: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.policy = ExperienceBalancedBuffer(size)
+        self.generator = generator
+        self.groups: list[Samples] = []
+
+    def after_training_exp(self, strategy: Any, **_: Any) -> None:
+        with seeded(self.generator):
+            self.policy.post_adapt(strategy, strategy.experience)
+        self.groups = compact(self.policy)
+
+
+class Archive(SupervisedPlugin):
+    """A copy of every domain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.domains: list[Samples] = []
+
+    def after_training_exp(self, strategy: Any, **_: Any) -> None:
+        data = strategy.experience.dataset
+        self.domains.append(data.subset(torch.arange(len(data))))
+
+
+class LogitReservoirs(ClassBalancedBufferWithLogits):
+    """DER's buffer, whose logits are computed in whole batches and whose samples are copies."""
+
+    def __init__(self, size: int, generator: torch.Generator) -> None:
+        super().__init__(size)
+        self.generator = generator
+        self.groups: list[Samples] = []
+
+    @torch.no_grad()
+    def update(self, strategy: Any, **_: Any) -> None:
+        data = strategy.experience.dataset
+        strategy.model.eval()
+        order = torch.arange(len(data)).split(strategy.train_mb_size)
+        logits = torch.cat([strategy.model(data.take(chosen).x) for chosen in order])
+        strategy.model.train()
+        labels = data.y.tolist()
+        self.seen_classes.update(labels)
+        lengths = self.get_group_lengths(len(self.seen_classes))
+        sizes = dict(zip(sorted(self.seen_classes), lengths, strict=True))
+        with seeded(self.generator):
+            for label in sorted(set(labels)):
+                of_class = torch.tensor([i for i, y in enumerate(labels) if y == label])
+                buffer = self.buffer_groups.setdefault(label, ReservoirSamplingBuffer(sizes[label]))
+                found = data.take(of_class)
+                buffer.update_from_dataset(Samples(found.x, found.y, logits[of_class]))
+        for label, buffer in self.buffer_groups.items():
+            buffer.resize(strategy, sizes[label])
+        self.groups = compact(self)
+
+
+class ReplayedDER(WindowedLoop, DER):
+    """Avalanche's DER++, its buffer in whole tensors, used from its first sample on.
+
+    Avalanche's ignores a buffer that is smaller than a memory batch.
+    """
+
+    mbatch: Any
+
+    def __init__(self, *, mem_size: int, generator: torch.Generator, **more: Any) -> None:
+        super().__init__(mem_size=mem_size, **more)
+        self.storage_policy = LogitReservoirs(mem_size, generator)
+        self.generator = generator
+        self.batch_logits: Tensor | None = None
+
+    def _before_training_exp(self, **settings: Any) -> None:
+        groups = self.storage_policy.groups
+        self.batch_size_mem = min(self.train_mb_size, sum(map(len, groups)))
+        self.replay_loader = groups or None  # what Avalanche asks is only whether there is one
+        super(DER, self)._before_training_exp(**settings)
+
+    def _before_forward(self, **settings: Any) -> None:
+        super(DER, self)._before_forward(**settings)
+        if self.replay_loader is None:
+            return
+        old = draw(self.replay_loader, self.batch_size_mem, self.generator)
+        self.mbatch = [join([a, b]) for a, b in zip(old.as_batch(), self.mbatch, strict=True)]
+        self.batch_logits = old.logits
+
+    def _after_training_exp(self, **settings: Any) -> None:
+        self.batch_logits = None
+        super()._after_training_exp(**settings)

@@ -1,0 +1,1 @@
+"""Changes to a model by its declared structure: adapters, pruning, gates, proxies."""

@@ -1,0 +1,82 @@
+"""Distillation: a cut model learns the source task and its teacher's predictions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.contracts.data import DomainView
+from bench.contracts.model import FoundationModel
+from bench.errors import BenchError
+
+WARMUP = 0.1
+"""Share of the steps in which the learning rate rises."""
+
+
+def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
+    """-sum_c softmax(teacher)_c log softmax(student)_c, a scalar, the mean over the batch.
+
+    Parameters
+    ----------
+    student, teacher : logits of shape (n, classes)
+    """
+    return -(teacher.softmax(dim=-1) * student.log_softmax(dim=-1)).sum(dim=-1).mean()
+
+
+def rate(step: int, steps: int) -> float:
+    """Share of the learning rate at a step: a linear rise over a tenth, then a fall to 0."""
+    rise = max(round(WARMUP * steps), 1)
+    if step < rise:
+        return (step + 1) / rise
+    return (steps - step) / max(steps - rise, 1)
+
+
+def distil(
+    student: FoundationModel,
+    teacher: FoundationModel,
+    source: DomainView,
+    steps: int,
+    learning_rate: float,
+    weight_decay: float = 0.01,
+    weight: float = 1.0,
+) -> None:
+    """Train all of the student by AdamW on its task loss + ``weight`` * soft cross-entropy.
+
+    Inputs are augmented as in source training; student and teacher see the same. The teacher
+    stays as it is, in evaluation mode. Randomness: torch's global generator and the
+    order of ``source``. Afterwards the student is in evaluation mode and holds no gradients.
+
+    Parameters
+    ----------
+    source : labelled view; its batch size is that of a step
+    learning_rate : its peak, after a tenth of the steps
+
+    Raises
+    ------
+    BenchError if ``steps`` < 1 or the source has no labels.
+    """
+    if steps < 1:
+        raise BenchError(f"distillation: {steps} steps train nothing; use 1 or more")
+    student.module.requires_grad_(True)
+    optimizer = torch.optim.AdamW(
+        student.module.parameters(), learning_rate, weight_decay=weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
+    student.train(True)
+    teacher.train(False)
+    batches = source.infinite()
+    try:
+        for _ in range(steps):
+            batch = next(batches)
+            x = student.augment(batch.x)
+            with torch.no_grad():
+                target = teacher(x)
+            outputs = student(x)
+            loss = student.loss(outputs, batch.y) + weight * soft_cross_entropy(outputs, target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    finally:
+        optimizer.zero_grad()  # gradients would count as the deployed model's memory
+        student.train(False)

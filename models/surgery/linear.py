@@ -1,0 +1,84 @@
+"""Linear layers of a model: found by name, cut to some rows or columns, replaced."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bench.contracts.model import Block, FoundationModel
+from bench.errors import BenchError
+
+
+class WrappedLinear(nn.Module):
+    """A module in the place of a linear layer, which it keeps at ``linear``."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def keep(self, rows: Tensor) -> list[str]:
+        """Cut to these output neurons; returns the names of the linear layers inside it cut."""
+        cut_linear(self.linear, rows=rows)
+        return ["linear"]
+
+
+def declared_blocks(model: FoundationModel, purpose: str) -> list[Block]:
+    """The model's blocks; BenchError that begins with ``purpose`` if it declares none."""
+    blocks = model.blocks()
+    if not blocks:
+        raise BenchError(
+            f"{purpose}: {type(model).__name__} declares no blocks; implement blocks()"
+        )
+    return blocks
+
+
+def linear_at(model: FoundationModel, name: str) -> nn.Linear:
+    """The plain linear layer at ``name``, or inside the `WrappedLinear` there.
+
+    Raises BenchError if there is another kind of module.
+    """
+    found = model.module.get_submodule(name)
+    layer = found.linear if isinstance(found, WrappedLinear) else found
+    if not isinstance(layer, nn.Linear):
+        raise BenchError(
+            f"{name} is {type(found).__name__}, not a plain Linear; undo earlier surgery on it "
+            "first, or check blocks()"
+        )
+    return layer
+
+
+def replace_module(model: FoundationModel, name: str, new: nn.Module) -> None:
+    """Put ``new`` where the module ``name`` was."""
+    parent, _, child = name.rpartition(".")
+    setattr(model.module.get_submodule(parent), child, new)
+
+
+@torch.no_grad()
+def cut_linear(layer: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
+    """Keep only ``rows`` (output neurons, with their biases) and ``columns`` (inputs), in place.
+
+    Parameters
+    ----------
+    rows, columns : int64 tensors of ids in the wanted order; None keeps all
+    """
+    if rows is not None:
+        layer.weight = _like(layer.weight, layer.weight[rows])
+        if layer.bias is not None:
+            layer.bias = _like(layer.bias, layer.bias[rows])
+        layer.out_features = len(rows)
+    if columns is not None:
+        layer.weight = _like(layer.weight, layer.weight[:, columns])
+        layer.in_features = len(columns)
+
+
+def _like(old: Tensor, values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values, requires_grad=old.requires_grad)
+
+
+def largest(scores: Tensor, count: int) -> Tensor:
+    """Ids of the ``count`` largest scores along the last dimension, in ascending order.
+
+    Of equal scores the first ones are taken.
+    """
+    order = scores.argsort(dim=-1, descending=True, stable=True)
+    return order[..., :count].sort(dim=-1).values

@@ -1,0 +1,91 @@
+"""LoRA surgery: low-rank adapters on the attention's query, key and value, from names alone."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from bench.contracts.model import FoundationModel
+from bench.errors import BenchError
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer plus trainable low-rank terms: x -> W x + b + scale [B_i A_i x]_i.
+
+    One pair (A, B) for each of ``parts`` equal groups of output rows, so that a fused
+    qkv layer gets a pair each for query, key and value (Hu et al., ICLR 2022). A is drawn
+    Kaiming-uniform and B is zero: insertion changes no output.
+
+    Parameters
+    ----------
+    base : the layer, of shape (out, in)
+    rank : width r of the bottleneck
+    scale : alpha / r
+    parts : number of row groups; must divide ``out``
+    """
+
+    def __init__(self, base: nn.Linear, rank: int, scale: float, parts: int) -> None:
+        super().__init__()
+        rows, remainder = divmod(base.out_features, parts)
+        if remainder:
+            raise BenchError(
+                f"LoRA: {base.out_features} rows do not divide into {parts} parts; check blocks()"
+            )
+        self.base = base
+        self.scale = scale
+        like = base.weight.detach()
+        self.down = nn.ParameterList(
+            nn.Parameter(like.new_empty(rank, base.in_features)) for _ in range(parts)
+        )
+        self.up = nn.ParameterList(nn.Parameter(like.new_zeros(rows, rank)) for _ in range(parts))
+        for matrix in self.down:
+            nn.init.kaiming_uniform_(matrix, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output of shape (..., out)."""
+        terms = [x @ a.t() @ b.t() for a, b in zip(self.down, self.up, strict=True)]
+        return cast(Tensor, self.base(x)) + self.scale * torch.cat(terms, dim=-1)
+
+    @torch.no_grad()
+    def fused(self) -> nn.Linear:
+        """The base layer with the low-rank terms added to its weights."""
+        products = [b @ a for a, b in zip(self.down, self.up, strict=True)]
+        self.base.weight += self.scale * torch.cat(products)
+        return self.base
+
+
+def insert_lora(model: FoundationModel, rank: int, alpha: float) -> list[nn.Parameter]:
+    """Put adapters on every block's query, key and value; return their parameters.
+
+    Raises BenchError if the model declares no blocks or ``rank`` exceeds a layer's width.
+    """
+    blocks = model.blocks()
+    if not blocks:
+        raise BenchError(f"LoRA: {type(model).__name__} declares no blocks; implement blocks()")
+    parameters: list[nn.Parameter] = []
+    for block in blocks:
+        for name in block.qkv:
+            base = model.module.get_submodule(name)
+            if not isinstance(base, nn.Linear):
+                raise BenchError(f"LoRA: {name} is {type(base).__name__}, not a plain Linear")
+            if rank > min(base.in_features, base.out_features):
+                raise BenchError(f"LoRA: rank {rank} exceeds the width of {name}; lower it")
+            adapted = LoraLinear(base, rank, alpha / rank, 3 if block.fused else 1)
+            _replace(model.module, name, adapted)
+            parameters += [*adapted.down, *adapted.up]
+    return parameters
+
+
+def fuse_lora(model: FoundationModel) -> None:
+    """Add every adapter to its layer's weights and restore the plain layers."""
+    adapted = [(n, m) for n, m in model.module.named_modules() if isinstance(m, LoraLinear)]
+    for name, layer in adapted:
+        _replace(model.module, name, layer.fused())
+
+
+def _replace(root: nn.Module, name: str, new: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(root.get_submodule(parent), child, new)

@@ -1,0 +1,209 @@
+"""Rows: one method with its settings over seeds, and what each row knows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.records.record import Amount, Costs, MethodFacts, Record, Results
+
+from .metrics import MEASURES
+from .statistics import Estimate, mean_ci, paired_difference
+
+SOURCE_ONLY = "source-only"
+"""The method that every other is compared with."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One cost over a row's runs, in the unit of the records.
+
+    ``estimate`` is over the runs where the cost is known: None if it is in none of them.
+    ``kinds`` of the known values, ``hows`` of the known and ``gaps`` of the unavailable ones.
+    """
+
+    estimate: Estimate | None
+    kinds: tuple[str, ...] = ()
+    hows: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method with its settings, over seeds.
+
+    ``label`` is the method's name with what tells it from the comparison's other rows.
+    ``accuracy`` has every name of `measures.MEASURES`, as fractions. `time` is in seconds over
+    the whole stream, `energy` in joules, `memory` in bytes above the runtime (what the process
+    takes where that is known, else what lives), `inference` in seconds for a sample. All are None
+    (or a `Cost` without estimate) where no run knows them.
+    ``difference`` is to source-only in the score, paired by seed, and None for source-only itself.
+    """
+
+    label: str
+    supervised: bool
+    runs: tuple[Record, ...]
+    accuracy: Mapping[str, Estimate | None]
+    difference: Estimate | None
+    time: Cost
+    energy: Cost
+    memory: Cost
+    inference: Cost
+
+    @property
+    def is_source_only(self) -> bool:
+        """Whether this is the lower reference."""
+        return self.label == SOURCE_ONLY and not self.supervised
+
+    @property
+    def facts(self) -> MethodFacts:
+        """What the registry said of the method; all runs of a row have the same code."""
+        return max(self.runs, key=age).method
+
+    @property
+    def settings(self) -> str:
+        """Where the settings come from: tuned, default, given, oracle, or none to tune."""
+        return origin_of_settings(max(self.runs, key=age))
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether settings were selected with the labels of the test stream."""
+        return self.settings == "oracle"
+
+    @property
+    def competes(self) -> bool:
+        """Whether neither method nor settings saw labels that a deployed device does not have."""
+        return not (self.supervised or self.is_oracle)
+
+    @property
+    def results(self) -> dict[int, Results]:
+        """The results of the runs that are ok, by seed."""
+        return results_of(self.runs)
+
+    @property
+    def missing(self) -> tuple[Record, ...]:
+        """The runs without results."""
+        return tuple(r for r in self.runs if not usable(r))
+
+    @property
+    def seeds(self) -> str:
+        """How many runs are ok, and what became of the others: ``4 of 5; 1 timeout``."""
+        text = f"{len(self.runs) - len(self.missing)} of {len(self.runs)}"
+        counts = Counter(fate(r) for r in self.missing)
+        others = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+        return f"{text}; {others}" if others else text
+
+
+def make_row(
+    label: str, supervised: bool, runs: Sequence[Record], reference: Mapping[int, float]
+) -> Row:
+    """A row from runs that differ in the seed alone; ``reference``: source-only's scores."""
+    results = results_of(runs)
+
+    def cost(amount: Callable[[Costs], Amount]) -> Cost:
+        return _cost([amount(r.costs) for r in results.values()])
+
+    itself = label == SOURCE_ONLY and not supervised
+    return Row(
+        label=label,
+        supervised=supervised,
+        runs=tuple(runs),
+        accuracy={
+            name: _over_seeds(measure.value(r) for r in results.values())
+            for name, measure in MEASURES.items()
+        },
+        difference=None if itself else paired_difference(scores(runs), reference),
+        time=cost(lambda c: c.adaptation_time),
+        energy=cost(lambda c: c.adaptation_energy),
+        memory=cost(_memory),
+        inference=cost(lambda c: c.inference_time),
+    )
+
+
+def _memory(costs: Costs) -> Amount:
+    """What the process takes where it is known, as it decides whether a device suffices."""
+    resident = costs.resident_memory
+    return costs.peak_memory if resident is None or resident.value is None else resident
+
+
+def fate(record: Record) -> str:
+    """The status of a run without results."""
+    return record.status if record.status != "ok" else "empty"
+
+
+def age(record: Record) -> tuple[str, str]:
+    """What orders records in time."""
+    return record.started, record.identity
+
+
+def usable(record: Record) -> bool:
+    """Whether a run has results."""
+    return record.status == "ok" and record.results is not None and bool(record.results.domains)
+
+
+def results_of(runs: Iterable[Record]) -> dict[int, Results]:
+    """The results of the runs that have some, by seed."""
+    return {r.cell.seed: r.results for r in runs if usable(r) and r.results is not None}
+
+
+def scores(runs: Iterable[Record]) -> dict[int, float]:
+    """What methods are compared by, by seed."""
+    return {seed: r.score for seed, r in results_of(runs).items()}
+
+
+def origin_of_settings(record: Record) -> str:
+    """Where a method's settings come from; records that do not say so yet had them given."""
+    kind: str = record.cell.settings
+    if kind == "default":
+        kind = record.method.settings
+    return "given" if record.method.changed and kind in ("default", "none") else kind
+
+
+def label(record: Record, full: bool = False, mark_unavailable: Container[str] = ()) -> str:
+    """A method's name with the settings that differ from its defaults.
+
+    A search's settings are many and of many digits: they are told only if ``full``, and not those
+    to ``mark_unavailable``.
+    """
+    name = record.cell.method.name
+    if origin_of_settings(record) in ("tuned", "oracle") and not full:
+        return name
+    changed = show_all(
+        {k: v for k, v in record.method.changed.items() if k not in mark_unavailable}
+    )
+    return f"{name} ({changed})" if changed else name
+
+
+def show_all(settings: Mapping[str, object]) -> str:
+    """Settings for people: ``epochs=2, learning_rate=0.01``."""
+    return ", ".join(f"{k}={show(v)}" for k, v in sorted(settings.items()))
+
+
+def show(value: object) -> str:
+    """A setting for people: text bare, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def shorten(text: str, limit: int) -> str:
+    """Text of at most ``limit`` characters."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+# ---------------------------------------------------------------------------
+
+
+def _over_seeds(values: Iterable[float | None]) -> Estimate | None:
+    known = [v for v in values if v is not None]
+    return mean_ci(known) if known else None
+
+
+def _cost(amounts: Sequence[Amount]) -> Cost:
+    known = [a.value for a in amounts if a.value is not None]
+    return Cost(
+        estimate=mean_ci(known) if known else None,
+        kinds=tuple(sorted({a.kind for a in amounts if a.value is not None})),
+        hows=tuple(sorted({a.how for a in amounts if a.value is not None})),
+        gaps=tuple(sorted({a.how for a in amounts if a.value is None})),
+    )

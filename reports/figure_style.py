@@ -1,0 +1,199 @@
+"""What figures have in common: which rows, their styles, sheets, legends, words for accuracies."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from .aggregate import SOURCE_ONLY, Row
+from .comparison import Comparison
+from .metrics import is_timed, primary
+from .table_model import clean, name_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DPI = 150
+GREY = "#767676"
+# The color-blind safe palette of seaborn without its grey, which is source-only's, and without
+# its yellow, which a white page swallows.
+_COLOURS = [sns.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4, 5, 6, 9)]
+_MARKERS = "osD^vPXp"
+
+LINES = 10
+"""Rows that the figure of the stream shows; more lines cannot be told apart."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method looks in every figure of a report."""
+
+    color: Any
+    marker: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished figure: what it shows in words, its width in inches, its bytes as PNG and PDF."""
+
+    name: str
+    title: str
+    caption: str
+    width: float
+    png: bytes
+    pdf: bytes
+
+
+def styles(comparisons: Sequence[Comparison]) -> dict[str, Style]:
+    """A style for every label, the same in all figures; source-only is grey.
+
+    Beyond eight methods colors come again with another marker; those in figures of streams,
+    whose markers are small, come first.
+    """
+    labels = {row.label for c in comparisons for row in c.rows} - {SOURCE_ONLY}
+    shown = {row.label: row.supervised for c in comparisons for row in prominent(c)}
+    chosen = {SOURCE_ONLY: Style(GREY, "o")}
+    ordered = sorted(labels, key=lambda n: (n not in shown, shown.get(n, False), n))
+    for i, label in enumerate(ordered):
+        again = i // len(_COLOURS)
+        marker = _MARKERS[(i + again) % len(_MARKERS)]
+        chosen[label] = Style(_COLOURS[i % len(_COLOURS)], marker)
+    return chosen
+
+
+def prominent(comparison: Comparison, limit: int = LINES) -> list[Row]:
+    """The rows with results that a crowded figure shows, in the order of the table.
+
+    Source-only, the best supervised reference, and the methods with the best scores; after them
+    what has seen labels.
+    """
+    best = next((row for row in comparison.drawn if row.supervised), None)
+    ordered = sorted(
+        comparison.drawn,
+        key=lambda row: (not row.is_source_only, row is not best, not row.competes),
+    )
+    kept = {id(row) for row in ordered[:limit]}
+    return [row for row in comparison.drawn if id(row) in kept]
+
+
+@dataclass(frozen=True)
+class View:
+    """How figures name the accuracy by which a protocol compares methods."""
+
+    axis: str
+    title: str
+    along: str
+    over: str
+
+
+VIEWS = {
+    "after": View(
+        "accuracy after adaptation (%)",
+        "Accuracy after adaptation",
+        "Accuracy on each target domain right after adaptation to it",
+        "mean over the domains",
+    ),
+    "online": View(
+        "online accuracy (%)",
+        "Online accuracy",
+        "Accuracy on the stream of each target domain, each batch predicted before it is adapted "
+        "to",
+        "mean over the domains",
+    ),
+    "seen_at_end": View(
+        "accuracy over everything seen (%)",
+        "Accuracy over everything seen",
+        "Accuracy over the test samples of the source and of all target domains seen so far, after "
+        "each domain",
+        "at the end of the stream",
+    ),
+}
+"""By the name of the measure that a protocol compares methods by."""
+
+
+def view_of(protocol: Mapping[str, Any]) -> View:
+    """The view of the accuracy by which a protocol compares methods."""
+    view = VIEWS[primary(protocol).name]
+    if is_timed(protocol) and view is VIEWS["online"]:
+        along = (
+            "Accuracy on the stream of each target domain, which does not wait: each batch "
+            "predicted on arrival by the last model that was ready"
+        )
+        return replace(view, along=along)
+    return view
+
+
+@contextmanager
+def sheet(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of this size in inches; its settings hold inside the block alone."""
+    settings = {"axes.edgecolor": "0.3", "grid.color": "0.9"}
+    with (
+        sns.plotting_context("paper"),
+        sns.axes_style("whitegrid", rc=settings),
+        mpl.rc_context({"pdf.fonttype": 42}),
+    ):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        sns.despine(ax=axes)
+        yield figure, axes
+
+
+def finished(figure: Figure, name: str, title: str, caption: str) -> Drawing:
+    """The figure in both formats. Call it inside `sheet`."""
+    png, pdf = io.BytesIO(), io.BytesIO()
+    # Neither times nor versions in the files: equal records give equal bytes.
+    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(
+        pdf, format="pdf", metadata=dict.fromkeys(("CreationDate", "Creator", "Producer"))
+    )
+    width = figure.get_figwidth()
+    return Drawing(name, clean(title), clean(caption), width, png.getvalue(), pdf.getvalue())
+
+
+def pale(color: Any) -> tuple[float, ...]:
+    """Half way to white: transparency would let the grid through."""
+    return tuple(0.5 + 0.5 * part for part in to_rgb(color))
+
+
+def oracles(rows: Iterable[Row]) -> str:
+    """The end of a caption where settings saw the test labels."""
+    if not any(row.is_oracle for row in rows):
+        return ""
+    return " ‡ ORACLE, as the references no competitor: settings selected with the test labels."
+
+
+def legend(axes: Axes, columns: int = 1, last: str = "") -> None:
+    """Outside, where it covers no line; in the order of drawing, but for the label ``last``."""
+    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    ordered = sorted(handles, key=lambda label: label == last)
+    axes.legend(
+        [handles[label] for label in ordered],
+        ordered,
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+        frameon=False,
+        borderaxespad=0.0,
+        ncols=columns,
+        columnspacing=1.0,
+    )
+
+
+def tag(row: Row) -> str:
+    """A row's name for a legend or an axis, in short lines."""
+    return textwrap.fill(plain(name_of(row)), 28, break_on_hyphens=False)
+
+
+def plain(text: str) -> str:
+    """Text in which a dollar sign starts no formula."""
+    return clean(text).replace("$", r"\$")

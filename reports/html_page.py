@@ -1,0 +1,129 @@
+"""One HTML file that shows everything, opens offline and runs no script."""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from bench.records.record import Record
+
+from .aggregate import Row, fate, show_all
+from .comparison import Comparison, flat_settings
+from .figure_style import Drawing
+from .footnotes import footnotes
+from .table_model import DASH, blocks, clean, name_of, settings_of
+
+CSS_DPI = 96
+"""Pixels that style sheets count in an inch."""
+
+
+def page(
+    comparisons: Sequence[Comparison],
+    drawings: Mapping[str, Sequence[Drawing]],
+    note: str = "",
+) -> str:
+    """The report as HTML; ``drawings`` are the figures of each comparison by its ``key``.
+
+    Everything that comes from records is escaped by the template engine, text and attributes.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    records = [record for comparison in comparisons for record in comparison.records]
+    return environment.get_template("page.html").render(
+        note=clean(note),
+        comparisons=[_section(c, drawings.get(c.key, ())) for c in comparisons],
+        versions=_versions(records),
+        suites=sorted({record.suite for record in records}),
+        first=min((record.started for record in records), default=""),
+        last=max((record.started for record in records), default=""),
+        runs=len(records),
+    )
+
+
+# ---------------------------------------------------------------------------
+
+
+def _section(comparison: Comparison, drawings: Sequence[Drawing]) -> dict[str, Any]:
+    return {
+        "id": comparison.slug,
+        "title": clean(comparison.title),
+        "blocks": blocks(comparison),
+        "footnotes": footnotes(comparison),
+        "has_oracle": comparison.has_oracle,
+        "figures": [
+            {
+                "title": drawing.title,
+                "caption": drawing.caption,
+                "width": round(drawing.width * CSS_DPI),
+                "data": base64.b64encode(drawing.png).decode(),
+            }
+            for drawing in drawings
+        ],
+        "energy_unknown": drawings and all(d.name != "tradeoff" for d in drawings),
+        "settings": _shared(comparison),
+        "methods": [_method(row) for row in comparison.rows],
+        "missing": [_missing(row, record) for row in comparison.rows for record in row.missing],
+    }
+
+
+def _method(row: Row) -> dict[str, str]:
+    facts = row.facts
+    return {
+        "name": name_of(row),
+        "family": facts.family,
+        "provenance": facts.provenance,
+        "settings": settings_of(row),
+        "changed": clean(show_all(facts.changed)),
+        "paper": facts.paper,
+        "needs": ", ".join(need.replace("_", " ") for need in facts.needs),
+    }
+
+
+def _missing(row: Row, record: Record) -> dict[str, Any]:
+    return {
+        "name": name_of(row),
+        "seed": record.cell.seed,
+        "status": fate(record) + (f" on the {record.oom_on}" if record.oom_on else ""),
+        "reason": clean(record.reason) or "no reason recorded",
+        "log": record.log,
+    }
+
+
+def _shared(comparison: Comparison) -> dict[str, str]:
+    """What all runs of the comparison share: names, settings and digests."""
+    cell = comparison.cell
+    variant = {} if cell.variant is None else {"code of the variant": cell.variant.code[:12]}
+    return {
+        "stream": cell.stream.name,
+        "model": cell.model_title,
+        "device": cell.device,
+        "protocol": str(cell.protocol.get("name", DASH)),
+        **flat_settings(cell),
+        "code of the stream": cell.stream.code[:12],
+        "code of the model": cell.model.code[:12],
+        **variant,
+        "device profile": cell.device_digest[:12],
+    }
+
+
+def _versions(records: Iterable[Record]) -> dict[str, str]:
+    """Versions and machines that the records were made with; several are all named."""
+    seen: dict[str, dict[str, None]] = defaultdict(dict)
+    for record in records:
+        for key, value in record.environment.items():
+            if key == "argv":
+                continue  # a command line may hold paths of the person who ran it
+            for name, text in value.items() if isinstance(value, dict) else [(key, value)]:
+                if text not in ("", None):
+                    seen[str(name)][str(text)] = None
+    return {name: "; ".join(sorted(values)) for name, values in seen.items()}

@@ -1,0 +1,131 @@
+"""What the tables of a comparison say, before any format: heads and cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .aggregate import Cost, Row, shorten
+from .comparison import Comparison
+from .metrics import Measure, columns
+from .statistics import Estimate
+
+DAGGER = "†"
+DOUBLE_DAGGER = "‡"
+DASH = "–"
+
+COSTS = {
+    # field of a row: (head, unit in tables, units in one unit of the records)
+    "time": ("adaptation time", "s", 1.0),
+    "energy": ("adaptation energy", "J", 1.0),
+    "memory": ("peak memory", "MB", 1e-6),
+    "inference": ("inference", "ms/sample", 1e3),
+}
+ORIGINS = {"published": "published", "group-harness": "group", "chosen-here": "ours"}
+"""Provenance as records name it and as a narrow column does."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One of a comparison's tables: ``methods`` and, set apart, the supervised references.
+
+    The first ``texts`` columns hold text, names first, the others numbers; every row has as many
+    cells as there are heads.
+    """
+
+    title: str
+    heads: tuple[str, ...]
+    methods: tuple[tuple[str, ...], ...]
+    references: tuple[tuple[str, ...], ...]
+    texts: int = 1
+
+
+def blocks(comparison: Comparison) -> list[Block]:
+    """The tables of a comparison: accuracy, where they are known forgetting and transfer, costs."""
+    levels, changes = columns(comparison.cell.protocol)
+    costs = [(name, *COSTS[name]) for name in COSTS]
+    cost_heads = ["method"]
+    for name, head, unit, _ in costs:
+        kinds = sorted({k for row in comparison.rows for k in getattr(row, name).kinds})
+        cost_heads.append(f"{head} ({', '.join([unit, ' and '.join(kinds)]) if kinds else unit})")
+
+    def accuracies(row: Row, measures: list[Measure]) -> list[str]:
+        return [percent(row.accuracy[m.name], signed=m.signed) for m in measures]
+
+    def accuracy(row: Row) -> tuple[str, ...]:
+        cells = accuracies(row, levels)
+        difference = percent(row.difference, signed=True)
+        return (name_of(row), origin_of(row), settings_of(row), *cells, difference, row.seeds)
+
+    def transfer(row: Row) -> tuple[str, ...]:
+        return (name_of(row), *accuracies(row, changes))
+
+    def bill(row: Row) -> tuple[str, ...]:
+        return (name_of(row), *(cost(getattr(row, name), factor) for name, _, _, factor in costs))
+
+    def block(
+        title: str, heads: list[str], cells: Callable[[Row], tuple[str, ...]], texts: int = 1
+    ) -> Block:
+        methods = tuple(cells(row) for row in comparison.rows if not row.supervised)
+        references = tuple(cells(row) for row in comparison.rows if row.supervised)
+        return Block(title, tuple(heads), methods, references, texts)
+
+    heads = ["method", "origin", "settings", *(m.head for m in levels), "vs source-only", "ok runs"]
+    made = [block("Accuracy (%)", heads, accuracy, texts=3)]
+    if changes:
+        heads = ["method", *(m.head for m in changes)]
+        made.append(block("Forgetting and transfer (%)", heads, transfer))
+    return [*made, block("Costs", cost_heads, bill)]
+
+
+def name_of(row: Row) -> str:
+    """The label of a row, with a mark on supervised references and one on oracle settings."""
+    marks = [DAGGER] * row.supervised + [DOUBLE_DAGGER] * row.is_oracle
+    return clean(" ".join([row.label, *marks]))
+
+
+def origin_of(row: Row) -> str:
+    """Where a row's method comes from, in a word."""
+    provenance = row.facts.provenance
+    return shorten(clean(ORIGINS.get(provenance, provenance)), 12) or DASH
+
+
+def settings_of(row: Row) -> str:
+    """Where a row's settings come from, in a word; a dash if there is nothing to tune."""
+    return DASH if row.settings == "none" else row.settings
+
+
+def percent(estimate: Estimate | None, signed: bool = False) -> str:
+    """A fraction as percent with one decimal: ``58.0 ± 1.2``; a dash if there is none."""
+    return DASH if estimate is None else _with_interval(estimate.scaled(100.0), 1, signed)
+
+
+def cost(value: Cost, factor: float) -> str:
+    """A cost with three significant digits; ``unavailable``, or a dash if no run is ok."""
+    if value.estimate is None:
+        return "unavailable" if value.gaps else DASH
+    scaled = value.estimate.scaled(factor)
+    return _with_interval(scaled, decimals(scaled.mean), False)
+
+
+def decimals(value: float, digits: int = 3) -> int:
+    """Decimals that show ``digits`` significant digits of a value, none of them invented."""
+    if value == 0.0:
+        return 0
+    return max(0, digits - 1 - math.floor(math.log10(abs(value))))
+
+
+def clean(text: str) -> str:
+    """Text in one line without control characters, which could steer a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+# ---------------------------------------------------------------------------
+
+
+def _with_interval(estimate: Estimate, places: int, signed: bool) -> str:
+    # Rounding first and adding zero turns a negative zero into a plain one.
+    mean = round(estimate.mean, places) + 0.0
+    text = f"{mean:{'+' if signed else ''}.{places}f}"
+    return text if estimate.half_width is None else f"{text} ± {estimate.half_width:.{places}f}"

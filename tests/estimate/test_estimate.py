@@ -1,0 +1,375 @@
+"""Counting without values: equal to counting a real step, and honest where it cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from bench import Method
+from bench import registry as registry
+from bench.conformance.method_fixture import as_in_a_run
+from bench.contracts.data import DomainView
+from bench.contracts.model import FoundationModel
+from bench.costs.device_profile import ModelledDevice, load_device
+from bench.costs.pricing import Cost
+from bench.costs.step_tracer import StepTrace
+from bench.costs.tracker import CostTracker, Key, ModelledCosts
+from bench.errors import BenchError, Unsupported
+from bench.estimate.count import Counted, Task, count
+from bench.estimate.fake_tensors import FakeMode, emptied, sample_inputs, without_values
+from bench.estimate.fit import Price, default_methods, default_shape, modelled
+from bench.estimate.worker import price
+from bench.run.determinism import seed_everything
+from bench.run.window import Window
+
+BATCH, SAMPLES, CLASSES = 4, 8, 5
+SMALL: dict[str, tuple[dict[str, int], tuple[int, ...]]] = {
+    "digits-vit": ({"width": 32, "depth": 2}, (1, 16, 16)),
+    "bert-base": (
+        {"hidden_size": 32, "layers": 2, "heads": 2, "intermediate_size": 64, "vocabulary": 50,
+         "positions": 16},
+        (12,),
+    ),
+}  # fmt: skip
+
+
+def build(name: str) -> FoundationModel:
+    settings, shape = SMALL[name]
+    model_class = registry.load("model", name)
+    torch.manual_seed(0)
+    model: FoundationModel = model_class.build(
+        model_class.Config.model_validate(settings), shape, CLASSES
+    )
+    return model
+
+
+def estimated(method: type[Method], model: str = "digits-vit") -> Counted:
+    """Counted on tensors without values."""
+    fakes = FakeMode()
+    empty = emptied(build(model), fakes)
+    task = Task(partial(sample_inputs, SMALL[model][1]), BATCH, SAMPLES, CLASSES)
+    with without_values(fakes):
+        return count(method, lambda: empty, task)
+
+
+class DeviceCosts(ModelledCosts):
+    """Keeps the counts of the last domain."""
+
+    def __init__(self) -> None:
+        device = load_device("xavier-nx")
+        assert isinstance(device, ModelledDevice)
+        super().__init__(device)
+        self.seen: list[tuple[str, StepTrace]] = []
+
+    def price(self, key: Key, trace: StepTrace) -> Cost:
+        self.seen.append((key[0], trace))
+        return super().price(key, trace)
+
+
+def run(method_class: type[Method], model: str) -> tuple[DeviceCosts, CostTracker]:
+    """The method on real tensors through a plain tracker and window: one batch, then a domain."""
+    shape = SMALL[model][1]
+
+    def view(name: str, samples: int, labelled: bool) -> DomainView:
+        x = torch.rand(samples, *shape) if len(shape) > 1 else sample_inputs(shape, samples)
+        y = torch.arange(samples) % CLASSES if labelled else None
+        return DomainView(name, x, y, BATCH, torch.Generator().manual_seed(1), single_pass=True)
+
+    with as_in_a_run():
+        seed_everything(0)
+        method = method_class(method_class.Config())
+        remembers = "replay_memory" in method.needs
+        method.prepare(build(model), view("source", SAMPLES if remembers else BATCH, True))
+        bill = DeviceCosts()
+        tracker = CostTracker([], method.stored)
+        tracker.bills.append(bill)
+        for samples in (BATCH, SAMPLES):
+            bill.seen.clear()
+            domain = view("target", samples, "target_labels" in method.needs)
+            with Window(tracker, 1e9, None, method.model.module) as window:
+                method.adapt(domain, window)
+        x = view("test", BATCH, False).x
+        with torch.no_grad():
+            method.predict(x)
+            tracker.inference(BATCH, partial(method.predict, x))
+        tracker.finish()
+    return bill, tracker
+
+
+EXACT = [
+    "cua", "dann", "deep-coral", "der++", "ewc", "feature-alignment", "fine-tune", "joint",
+    "linear-probe", "lora", "lwf", "mas", "replay", "shot", "si", "source-fine-tune",
+    "source-only", "source-stats", "tent",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_step_without_values_counts_as_the_real_one(name: str) -> None:
+    method = registry.load("method", name)
+    found = estimated(method)
+    bill, _ = run(method, "digits-vit")
+    real = dict(bill.seen)
+    steps = {kind: trace for kind, (_, trace) in found.steps.items()}
+    assert steps.keys() | {kind for kind, _ in found.sections} == real.keys()
+    assert all(share == 1 for share, _ in found.steps.values())
+    for kind, trace in [*steps.items(), *found.sections]:
+        assert trace.operations == real[kind].operations, kind
+        assert trace.details == real[kind].details, kind
+        assert trace.peak_bytes == real[kind].peak_bytes, kind
+    assert found.peak_bytes == bill.peak_bytes > 0
+
+
+@pytest.mark.parametrize("name", ["fine-tune", "tent", "lora", "shot"])
+def test_texts_too(name: str) -> None:
+    method = registry.load("method", name)
+    found = estimated(method, "bert-base")
+    bill, _ = run(method, "bert-base")
+    real = dict(bill.seen)
+    for kind, (_, trace) in found.steps.items():
+        assert trace.operations == real[kind].operations
+        assert trace.peak_bytes == real[kind].peak_bytes
+    assert found.peak_bytes == bill.peak_bytes
+
+
+def test_the_price_is_that_of_the_steps_that_a_run_charges() -> None:
+    """Pseudo-labels belong to the step of the batch they are for; what is done once does not."""
+    method = registry.load("method", "shot")
+    device = modelled("xavier-nx")
+    found = price(estimated(method), device)
+    bill, tracker = run(method, "digits-vit")
+    steps = SAMPLES // BATCH
+    assert tracker.counts == {"pseudo-label": 1 + steps, "adapt": 1 + steps, "centroids": 2}
+    assert found.step_s is not None
+    assert found.step_j is not None
+    assert found.domain_j is not None
+    assert bill.window.energy_j is not None
+    assert found.domain_s > 0
+    assert steps * found.step_s + found.domain_s == pytest.approx(bill.window.time_s, rel=1e-12)
+    assert steps * found.step_j + found.domain_j == pytest.approx(bill.window.energy_j, rel=1e-12)
+
+
+def test_a_method_without_steps_has_memory_alone() -> None:
+    found = estimated(registry.load("method", "source-only"))
+    device = modelled("xavier-nx")
+    assert price(found, device) == Price(
+        memory_bytes=found.peak_bytes, step_s=None, step_j=None, domain_s=0.0, domain_j=0.0
+    )
+    weights = sum(p.numel() * 4 for p in build("digits-vit").module.parameters())
+    assert weights < found.peak_bytes < 3 * weights
+
+
+def test_on_a_calibrated_device_memory_is_the_processs_and_unknown_joules_are_none() -> None:
+    def quantity(value: float) -> dict[str, Any]:
+        return {"value": value, "source": "made up for a test", "confidence": "estimate"}
+
+    plain = modelled("raspberry-pi-5")
+    parts = {"stored": 1.5, "step": 2.0, "convolution": 0.5, "added": 7e6}
+    device = ModelledDevice.model_validate(
+        plain.model_dump()
+        | {
+            "resident_memory": {part: quantity(value) for part, value in parts.items()},
+            "energy_unavailable": "no watts were given",
+        }
+    )
+    found = estimated(registry.load("method", "shot"))
+    priced = price(found, device)
+    assert (priced.step_j, priced.domain_j) == (None, None)
+    assert priced.step_s == price(found, plain).step_s
+    assert priced.memory_bytes == max(
+        1.5 * h.stored + 2.0 * h.step + 0.5 * h.convolution + 7e6 for h in found.holdings
+    )
+    assert price(found, plain).memory_bytes == found.peak_bytes < priced.memory_bytes
+
+
+@pytest.mark.parametrize(
+    ("window_s", "domain_s", "steps"),
+    [(60.0, 0.0, 600), (60.0, 0.05, 599), (60.0, 60.0, 0), (60.0, 90.0, 0), (0.05, 0.0, 0)],
+)
+def test_steps_fill_the_window_beside_the_work_for_a_domain(
+    window_s: float, domain_s: float, steps: int
+) -> None:
+    price = Price(memory_bytes=1.0, step_s=0.1, step_j=1.0, domain_s=domain_s, domain_j=0.0)
+    assert price.steps_in(window_s) == steps
+
+
+# --- what cannot be counted ---------------------------------------------------------------
+
+DEPENDS = "its work depends on the data; a run counts it"
+OFFLINE = "its offline stage reads values of the data; a run counts it"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("eata", DEPENDS),
+        ("sar", DEPENDS),
+        ("lame", DEPENDS),
+        ("gem", DEPENDS),
+        ("pseudo-label", DEPENDS),
+        ("cotta", OFFLINE),
+        ("edgeta", "it makes its own small model in a long offline stage; a run counts it"),
+    ],
+)
+def test_what_reads_values_is_not_guessed_at(name: str, reason: str) -> None:
+    with pytest.raises(Unsupported) as caught:
+        estimated(registry.load("method", name))
+    assert str(caught.value) == reason
+
+
+class Adapting(Method):
+    """Does ``body`` with each batch."""
+
+    body: Callable[[Any, Any], Any]
+
+    def adapt(self, domain: DomainView, window: Window) -> None:
+        for batch in window.steps(domain.batches()):
+            type(self).body(self, batch)
+
+
+def adapting(body: Callable[[Any, Any], Any], **facts: Any) -> type[Method]:
+    return type("Mine", (Adapting,), {"body": staticmethod(body), **facts})
+
+
+def test_a_value_read_in_a_backward_hook_is_found() -> None:
+    def body(method: Method, batch: Any) -> None:
+        outputs = method.model(batch.x)
+        outputs.register_hook(lambda g: g if g.sum() > 0 else 2 * g)
+        outputs.sum().backward()
+
+    with pytest.raises(Unsupported, match=r"^its work depends on the data"):
+        estimated(adapting(body))
+
+
+def test_other_trouble_is_told_as_it_is() -> None:
+    def body(method: Method, batch: Any) -> None:
+        method.model(batch.x).detach().numpy()
+
+    with pytest.raises(Unsupported, match=r"without values \(RuntimeError: .numpy\(\) is not"):
+        estimated(adapting(body))
+
+
+def test_a_method_that_reads_the_clock_is_left_to_a_run() -> None:
+    with pytest.raises(Unsupported, match="depends on the device's clock"):
+        estimated(adapting(lambda *_: None, uses_device_clock=True))
+
+
+def test_a_loop_that_the_method_leaves_is_counted() -> None:
+    class Leaves(Method):
+        """One batch of a domain is enough."""
+
+        def adapt(self, domain: DomainView, window: Window) -> None:
+            for batch in window.steps(domain.batches()):
+                self.model(batch.x)
+                break
+
+    found = estimated(Leaves)
+    assert found.steps["adapt"][0] == 1
+    assert found.steps["adapt"][1].flops > 0
+
+
+def test_steps_of_another_kind_are_shared_out() -> None:
+    """Two looks at each batch, then one step of adaptation for it."""
+
+    class Looks(Method):
+        """Looks twice."""
+
+        def adapt(self, domain: DomainView, window: Window) -> None:
+            for batch in domain.batches():
+                for _ in window.steps([batch, batch], kind="look"):
+                    pass
+                for _ in window.steps([batch]):
+                    self.model(batch.x)
+
+    found = estimated(Looks)
+    assert {kind: share for kind, (share, _) in found.steps.items()} == {"look": 2, "adapt": 1}
+
+
+# --- tensors without values ---------------------------------------------------------------
+
+
+@pytest.fixture
+def fakes() -> Iterator[FakeMode]:
+    fakes = FakeMode()
+    with without_values(fakes):
+        yield fakes
+
+
+def test_integers_have_values_and_floats_have_none(fakes: FakeMode) -> None:
+    order = torch.randperm(5, generator=torch.Generator().manual_seed(0))
+    assert sorted(order.tolist()) == [0, 1, 2, 3, 4]
+    assert int(torch.randint(7, 8, ())) == 7
+    weights = torch.rand(5)[order]
+    with pytest.raises(RuntimeError, match="_local_scalar_dense"):
+        float(weights[0])
+    with pytest.raises(RuntimeError, match="_local_scalar_dense"):
+        float(order.float()[0])
+
+
+def test_a_copied_model_stays_without_values_in_one_mode() -> None:
+    fakes = FakeMode()
+    model = emptied(build("digits-vit"), fakes)
+    with without_values(fakes):
+        copied = model.clone()
+        assert copied.module.to("cpu") is copied.module
+    parameters: list[Any] = list(copied.module.parameters())
+    assert all(p.fake_mode is fakes for p in parameters)
+    assert [p.shape for p in parameters] == [p.shape for p in model.module.parameters()]
+
+
+def test_shared_parameters_stay_shared() -> None:
+    model = build("digits-vit")
+    head: Any = model.head
+    model.module.register_module("again", torch.nn.Linear(1, 1))
+    again: Any = model.module.get_submodule("again")
+    again.weight = head.weight
+    emptied(model, FakeMode())
+    assert again.weight is head.weight
+    assert isinstance(head.weight, torch.nn.Parameter)
+
+
+def test_torch_is_left_as_it_was() -> None:
+    from torch.utils._foreach_utils import _foreach_supported_types
+
+    before = (torch.nn.Module._apply, torch.nn.functional.one_hot, [*_foreach_supported_types])
+    with pytest.raises(ZeroDivisionError), without_values(FakeMode()):
+        raise ZeroDivisionError
+    assert before == (
+        torch.nn.Module._apply,
+        torch.nn.functional.one_hot,
+        [*_foreach_supported_types],
+    )
+    assert float(torch.ones(())) == 1.0
+
+
+# --- names --------------------------------------------------------------------------------
+
+
+def test_every_model_here_has_a_shape_that_it_takes() -> None:
+    for name in registry.entries("model"):
+        assert default_shape(name)
+
+
+def test_methods_are_those_for_the_task() -> None:
+    assert set(default_methods("digits-vit")) == set(registry.entries("method"))
+
+
+def test_a_model_that_declares_its_shape_is_believed(tmp_path: Any) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from bench import register\nfrom bench.contracts.model import FoundationModel\n\n\n"
+        '@register("model", "fit-declares")\nclass Mine(FoundationModel):\n    """Mine."""\n\n'
+        "    input_shape = (3, 8, 8)\n\n\n"
+        '@register("model", "fit-silent")\nclass Silent(FoundationModel):\n    """Mine."""\n'
+    )
+    registry.add_plugin(file)
+    try:
+        assert default_shape("fit-declares") == (3, 8, 8)
+        with pytest.raises(BenchError, match="declares no input_shape: give --shape, as 3,224,224"):
+            default_shape("fit-silent")
+    finally:
+        components._plugins.pop(file.resolve())
+        components._table.cache_clear()

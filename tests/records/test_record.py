@@ -1,0 +1,71 @@
+"""Records: what they refuse, their summaries, and which endings are failures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pydantic
+import pytest
+
+from bench.records.record import Amount, DomainResult, Record, Results
+
+
+def domain(name: str, before: float, after: float, final: float) -> DomainResult:
+    return DomainResult(
+        name=name, before=before, after=after, final=final, adaptation_samples=4,
+        test_samples=4, steps=1, time_s=1.0, energy_j=None, window_closed=False,
+    )  # fmt: skip
+
+
+def results(*domains: DomainResult) -> Results:
+    return Results.model_construct(source_before=1.0, source_after=1.0, domains=list(domains))
+
+
+def test_means_and_forgetting_by_hand() -> None:
+    three = results(
+        domain("a", 0.25, 0.75, 0.5), domain("b", 0.5, 1.0, 0.25), domain("c", 0.75, 0.5, 0.0)
+    )
+    assert three.mean("before") == 0.5
+    assert three.mean("after") == 0.75
+    assert three.mean("final") == 0.25
+    assert three.forgetting == ((0.75 - 0.5) + (1.0 - 0.25)) / 2  # the last domain is left out
+
+
+def test_a_single_domain_forgets_nothing() -> None:
+    assert results(domain("a", 0.5, 0.75, 0.25)).forgetting == 0.0
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [(None, "measured"), (None, "modelled"), (1.0, "unavailable")]
+)
+def test_an_amount_has_a_value_exactly_if_it_is_available(value: float | None, kind: str) -> None:
+    with pytest.raises(pydantic.ValidationError, match="an unavailable amount has no value"):
+        Amount(value=value, unit="J", kind=kind, how="x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("status", "oom_on", "failure"),
+    [
+        ("ok", None, False),
+        ("failed", None, True),
+        ("timeout", None, True),
+        ("interrupted", None, True),
+        ("unsupported", None, False),
+        ("oom", "device", False),
+        ("oom", "host", True),
+    ],
+)
+def test_device_memory_is_a_result_and_host_memory_a_failure(
+    make_record: Callable[..., Record], status: str, oom_on: str | None, failure: bool
+) -> None:
+    assert make_record(status=status, oom_on=oom_on).is_failure == failure
+
+
+@pytest.mark.parametrize(
+    "change", [{"status": "good"}, {"wall_s": -1.0}, {"extra": 1}, {"schema_version": 2}]
+)
+def test_a_record_refuses_what_its_schema_does_not_know(
+    make_record: Callable[..., Record], change: dict[str, object]
+) -> None:
+    with pytest.raises(pydantic.ValidationError):
+        make_record(**change)

@@ -1,0 +1,202 @@
+"""What a method does not run on is said before it runs, with the names of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import registry as registry
+from bench.records.cell import Cell, Component
+from bench.run.applicability import unsupported
+
+PLUGIN = '''
+from bench import Method, register
+from bench.contracts.stream import Stream
+
+@register("method", "plain")
+class Plain(Method):
+    """Declares nothing."""
+
+@register("method", "whole-domains")
+class WholeDomains(Method):
+    """Works on whole domains."""
+    protocols = ("periodic",)
+
+@register("method", "batches")
+class Batches(Method):
+    """Works on streams."""
+    protocols = ("online",)
+
+@register("method", "learns-classes")
+class LearnsClasses(Method):
+    """Knows both shifts."""
+    shifts = ("domain", "class")
+
+@register("method", "classes-alone")
+class ClassesAlone(Method):
+    """Knows new classes alone."""
+    shifts = ("class",)
+
+@register("method", "detects")
+class Detects(Method):
+    """Does another task."""
+    tasks = ("detection", "tracking")
+    shifts = ("class",)
+    protocols = ("periodic",)
+
+@register("method", "needs-labels")
+class NeedsLabels(Method):
+    """Needs labels."""
+    needs = ("target_labels",)
+
+@register("method", "picky")
+class Picky(Method):
+    """Has a reason of its own."""
+    @classmethod
+    def skip(cls, cell):
+        return f"seed {cell.seed} brings bad luck" if cell.seed == 13 else None
+
+class Toy(Stream):
+    classes = 2
+    input_shape = (3,)
+    @classmethod
+    def data_digest(cls, config): return "toy"
+    def source(self): ...
+    def domain_names(self): ...
+    def domain(self, name): ...
+
+@register("stream", "shifts-domains")
+class ShiftsDomains(Toy):
+    """Domains shift."""
+
+@register("stream", "brings-classes")
+class BringsClasses(Toy):
+    """Classes come."""
+    shifts = ("class",)
+    supervised = True
+
+@register("stream", "does-both")
+class DoesBoth(Toy):
+    """Both."""
+    shifts = ("domain", "class")
+    supervised = True
+'''
+
+
+@pytest.fixture
+def why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_cell: Callable[..., Cell]
+) -> Iterator[Callable[..., str | None]]:
+    """(method, stream, protocol) -> the reason."""
+    path = tmp_path / "toys.py"
+    path.write_text(PLUGIN)
+    monkeypatch.setattr(registry, "_plugins", {})
+    registry._table.cache_clear()
+    registry.add_plugin(path)
+
+    def ask(
+        method: str, stream: str = "shifts-domains", protocol: str = "periodic", **more: Any
+    ) -> str | None:
+        cell = make_cell(
+            method=Component(name=method, code="c"),
+            stream=Component(name=stream, code="c"),
+            protocol={"name": protocol} if protocol else {},
+            **more,
+        )
+        return unsupported(cell)
+
+    yield ask
+    monkeypatch.undo()
+    registry._table.cache_clear()
+
+
+Why = Callable[..., str | None]
+
+
+@pytest.mark.parametrize(
+    ("method", "stream", "protocol"),
+    [
+        ("plain", "shifts-domains", "periodic"),
+        ("plain", "shifts-domains", "online"),
+        ("whole-domains", "shifts-domains", "periodic"),
+        ("whole-domains", "shifts-domains", ""),  # as in records that name no protocol
+        ("batches", "shifts-domains", "online"),
+        ("plain", "shifts-domains", "online-timed"),  # nothing that a method has to know
+        ("batches", "shifts-domains", "online-timed"),
+        ("learns-classes", "brings-classes", "periodic"),
+        ("learns-classes", "does-both", "online"),
+        ("classes-alone", "brings-classes", "periodic"),
+        ("needs-labels", "shifts-domains", "periodic"),
+        ("picky", "shifts-domains", "periodic"),
+    ],
+)
+def test_what_a_method_declares_is_supported(
+    why: Why, method: str, stream: str, protocol: str
+) -> None:
+    assert why(method, stream, protocol, target_labels=method == "needs-labels") is None
+
+
+@pytest.mark.parametrize(
+    ("method", "stream", "parts"),
+    [
+        ("plain", "brings-classes", ("in which the domain may shift", "so does the class")),
+        ("plain", "does-both", ("in which the domain may shift", "so does the class")),
+        ("classes-alone", "does-both", ("in which the class may shift", "so does the domain")),
+        ("classes-alone", "shifts-domains", ("the class may shift", "so does the domain")),
+    ],
+)
+def test_a_shift_that_a_method_does_not_know_is_named(
+    why: Why, method: str, stream: str, parts: tuple[str, ...]
+) -> None:
+    reason = why(method, stream)
+    assert reason is not None
+    for part in (method, stream, *parts):
+        assert part in reason
+
+
+@pytest.mark.parametrize(
+    ("method", "protocol", "known"),
+    [
+        ("whole-domains", "online", "periodic"),
+        ("whole-domains", "online-timed", "periodic"),
+        ("batches", "periodic", "online"),
+    ],
+)
+def test_a_protocol_that_a_method_does_not_run_under_is_named(
+    why: Why, method: str, protocol: str, known: str
+) -> None:
+    assert why(method, protocol=protocol) == (
+        f"{method} runs under the {known} protocol; this one is {protocol}"
+    )
+
+
+def test_the_first_reason_is_the_task(why: Why) -> None:
+    reason = why("detects", "does-both", "online")
+    assert reason == "detects does detection, tracking; the stream is classification"
+
+
+def test_labels_that_nobody_gives_are_a_reason_with_its_cure(why: Why) -> None:
+    reason = why("needs-labels")
+    assert reason is not None
+    assert "needs-labels needs target labels and shifts-domains is unsupervised" in reason
+    assert "supervised_references" in reason
+    assert why("needs-labels", target_labels=True) is None
+
+
+def test_a_reason_of_the_methods_own_comes_last(why: Why) -> None:
+    assert why("picky", seed=13) == "seed 13 brings bad luck"
+    assert "the domain may shift" in (why("picky", "brings-classes", seed=13) or "")
+
+
+@pytest.mark.parametrize("kind", ["method", "stream"])
+def test_every_component_declares_shifts_and_protocols_that_exist(kind: str) -> None:
+    for name, entry in registry.entries(kind).items():
+        shifts = entry.facts.get("shifts", ("domain",))
+        assert shifts, name
+        assert set(shifts) <= {"domain", "class"}, name
+        protocols = entry.facts.get("protocols", ("periodic",))
+        assert protocols, name
+        assert set(protocols) <= {"periodic", "online"}, name
