@@ -17,7 +17,7 @@ from bench.calibration.timing import Call
 
 TENSORS = 20
 """Most parameters that an optimizer moves in one step here; fewer if they are large."""
-OPTIMISERS: dict[str, Any] = {
+OPTIMIZERS: dict[str, Any] = {
     "AdamW": torch.optim.AdamW,
     "Adam": torch.optim.Adam,
     "SGD with momentum": lambda parameters: torch.optim.SGD(parameters, 1e-3, momentum=0.9),
@@ -51,14 +51,14 @@ class OptimizerStep:
             parameter = nn.Parameter(pool.own(self.count))
             parameter.grad = pool.take(self.count)
             parameters.append(parameter)
-        made = OPTIMISERS[self.optimizer](parameters)
+        made = OPTIMIZERS[self.optimizer](parameters)
         made.step()  # makes the moments
         return [made.step]
 
 
 def optimizer_steps(sizes: Sizes) -> Iterator[OptimizerStep]:
     """Every optimizer at every size of a parameter."""
-    for optimizer in OPTIMISERS:
+    for optimizer in OPTIMIZERS:
         for count in sizes.tensors:
             yield OptimizerStep(optimizer, count)
 

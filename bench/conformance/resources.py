@@ -99,7 +99,7 @@ class _Meter(CostTracker):
         now = weights(self._method)
         common = {name: tensor for name, tensor in self.after.items() if name in now}
         self.changed = self.changed or first_difference(common, {n: now[n] for n in common})
-        self._before_s = self.bills[0].window.time_s
+        self._before_s = self.devices[0].window.time_s
         self._kind = key[0]
         super().begin(key, recount)
 
@@ -107,7 +107,7 @@ class _Meter(CostTracker):
         ends = self.is_open
         super().end(budget_s, cut_short)
         if ends:
-            self.spent.append((self._kind, self.bills[0].window.time_s - self._before_s))
+            self.spent.append((self._kind, self.devices[0].window.time_s - self._before_s))
             self.after = weights(self._method)
 
 

@@ -129,7 +129,7 @@ class Method(ABC):
         return None
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
-        """Offline work before deployment, not on the device's bill.
+        """Offline work before deployment; it costs the device nothing.
 
         ``model`` is trained on the source and belongs to this method. ``source`` has labels; it
         is closed after this call unless the method declares that it needs ``source_data``.

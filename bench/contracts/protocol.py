@@ -68,6 +68,6 @@ class ProtocolConfig(pydantic.BaseModel, extra="forbid", frozen=True):
     @pydantic.model_serializer(mode="wrap")
     def _content(self, serialise: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = serialise(self)
-        # As in cells made before there was anything else: their identities hold this.
+        # What does not apply is left out: given, it would not be accepted again.
         content.pop("window_s" if self.timed else "interval_s", None)
         return content

@@ -15,7 +15,7 @@ class Variant(ABC):
     """Makes the model that a device gets from the one that was trained on the source.
 
     ``Config`` has at least ``ratio``, how many times narrower the model becomes: suites write
-    ``NAME:RATIO``. The work is offline, not on the device's bill.
+    ``NAME:RATIO``. The work is offline and costs the device nothing.
     """
 
     Config: ClassVar[type[ModelConfig]]

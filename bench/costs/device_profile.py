@@ -17,13 +17,15 @@ OPERATOR_CLASSES = (
     "matmul",
     "attention",
     "convolution",
-    "normalization",
+    "normalisation",
     "elementwise",
     "reduction",
     "copy",
-    "optimizer",
+    "optimiser",
 )
-"""Classes of operators that reach different shares of a device's peak rates."""
+"""Classes of operators that reach different shares of a device's peak rates, as profiles spell
+them.
+"""
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -248,7 +250,7 @@ def load_device(name: str) -> DeviceProfile:
     base, _, mode = (name, "", "") if whole else name.rpartition("@")
     profile: DeviceProfile
     if _is_path(base):
-        # Cells and bills know a device by what the user called it.
+        # Cells and devices know a device by what the user called it.
         profile = _read(Path(base)).model_copy(update={"name": base})
     elif base in known:
         profile = _read(known[base])

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-OPTIMISER = "optimizer"
+OPTIMIZER = "optimiser"
 """The kind of every operator inside an optimizer's step: they are timed as whole steps."""
 
 _FIRST_FACTOR = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}

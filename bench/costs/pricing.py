@@ -112,7 +112,7 @@ class _Clock:
             work = self._roofline_s(of, dtype, flops, size)
         else:
             work = speed.seconds(flops, size)
-            if of == "optimizer":
+            if of == "optimiser":
                 return work
         return launch + work if self._device.dispatch == "added" else max(launch, work)
 

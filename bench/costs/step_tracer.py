@@ -43,7 +43,7 @@ from torch.utils.flop_counter import flop_registry
 
 from bench.contracts.data import DomainView
 from bench.costs.flop_formulas import products
-from bench.costs.operator_kinds import OPTIMISER, operator_kind
+from bench.costs.operator_kinds import OPTIMIZER, operator_kind
 
 Operation = tuple[str, str, float, float]
 """(operator class, data type, operations, bytes) of one launch."""
@@ -87,7 +87,7 @@ class StepTrace:
 
 
 _MATMUL = {"mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot", "vdot", "addbmm", "_int_mm"}
-_NORMALISATION = ("layer_norm", "batch_norm", "group_norm", "instance_norm", "rms_norm")
+_NORMALIZATION = ("layer_norm", "batch_norm", "group_norm", "instance_norm", "rms_norm")
 _GATHER = {"embedding", "index", "index_select", "gather"}
 _REDUCTION = {
     "sum", "mean", "var", "std", "var_mean", "amax", "amin", "max", "min", "argmax", "argmin",
@@ -116,8 +116,8 @@ def operator_class(name: str) -> str:
         return "attention"
     if "convolution" in name:
         return "convolution"
-    if any(kind in name for kind in _NORMALISATION):
-        return "normalization"
+    if any(kind in name for kind in _NORMALIZATION):
+        return "normalisation"
     if name in _REDUCTION:
         return "reduction"
     if name in _COPY:
@@ -198,7 +198,7 @@ class StepTracer:
             flops = known
         elif kind == "copy":
             flops = 0.0
-        elif kind in ("reduction", "normalization"):
+        elif kind in ("reduction", "normalisation"):
             flops = float(max(written, *(t.numel() for t in inputs), 0))
         else:
             flops = float(written)
@@ -213,7 +213,7 @@ class StepTracer:
             total = merged.setdefault((name, dtype), [0.0, 0.0])
             total[0] += flops
             total[1] += size
-            self.trace.details[(OPTIMISER, OPTIMISER, dtype, flops, size)] += 1
+            self.trace.details[(OPTIMIZER, OPTIMIZER, dtype, flops, size)] += 1
         else:
             self.trace.operations[(kind, dtype, flops, size)] += 1
             self.trace.details[(operator_kind(name, args), kind, dtype, flops, size)] += 1
@@ -229,7 +229,7 @@ class StepTracer:
     def _leave_optimizer(self, *_: Any) -> None:
         merged = self._optimizers.pop() if self._optimizers else None
         for (_name, dtype), (flops, size) in (merged or {}).items():
-            self.trace.operations[("optimizer", dtype, flops, size)] += 1
+            self.trace.operations[("optimiser", dtype, flops, size)] += 1
 
     def _hold(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()

@@ -1,4 +1,4 @@
-"""The bill of a run: what each device is charged, counted once and priced for all of them.
+"""Costs of a run: each step is traced once and priced for every device.
 
 A run trains once for several devices as long as they would make the same decisions. The
 `CostTracker` asks every device whether the next step still fits its window; devices that answer
@@ -57,7 +57,7 @@ class DeviceCosts(ABC):
     memory_unavailable = ""
 
     def __init__(self, name: str) -> None:
-        self.device = name
+        self.name = name
         self.window = WindowCosts()
         self.inference: Cost | None = None
         self.inference_samples = 0
@@ -232,17 +232,17 @@ class CostTracker:
         resident: Callable[[], Any],
         energy: EnergyMeter | Unavailable | None = None,
     ) -> None:
-        self.bills: list[DeviceCosts] = []
+        self.devices: list[DeviceCosts] = []
         for device in devices:
             if isinstance(device, MeasuredDevice):
-                self.bills.append(MeasuredCosts(device, energy or find_meter()))
+                self.devices.append(MeasuredCosts(device, energy or find_meter()))
             else:
-                self.bills.append(ModelledCosts(device))
-        self.measured = any(isinstance(b, MeasuredCosts) for b in self.bills)
-        if self.measured and len(self.bills) > 1:
+                self.devices.append(ModelledCosts(device))
+        self.measured = any(isinstance(b, MeasuredCosts) for b in self.devices)
+        if self.measured and len(self.devices) > 1:
             raise BenchError("a measured device cannot share a run with others")
         self.deferred: list[str] = []
-        self.left: dict[str, BenchError] = {}
+        self.dropped: dict[str, BenchError] = {}
         self.counts: Counter[str] = Counter()
         self.flops = self.bytes = self.launches = 0.0
         self.tracing_s = 0.0
@@ -261,44 +261,44 @@ class CostTracker:
         self._started = 0.0
 
     def start(self) -> None:
-        """Deployment begins: offline work is not on the bill."""
-        for bill in self.bills:
-            if isinstance(bill, MeasuredCosts):
-                bill.start()
+        """Deployment begins: offline work is not on the device."""
+        for device in self.devices:
+            if isinstance(device, MeasuredCosts):
+                device.start()
 
     def mark_unavailable(self, energy: str = "", memory: str = "") -> None:
         """Why the energy of windows or the peak of memory cannot be measured in this run.
 
         Nothing is left out where costs are modelled.
         """
-        for bill in self.bills:
-            if isinstance(bill, MeasuredCosts):
-                bill.energy_unavailable = bill.energy_unavailable or energy
-                bill.memory_unavailable = bill.memory_unavailable or memory
+        for device in self.devices:
+            if isinstance(device, MeasuredCosts):
+                device.energy_unavailable = device.energy_unavailable or energy
+                device.memory_unavailable = device.memory_unavailable or memory
 
     def open_window(self) -> None:
         """Start every device's window at zero and bring memory peaks up to date."""
         self._account_growth()
         self._settled.clear()
         self._counted_here.clear()
-        for bill in self.bills:
-            bill.window = WindowCosts(0.0, None if bill.kind == "measured" else 0.0, 0)
-            if isinstance(bill, MeasuredCosts):
-                bill.begin_energy()
+        for device in self.devices:
+            device.window = WindowCosts(0.0, None if device.kind == "measured" else 0.0, 0)
+            if isinstance(device, MeasuredCosts):
+                device.begin_energy()
 
     def admit(self, key: Key, budget_s: float) -> bool:
         """Whether one more step of ``key`` fits the window; devices that differ are deferred."""
         fits = []
-        for bill in self.bills:
-            expected = bill.expected_s(key)
-            spent = bill.window.time_s
+        for device in self.devices:
+            expected = device.expected_s(key)
+            spent = device.window.time_s
             if expected is None:
                 fits.append(spent < budget_s)
             else:  # the tolerance is for sums of rounded costs: 600 steps of 0.1 s fit 60 s
                 fits.append(spent + expected <= budget_s * (1 + 1e-9))
         if any(fits) and not all(fits):
-            self.deferred += [b.device for b, fit in zip(self.bills, fits, strict=True) if not fit]
-            self.bills = [b for b, fit in zip(self.bills, fits, strict=True) if fit]
+            self.deferred += [b.name for b, fit in zip(self.devices, fits, strict=True) if not fit]
+            self.devices = [b for b, fit in zip(self.devices, fits, strict=True) if fit]
         return any(fits)
 
     @property
@@ -334,10 +334,10 @@ class CostTracker:
             key = (f"{key[0]} (cut short)", object())
         self._seen[key] += 1
         if self.measured:
-            for bill in self.bills:
-                assert isinstance(bill, MeasuredCosts)
-                bill.charge(key, seconds, cut_short)
-                self._check(bill, key, seconds, budget_s)
+            for device in self.devices:
+                assert isinstance(device, MeasuredCosts)
+                device.charge(key, seconds, cut_short)
+                self._check(device, key, seconds, budget_s)
         else:
             if self._tracer is not None:
                 self.tracing_s += seconds
@@ -346,9 +346,9 @@ class CostTracker:
             self.flops += trace.flops
             self.bytes += trace.bytes
             self.launches += trace.launches
-            for bill in self.bills:
-                assert isinstance(bill, ModelledCosts)
-                bill.charge(key)
+            for device in self.devices:
+                assert isinstance(device, ModelledCosts)
+                device.charge(key)
         self._require_somebody()
 
     def inference(self, samples: int, predict: Callable[[], Any]) -> Any:
@@ -357,19 +357,19 @@ class CostTracker:
             start = time.perf_counter()
             out = predict()
             seconds = time.perf_counter() - start
-            for bill in self.bills:
-                assert isinstance(bill, MeasuredCosts)
-                bill.inference = Cost(seconds, bill.inference_energy(predict), 0.0)
-                bill.inference_samples = samples
+            for device in self.devices:
+                assert isinstance(device, MeasuredCosts)
+                device.inference = Cost(seconds, device.inference_energy(predict), 0.0)
+                device.inference_samples = samples
             return out
         with StepTracer(self._kept()) as tracer:
             out = predict()
         self._predicting = MemoryFootprint.of(tracer.trace).step
-        for bill in list(self.bills):
-            assert isinstance(bill, ModelledCosts)
-            bill.inference = step_cost(tracer.trace, bill.profile)
-            bill.inference_samples = samples
-            self._hold(bill, MemoryFootprint.of(tracer.trace), "inference")
+        for device in list(self.devices):
+            assert isinstance(device, ModelledCosts)
+            device.inference = step_cost(tracer.trace, device.profile)
+            device.inference_samples = samples
+            self._hold(device, MemoryFootprint.of(tracer.trace), "inference")
         self._require_somebody()
         return out
 
@@ -384,9 +384,9 @@ class CostTracker:
         """The window ends: leave no counting mode and no energy meter running, whatever happened
         inside a step.
         """
-        for bill in self.bills:
-            if isinstance(bill, MeasuredCosts):
-                bill.end_energy()
+        for device in self.devices:
+            if isinstance(device, MeasuredCosts):
+                device.end_energy()
         if self._tracer is not None:
             self._tracer.__exit__(None, None, None)
             self._tracer = None
@@ -395,9 +395,9 @@ class CostTracker:
     def finish(self) -> None:
         """The run ends: last look at memory."""
         self._account_growth()
-        for bill in self.bills:
-            if isinstance(bill, MeasuredCosts):
-                bill.read_memory()
+        for device in self.devices:
+            if isinstance(device, MeasuredCosts):
+                device.read_memory()
 
     # -----------------------------------------------------------------------
 
@@ -414,11 +414,11 @@ class CostTracker:
         if not left or key in self._counted_here:
             self._settled.add(key)
         self._counted_here.add(key)
-        for bill in list(self.bills):
-            assert isinstance(bill, ModelledCosts)
-            cost = bill.price(key, trace)
-            if self._hold(bill, held, f"a {key[0]} step"):
-                self._check(bill, key, cost.time_s, budget_s)
+        for device in list(self.devices):
+            assert isinstance(device, ModelledCosts)
+            cost = device.price(key, trace)
+            if self._hold(device, held, f"a {key[0]} step"):
+                self._check(device, key, cost.time_s, budget_s)
 
     def _kept(self) -> Any:
         """What lives between steps: what the method says, and optimizers in its local variables."""
@@ -440,42 +440,42 @@ class CostTracker:
             replace(holding, stored=stored, step=holding.step + beside)
             for holding in self._holdings.values()
         }
-        for bill in list(self.bills):
-            assert isinstance(bill, ModelledCosts)
-            needed = partial(MemoryFootprint.needed_bytes, device=bill.profile)
+        for device in list(self.devices):
+            assert isinstance(device, ModelledCosts)
+            needed = partial(MemoryFootprint.needed_bytes, device=device.profile)
             largest_first = sorted(grown, key=needed, reverse=True)
-            all(self._hold(bill, holding, "adaptation") for holding in largest_first)
+            all(self._hold(device, holding, "adaptation") for holding in largest_first)
         self._require_somebody()
 
-    def _hold(self, bill: DeviceCosts, holding: MemoryFootprint, what: str) -> bool:
-        assert isinstance(bill, ModelledCosts)
-        total = bill.hold(holding) + bill.runtime_bytes
-        if total <= bill.memory_limit:
+    def _hold(self, device: DeviceCosts, holding: MemoryFootprint, what: str) -> bool:
+        assert isinstance(device, ModelledCosts)
+        total = device.hold(holding) + device.runtime_bytes
+        if total <= device.memory_limit:
             return True
         self._drop(
-            bill,
+            device,
             DeviceOutOfMemory(
-                f"{what} needs {total / 1e6:.1f} MB ({bill.runtime_bytes / 1e6:.1f} MB of them "
-                f"runtime) on {bill.device}, which leaves {bill.memory_limit / 1e6:.1f} MB to "
+                f"{what} needs {total / 1e6:.1f} MB ({device.runtime_bytes / 1e6:.1f} MB of them "
+                f"runtime) on {device.name}, which leaves {device.memory_limit / 1e6:.1f} MB to "
                 "applications; use a smaller batch or model"
             ),
         )
         return False
 
-    def _check(self, bill: DeviceCosts, key: Key, seconds: float, budget_s: float) -> None:
+    def _check(self, device: DeviceCosts, key: Key, seconds: float, budget_s: float) -> None:
         if seconds > budget_s:
             self._drop(
-                bill,
+                device,
                 Unsupported(
-                    f"one {key[0]} step takes {seconds:.3g} s on {bill.device}, longer than the "
+                    f"one {key[0]} step takes {seconds:.3g} s on {device.name}, longer than the "
                     f"whole window of {budget_s:.3g} s; lengthen window_s or use a smaller batch"
                 ),
             )
 
-    def _drop(self, bill: DeviceCosts, reason: BenchError) -> None:
-        self.left[bill.device] = reason
-        self.bills = [b for b in self.bills if b is not bill]
+    def _drop(self, device: DeviceCosts, reason: BenchError) -> None:
+        self.dropped[device.name] = reason
+        self.devices = [b for b in self.devices if b is not device]
 
     def _require_somebody(self) -> None:
-        if not self.bills:
-            raise next(reversed(self.left.values()))
+        if not self.devices:
+            raise next(reversed(self.dropped.values()))

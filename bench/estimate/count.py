@@ -98,7 +98,7 @@ def count(
         source.close("the source is not on the device")
     ledger = _Ledger()
     tracker = CostTracker([], method.stored)
-    tracker.bills.append(ledger)
+    tracker.devices.append(ledger)
     labelled = "target_labels" in method.needs
     with _explained(DEPENDS):
         first = _adapted(method, tracker, task.view("first", task.batch, labelled), None)

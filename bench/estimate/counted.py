@@ -67,8 +67,8 @@ def _counted(name: str) -> list[Work]:
     generator = torch.Generator().manual_seed(0)
     split = source.adaptation
     method.prepare(model.clone(), DomainView("source", split.x, split.y, BATCH, generator))
-    tracker, bill = CostTracker([], method.stored), _Bill(device)
-    tracker.bills.append(bill)
+    tracker, seen = CostTracker([], method.stored), _Bill(device)
+    tracker.devices.append(seen)
     sections: set[str] = set()
     varying: set[str] = set()
     for domain in map(stream.domain, stream.domain_names()[:DOMAINS]):
@@ -85,9 +85,9 @@ def _counted(name: str) -> list[Work]:
         method.predict(x[:BATCH])
         with StepTracer(method.stored()) as tracer:
             method.predict(x[:BATCH])
-    bill.seen["predict"] = [(tracer.trace, step_cost(tracer.trace, device))]
+    seen.seen["predict"] = [(tracer.trace, step_cost(tracer.trace, device))]
     return [
-        _work(kind, steps, kind in sections, kind in varying) for kind, steps in bill.seen.items()
+        _work(kind, steps, kind in sections, kind in varying) for kind, steps in seen.seen.items()
     ]
 
 

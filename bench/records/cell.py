@@ -84,14 +84,14 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
 
     @property
     def training_key(self) -> str:
-        """Identity without the device: cells of one course may be trained once."""
+        """Digest without the device; cells with equal keys can share one training run."""
         content = self._content()
         del content["device"], content["device_digest"]
         return digest(content)[:20]
 
     @property
     def timed(self) -> bool:
-        """Whether the stream does not wait: the course depends on the device's seconds."""
+        """Whether the stream does not wait for the method: results depend on the device's speed."""
         return self.protocol.get("name") == "online-timed"
 
     @property
@@ -113,9 +113,4 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
                 content[kind] = component.content()
         if self.device_title != self.device:
             content["device"] = "file"  # the digest says which; its path differs by machine
-        # As in records made before there was anything else.
-        if self.settings == "default":
-            del content["settings"]
-        if self.variant is None:
-            del content["variant"]
         return content

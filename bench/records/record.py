@@ -59,7 +59,7 @@ class DomainResult(_Strict):
 
 
 class Costs(_Strict):
-    """The bill: adaptation over the whole stream, memory, and the price of one prediction.
+    """Adaptation over the whole stream, memory, and the price of one prediction.
 
     ``peak_memory`` counts above the runtime's own share, which is ``runtime_memory``: live memory
     where it is modelled, resident memory where it is measured. ``resident_memory``: what the
@@ -82,7 +82,7 @@ class Costs(_Strict):
 
 
 class Results(_Strict):
-    """Accuracies along the stream and the bill.
+    """Accuracies along the stream, and costs.
 
     ``matrix``: where the protocol evaluates all, R[i][j] is the accuracy on domain j after
     domain i was learned, with the source as domain 0: row 0 is before the stream, and so there

@@ -150,7 +150,7 @@ def run_stream(
                 adapted=adapted,
                 adaptation_samples=samples,
                 test_samples=len(domain.test),
-                charges={bill.device: bill.window for bill in tracker.bills},
+                charges={device.name: device.window for device in tracker.devices},
                 window_closed=exhausted,
             )
         )

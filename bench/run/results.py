@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from bench.run.protocol import StreamResult
 
 
-def _results(stream: StreamResult, tracker: CostTracker, bill: DeviceCosts) -> Results:
+def _results(stream: StreamResult, tracker: CostTracker, device: DeviceCosts) -> Results:
     domains = []
     for stage in stream.stages:
-        charge = stage.charges[bill.device]
+        charge = stage.charges[device.name]
         domains.append(
             DomainResult(
                 name=stage.name,
@@ -34,7 +34,7 @@ def _results(stream: StreamResult, tracker: CostTracker, bill: DeviceCosts) -> R
                 test_samples=stage.test_samples,
                 steps=charge.steps,
                 time_s=charge.time_s,
-                energy_j=None if bill.energy_unavailable else charge.energy_j,
+                energy_j=None if device.energy_unavailable else charge.energy_j,
                 window_closed=stage.window_closed,
             )
         )
@@ -44,15 +44,15 @@ def _results(stream: StreamResult, tracker: CostTracker, bill: DeviceCosts) -> R
         source_samples=stream.source_samples,
         matrix=stream.matrix,
         domains=domains,
-        costs=_costs(tracker, bill, domains),
+        costs=_costs(tracker, device, domains),
     )
 
 
-def _costs(tracker: CostTracker, bill: DeviceCosts, domains: Sequence[DomainResult]) -> Costs:
-    known: Any = bill.kind
+def _costs(tracker: CostTracker, device: DeviceCosts, domains: Sequence[DomainResult]) -> Costs:
+    known: Any = device.kind
 
     def amount(value: float, unit: str, further: str = "") -> Amount:
-        return Amount(value=value, unit=unit, kind=known, how=bill.how + further)
+        return Amount(value=value, unit=unit, kind=known, how=device.how + further)
 
     def energy(values: Sequence[float | None], why_not: str) -> Amount:
         joules = [v for v in values if v is not None]
@@ -63,31 +63,32 @@ def _costs(tracker: CostTracker, bill: DeviceCosts, domains: Sequence[DomainResu
     def unavailable(unit: str, how: str) -> Amount:
         return Amount(value=None, unit=unit, kind="unavailable", how=how)
 
-    assert bill.inference is not None
-    modelled = bill.kind == "modelled"
+    assert device.inference is not None
+    modelled = device.kind == "modelled"
     return Costs(
         adaptation_time=amount(sum(d.time_s for d in domains), "s"),
-        adaptation_energy=energy([d.energy_j for d in domains], bill.energy_unavailable),
-        peak_memory=unavailable("B", bill.memory_unavailable)
-        if bill.memory_unavailable
-        else amount(bill.peak_bytes, "B"),
-        runtime_memory=amount(bill.runtime_bytes, "B")
+        adaptation_energy=energy([d.energy_j for d in domains], device.energy_unavailable),
+        peak_memory=unavailable("B", device.memory_unavailable)
+        if device.memory_unavailable
+        else amount(device.peak_bytes, "B"),
+        runtime_memory=amount(device.runtime_bytes, "B")
         if modelled
         else unavailable("B", "inside the process's baseline"),
         resident_memory=unavailable(
-            "B", bill.memory_unavailable or "the device's profile is not calibrated for it"
+            "B", device.memory_unavailable or "the device's profile is not calibrated for it"
         )
-        if bill.resident_bytes is None or bill.memory_unavailable
-        else amount(bill.resident_bytes, "B", "; memory that the process takes" * modelled),
+        if device.resident_bytes is None or device.memory_unavailable
+        else amount(device.resident_bytes, "B", "; memory that the process takes" * modelled),
         source_storage=Amount(
             value=tracker.source_bytes,
             unit="B",
             kind="measured",
             how="size of the source data kept",
         ),
-        inference_time=amount(bill.inference.time_s / bill.inference_samples, "s/sample"),
+        inference_time=amount(device.inference.time_s / device.inference_samples, "s/sample"),
         inference_energy=energy(
-            [bill.inference.energy_j / bill.inference_samples], bill.inference_energy_unavailable
+            [device.inference.energy_j / device.inference_samples],
+            device.inference_energy_unavailable,
         ),
         steps=dict(tracker.counts),
         flops=tracker.flops if modelled else None,

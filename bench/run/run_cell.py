@@ -58,26 +58,26 @@ def run_job(job: Job) -> None:
         tracker = CostTracker([load_device(name) for name in cells], method.stored)
         logger = _tensorboard(job)
         stream, source_digest = _execute(job.cells[0], method, tracker, logger)
-        for bill in tracker.bills:
-            results = _results(stream, tracker, bill)
-            endings[bill.device] = {
+        for device in tracker.devices:
+            results = _results(stream, tracker, device)
+            endings[device.name] = {
                 "status": "ok",
                 "results": results,
                 "source_model": source_digest,
             }
     except Exception as error:
-        if tracker is None or tracker.bills:
+        if tracker is None or tracker.devices:
             traceback.print_exc()
-        running = list(cells) if tracker is None else [bill.device for bill in tracker.bills]
+        running = list(cells) if tracker is None else [device.name for device in tracker.devices]
         endings.update({device: _ended(error) for device in running})
     finally:
         if logger is not None:
             logger.close()
     if tracker is not None:
-        endings.update({device: _ended(why) for device, why in tracker.left.items()})
+        endings.update({name: _ended(why) for name, why in tracker.dropped.items()})
     wall_s = time.perf_counter() - clock
-    for device, ending in endings.items():
-        store.write(make_record(job, cells[device], started=started, wall_s=wall_s, **ending))
+    for name, ending in endings.items():
+        store.write(make_record(job, cells[name], started=started, wall_s=wall_s, **ending))
 
 
 # ---------------------------------------------------------------------------

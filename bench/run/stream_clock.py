@@ -39,9 +39,9 @@ class BlockingStream:
 
     def adapt(self, view: DomainView, window: Window) -> bool:
         """Give the batch to the method; whether the device was charged anything for it."""
-        before = self._tracker.bills[0].window.steps
+        before = self._tracker.devices[0].window.steps
         self._method.adapt(view, window)
-        return self._tracker.bills[0].window.steps > before
+        return self._tracker.devices[0].window.steps > before
 
     def advance(self) -> None:
         """Go on to the time when the next batch arrives."""
@@ -65,7 +65,7 @@ class RealTimeStream(BlockingStream):
     known before the stream.
 
     In the simulation the method adapts at once, and a copy of its state from before predicts
-    meanwhile. Where a batch arrives meanwhile, the bill of memory holds what a device would: the
+    meanwhile. Where a batch arrives meanwhile, peak memory includes what a device would hold: the
     weights and buffers of the model that adaptation changed a second time, and what a prediction
     adds. Other state that is predicted with, as centroids of classes, is not doubled there.
 
@@ -84,18 +84,18 @@ class RealTimeStream(BlockingStream):
         self, method: Method, tracker: CostTracker, interval_s: float, batch_size: int
     ) -> None:
         super().__init__(method, tracker)
-        if len(tracker.bills) != 1:
-            devices = ", ".join(bill.device for bill in tracker.bills)
+        if len(tracker.devices) != 1:
+            devices = ", ".join(device.name for device in tracker.devices)
             raise BenchError(
                 f"{devices} share a run under online-timed, whose course depends on the device's "
                 "seconds: give each device a run of its own"
             )
-        (bill,) = tracker.bills
-        assert bill.inference is not None
-        inference_s = bill.inference.time_s * (batch_size / bill.inference_samples)
+        (device,) = tracker.devices
+        assert device.inference is not None
+        inference_s = device.inference.time_s * (batch_size / device.inference_samples)
         if inference_s >= interval_s:
             raise Unsupported(
-                f"predicting a batch of {batch_size} takes {inference_s:.3g} s on {bill.device}, "
+                f"predicting a batch of {batch_size} takes {inference_s:.3g} s on {device.name}, "
                 f"and one arrives every {interval_s:.3g} s: the device cannot keep up with the "
                 "stream; lengthen interval_s, or use a smaller model"
             )

@@ -87,9 +87,9 @@ class Window:
         that each device has a run of its own. Raises BenchError where devices that share this
         run were charged differently.
         """
-        spent = {bill.window.time_s for bill in self._tracker.bills}
+        spent = {device.window.time_s for device in self._tracker.devices}
         if len(spent) > 1:
-            devices = ", ".join(bill.device for bill in self._tracker.bills)
+            devices = ", ".join(device.name for device in self._tracker.devices)
             raise BenchError(
                 f"the window's clock differs between {devices}, which share this run: a method "
                 "that reads it declares uses_device_clock = True"

@@ -118,7 +118,7 @@ def test_there_are_curves_of_every_class(known: Findings) -> None:
     expected = {
         "addmm.nt", "mm.nn", "mm.tn", "mm.nt", "bmm.nn", "bmm.nt", "bmm.tn", "add", "mul", "gelu",
         "gelu_backward", "threshold_backward", "hardtanh_", "bernoulli_", "clone", "cat", "stack",
-        "copy_", "sum", "mean", "_softmax", "embedding", "embedding_dense_backward", "optimizer",
+        "copy_", "sum", "mean", "_softmax", "embedding", "embedding_dense_backward", "optimiser",
         "native_layer_norm", "native_layer_norm_backward.both", "convolution.dense",
         "convolution.dense.strided", "convolution.pointwise", "convolution.depthwise",
         "convolution_backward.depthwise.input", "convolution_backward.dense.weight.strided",

@@ -544,7 +544,7 @@ def test_every_method_takes_its_own_step_on_a_transformer(small: None, method: s
     assert trace.peak_bytes >= trace.resident_bytes > 4 * 20_000
     kinds = {key[0] for key in trace.details}
     assert "addmm.nt" in kinds
-    assert ("optimizer" in kinds) == (method != "inference")
+    assert ("optimiser" in kinds) == (method != "inference")
     assert trace.details.total() >= trace.operations.total()
 
 
@@ -556,7 +556,7 @@ def test_methods_differ_in_what_they_train(small: None) -> None:
         assert flops["inference"] < flops[method] < flops["full"]
 
     def moved(method: str) -> float:
-        return sum(k[4] * n for k, n in counted[method].details.items() if k[0] == "optimizer")
+        return sum(k[4] * n for k, n in counted[method].details.items() if k[0] == "optimiser")
 
     assert moved("tent") < moved("bias-only") < moved("lora") < moved("last-half") < moved("full")
 

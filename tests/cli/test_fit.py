@@ -19,6 +19,7 @@ from bench.conformance.method_fixture import as_in_a_run
 from bench.contracts.data import DomainView
 from bench.costs.device_profile import PROFILES, load_device
 from bench.costs.tracker import CostTracker
+from bench.registry import components
 from bench.run.determinism import seed_everything
 from bench.run.window import Window
 
@@ -71,20 +72,20 @@ def real(name: str, batch: int, samples: int) -> tuple[float, float, float, int]
         method = method_class(method_class.Config())
         method.prepare(model_class.build(model_class.Config(), (1, 32, 32), 10), view(batch))
         device: Any = load_device("xavier-nx")
-        meter = CostTracker([device], method.stored)
-        meter.start()
+        tracker = CostTracker([device], method.stored)
+        tracker.start()
         for n in (batch, samples):
-            with Window(meter, 60.0, None, method.model.module) as window:
+            with Window(tracker, 60.0, None, method.model.module) as window:
                 method.adapt(view(n, "target_labels" in method.needs), window)
         with torch.no_grad():
-            meter.inference(batch, partial(method.predict, view(batch).x))
-        meter.finish()
-    (bill,) = meter.bills
-    memory = (bill.peak_bytes + bill.runtime_bytes) / 1e6
-    step_s = bill.expected_s(("adapt", (batch, 1, 32, 32)))
+            tracker.inference(batch, partial(method.predict, view(batch).x))
+        tracker.finish()
+    (device,) = tracker.devices
+    memory = (device.peak_bytes + device.runtime_bytes) / 1e6
+    step_s = device.expected_s(("adapt", (batch, 1, 32, 32)))
     assert step_s is not None
-    assert bill.window.energy_j is not None
-    step_j = bill.window.energy_j / bill.window.steps
+    assert device.window.energy_j is not None
+    step_j = device.window.energy_j / device.window.steps
     return memory, step_s, step_j, int(60 / step_s)
 
 

@@ -447,7 +447,7 @@ class KeepsTheGraph(Keeps):
 
 @register("method", "hides-its-memory")
 class HidesItsMemory(Keeps):
-    """Declares replay memory and leaves it off the bill."""
+    """Declares replay memory and leaves it off the device."""
 
     needs = ("replay_memory",)
 

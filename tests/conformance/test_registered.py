@@ -9,6 +9,7 @@ import pytest
 
 from bench import registry as registry
 from bench.conformance import check_method, methods_of_file
+from bench.registry import components
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,7 +21,7 @@ def test_the_method_keeps_the_contract(name):
 
 
 def test_the_example_of_contributing_keeps_it_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "_plugins", {})
+    monkeypatch.setattr(components, "_plugins", {})
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)
     file = tmp_path / "contributed.py"
     file.write_text(example)
@@ -28,5 +29,5 @@ def test_the_example_of_contributing_keeps_it_too(tmp_path, monkeypatch):
         (name,) = methods_of_file(str(file))
         failed = [result.line for result in check_method(name) if not result.passed]
     finally:
-        registry._table.cache_clear()
+        components._table.cache_clear()
     assert not failed, "\n".join(failed)

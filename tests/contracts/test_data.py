@@ -136,7 +136,7 @@ def test_a_closed_view_gives_nothing_but_its_reason(
         use(view)
 
 
-@pytest.mark.parametrize("kind", ["batches", "endless"])
+@pytest.mark.parametrize("kind", ["batches", "infinite"])
 def test_a_pass_begun_before_closing_ends_with_the_reason(kind: str) -> None:
     view = make_view(labelled=True)
     running = getattr(view, kind)()

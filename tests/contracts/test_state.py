@@ -134,7 +134,7 @@ def test_a_view_goes_on_in_its_order_and_its_data_are_not_in_the_state() -> None
     restore(values := {"source": fresh}, through_a_file(state))
     assert values["source"] is fresh
     for a, b in zip(source.batches(2), fresh.batches(2), strict=True):
-        assert torch.equal(a.index, b.sample_ids)
+        assert torch.equal(a.sample_ids, b.sample_ids)
     assert state["source"][1].dtype == torch.uint8  # of the generator alone
 
 

@@ -164,10 +164,10 @@ def test_yaml_that_would_run_code_is_refused(write: Callable[[Any], str], tmp_pa
 
 def test_a_missing_operator_class_lists_the_classes(write: Callable[[Any], str]) -> None:
     board = content()
-    del board["efficiency"]["optimizer"]
+    del board["efficiency"]["optimiser"]
     text = complaint(write(board))
     assert "efficiency must name exactly these classes" in text
-    assert "'optimizer'" in text
+    assert "'optimiser'" in text
 
 
 def test_an_unknown_operator_class_is_refused(write: Callable[[Any], str]) -> None:

@@ -35,30 +35,30 @@ def adapt(meter: CostTracker, clock: Any, seconds: float) -> Any:
     with Window(meter, 1e9) as window:
         for _ in window.steps(view().batches()):
             clock.sleep(seconds)
-    return meter.bills[0]
+    return meter.devices[0]
 
 
 def test_each_window_is_measured_as_a_whole(clock, sensor) -> None:
     meter = CostTracker([load_device("host")], tuple, sensor)
-    bill = adapt(meter, clock, 1.0)  # 5 to 8 W during 3 s
-    assert bill.window.energy_j == pytest.approx(19.5, abs=1 / 8**2 / 2)
+    device = adapt(meter, clock, 1.0)  # 5 to 8 W during 3 s
+    assert device.window.energy_j == pytest.approx(19.5, abs=1 / 8**2 / 2)
     clock.sleep(10.0)
-    bill = adapt(meter, clock, 2.0)  # 18 to 24 W during 6 s
-    assert bill.window.energy_j == pytest.approx(126.0, abs=1 / 8**2 / 2)
-    assert bill.energy_unavailable == ""
-    assert "; energy of whole windows by sensor (board)" in bill.how
+    device = adapt(meter, clock, 2.0)  # 18 to 24 W during 6 s
+    assert device.window.energy_j == pytest.approx(126.0, abs=1 / 8**2 / 2)
+    assert device.energy_unavailable == ""
+    assert "; energy of whole windows by sensor (board)" in device.how
     assert clock.running == 0
 
 
 def test_a_window_that_is_too_short_makes_energy_unavailable(clock, sensor) -> None:
     meter = CostTracker([load_device("host")], tuple, sensor)
-    bill = adapt(meter, clock, 0.1)
-    assert bill.window.energy_j is None
-    assert "sensor: " in bill.energy_unavailable
-    assert "0.3" in bill.energy_unavailable
+    device = adapt(meter, clock, 0.1)
+    assert device.window.energy_j is None
+    assert "sensor: " in device.energy_unavailable
+    assert "0.3" in device.energy_unavailable
     clock.sleep(1.0)
     assert adapt(meter, clock, 2.0).window.energy_j is None  # one run, one kind of number
-    assert bill.inference_energy_unavailable == ""  # predictions are repeated for long enough
+    assert device.inference_energy_unavailable == ""  # predictions are repeated for long enough
 
 
 def test_a_window_without_steps_took_no_energy(clock, sensor) -> None:
@@ -66,8 +66,8 @@ def test_a_window_without_steps_took_no_energy(clock, sensor) -> None:
     for _ in range(2):
         with Window(meter, 1e9):
             pass
-        assert meter.bills[0].window.energy_j == 0.0
-        assert meter.bills[0].energy_unavailable == ""
+        assert meter.devices[0].window.energy_j == 0.0
+        assert meter.devices[0].energy_unavailable == ""
     clock.sleep(1.0)
     assert adapt(meter, clock, 2.0).window.energy_j > 0
     assert clock.running == 0
@@ -78,9 +78,9 @@ def test_a_run_in_which_windows_hold_predictions_has_energy_of_predictions_alone
 ) -> None:
     meter = CostTracker([load_device("host")], tuple, sensor)
     meter.mark_unavailable(energy="the stream is online")
-    bill = adapt(meter, clock, 2.0)
-    assert (bill.window.energy_j, bill.energy_unavailable) == (None, "the stream is online")
-    assert bill.inference_energy_unavailable == ""
+    device = adapt(meter, clock, 2.0)
+    assert (device.window.energy_j, device.energy_unavailable) == (None, "the stream is online")
+    assert device.inference_energy_unavailable == ""
     assert clock.running == 0
 
 
@@ -117,19 +117,19 @@ def test_predictions_are_repeated_until_the_sensor_sees_them(
         calls.append(clock.sleep(0.25))
 
     meter.inference(50, predict)
-    bill = meter.bills[0]
-    assert bill.inference_samples == 50
+    device = meter.devices[0]
+    assert device.inference_samples == 50
     assert len(calls) == 1 + 1 + 3 * 4  # timed, warm-up, three repeats of a second
-    assert bill.inference.energy_j == pytest.approx(0.25 * 5.25, rel=0.05)
+    assert device.inference.energy_j == pytest.approx(0.25 * 5.25, rel=0.05)
 
 
 def test_without_a_meter_the_reason_stands_in_the_bill(clock) -> None:
     meter = CostTracker(
         [load_device("host")], tuple, Unavailable("no energy meter can be used", {})
     )
-    bill = adapt(meter, clock, 1.0)
-    assert bill.window.energy_j is None
-    assert bill.energy_unavailable == "no energy meter can be used"
-    assert bill.inference_energy_unavailable == "no energy meter can be used"
+    device = adapt(meter, clock, 1.0)
+    assert device.window.energy_j is None
+    assert device.energy_unavailable == "no energy meter can be used"
+    assert device.inference_energy_unavailable == "no energy meter can be used"
     meter.inference(1, lambda: None)
-    assert math.isnan(bill.inference.energy_j)
+    assert math.isnan(device.inference.energy_j)

@@ -136,9 +136,9 @@ def test_overlapped_dispatch_is_the_least_that_a_call_takes(
 
 
 def test_an_optimizers_curve_holds_its_dispatch(make_device: Callable[..., Any]) -> None:
-    given = curves(optimizer=("optimizer", [(10.0, 100.0, 0.125)]))
+    given = curves(optimizer=("optimiser", [(10.0, 100.0, 0.125)]))
     device = calibrated(make_device, curves=given, dispatch="added")
-    trace = details(("optimizer", "optimizer", "float32", 10.0, 100.0))
+    trace = details(("optimiser", "optimiser", "float32", 10.0, 100.0))
     assert step_cost(trace, device).time_s == pytest.approx(0.125)
 
 
@@ -290,15 +290,15 @@ def test_details_hold_the_calls_of_an_optimizer_one_by_one() -> None:
         net(x).sum().backward()
         optimizer.step()
     trace = tracer.trace
-    calls = {key: n for key, n in trace.details.items() if key[1] == "optimizer"}
-    merged = {key: n for key, n in trace.operations.items() if key[0] == "optimizer"}
-    assert {key[0] for key in calls} == {"optimizer"}
+    calls = {key: n for key, n in trace.details.items() if key[1] == "optimiser"}
+    merged = {key: n for key, n in trace.operations.items() if key[0] == "optimiser"}
+    assert {key[0] for key in calls} == {"optimiser"}
     assert sum(calls.values()) == 4 * sum(merged.values())
     assert sum(key[4] * n for key, n in calls.items()) == sum(key[3] for key in merged)
-    others = Counter({key: n for key, n in trace.operations.items() if key[0] != "optimizer"})
+    others = Counter({key: n for key, n in trace.operations.items() if key[0] != "optimiser"})
     by_class: Counter[Any] = Counter()
     for (_, *operation), n in trace.details.items():
-        if operation[0] != "optimizer":
+        if operation[0] != "optimiser":
             by_class[tuple(operation)] += n
     assert by_class == others
 

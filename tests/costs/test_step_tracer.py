@@ -178,7 +178,7 @@ def test_a_layer_norm_is_one_operation_for_each_element_that_it_writes() -> None
     with torch.no_grad():
         operation = only(count(lambda: layer(inputs)))
     size = F4 * (M * 8 + 8 + 8 + M * 8 + M + M)  # input, scale, shift, output, mean, 1/deviation
-    assert operation == ("normalization", "float32", float(M * 8 + M + M), float(size))
+    assert operation == ("normalisation", "float32", float(M * 8 + M + M), float(size))
 
 
 @pytest.mark.parametrize(
@@ -289,13 +289,13 @@ def test_every_class_is_one_that_profiles_know() -> None:
              "_scaled_dot_product_flash_attention", "linalg_vector_norm",
              "no_such_operator"]  # fmt: skip
     assert {operator_class(name) for name in names} <= set(OPERATOR_CLASSES)
-    assert operator_class("native_batch_norm_backward") == "normalization"
+    assert operator_class("native_batch_norm_backward") == "normalisation"
     assert operator_class("linalg_vector_norm") == "reduction"
 
 
 def test_drawing_normal_numbers_is_not_normalization() -> None:
     a = torch.empty(2, 3)
-    assert only(count(lambda: a.normal_()))[0] != "normalization"
+    assert only(count(lambda: a.normal_()))[0] != "normalisation"
 
 
 # --- the optimizer ---------------------------------------------------------------
@@ -307,7 +307,7 @@ def chain(layers: int, width: int = 4) -> nn.Sequential:
 
 
 @pytest.mark.parametrize(
-    "optimizer",
+    "optimiser",
     [
         lambda p: torch.optim.SGD(p, lr=0.1),
         lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
@@ -327,7 +327,7 @@ def test_an_optimizer_launches_once_for_each_operator_whatever_the_number_of_par
         return count(made.step)
 
     small, large = steady_step(1), steady_step(5)
-    assert {k[0] for k in small.operations} == {"optimizer"}
+    assert {k[0] for k in small.operations} == {"optimiser"}
     assert small.launches == large.launches >= 1
     assert large.flops == pytest.approx(5 * small.flops)
     assert large.bytes == pytest.approx(5 * small.bytes)
@@ -339,7 +339,7 @@ def test_plain_sgd_by_hand() -> None:
     for p in net.parameters():
         p.grad = torch.ones_like(p)
     elements = 3 * (4 * 4 + 4)
-    operation = ("optimizer", "float32", float(elements), float(F4 * 2 * elements))
+    operation = ("optimiser", "float32", float(elements), float(F4 * 2 * elements))
     assert only(count(optimizer.step)) == operation
 
 
@@ -354,7 +354,7 @@ def test_work_before_and_after_an_optimizer_step_is_not_the_optimizers() -> None
         torch.ones(3).exp()
 
     trace = count(step)
-    assert launches(trace, "optimizer") == 1
+    assert launches(trace, "optimiser") == 1
     assert launches(trace, "elementwise") == 2
 
 

@@ -23,6 +23,7 @@ from bench.estimate.count import Counted, Task, count
 from bench.estimate.fake_tensors import FakeMode, emptied, sample_inputs, without_values
 from bench.estimate.fit import Price, default_methods, default_shape, modelled
 from bench.estimate.worker import price
+from bench.registry import components
 from bench.run.determinism import seed_everything
 from bench.run.window import Window
 
@@ -84,11 +85,11 @@ def run(method_class: type[Method], model: str) -> tuple[DeviceCosts, CostTracke
         method = method_class(method_class.Config())
         remembers = "replay_memory" in method.needs
         method.prepare(build(model), view("source", SAMPLES if remembers else BATCH, True))
-        bill = DeviceCosts()
+        device = DeviceCosts()
         tracker = CostTracker([], method.stored)
-        tracker.bills.append(bill)
+        tracker.devices.append(device)
         for samples in (BATCH, SAMPLES):
-            bill.seen.clear()
+            device.seen.clear()
             domain = view("target", samples, "target_labels" in method.needs)
             with Window(tracker, 1e9, None, method.model.module) as window:
                 method.adapt(domain, window)
@@ -97,7 +98,7 @@ def run(method_class: type[Method], model: str) -> tuple[DeviceCosts, CostTracke
             method.predict(x)
             tracker.inference(BATCH, partial(method.predict, x))
         tracker.finish()
-    return bill, tracker
+    return device, tracker
 
 
 EXACT = [
@@ -111,8 +112,8 @@ EXACT = [
 def test_a_step_without_values_counts_as_the_real_one(name: str) -> None:
     method = registry.load("method", name)
     found = estimated(method)
-    bill, _ = run(method, "digits-vit")
-    real = dict(bill.seen)
+    device, _ = run(method, "digits-vit")
+    real = dict(device.seen)
     steps = {kind: trace for kind, (_, trace) in found.steps.items()}
     assert steps.keys() | {kind for kind, _ in found.sections} == real.keys()
     assert all(share == 1 for share, _ in found.steps.values())
@@ -120,19 +121,19 @@ def test_a_step_without_values_counts_as_the_real_one(name: str) -> None:
         assert trace.operations == real[kind].operations, kind
         assert trace.details == real[kind].details, kind
         assert trace.peak_bytes == real[kind].peak_bytes, kind
-    assert found.peak_bytes == bill.peak_bytes > 0
+    assert found.peak_bytes == device.peak_bytes > 0
 
 
 @pytest.mark.parametrize("name", ["fine-tune", "tent", "lora", "shot"])
 def test_texts_too(name: str) -> None:
     method = registry.load("method", name)
     found = estimated(method, "bert-base")
-    bill, _ = run(method, "bert-base")
-    real = dict(bill.seen)
+    device, _ = run(method, "bert-base")
+    real = dict(device.seen)
     for kind, (_, trace) in found.steps.items():
         assert trace.operations == real[kind].operations
         assert trace.peak_bytes == real[kind].peak_bytes
-    assert found.peak_bytes == bill.peak_bytes
+    assert found.peak_bytes == device.peak_bytes
 
 
 def test_the_price_is_that_of_the_steps_that_a_run_charges() -> None:
@@ -140,16 +141,16 @@ def test_the_price_is_that_of_the_steps_that_a_run_charges() -> None:
     method = registry.load("method", "shot")
     device = modelled("xavier-nx")
     found = price(estimated(method), device)
-    bill, tracker = run(method, "digits-vit")
+    device, tracker = run(method, "digits-vit")
     steps = SAMPLES // BATCH
     assert tracker.counts == {"pseudo-label": 1 + steps, "adapt": 1 + steps, "centroids": 2}
     assert found.step_s is not None
     assert found.step_j is not None
     assert found.domain_j is not None
-    assert bill.window.energy_j is not None
+    assert device.window.energy_j is not None
     assert found.domain_s > 0
-    assert steps * found.step_s + found.domain_s == pytest.approx(bill.window.time_s, rel=1e-12)
-    assert steps * found.step_j + found.domain_j == pytest.approx(bill.window.energy_j, rel=1e-12)
+    assert steps * found.step_s + found.domain_s == pytest.approx(device.window.time_s, rel=1e-12)
+    assert steps * found.step_j + found.domain_j == pytest.approx(device.window.energy_j, rel=1e-12)
 
 
 def test_a_method_without_steps_has_memory_alone() -> None:

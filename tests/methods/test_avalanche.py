@@ -137,7 +137,7 @@ def test_a_window_that_closes_in_a_domain_leaves_the_method_sound(name, model, d
     method.prepare(model, view(*data(8), batch_size=4))
     first = adapt(method, view(*data(8, 2), batch_size=4))
     assert first.counts["adapt"] == 40
-    step_s = first.bills[0].expected_s(("adapt", (4, 6)))
+    step_s = first.devices[0].expected_s(("adapt", (4, 6)))
     # Half a step on top: a first step has no optimizer state to update yet.
     cut = adapt(method, view(*data(8, 3), batch_size=4), budget_s=9.5 * step_s)
     assert 5 <= cut.counts["adapt"] <= 14

@@ -31,4 +31,4 @@ def test_it_never_looks_at_the_target_and_a_step_costs_less(model, data, view, a
     control = run(SourceFineTune(SourceFineTune.Config()), model, data, view, adapt, unseen)
     aligned = run(FeatureAlignment(FeatureAlignmentConfig()), twin, data, view, adapt)
     assert all(torch.isfinite(p).all() for p in model.module.parameters())
-    assert control.bills[0].window.time_s < aligned.bills[0].window.time_s
+    assert control.devices[0].window.time_s < aligned.devices[0].window.time_s

@@ -317,7 +317,6 @@ def test_the_old_record_of_schema_1_still_loads(tmp_path: Path) -> None:
     assert record.status == "ok"
     assert record.cell.method.name == "tent"
     assert record.cell.method.config == {"learning_rate": 0.001, "epochs": 1}
-    assert record.cell.identity == record.identity
     assert record.results is not None
     assert [d.name for d in record.results.domains] == ["rotation-1", "noise-1"]
     assert record.results.mean("after") == pytest.approx(0.7)

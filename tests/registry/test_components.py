@@ -11,6 +11,7 @@ import pytest
 
 from bench import registry as registry
 from bench.errors import BenchError, did_you_mean
+from bench.registry import components
 
 GOOD = '''
 from bench import Method, register
@@ -43,7 +44,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(autouse=True)
 def _own_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(registry, "_plugins", {})
+    monkeypatch.setattr(components, "_plugins", {})
     components._table.cache_clear()
     yield
     monkeypatch.undo()

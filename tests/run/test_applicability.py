@@ -10,6 +10,7 @@ import pytest
 
 from bench import registry as registry
 from bench.records.cell import Cell, Component
+from bench.registry import components
 from bench.run.applicability import unsupported
 
 PLUGIN = '''
@@ -93,8 +94,8 @@ def why(
     """(method, stream, protocol) -> the reason."""
     path = tmp_path / "toys.py"
     path.write_text(PLUGIN)
-    monkeypatch.setattr(registry, "_plugins", {})
-    registry._table.cache_clear()
+    monkeypatch.setattr(components, "_plugins", {})
+    components._table.cache_clear()
     registry.add_plugin(path)
 
     def ask(
@@ -110,7 +111,7 @@ def why(
 
     yield ask
     monkeypatch.undo()
-    registry._table.cache_clear()
+    components._table.cache_clear()
 
 
 Why = Callable[..., str | None]

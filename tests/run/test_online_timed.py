@@ -333,7 +333,7 @@ def test_what_a_device_holds_twice_is_on_its_bill(make_device: Callable[..., Any
         method = Forgets()
         tracker = CostTracker([make_device("toy")], method.stored)
         streamed(method, tracker, **protocol)
-        return tracker.bills[0].peak_bytes
+        return tracker.devices[0].peak_bytes
 
     alone = peak(interval_s=1e6)  # no batch arrives while it adapts
     assert alone == peak(name="online", window_s=999.0)
@@ -433,13 +433,13 @@ def test_what_cannot_be_measured_under_a_protocol_is_said(
     host = MeasuredDevice(name="host", title="this machine", cost="measured")
     method = Learns()
     tracker = CostTracker([host], method.stored, Unavailable("no tracker in this test", {}))
-    (bill,) = tracker.bills
-    bill.energy_unavailable = ""  # as if there were a tracker
+    (device,) = tracker.devices
+    device.energy_unavailable = ""  # as if there were a tracker
     streamed(method, tracker, **protocol)
-    assert energy in bill.energy_unavailable
-    assert bool(bill.energy_unavailable) == bool(energy)
-    assert memory in bill.memory_unavailable
-    assert bool(bill.memory_unavailable) == bool(memory)
+    assert energy in device.energy_unavailable
+    assert bool(device.energy_unavailable) == bool(energy)
+    assert memory in device.memory_unavailable
+    assert bool(device.memory_unavailable) == bool(memory)
 
 
 # --- the method's state -----------------------------------------------------------------

@@ -441,7 +441,7 @@ def test_inference_is_priced_on_a_full_batch_where_there_is_one(
     tracker = CostTracker([make_device()], method.stored)
     test = ToyStream(StreamConfig(), 0).domain("third").test
     evaluate(method, test, batch_size, hit, tracker)
-    assert tracker.bills[0].inference_samples == priced
+    assert tracker.devices[0].inference_samples == priced
     assert len(Fake.events) == -(-TESTS // batch_size)  # priced, not predicted twice
 
 
@@ -449,12 +449,12 @@ def test_inference_costs_what_its_operators_cost(make_device: Callable[..., Any]
     method = OneLaunch()
     tracker = CostTracker([make_device(launch=0.25)], method.stored)
     evaluate(method, ToyStream(StreamConfig(), 0).source().test, TESTS, hit, tracker)
-    bill = tracker.bills[0]
-    assert bill.inference is not None
-    assert bill.inference.time_s == 0.25  # one addmm
-    assert bill.window.time_s == 0.0  # prediction is not on the window
+    device = tracker.devices[0]
+    assert device.inference is not None
+    assert device.inference.time_s == 0.25  # one addmm
+    assert device.window.time_s == 0.0  # prediction is not on the window
     outputs, inputs, weights = TESTS * 2 * 4, TESTS * 3 * 4, (3 * 2 + 2) * 4
-    assert bill.peak_bytes == outputs + inputs + weights
+    assert device.peak_bytes == outputs + inputs + weights
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from bench.run.evaluator import make_scorer
 from bench.run.protocol import StreamResult, run_stream
 from bench.run.window import Window
 
-OLD = Path(__file__).parent / "records" / "schema-1.json"
+OLD = Path(__file__).parents[1] / "records" / "samples" / "schema-1.json"
 
 
 def results(

@@ -16,6 +16,7 @@ from bench.errors import BenchError
 from bench.records.cell import Cell
 from bench.records.record import Record
 from bench.records.store import Store
+from bench.registry import components
 from bench.study.plan import Plan, make_cells, make_plan
 from bench.study.suite import load_suite
 
@@ -82,11 +83,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "plugin.py").write_text(PLUGIN)
     (tmp_path / "twin.py").write_text(VARIANT)
     (tmp_path / "mine.yaml").write_text(SUITE)
-    monkeypatch.setattr(registry, "_plugins", {})
-    registry._table.cache_clear()
+    monkeypatch.setattr(components, "_plugins", {})
+    components._table.cache_clear()
     yield tmp_path
     monkeypatch.undo()
-    registry._table.cache_clear()
+    components._table.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +138,8 @@ def cells(folder: Path, variants: str, *plugins: str) -> list[Cell]:
 def test_a_cell_counts_the_code_of_its_variant_and_no_other(folder: Path) -> None:
     (folder / "edited.py").write_text(VARIANT.replace("model.clone()", "model"))
     plain = cells(folder, "[full, twin:1]", "twin.py")
-    registry._plugins.clear()
-    registry._table.cache_clear()
+    components._plugins.clear()
+    components._table.cache_clear()
     edited = cells(folder, "[full, twin:1]", "edited.py")
     alike = [a.identity == b.identity for a, b in zip(plain, edited, strict=True)]
     assert alike == [c.variant is None for c in plain]
@@ -148,8 +149,8 @@ def test_a_cell_counts_the_code_of_its_variant_and_no_other(folder: Path) -> Non
 def test_comments_in_a_variants_file_change_no_cell(folder: Path) -> None:
     (folder / "told.py").write_text(VARIANT.replace("return", "# as it is\n        return"))
     plain = cells(folder, "twin:1", "twin.py")
-    registry._plugins.clear()
-    registry._table.cache_clear()
+    components._plugins.clear()
+    components._table.cache_clear()
     assert cells(folder, "twin:1", "told.py") == plain
 
 

@@ -58,7 +58,7 @@ def test_equal_devices_share_a_clock_and_different_ones_have_none(make_device: D
     twins = window_of(10.0, make_device("a"), make_device("b"))
     spend(twins, 2)
     assert twins.spent_s == 2.0
-    with twins.part(3.0):
+    with twins.time_slice(3.0):
         assert spend(twins) == 3
     window = window_of(10.0, make_device("fast"), make_device("slow", launch=2.0))
     assert window.spent_s == 0.0

@@ -23,6 +23,7 @@ from bench.execute.base import Ended
 from bench.records.cell import Cell
 from bench.records.record import Record, Results
 from bench.records.store import Store
+from bench.registry import components
 from bench.study.job import Job
 from bench.study.plan import make_cells
 from bench.study.suite import Suite, load_suite
@@ -148,7 +149,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = tmp_path / "toys.py"
     path.write_text(PLUGIN)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the folder's files are compared
-    monkeypatch.setattr(registry, "_plugins", {})
+    monkeypatch.setattr(components, "_plugins", {})
     components._table.cache_clear()
     registry.add_plugin(path)
     yield path

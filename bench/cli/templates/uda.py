@@ -39,7 +39,7 @@ class MyIdea(Method):
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         """Offline and free. `source` has labels and is closed afterwards (see `needs`)."""
-        # All that the object holds is on the device's memory bill (see `Method.stored`), and is
+        # All that the object holds counts as the device's memory (see `Method.stored`), and is
         # saved and restored (see `Method.state`): keep tensors, modules, optimizers, plain values.
         self.model = model
         parameters = model.normalization_parameters()

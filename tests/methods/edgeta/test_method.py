@@ -228,9 +228,9 @@ def test_importance_is_read_from_one_batch_of_the_domain(ready, domain, adapt) -
 def test_a_window_without_room_for_one_iteration_is_unsupported(ready, domain, adapt) -> None:
     method = ready("vit")
     tracker = adapt(method, domain("vit", 20, seed=2))
-    whole = tracker.bills[0].window.time_s
+    whole = tracker.devices[0].window.time_s
     short = ready("vit")
-    (proxy_s,) = [c.time_s for k, c in tracker.bills[0]._costs.items() if k[0] == "proxy"]
+    (proxy_s,) = [c.time_s for k, c in tracker.devices[0]._costs.items() if k[0] == "proxy"]
     with pytest.raises(
         Unsupported,
         match=r"edgeta: the window of \S+ s closes before the first iteration.*lengthen window_s",
@@ -275,7 +275,7 @@ def test_every_piece_is_charged(ready, domain, adapt, kind) -> None:
     method = ready(kind, epochs=2)
     tracker = adapt(method, domain(kind, 20, seed=2), domain(kind, 20, seed=3))
     assert tracker.counts == {"proxy": 2, "adapt": 2 * 2 * 3, "feedback": 2}
-    costs = {key[0]: cost.time_s for key, cost in tracker.bills[0]._costs.items()}
+    costs = {key[0]: cost.time_s for key, cost in tracker.devices[0]._costs.items()}
     assert all(costs[name] > 0 for name in ("proxy", "adapt", "feedback"))
 
 
