@@ -47,7 +47,9 @@ def methods_of_file(path: str | Path) -> list[str]:
 
     def found() -> list[str]:
         entries = registry.entries("method").values()
-        return [entry.name for entry in entries if entry.file.resolve() == file]
+        return [
+            each.name for each in entries if each.file is not None and each.file.resolve() == file
+        ]
 
     names = found()
     if not names:
@@ -97,10 +99,10 @@ def _run(check: Check, subject: MethodFixture) -> Result:
     return Result(subject.name, check.name, not why, did, why, seconds)
 
 
-def _explained(error: Exception, file: Path) -> str:
+def _explained(error: Exception, file: Path | None) -> str:
     """An unexpected exception with the place in the method's file where it passed last."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).resolve() == file.resolve()]
+    own = [f for f in frames if file and Path(f.filename).resolve() == file.resolve()]
     frame = (own or list(frames))[-1]
     text = " ".join(str(error).split())
     return f"raised {type(error).__name__}: {text} ({Path(frame.filename).name}:{frame.lineno})"

@@ -107,7 +107,8 @@ def main(arguments: list[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     pairs = list(zip(arguments[::2], arguments[1::2], strict=True))
-    return 0 if all([compare(Path(a), Path(b)) for a, b in pairs]) else 1
+    equal = [compare(Path(a), Path(b)) for a, b in pairs]  # all of them are printed
+    return 0 if all(equal) else 1
 
 
 if __name__ == "__main__":
