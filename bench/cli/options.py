@@ -70,7 +70,7 @@ def choose(
     interval: float | None = None,
 ) -> tuple[Suite, Path]:
     """The suite that the options describe, and the file it came from."""
-    from bench import registry as registry
+    from bench import registry
     from bench.study.suite import Reference, load_suite, parse_seeds, parse_variants, select
 
     for plugin in plugins or []:
@@ -97,7 +97,7 @@ def method_names(given: str) -> list[str]:
 
     Raises BenchError if it names none, or one that is not known.
     """
-    from bench import registry as registry
+    from bench import registry
 
     names = [n.strip() for n in given.split(",") if n.strip()]
     if not names:

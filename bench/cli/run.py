@@ -127,7 +127,7 @@ def command(
     runner = make_executor(executor, workers, timeout, memory_limit, progress.ended)
     board = str(tensorboard.resolve()) if tensorboard is not None else None
     try:
-        from bench import registry as registry
+        from bench import registry
 
         for folder in (opened.records, opened.logs):
             require_folder(folder, f"--store {opened.root}")
@@ -197,7 +197,7 @@ def train_sources(
     cells: Iterable[Cell], store: Store, runner: Executor, progress: Progress
 ) -> None:
     """Train the source models that cells share, once each, before their runs."""
-    from bench import registry as registry
+    from bench import registry
     from bench.execute.processes import ProcessExecutor
     from bench.run.source_model import source_path
 
@@ -319,7 +319,7 @@ def _final(plan: Plan, store: Store) -> list[Record]:
 
 
 def _conclude(records: list[Record], store: Store) -> None:
-    from bench import registry as registry
+    from bench import registry
 
     typer.echo(registry.load("report", "summary")(records))
     for record in records:

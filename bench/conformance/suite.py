@@ -12,10 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from bench import registry as registry
+from bench import registry
 from bench.conformance.base import CHECKS, Check, CheckFailed, Result
 from bench.conformance.method_fixture import SCENARIO, MethodFixture, as_in_a_run, setting
 from bench.errors import BenchError, did_you_mean
+
+for _module in ("declarations", "behaviour", "resources"):  # their checks run in this order
+    importlib.import_module(f"bench.conformance.{_module}")
 
 LIMIT_S = 60
 """Seconds after which a check is given up."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bench import registry as registry
+from bench import registry
 from bench.conformance.method_fixture import UNLIMITED, WatchedWindow, as_in_a_run
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method

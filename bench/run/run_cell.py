@@ -6,7 +6,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.settings import file_digests
 from bench.costs.device_profile import load_device, profile_digest
 from bench.errors import BenchError, DeviceOutOfMemory, Unsupported

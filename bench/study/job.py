@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from bench import registry as registry
 from bench.records.cell import Cell
 from bench.records.store import Store
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.settings import file_digests
 from bench.costs.device_profile import absolute_name, load_device, profile_digest
 from bench.errors import BenchError, did_you_mean

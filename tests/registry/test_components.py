@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry as registry
+from bench import registry
 from bench.errors import BenchError, did_you_mean
 
 GOOD = '''
