@@ -337,3 +337,11 @@ def test_a_tuned_file_that_is_not_there_is_named(suite_file: Path) -> None:
 def test_a_report_of_no_suite_has_no_use_for_them(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(BenchError, match="name it with --suite"):
         report(store=tmp_path, out=tmp_path / "out", **options)
+
+
+def test_a_file_from_when_streams_were_called_scenarios_is_read(tmp_path: Path) -> None:
+    shipped = tuned_path(suite_files()["domain-shift"])
+    old = tmp_path / "old.tuned.yaml"
+    old.write_text(shipped.read_text().replace("\nstream: ", "\nscenario: "))
+    assert old.read_text() != shipped.read_text()
+    assert read_tuned(old) == read_tuned(shipped)
