@@ -176,7 +176,7 @@ def _require_writable(path: Path, what: str, cure: str) -> None:
 
 def _new_profile(name: str) -> Path:
     if not NAME.fullmatch(name):
-        raise BenchError(f"--name {name!r}: use small letters, digits and dashes, as my-board")
+        raise BenchError(f"--name {name!r}: use small letters, numbers and dashes, as my-board")
     path = Path(f"{name}.yaml")
     if path.exists():
         raise BenchError(f"{path} exists: give another --name, or remove it first")

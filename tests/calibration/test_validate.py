@@ -518,7 +518,8 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = {"patch": 8, "width": 32, "depth": 2, "heads": 4}
     vit = ModelSpec("digits-vit", (1, 16, 16), settings)
     monkeypatch.setitem(MODELS, "vit-tiny", vit)
-    monkeypatch.setitem(MODELS, "resnet18", ModelSpec("resnet18", (3, 16, 16), timm=True))
+    resnet = ModelSpec("timm", (3, 16, 16), {"architecture": "resnet18"})
+    monkeypatch.setitem(MODELS, "resnet18", resnet)
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
 
 
