@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench import defaults
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ Plugins = Annotated[
     typer.Option("--plugin", help="Python file that registers components; its code is run."),
 ]
 
-DEFAULT_SUITE = "domain-shift"
+DEFAULT_SUITE = defaults.SUITE
 DEFAULT_STORE = Path("bench-results")
 
 

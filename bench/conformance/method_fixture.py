@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import registry
+from bench import defaults, registry
 from bench.conformance.base import CheckFailed
 from bench.contracts.data import Batch, DomainView, Inputs, LabelledBatch
 from bench.contracts.method import Method
@@ -24,8 +24,8 @@ from bench.records.cell import Cell, Component
 from bench.run.determinism import seed_everything
 from bench.run.window import Window
 
-MODEL, MODEL_SETTINGS = "digits-vit", {"width": 32, "depth": 2, "patch": 8}
-SCENARIO, SCENARIO_SETTINGS = "digits-shift", {"size": 16}
+MODEL, MODEL_SETTINGS = defaults.MODEL, defaults.SMALL_MODEL
+SCENARIO, SCENARIO_SETTINGS = defaults.STREAM, defaults.SMALL_STREAM
 BATCH = 16
 UNLIMITED = 1e9
 """Seconds of a window that is not meant to close."""
@@ -100,7 +100,7 @@ class MethodFixture:
             model=component("model", MODEL),
             stream=component("stream", stream),
             data="",
-            device="xavier-nx",
+            device=defaults.DEVICE,
             device_digest="",
             protocol={"name": protocol, **limit, "batch_size": BATCH},
             seed=0,

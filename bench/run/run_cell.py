@@ -55,7 +55,8 @@ def run_job(job: Job) -> None:
         if reason is not None:
             raise Unsupported(reason)
         method = _build("method", job.cells[0].method)
-        tracker = CostTracker([load_device(name) for name in cells], method.stored)
+        devices = [load_device(name) for name in cells]
+        tracker = CostTracker(devices, method.stored, meter=job.meter)
         logger = _tensorboard(job)
         stream, source_digest = _execute(job.cells[0], method, tracker, logger)
         for device in tracker.devices:

@@ -18,7 +18,8 @@ class Job(pydantic.BaseModel, extra="forbid", frozen=True):
     """What a run needs to know; travels to its process as JSON.
 
     ``cells`` share their course and differ in the device. ``attempts`` counts earlier
-    runs of each cell. ``run`` names this run and its log.
+    runs of each cell. ``run`` names this run and its log. ``meter``: of a measured device's energy
+    (`bench.meters.find.find_meter`).
     """
 
     run: str
@@ -28,6 +29,7 @@ class Job(pydantic.BaseModel, extra="forbid", frozen=True):
     attempts: tuple[int, ...]
     plugins: tuple[str, ...] = ()
     tensorboard: str | None = None
+    meter: str = "auto"
 
     @property
     def log(self) -> Path:

@@ -188,7 +188,11 @@ class Plan:
         return sorted(groups.values(), key=lambda group: group[0].seed)
 
     def jobs(
-        self, store: Store, plugins: Iterable[Path], tensorboard: str | None = None
+        self,
+        store: Store,
+        plugins: Iterable[Path],
+        tensorboard: str | None = None,
+        meter: str = "auto",
     ) -> list[Job]:
         """One job for each group of missing cells."""
         return [
@@ -200,6 +204,7 @@ class Plan:
                 attempts=tuple(self._attempts(store, cell) for cell in group),
                 plugins=tuple(str(p.resolve()) for p in plugins),
                 tensorboard=tensorboard,
+                meter=meter,
             )
             for group in self.shared_runs()
         ]
