@@ -90,11 +90,6 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
         return digest(content)[:20]
 
     @property
-    def timed(self) -> bool:
-        """Whether the stream does not wait for the method: results depend on the device's speed."""
-        return self.protocol.get("name") == "online-timed"
-
-    @property
     def title(self) -> str:
         """A short name for people, unique in a suite up to settings."""
         return f"{self.method.name} · {self.model_title} · {self.device_title} · seed {self.seed}"

@@ -34,8 +34,8 @@ class Amount(_Strict):
         return self
 
 
-class DomainResult(_Strict):
-    """One target domain: accuracies in [0, 1] on its test split, and the cost of adapting.
+class DomainScores(_Strict):
+    """One target domain, the same on all devices of a run: accuracies in [0, 1] on its test split.
 
     ``before``: on arrival; ``after``: once adapted; ``final``: at the end of the stream;
     ``online``: on the stream itself, each batch predicted before it is adapted to (prequential
@@ -52,10 +52,15 @@ class DomainResult(_Strict):
     adapted: float | None = None
     adaptation_samples: int
     test_samples: int
+    window_closed: bool
+
+
+class DomainResult(DomainScores):
+    """One target domain on one device: scores, and what adapting took."""
+
     steps: int
     time_s: float
     energy_j: float | None
-    window_closed: bool
 
 
 class Costs(_Strict):
@@ -81,8 +86,8 @@ class Costs(_Strict):
     tracing_s: float
 
 
-class Results(_Strict):
-    """Accuracies along the stream, and costs.
+class StreamScores(_Strict):
+    """Accuracies in [0, 1] on the source and between domains, the same on all devices of a run.
 
     ``matrix``: where the protocol evaluates all, R[i][j] is the accuracy on domain j after
     domain i was learned, with the source as domain 0: row 0 is before the stream, and so there
@@ -93,8 +98,13 @@ class Results(_Strict):
     source_before: float
     source_after: float
     source_samples: int = 0
-    domains: list[DomainResult]
     matrix: list[list[float]] | None = None
+
+
+class Results(StreamScores):
+    """Accuracies along the stream, and costs."""
+
+    domains: list[DomainResult]
     costs: Costs
 
     def mean(self, key: Literal["before", "after", "final"]) -> float:

@@ -29,13 +29,14 @@ from bench.errors import BenchError, did_you_mean
 
 T = TypeVar("T")
 
-ROOMS = ("bench.methods", "bench.models", "bench.datasets", "bench.reports")
-KINDS = ("method", "model", "variant", "stream", "report")
+ROOMS = ("bench.methods", "bench.models", "bench.datasets", "bench.reports", "bench.run.protocols")
+KINDS = ("method", "model", "variant", "stream", "report", "protocol")
 CONTRACTS = {
     "method": ("bench.contracts.method", "Method"),
     "model": ("bench.contracts.model", "FoundationModel"),
     "variant": ("bench.contracts.variant", "Variant"),
     "stream": ("bench.contracts.stream", "Stream"),
+    "protocol": ("bench.run.protocols.base", "Protocol"),
 }
 ENTRY_POINT_GROUPS = ("bench.methods", "bench.models", "bench.datasets", "bench.streams")
 

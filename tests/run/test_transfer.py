@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig
 from bench.contracts.model import Block, FoundationModel
-from bench.contracts.protocol import ProtocolConfig
+from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Domain, Split, Stream, StreamConfig
 from bench.costs.tracker import CostTracker
 from bench.records.record import DomainResult, Record, Results
 from bench.records.store import Store
 from bench.run.evaluator import make_scorer
-from bench.run.protocol import StreamResult, run_stream
+from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.window import Window
 
 OLD = Path(__file__).parents[1] / "records" / "samples" / "schema-1.json"
@@ -264,10 +264,12 @@ class Planned(Method):
 def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
     def go(**protocol: Any) -> StreamResult:
         method = Planned()
+        tracker = CostTracker([make_device()], method.stored)
+        stream, correct = ToyStream(StreamConfig(), 0), make_scorer(method.model)
         return run_stream(
-            method, ToyStream(StreamConfig(), 0), ProtocolConfig(batch_size=7, **protocol),
-            CostTracker([make_device()], method.stored), False, 0, make_scorer(method.model),
-        )  # fmt: skip
+            protocol_config({"batch_size": 7, **protocol}),
+            Deployment(method, stream, tracker, correct, False, 0),
+        )
 
     return go
 
