@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 import pydantic
 
-from bench.records.cell import Cell, Settings
+from bench.records.cell import Cell, SettingsOrigin
 
 SCHEMA_VERSION: Final = 1
 
@@ -208,9 +208,10 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 class MethodFacts(_Strict):
-    """What a reader needs to know about the method beside its name.
+    """What a reader needs to know about the method besides its name.
 
-    ``settings``: where they come from; "none" if the method has nothing to tune.
+    ``changed``: the settings that differ from the method's defaults; ``settings_origin``: where
+    they come from, "none" if the method has nothing to tune.
     """
 
     family: str
@@ -218,7 +219,9 @@ class MethodFacts(_Strict):
     paper: str
     needs: list[str]
     changed: dict[str, Any]
-    settings: Settings | Literal["none"] = "default"
+    settings_origin: SettingsOrigin | Literal["none"] = pydantic.Field(
+        "default", validation_alias=pydantic.AliasChoices("settings_origin", "settings")
+    )
 
 
 class Record(_Strict):

@@ -52,10 +52,10 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
     cells: dict[str, Cell] = {}
     for i, (reference, labelled) in enumerate(suite.all_methods()):
         for variant in variants[:1] if labelled else variants:
-            settled, settings = settle(reference, tuned, variant_title(variant))
+            settled, origin = settle(reference, tuned, variant_title(variant))
             source = f"{where}: method {i + 1}"
             if settled is not reference:
-                source += f" with its {settings} settings"
+                source += f" with its {origin} settings"
             method = _component("method", settled, source)
             for seed, (device, device_digest) in product(suite.seeds, devices):
                 cell = Cell(
@@ -68,7 +68,7 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
                     protocol=protocol,
                     seed=seed,
                     target_labels=labelled,
-                    settings=settings,
+                    settings_origin=origin,
                     variant=variant,
                 )
                 cells[cell.identity] = cell
@@ -191,9 +191,8 @@ class Plan:
         groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
         for cell in self.missing:
             uses_device_clock = registry.load("method", cell.method.name).uses_device_clock
-            own = (
-                uses_device_clock or protocol_facts(cell.protocol).timed or cell.device in measured
-            )
+            timed = protocol_facts(cell.protocol).timed
+            own = uses_device_clock or timed or cell.device in measured
             alone = cell.device if own else ""
             groups[(cell.training_key, alone)].append(cell)
         return sorted(groups.values(), key=lambda group: group[0].seed)

@@ -12,7 +12,7 @@ from bench.contracts.protocol import DEFAULT, protocol_facts
 from bench.errors import BenchError
 from bench.io.atomic_write import write_atomically
 from bench.io.safe_yaml import read_yaml
-from bench.records.cell import Settings
+from bench.records.cell import SettingsOrigin
 from bench.study.suite import Reference, Suite, explain
 
 SUFFIX = ".tuned.yaml"
@@ -140,7 +140,7 @@ def require_fit(suite: Suite, tuned: Tuned) -> None:
 
 def settle(
     reference: Reference, tuned: Tuned | None, variant: str = ""
-) -> tuple[Reference, Settings]:
+) -> tuple[Reference, SettingsOrigin]:
     """The settings that a method of a suite gets, and where they come from.
 
     The tuned ones if there are any, but for those that the suite gives itself: those tuned on the

@@ -339,8 +339,9 @@ def test_a_record_from_before_there_was_a_matrix_loads_with_the_same_figures(
     new = {"matrix", "source_samples"}
     assert not new & set(content["results"])
     assert "online" not in content["results"]["domains"][0]
-    assert "settings" not in content["cell"]
-    assert "settings" not in content["method"]
+    for key in ("settings", "settings_origin"):
+        assert key not in content["cell"]
+        assert key not in content["method"]
     store = Store(tmp_path)
     store.records.mkdir()
     (store.records / "old.json").write_text(OLD.read_text())
@@ -351,7 +352,7 @@ def test_a_record_from_before_there_was_a_matrix_loads_with_the_same_figures(
     assert r.forgetting == -r.backward_transfer == pytest.approx(0.05)
     assert r.score == r.mean("after") == pytest.approx(0.7)
     assert r.seen_at_end is r.seen_on_average is r.forward_transfer is None
-    assert (record.cell.settings, record.method.settings) == ("default", "default")
+    assert (record.cell.settings_origin, record.method.settings_origin) == ("default", "default")
     assert record.cell.identity == record.identity
     assert Record.model_validate_json(record.model_dump_json()) == record
 
