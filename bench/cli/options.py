@@ -110,11 +110,13 @@ def method_names(given: str) -> list[str]:
 
 def _at_interval(suite: Suite, interval: float) -> dict[str, object]:
     """The suite's protocol with another time between batches."""
-    name = suite.protocol.get("name", "periodic")
-    if name != "online-timed":
+    from bench.contracts.protocol import DEFAULT, protocol_facts
+
+    if not protocol_facts(suite.protocol).timed:
         raise BenchError(
-            f"--interval {interval:g}: suite {suite.name} is {name}, whose stream waits; leave it "
-            "out, or take a suite under online-timed, such as real-time"
+            f"--interval {interval:g}: suite {suite.name} is "
+            f"{suite.protocol.get('name', DEFAULT)}, whose stream waits; leave it out, or take a "
+            "suite whose stream does not wait, such as real-time"
         )
     if not 0 < interval < math.inf:
         raise BenchError(f"--interval {interval:g}: give seconds above 0, as 0.5")

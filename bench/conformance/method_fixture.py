@@ -17,6 +17,7 @@ from bench.conformance.base import CheckFailed
 from bench.contracts.data import Batch, DomainView, Inputs, LabelledBatch
 from bench.contracts.method import Method
 from bench.contracts.model import FoundationModel
+from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Domain, Split
 from bench.costs.device_profile import MeasuredDevice
 from bench.costs.tracker import CostTracker
@@ -91,10 +92,11 @@ class MethodFixture:
         """A cell of this method with default settings; digests are left open."""
 
         def component(kind: str, name: str) -> Component:
-            config = registry.load(kind, name).Config()
-            return Component(name=name, config=config.model_dump(mode="json"), code="")
+            settings = registry.load(kind, name).Config()
+            return Component(name=name, config=settings.model_dump(mode="json"), code="")
 
-        limit = {"interval_s": 1.0} if protocol == "online-timed" else {"window_s": 60.0}
+        declared = registry.load("protocol", protocol).conformance_config
+        config = protocol_config({"name": protocol, **declared, "batch_size": BATCH})
         return Cell(
             method=component("method", self.name),
             model=component("model", MODEL),
@@ -102,7 +104,7 @@ class MethodFixture:
             data="",
             device=defaults.DEVICE,
             device_digest="",
-            protocol={"name": protocol, **limit, "batch_size": BATCH},
+            protocol=config.model_dump(mode="json"),
             seed=0,
             target_labels=target_labels,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench import registry as registry
+from bench import registry
 from bench.errors import BenchError
 from bench.models.timm_model import TimmConfig, TimmModel
 
