@@ -79,7 +79,7 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
 
     @property
     def identity(self) -> str:
-        """20 hexadecimal digits that name the cell's record."""
+        """20 hexadecimal characters that name the cell's record."""
         return digest(self._content())[:20]
 
     @property
