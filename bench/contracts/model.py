@@ -71,7 +71,7 @@ class FoundationModel(ABC):
     task: ClassVar[str] = "classification"
     preload: ClassVar[tuple[str, ...]] = ()
     source_training: ClassVar[SourceTraining] = SourceTraining()
-    head_name: ClassVar[str] = "head"
+    head_name: str = "head"
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
