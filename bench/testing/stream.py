@@ -24,14 +24,13 @@ class TinyStreamConfig(StreamConfig):
 class TinyStream(Stream):
     """Inputs of shape (2,): the place of the domain in the stream, and the number of the sample.
 
-    Places count from 0, the source's is ``SOURCE``. Numbers count from 0 in adaptation splits and
-    from ``TEST_MARK`` in test splits, so that a method can record what it is given. Target
+    The source is at place 0, the targets follow from 1. Numbers count from 0 in adaptation splits
+    and from ``TEST_MARK`` in test splits, so that a method can record what it is given. Target
     samples come in an order drawn by the seed. There is nothing to learn: labels alternate, and
     subclasses may change `labels` and `tests`.
     """
 
     NAMES: ClassVar[tuple[str, ...]] = ("first", "second", "third")
-    SOURCE: ClassVar[float] = -1.0
     TEST_MARK: ClassVar[float] = 100.0
 
     Config = TinyStreamConfig
@@ -46,32 +45,29 @@ class TinyStream(Stream):
         return digest(["tiny", config.samples, config.tests])
 
     def labels(self, place: int, number: Tensor) -> Tensor:
-        """Labels of the samples of these numbers, int64 of shape (n,): odd numbers are class 1.
-
-        ``number`` counts from 0 in both splits; ``place`` is -1 for the source.
-        """
+        """Labels of samples, int64 of shape (n,): ``number`` modulo 2, from 0 in both splits."""
         return number.long() % 2
 
     def tests(self, place: int) -> int:
-        """The number of test samples of the domain at ``place``; -1 is the source."""
+        """The number of test samples of the domain at ``place``."""
         tests: int = self.config.tests
         return tests
 
     def source(self) -> Domain:
-        return self._domain("source", int(self.SOURCE))
+        return self._domain("source", 0)
 
     def domain_names(self) -> tuple[str, ...]:
         return self.NAMES[: self.config.domains]
 
     def domain(self, name: str) -> Domain:
-        return self._domain(name, self.domain_names().index(name))
+        return self._domain(name, self.domain_names().index(name) + 1)
 
     def _domain(self, name: str, place: int) -> Domain:
         adaptation = self._split(name, place, self.config.samples, 0.0)
         return Domain(name, adaptation, self._split(name, place, self.tests(place), self.TEST_MARK))
 
     def _split(self, name: str, place: int, n: int, first: float) -> Split:
-        seed = 0 if place == self.SOURCE else self.seed  # a source is the same for every seed
+        seed = self.seed if place else 0  # a source is the same for every seed
         generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}/{first}".encode()))
         number = torch.randperm(n, generator=generator).float()
         x = torch.stack([torch.full((n,), float(place)), number + first], dim=1)

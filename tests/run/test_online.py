@@ -9,19 +9,21 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
-from toy_stream import NAMES, SAMPLES, SOURCE, TEST_MARK, Toy, ToyStream
+from torch import Tensor, nn
 
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig
 from bench.contracts.protocol import ProtocolConfig
-from bench.contracts.stream import Split, StreamConfig
+from bench.contracts.stream import Split
 from bench.contracts.untraced import uncounted
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, LabelsHidden
 from bench.run.evaluator import evaluate, make_scorer
 from bench.run.protocol import StreamResult, arrivals, run_stream, target_view
 from bench.run.window import Window
+from bench.testing import TinyModel, TinyStream
+
+NAMES, SAMPLES = TinyStream().domain_names(), TinyStream().config.samples
 
 
 def sample_numbers(x: Tensor) -> list[int]:
@@ -36,13 +38,15 @@ class Recorder(Method):
 
     def __init__(self, epochs: int = 1) -> None:
         super().__init__(MethodConfig())
-        self.model = Toy.build(None, (2,), 2)
+        torch.manual_seed(0)
+        self.model = TinyModel(nn.Linear(2, 2), "")
         self.epochs = epochs
         type(self).events = []
 
     def predict(self, x: Tensor) -> Tensor:
-        if x[0, 0] != SOURCE and x[0, 1] < TEST_MARK:  # the stream itself
-            type(self).events.append(("predict", NAMES[int(x[0, 0])], sample_numbers(x)))
+        place = int(x[0, 0])
+        if place and x[0, 1] < TinyStream.TEST_MARK:  # the stream itself
+            type(self).events.append(("predict", NAMES[place - 1], sample_numbers(x)))
         return torch.tensor([0.0, 1.0]).repeat(len(x), 1)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
@@ -57,7 +61,7 @@ def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
         tracker = CostTracker([make_device("toy")], method.stored)
         config = ProtocolConfig(**{"name": "online", "batch_size": 4, "window_s": 999, **protocol})
         return run_stream(
-            method, ToyStream(StreamConfig(), 0), config, tracker, labelled, seed,
+            method, TinyStream(), config, tracker, labelled, seed,
             make_scorer(method.model),
         )  # fmt: skip
 
@@ -149,7 +153,7 @@ def test_the_order_is_the_seeds_and_no_methods(run: Callable[..., StreamResult])
 
 
 def test_both_protocols_give_the_same_samples_in_the_same_order() -> None:
-    domain = ToyStream(StreamConfig(), 0).domain("first")
+    domain = TinyStream().domain("first")
     protocol = ProtocolConfig(batch_size=4, samples=7)
     arrived, _ = arrivals(domain, protocol, 5)
     assert torch.equal(arrived.x, target_view(domain, protocol, False, 5).x)
@@ -284,7 +288,7 @@ def test_every_prediction_counts_once_for_any_batch_size(
 ) -> None:
     method = Recorder()
     stream = run_stream(
-        method, ToyStream(StreamConfig(), 0),
+        method, TinyStream(),
         ProtocolConfig(name="online", batch_size=batch_size, samples=samples, window_s=999),
         CostTracker([make_device("toy")], method.stored), False, seed, make_scorer(method.model),
     )  # fmt: skip
@@ -308,7 +312,7 @@ class Leaks(Recorder):
 
     def predict(self, x: Tensor) -> Tensor:
         if self.way == "weights":
-            self.model.module[0].weight.add_(0.1)
+            self.model.module.weight.add_(0.1)
         elif self.way == "in place":
             self.mean += x.mean(dim=0)
         elif self.way == "anew":

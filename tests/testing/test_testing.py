@@ -42,7 +42,7 @@ def numbers(split: Split) -> list[float]:
 def test_samples_say_their_domain_their_split_and_their_number() -> None:
     stream = TinyStream(TinyStreamConfig(domains=3, samples=5, tests=2))
     assert stream.domain_names() == ("first", "second", "third")
-    for place, domain in enumerate([stream.source(), *map(stream.domain, stream.NAMES)], -1):
+    for place, domain in enumerate([stream.source(), *map(stream.domain, stream.NAMES)]):
         for split in (domain.adaptation, domain.test):
             assert set(split.x[:, 0].tolist()) == {float(place)}
             assert torch.equal(split.y, split.x[:, 1].long() % 2)
