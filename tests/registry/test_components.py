@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bench import registry as registry
 from bench.errors import BenchError, did_you_mean
-from bench.registry import components
 
 GOOD = '''
 from bench import Method, register
@@ -32,6 +31,9 @@ class Mine(Method):
 '''
 
 
+pytestmark = pytest.mark.usefixtures("empty_registry")
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
     def to(text: str, name: str = "plugin.py") -> Path:
@@ -40,15 +42,6 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return to
-
-
-@pytest.fixture(autouse=True)
-def _own_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(components, "_plugins", {})
-    components._table.cache_clear()
-    yield
-    monkeypatch.undo()
-    components._table.cache_clear()
 
 
 def python(code: str) -> str:
