@@ -123,10 +123,9 @@ def size(width: int, depth: int, ratio: int) -> int:
 
 def cells(folder: Path, variants: str, *plugins: str) -> list[Cell]:
     (folder / "mine.yaml").write_text(re.sub("variants: .*", f"variants: {variants}", SUITE))
-    with isolated_registry():
-        for plugin in ("plugin.py", *plugins):
-            registry.add_plugin(folder / plugin)
-        return make_cells(*load_suite(str(folder / "mine.yaml")))
+    for plugin in ("plugin.py", *plugins):
+        registry.add_plugin(folder / plugin)
+    return make_cells(*load_suite(str(folder / "mine.yaml")))
 
 
 # --- identity --------------------------------------------------------------
@@ -134,7 +133,8 @@ def cells(folder: Path, variants: str, *plugins: str) -> list[Cell]:
 
 def test_a_cell_counts_the_code_of_its_variant_and_no_other(folder: Path) -> None:
     (folder / "edited.py").write_text(VARIANT.replace("model.clone()", "model"))
-    plain = cells(folder, "[full, twin:1]", "twin.py")
+    with isolated_registry():
+        plain = cells(folder, "[full, twin:1]", "twin.py")
     edited = cells(folder, "[full, twin:1]", "edited.py")
     alike = [a.identity == b.identity for a, b in zip(plain, edited, strict=True)]
     assert alike == [c.variant is None for c in plain]
@@ -143,7 +143,8 @@ def test_a_cell_counts_the_code_of_its_variant_and_no_other(folder: Path) -> Non
 
 def test_comments_in_a_variants_file_change_no_cell(folder: Path) -> None:
     (folder / "told.py").write_text(VARIANT.replace("return", "# as it is\n        return"))
-    plain = cells(folder, "twin:1", "twin.py")
+    with isolated_registry():
+        plain = cells(folder, "twin:1", "twin.py")
     assert cells(folder, "twin:1", "told.py") == plain
 
 

@@ -22,7 +22,7 @@ from bench.errors import BenchError
 from bench.execute.base import Ended
 from bench.records.cell import Cell
 from bench.records.record import Record, Results
-from bench.records.store import Store
+from bench.store import Store
 from bench.study.job import Job
 from bench.study.plan import make_cells
 from bench.study.suite import Suite, load_suite
@@ -263,7 +263,7 @@ def test_jobs_say_where_to_write_and_which_plugins_to_load(bench: Bench, plugin:
     assert [len(job.cells) for job in jobs] == [1, 1]
     assert len({job.run for job in jobs}) == 2
     for job in jobs:
-        assert (job.suite, job.store) == ("mine", str(bench.records.store.root))
+        assert (job.suite, job.store) == ("mine", str(bench.store.root))
         assert (job.attempts, job.plugins) == ((0,), (str(plugin),))
         assert job.cells[0].device == "xavier-nx"
 
@@ -387,7 +387,7 @@ def test_an_interrupted_trial_is_run_again_and_a_failed_one_is_not(bench: Bench)
     one, two = tuner.begin()
     for job, status in ((one, "interrupted"), (two, "timeout")):
         record = bench.record(job, status)
-        bench.records.store.write(record)
+        bench.store.write(record)
         jobs = tuner.ended(Ended(job, [record], []))
         assert bool(jobs) == (status != "interrupted")  # Ctrl-C: nothing follows
     resumed = bench.tuner().begin()
@@ -539,7 +539,7 @@ def test_a_trial_waits_for_all_its_seeds_and_fails_with_one_of_them(bench: Bench
     for job, outcome in ((first, 0.5), (second, "failed")):
         assert bench.told == []
         record = bench.record(job, outcome)
-        bench.records.store.write(record)
+        bench.store.write(record)
         jobs = tuner.ended(Ended(job, [record], []))
         assert len(jobs) == (0 if job is first else 2)
     assert bench.told == [("one", 1, 6, None, {})]
