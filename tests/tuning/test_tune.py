@@ -140,7 +140,7 @@ seeds: 1
 devices: [xavier-nx, agx-orin]
 """
 
-OLD = Path(__file__).parent / "records" / "schema-1.json"
+OLD = Path(__file__).parents[1] / "records" / "samples" / "schema-1.json"
 RESULTS = Results.model_validate(json.loads(OLD.read_text())["results"])
 
 
@@ -277,7 +277,7 @@ def test_jobs_say_where_to_write_and_which_plugins_to_load(bench: Bench, plugin:
     assert [len(job.cells) for job in jobs] == [1, 1]
     assert len({job.run for job in jobs}) == 2
     for job in jobs:
-        assert (job.suite, job.store) == ("mine", str(bench.records.store.root))
+        assert (job.suite, job.store) == ("mine", str(bench.store.root))
         assert (job.attempts, job.plugins) == ((0,), (str(plugin),))
         assert job.cells[0].device == "xavier-nx"
 
@@ -401,7 +401,7 @@ def test_an_interrupted_trial_is_run_again_and_a_failed_one_is_not(bench: Bench)
     one, two = tuner.begin()
     for job, status in ((one, "interrupted"), (two, "timeout")):
         record = bench.record(job, status)
-        bench.records.store.write(record)
+        bench.store.write(record)
         jobs = tuner.ended(Ended(job, [record], []))
         assert bool(jobs) == (status != "interrupted")  # Ctrl-C: nothing follows
     resumed = bench.tuner().begin()
@@ -553,7 +553,7 @@ def test_a_trial_waits_for_all_its_seeds_and_fails_with_one_of_them(bench: Bench
     for job, outcome in ((first, 0.5), (second, "failed")):
         assert bench.told == []
         record = bench.record(job, outcome)
-        bench.records.store.write(record)
+        bench.store.write(record)
         jobs = tuner.ended(Ended(job, [record], []))
         assert len(jobs) == (0 if job is first else 2)
     assert bench.told == [("one", 1, 6, None, {})]
