@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.data import DomainView, Inputs
 from bench.contracts.method import Method, MethodConfig
 from bench.contracts.model import Block, FoundationModel

@@ -68,7 +68,7 @@ def _cache() -> tuple[bool, str]:
 
 
 def _rooms() -> tuple[bool, str]:
-    from bench import registry as registry
+    from bench import registry
     from bench.errors import BenchError
 
     try:

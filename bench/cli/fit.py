@@ -54,7 +54,7 @@ def command(
     plugins: Plugins = None,
 ) -> None:
     """Estimate memory, time and energy of methods on devices, without weights and in seconds."""
-    from bench import registry as registry
+    from bench import registry
     from bench.estimate.fit import Request, default_methods, default_shape, modelled
 
     if not 0 < window < math.inf:

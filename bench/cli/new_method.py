@@ -65,7 +65,7 @@ def _module(name: str) -> str:
         raise BenchError(
             f"method name {name!r}: use small letters and digits, words joined by '-', as my-idea"
         )
-    from bench import registry as registry
+    from bench import registry
 
     registered = module.replace("_", "-")
     if registered in registry.entries("method"):

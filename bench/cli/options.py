@@ -110,7 +110,7 @@ def method_names(given: str) -> list[str]:
 
     Raises BenchError if it names none, or one that is not known.
     """
-    from bench import registry as registry
+    from bench import registry
 
     names = list(_split(given))
     for name in names:

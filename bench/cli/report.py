@@ -23,7 +23,7 @@ def command(
     tuned: TunedFile = None,
 ) -> None:
     """Write tables (Markdown, LaTeX, CSV), figures (PNG, PDF) and one offline HTML page."""
-    from bench import registry as registry
+    from bench import registry
     from bench.execute.api import write_report
 
     if suite is None and (untuned or tuned is not None):

@@ -86,7 +86,7 @@ def command(
 
 
 def _conclude(records: list[Record], store: Store) -> None:
-    from bench import registry as registry
+    from bench import registry
 
     typer.echo(registry.load("report", "summary")(records))
     for record in records:

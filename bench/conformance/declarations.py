@@ -8,7 +8,7 @@ from typing import Any
 
 import pydantic
 
-from bench import registry as registry
+from bench import registry
 from bench.conformance.base import CheckFailed, check
 from bench.conformance.method_fixture import MethodFixture
 from bench.contracts.method import (

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import registry as registry
+from bench import registry
 from bench.conformance.base import CheckFailed
 from bench.contracts.data import Batch, DomainView, Inputs, LabelledBatch
 from bench.contracts.method import Method

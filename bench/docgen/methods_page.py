@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.method import FAMILIES, Method
 from bench.contracts.settings import bounds, choices, limits
 

@@ -23,7 +23,7 @@ import math
 
 import pydantic
 
-from bench import registry as registry
+from bench import registry
 from bench.costs.device_profile import ModelledDevice, load_device
 from bench.errors import BenchError
 

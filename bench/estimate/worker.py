@@ -15,7 +15,7 @@ import signal
 import sys
 from functools import partial
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.model import FoundationModel
 from bench.costs.device_profile import ModelledDevice
 from bench.costs.pricing import step_cost

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import registry as registry
+from bench import registry
 from bench.costs.device_profile import load_device
 from bench.errors import BenchError, did_you_mean
 from bench.execute.base import Limits

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import registry as registry
+from bench import registry
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Limits, available_cores
 from bench.io.folders import require_folder

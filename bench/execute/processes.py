@@ -19,8 +19,7 @@ from typing import Any
 
 import psutil
 
-from bench import register
-from bench import registry as registry
+from bench import register, registry
 from bench.costs.device_profile import load_device
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Limits, Stopwatch, collect

@@ -16,7 +16,7 @@ from typing import Any
 
 import pydantic
 
-from bench import registry as registry
+from bench import registry
 from bench.errors import BenchError
 from bench.records.cell import Cell
 from bench.run.run_cell import run_job

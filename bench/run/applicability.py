@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench import registry as registry
+from bench import registry
 from bench.records.cell import Cell
 
 if TYPE_CHECKING:

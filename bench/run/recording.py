@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
-from bench import registry as registry
+from bench import registry
 from bench.records.cell import Cell
 from bench.records.environment import environment
 from bench.records.record import (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench import registry as registry
 from bench.records.record import (
     Amount,
     Costs,

@@ -6,13 +6,13 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.settings import file_digests
 from bench.costs.device_profile import load_device, profile_digest
 from bench.errors import BenchError, DeviceOutOfMemory, Unsupported
 from bench.records.cell import Cell, Component
 from bench.records.store import Store
-from bench.registry.component_code import code_digest
+from bench.registry.component_code import component_digest
 from bench.run.applicability import unsupported
 from bench.run.determinism import seed_everything
 from bench.run.recording import make_record, now
@@ -139,7 +139,7 @@ def _require_same_code(job: Job) -> None:
             continue
         config = registry.load(kind, component.name).Config.model_validate(component.config)
         for what, planned, found in (
-            ("code", component.code, code_digest(registry.entry(kind, component.name).file)),
+            ("code", component.code, component_digest(registry.entry(kind, component.name))),
             ("files", component.files, file_digests(config)),
         ):
             if found != planned:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pydantic
 
-from bench import registry as registry
 from bench.records.cell import Cell
 from bench.records.store import Store
 

@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.settings import file_digests
 from bench.costs.device_profile import absolute_name, load_device, profile_digest
 from bench.errors import BenchError, did_you_mean
 from bench.records.cell import Cell, Component, variant_title
 from bench.records.record import Record
 from bench.records.store import Store
-from bench.registry.component_code import code_digest
+from bench.registry.component_code import component_digest
 from bench.study.job import Job, make_job
 from bench.study.suite import FULL, Reference, Suite, explain
 from bench.study.tuned_settings import Tuned, require_fit, settle
@@ -111,7 +111,7 @@ def _component(kind: str, reference: Reference, where: str) -> Component:
     return Component(
         name=reference.name,
         config=config.model_dump(mode="json"),
-        code=code_digest(entry.file),
+        code=component_digest(entry),
         files=files,
     )
 

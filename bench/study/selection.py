@@ -51,7 +51,7 @@ class Selection:
 
     def choose(self) -> tuple[Suite, Path]:
         """The suite as chosen, and the file it came from; BenchError names what is wrong."""
-        from bench import registry as registry
+        from bench import registry
         from bench.study.suite import Reference, load_suite, parse_variants, select
 
         for plugin in self.plugins:

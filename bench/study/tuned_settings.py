@@ -51,7 +51,7 @@ class Tuned(_Strict):
     version: str
     optuna: str
     suite: str
-    stream: str
+    stream: str = pydantic.Field(validation_alias=pydantic.AliasChoices("stream", "scenario"))
     validation: dict[str, Any]
     model: str
     protocol: dict[str, Any]

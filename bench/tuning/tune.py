@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.method import Searched, search_space
 from bench.execute.base import Ended
 from bench.records.cell import Cell

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from toy_stream import NAMES, SAMPLES, SOURCE, TEST_MARK, TESTS, Toy, ToyStream
 
-from bench import registry as registry
+from bench import registry
 from bench.conformance.method_fixture import setting
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig

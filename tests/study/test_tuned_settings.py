@@ -257,15 +257,18 @@ def test_where_settings_come_from_is_part_of_the_identity(make_cell: Callable[..
     assert len({c.training_key for c in cells}) == 4
 
 
-def test_default_settings_have_the_identity_of_records_that_did_not_say(
+def test_a_cell_that_does_not_say_where_settings_come_from_has_the_defaults(
     make_cell: Callable[..., Cell],
 ) -> None:
     cell = make_cell()
     before = cell.model_dump(mode="json", exclude={"settings", "variant"})
-    assert cell.identity == digest(before)[:20]
-    course = {k: v for k, v in before.items() if k not in ("device", "device_digest")}
-    assert cell.training_key == digest(course)[:20]
     assert Cell.model_validate(before) == cell
+    content = cell.model_dump(mode="json")
+    for component in ("method", "model", "stream"):
+        del content[component]["files"]
+    assert cell.identity == digest(content)[:20]
+    del content["device"], content["device_digest"]
+    assert cell.training_key == digest(content)[:20]
 
 
 def test_the_same_values_given_or_tuned_are_different_cells(suite_file: Path) -> None:
@@ -334,3 +337,11 @@ def test_a_tuned_file_that_is_not_there_is_named(suite_file: Path) -> None:
 def test_a_report_of_no_suite_has_no_use_for_them(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(BenchError, match="name it with --suite"):
         report(store=tmp_path, out=tmp_path / "out", **options)
+
+
+def test_a_file_from_when_streams_were_called_scenarios_is_read(tmp_path: Path) -> None:
+    shipped = tuned_path(suite_files()["domain-shift"])
+    old = tmp_path / "old.tuned.yaml"
+    old.write_text(shipped.read_text().replace("\nstream: ", "\nscenario: "))
+    assert old.read_text() != shipped.read_text()
+    assert read_tuned(old) == read_tuned(shipped)
