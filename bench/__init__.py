@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bench.contracts.variant import Variant
     from bench.costs.device_profile import DeviceProfile, load_device
     from bench.execute.api import SuiteResults, load_results, report, run_suite
-    from bench.execute.base import Ended, Executor, Limits, collect
+    from bench.execute.base import Ended, Executor, Limits, Stopwatch, collect, job_command
     from bench.execute.campaign import CampaignListener
     from bench.run.window import Window
     from bench.study.job import Job
@@ -51,6 +51,7 @@ __all__ = [
     "ModelConfig",
     "SourceTraining",
     "Split",
+    "Stopwatch",
     "Stream",
     "StreamConfig",
     "SuiteResults",
@@ -59,6 +60,7 @@ __all__ = [
     "Window",
     "add_plugin",
     "collect",
+    "job_command",
     "load",
     "load_device",
     "load_results",
@@ -78,7 +80,7 @@ _HOMES = {
     "bench.contracts.variant": ("Variant",),
     "bench.costs.device_profile": ("DeviceProfile", "load_device"),
     "bench.execute.api": ("SuiteResults", "load_results", "report", "run_suite"),
-    "bench.execute.base": ("Ended", "Executor", "Limits", "collect"),
+    "bench.execute.base": ("Ended", "Executor", "Limits", "Stopwatch", "collect", "job_command"),
     "bench.execute.campaign": ("CampaignListener",),
     "bench.run.window": ("Window",),
     "bench.study.job": ("Job",),

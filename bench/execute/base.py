@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import ClassVar
 
 from bench.errors import BenchError
 from bench.execute.work import train_source
+from bench.io.atomic_write import write_atomically
 from bench.records.cell import Cell
 from bench.records.record import Record, Status
 from bench.records.store import Store
@@ -44,8 +47,8 @@ class Ended:
 class Executor(ABC):
     """Runs jobs, each to its end, whatever way it ends. Register it as ``"executor"``.
 
-    The store is the truth: a job is ``python -m bench.execute.work job.json`` on any machine that
-    has the store's folder, and `collect` reads what it left there.
+    The store is the truth: a job is the command of `job_command` on any machine that has the
+    store's folder, and `collect` reads what it left there.
 
     Parameters
     ----------
@@ -56,6 +59,7 @@ class Executor(ABC):
     ----------
     enforces : the fields of `Limits` that it can enforce
     in_process : runs see the classes of this process, those registered in a notebook too
+    waiting : jobs that were submitted and do not run yet
     """
 
     enforces: ClassVar[tuple[str, ...]] = ()
@@ -64,6 +68,7 @@ class Executor(ABC):
     def __init__(self, workers: int = 1, limits: Limits | None = None) -> None:
         self.workers = workers
         self.limits = limits or Limits()
+        self.waiting: deque[Job] = deque()
         for name, option in (("timeout_s", "--timeout"), ("memory_bytes", "--memory-limit")):
             if getattr(self.limits, name) is not None and name not in self.enforces:
                 raise BenchError(
@@ -71,9 +76,9 @@ class Executor(ABC):
                     f"enforce {option}; leave it out, or take executor 'processes'"
                 )
 
-    @abstractmethod
     def submit(self, job: Job) -> None:
-        """Take a job; it runs as soon as there is room. Returns at once."""
+        """Take a job, by default into ``waiting``; it runs as soon as there is room."""
+        self.waiting.append(job)
 
     @abstractmethod
     def wait(self) -> list[Ended]:
@@ -84,6 +89,7 @@ class Executor(ABC):
 
         Returns the stopped ones, recorded as ``interrupted``.
         """
+        self.waiting.clear()
         return []
 
     def train_source(self, cell: Cell, log: Path, progress: Callable[[int, int], None]) -> None:
@@ -103,6 +109,13 @@ class Executor(ABC):
 
     def close(self) -> None:
         """Release what the executor holds, and end whatever still runs."""
+
+
+def job_command(job: Job) -> list[str]:
+    """The command that runs a job, which is written to a file beside its log for that."""
+    file = job.log.with_suffix(".json")
+    write_atomically(file, job.model_dump_json().encode())
+    return [sys.executable, "-P", "-m", "bench.execute.work", str(file)]
 
 
 def available_cores() -> int:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Any
-
 from bench import register
 from bench.execute.base import Ended, Executor, Stopwatch, collect
 from bench.run.run_cell import run_job
@@ -20,22 +17,16 @@ class InlineExecutor(Executor):
 
     in_process = True
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._queue: deque[Job] = deque()
-        self._running: tuple[Job, Stopwatch] | None = None
-
-    def submit(self, job: Job) -> None:
-        self._queue.append(job)
+    _running: tuple[Job, Stopwatch] | None = None
 
     def wait(self) -> list[Ended]:
-        job, watch = self._running = self._queue.popleft(), Stopwatch()
+        job, watch = self._running = self.waiting.popleft(), Stopwatch()
         run_job(job)
         self._running = None
         return [collect(job, watch.started, watch.seconds, "ok", "")]
 
     def cancel(self) -> list[Ended]:
-        self._queue.clear()
+        super().cancel()
         if self._running is None:
             return []
         (job, watch), self._running = self._running, None

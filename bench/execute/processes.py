@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,18 +126,17 @@ class ProcessExecutor(Executor):
         share = 0.8 * psutil.virtual_memory().total / workers
         self._memory_bytes = self.limits.memory_bytes or share
         self._launchers: dict[tuple[str, ...], Launcher] = {}
-        self._queue: deque[Job] = deque()
         self._running: dict[str, _Running] = {}
         self._alone: set[str] = set()  # runs that are timed on this machine
 
     def submit(self, job: Job) -> None:
         if any(load_device(cell.device).cost == "measured" for cell in job.cells):
             self._alone.add(job.run)
-        self._queue.append(job)
+        super().submit(job)
 
     def wait(self) -> list[Ended]:
-        while self._queue and self._may_start(self._queue[0]):
-            self._start(self._queue.popleft())
+        while self.waiting and self._may_start(self.waiting[0]):
+            self._start(self.waiting.popleft())
         with selectors.DefaultSelector() as selector:
             for launcher in self._launchers.values():
                 selector.register(launcher.output, selectors.EVENT_READ)
@@ -169,7 +167,7 @@ class ProcessExecutor(Executor):
         return ended
 
     def cancel(self) -> list[Ended]:
-        self._queue.clear()
+        super().cancel()
         stopped = list(self._running.values())
         self._running.clear()
         for run in stopped:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pydantic
 
+from bench import registry
 from bench.records.cell import Cell
 from bench.records.store import Store
 
