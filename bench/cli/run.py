@@ -48,6 +48,13 @@ def command(
     tensorboard: Annotated[
         Path | None, typer.Option("--tensorboard", help="Folder for live losses and accuracies.")
     ] = None,
+    meter: Annotated[
+        str,
+        typer.Option(
+            "--meter",
+            help="Of a measured device's energy: auto, rapl, nvml, ina, csv:FILE or zeus.",
+        ),
+    ] = "auto",
     executor: Annotated[
         str, typer.Option("--executor", help="Where runs happen; 'inline' for a debugger.")
     ] = "processes",
@@ -69,7 +76,7 @@ def command(
     progress = Progress(len(plan.done))
     try:
         with sigterm_as_ctrl_c():
-            records = run_plan(plan, store, runner, progress, tensorboard)
+            records = run_plan(plan, store, runner, progress, tensorboard, meter)
     except KeyboardInterrupt:
         progress.close()
         typer.echo(

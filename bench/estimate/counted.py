@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bench import registry
+from bench import defaults, registry
 from bench.conformance.method_fixture import UNLIMITED, WatchedWindow, as_in_a_run
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method
@@ -23,7 +23,7 @@ from bench.registry.component_code import component_digest
 from bench.run.determinism import seed_everything
 from bench.run.source_model import source_model
 
-MODEL, SCENARIO, DEVICE, BATCH = "digits-vit", "digits-shift", "xavier-nx", 50
+MODEL, SCENARIO, DEVICE, BATCH = defaults.MODEL, defaults.STREAM, defaults.DEVICE, 50
 BATCHES, DOMAINS = 3, 2
 
 
@@ -131,7 +131,7 @@ def _embedded() -> tuple[Stream, Any, FoundationModel]:
     config = stream_class.Config()
     stream: Stream = stream_class(config, 0)
     cell = Cell(
-        method=Component(name="source-only", code=""),
+        method=Component(name=defaults.METHOD, code=""),
         model=component("model", MODEL),
         stream=component("stream", SCENARIO),
         data=stream_class.data_digest(config),

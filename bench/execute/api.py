@@ -74,6 +74,7 @@ def run_suite(
     untuned: bool = False,
     tuned: str | Path | None = None,
     tensorboard: str | Path | None = None,
+    meter: str = "auto",
     listener: CampaignListener | None = None,
 ) -> SuiteResults:
     """Run what is missing of a suite, as ``bench run`` does, and return its records.
@@ -93,6 +94,7 @@ def run_suite(
     interval : seconds between batches, for a suite under online-timed
     untuned, tuned : the papers' default settings; a file of tuned settings
     tensorboard : folder for live losses and accuracies
+    meter : of a measured device's energy: auto, rapl, nvml, ina, csv:FILE or zeus
     listener : receives the events
 
     A run that fails is a record, not an exception. Raises BenchError for what cannot be run at
@@ -121,6 +123,7 @@ def run_suite(
         make_executor(executor, jobs, Limits(timeout_s, memory_bytes)),
         listener or LogListener(),
         None if tensorboard is None else Path(tensorboard),
+        meter,
     )
     return SuiteResults(opened.root.resolve(), records)
 
@@ -128,13 +131,18 @@ def run_suite(
 def load_results(store: str | Path | None = None) -> pd.DataFrame:
     """All records of a store as a tidy table: a row for each cell and domain.
 
-    Columns: of the cell ``identity, suite, method, model, variant, stream, device, seed, protocol,
-    settings, target_labels, status, reason, attempt, wall_s``; of the domain ``domain, before,
-    after, final, online, adapted, adaptation_samples, test_samples, steps, time_s, energy_j,
-    window_closed``; of the whole stream, repeated, ``score, source_before, source_after,
-    forgetting, adaptation_time_s, adaptation_energy_j, peak_memory_bytes, runtime_memory_bytes,
+    Columns of the cell: ``identity, suite, method, model, variant, stream, device, seed, protocol,
+    settings_origin, target_labels, status, reason, attempt, wall_s``.
+
+    Of the domain: ``domain, before, after, final, online, adapted, adaptation_samples,
+    test_samples, steps, time_s, energy_j, window_closed``.
+
+    Of the whole stream, repeated in each row: ``score, source_before, source_after, forgetting,
+    adaptation_time_s, adaptation_energy_j, peak_memory_bytes, runtime_memory_bytes,
     resident_memory_bytes, source_storage_bytes, inference_time_s, inference_energy_j, flops,
-    costs_are``. See `bench.records.export`. A cell that did not end well has one row.
+    costs_are``.
+
+    `bench.records.export` says what they mean. A cell that did not end well has one row.
 
     Raises BenchError if the folder has no records; warns of files that cannot be read.
     """

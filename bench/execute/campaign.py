@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import registry
+from bench.costs.device_profile import load_device
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Limits, available_cores
 from bench.io.folders import require_folder
+from bench.meters.find import AUTO, require_meter
 from bench.records.cell import Cell
 from bench.records.record import Record
 from bench.records.store import Store
@@ -141,26 +143,43 @@ def _require_reachable(cells: Iterable[Cell], executor: Executor) -> None:
                 )
 
 
+def _require_meter(name: str, devices: Iterable[str]) -> str:
+    """The meter's name for jobs; BenchError if it cannot be used, or measures no device here."""
+    if name == AUTO:
+        return name
+    checked = require_meter(name)
+    if not any(load_device(device).cost == "measured" for device in devices):
+        raise BenchError(
+            f"--meter {name}: the devices of this run are modelled; add --device host, or leave it "
+            "out"
+        )
+    return checked
+
+
 def run_plan(
     plan: Plan,
     store: Store,
     executor: Executor,
     listener: CampaignListener | None = None,
     tensorboard: Path | None = None,
+    meter: str = AUTO,
 ) -> list[Record]:
     """Run what is missing of a plan; the records of all its cells that have one.
 
     Parameters
     ----------
     tensorboard : folder for live losses and accuracies
+    meter : of a measured device's energy, as `bench.meters.find.find_meter` names it
 
-    Raises BenchError if a folder cannot be written, a source model cannot be trained, or a
-    component is not found where the runs happen. A run that fails is a record.
+    Raises BenchError if the meter cannot be used, a folder cannot be written, a source model
+    cannot be trained, or a component is not found where the runs happen. A run that fails is a
+    record.
     """
+    meter = _require_meter(meter, plan.suite.devices)
     with Campaign(store, executor, listener) as campaign:
         if tensorboard is not None:
             require_folder(tensorboard, f"--tensorboard {tensorboard}")
-        jobs = plan.jobs(store, tensorboard)
+        jobs = plan.jobs(store, tensorboard, meter)
         campaign.train_sources(plan.missing)
         campaign.run(jobs)
     found = [store.get(cell.identity) for cell in plan.cells]

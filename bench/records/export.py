@@ -21,14 +21,17 @@ CELL = {
     "device": "object",
     "seed": "int64",
     "protocol": "object",
-    "settings": "object",
+    "settings_origin": "object",
     "target_labels": "bool",
     "status": "object",
     "reason": "object",
     "attempt": "int64",
     "wall_s": "float64",
 }
-"""Columns of every cell. ``settings``: where the method's come from; ``wall_s``: of the run."""
+"""Columns of every cell.
+
+``settings_origin``: default, given (by the suite), tuned or oracle; ``wall_s``: of the run.
+"""
 DOMAIN = {
     "domain": "object",
     "before": "float64",
@@ -95,7 +98,7 @@ def _rows(record: Record) -> Iterator[dict[str, Any]]:
         "device": cell.device_title,
         "seed": cell.seed,
         "protocol": cell.protocol.get("name", "periodic"),
-        "settings": cell.settings,
+        "settings_origin": cell.settings_origin,
         "target_labels": cell.target_labels,
         "status": record.status,
         "reason": record.reason,

@@ -7,6 +7,7 @@ CONTRACTS: dict[str, tuple[str, str] | None] = {
     "model": ("bench.contracts.model", "FoundationModel"),
     "variant": ("bench.contracts.variant", "Variant"),
     "stream": ("bench.contracts.stream", "Stream"),
+    "protocol": ("bench.run.protocols.base", "Protocol"),
     "executor": ("bench.execute.base", "Executor"),
     "report": None,
 }
@@ -14,7 +15,14 @@ CONTRACTS: dict[str, tuple[str, str] | None] = {
 
 KINDS = tuple(CONTRACTS)
 
-PACKAGES = ("bench.methods", "bench.models", "bench.datasets", "bench.reports", "bench.execute")
+PACKAGES = (
+    "bench.methods",
+    "bench.models",
+    "bench.datasets",
+    "bench.reports",
+    "bench.run.protocols",
+    "bench.execute",
+)
 """Packages of this project in which components are looked for."""
 
 ENTRY_POINT_GROUPS = (*(f"bench.{kind}s" for kind in KINDS), "bench.datasets")

@@ -44,7 +44,7 @@ def method_facts(cell: Cell) -> MethodFacts:
         paper=method.paper,
         needs=list(method.needs),
         changed=changed,
-        settings=cell.settings if any(search_space(method.Config)) else "none",
+        settings_origin=cell.settings_origin if any(search_space(method.Config)) else "none",
     )
 
 

@@ -18,7 +18,7 @@ class Job(pydantic.BaseModel, extra="forbid", frozen=True):
 
     ``cells`` share their training key and differ in the device. ``attempts`` counts earlier
     runs of each cell. ``run`` names this run and its log. ``store`` and ``plugins`` are absolute
-    paths.
+    paths. ``meter``: of a measured device's energy (`bench.meters.find.find_meter`).
     """
 
     run: str
@@ -28,6 +28,7 @@ class Job(pydantic.BaseModel, extra="forbid", frozen=True):
     attempts: tuple[int, ...]
     plugins: tuple[str, ...] = ()
     tensorboard: str | None = None
+    meter: str = "auto"
 
     @property
     def log(self) -> Path:
@@ -46,7 +47,11 @@ class Job(pydantic.BaseModel, extra="forbid", frozen=True):
 
 
 def make_job(
-    cells: Sequence[Cell], suite: str, store: Store, tensorboard: Path | None = None
+    cells: Sequence[Cell],
+    suite: str,
+    store: Store,
+    tensorboard: Path | None = None,
+    meter: str = "auto",
 ) -> Job:
     """A run of ``cells`` with the plugins of this process; earlier attempts are in the store."""
     earlier = [store.get(cell.identity) for cell in cells]
@@ -58,6 +63,7 @@ def make_job(
         attempts=tuple(0 if record is None else record.attempt for record in earlier),
         plugins=tuple(str(path) for path in registry.plugins()),
         tensorboard=None if tensorboard is None else str(tensorboard.resolve()),
+        meter=meter,
     )
 
 

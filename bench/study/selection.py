@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import defaults
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from bench.study.suite import Suite
     from bench.study.tuned_settings import Tuned
 
-DEFAULT_SUITE = "domain-shift"
+DEFAULT_SUITE = defaults.SUITE
 DEFAULT_STORE = Path("bench-results")
 
 

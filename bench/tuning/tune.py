@@ -31,7 +31,7 @@ RANDOM_TRIALS = 5
 """Trials at random before the sampler learns from results; the same for every number of trials, so
 that a search can be lengthened."""
 DIGITS = 3
-"""Significant digits of a value that is tried."""
+"""Significant figures of a value that is tried."""
 
 Notify = Callable[[str, int, int, float | None, dict[str, Any]], None]
 """Receives (method, trial, trials, score or None, settings) when a trial has ended."""
