@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 from bench.errors import BenchError, did_you_mean
 from bench.registry.discovery import Entry, forget_sources, scan_file, scan_package, summary_of
 from bench.registry.kinds import CONTRACTS, ENTRY_POINT_GROUPS, KINDS, PACKAGES
+from bench.registry.moved import require_current_imports
 
 T = TypeVar("T")
 
@@ -175,6 +176,8 @@ def _is_fact(thing: Any, name: str) -> bool:
 def _module(found: Entry) -> Any:
     _importing.append(found.name)
     try:
+        if found.origin != "bench" and found.file is not None:
+            require_current_imports(found.file)
         if found.file in _plugins:
             return _import_file(found.file, found.module)
         return importlib.import_module(found.module)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from bench.records.cell import Cell, Component, variant_title
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.registry.component_code import component_digest
-from bench.study.job import Job
+from bench.study.job import Job, make_job
 from bench.study.suite import FULL, Reference, Suite, explain
 from bench.study.tuned_settings import Tuned, require_fit, settle
 
@@ -197,32 +196,10 @@ class Plan:
             groups[(cell.training_key, alone)].append(cell)
         return sorted(groups.values(), key=lambda group: group[0].seed)
 
-    def jobs(
-        self,
-        store: Store,
-        plugins: Iterable[Path],
-        tensorboard: str | None = None,
-        meter: str = "auto",
-    ) -> list[Job]:
+    def jobs(self, store: Store, tensorboard: Path | None = None, meter: str = "auto") -> list[Job]:
         """One job for each group of missing cells."""
-        return [
-            Job(
-                run=uuid.uuid4().hex[:16],
-                suite=self.suite.name,
-                store=str(store.root.resolve()),
-                cells=tuple(group),
-                attempts=tuple(self._attempts(store, cell) for cell in group),
-                plugins=tuple(str(p.resolve()) for p in plugins),
-                tensorboard=tensorboard,
-                meter=meter,
-            )
-            for group in self.shared_runs()
-        ]
-
-    @staticmethod
-    def _attempts(store: Store, cell: Cell) -> int:
-        earlier = store.get(cell.identity)
-        return 0 if earlier is None else earlier.attempt
+        name, groups = self.suite.name, self.shared_runs()
+        return [make_job(group, name, store, tensorboard, meter) for group in groups]
 
     def estimate(
         self, history: Iterable[Record], reference: Callable[[], Mapping[str, float]]
@@ -237,12 +214,12 @@ class Plan:
         for record in history:
             if record.status == "ok":
                 times[_kind(record.cell)].append(record.wall_s)
-        courses = self.shared_runs()
-        new = any(_kind(group[0]) not in times for group in courses)
+        groups = self.shared_runs()
+        new = any(_kind(group[0]) not in times for group in groups)
         expected = reference() if new else {}
         total = longest = saved = 0.0
         scaled = unknown = 0
-        for cell, *others in courses:
+        for cell, *others in groups:
             if _kind(cell) in times:
                 seconds = statistics.median(times[_kind(cell)])
             elif cell.method.name in expected:
@@ -254,7 +231,7 @@ class Plan:
             total += seconds
             longest = max(longest, seconds)
             saved += seconds * len(others)
-        return Estimate(total, longest, saved, len(courses), scaled, unknown)
+        return Estimate(total, longest, saved, len(groups), scaled, unknown)
 
 
 def _kind(cell: Cell) -> str:

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.cli.options import resolve
+from bench.cli.options import selection, warn
 from bench.cli.report import command as report
 from bench.errors import BenchError
 from bench.io.digest import digest
@@ -288,7 +288,7 @@ def test_the_same_values_given_or_tuned_are_different_cells(suite_file: Path) ->
 def chosen(suite_file: Path, **options: Any) -> dict[str, str]:
     """Where each method's settings come from, as the command line resolves it."""
     store = suite_file.parent / "store"
-    plan, _ = resolve(str(suite_file), None, None, None, None, store, None, **options)
+    plan, _ = selection(str(suite_file), store=store, **options).plan(warn=warn)
     return {c.method.name: c.settings_origin for c in plan.cells}
 
 
