@@ -5,6 +5,12 @@ A component registers itself where it is written::
     @register("method", "tent")
     class Tent(Method): ...
 
+One class under several names, each with its own default settings and facts::
+
+    @register("method", "apps-ekya", config={"scheduler": "ekya"}, summary="...")
+    @register("method", "apps-recl", config={"scheduler": "recl"}, summary="...")
+    class MultiApp(Method): ...
+
 Discovery reads the source text of the rooms (``bench.methods``, ``bench.models``,
 ``bench.datasets``, ``bench.reports``), of the modules named by installed
 entry points, and of plugin files. It parses and does not execute, so listing
@@ -19,6 +25,7 @@ import importlib.util
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
@@ -44,7 +51,8 @@ ENTRY_POINT_GROUPS = ("bench.methods", "bench.models", "bench.datasets", "bench.
 class Entry:
     """One registered component as its source text describes it.
 
-    ``facts`` holds the class attributes that are literals (family, tasks, needs, ...).
+    ``facts`` holds the class attributes that are literals (family, tasks, needs, ...), with what
+    ``register`` was given by keyword; ``given`` holds the keywords alone.
     """
 
     kind: str
@@ -55,19 +63,22 @@ class Entry:
     summary: str
     origin: str
     facts: dict[str, Any] = field(default_factory=dict, hash=False)
+    given: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
-def register(kind: str, name: str) -> Callable[[T], T]:
+def register(kind: str, name: str, **given: Any) -> Callable[[T], T]:
     """Register the decorated class or function as component ``name`` of ``kind``.
 
-    Both must be literal strings: discovery reads them from the source text.
-    The decorator only stores them on the object.
+    Keywords make ``name`` a subclass of the decorated class: ``config`` is a dict of default
+    settings, ``summary`` the docstring, any other a class attribute. All arguments must be
+    literals: discovery reads them from the source text. The decorator only stores the name.
     """
     if kind not in KINDS:
         raise BenchError(f"register: unknown kind {kind!r}; use one of {', '.join(KINDS)}")
 
     def mark(thing: T) -> T:
-        thing.registered_name = name  # type: ignore[attr-defined]
+        if not given:
+            thing.registered_name = name  # type: ignore[attr-defined]
         return thing
 
     return mark
@@ -132,7 +143,30 @@ def load(kind: str, name: str) -> Any:
                 f"{kind} {name!r} in {found.file}: {found.attribute} is not a subclass of "
                 f"bench.{base}"
             )
-    return thing
+    return _configured(found, thing) if found.given else thing
+
+
+@cache
+def _configured(found: Entry, base: Any) -> Any:
+    """The subclass that the keywords of `register` describe."""
+    import pydantic
+
+    facts = {k: v for k, v in found.given.items() if k not in ("config", "summary")}
+    config = base.Config
+    fields: dict[str, Any] = {}
+    for key, value in found.given.get("config", {}).items():
+        if key not in config.model_fields:
+            raise BenchError(
+                f"{found.kind} {found.name!r} in {found.file}: no setting {key!r}: "
+                f"{did_you_mean(key, config.model_fields)}"
+            )
+        setting = copy(config.model_fields[key])
+        setting.default = value
+        fields[key] = (setting.annotation, setting)
+    made = pydantic.create_model(config.__name__, __base__=config, __doc__=config.__doc__, **fields)
+    described = {"__doc__": found.summary, "__module__": base.__module__}
+    attributes = {**facts, **described, "Config": made, "registered_name": found.name}
+    return type(base)(base.__name__, (base,), attributes)
 
 
 # ---------------------------------------------------------------------------
@@ -217,33 +251,38 @@ def _scan_file(file: Path, module: str, origin: str) -> list[Entry]:
         if not isinstance(node, ast.ClassDef | ast.FunctionDef):
             continue
         for decorator in node.decorator_list:
-            named = _registration(decorator)
+            named = _registration(decorator, file)
             if named is None:
                 continue
-            kind, name = named
+            kind, name, given = named
             if kind not in KINDS:
                 raise BenchError(
                     f"{file}:{node.lineno}: unknown kind {kind!r}; use one of {', '.join(KINDS)}"
                 )
-            doc = ast.get_docstring(node) or ""
+            doc = given.get("summary", ast.get_docstring(node) or "")
             summary = " ".join(doc.split("\n\n")[0].split())
-            found.append(
-                Entry(kind, name, module, node.name, file, summary, origin, _literals(node))
-            )
+            facts = {k: v for k, v in given.items() if k not in ("config", "summary")}
+            facts = {**_literals(node), **facts}
+            found.append(Entry(kind, name, module, node.name, file, summary, origin, facts, given))
     return found
 
 
-def _registration(decorator: ast.expr) -> tuple[str, str] | None:
+def _registration(decorator: ast.expr, file: Path) -> tuple[str, str, dict[str, Any]] | None:
+    """Kind, name and keywords of a call of ``register``; None for any other decorator."""
     if not isinstance(decorator, ast.Call) or len(decorator.args) != 2:
         return None
     function = decorator.func
     called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-    if called != "register":
+    kind, name = (getattr(argument, "value", None) for argument in decorator.args)
+    if called != "register" or not (isinstance(kind, str) and isinstance(name, str)):
         return None
-    values = [a.value for a in decorator.args if isinstance(a, ast.Constant)]
-    if len(values) == 2 and all(isinstance(v, str) for v in values):
-        return values[0], values[1]  # type: ignore[return-value]
-    return None
+    try:
+        given = {str(each.arg): ast.literal_eval(each.value) for each in decorator.keywords}
+    except ValueError:
+        raise BenchError(
+            f"{file}:{decorator.lineno}: register takes literals by keyword; write them out"
+        ) from None
+    return kind, name, given
 
 
 def _literals(node: ast.ClassDef | ast.FunctionDef) -> dict[str, Any]:

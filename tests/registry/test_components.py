@@ -304,3 +304,61 @@ def test_plugins_of_one_file_name_in_two_folders_are_two_modules(
     registry.add_plugin(write(GOOD.format(name="mine-b"), "b/mine.py"))
     assert registry.load("method", "mine-a").registered_name == "mine-a"
     assert registry.load("method", "mine-b").registered_name == "mine-b"
+
+
+SEVERAL = '''
+from pydantic import Field
+from bench import Method, MethodConfig, register
+
+class RateConfig(MethodConfig):
+    """``rate``: of learning."""
+    rate: float = Field(0.5, gt=0, le=1)
+
+@register("method", "mine")
+@register("method", "slow", config={"rate": 0.1}, summary="Slowly.", needs=("source_data",))
+@register("method", "fast", config={"rate": 1.0}, paper="Someone: Fast, 2026")
+class Mine(Method):
+    """At some rate."""
+    Config = RateConfig
+    paper = "none: a test"
+'''
+
+
+def test_one_class_has_several_names_with_their_own_defaults_and_facts(
+    write: Callable[..., Path],
+) -> None:
+    registry.add_plugin(write(SEVERAL))
+    mine, slow, fast = (registry.load("method", name) for name in ("mine", "slow", "fast"))
+    assert [c.Config().rate for c in (mine, slow, fast)] == [0.5, 0.1, 1.0]
+    assert [c.registered_name for c in (mine, slow, fast)] == ["mine", "slow", "fast"]
+    assert issubclass(slow, mine)
+    assert registry.load("method", "slow") is slow
+    assert slow.Config(rate=0.2).rate == 0.2  # a default that a suite may change
+    with pytest.raises(ValueError, match="less than or equal to 1"):
+        slow.Config(rate=2)
+    entries = registry.entries("method")
+    assert [entries[n].summary for n in ("mine", "slow", "fast")] == [
+        "At some rate.", "Slowly.", "At some rate.",
+    ]  # fmt: skip
+    assert (slow.__doc__, slow.needs, slow.paper) == ("Slowly.", ("source_data",), "none: a test")
+    assert entries["slow"].facts == {"paper": "none: a test", "needs": ("source_data",)}
+    assert entries["fast"].facts == {"paper": "Someone: Fast, 2026"}
+    assert fast.paper == "Someone: Fast, 2026"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('{"rate": 0.1}', '{"rte": 0.1}', "method 'slow' in .*: no setting 'rte': did you mean"),
+        ('{"rate": 0.1}', "dict(rate=0.1)", r"plugin\.py:10: register takes literals by keyword"),
+    ],
+)
+def test_what_a_name_is_given_must_be_literal_settings_that_exist(
+    write: Callable[..., Path], old: str, new: str, message: str
+) -> None:
+    def load() -> None:
+        registry.add_plugin(write(SEVERAL.replace(old, new)))
+        registry.load("method", "slow")
+
+    with pytest.raises(BenchError, match=message):
+        load()
