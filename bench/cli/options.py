@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench import defaults
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ Plugins = Annotated[
     typer.Option("--plugin", help="Python file that registers components; its code is run."),
 ]
 
-DEFAULT_SUITE = "domain-shift"
+DEFAULT_SUITE = defaults.SUITE
 DEFAULT_STORE = Path("bench-results")
 
 
@@ -70,7 +71,7 @@ def choose(
     interval: float | None = None,
 ) -> tuple[Suite, Path]:
     """The suite that the options describe, and the file it came from."""
-    from bench import registry as registry
+    from bench import registry
     from bench.study.suite import Reference, load_suite, parse_seeds, parse_variants, select
 
     for plugin in plugins or []:
@@ -97,7 +98,7 @@ def method_names(given: str) -> list[str]:
 
     Raises BenchError if it names none, or one that is not known.
     """
-    from bench import registry as registry
+    from bench import registry
 
     names = [n.strip() for n in given.split(",") if n.strip()]
     if not names:
@@ -109,11 +110,13 @@ def method_names(given: str) -> list[str]:
 
 def _at_interval(suite: Suite, interval: float) -> dict[str, object]:
     """The suite's protocol with another time between batches."""
-    name = suite.protocol.get("name", "periodic")
-    if name != "online-timed":
+    from bench.contracts.protocol import DEFAULT, protocol_facts
+
+    if not protocol_facts(suite.protocol).timed:
         raise BenchError(
-            f"--interval {interval:g}: suite {suite.name} is {name}, whose stream waits; leave it "
-            "out, or take a suite under online-timed, such as real-time"
+            f"--interval {interval:g}: suite {suite.name} is "
+            f"{suite.protocol.get('name', DEFAULT)}, whose stream waits; leave it out, or take a "
+            "suite whose stream does not wait, such as real-time"
         )
     if not 0 < interval < math.inf:
         raise BenchError(f"--interval {interval:g}: give seconds above 0, as 0.5")

@@ -71,7 +71,7 @@ def command(
     typer.echo(f"devices {', '.join(plan.suite.devices)}; seeds {seeds_text}; store {opened.root}")
     names = list(dict.fromkeys(c.method.name for c in plan.cells))
     width = max(len(n) for n in names)
-    settings = {c.method.name: c.settings for c in plan.cells}
+    settings = {c.method.name: c.settings_origin for c in plan.cells}
     for name in names:
         counts = f"{done[name]} done, {missing[name]} to run"
         typer.echo(f"  {name.ljust(width)}  {counts}, {settings[name]} settings")

@@ -33,7 +33,7 @@ def command(
     tuned: TunedFile = None,
 ) -> None:
     """Write tables (Markdown, LaTeX, CSV), figures (PNG, PDF) and one offline HTML page."""
-    from bench import registry as registry
+    from bench import registry
     from bench.records.store import Store
 
     if suite is None and (untuned or tuned is not None):

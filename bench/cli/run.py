@@ -96,6 +96,13 @@ def command(
     tensorboard: Annotated[
         Path | None, typer.Option("--tensorboard", help="Folder for live losses and accuracies.")
     ] = None,
+    meter: Annotated[
+        str,
+        typer.Option(
+            "--meter",
+            help="Of a measured device's energy: auto, rapl, nvml, ina, csv:FILE or zeus.",
+        ),
+    ] = "auto",
     executor: Annotated[
         ExecutorName, typer.Option("--executor", help="'inline' for a debugger.")
     ] = ExecutorName.processes,
@@ -121,19 +128,20 @@ def command(
         variant,
         interval,
     )
+    meter = require_meter_of(meter, plan.suite.devices)
     workers = jobs or default_jobs()
     signal.signal(signal.SIGTERM, stop)
     progress = Progress(len(plan.done))
     runner = make_executor(executor, workers, timeout, memory_limit, progress.ended)
     board = str(tensorboard.resolve()) if tensorboard is not None else None
     try:
-        from bench import registry as registry
+        from bench import registry
 
         for folder in (opened.records, opened.logs):
             require_folder(folder, f"--store {opened.root}")
         if tensorboard is not None:
             require_folder(tensorboard, f"--tensorboard {tensorboard}")
-        todo = plan.jobs(opened, registry.plugins(), board)
+        todo = plan.jobs(opened, registry.plugins(), board, meter)
         train_sources(plan.missing, opened, runner, progress)
         progress.start(todo)
         runner.run(todo)
@@ -157,6 +165,22 @@ def command(
 def stop(*_: object) -> None:
     """A signal handler that ends like Ctrl-C."""
     raise KeyboardInterrupt
+
+
+def require_meter_of(name: str, devices: Iterable[str]) -> str:
+    """The meter's name for jobs; BenchError if it cannot be used, or measures no device here."""
+    from bench.costs.device_profile import MeasuredDevice, load_device
+    from bench.meters.find import AUTO, require_meter
+
+    if name == AUTO:
+        return name
+    checked = require_meter(name)
+    if not any(isinstance(load_device(device), MeasuredDevice) for device in devices):
+        raise BenchError(
+            f"--meter {name}: the devices of this run are modelled; add --device host, or leave it "
+            "out"
+        )
+    return checked
 
 
 def require_folder(folder: Path, option: str) -> None:
@@ -197,7 +221,7 @@ def train_sources(
     cells: Iterable[Cell], store: Store, runner: Executor, progress: Progress
 ) -> None:
     """Train the source models that cells share, once each, before their runs."""
-    from bench import registry as registry
+    from bench import registry
     from bench.execute.processes import ProcessExecutor
     from bench.run.source_model import source_path
 
@@ -319,7 +343,7 @@ def _final(plan: Plan, store: Store) -> list[Record]:
 
 
 def _conclude(records: list[Record], store: Store) -> None:
-    from bench import registry as registry
+    from bench import registry
 
     typer.echo(registry.load("report", "summary")(records))
     for record in records:

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from bench import registry as registry
+from bench import registry
 from bench.costs.device_profile import load_device
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Stopwatch, collect
@@ -30,7 +30,7 @@ from bench.study.job import Job
 POLL_S = 0.1
 START_LIMIT_S = 300.0
 """Longest that a launcher may take to import its modules and start a run."""
-PRELOAD = ("torch", "torch._dynamo", "bench.execute.work", "bench.run.protocol")
+PRELOAD = ("torch", "torch._dynamo", "bench.execute.work", "bench.run.protocols.base")
 """Imported by every launcher: torch's optimizers import ``_dynamo`` on their first step."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bench import registry as registry
+from bench import registry
 from bench.records.cell import Cell
 from bench.run.run_cell import run_job
 from bench.run.source_model import source_model

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from bench import registry as registry
 from bench.records.cell import Cell
 from bench.records.store import Store
 
@@ -19,7 +18,8 @@ class Job(pydantic.BaseModel, extra="forbid", frozen=True):
     """What a run needs to know; travels to its process as JSON.
 
     ``cells`` share their course and differ in the device. ``attempts`` counts earlier
-    runs of each cell. ``run`` names this run and its log.
+    runs of each cell. ``run`` names this run and its log. ``meter``: of a measured device's energy
+    (`bench.meters.find.find_meter`).
     """
 
     run: str
@@ -29,6 +29,7 @@ class Job(pydantic.BaseModel, extra="forbid", frozen=True):
     attempts: tuple[int, ...]
     plugins: tuple[str, ...] = ()
     tensorboard: str | None = None
+    meter: str = "auto"
 
     @property
     def log(self) -> Path:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.method import Searched, search_space
 from bench.execute.base import Ended
 from bench.records.cell import Cell
@@ -32,7 +32,7 @@ RANDOM_TRIALS = 5
 """Trials at random before the sampler learns from results; the same for every number of trials, so
 that a search can be lengthened."""
 DIGITS = 3
-"""Significant digits of a value that is tried."""
+"""Significant figures of a value that is tried."""
 
 Notify = Callable[[str, int, int, float | None, dict[str, Any]], None]
 """Receives (method, trial, trials, score or None, settings) when a trial has ended."""

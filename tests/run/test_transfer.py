@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig
 from bench.contracts.model import Block, FoundationModel
-from bench.contracts.protocol import ProtocolConfig
+from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Domain, Split, Stream, StreamConfig
 from bench.costs.tracker import CostTracker
 from bench.records.record import DomainResult, Record, Results
 from bench.records.store import Store
 from bench.run.evaluator import make_scorer
-from bench.run.protocol import StreamResult, run_stream
+from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.window import Window
 
 OLD = Path(__file__).parents[1] / "records" / "samples" / "schema-1.json"
@@ -264,10 +264,12 @@ class Planned(Method):
 def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
     def go(**protocol: Any) -> StreamResult:
         method = Planned()
+        tracker = CostTracker([make_device()], method.stored)
+        stream, correct = ToyStream(StreamConfig(), 0), make_scorer(method.model)
         return run_stream(
-            method, ToyStream(StreamConfig(), 0), ProtocolConfig(batch_size=7, **protocol),
-            CostTracker([make_device()], method.stored), False, 0, make_scorer(method.model),
-        )  # fmt: skip
+            protocol_config({"batch_size": 7, **protocol}),
+            Deployment(method, stream, tracker, correct, False, 0),
+        )
 
     return go
 
@@ -337,8 +339,9 @@ def test_a_record_from_before_there_was_a_matrix_loads_with_the_same_figures(
     new = {"matrix", "source_samples"}
     assert not new & set(content["results"])
     assert "online" not in content["results"]["domains"][0]
-    assert "settings" not in content["cell"]
-    assert "settings" not in content["method"]
+    for key in ("settings", "settings_origin"):
+        assert key not in content["cell"]
+        assert key not in content["method"]
     store = Store(tmp_path)
     store.records.mkdir()
     (store.records / "old.json").write_text(OLD.read_text())
@@ -349,7 +352,7 @@ def test_a_record_from_before_there_was_a_matrix_loads_with_the_same_figures(
     assert r.forgetting == -r.backward_transfer == pytest.approx(0.05)
     assert r.score == r.mean("after") == pytest.approx(0.7)
     assert r.seen_at_end is r.seen_on_average is r.forward_transfer is None
-    assert (record.cell.settings, record.method.settings) == ("default", "default")
+    assert (record.cell.settings_origin, record.method.settings_origin) == ("default", "default")
     assert record.cell.identity == record.identity
     assert Record.model_validate_json(record.model_dump_json()) == record
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry as registry
+from bench import registry
 from bench.errors import BenchError
 from bench.records.cell import Cell
 from bench.records.record import Record
