@@ -11,23 +11,53 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.errors import BenchError
+from bench.errors import BenchError, Unsupported
 from bench.registry.components import register
 
 if TYPE_CHECKING:
-    from bench.contracts.method import Method, MethodConfig
-    from bench.contracts.model import FoundationModel
-    from bench.contracts.stream import Stream
+    from bench.contracts.data import Batch, DomainView, LabelledBatch, take
+    from bench.contracts.method import Method, MethodConfig, tunable
+    from bench.contracts.model import Block, FoundationModel, ModelConfig, SourceTraining
+    from bench.contracts.settings import LocalPath
+    from bench.contracts.stream import Domain, Split, Stream, StreamConfig
+    from bench.contracts.variant import Variant
+    from bench.run.window import Window
 
 __version__ = "0.1.0"
-__all__ = ["BenchError", "FoundationModel", "Method", "MethodConfig", "Stream", "register"]
+__all__ = [
+    "Batch",
+    "BenchError",
+    "Block",
+    "Domain",
+    "DomainView",
+    "FoundationModel",
+    "LabelledBatch",
+    "LocalPath",
+    "Method",
+    "MethodConfig",
+    "ModelConfig",
+    "SourceTraining",
+    "Split",
+    "Stream",
+    "StreamConfig",
+    "Unsupported",
+    "Variant",
+    "Window",
+    "register",
+    "take",
+    "tunable",
+]
 
-_LAZY = {
-    "Method": "bench.contracts.method",
-    "MethodConfig": "bench.contracts.method",
-    "FoundationModel": "bench.contracts.model",
-    "Stream": "bench.contracts.stream",
+_HOMES = {
+    "bench.contracts.data": ("Batch", "DomainView", "LabelledBatch", "take"),
+    "bench.contracts.method": ("Method", "MethodConfig", "tunable"),
+    "bench.contracts.model": ("Block", "FoundationModel", "ModelConfig", "SourceTraining"),
+    "bench.contracts.settings": ("LocalPath",),
+    "bench.contracts.stream": ("Domain", "Split", "Stream", "StreamConfig"),
+    "bench.contracts.variant": ("Variant",),
+    "bench.run.window": ("Window",),
 }
+_LAZY = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:

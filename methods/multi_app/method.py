@@ -9,11 +9,17 @@ from typing import Any
 
 import torch
 
-from bench import FoundationModel, Method, register
-from bench.contracts.data import DomainView, take
-from bench.errors import BenchError, Unsupported
+from bench import (
+    BenchError,
+    DomainView,
+    FoundationModel,
+    Method,
+    Unsupported,
+    Window,
+    register,
+    take,
+)
 from bench.models.surgery.gates import set_sparsity
-from bench.run.window import Window
 from bench.scheduling.application import Application
 from bench.scheduling.assignment import Plan
 from bench.scheduling.problem import Problem, whole_iterations
