@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from bench import FoundationModel, register
-from bench import registry as registry
+from bench import FoundationModel, register, registry
 from bench.contracts.data import DomainView
 from bench.contracts.method import tunable
 from bench.models.surgery.lora import fuse_lora, insert_lora

@@ -44,6 +44,7 @@ class Bert(FoundationModel):
 
     Config = BertConfig
     preload = ("transformers.models.bert.modeling_bert",)
+    input_shape = (128,)
     head_name = "classifier"
 
     @classmethod

@@ -32,6 +32,7 @@ class DigitsViT(FoundationModel):
     """
 
     Config = DigitsViTConfig
+    input_shape = (1, 32, 32)
     preload = ("timm.models.vision_transformer", "torchvision.transforms.v2")
     source_training = SourceTraining(epochs=60, learning_rate=2e-3)
 

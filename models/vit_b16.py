@@ -12,8 +12,6 @@ from bench.errors import BenchError
 from .vit import resize_vit_attention, vit_blocks
 from .weights import load_weights
 
-INPUT_SHAPE = (3, 224, 224)
-
 
 class ViTB16Config(ModelConfig):
     """``weights``: path of a state dict of timm's model saved by torch; empty: random weights."""
@@ -29,13 +27,14 @@ class ViTB16(FoundationModel):
     """
 
     Config = ViTB16Config
+    input_shape = (3, 224, 224)
     preload = ("timm.models.vision_transformer",)
 
     @classmethod
     def build(cls, config: ViTB16Config, input_shape: tuple[int, ...], classes: int) -> ViTB16:
-        if tuple(input_shape) != INPUT_SHAPE:
+        if tuple(input_shape) != cls.input_shape:
             raise BenchError(
-                f"vit_base_patch16_224: input shape {tuple(input_shape)} is not {INPUT_SHAPE}; "
+                f"vit_base_patch16_224: input shape {tuple(input_shape)} is not {cls.input_shape}; "
                 "choose a stream with such images"
             )
         from timm.models.vision_transformer import vit_base_patch16_224

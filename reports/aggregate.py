@@ -155,9 +155,9 @@ def scores(runs: Iterable[Record]) -> dict[int, float]:
 
 def origin_of_settings(record: Record) -> str:
     """Where a method's settings come from; records that do not say so yet had them given."""
-    kind: str = record.cell.settings
+    kind: str = record.cell.settings_origin
     if kind == "default":
-        kind = record.method.settings
+        kind = record.method.settings_origin
     return "given" if record.method.changed and kind in ("default", "none") else kind
 
 

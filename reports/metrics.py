@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bench.contracts.protocol import protocol_facts
 from bench.records.record import Results
 
 
@@ -109,12 +110,12 @@ def has_matrix(protocol: Mapping[str, Any]) -> bool:
 
 def is_online(protocol: Mapping[str, Any]) -> bool:
     """Whether runs under the protocol know the accuracy on the stream itself."""
-    return protocol.get("name") in ("online", "online-timed")
+    return protocol_facts(protocol).method_protocol == "online"
 
 
 def is_timed(protocol: Mapping[str, Any]) -> bool:
     """Whether the stream does not wait, so that runs know the share of it that they adapted on."""
-    return protocol.get("name") == "online-timed"
+    return protocol_facts(protocol).timed
 
 
 def primary(protocol: Mapping[str, Any]) -> Measure:

@@ -12,9 +12,9 @@ import torch
 
 from bench.calibration import host as machine
 from bench.calibration.calibrate import Findings, Power, profile_of
-from bench.calibration.child_process import ask
 from bench.calibration.convolutions import convolutions
 from bench.calibration.fit_curves import Sized, counted, curves, usable
+from bench.calibration.fresh_process import measure_fresh
 from bench.calibration.memory_fit import NETWORKS, QUICK_NETWORKS, measure_footprint
 from bench.calibration.operand_pool import Pool, cache_bytes
 from bench.calibration.operators import LEAST, QUICK, Sizes, large_copy, operators
@@ -60,7 +60,7 @@ def calibrated(settings: Settings, say: Callable[[str], None]) -> dict[str, Any]
     total, free = memory.memory_bytes(settings.accelerator)
     networks = QUICK_NETWORKS if settings.quick else NETWORKS
     footprint = measure_footprint(
-        partial(ask, threads=settings.threads), settings.accelerator, networks, say
+        partial(measure_fresh, threads=settings.threads), settings.accelerator, networks, say
     )
     timer = make_timer(settings, free)
     cases: list[Sized] = []

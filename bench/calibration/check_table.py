@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench.calibration.child_process import unpacked
+from bench.calibration.measure_case import trace_from_json
 from bench.calibration.timing import lower_quartile
 from bench.costs.device_profile import ModelledDevice
 from bench.costs.pricing import MemoryFootprint, step_cost
@@ -54,7 +54,7 @@ def row(model: str, method: str, answer: dict[str, Any], device: ModelledDevice)
 
     A profile without ``resident_memory`` predicts what is allocated.
     """
-    trace = unpacked(answer["trace"])
+    trace = trace_from_json(answer["trace"])
     return Row(
         model,
         method,

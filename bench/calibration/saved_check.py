@@ -95,7 +95,7 @@ Count = Annotated[int, pydantic.Field(ge=1)]
 
 
 class _Trace(pydantic.BaseModel):
-    """As `child.packed` writes it: class, type, operations, bytes and calls; details by kind."""
+    """As `trace_to_json` writes it: class, type, operations, bytes and calls; details by kind."""
 
     operations: list[tuple[Class, str, Amount, Amount, Count]]
     details: list[tuple[str, Class, str, Amount, Amount, Count]]
@@ -104,7 +104,7 @@ class _Trace(pydantic.BaseModel):
 
 
 class _Answer(pydantic.BaseModel):
-    """As `cases.measured_case` gives it."""
+    """As `measured_case` gives it."""
 
     trace: _Trace
     seconds: Annotated[list[Positive], pydantic.Field(min_length=1)]

@@ -105,7 +105,7 @@ def check(
     from bench.calibration import host as machine
     from bench.calibration import saved_check as saved
     from bench.calibration import validate as checks
-    from bench.calibration.child_process import ask
+    from bench.calibration.fresh_process import measure_fresh
     from bench.calibration.reference_workloads import METHODS, MODELS, chosen
 
     if earlier is not None:
@@ -125,7 +125,7 @@ def check(
         _ready(on, threads, cpu_time, force)
         facts = machine.facts(on, threads)
         request = checks.Request(*named, batch, repeats, on, facts, cpu_time)
-        answers = checks.measure(request, partial(ask, threads=threads), _say)
+        answers = checks.measure(request, partial(measure_fresh, threads=threads), _say)
     report = checks.report(answers, device)
     typer.echo(report.text)
     if save is not None:
@@ -176,7 +176,7 @@ def _require_writable(path: Path, what: str, cure: str) -> None:
 
 def _new_profile(name: str) -> Path:
     if not NAME.fullmatch(name):
-        raise BenchError(f"--name {name!r}: use small letters, digits and dashes, as my-board")
+        raise BenchError(f"--name {name!r}: use small letters, numbers and dashes, as my-board")
     path = Path(f"{name}.yaml")
     if path.exists():
         raise BenchError(f"{path} exists: give another --name, or remove it first")

@@ -20,7 +20,7 @@ def command(
 ) -> None:
     """Write the page of all methods: papers, equations, settings, and what their steps cost."""
     _require_folder(out)
-    from bench import registry as registry
+    from bench import registry
     from bench.docgen.methods_page import page
     from bench.errors import Unsupported
     from bench.estimate.counted import counted

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import registry as registry
+from bench import defaults, registry
 from bench.conformance.base import CheckFailed
 from bench.contracts.data import Batch, DomainView, Inputs, LabelledBatch
 from bench.contracts.method import Method
 from bench.contracts.model import FoundationModel
+from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Domain, Split
 from bench.costs.device_profile import MeasuredDevice
 from bench.costs.tracker import CostTracker
@@ -24,8 +25,8 @@ from bench.records.cell import Cell, Component
 from bench.run.determinism import seed_everything
 from bench.run.window import Window
 
-MODEL, MODEL_SETTINGS = "digits-vit", {"width": 32, "depth": 2, "patch": 8}
-SCENARIO, SCENARIO_SETTINGS = "digits-shift", {"size": 16}
+MODEL, MODEL_SETTINGS = defaults.MODEL, defaults.SMALL_MODEL
+SCENARIO, SCENARIO_SETTINGS = defaults.STREAM, defaults.SMALL_STREAM
 BATCH = 16
 UNLIMITED = 1e9
 """Seconds of a window that is not meant to close."""
@@ -91,18 +92,19 @@ class MethodFixture:
         """A cell of this method with default settings; digests are left open."""
 
         def component(kind: str, name: str) -> Component:
-            config = registry.load(kind, name).Config()
-            return Component(name=name, config=config.model_dump(mode="json"), code="")
+            settings = registry.load(kind, name).Config()
+            return Component(name=name, config=settings.model_dump(mode="json"), code="")
 
-        limit = {"interval_s": 1.0} if protocol == "online-timed" else {"window_s": 60.0}
+        declared = registry.load("protocol", protocol).conformance_config
+        config = protocol_config({"name": protocol, **declared, "batch_size": BATCH})
         return Cell(
             method=component("method", self.name),
             model=component("model", MODEL),
             stream=component("stream", stream),
             data="",
-            device="xavier-nx",
+            device=defaults.DEVICE,
             device_digest="",
-            protocol={"name": protocol, **limit, "batch_size": BATCH},
+            protocol=config.model_dump(mode="json"),
             seed=0,
             target_labels=target_labels,
         )

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bench import defaults
 from bench.conformance.base import CheckFailed, check
 from bench.conformance.compare import first_difference, weights
 from bench.conformance.method_fixture import UNLIMITED, MethodFixture, WatchedWindow
@@ -18,7 +19,7 @@ from bench.costs.step_tracer import live_tensors, operator_class
 from bench.costs.tracker import CostTracker, Key
 from bench.errors import Unsupported
 
-DEVICE = "xavier-nx"
+DEVICE = defaults.DEVICE
 SAMPLES, SIZE = 40, 8
 DOMAINS, EARLY = 10, 1
 """Domains of 5 batches in the check of memory: 50 batches; and after how many it starts."""

@@ -389,5 +389,5 @@ def _complaint(error: pydantic.ValidationError) -> str:
         return f"key {where} is unknown: {did_you_mean(path[-1], _keys_beside(path))}"
     given = "" if isinstance(first["input"], dict | list) else f": {first['input']!r}"
     if kind == "string_pattern_mismatch":
-        return f"key {where}{given}: name a mode with small letters, digits and dashes, as 15w"
+        return f"key {where}{given}: name a mode with small letters, numbers and dashes, as 15w"
     return f"key {where}{given}: {first['msg']}"

@@ -223,7 +223,8 @@ class CostTracker:
     ----------
     devices : profiles; a measured one stands alone, since counting slows the steps it measures
     resident : returns what the method keeps in memory (walked for tensors)
-    energy : meter of a measured device; default: the one that this machine has, if any
+    energy : meter of a measured device; default: the one that ``meter`` names
+    meter : for `find_meter`
     """
 
     def __init__(
@@ -231,11 +232,12 @@ class CostTracker:
         devices: list[DeviceProfile],
         resident: Callable[[], Any],
         energy: EnergyMeter | Unavailable | None = None,
+        meter: str = "auto",
     ) -> None:
         self.devices: list[DeviceCosts] = []
         for device in devices:
             if isinstance(device, MeasuredDevice):
-                self.devices.append(MeasuredCosts(device, energy or find_meter()))
+                self.devices.append(MeasuredCosts(device, energy or find_meter(meter)))
             else:
                 self.devices.append(ModelledCosts(device))
         self.measured = any(isinstance(b, MeasuredCosts) for b in self.devices)

@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.method import FAMILIES, Method
 from bench.contracts.settings import bounds, choices, limits
+from bench.defaults import DEVICE, MODEL, STREAM
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -28,7 +29,7 @@ TITLES = {
 BEGIN, END = "<!-- counted -->", "<!-- /counted -->"
 """What stands between these lines was counted; all else is what the methods declare."""
 
-HEAD = """\
+HEAD = f"""\
 # Methods
 
 Written by `bench docs` from the registered methods; do not edit. Family, needs, protocols and
@@ -37,10 +38,10 @@ EdgeTA's baselines by its paper or code; *group-harness*, from that group's own 
 *chosen-here*. Allowed values are stated as intervals, (0, 1] without the 0; what `bench tune`
 searches within them stands in the last column.
 
-Costs are of one step of batch 50 with default settings, on the embedded model (digits-vit, 0.21 M
-parameters) and stream (digits-shift): the costliest of each kind in two domains. Operations,
+Costs are of one step of batch 50 with default settings, on the embedded model ({MODEL}, 0.21 M
+parameters) and stream ({STREAM}): the costliest of each kind in two domains. Operations,
 bytes, launches and peak memory (with the model, without the runtime) are counted operator by
-operator; the time is modelled for xavier-nx, whose profile says where its numbers come from.
+operator; the time is modelled for {DEVICE}, whose profile says where its numbers come from.
 *varies*: the work depends on what the method sees, and so on the source model's weights. *predict*
 is inference, and a *section* is work beside the steps. 1 MB is 1e6 bytes.
 """
@@ -137,7 +138,7 @@ def _words(values: Sequence[str]) -> str:
 
 
 def _significant(value: float) -> str:
-    """Three significant digits, without an exponent."""
+    """Three significant figures, without an exponent."""
     return f"{float(f'{value:.3g}'):,.10g}"
 
 

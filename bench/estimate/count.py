@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 
+from bench import defaults
 from bench.contracts.data import Batch, DomainView, Inputs
 from bench.contracts.method import Method
 from bench.contracts.model import FoundationModel
@@ -214,7 +215,7 @@ class _Ledger(ModelledCosts):
     """
 
     def __init__(self) -> None:
-        device = load_device("xavier-nx")  # its numbers do not matter: nothing is priced here
+        device = load_device(defaults.DEVICE)  # its numbers do not matter: nothing is priced here
         assert isinstance(device, ModelledDevice)
         super().__init__(device)
         self.seen: list[tuple[str, StepTrace]] = []

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bench import registry as registry
+from bench import defaults, registry
 from bench.conformance.method_fixture import UNLIMITED, WatchedWindow, as_in_a_run
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method
@@ -19,11 +19,11 @@ from bench.costs.pricing import Cost, step_cost
 from bench.costs.step_tracer import StepTrace, StepTracer
 from bench.costs.tracker import CostTracker, Key, ModelledCosts
 from bench.records.cell import Cell, Component
-from bench.registry.component_code import code_digest
+from bench.registry.component_code import component_digest
 from bench.run.determinism import seed_everything
 from bench.run.source_model import source_model
 
-MODEL, SCENARIO, DEVICE, BATCH = "digits-vit", "digits-shift", "xavier-nx", 50
+MODEL, SCENARIO, DEVICE, BATCH = defaults.MODEL, defaults.STREAM, defaults.DEVICE, 50
 BATCHES, DOMAINS = 3, 2
 
 
@@ -125,13 +125,13 @@ def _embedded() -> tuple[Stream, Any, FoundationModel]:
     def component(kind: str, name: str) -> Component:
         entry, config = registry.entry(kind, name), registry.load(kind, name).Config()
         settings = config.model_dump(mode="json")
-        return Component(name=name, config=settings, code=code_digest(entry.file))
+        return Component(name=name, config=settings, code=component_digest(entry))
 
     stream_class = registry.load("stream", SCENARIO)
     config = stream_class.Config()
     stream: Stream = stream_class(config, 0)
     cell = Cell(
-        method=Component(name="source-only", code=""),
+        method=Component(name=defaults.METHOD, code=""),
         model=component("model", MODEL),
         stream=component("stream", SCENARIO),
         data=stream_class.data_digest(config),

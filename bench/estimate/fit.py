@@ -23,17 +23,9 @@ import math
 
 import pydantic
 
-from bench import registry as registry
+from bench import defaults, registry
 from bench.costs.device_profile import ModelledDevice, load_device
 from bench.errors import BenchError
-
-SHAPES: dict[str, tuple[int, ...]] = {
-    "bert-base": (128,),
-    "digits-apps-vit": (1, 32, 32),
-    "digits-vit": (1, 32, 32),
-    "vit_base_patch16_224": (3, 224, 224),
-}
-"""Shape of one sample for the models here; another model declares ``input_shape`` in its class."""
 
 
 class Request(pydantic.BaseModel, extra="forbid", frozen=True):
@@ -101,7 +93,7 @@ def default_shape(model: str) -> tuple[int, ...]:
 
     Raises BenchError if the model is unknown or declares none.
     """
-    declared = registry.entry("model", model).facts.get("input_shape", SHAPES.get(model))
+    declared = registry.entry("model", model).facts.get("input_shape")
     if declared is None:
         raise BenchError(
             f"model {model!r} declares no input_shape: give --shape, as 3,224,224 or 128 for texts"
@@ -125,6 +117,6 @@ def modelled(name: str) -> ModelledDevice:
     if not isinstance(device, ModelledDevice):
         raise BenchError(
             f"--device {name}: its costs are measured where a run is, not modelled; name a "
-            "modelled device, as xavier-nx ('bench device list')"
+            f"modelled device, as {defaults.DEVICE} ('bench device list')"
         )
     return device

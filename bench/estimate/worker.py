@@ -1,21 +1,17 @@
-"""The process that counts: ``python -P -m bench.estimate.worker``, started by
-`bench.estimate.client`.
+"""What counts in a process of its own, called by `bench.estimate.client`.
 
-It reads a request from standard input and answers on standard output, one JSON object a line:
-``{"ready": true}`` when the model is built, or ``{"error": ...}``; then an `Estimate` for each
-method in order. A method that brings the process down takes only its own estimate with it.
+A method that brings the process down takes only its own estimate with it.
 """
 
 from __future__ import annotations
 
 import copy
-import json
-import os
 import signal
-import sys
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.model import FoundationModel
 from bench.costs.device_profile import ModelledDevice
 from bench.costs.pricing import step_cost
@@ -28,26 +24,23 @@ LIMIT_S = 120
 """Wall seconds that one method may take; then SIGALRM ends the process."""
 
 
-def main() -> None:
-    """Serve one request."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever a library prints is no answer
-    request = Request.model_validate_json(sys.stdin.read())
-    try:
-        for plugin in request.plugins:
-            registry.add_plugin(plugin)
-        devices = {name: modelled(name) for name in request.devices}
-        fakes = FakeMode()
-        model = emptied(build(request), fakes)
-    except BenchError as error:
-        print(json.dumps({"error": str(error)}), file=answers)
-        return
-    print(json.dumps({"ready": True}), file=answers)
+def serve(values: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
+    """None when the request's model is built, then the `Estimate` of each method in order.
+
+    Raises BenchError if a plugin, a device or the model cannot be loaded.
+    """
+    request = Request.model_validate(values)
+    for plugin in request.plugins:
+        registry.add_plugin(plugin)
+    devices = {name: modelled(name) for name in request.devices}
+    fakes = FakeMode()
+    model = emptied(build(request), fakes)
+    yield None
     for name in request.methods:
         signal.alarm(LIMIT_S)
         found = estimate(name, model, fakes, request, devices)
         signal.alarm(0)
-        print(found.model_dump_json(), file=answers)
+        yield found.model_dump(mode="json")
 
 
 def build(request: Request) -> FoundationModel:
@@ -102,7 +95,3 @@ def price(counted: Counted, device: ModelledDevice) -> Price:
         domain_s=sum(cost.time_s for cost in sections),
         domain_j=sum(cost.energy_j for cost in sections) if known else None,
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 import pydantic
 
-from bench.records.cell import Cell, Settings
+from bench.records.cell import Cell, SettingsOrigin
 
 SCHEMA_VERSION: Final = 1
 
@@ -34,8 +34,8 @@ class Amount(_Strict):
         return self
 
 
-class DomainResult(_Strict):
-    """One target domain: accuracies in [0, 1] on its test split, and the cost of adapting.
+class DomainScores(_Strict):
+    """One target domain, the same on all devices of a run: accuracies in [0, 1] on its test split.
 
     ``before``: on arrival; ``after``: once adapted; ``final``: at the end of the stream;
     ``online``: on the stream itself, each batch predicted before it is adapted to (prequential
@@ -52,10 +52,15 @@ class DomainResult(_Strict):
     adapted: float | None = None
     adaptation_samples: int
     test_samples: int
+    window_closed: bool
+
+
+class DomainResult(DomainScores):
+    """One target domain on one device: scores, and what adapting took."""
+
     steps: int
     time_s: float
     energy_j: float | None
-    window_closed: bool
 
 
 class Costs(_Strict):
@@ -81,8 +86,8 @@ class Costs(_Strict):
     tracing_s: float
 
 
-class Results(_Strict):
-    """Accuracies along the stream, and costs.
+class StreamScores(_Strict):
+    """Accuracies in [0, 1] on the source and between domains, the same on all devices of a run.
 
     ``matrix``: where the protocol evaluates all, R[i][j] is the accuracy on domain j after
     domain i was learned, with the source as domain 0: row 0 is before the stream, and so there
@@ -93,8 +98,13 @@ class Results(_Strict):
     source_before: float
     source_after: float
     source_samples: int = 0
-    domains: list[DomainResult]
     matrix: list[list[float]] | None = None
+
+
+class Results(StreamScores):
+    """Accuracies along the stream, and costs."""
+
+    domains: list[DomainResult]
     costs: Costs
 
     def mean(self, key: Literal["before", "after", "final"]) -> float:
@@ -198,9 +208,10 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 class MethodFacts(_Strict):
-    """What a reader needs to know about the method beside its name.
+    """What a reader needs to know about the method besides its name.
 
-    ``settings``: where they come from; "none" if the method has nothing to tune.
+    ``changed``: the settings that differ from the method's defaults; ``settings_origin``: where
+    they come from, "none" if the method has nothing to tune.
     """
 
     family: str
@@ -208,7 +219,9 @@ class MethodFacts(_Strict):
     paper: str
     needs: list[str]
     changed: dict[str, Any]
-    settings: Settings | Literal["none"] = "default"
+    settings_origin: SettingsOrigin | Literal["none"] = pydantic.Field(
+        "default", validation_alias=pydantic.AliasChoices("settings_origin", "settings")
+    )
 
 
 class Record(_Strict):

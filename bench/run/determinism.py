@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench import registry as registry
-
 if TYPE_CHECKING:
     pass
 

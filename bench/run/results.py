@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench import registry as registry
 from bench.records.record import (
     Amount,
     Costs,
@@ -15,7 +14,7 @@ from bench.records.record import (
 
 if TYPE_CHECKING:
     from bench.costs.tracker import CostTracker, DeviceCosts
-    from bench.run.protocol import StreamResult
+    from bench.run.protocols.base import StreamResult
 
 
 def _results(stream: StreamResult, tracker: CostTracker, device: DeviceCosts) -> Results:
@@ -24,25 +23,14 @@ def _results(stream: StreamResult, tracker: CostTracker, device: DeviceCosts) ->
         charge = stage.charges[device.name]
         domains.append(
             DomainResult(
-                name=stage.name,
-                before=stage.before,
-                after=stage.after,
-                final=stage.final,
-                online=stage.online,
-                adapted=stage.adapted,
-                adaptation_samples=stage.adaptation_samples,
-                test_samples=stage.test_samples,
+                **stage.model_dump(exclude={"charges"}),
                 steps=charge.steps,
                 time_s=charge.time_s,
                 energy_j=None if device.energy_unavailable else charge.energy_j,
-                window_closed=stage.window_closed,
             )
         )
     return Results(
-        source_before=stream.source_before,
-        source_after=stream.source_after,
-        source_samples=stream.source_samples,
-        matrix=stream.matrix,
+        **stream.model_dump(exclude={"stages"}),
         domains=domains,
         costs=_costs(tracker, device, domains),
     )

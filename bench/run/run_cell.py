@@ -6,13 +6,13 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.settings import file_digests
 from bench.costs.device_profile import load_device, profile_digest
 from bench.errors import BenchError, DeviceOutOfMemory, Unsupported
 from bench.records.cell import Cell, Component
 from bench.records.store import Store
-from bench.registry.component_code import code_digest
+from bench.registry.component_code import component_digest
 from bench.run.applicability import unsupported
 from bench.run.determinism import seed_everything
 from bench.run.recording import make_record, now
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bench.contracts.method import Method
     from bench.contracts.stream import Stream
     from bench.costs.tracker import CostTracker
-    from bench.run.protocol import StreamResult
+    from bench.run.protocols.base import StreamResult
 
 
 def run_job(job: Job) -> None:
@@ -55,7 +55,8 @@ def run_job(job: Job) -> None:
         if reason is not None:
             raise Unsupported(reason)
         method = _build("method", job.cells[0].method)
-        tracker = CostTracker([load_device(name) for name in cells], method.stored)
+        devices = [load_device(name) for name in cells]
+        tracker = CostTracker(devices, method.stored, meter=job.meter)
         logger = _tensorboard(job)
         stream, source_digest = _execute(job.cells[0], method, tracker, logger)
         for device in tracker.devices:
@@ -95,13 +96,13 @@ def _execute(
 
     from bench.contracts.data import DomainView
     from bench.contracts.model import weights_digest
-    from bench.contracts.protocol import ProtocolConfig
+    from bench.contracts.protocol import protocol_config
     from bench.run.evaluator import make_scorer
-    from bench.run.protocol import run_stream
+    from bench.run.protocols.base import Deployment, run_stream
     from bench.run.source_model import source_model
 
     stream: Stream = _build("stream", cell.stream, cell.seed)
-    protocol = ProtocolConfig.model_validate(cell.protocol)
+    protocol = protocol_config(cell.protocol)
     model = source_model(cell, stream)
     source_digest = weights_digest(model.module)
     split = stream.source().adaptation
@@ -123,7 +124,7 @@ def _execute(
     tracker.start()
     try:
         outcome = run_stream(
-            method, stream, protocol, tracker, labelled, cell.seed, correct, logger
+            protocol, Deployment(method, stream, tracker, correct, labelled, cell.seed, logger)
         )
     finally:
         tracker.close()
@@ -139,7 +140,7 @@ def _require_same_code(job: Job) -> None:
             continue
         config = registry.load(kind, component.name).Config.model_validate(component.config)
         for what, planned, found in (
-            ("code", component.code, code_digest(registry.entry(kind, component.name).file)),
+            ("code", component.code, component_digest(registry.entry(kind, component.name))),
             ("files", component.files, file_digests(config)),
         ):
             if found != planned:

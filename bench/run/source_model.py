@@ -49,7 +49,7 @@ def source_model(
     """
     import torch
 
-    from bench import registry as registry
+    from bench import registry
 
     model_class = registry.load("model", cell.model.name)
     config = model_class.Config.model_validate(cell.model.config)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import registry as registry
 from bench.study.job import Job
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ This package imports torch; ``import bench`` does not import it.
 
 from __future__ import annotations
 
+from bench.registry import isolated as isolated_registry
 from bench.testing.makers import make_cell, make_device, make_record
 from bench.testing.methods import CountingMethod, LearningMethod
 from bench.testing.model import TinyModel, TinyModelConfig
-from bench.testing.registry import isolated_registry
 from bench.testing.run import run_method
 from bench.testing.stream import TinyStream, TinyStreamConfig
 

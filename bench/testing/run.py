@@ -9,13 +9,13 @@ import torch
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method
 from bench.contracts.model import FoundationModel
-from bench.contracts.protocol import ProtocolConfig
+from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Stream
 from bench.costs.device_profile import DeviceProfile
 from bench.costs.tracker import CostTracker
 from bench.run.determinism import seed_everything
 from bench.run.evaluator import make_scorer
-from bench.run.protocol import StreamResult, run_stream
+from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.testing.makers import make_device
 from bench.testing.model import TinyModel
 from bench.testing.stream import TinyStream
@@ -39,7 +39,7 @@ def run_method(
     stream : by default `TinyStream`
     device : by default `make_device`'s, where each operator takes one second
     labelled : whether target domains have labels for the method
-    protocol : fields of `ProtocolConfig`, as ``name="online"``, ``window_s=20``, ``batch_size=4``
+    protocol : settings of the protocol, as ``name="online"``, ``window_s=20``, ``batch_size=4``
 
     Raises what the method raises, and `bench.errors.DeviceOutOfMemory` where the device is too
     small. The source is closed after ``prepare`` unless the method needs it.
@@ -47,7 +47,7 @@ def run_method(
     seed_everything(seed)
     stream = stream or TinyStream(seed=seed)
     model = model or TinyModel.build(None, stream.input_shape, stream.classes)
-    config = ProtocolConfig(**protocol)
+    config = protocol_config(protocol)
     tracker = CostTracker([device or make_device()], method.stored)
     correct = make_scorer(model)
     split = stream.source().adaptation
@@ -56,4 +56,4 @@ def run_method(
     method.prepare(model, source)
     if "source_data" not in method.needs:
         source.close("the source is not on the device: declare needs = ('source_data',)")
-    return run_stream(method, stream, config, tracker, labelled, seed, correct)
+    return run_stream(config, Deployment(method, stream, tracker, correct, labelled, seed))

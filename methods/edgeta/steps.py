@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench import FoundationModel
-from bench import registry as registry
+from bench import FoundationModel, registry
 from bench.contracts.data import Batch, DomainView
 from bench.costs.step_tracer import StepTrace, StepTracer
 from bench.models.surgery.gates import importance, insert_gates, set_sparsity

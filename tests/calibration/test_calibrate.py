@@ -517,7 +517,7 @@ def bench_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         return {"runtime": 5e8, "stored": 1e7, "step": step, "convolution": 0.0,
                 "resident": 1.1e7 + 1.5 * step}  # fmt: skip
 
-    monkeypatch.setattr(session, "ask", ask)
+    monkeypatch.setattr(session, "measure_fresh", ask)
     monkeypatch.setattr(session, "QUICK", TINY)
     monkeypatch.setattr(session, "LEAST", replace(LEAST, maps=((2, 8),)))
     monkeypatch.setattr(session, "POOL_BYTES", 2**20)

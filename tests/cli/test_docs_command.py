@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bench import registry as registry
+from bench import registry
 from bench.cli import app
 from bench.conformance.method_fixture import SCENARIO, SCENARIO_SETTINGS, setting
 from bench.costs.device_profile import load_device

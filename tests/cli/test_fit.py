@@ -13,7 +13,7 @@ import torch
 import yaml
 from typer.testing import CliRunner, Result
 
-from bench import registry as registry
+from bench import registry
 from bench.cli import app, main
 from bench.conformance.method_fixture import as_in_a_run
 from bench.contracts.data import DomainView

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry as registry
+from bench import registry
 from bench.conformance import check_method, methods_of_file
 from bench.testing import isolated_registry
 

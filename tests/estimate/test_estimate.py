@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import Method
-from bench import registry as registry
+from bench import Method, registry
 from bench.conformance.method_fixture import as_in_a_run
 from bench.contracts.data import DomainView
 from bench.contracts.model import FoundationModel

@@ -31,7 +31,7 @@ CHANGES: dict[str, Any] = {
     "seed": 4,
     "target_labels": True,
     "core": 2,
-    "settings": "tuned",
+    "settings_origin": "tuned",
     "variant": Component(name="compressed", config={"ratio": 8}, code="5e1f"),
 }
 DEVICE_ONLY = {"device", "device_digest"}
@@ -181,3 +181,11 @@ def test_a_record_of_before_there_were_variants_is_of_the_full_model() -> None:
     assert cell.stream.name == old["cell"]["scenario"]["name"]  # as streams were called then
     again = Cell.model_validate_json(cell.model_dump_json())
     assert again == cell
+
+
+def test_a_cell_under_its_old_keys_loads(make_cell: Callable[..., Cell]) -> None:
+    cell = make_cell(settings_origin="tuned")
+    old = cell.model_dump(mode="json")
+    old |= {"scenario": old.pop("stream"), "settings": old.pop("settings_origin")}
+    assert Cell.model_validate(old) == cell
+    assert Cell.model_validate(old).identity == cell.identity

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench import registry as registry
+from bench import registry
 from bench.records.cell import Cell, Component
 from bench.run.applicability import unsupported
 

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig
-from bench.contracts.protocol import ProtocolConfig
+from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Split
 from bench.contracts.untraced import uncounted
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, LabelsHidden
+from bench.run.arrivals import arrivals, target_view
 from bench.run.evaluator import evaluate, make_scorer
-from bench.run.protocol import StreamResult, arrivals, run_stream, target_view
+from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.window import Window
 from bench.testing import TinyModel, TinyStream
 
@@ -59,11 +60,9 @@ class Recorder(Method):
 def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
     def go(method: Method, labelled: bool = False, seed: int = 0, **protocol: Any) -> StreamResult:
         tracker = CostTracker([make_device("toy")], method.stored)
-        config = ProtocolConfig(**{"name": "online", "batch_size": 4, "window_s": 999, **protocol})
-        return run_stream(
-            method, TinyStream(), config, tracker, labelled, seed,
-            make_scorer(method.model),
-        )  # fmt: skip
+        config = protocol_config({"name": "online", "batch_size": 4, "window_s": 999, **protocol})
+        stream, correct = TinyStream(), make_scorer(method.model)
+        return run_stream(config, Deployment(method, stream, tracker, correct, labelled, seed))
 
     return go
 
@@ -154,7 +153,7 @@ def test_the_order_is_the_seeds_and_no_methods(run: Callable[..., StreamResult])
 
 def test_both_protocols_give_the_same_samples_in_the_same_order() -> None:
     domain = TinyStream().domain("first")
-    protocol = ProtocolConfig(batch_size=4, samples=7)
+    protocol = protocol_config({"batch_size": 4, "samples": 7})
     arrived, _ = arrivals(domain, protocol, 5)
     assert torch.equal(arrived.x, target_view(domain, protocol, False, 5).x)
     assert torch.equal(arrived.y, (arrived.x[:, 1] % 2).long())
@@ -288,9 +287,14 @@ def test_every_prediction_counts_once_for_any_batch_size(
 ) -> None:
     method = Recorder()
     stream = run_stream(
-        method, TinyStream(),
-        ProtocolConfig(name="online", batch_size=batch_size, samples=samples, window_s=999),
-        CostTracker([make_device("toy")], method.stored), False, seed, make_scorer(method.model),
+        protocol_config(
+            {"name": "online", "batch_size": batch_size, "samples": samples, "window_s": 999}
+        ),
+        Deployment(
+            method, TinyStream(),
+            CostTracker([make_device("toy")], method.stored), make_scorer(method.model),
+            False, seed,
+        ),
     )  # fmt: skip
     for name, stage in zip(NAMES, stream.stages, strict=True):
         numbers = flat(stream_of("predict", name))

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bench import registry as registry
+from bench import registry
 from bench.conformance.method_fixture import setting
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig
-from bench.contracts.protocol import ProtocolConfig
+from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Domain, Split, Stream, StreamConfig
 from bench.contracts.untraced import uncounted
 from bench.costs.device_profile import MeasuredDevice, load_device
@@ -28,7 +28,7 @@ from bench.errors import BenchError, Unsupported
 from bench.meters.errors import Unavailable
 from bench.run.determinism import seed_everything
 from bench.run.evaluator import make_scorer
-from bench.run.protocol import StreamResult, run_stream
+from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.window import Window
 from bench.study.plan import Plan, make_cells
 from bench.study.suite import load_suite
@@ -75,8 +75,9 @@ Run = Callable[..., StreamResult]
 
 
 def streamed(method: Method, tracker: CostTracker, **protocol: Any) -> StreamResult:
-    config = ProtocolConfig(**{"name": "online-timed", "batch_size": 4, **protocol})
-    return run_stream(method, TinyStream(), config, tracker, False, 0, make_scorer(method.model))
+    config = protocol_config({"name": "online-timed", "batch_size": 4, **protocol})
+    stream, correct = TinyStream(), make_scorer(method.model)
+    return run_stream(config, Deployment(method, stream, tracker, correct, False, 0))
 
 
 @pytest.fixture(scope="session")
@@ -296,9 +297,10 @@ def digits(method_name: str, device: Any, **protocol: Any) -> StreamResult:
     generator = torch.Generator().manual_seed(0)
     correct = make_scorer(model)
     method.prepare(model, DomainView("source", source.x[:80], source.y[:80], 20, generator))
-    config = ProtocolConfig(batch_size=20, **protocol)
+    config = protocol_config({"batch_size": 20, **protocol})
     tracker = CostTracker([device], method.stored)
-    return run_stream(method, Digits(StreamConfig(), 0), config, tracker, False, 0, correct)
+    stream = Digits(StreamConfig(), 0)
+    return run_stream(config, Deployment(method, stream, tracker, correct, False, 0))
 
 
 @pytest.mark.parametrize("name", ["feature-alignment", "rotta", "t3a"])
@@ -493,7 +495,7 @@ def test_cells_of_the_other_protocols_hold_what_they_held() -> None:
             "evaluate_all": False}  # fmt: skip
     for mode in ("json", "python"):
         for name in ("periodic", "online"):
-            dumped = ProtocolConfig(name=name).model_dump(mode=mode)
+            dumped = protocol_config({"name": name}).model_dump(mode=mode)
             assert list(dumped.items()) == list(({"name": name} | rest).items())
     suite, path = load_suite("smoke")
     assert make_cells(suite, path)[0].protocol == {
@@ -510,7 +512,7 @@ def test_the_interval_is_part_of_the_identity_and_a_window_is_not() -> None:
         "name": "online-timed", "interval_s": suite.protocol["interval_s"], "batch_size": 50,
         "samples": 200, "reset": "never", "evaluate_all": False,
     }  # fmt: skip
-    assert ProtocolConfig.model_validate(protocol).model_dump() == protocol
+    assert protocol_config(protocol).model_dump() == protocol
     slower = suite.model_copy(update={"protocol": {**suite.protocol, "interval_s": 1}})
     assert not {c.identity for c in make_cells(slower, path)} & {c.identity for c in cells}
 
@@ -533,7 +535,7 @@ def test_a_protocol_that_does_not_fit_names_the_key_and_the_cure(
     fields: dict[str, Any], key: str, part: str, tmp_path: Path
 ) -> None:
     with pytest.raises(pydantic.ValidationError) as caught:
-        ProtocolConfig(**fields)
+        protocol_config(fields)
     (error,) = caught.value.errors()
     assert error["loc"] == (key,)
     assert part in error["msg"]

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig
-from bench.contracts.protocol import ProtocolConfig
+from bench.contracts.protocol import protocol_config
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, DeviceOutOfMemory, LabelsHidden, Unsupported
+from bench.run.arrivals import target_view
 from bench.run.evaluator import evaluate, make_scorer
-from bench.run.protocol import StreamResult, run_stream, target_view
+from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.window import Window
 from bench.testing import TinyModel, TinyStream, TinyStreamConfig
 
@@ -64,11 +65,11 @@ def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
         logger: Any = None, **protocol: Any,
     ) -> StreamResult:  # fmt: skip
         tracker = CostTracker(devices or [make_device("toy")], method.stored)
-        config = ProtocolConfig(**{"batch_size": TESTS, "window_s": 1000.0, **protocol})
+        config = protocol_config({"batch_size": TESTS, "window_s": 1000.0, **protocol})
+        stream, correct = ToyStream(), make_scorer(method.model)
         return run_stream(
-            method, ToyStream(), config, tracker, labelled, seed,
-            make_scorer(method.model), logger,
-        )  # fmt: skip
+            config, Deployment(method, stream, tracker, correct, labelled, seed, logger)
+        )
 
     return go
 
@@ -266,7 +267,7 @@ def test_a_device_too_small_for_inference_is_out_before_the_stream_begins(
 
 def target(**changes: Any) -> DomainView:
     arguments: dict[str, Any] = {"labelled": False, "seed": 0}
-    protocol = ProtocolConfig(batch_size=5, samples=changes.pop("samples", None))
+    protocol = protocol_config({"batch_size": 5, "samples": changes.pop("samples", None)})
     name = changes.pop("name", "first")
     domain = ToyStream().domain(name)
     return target_view(domain, protocol, **{**arguments, **changes})
@@ -315,7 +316,7 @@ def test_samples_and_order_depend_on_seed_and_domain_and_not_on_the_labels() -> 
 def test_changing_a_view_does_not_change_the_domain() -> None:
     domain = ToyStream().domain("first")
     kept = domain.adaptation.x.clone(), domain.adaptation.y.clone()
-    view = target_view(domain, ProtocolConfig(), True, 0)
+    view = target_view(domain, protocol_config({}), True, 0)
     view.x.zero_()
     view.y.fill_(9)
     assert torch.equal(domain.adaptation.x, kept[0])
@@ -430,9 +431,14 @@ def test_inference_costs_what_its_operators_cost(make_device: Callable[..., Any]
     "bad",
     [
         {"window_s": 0}, {"window_s": -1}, {"window_s": float("inf")}, {"batch_size": 0},
-        {"samples": 0}, {"reset": "always"}, {"name": "offline"}, {"windows": 1},
+        {"samples": 0}, {"reset": "always"}, {"windows": 1},
     ],
 )  # fmt: skip
 def test_a_protocol_out_of_bounds_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(pydantic.ValidationError):
-        ProtocolConfig(**bad)
+        protocol_config(bad)
+
+
+def test_an_unknown_protocol_is_refused_with_the_nearest() -> None:
+    with pytest.raises(BenchError, match="unknown protocol 'offline': did you mean 'online'"):
+        protocol_config({"name": "offline"})

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig
-from bench.contracts.protocol import ProtocolConfig
+from bench.contracts.protocol import protocol_config
 from bench.costs.tracker import CostTracker
 from bench.records.record import DomainResult, Record, Results
 from bench.records.store import Store
 from bench.run.evaluator import make_scorer
-from bench.run.protocol import StreamResult, run_stream
+from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.window import Window
 from bench.testing import TinyModel, TinyStream, TinyStreamConfig
 
@@ -240,10 +240,12 @@ class Planned(Method):
 def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
     def go(**protocol: Any) -> StreamResult:
         method = Planned()
+        tracker = CostTracker([make_device()], method.stored)
+        stream, correct = ToyStream(), make_scorer(method.model)
         return run_stream(
-            method, ToyStream(), ProtocolConfig(batch_size=7, **protocol),
-            CostTracker([make_device()], method.stored), False, 0, make_scorer(method.model),
-        )  # fmt: skip
+            protocol_config({"batch_size": 7, **protocol}),
+            Deployment(method, stream, tracker, correct, False, 0),
+        )
 
     return go
 
@@ -313,8 +315,9 @@ def test_a_record_from_before_there_was_a_matrix_loads_with_the_same_figures(
     new = {"matrix", "source_samples"}
     assert not new & set(content["results"])
     assert "online" not in content["results"]["domains"][0]
-    assert "settings" not in content["cell"]
-    assert "settings" not in content["method"]
+    for key in ("settings", "settings_origin"):
+        assert key not in content["cell"]
+        assert key not in content["method"]
     store = Store(tmp_path)
     store.records.mkdir()
     (store.records / "old.json").write_text(OLD.read_text())
@@ -325,7 +328,7 @@ def test_a_record_from_before_there_was_a_matrix_loads_with_the_same_figures(
     assert r.forgetting == -r.backward_transfer == pytest.approx(0.05)
     assert r.score == r.mean("after") == pytest.approx(0.7)
     assert r.seen_at_end is r.seen_on_average is r.forward_transfer is None
-    assert (record.cell.settings, record.method.settings) == ("default", "default")
+    assert (record.cell.settings_origin, record.method.settings_origin) == ("default", "default")
     assert record.cell.identity == record.identity
     assert Record.model_validate_json(record.model_dump_json()) == record
 

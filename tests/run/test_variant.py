@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry as registry
+from bench import registry
 from bench.errors import BenchError
 from bench.records.cell import Cell
 from bench.records.record import Record
@@ -222,7 +222,7 @@ def test_a_variant_edited_after_the_plan_is_refused(folder: Path, cache: Path) -
     store = Store(folder / "store")
     plan: Plan = make_plan(suite, path, store)
     assert [c.identity for c in plan.missing] == [c.identity for c in made]
-    jobs = plan.jobs(store, registry.plugins())
+    jobs = plan.jobs(store)
     title = "counts · brief-vit twin:1 · xavier-nx · seed 0"
     (job,) = [j for j in jobs if j.cells[0].title == title]
     (folder / "twin.py").write_text(VARIANT.replace("model.clone()", "model"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.data import Batch, DomainView
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError

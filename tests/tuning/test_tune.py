@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import registry as registry
+from bench import registry
 from bench.cli.tune import _file as made_by_hand
 from bench.cli.tune import command
 from bench.contracts.method import MethodConfig, Searched, search_space, tunable

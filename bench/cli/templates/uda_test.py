@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench import FoundationModel
-from bench import registry as registry
+from bench import FoundationModel, registry
 from bench.conformance import check_method
 from bench.contracts.data import DomainView
 from bench.costs.device_profile import load_device

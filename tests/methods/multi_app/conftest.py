@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.data import DomainView
 from bench.costs.device_profile import load_device
 from bench.costs.tracker import CostTracker
