@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from bench import registry as registry
+from bench.contracts.build import build
 from bench.records.cell import Cell
 from bench.run.run_cell import run_job
 from bench.run.source_model import source_model
@@ -25,10 +26,8 @@ def do(work: dict[str, Any]) -> None:
 def _train_source(cell: Cell, plugins: list[str]) -> None:
     for plugin in plugins:
         registry.add_plugin(plugin)
-    stream_class = registry.load("stream", cell.stream.name)
-    stream = stream_class(stream_class.Config.model_validate(cell.stream.config), 0)
     source_model(
         cell,
-        stream,
+        build("stream", cell.stream, 0),
         lambda done, total: print(json.dumps({"epoch": done, "epochs": total}), flush=True),
     )
