@@ -19,6 +19,7 @@ from bench.contracts.method import Method
 from bench.contracts.model import FoundationModel
 from bench.contracts.stream import Domain, Split
 from bench.costs.device_profile import MeasuredDevice
+from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
 from bench.records.cell import Cell, Component
 from bench.run.determinism import seed_everything
@@ -195,7 +196,7 @@ class MethodFixture:
 def clock(method: Method) -> CostTracker:
     """A tracker that charges this machine's time and counts nothing, so that checks are quick."""
     device = MeasuredDevice(name="check", title="this machine", cost="measured")
-    return CostTracker([device], method.stored)
+    return make_tracker([device], method.stored)
 
 
 class WatchedView(DomainView):

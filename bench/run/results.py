@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench import registry as registry
 from bench.records.record import (
@@ -49,10 +49,8 @@ def _results(stream: StreamResult, tracker: CostTracker, device: DeviceCosts) ->
 
 
 def _costs(tracker: CostTracker, device: DeviceCosts, domains: Sequence[DomainResult]) -> Costs:
-    known: Any = device.kind
-
     def amount(value: float, unit: str, further: str = "") -> Amount:
-        return Amount(value=value, unit=unit, kind=known, how=device.how + further)
+        return Amount(value=value, unit=unit, kind=device.kind, how=device.how + further)
 
     def energy(values: Sequence[float | None], why_not: str) -> Amount:
         joules = [v for v in values if v is not None]
@@ -64,21 +62,20 @@ def _costs(tracker: CostTracker, device: DeviceCosts, domains: Sequence[DomainRe
         return Amount(value=None, unit=unit, kind="unavailable", how=how)
 
     assert device.inference is not None
-    modelled = device.kind == "modelled"
     return Costs(
         adaptation_time=amount(sum(d.time_s for d in domains), "s"),
         adaptation_energy=energy([d.energy_j for d in domains], device.energy_unavailable),
         peak_memory=unavailable("B", device.memory_unavailable)
         if device.memory_unavailable
         else amount(device.peak_bytes, "B"),
-        runtime_memory=amount(device.runtime_bytes, "B")
-        if modelled
-        else unavailable("B", "inside the process's baseline"),
+        runtime_memory=unavailable("B", device.runtime_unavailable)
+        if device.runtime_bytes is None
+        else amount(device.runtime_bytes, "B"),
         resident_memory=unavailable(
             "B", device.memory_unavailable or "the device's profile is not calibrated for it"
         )
         if device.resident_bytes is None or device.memory_unavailable
-        else amount(device.resident_bytes, "B", "; memory that the process takes" * modelled),
+        else amount(device.resident_bytes, "B", device.resident_note),
         source_storage=Amount(
             value=tracker.source_bytes,
             unit="B",
@@ -91,8 +88,8 @@ def _costs(tracker: CostTracker, device: DeviceCosts, domains: Sequence[DomainRe
             device.inference_energy_unavailable,
         ),
         steps=dict(tracker.counts),
-        flops=tracker.flops if modelled else None,
-        bytes=tracker.bytes if modelled else None,
-        launches=tracker.launches if modelled else None,
+        flops=tracker.flops,
+        bytes=tracker.bytes,
+        launches=tracker.launches,
         tracing_s=tracker.tracing_s,
     )

@@ -36,7 +36,7 @@ def run_job(job: Job) -> None:
     """
     import torch
 
-    from bench.costs.tracker import CostTracker
+    from bench.costs.factory import make_tracker
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -55,7 +55,7 @@ def run_job(job: Job) -> None:
         if reason is not None:
             raise Unsupported(reason)
         method = _build("method", job.cells[0].method)
-        tracker = CostTracker([load_device(name) for name in cells], method.stored)
+        tracker = make_tracker([load_device(name) for name in cells], method.stored)
         logger = _tensorboard(job)
         stream, source_digest = _execute(job.cells[0], method, tracker, logger)
         for device in tracker.devices:

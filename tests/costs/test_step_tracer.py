@@ -307,7 +307,7 @@ def chain(layers: int, width: int = 4) -> nn.Sequential:
 
 
 @pytest.mark.parametrize(
-    "optimiser",
+    "optimizer",
     [
         lambda p: torch.optim.SGD(p, lr=0.1),
         lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),

@@ -17,7 +17,9 @@ from bench.contracts.model import FoundationModel
 from bench.costs.device_profile import ModelledDevice, load_device
 from bench.costs.pricing import Cost
 from bench.costs.step_tracer import StepTrace
-from bench.costs.tracker import CostTracker, Key, ModelledCosts
+from bench.costs.factory import make_tracker
+from bench.costs.modelled import ModelledCosts
+from bench.costs.tracker import CostTracker, Key
 from bench.errors import BenchError, Unsupported
 from bench.estimate.count import Counted, Task, count
 from bench.estimate.fake_tensors import FakeMode, emptied, sample_inputs, without_values
@@ -86,7 +88,7 @@ def run(method_class: type[Method], model: str) -> tuple[DeviceCosts, CostTracke
         remembers = "replay_memory" in method.needs
         method.prepare(build(model), view("source", SAMPLES if remembers else BATCH, True))
         device = DeviceCosts()
-        tracker = CostTracker([], method.stored)
+        tracker = make_tracker([], method.stored)
         tracker.devices.append(device)
         for samples in (BATCH, SAMPLES):
             device.seen.clear()

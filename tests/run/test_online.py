@@ -17,7 +17,7 @@ from bench.contracts.method import Method, MethodConfig
 from bench.contracts.protocol import ProtocolConfig
 from bench.contracts.stream import Split, StreamConfig
 from bench.contracts.untraced import uncounted
-from bench.costs.tracker import CostTracker
+from bench.costs.factory import make_tracker
 from bench.errors import BenchError, LabelsHidden
 from bench.run.evaluator import evaluate, make_scorer
 from bench.run.protocol import StreamResult, arrivals, run_stream, target_view
@@ -54,7 +54,7 @@ class Recorder(Method):
 @pytest.fixture
 def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
     def go(method: Method, labelled: bool = False, seed: int = 0, **protocol: Any) -> StreamResult:
-        tracker = CostTracker([make_device("toy")], method.stored)
+        tracker = make_tracker([make_device("toy")], method.stored)
         config = ProtocolConfig(**{"name": "online", "batch_size": 4, "window_s": 999, **protocol})
         return run_stream(
             method, ToyStream(StreamConfig(), 0), config, tracker, labelled, seed,
@@ -286,7 +286,7 @@ def test_every_prediction_counts_once_for_any_batch_size(
     stream = run_stream(
         method, ToyStream(StreamConfig(), 0),
         ProtocolConfig(name="online", batch_size=batch_size, samples=samples, window_s=999),
-        CostTracker([make_device("toy")], method.stored), False, seed, make_scorer(method.model),
+        make_tracker([make_device("toy")], method.stored), False, seed, make_scorer(method.model),
     )  # fmt: skip
     for name, stage in zip(NAMES, stream.stages, strict=True):
         numbers = flat(stream_of("predict", name))

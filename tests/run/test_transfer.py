@@ -20,7 +20,7 @@ from bench.contracts.method import Method, MethodConfig
 from bench.contracts.model import Block, FoundationModel
 from bench.contracts.protocol import ProtocolConfig
 from bench.contracts.stream import Domain, Split, Stream, StreamConfig
-from bench.costs.tracker import CostTracker
+from bench.costs.factory import make_tracker
 from bench.records.record import DomainResult, Record, Results
 from bench.records.store import Store
 from bench.run.evaluator import make_scorer
@@ -266,7 +266,7 @@ def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
         method = Planned()
         return run_stream(
             method, ToyStream(StreamConfig(), 0), ProtocolConfig(batch_size=7, **protocol),
-            CostTracker([make_device()], method.stored), False, 0, make_scorer(method.model),
+            make_tracker([make_device()], method.stored), False, 0, make_scorer(method.model),
         )  # fmt: skip
 
     return go
