@@ -22,7 +22,8 @@ _HUGE = 1e30
 @pytest.fixture(scope="session")
 def make_device() -> Callable[..., Any]:
     """A modelled device; by default nothing but its launches takes time, one second each."""
-    from bench.costs.device_profile import OPERATOR_CLASSES, ModelledDevice
+    from bench.costs.device_profile import ModelledDevice
+    from bench.costs.operator_kinds import OPERATOR_CLASSES
 
     def quantity(value: float) -> dict[str, Any]:
         return {"value": value, "source": _WHY, "confidence": "estimate"}

@@ -10,7 +10,8 @@ import pydantic
 
 from bench.calibration import check_table as compare
 from bench.calibration.validate import Answers, Report, case_of
-from bench.costs.device_profile import OPERATOR_CLASSES, ModelledDevice, profile_digest
+from bench.costs.device_profile import ModelledDevice, profile_digest
+from bench.costs.operator_kinds import OPERATOR_CLASSES
 from bench.errors import BenchError
 
 

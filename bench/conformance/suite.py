@@ -14,8 +14,9 @@ from types import FrameType
 
 from bench import registry as registry
 from bench.conformance.base import CHECKS, Check, CheckFailed, Result
-from bench.conformance.method_fixture import SCENARIO, MethodFixture, as_in_a_run, setting
+from bench.conformance.method_fixture import SCENARIO, MethodFixture, setting
 from bench.errors import BenchError, did_you_mean
+from bench.run.determinism import as_in_a_run
 
 LIMIT_S = 60
 """Seconds after which a check is given up."""

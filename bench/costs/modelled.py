@@ -105,6 +105,8 @@ class ModelledTracker(CostTracker):
             out = predict()
         footprint = MemoryFootprint.of(tracer.trace)
         self._prediction_bytes = footprint.step
+        for observer in self._observers:
+            observer.on_inference(tracer.trace)
         self._notify_memory(footprint)
         for device in list(self.devices):
             device.inference = step_cost(tracer.trace, device.profile)

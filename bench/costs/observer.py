@@ -44,5 +44,8 @@ class StepObserver:
     def on_step(self, step: ChargedStep) -> None:
         """A step or section has ended and was charged."""
 
+    def on_inference(self, trace: StepTrace) -> None:
+        """A prediction was traced, as the price of inference."""
+
     def on_memory(self, footprint: MemoryFootprint) -> None:
-        """This much must fit a modelled device at once."""
+        """A modelled device must hold so much at once."""

@@ -15,6 +15,9 @@ from bench.errors import BenchError
 Logger = Callable[[str, float, int], None]
 """Receives (name, value, step)."""
 
+UNLIMITED = 1e9
+"""Seconds of a window that is not meant to close."""
+
 
 class Window:
     """Charges each step to the device's clock and closes when the time is spent.
@@ -41,6 +44,10 @@ class Window:
     budget_s : device seconds in this window
     logger : receives what the method logs, or None
     module : its parameters may change inside steps and sections alone, or None
+
+    Attributes
+    ----------
+    closed : whether no further step begins; set to True it ends the window with the open step
     """
 
     def __init__(

@@ -15,12 +15,11 @@ from typer.testing import CliRunner, Result
 
 from bench import registry as registry
 from bench.cli import app, main
-from bench.conformance.method_fixture import as_in_a_run
 from bench.contracts.data import DomainView
 from bench.costs.device_profile import PROFILES, load_device
 from bench.costs.factory import make_tracker
 from bench.registry import components
-from bench.run.determinism import seed_everything
+from bench.run.determinism import as_in_a_run, seed_everything
 from bench.run.window import Window
 
 PLUGIN = '''
