@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.records.record import Amount, Costs, DomainResult, Results
 
@@ -34,14 +34,12 @@ def _domain(stage: Stage, device: DeviceCosts) -> DomainResult:
 
 def _costs(device: DeviceCosts, domains: Sequence[DomainResult], tracker: CostTracker) -> Costs:
     """All costs of a run. A cost given here under a new name is recorded: see `Costs`."""
-    kind: Any = device.kind
-    modelled = kind == "modelled"
 
     def amount(value: float | None, unit: str, why_not: str = "", more: str = "") -> Amount:
         """Unavailable if there is a reason ``why_not`` or no value; ``more`` is added to how."""
         if value is None or why_not:
             return Amount(value=None, unit=unit, kind="unavailable", how=why_not)
-        return Amount(value=value, unit=unit, kind=kind, how=device.how + more)
+        return Amount(value=value, unit=unit, kind=device.kind, how=device.how + more)
 
     def measured(value: float, unit: str, how: str) -> Amount:
         return Amount(value=value, unit=unit, kind="measured", how=how)
@@ -58,12 +56,9 @@ def _costs(device: DeviceCosts, domains: Sequence[DomainResult], tracker: CostTr
         adaptation_time=amount(sum(d.time_s for d in domains), "s"),
         adaptation_energy=amount(energy, "J", device.energy_unavailable),
         peak_memory=amount(device.peak_bytes, "B", no_memory),
-        runtime_memory=amount(
-            device.runtime_bytes, "B", "" if modelled else "inside the process's baseline"
-        ),
+        runtime_memory=amount(device.runtime_bytes, "B", device.runtime_unavailable),
         resident_memory=amount(
-            device.resident_bytes, "B", no_memory or uncalibrated,
-            "; memory that the process takes" * modelled,
+            device.resident_bytes, "B", no_memory or uncalibrated, device.resident_note
         ),
         source_storage=measured(tracker.source_bytes, "B", "size of the source data kept"),
         inference_time=amount(device.inference.time_s / n, "s/sample"),
@@ -71,8 +66,8 @@ def _costs(device: DeviceCosts, domains: Sequence[DomainResult], tracker: CostTr
             device.inference.energy_j / n, "J", device.inference_energy_unavailable
         ),
         steps=dict(tracker.counts),
-        flops=tracker.flops if modelled else None,
-        bytes=tracker.bytes if modelled else None,
-        launches=tracker.launches if modelled else None,
+        flops=tracker.flops,
+        bytes=tracker.bytes,
+        launches=tracker.launches,
         tracing_s=tracker.tracing_s,
     )  # fmt: skip

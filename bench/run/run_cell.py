@@ -37,7 +37,7 @@ def run_job(job: Job) -> None:
     """
     import torch
 
-    from bench.costs.tracker import CostTracker
+    from bench.costs.factory import make_tracker
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -57,7 +57,7 @@ def run_job(job: Job) -> None:
             raise Unsupported(reason)
         method = build("method", job.cells[0].method)
         devices = [load_device(name) for name in cells]
-        tracker = CostTracker(devices, method.stored, meter=job.meter)
+        tracker = make_tracker(devices, method.stored, meter=job.meter)
         logger = scalar_log(job)
         stream, source_digest = _run_method(job.cells[0], method, tracker, logger)
         for device in tracker.devices:
