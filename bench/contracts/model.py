@@ -73,7 +73,7 @@ class FoundationModel(ABC):
     preload: ClassVar[tuple[str, ...]] = ()
     input_shape: ClassVar[tuple[int, ...] | None] = None
     source_training: ClassVar[SourceTraining] = SourceTraining()
-    head_name: ClassVar[str] = "head"
+    head_name: str = "head"
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module

@@ -19,7 +19,6 @@ from bench.conformance.method_fixture import as_in_a_run
 from bench.contracts.data import DomainView
 from bench.costs.device_profile import PROFILES, load_device
 from bench.costs.tracker import CostTracker
-from bench.registry import components
 from bench.run.determinism import seed_everything
 from bench.run.window import Window
 
@@ -38,13 +37,7 @@ class Aborts(Method):
 '''
 
 
-@pytest.fixture(autouse=True)
-def forget_plugins():
-    known = dict(components._plugins)
-    yield
-    components._plugins.clear()
-    components._plugins.update(known)
-    components._table.cache_clear()
+pytestmark = pytest.mark.usefixtures("empty_registry")
 
 
 def fit(*more: str) -> Result:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from bench import registry
 from bench.contracts.protocol import protocol_config, protocol_facts
 from bench.errors import BenchError
 from bench.records.store import Store
-from bench.registry import components
 from bench.reports.comparison import compare
 from bench.reports.tables import text
 from bench.study.plan import make_cells
@@ -77,15 +75,10 @@ def test_a_run_under_it_adapts_as_often_as_it_says(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def plugged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setattr(components, "_plugins", {})
-    components._table.cache_clear()
+def plugged(empty_registry: None, tmp_path: Path) -> None:
     registry.add_plugin(PLUGIN)
     (tmp_path / "model.py").write_text(MODEL)
     registry.add_plugin(tmp_path / "model.py")
-    yield
-    monkeypatch.undo()
-    components._table.cache_clear()
 
 
 @pytest.mark.usefixtures("plugged")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,9 @@ class Mine(Method):
 '''
 
 
+pytestmark = pytest.mark.usefixtures("empty_registry")
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
     def to(text: str, name: str = "plugin.py") -> Path:
@@ -39,12 +42,6 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return to
-
-
-@pytest.fixture(autouse=True)
-def _own_components() -> Iterator[None]:
-    with registry.isolated():
-        yield
 
 
 def python(code: str) -> str:

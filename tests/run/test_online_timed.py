@@ -13,8 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
-from toy_stream import NAMES, SAMPLES, SOURCE, TEST_MARK, TESTS, Toy, ToyStream
+from torch import Tensor, nn
 
 from bench import registry
 from bench.conformance.method_fixture import setting
@@ -33,6 +32,10 @@ from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.window import Window
 from bench.study.plan import Plan, make_cells
 from bench.study.suite import load_suite
+from bench.testing import TinyModel, TinyStream
+
+NAMES = TinyStream().domain_names()
+SAMPLES, TESTS = TinyStream().config.samples, TinyStream().config.tests
 
 
 class Counts(Method):
@@ -43,7 +46,8 @@ class Counts(Method):
 
     def __init__(self, launches: int) -> None:
         super().__init__(MethodConfig())
-        self.model = Toy.build(None, (2,), 2)
+        torch.manual_seed(0)
+        self.model = TinyModel(nn.Linear(2, 2), "")
         self.launches = launches
         self.version = torch.zeros(1)
         Counts.events = []
@@ -52,9 +56,9 @@ class Counts(Method):
 
     def predict(self, x: Tensor) -> Tensor:
         with uncounted():
-            number, k = x[0].tolist()
-            where = "source" if number == SOURCE else NAMES[int(number)]
-            what = "predict" if where != "source" and k < TEST_MARK else "test"
+            place, k = x[0].tolist()
+            where = NAMES[int(place) - 1] if place else "source"
+            what = "predict" if place and k < TinyStream.TEST_MARK else "test"
             Counts.events.append((what, where, int(self.version)))
         return x * 1.0
 
@@ -72,7 +76,7 @@ Run = Callable[..., StreamResult]
 
 def streamed(method: Method, tracker: CostTracker, **protocol: Any) -> StreamResult:
     config = protocol_config({"name": "online-timed", "batch_size": 4, **protocol})
-    stream, correct = ToyStream(StreamConfig(), 0), make_scorer(method.model)
+    stream, correct = TinyStream(), make_scorer(method.model)
     return run_stream(config, Deployment(method, stream, tracker, correct, False, 0))
 
 
@@ -229,8 +233,8 @@ class Learns(Counts):
 
     def predict(self, x: Tensor) -> Tensor:
         with uncounted():
-            if x[0, 0] != SOURCE and x[0, 1] < TEST_MARK:  # the stream itself
-                weights = self.model.module[0].weight.detach().flatten()
+            if x[0, 0] and x[0, 1] < TinyStream.TEST_MARK:  # the stream itself
+                weights = self.model.module.weight.detach().flatten()
                 type(self).seen.append(torch.cat([weights, self.mean]))
         return self.model(x - self.mean)
 
@@ -328,7 +332,7 @@ def test_what_a_device_holds_twice_is_on_its_bill(make_device: Callable[..., Any
                 for _ in range(20):
                     work.mul_(0.5)
                 with torch.no_grad():
-                    self.model.module[0].weight += work.sum() * batch.x.mean()
+                    self.model.module.weight += work.sum() * batch.x.mean()
 
     def peak(**protocol: Any) -> float:
         method = Forgets()
@@ -464,7 +468,7 @@ def test_a_predict_that_changes_the_older_model_is_refused(run: Run) -> None:
     class Leaks(Counts):
         def predict(self, x: Tensor) -> Tensor:
             if self.version == 0 and Counts.events[-1:] == [("adapt", "first", 0)]:
-                self.model.module[0].weight.add_(1.0)
+                self.model.module.weight.add_(1.0)
             return super().predict(x)
 
     with pytest.raises(BenchError, match="predict of Leaks changes the method's state"):

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,7 @@ from bench.errors import BenchError
 from bench.execute.base import Ended
 from bench.records.cell import Cell
 from bench.records.record import Record, Results
-from bench.records.store import Store
-from bench.registry import components
+from bench.store import Store
 from bench.study.job import Job
 from bench.study.plan import make_cells
 from bench.study.suite import Suite, load_suite
@@ -33,8 +32,8 @@ from bench.tuning.tune import DIGITS, Tuner, default_out, validation_suite
 PLUGIN = '''
 from bench import Method, MethodConfig, register
 from bench.contracts.method import tunable
-from bench.contracts.model import FoundationModel
 from bench.contracts.stream import Stream, StreamConfig
+from bench.testing import TinyModel, TinyStream
 from pydantic import Field
 
 class ToyConfig(StreamConfig):
@@ -42,11 +41,9 @@ class ToyConfig(StreamConfig):
     shifts: tuple[str, ...] = ("noise",)
 
 @register("stream", "toy-shift")
-class ToyShift(Stream):
+class ToyShift(TinyStream):
     """A stream with a validation stream."""
     Config = ToyConfig
-    classes = 2
-    input_shape = (3,)
 
     @classmethod
     def data_digest(cls, config):
@@ -56,10 +53,6 @@ class ToyShift(Stream):
     def validation(cls, config):
         return config.model_copy(update={"part": "validation", "shifts": ("blur",)})
 
-    def source(self): ...
-    def domain_names(self): ...
-    def domain(self, name): ...
-
 @register("stream", "toy-without")
 class ToyWithout(ToyShift):
     """A stream without one."""
@@ -68,11 +61,8 @@ class ToyWithout(ToyShift):
         return Stream.validation.__func__(cls, config)
 
 @register("model", "toy-net")
-class ToyNet(FoundationModel):
+class ToyNet(TinyModel):
     """Never built."""
-    @classmethod
-    def build(cls, config, input_shape, classes): ...
-    def blocks(self): ...
 
 class TwoConfig(MethodConfig):
     learning_rate: float = tunable(1e-3, 1e-5, 1e-1, log=True, ge=1e-8, le=1.0)
@@ -145,16 +135,12 @@ RESULTS = Results.model_validate(json.loads(OLD.read_text())["results"])
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def plugin(tmp_path: Path, empty_registry: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "toys.py"
     path.write_text(PLUGIN)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the folder's files are compared
-    monkeypatch.setattr(components, "_plugins", {})
-    components._table.cache_clear()
     registry.add_plugin(path)
-    yield path
-    monkeypatch.undo()
-    components._table.cache_clear()
+    return path
 
 
 def quality(config: dict[str, Any]) -> float:
