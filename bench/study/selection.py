@@ -84,7 +84,7 @@ class Selection:
         Parameters
         ----------
         retry : statuses of records whose cells are run again
-        warn : told if the tuned settings were selected on the test stream
+        warn : called with a warning if the tuned settings were selected on the test stream
         """
         from bench.study.plan import make_plan
 
