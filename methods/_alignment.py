@@ -37,6 +37,8 @@ class Alignment(Method):
     which has none, is the control of them all.
     """
 
+    needs = ("source_data",)
+
     config: AlignmentConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:

@@ -44,6 +44,12 @@ class AvalancheMethod(Method):
     what the plugin knows into tensors and plain values and back.
     """
 
+    family = "CL"
+    shifts = ("domain", "class")
+    protocols = ("periodic",)
+    needs = ("target_labels",)
+    preload = ("avalanche.training",)
+
     config: AvalancheConfig
 
     def make_plugin(self) -> Any:
