@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bench.contracts.data import Batch, DomainView, LabelledBatch, take
     from bench.contracts.method import Method, MethodConfig, tunable
     from bench.contracts.model import Block, FoundationModel, ModelConfig, SourceTraining
+    from bench.contracts.protocol import ProtocolConfig
     from bench.contracts.settings import LocalPath
     from bench.contracts.stream import Domain, Split, Stream, StreamConfig
     from bench.contracts.variant import Variant
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from bench.execute.api import SuiteResults, load_results, report, run_suite
     from bench.execute.base import Ended, Executor, Limits, Stopwatch, collect, job_command
     from bench.execute.campaign import CampaignListener
+    from bench.records.record import DomainScores
+    from bench.run.arrivals import target_view
+    from bench.run.protocols.base import Deployment, Protocol, Stage, WindowedConfig
     from bench.run.window import Window
     from bench.study.job import Job
 
@@ -36,8 +40,10 @@ __all__ = [
     "BenchError",
     "Block",
     "CampaignListener",
+    "Deployment",
     "DeviceProfile",
     "Domain",
+    "DomainScores",
     "DomainView",
     "Ended",
     "Executor",
@@ -49,8 +55,11 @@ __all__ = [
     "Method",
     "MethodConfig",
     "ModelConfig",
+    "Protocol",
+    "ProtocolConfig",
     "SourceTraining",
     "Split",
+    "Stage",
     "Stopwatch",
     "Stream",
     "StreamConfig",
@@ -58,6 +67,7 @@ __all__ = [
     "Unsupported",
     "Variant",
     "Window",
+    "WindowedConfig",
     "add_plugin",
     "collect",
     "job_command",
@@ -68,6 +78,7 @@ __all__ = [
     "report",
     "run_suite",
     "take",
+    "target_view",
     "tunable",
 ]
 
@@ -75,6 +86,7 @@ _HOMES = {
     "bench.contracts.data": ("Batch", "DomainView", "LabelledBatch", "take"),
     "bench.contracts.method": ("Method", "MethodConfig", "tunable"),
     "bench.contracts.model": ("Block", "FoundationModel", "ModelConfig", "SourceTraining"),
+    "bench.contracts.protocol": ("ProtocolConfig",),
     "bench.contracts.settings": ("LocalPath",),
     "bench.contracts.stream": ("Domain", "Split", "Stream", "StreamConfig"),
     "bench.contracts.variant": ("Variant",),
@@ -82,6 +94,9 @@ _HOMES = {
     "bench.execute.api": ("SuiteResults", "load_results", "report", "run_suite"),
     "bench.execute.base": ("Ended", "Executor", "Limits", "Stopwatch", "collect", "job_command"),
     "bench.execute.campaign": ("CampaignListener",),
+    "bench.records.record": ("DomainScores",),
+    "bench.run.arrivals": ("target_view",),
+    "bench.run.protocols.base": ("Deployment", "Protocol", "Stage", "WindowedConfig"),
     "bench.run.window": ("Window",),
     "bench.study.job": ("Job",),
 }

@@ -5,10 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from bench import FoundationModel, Method, MethodConfig
-from bench.contracts.data import DomainView
-from bench.contracts.method import tunable
-from bench.run.window import Window
+from bench import DomainView, FoundationModel, Method, MethodConfig, Window, tunable
 
 
 class SupervisedConfig(MethodConfig):

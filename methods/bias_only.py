@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from bench import FoundationModel, register
-from bench.errors import Unsupported
+from bench import FoundationModel, Unsupported, register
 
 from ._supervised import SupervisedConfig, SupervisedMethod
 

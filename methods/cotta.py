@@ -12,7 +12,7 @@ from bench.contracts.data import DomainView, Inputs
 from bench.contracts.method import tunable
 from bench.run.window import Window
 
-from ._losses import widened
+from ._losses import at_least_float32
 from ._teacher import RandomViews, move_average, seeded_generator
 
 
@@ -88,7 +88,7 @@ class Cotta(Method):
             kind = "adapt on views" if doubtful else "adapt"
             for _ in window.steps([batch], kind=kind):
                 labels = self._pseudo_labels(batch.x, doubtful)
-                loss = F.cross_entropy(widened(self.model(batch.x)), labels)
+                loss = F.cross_entropy(at_least_float32(self.model(batch.x)), labels)
                 self.optimizer.zero_grad()
                 loss.backward()
                 self.optimizer.step()
@@ -105,17 +105,19 @@ class Cotta(Method):
     @torch.no_grad()
     def _doubtful(self, x: Tensor) -> bool:
         """Whether the source model's mean confidence is below the threshold, eq. (4)."""
-        confidence = widened(self.anchor(x)).softmax(dim=1).amax(dim=1).mean()
+        confidence = at_least_float32(self.anchor(x)).softmax(dim=1).amax(dim=1).mean()
         return bool(confidence < self.config.confidence_threshold)
 
     @torch.no_grad()
     def _pseudo_labels(self, x: Tensor, doubtful: bool) -> Tensor:
         """Probabilities of the teacher, of shape (n, classes): over views, eq. (3), or of ``x``."""
         if not doubtful:
-            return widened(self.teacher(x)).softmax(dim=1)
+            return at_least_float32(self.teacher(x)).softmax(dim=1)
         total: Tensor | float = 0.0
         for _ in range(self.config.augmentations):
-            total = total + widened(self.teacher(self.views(x, self.generator))).softmax(dim=1)
+            total = total + at_least_float32(self.teacher(self.views(x, self.generator))).softmax(
+                dim=1
+            )
         return total / self.config.augmentations  # type: ignore[return-value]
 
     @torch.no_grad()

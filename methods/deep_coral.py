@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench import register
-from bench.contracts.method import tunable
+from bench import register, tunable
 
 from ._alignment import Alignment, AlignmentConfig
 

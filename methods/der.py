@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from bench import register
-from bench.contracts.method import tunable
+from bench import register, tunable
 
 from .avalanche.memory import compact, reservoirs_state, restore_reservoirs
 from .avalanche.method import AvalancheConfig, AvalancheMethod

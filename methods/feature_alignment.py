@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench import register
-from bench.contracts.method import tunable
+from bench import register, tunable
 
 from ._alignment import Alignment, AlignmentConfig
 

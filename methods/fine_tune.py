@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bench import register
-from bench.contracts.method import tunable
+from bench import register, tunable
 
 from ._supervised import SupervisedConfig, SupervisedMethod
 

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from bench import register
-from bench.contracts.method import tunable
+from bench import register, tunable
 
 from .avalanche.memory import portable
 from .avalanche.method import AvalancheConfig, AvalancheMethod

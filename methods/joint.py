@@ -7,10 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bench import register
-from bench.contracts.data import Batch, DomainView, Inputs
-from bench.contracts.method import tunable
-from bench.run.window import Window
+from bench import Batch, DomainView, Window, register, tunable
+from bench.contracts.data import Inputs
 
 from .avalanche.memory import Samples, ViewSamples, draw
 from .avalanche.method import AvalancheConfig, AvalancheMethod

@@ -6,11 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from bench import FoundationModel, register, registry
-from bench.contracts.data import DomainView
-from bench.contracts.method import tunable
+from bench import DomainView, FoundationModel, Window, register, registry, tunable
 from bench.models.surgery.lora import fuse_lora, insert_lora
-from bench.run.window import Window
 
 from ._supervised import SupervisedConfig, SupervisedMethod
 

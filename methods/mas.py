@@ -7,9 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from bench import register
-from bench.contracts.data import DomainView
-from bench.contracts.method import tunable
+from bench import DomainView, register, tunable
 
 from .avalanche.method import AvalancheConfig, AvalancheMethod
 from .ewc import parameter_data, tensors

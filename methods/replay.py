@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench import register
-from bench.contracts.data import Batch, Inputs
+from bench import Batch, register
+from bench.contracts.data import Inputs
 
 from .avalanche.memory import (
     compact,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench import register
-from bench.contracts.data import Batch
+from bench import Batch, register
 
 from ._alignment import Alignment, AlignmentConfig
 

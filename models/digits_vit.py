@@ -8,8 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench import register
-from bench.contracts.model import Block, FoundationModel, ModelConfig, SourceTraining
+from bench import Block, FoundationModel, ModelConfig, SourceTraining, register
 
 from .vit import resize_vit_attention, vit_blocks
 

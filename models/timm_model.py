@@ -6,9 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from bench import register
-from bench.contracts.model import Block, FoundationModel, ModelConfig
-from bench.errors import BenchError, did_you_mean
+from bench import BenchError, Block, FoundationModel, ModelConfig, register
+from bench.errors import did_you_mean
 
 
 class TimmConfig(ModelConfig):

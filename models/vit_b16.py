@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from bench import register
-from bench.contracts.model import Block, FoundationModel, ModelConfig
-from bench.contracts.settings import LocalPath
-from bench.errors import BenchError
+from bench import BenchError, Block, FoundationModel, LocalPath, ModelConfig, register
 
 from .vit import resize_vit_attention, vit_blocks
 from .weights import load_weights

@@ -14,12 +14,12 @@ TIMEOUT_S = 3600.0
 
 
 def measure_fresh(request: dict[str, Any], threads: int) -> dict[str, Any]:
-    """What `measured` gives for the request in a process of so many threads.
+    """The result of `measured` from a fresh process with this number of threads.
 
-    Raises BenchError with the reason, behind the request's ``what``, if there is no answer.
+    Raises BenchError, beginning with the request's ``what``, if there is no result.
     """
     variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    with tempfile.TemporaryDirectory() as cache:  # what offline stages keep is of no use later
+    with tempfile.TemporaryDirectory() as cache:  # results of offline stages are not reused
         answer: dict[str, Any] = call(
             f"{__name__}:measured",
             {**request, "threads": threads},

@@ -1,4 +1,4 @@
-"""Measure one model under one method, in the process that this is called in."""
+"""Measure the steps of one model under one method in the current process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def measured_case(request: dict[str, Any]) -> dict[str, Any]:
-    """What one case came to, as JSON; ``skipped`` holds the reason of one that does not apply."""
+    """The result of one case as JSON; ``skipped`` holds the reason if it does not apply."""
     spec, method = MODELS[request["model"]], METHODS[request["method"]]
     accelerator = request["accelerator"]
     torch.manual_seed(0)
@@ -71,7 +71,7 @@ def _on(accelerator: str, x: Inputs) -> Inputs:
 
 
 def trace_to_json(trace: StepTrace) -> dict[str, Any]:
-    """A trace as JSON; `trace_from_json` makes it again."""
+    """A trace as JSON; the inverse is `trace_from_json`."""
     return {
         "operations": [[*key, n] for key, n in trace.operations.items()],
         "details": [[*key, n] for key, n in trace.details.items()],
@@ -81,7 +81,7 @@ def trace_to_json(trace: StepTrace) -> dict[str, Any]:
 
 
 def trace_from_json(values: dict[str, Any]) -> StepTrace:
-    """A trace from what `trace_to_json` made of it."""
+    """A trace from JSON; the inverse of `trace_to_json`."""
     return StepTrace(
         Counter({tuple(key): n for *key, n in values["operations"]}),  # type: ignore[misc]
         values["peak_bytes"],

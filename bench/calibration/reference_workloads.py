@@ -1,4 +1,4 @@
-"""The steps that a profile is checked on: models with random weights, and ways to adapt them.
+"""The reference workloads of a check: models with random weights, and methods that adapt them.
 
 Speed and memory depend on shapes alone, so nothing is trained. Models and methods come from the
 registry, so that a step is the one that a run would take (`bench.defaults` names them).
@@ -26,7 +26,7 @@ CLASSES = 10
 
 
 class LastHalf(Method):
-    """Fine-tuning of the later half: of the blocks, else of the convolutions, and all behind."""
+    """Fine-tuning of the later half of the blocks (else of the layers) and all that follows."""
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
@@ -46,7 +46,7 @@ class LastHalf(Method):
 
 
 def _middle(model: FoundationModel) -> str:
-    """With what the names of the later half's first parameters begin."""
+    """The prefix of the names of the later half's first parameters."""
     blocks = model.blocks()
     if blocks:
         block = blocks[len(blocks) // 2]
@@ -87,7 +87,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A way to adapt: a registered ``name`` with ``settings``, or `LastHalf` without a name.
+    """A registered method: ``name`` and ``settings``; `LastHalf` if the name is empty.
 
     ``blocks``: whether it needs a model that declares its blocks.
     """
@@ -106,16 +106,16 @@ class MethodSpec:
 
 
 MODELS = {name: ModelSpec(*given) for name, given in defaults.WORKLOAD_MODELS.items()}
-"""The models of the check by the name it prints."""
+"""The models of the check by printed name."""
 
 METHODS = {name: MethodSpec(*given) for name, given in defaults.WORKLOAD_METHODS.items()}
-"""The methods of the check by the name it prints; all but ``INFERENCE`` take training steps."""
+"""The methods of the check by printed name; all but ``INFERENCE`` take training steps."""
 
 INFERENCE = "inference"
 
 
 class Repeated(DomainView):
-    """One batch of labelled samples, adapted on as often as asked for, whatever the epochs."""
+    """One batch of labelled samples, repeated a fixed number of times whatever the epochs."""
 
     def __init__(self, x: Inputs, y: Tensor, passes: int) -> None:
         super().__init__("check", x, y, len(y), torch.Generator().manual_seed(0))
@@ -126,7 +126,7 @@ class Repeated(DomainView):
 
 
 def chosen(given: str | None, known: Sequence[str], what: str) -> list[str]:
-    """The names in ``a,b``, or all; BenchError for one that is not known."""
+    """The names in ``a,b``, or all; BenchError for an unknown name."""
     if given is None:
         return list(known)
     names = list(dict.fromkeys(n.strip() for n in given.split(",") if n.strip()))

@@ -57,6 +57,10 @@ Plugins = Annotated[
 Jobs = Annotated[
     int | None, typer.Option("--jobs", min=1, help="Runs at a time. Default: the cores.")
 ]
+ExecutorName = Annotated[
+    str, typer.Option("--executor", help="Where runs happen; 'inline' for a debugger.")
+]
+DEFAULT_EXECUTOR = "processes"
 
 
 def selection(

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import Jobs, warn, warn_unreadable, with_selection
+from bench.cli.options import (
+    DEFAULT_EXECUTOR,
+    ExecutorName,
+    Jobs,
+    warn,
+    warn_unreadable,
+    with_selection,
+)
 from bench.study.selection import DEFAULT_STORE, Selection
 
 if TYPE_CHECKING:
@@ -55,9 +62,7 @@ def command(
             help="Of a measured device's energy: auto, rapl, nvml, ina, csv:FILE or zeus.",
         ),
     ] = "auto",
-    executor: Annotated[
-        str, typer.Option("--executor", help="Where runs happen; 'inline' for a debugger.")
-    ] = "processes",
+    executor: ExecutorName = DEFAULT_EXECUTOR,
 ) -> None:
     """Run the missing cells of a suite and print the comparison.
 

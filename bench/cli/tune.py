@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.options import Jobs, Methods, Model, Plugins, Seeds, SuiteName, Variants
+from bench.cli.options import (
+    DEFAULT_EXECUTOR,
+    ExecutorName,
+    Jobs,
+    Methods,
+    Model,
+    Plugins,
+    Seeds,
+    SuiteName,
+    Variants,
+)
 from bench.cli.options import selection as selected
 from bench.errors import BenchError
 from bench.study.selection import DEFAULT_SUITE, open_store
@@ -49,6 +59,7 @@ def command(
     timeout: Annotated[
         float | None, typer.Option("--timeout", min=0.1, help="Seconds until a trial is killed.")
     ] = None,
+    executor: ExecutorName = DEFAULT_EXECUTOR,
 ) -> None:
     """Tune methods on the suite's validation stream and write the settings to use with it.
 
@@ -80,7 +91,7 @@ def command(
         searched = validation_suite(searched)
         cells = make_cells(searched, path)
     opened = open_store(store)
-    tuner = Tuner(searched, cells, trials, opened, _told)
+    tuner = Tuner(searched, cells, trials, opened, _show_trial)
     for name, why in tuner.untunable.items():
         typer.echo(f"{name}: not tuned: {why}", err=True)
     if not tuner.names:
@@ -88,7 +99,7 @@ def command(
     found = _file(chosen, searched, cells, tuner, trials, oracle)
     _beside_others(target, found, tuner.names)  # refused now, not when the search has ended
     progress = SourceProgress()
-    runner = make_executor("processes", jobs, Limits(timeout_s=timeout))
+    runner = make_executor(executor, jobs, Limits(timeout_s=timeout))
     try:
         with sigterm_as_ctrl_c(), Campaign(opened, runner, progress) as campaign:
             require_folder(target.parent, f"--out {target}")
@@ -131,7 +142,7 @@ def _beside_others(target: Path, tuned: Tuned, names: list[str]) -> Tuned:
     return tuned
 
 
-def _told(
+def _show_trial(
     name: str, trial: int, trials: int, score: float | None, settings: dict[str, Any]
 ) -> None:
     shown = "no result" if score is None else f"{score:.1%}"

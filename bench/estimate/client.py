@@ -1,7 +1,7 @@
-"""Estimates from a fresh process, started again after a method that ended it.
+"""Client of the estimation worker, which is restarted if a method crashes it.
 
-Torch ends a process where an exception meets its C++ code in the wrong place; that must cost the
-method its estimate and no more. This module imports no torch.
+Torch terminates the process where an exception reaches certain C++ code; only that method loses
+its estimate. This module does not import torch.
 """
 
 from __future__ import annotations

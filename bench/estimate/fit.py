@@ -2,19 +2,18 @@
 
 ``bench fit`` prints them. The method's own code runs on tensors without values
 (`bench.estimate.fake_tensors`); its operators are counted as in a run (`bench.estimate.count`) and
-priced for every device. What reads values is not guessed at: the method is ``unavailable``, with
-the reason.
+priced for every device. A method whose work depends on values is ``unavailable``, with the reason.
 
-What is estimated, all of it modelled, with the method's default settings and random weights:
+All estimates are modelled, with the method's default settings and random weights:
 
-* memory: the largest live memory while the method adapts to two domains and predicts one batch
-  (on a calibrated device what the process takes for it), and the runtime's. What grows with every
-  domain is counted as it stands after two;
-* a step: one adaptation step as it is when the optimizer has its state, with the other steps
-  that a batch takes in one pass over a domain (a pseudo-label, say);
-* a domain: the further work that a domain takes once (fusing weights, estimating importances);
+* memory: peak live memory while the method adapts to two domains and predicts one batch (on a
+  calibrated device the resident memory), plus the runtime's. Memory that grows with every domain
+  is counted after two;
+* step: a steady-state adaptation step (optimizer state allocated) plus auxiliary passes per
+  batch, such as pseudo-labelling;
+* domain: work done once per domain (fusing weights, estimating importances);
 * steps in a window: as many as fit beside the work for one domain. A run lets that work end past
-  the window, and may so take a few steps more.
+  the window, and so may take a few steps more.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from bench.errors import BenchError
 
 
 class Request(pydantic.BaseModel, extra="forbid", frozen=True):
-    """What to estimate; travels to the process that counts as JSON.
+    """What to estimate; sent to the worker process as JSON.
 
     Attributes
     ----------
@@ -52,10 +51,10 @@ class Request(pydantic.BaseModel, extra="forbid", frozen=True):
 
 
 class Price(pydantic.BaseModel, extra="forbid", frozen=True):
-    """Seconds and joules on one device: of a step (None: there are none), and of a domain besides;
-    bytes that must fit it beside the runtime. Joules are None where the device's are unknown.
+    """Costs on one device, as the module's docstring defines them.
 
-    See the module's docstring for what they hold.
+    Seconds and joules of a step (None for a method without steps) and of a domain; bytes that must
+    fit beside the runtime. Joules are None where the device's energy is unknown.
     """
 
     memory_bytes: float
@@ -65,7 +64,7 @@ class Price(pydantic.BaseModel, extra="forbid", frozen=True):
     domain_j: float | None
 
     def steps_in(self, window_s: float) -> int | None:
-        """Steps that fit a window of so many seconds beside the work for one domain."""
+        """Steps that fit a window of ``window_s`` seconds beside the work for one domain."""
         if self.step_s is None:
             return None
         left = max(window_s - self.domain_s, 0.0)

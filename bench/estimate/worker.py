@@ -1,7 +1,4 @@
-"""What counts in a process of its own, called by `bench.estimate.client`.
-
-A method that brings the process down takes only its own estimate with it.
-"""
+"""The estimation worker: counts methods in a process of its own, for `bench.estimate.client`."""
 
 from __future__ import annotations
 
@@ -21,11 +18,11 @@ from bench.estimate.fake_tensors import FakeMode, emptied, sample_inputs, withou
 from bench.estimate.fit import Estimate, Price, Request, modelled
 
 LIMIT_S = 120
-"""Wall seconds that one method may take; then SIGALRM ends the process."""
+"""Wall seconds for one method, after which SIGALRM ends the process."""
 
 
 def serve(values: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
-    """None when the request's model is built, then the `Estimate` of each method in order.
+    """Yield None when the request's model is built, then each method's `Estimate` in order.
 
     Raises BenchError if a plugin, a device or the model cannot be loaded.
     """
@@ -84,7 +81,7 @@ def estimate(
 
 
 def price(counted: Counted, device: ModelledDevice) -> Price:
-    """What was counted, in seconds, joules and bytes of a device."""
+    """The counted work in seconds, joules and bytes on a device."""
     steps = [(share, step_cost(trace, device)) for share, trace in counted.steps.values()]
     sections = [step_cost(trace, device) for _, trace in counted.sections]
     known = not device.energy_unavailable

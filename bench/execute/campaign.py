@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import registry
+from bench.contracts.protocol import DEFAULT
 from bench.costs.device_profile import load_device
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Limits, available_cores
 from bench.io.folders import require_folder
 from bench.meters.find import AUTO, require_meter
-from bench.records.cell import Cell
+from bench.records.cell import Cell, Component
 from bench.records.record import Record
 from bench.records.store import Store
+from bench.registry.components import RUN_TIME
 from bench.run.source_model import source_path
 from bench.study.job import Job
 
@@ -133,13 +135,17 @@ def _require_reachable(cells: Iterable[Cell], executor: Executor) -> None:
     if executor.in_process:
         return
     for cell in cells:
+        names = {"protocol": cell.protocol.get("name", DEFAULT)}
         for kind in ("method", "model", "stream", "variant"):
-            component = getattr(cell, kind)
-            if component is not None and registry.entry(kind, component.name).origin == "run time":
+            component: Component | None = getattr(cell, kind)
+            if component is not None:
+                names[kind] = component.name
+        for kind, name in names.items():
+            if registry.entry(kind, name).origin == RUN_TIME:
                 raise BenchError(
-                    f"{kind} {component.name!r} is defined in this session alone, where the "
-                    "processes of the runs cannot find it: write it to a file and name that in "
-                    "plugins, or take executor='inline'"
+                    f"{kind} {name!r} is registered in this session alone, and the processes of "
+                    "the runs cannot find it: write it to a file and name that in plugins, or take "
+                    "executor='inline'"
                 )
 
 

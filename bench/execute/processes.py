@@ -77,7 +77,7 @@ class Launcher:
         *lines, self._pending = (self._pending + (received or b"")).split(b"\n")
         return [json.loads(line) for line in lines if line.strip()]
 
-    def last_words(self) -> str:
+    def last_error_line(self) -> str:
         """The last line that the launcher wrote to its standard error."""
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace").strip()
@@ -145,7 +145,7 @@ class ProcessExecutor(Executor):
         for preload, launcher in list(self._launchers.items()):
             answers = launcher.answers()
             if answers is None:
-                reason = f"its launcher process died: {launcher.last_words()}"
+                reason = f"its launcher process died: {launcher.last_error_line()}"
                 launcher.stop()
                 del self._launchers[preload]
                 for name in [n for n, r in self._running.items() if r.launcher is launcher]:
@@ -191,7 +191,7 @@ class ProcessExecutor(Executor):
             answers = launcher.answers()
             if answers is None:
                 raise BenchError(
-                    f"source model: the launcher process died: {launcher.last_words()}"
+                    f"source model: the launcher process died: {launcher.last_error_line()}"
                 )
             for answer in answers:
                 code = answer.get("code", code)

@@ -31,7 +31,7 @@ def find_meter(
 
     ``auto`` takes the first that can be read: a Jetson board's own sensors (``ina``, the whole
     module), then NVML's counter for work on a GPU, or RAPL for work on the CPU. A GPU's work is
-    never measured by RAPL, which does not see it, nor the CPU's by NVML, unless it is named.
+    not measured by RAPL, which does not cover it, nor the CPU's by NVML, unless named.
 
     Parameters
     ----------
@@ -39,8 +39,7 @@ def find_meter(
     gpu : which GPU (see `NvmlMeter`)
     root : where ``proc`` and ``sys`` lie
 
-    Raises BenchError for an unknown name. A meter that cannot be used is no error: its reason is
-    in what is returned.
+    Raises BenchError for an unknown name. If a meter cannot be used, the reason is returned.
     """
     makers: dict[str, Callable[[], EnergyMeter]] = {
         "ina": lambda: InaMeter(root),

@@ -25,10 +25,10 @@ def code_digest(file: Path) -> str:
     """Digest of what a component computes with: its file and the room modules that it imports.
 
     Imports are followed transitively, with the ``__init__.py`` of the folders they lie in. Hashed
-    is the syntax tree without what computes nothing: comments, layout, docstrings, the class
-    attributes ``paper`` and ``equation``, imports for type checkers, and where in this project an
-    imported name comes from. So code may be explained, moved and regrouped without losing
-    results; the core itself is versioned (`bench.records.cell.CORE_VERSION`).
+    is the syntax tree without what computes nothing: comments, layout, docstrings, the
+    paper, equation and summary of a component, imports for type checkers, and where in this
+    project an imported name comes from. So code may be explained, moved and regrouped without
+    losing results; the core itself is versioned (`bench.records.cell.CORE_VERSION`).
     """
     seen: dict[str, str] = {}
     _collect(file.resolve(), seen)
@@ -135,6 +135,11 @@ class _Computation(ast.NodeTransformer):
 
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
         node.body = [each for each in node.body if _assigned(each) not in _DESCRIPTIVE]
+        for decorator in node.decorator_list:
+            if isinstance(decorator, ast.Call):
+                decorator.keywords = [
+                    k for k in decorator.keywords if k.arg not in (*_DESCRIPTIVE, "summary")
+                ]
         return self.generic_visit(node)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:

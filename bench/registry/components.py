@@ -228,6 +228,7 @@ def _changed(thing: Any, found: Entry) -> Any:
         config = pydantic.create_model(
             thing.Config.__name__,
             __base__=thing.Config,
+            __doc__=thing.Config.__doc__,
             __module__=thing.__module__,
             **fields,  # type: ignore[call-overload]
         )

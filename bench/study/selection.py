@@ -84,7 +84,7 @@ class Selection:
         Parameters
         ----------
         retry : statuses of records whose cells are run again
-        warn : told if the tuned settings were selected on the test stream
+        warn : called with a warning if the tuned settings were selected on the test stream
         """
         from bench.study.plan import make_plan
 
@@ -130,11 +130,13 @@ def existing_store(root: Path) -> Store:
 
 
 def _at_interval(suite: Suite, interval: float) -> dict[str, Any]:
-    name = suite.protocol.get("name", "periodic")
-    if name != "online-timed":
+    from bench.contracts.protocol import DEFAULT, protocol_facts
+
+    if not protocol_facts(suite.protocol).timed:
         raise BenchError(
-            f"--interval {interval:g}: suite {suite.name} is {name}, whose stream waits; leave it "
-            "out, or take a suite under online-timed, such as real-time"
+            f"--interval {interval:g}: suite {suite.name} is "
+            f"{suite.protocol.get('name', DEFAULT)}, whose stream waits; leave it out, or take a "
+            "suite whose stream does not wait, such as real-time"
         )
     if not 0 < interval < math.inf:
         raise BenchError(f"--interval {interval:g}: give seconds above 0, as 0.5")

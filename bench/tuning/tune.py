@@ -89,7 +89,7 @@ class Tuner:
     cells : its cells on one device; a method that is listed twice is tuned as its first listing
     trials : for each method, the defaults included
     store : where trials are kept, and taken from if they are there
-    notify : told of every trial that has ended
+    notify : called with every trial that has ended
 
     Attributes
     ----------
@@ -234,7 +234,7 @@ class Tuner:
 
 
 def _study(name: str) -> optuna.Study:
-    """A search whose draws depend on the method's name and what it is told alone."""
+    """A search whose draws depend on the method's name and the results it is given alone."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

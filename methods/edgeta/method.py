@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench import FoundationModel, register
-from bench.contracts.data import DomainView
-from bench.run.window import Window
+from bench import DomainView, FoundationModel, Window, register
 
 from ..feature_alignment import FeatureAlignmentConfig
 from .config import EdgeTAConfig

@@ -20,13 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import FoundationModel, Method
-from bench.contracts.data import DomainView, Inputs, take
-from bench.errors import Unsupported
+from bench import DomainView, FoundationModel, Method, Unsupported, Window, take
+from bench.contracts.data import Inputs
 from bench.models.surgery.gates import gated_layers, importance, set_sparsity
 from bench.models.surgery.neurons import Slice
 from bench.models.surgery.proxy import make_proxy, most_important
-from bench.run.window import Window
 
 from .config import ProxyConfig
 from .feedback import proxy_to_kb

@@ -13,11 +13,8 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from bench import FoundationModel, register
-from bench.contracts.data import DomainView
-from bench.contracts.method import tunable
+from bench import DomainView, FoundationModel, Window, register, tunable
 from bench.models.surgery.heads import widen_head
-from bench.run.window import Window
 
 from ..ewc import parameter_data, tensors
 from .config import ProxyConfig

@@ -15,16 +15,15 @@ import yaml
 from torch import nn
 from typer.testing import CliRunner
 
-from bench.calibration import check_table as compare
 from bench.calibration import fresh_process as fresh
 from bench.calibration import host as machine
 from bench.calibration import saved_check as saved
 from bench.calibration import validate as check
-from bench.calibration.check_table import Row, verdicts
 from bench.calibration.measure_case import measured_case, trace_from_json, trace_to_json
 from bench.calibration.memory_fit import warm_runtime
 from bench.calibration.reference_workloads import METHODS, MODELS, ModelSpec, chosen
 from bench.calibration.step_timer import WARM, Watch
+from bench.calibration.validate import Row, verdicts
 from bench.cli import app, main
 from bench.costs import process_memory as memory
 from bench.costs.device_profile import PROFILES, ModelledDevice, load_device
@@ -397,8 +396,8 @@ def test_cases_that_were_not_alone_are_told(my_box: Path, monkeypatch: pytest.Mo
 
 
 def test_an_accelerator_keeps_no_processor_busy() -> None:
-    on = check.Answers({"threads": 1, "accelerator": "H100"})
-    assert on.crowded("it", 0.1) == ""
+    on = check.CheckResults({"threads": 1, "accelerator": "H100"})
+    assert on.contention_warning("it", 0.1) == ""
 
 
 @pytest.mark.parametrize(("threads", "expected"), [(1, 1.0), (4, 0.5)])
@@ -452,7 +451,7 @@ def test_a_busy_machine_is_refused(
 def test_a_profile_without_calibration_predicts_what_is_allocated() -> None:
     device = load_device("raspberry-pi-5")
     assert isinstance(device, ModelledDevice)
-    found = compare.row("a", "b", answer([0.1], 41e6), device)
+    found = check.row("a", "b", answer([0.1], 41e6), device)
     assert found.predicted_bytes == found.allocated_bytes == 30e6
 
 

@@ -7,12 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench import FoundationModel, registry
+from bench import DomainView, FoundationModel, Window, registry
 from bench.conformance import check_method
-from bench.contracts.data import DomainView
 from bench.costs.device_profile import load_device
 from bench.costs.tracker import CostTracker
-from bench.run.window import Window
 
 # In the project's own folders: from bench.methods.my_idea import MyIdea
 registry.add_plugin(Path(__file__).with_name("my_idea.py"))
