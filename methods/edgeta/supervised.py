@@ -8,12 +8,13 @@ read through the proxy's slices.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 
 from bench import DomainView, FoundationModel, Window, register, tunable
+from bench.contracts.method import Need
 from bench.models.surgery.heads import widen_head
 
 from ..ewc import parameter_data, tensors
@@ -57,7 +58,7 @@ class SupervisedProxies(ProxyMethod):
 
     family = "CL"
     shifts = ("domain", "class")
-    needs = ("target_labels",)
+    needs: ClassVar[tuple[Need, ...]] = ("target_labels",)
     preload = ("avalanche.training",)
 
     config: SupervisedConfig
