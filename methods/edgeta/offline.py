@@ -16,10 +16,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from bench import BenchError, DomainView, FoundationModel, take
-from bench.contracts.model import weights_digest
+from bench.contracts.model import source_digest, weights_digest
 from bench.io.digest import digest
 from bench.io.weights_cache import Weights, cache_folder, cached
-from bench.models.compressed import source_digest
 from bench.models.surgery.distillation import distil, rate
 from bench.models.surgery.gates import insert_gates, recorded, set_sparsity
 from bench.models.surgery.lora import LoraLinear, fuse_lora, insert_lora

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from bench import registry
-from bench.contracts.protocol import protocol_config, protocol_facts
+from bench.contracts.protocol import protocol_config
 from bench.errors import BenchError
+from bench.records.protocol_facts import protocol_facts
 from bench.records.store import Store
 from bench.reports.comparison import compare
 from bench.reports.tables import text
