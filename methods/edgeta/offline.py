@@ -42,7 +42,7 @@ class Offline:
     Attributes
     ----------
     fm : the foundation model, adapted to the source by LoRA
-    products : LoRA products that are kept beside the model instead of fused into it, by the name
+    products : LoRA products that are kept apart instead of fused into the model, by the name
         that the index knows them by; empty unless as released
     kb : the gated knowledge base
     index : the neuron index
@@ -56,7 +56,7 @@ class Offline:
     accuracy: dict[float, float]
 
     def fm_weights(self) -> dict[str, Tensor]:
-        """The model's parameters by name, and the LoRA products beside it."""
+        """The model's parameters by name, and the separate LoRA products."""
         return {**weights_of(self.fm), **self.products}
 
     def kb_weights(self) -> dict[str, Tensor]:
