@@ -1,17 +1,10 @@
-"""Seeds and settings under which equal runs give equal results."""
+"""Seeds under which equal runs give equal results."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from bench import registry as registry
-
-if TYPE_CHECKING:
-    pass
-
 
 def seed_everything(seed: int) -> None:
-    """Every generator that a method may draw from; a forked process inherits numpy's state."""
+    """Seed every global generator that a method may draw from; a fork inherits their state."""
     import random
 
     import numpy as np
