@@ -75,7 +75,8 @@ def test_a_run_under_it_adapts_as_often_as_it_says(tmp_path: Path) -> None:
         "name": "repeated", "visits": 3, "window_s": 60.0, "batch_size": 20, "samples": 40,
         "reset": "never", "evaluate_all": False,
     }  # fmt: skip
-    assert "Protocol repeated: visits=3" in text(compare([record])[0])  # without the plugin
+    shown = text(compare([record])[0])  # in a process without the plugin
+    assert "Protocol repeated: window_s=60.0, visits=3" in shown
 
 
 @pytest.fixture
