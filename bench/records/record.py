@@ -34,15 +34,18 @@ class Amount(_Strict):
         return self
 
 
-class DomainScores(_Strict):
+class DomainScores(_Strict, extra="allow"):
     """One target domain, the same on all devices of a run: accuracies in [0, 1] on its test split.
 
     ``before``: on arrival; ``after``: once adapted; ``final``: at the end of the stream;
     ``online``: on the stream itself, each batch predicted before it is adapted to (prequential
     accuracy, Gama et al., Machine Learning 2013), None under other protocols; ``adapted``: share
     of the stream's batches that were adapted on where it does not wait, None elsewhere.
-    ``window_closed``: the window ended adaptation, not the method.
+    ``window_closed``: the window ended adaptation, not the method. Further numbers have names of
+    their own: a protocol may measure what has no field.
     """
+
+    __pydantic_extra__: dict[str, float]
 
     name: str
     before: float
@@ -53,6 +56,14 @@ class DomainScores(_Strict):
     adaptation_samples: int
     test_samples: int
     window_closed: bool
+
+    def measure(self, name: str, value: float) -> None:
+        """Record a number that has no field of its own."""
+        self.__pydantic_extra__[name] = value
+
+    def get(self, name: str) -> float | None:
+        """A number recorded by `measure`, None in records that do not have it."""
+        return self.__pydantic_extra__.get(name)
 
 
 class DomainResult(DomainScores):
@@ -123,6 +134,10 @@ class Results(StreamScores):
     def mean(self, key: Literal["before", "after", "final"]) -> float:
         """Mean accuracy over the domains."""
         return sum(getattr(d, key) for d in self.domains) / len(self.domains)
+
+    def mean_of(self, name: str) -> float | None:
+        """Mean over the domains of what a protocol recorded by `DomainScores.measure`."""
+        return _mean(d.get(name) for d in self.domains)
 
     @property
     def online(self) -> float | None:
