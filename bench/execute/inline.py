@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench import register
 from bench.execute.base import Ended, Executor, Stopwatch, collect
+from bench.registry import register
 from bench.run.run_cell import run_job
 from bench.study.job import Job
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.util
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,9 +18,6 @@ MODULES = {
     "bench.check": "bench.conformance",
     "bench.columns": "bench.io.text_table",
     "bench.counted": "bench.estimate.counted",
-    "bench.datasets.digits_apps": "bench.datasets.streams.digits_apps",
-    "bench.datasets.digits_shift": "bench.datasets.streams.digits_shift",
-    "bench.datasets.digits_tasks": "bench.datasets.streams.digits_tasks",
     "bench.datasets.shifts": "bench.datasets.corruptions",
     "bench.device.bill": "bench.costs.tracker",
     "bench.device.calibration": "bench.calibration",
@@ -42,15 +41,6 @@ MODULES = {
     "bench.methods.teacher": "bench.methods._teacher",
     "bench.methods_page": "bench.docgen.methods_page",
     "bench.model": "bench.contracts.model",
-    "bench.models.distillation": "bench.models.surgery.distillation",
-    "bench.models.gates": "bench.models.surgery.gates",
-    "bench.models.heads": "bench.models.surgery.heads",
-    "bench.models.linear": "bench.models.surgery.linear",
-    "bench.models.lora": "bench.models.surgery.lora",
-    "bench.models.low_rank": "bench.models.surgery.low_rank",
-    "bench.models.neurons": "bench.models.surgery.neurons",
-    "bench.models.proxy": "bench.models.surgery.proxy",
-    "bench.models.pruning": "bench.models.surgery.pruning",
     "bench.pace": "bench.run.stream_clock",
     "bench.plan": "bench.study.plan",
     "bench.protocol": "bench.run.protocols.base",
@@ -70,6 +60,8 @@ MODULES = {
     "bench.yaml_file": "bench.io.safe_yaml",
 }
 """Old module to new module; what lay below it lies below the new one."""
+FOLDERS = {"bench.datasets": "streams", "bench.models": "surgery"}
+"""Packages of which several modules went into a folder, under the same names."""
 NAMES = {
     ("bench", "Scenario"): ("bench", "Stream"),
     ("bench.device.bill", "Meter"): ("bench.costs.tracker", "CostTracker"),
@@ -80,7 +72,7 @@ NAMES = {
     ("bench.digest", "code_digest"): ("bench.registry.component_code", "code_digest"),
     ("bench.methods.tent", "affine_parameters"): ("bench.methods._losses", "affine_parameters"),
     ("bench.methods.tent", "entropy"): ("bench.methods._losses", "entropy"),
-    ("bench.methods.tent", "widened"): ("bench.methods._losses", "widened"),
+    ("bench.methods.tent", "widened"): ("bench.methods._losses", "at_least_float32"),
     ("bench.protocol", "ProtocolConfig"): ("bench.contracts.protocol", "ProtocolConfig"),
     ("bench.run", "Job"): ("bench.study.job", "Job"),
     ("bench.run", "run_job"): ("bench.run.run_cell", "run_job"),
@@ -98,8 +90,7 @@ def require_current_imports(file: Path) -> None:
 
     Imports inside ``try`` are left alone: such a plugin serves several versions.
     """
-    from bench import __all__ as facade
-
+    facade = importlib.import_module("bench").__all__
     for line, module, name in _imports(ast.parse(file.read_text(encoding="utf-8"))):
         place, called = NAMES.get((module, name), (_new_module(module), name))
         if place is not None:
@@ -132,4 +123,7 @@ def _new_module(old: str) -> str | None:
             return MODULES[prefix] + rest
         prefix, _, last = prefix.rpartition(".")
         rest = f".{last}{rest}"
+        if prefix in FOLDERS and importlib.util.find_spec(f"{prefix}.{last}") is None:
+            moved = f"{prefix}.{FOLDERS[prefix]}{rest}"
+            return moved if importlib.util.find_spec(moved) is not None else None
     return None

@@ -57,6 +57,11 @@ def test_each_name_is_in_its_new_place(old: tuple[str, str]) -> None:
             "from bench.device.meters.rapl import find",
             "from bench.meters.rapl import find",
         ),
+        (
+            "from bench.datasets.digits_shift import DigitsShift",
+            "from bench.datasets.streams.digits_shift import DigitsShift",
+        ),
+        ("from bench.models.lora import Lora", "from bench.models.surgery.lora import Lora"),
         ("import bench.device.profile", "import bench.costs.device_profile"),
         (
             "from bench.methods.tent import entropy",

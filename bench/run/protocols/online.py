@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar
 import pydantic
 import torch
 
-from bench import register
 from bench.contracts.data import DomainView, take
 from bench.contracts.protocol import ProtocolConfig
 from bench.contracts.stream import Domain, Split
 from bench.records.record import DomainScores
+from bench.registry import register
 from bench.run.arrivals import arrivals
 from bench.run.protocols.base import Protocol, WindowedConfig, refused
 from bench.run.window import Window

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import pydantic
 
-from bench import register
 from bench.contracts.protocol import ProtocolConfig
 from bench.contracts.stream import Domain
 from bench.records.record import DomainScores
+from bench.registry import register
 from bench.run.protocols.base import COPIES, refused
 from bench.run.protocols.online import Online
 from bench.run.stream_clock import BlockingStream, RealTimeStream

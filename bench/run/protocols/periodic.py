@@ -6,9 +6,9 @@ from typing import Annotated
 
 import pydantic
 
-from bench import register
 from bench.contracts.stream import Domain
 from bench.records.record import DomainScores
+from bench.registry import register
 from bench.run.arrivals import target_view
 from bench.run.protocols.base import Protocol, WindowedConfig, refused
 from bench.run.window import Window
