@@ -22,7 +22,7 @@ from bench.errors import BenchError
 from bench.execute.base import Ended
 from bench.records.cell import Cell
 from bench.records.record import Record, Results
-from bench.store import Store
+from bench.records.store import Store
 from bench.study.job import Job
 from bench.study.plan import make_cells
 from bench.study.suite import Suite, load_suite
