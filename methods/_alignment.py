@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from bench import (
     Window,
     tunable,
 )
+from bench.contracts.method import Need
 
 from ._losses import at_least_float32
 
@@ -36,6 +38,8 @@ class Alignment(Method):
     a method's paper, so that the methods differ by `alignment_loss` alone and ``source-fine-tune``,
     which has none, is the control of them all.
     """
+
+    needs: ClassVar[tuple[Need, ...]] = ("source_data",)
 
     config: AlignmentConfig
 

@@ -18,6 +18,10 @@ class SupervisedConfig(MethodConfig):
 class SupervisedMethod(Method):
     """Cross-entropy on the target's labels with AdamW over the weights that `trained` names."""
 
+    family = "PEFT"
+    shifts = ("domain", "class")
+    needs = ("target_labels",)
+
     config: SupervisedConfig
 
     def trained(self, model: FoundationModel) -> list[nn.Parameter]:

@@ -18,10 +18,6 @@ class BiasOnly(SupervisedMethod):
     """
 
     Config = SupervisedConfig
-    family = "PEFT"
-    shifts = ("domain", "class")
-    protocols = ("periodic", "online")
-    needs = ("target_labels",)
     provenance = "chosen-here"
     paper = "Ben Zaken, Ravfogel, Goldberg: BitFit, ACL 2022"
     equation = "min over biases and head: CE(target)"

@@ -82,25 +82,29 @@ class Cotta(Method):
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train()
         for batch in domain.batches(self.config.epochs):
-            doubtful = False
-            for _ in window.steps([batch], kind="confidence"):
-                doubtful = self._doubtful(batch.x)
+            with window.step(batch, kind="confidence") as fits:
+                doubtful = fits and self._doubtful(batch.x)
             kind = "adapt on views" if doubtful else "adapt"
-            for _ in window.steps([batch], kind=kind):
-                labels = self._pseudo_labels(batch.x, doubtful)
-                loss = F.cross_entropy(at_least_float32(self.model(batch.x)), labels)
-                self.optimizer.zero_grad()
-                loss.backward()
-                self.optimizer.step()
-                self._update_teacher()
-                self._restore()
-                window.log(loss=loss.detach())
+            with window.step(batch, kind=kind) as fits:
+                if fits:
+                    window.log(loss=self._learn(batch.x, doubtful))
             if window.closed:
                 return
 
     def predict(self, x: Inputs) -> Tensor:
         self.teacher.train(False)
         return self.teacher(x)
+
+    def _learn(self, x: Tensor, doubtful: bool) -> Tensor:
+        """One update of student and teacher; the loss."""
+        labels = self._pseudo_labels(x, doubtful)
+        loss = F.cross_entropy(at_least_float32(self.model(x)), labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self._update_teacher()
+        self._restore()
+        return loss.detach()
 
     @torch.no_grad()
     def _doubtful(self, x: Tensor) -> bool:

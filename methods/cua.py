@@ -40,7 +40,6 @@ class Cua(Alignment):
 
     Config = CuaConfig
     family = "UDA"
-    shifts = ("domain",)
     protocols = ("periodic",)
     needs = ("source_data", "replay_memory")
     provenance = "published"

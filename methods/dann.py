@@ -54,9 +54,7 @@ class Dann(Alignment):
 
     Config = DannConfig
     family = "UDA"
-    shifts = ("domain",)
     protocols = ("periodic",)
-    needs = ("source_data",)
     provenance = "chosen-here"
     paper = (
         "Ganin, Ustinova, Ajakan, Germain, Larochelle, Laviolette, Marchand, Lempitsky: "

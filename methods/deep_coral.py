@@ -50,9 +50,6 @@ class DeepCoral(Alignment):
 
     Config = DeepCoralConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
-    needs = ("source_data",)
     provenance = "chosen-here"
     paper = "Sun, Saenko: Deep CORAL, ECCV Workshops 2016"
     equation = "min over the body: CE(source) + w |C_S - C_T|_F^2 / (4 d^2)"

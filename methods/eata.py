@@ -58,8 +58,6 @@ class Eata(Method):
 
     Config = EataConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     provenance = "group-harness"
     paper = (
         "Niu, Wu, Zhang, Chen, Zheng, Zhao, Tan: Efficient Test-Time Model Adaptation without "

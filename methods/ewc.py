@@ -41,14 +41,9 @@ class Ewc(AvalancheMethod):
     """
 
     Config = EwcConfig
-    family = "CL"
-    shifts = ("domain", "class")
-    protocols = ("periodic",)
-    needs = ("target_labels",)
     provenance = "published"
     paper = "Kirkpatrick et al.: Overcoming catastrophic forgetting in neural networks, PNAS 2017"
     equation = "L = CE(y, f(x)) + lambda sum_i F_i (w_i - w*_i)^2,  F_i = E[(dCE/dw_i)^2]"
-    preload = ("avalanche.training",)
 
     config: EwcConfig
 

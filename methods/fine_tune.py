@@ -22,9 +22,6 @@ class FineTune(SupervisedMethod):
 
     Config = FineTuneConfig
     family = "reference"
-    shifts = ("domain", "class")
-    protocols = ("periodic", "online")
-    needs = ("target_labels",)
     provenance = "chosen-here"
     paper = "none: the supervised reference of domain-adaptation studies"
     equation = "min over all weights: CE(target)"

@@ -36,13 +36,10 @@ class Joint(AvalancheMethod):
 
     Config = JointConfig
     family = "reference"
-    shifts = ("domain", "class")
-    protocols = ("periodic",)
     needs = ("source_data", "target_labels", "replay_memory")
     provenance = "chosen-here"
     paper = "none: the joint-training reference of continual-learning studies"
     equation = "L = CE(y, f(x)) over batches from the union of the source and all domains so far"
-    preload = ("avalanche.training",)
 
     config: JointConfig
 

@@ -61,8 +61,6 @@ class Lame(Method):
 
     Config = LameConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     provenance = "chosen-here"
     paper = (
         "Boudiaf, Mueller, Ben Ayed, Bertinetto: Parameter-free Online Test-time Adaptation, "

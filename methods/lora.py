@@ -38,10 +38,7 @@ class Lora(SupervisedMethod):
     """
 
     Config = LoraConfig
-    family = "PEFT"
-    shifts = ("domain", "class")
     protocols = ("periodic",)
-    needs = ("target_labels",)
     provenance = "chosen-here"
     paper = "Hu, Shen, Wallis, Allen-Zhu, Li, Wang, Wang, Chen: LoRA, ICLR 2022"
     equation = "min over A, B: CE(target) with W + (alpha / r) B A in place of W for q, k, v"

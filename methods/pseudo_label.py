@@ -39,8 +39,6 @@ class PseudoLabel(Method):
 
     Config = PseudoLabelConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     provenance = "chosen-here"
     paper = (
         "Lee: Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep "

@@ -98,8 +98,6 @@ class Rotta(Method):
 
     Config = RottaConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     needs = ("replay_memory",)
     provenance = "chosen-here"
     paper = "Yuan, Xie, Li: Robust Test-Time Adaptation in Dynamic Streams, CVPR 2023"

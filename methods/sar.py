@@ -98,8 +98,6 @@ class Sar(Method):
 
     Config = SarConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     provenance = "chosen-here"
     paper = (
         "Niu, Wu, Zhang, Wen, Chen, Zhao, Tan: Towards Stable Test-Time Adaptation in Dynamic "

@@ -70,8 +70,6 @@ class Shot(Method):
 
     Config = ShotConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     provenance = "published"
     paper = (
         "Liang, Hu, Feng: Do We Really Need to Access the Source Data? Source Hypothesis Transfer "

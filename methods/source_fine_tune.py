@@ -22,9 +22,6 @@ class SourceFineTune(Alignment):
 
     Config = AlignmentConfig
     family = "reference"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
-    needs = ("source_data",)
     provenance = "chosen-here"
     paper = "none: the control of source-supervised domain adaptation"
     equation = "min over the body: CE(source)"

@@ -61,8 +61,6 @@ class SourceStats(Method):
 
     Config = SourceStatsConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     provenance = "chosen-here"
     paper = (
         "Kojima, Matsuo, Iwasawa: Robustifying Vision Transformer without Retraining from Scratch "

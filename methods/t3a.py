@@ -52,8 +52,6 @@ class T3a(Method):
 
     Config = T3aConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     needs = ("replay_memory",)
     provenance = "chosen-here"
     paper = (

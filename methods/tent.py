@@ -32,8 +32,6 @@ class Tent(Method):
 
     Config = TentConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     provenance = "published"
     paper = (
         "Wang, Shelhamer, Liu, Olshausen, Darrell: Tent: Fully Test-Time Adaptation by Entropy "

@@ -258,7 +258,7 @@ def _mismatches(rows: Sequence[Row]) -> list[str]:
             "methods contain that"
         )
     machines = sorted({str(r.environment.get("processor") or "unknown") for r in ok})
-    if len(machines) > 1 and any("measured" in row.time.kinds for row in rows):
+    if len(machines) > 1 and any("measured" in row.costs["time"].kinds for row in rows):
         notes.append(
             f"Costs were measured on {len(machines)} different machines "
             f"({'; '.join(machines)}): do not compare them between rows"
@@ -271,8 +271,8 @@ def _mismatches(rows: Sequence[Row]) -> list[str]:
                 f"The difference of {row.label} to {SOURCE_ONLY} is over common seeds alone: "
                 f"{row.difference.n} of its {len(row.results)}"
             )
-        if row.energy.estimate is not None and row.energy.gaps:
-            known, n = row.energy.estimate.n, len(row.results)
+        if row.costs["energy"].estimate is not None and row.costs["energy"].gaps:
+            known, n = row.costs["energy"].estimate.n, len(row.results)
             notes.append(f"Energy of {row.label} is known in {known} of {n} runs")
     return notes
 

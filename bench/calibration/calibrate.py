@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from bench.calibration.memory_fit import Footprint
-from bench.costs.device_profile import OPERATOR_CLASSES, ModelledDevice
+from bench.costs.device_profile import ModelledDevice
+from bench.costs.operator_kinds import OPERATOR_CLASSES
 from bench.costs.pricing import step_cost
 from bench.costs.speed_curves import Curve, Point
 from bench.costs.step_tracer import StepTrace

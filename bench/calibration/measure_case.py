@@ -11,13 +11,16 @@ from torch.utils._pytree import tree_map
 
 from bench.calibration.memory_fit import warm_runtime
 from bench.calibration.reference_workloads import CLASSES, INFERENCE, METHODS, MODELS, Repeated
-from bench.calibration.step_timer import Watch, Watched, WatchingTracker
+from bench.calibration.step_timer import Watch, Watched, WatchedSteps
 from bench.calibration.timing import Clock
 from bench.contracts.data import Inputs
 from bench.contracts.method import Method
 from bench.costs import process_memory as memory
+from bench.costs.device_profile import MeasuredDevice
+from bench.costs.measured import MeasuredTracker
 from bench.costs.step_tracer import StepTrace
-from bench.run.window import Window
+from bench.meters.errors import Unavailable
+from bench.run.window import UNLIMITED, Window
 
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -62,7 +65,11 @@ def _run(name: str, made: Method, x: Inputs, y: torch.Tensor, watch: Watch) -> N
                     made.predict(x)
         return
     view = Repeated(x, y, 1_000_000)
-    with Window(WatchingTracker(watch, made.stored), 1e9) as window:  # type: ignore[arg-type]
+    steps = WatchedSteps(watch, made.stored)
+    machine = MeasuredDevice(name="check", title="this machine", cost="measured")
+    tracker = MeasuredTracker(machine, Unavailable("the check needs no energy", {}), [steps])
+    with Window(tracker, UNLIMITED) as window:
+        steps.window = window
         made.adapt(view, window)
 
 

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import pydantic
 
 from bench.calibration.validate import CheckResults, Report, case_of, rows_to_json
-from bench.costs.device_profile import OPERATOR_CLASSES, ModelledDevice, profile_digest
+from bench.costs.device_profile import ModelledDevice, profile_digest
+from bench.costs.operator_kinds import OPERATOR_CLASSES
 from bench.errors import BenchError
 
 

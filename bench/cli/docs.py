@@ -12,7 +12,7 @@ import typer
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.estimate.counted import Work
+    from bench.estimate.step_costs import StepCost
 
 
 def command(
@@ -23,15 +23,15 @@ def command(
     from bench import registry
     from bench.docgen.methods_page import page
     from bench.errors import Unsupported
-    from bench.estimate.counted import counted
+    from bench.estimate.step_costs import embedded_costs
     from bench.io.atomic_write import write_atomically
 
     names = list(registry.entries("method"))
-    costs: dict[str, Sequence[Work] | str] = {}
+    costs: dict[str, Sequence[StepCost] | str] = {}
     for i, name in enumerate(names, start=1):
         typer.echo(f"[{i}/{len(names)}] {name}", err=True)
         try:
-            costs[name] = counted(name)
+            costs[name] = embedded_costs(name)
         except Unsupported as why:
             costs[name] = str(why)
     write_atomically(out, page(costs).encode())

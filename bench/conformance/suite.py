@@ -14,8 +14,9 @@ from types import FrameType
 
 from bench import registry
 from bench.conformance.base import CHECKS, Check, CheckFailed, Result
-from bench.conformance.method_fixture import SCENARIO, MethodFixture, as_in_a_run, setting
+from bench.conformance.method_fixture import SCENARIO, MethodFixture, setting
 from bench.errors import BenchError, did_you_mean
+from bench.run.determinism import as_in_a_run
 
 for _module in ("declarations", "behaviour", "resources"):  # their checks run in this order
     importlib.import_module(f"bench.conformance.{_module}")

@@ -8,24 +8,11 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from bench.costs.operator_kinds import OPERATOR_CLASSES
 from bench.costs.speed_curves import Curves
 from bench.errors import BenchError, did_you_mean
 from bench.io.digest import digest
 from bench.io.safe_yaml import read_yaml
-
-OPERATOR_CLASSES = (
-    "matmul",
-    "attention",
-    "convolution",
-    "normalisation",
-    "elementwise",
-    "reduction",
-    "copy",
-    "optimiser",
-)
-"""Classes of operators that reach different shares of a device's peak rates, as profiles spell
-them.
-"""
 
 PROFILES = Path(__file__).parent / "profiles"
 

@@ -15,9 +15,9 @@ from bench.defaults import DEVICE, MODEL, STREAM
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from bench.estimate.counted import Work
+    from bench.estimate.step_costs import StepCost
 
-Counted = Mapping[str, "Sequence[Work] | str"]
+Counted = Mapping[str, "Sequence[StepCost] | str"]
 """The work of each method by its name, or why it was not counted."""
 
 TITLES = {
@@ -74,7 +74,9 @@ def _overview(members: Mapping[str, type[Method]]) -> str:
     return _table(["name", "provenance", "needs", "protocols", "shifts"], rows)
 
 
-def _section(name: str, method: type[Method], work: Sequence[Work] | str | None) -> Iterator[str]:
+def _section(
+    name: str, method: type[Method], work: Sequence[StepCost] | str | None
+) -> Iterator[str]:
     yield f"### {name}"
     yield inspect.cleandoc(method.__doc__ or "")
     yield f"- Paper: {method.paper}\n- Update: `{method.equation}`"
@@ -115,7 +117,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _costs(work: Sequence[Work] | str) -> str:
+def _costs(work: Sequence[StepCost] | str) -> str:
     if isinstance(work, str):
         return f"Not counted: {work}"
     rows = [

@@ -1,8 +1,9 @@
 """Whether a model, a batch and a method fit a device: estimates from shapes, without weights.
 
 ``bench fit`` prints them. The method's own code runs on tensors without values
-(`bench.estimate.fake_tensors`); its operators are counted as in a run (`bench.estimate.count`) and
-priced for every device. A method whose work depends on values is ``unavailable``, with the reason.
+(`bench.estimate.fake_tensors`); its operators are counted as in a run
+(`bench.estimate.step_costs`) and priced for every device. A method whose work depends on values is
+``unavailable``, with the reason.
 
 All estimates are modelled, with the method's default settings and random weights:
 

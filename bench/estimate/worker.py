@@ -13,9 +13,9 @@ from bench.contracts.model import FoundationModel
 from bench.costs.device_profile import ModelledDevice
 from bench.costs.pricing import step_cost
 from bench.errors import BenchError, Unsupported
-from bench.estimate.count import Counted, Task, count
 from bench.estimate.fake_tensors import FakeMode, emptied, sample_inputs, without_values
 from bench.estimate.fit import Estimate, Price, Request, modelled
+from bench.estimate.step_costs import MethodCosts, Task, shape_costs
 
 LIMIT_S = 120
 """Wall seconds for one method, after which SIGALRM ends the process."""
@@ -73,20 +73,20 @@ def estimate(
             tasks = ", ".join(method_class.tasks)
             raise Unsupported(f"it does {tasks}; the model's task is {type(model).task}")
         with without_values(fakes):
-            counted = count(method_class, partial(copy.deepcopy, model), task)
+            costs = shape_costs(method_class, partial(copy.deepcopy, model), task)
     except BenchError as error:
         return Estimate(method=name, unavailable=str(error))
-    prices = {key: price(counted, device) for key, device in devices.items()}
+    prices = {key: price(costs, device) for key, device in devices.items()}
     return Estimate(method=name, prices=prices)
 
 
-def price(counted: Counted, device: ModelledDevice) -> Price:
-    """The counted work in seconds, joules and bytes on a device."""
-    steps = [(share, step_cost(trace, device)) for share, trace in counted.steps.values()]
-    sections = [step_cost(trace, device) for _, trace in counted.sections]
+def price(costs: MethodCosts, device: ModelledDevice) -> Price:
+    """What was traced, in seconds, joules and bytes of a device."""
+    steps = [(share, step_cost(trace, device)) for share, trace in costs.steps.values()]
+    sections = [step_cost(trace, device) for _, trace in costs.sections]
     known = not device.energy_unavailable
     return Price(
-        memory_bytes=max(holding.needed_bytes(device) for holding in counted.holdings),
+        memory_bytes=max(footprint.needed_bytes(device) for footprint in costs.footprints),
         step_s=sum(share * cost.time_s for share, cost in steps) if steps else None,
         step_j=sum(share * cost.energy_j for share, cost in steps) if steps and known else None,
         domain_s=sum(cost.time_s for cost in sections),

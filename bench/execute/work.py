@@ -17,6 +17,7 @@ from typing import Any
 import pydantic
 
 from bench import registry
+from bench.contracts.build import build
 from bench.errors import BenchError
 from bench.records.cell import Cell
 from bench.run.run_cell import run_job
@@ -41,9 +42,7 @@ def do(work: dict[str, Any]) -> None:
 
 def train_source(cell: Cell, progress: Callable[[int, int], None]) -> None:
     """Train a cell's source model unless it is cached; ``progress`` as in `source_model`."""
-    stream_class = registry.load("stream", cell.stream.name)
-    stream = stream_class(stream_class.Config.model_validate(cell.stream.config), 0)
-    source_model(cell, stream, progress)
+    source_model(cell, build("stream", cell.stream, 0), progress)
 
 
 def read_job(path: Path) -> Job:

@@ -1,4 +1,4 @@
-"""Records: what a run leaves, whatever way it ends."""
+"""Records: what is stored of a run, however it ends."""
 
 from __future__ import annotations
 
@@ -63,13 +63,16 @@ class DomainResult(DomainScores):
     energy_j: float | None
 
 
-class Costs(_Strict):
-    """Adaptation over the whole stream, memory, and the price of one prediction.
+class Costs(_Strict, extra="allow"):
+    """Adaptation over the whole stream, memory, and the cost of one prediction.
 
     ``peak_memory`` counts above the runtime's own share, which is ``runtime_memory``: live memory
     where it is modelled, resident memory where it is measured. ``resident_memory``: what the
     process takes at its peak, above the runtime too; None in records from before it was known.
+    Further amounts have names of their own: `bench.run.results` may add a cost without a field.
     """
+
+    __pydantic_extra__: dict[str, Amount]
 
     adaptation_time: Amount
     adaptation_energy: Amount
@@ -84,6 +87,16 @@ class Costs(_Strict):
     bytes: float | None
     launches: float | None
     tracing_s: float
+
+    def get(self, name: str) -> Amount | None:
+        """A further amount by its name, None in records that do not have it."""
+        return self.__pydantic_extra__.get(name)
+
+    @property
+    def needed_memory(self) -> Amount:
+        """What decides whether a device suffices: resident memory where it is known, else peak."""
+        resident = self.resident_memory
+        return self.peak_memory if resident is None or resident.value is None else resident
 
 
 class StreamScores(_Strict):

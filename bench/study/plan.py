@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import pydantic
 
 from bench import registry
+from bench.contracts.build import config_of
 from bench.contracts.protocol import DEFAULT, protocol_class, protocol_facts
 from bench.contracts.settings import file_digests
 from bench.costs.device_profile import absolute_name, load_device, profile_digest
@@ -43,7 +44,7 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
     if tuned is not None:
         require_fit(suite, tuned)
     stream_class = registry.load("stream", stream.name)
-    data = stream_class.data_digest(stream_class.Config.model_validate(stream.config))
+    data = stream_class.data_digest(config_of("stream", stream))
     devices = []
     for name in suite.devices:
         profile = load_device(name)

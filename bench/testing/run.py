@@ -12,7 +12,7 @@ from bench.contracts.model import FoundationModel
 from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Stream
 from bench.costs.device_profile import DeviceProfile
-from bench.costs.tracker import CostTracker
+from bench.costs.factory import make_tracker
 from bench.run.determinism import seed_everything
 from bench.run.evaluator import make_scorer
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
@@ -48,7 +48,7 @@ def run_method(
     stream = stream or TinyStream(seed=seed)
     model = model or TinyModel.build(None, stream.input_shape, stream.classes)
     config = protocol_config(protocol)
-    tracker = CostTracker([device or make_device()], method.stored)
+    tracker = make_tracker([device or make_device()], method.stored)
     correct = make_scorer(model)
     split = stream.source().adaptation
     generator = torch.Generator().manual_seed(seed)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import registry
+from bench.contracts.build import config_of
 from bench.contracts.method import Searched, search_space
 from bench.execute.base import Ended
 from bench.records.cell import Cell
@@ -40,7 +41,7 @@ Notify = Callable[[str, int, int, float | None, dict[str, Any]], None]
 def validation_suite(suite: Suite) -> Suite:
     """The suite on its stream's validation stream."""
     stream_class = registry.load("stream", suite.stream.name)
-    config = stream_class.Config.model_validate(suite.stream.config)
+    config = config_of("stream", suite.stream)
     settings = stream_class.validation(config).model_dump(mode="json")
     return suite.model_copy(
         update={

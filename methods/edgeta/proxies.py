@@ -43,6 +43,12 @@ class ProxyMethod(Method):
     head : names of the head's parameters that go back to knowledge base and model as they are
     """
 
+    protocols = ("periodic",)
+    provenance = "published"
+    paper = "Zhang et al.: EdgeTA: Neuron-Grained Scaling of Foundation Models, IEEE TMC 2025"
+    makes_own_model = True
+    conformance_config = {"lora_steps": 20, "kb_steps": 100, "index_steps": 100}
+
     config: ProxyConfig
     head: tuple[str, ...] = ()
 

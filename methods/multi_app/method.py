@@ -105,7 +105,6 @@ class MultiApp(Method):
 
     Config = MultiAppConfig
     family = "UDA"
-    shifts = ("domain",)
     protocols = ("periodic",)
     needs = ("source_data",)
     provenance = "published"

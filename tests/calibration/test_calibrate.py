@@ -46,7 +46,8 @@ from bench.calibration.operators import (
 from bench.calibration.optimizer_steps import DISPATCHES, OptimizerStep, optimizer_steps
 from bench.calibration.timing import Pool, Timer, lower_quartile, measure
 from bench.cli import app, main
-from bench.costs.device_profile import OPERATOR_CLASSES, ModelledDevice, load_device
+from bench.costs.device_profile import ModelledDevice, load_device
+from bench.costs.operator_kinds import OPERATOR_CLASSES
 from bench.costs.pricing import step_cost
 from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError

@@ -20,7 +20,7 @@ from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig
 from bench.contracts.model import FoundationModel
 from bench.contracts.state import capture, restore
-from bench.costs.tracker import CostTracker
+from bench.costs.factory import make_tracker
 from bench.errors import BenchError
 from bench.run.window import Window
 from bench.testing import TinyModel
@@ -393,7 +393,7 @@ class Learner(Method):
 
 
 def adapt(method: Method, device: Any, *seeds: int) -> None:
-    tracker = CostTracker([device], method.stored)
+    tracker = make_tracker([device], method.stored)
     for seed in seeds:
         x = torch.randn(10, 3, generator=torch.Generator().manual_seed(seed))
         with Window(tracker, 1e9, None, method.model.module) as window:

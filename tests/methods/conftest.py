@@ -11,6 +11,7 @@ from torch import Tensor
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method
 from bench.costs.device_profile import load_device
+from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
 from bench.run.window import Window
 from bench.testing import TinyModel, TinyModelConfig
@@ -32,7 +33,7 @@ def _view(x: Tensor, y: Tensor | None = None, batch_size: int = 100, seed: int =
 
 
 def _adapt(method: Method, *views: DomainView, budget_s: float = 1e9) -> CostTracker:
-    tracker = CostTracker([load_device("xavier-nx")], method.stored)
+    tracker = make_tracker([load_device("xavier-nx")], method.stored)
     for each in views:
         with Window(tracker, budget_s) as window:
             method.adapt(each, window)

@@ -13,7 +13,7 @@ from bench.contracts.data import DomainView
 from bench.contracts.method import search_space
 from bench.contracts.model import Block
 from bench.costs.device_profile import load_device
-from bench.costs.tracker import CostTracker
+from bench.costs.factory import make_tracker
 from bench.methods._alignment import Alignment, AlignmentConfig
 from bench.methods.bias_only import BiasOnly
 from bench.methods.cua import Cua
@@ -134,7 +134,7 @@ def test_one_batch_at_a_time_is_one_pass(method_class):
     """In an online stream each call brings one batch, whatever number of epochs is set."""
     method = prepared(method_class)
     before = weights(method)
-    tracker = CostTracker([load_device("xavier-nx")], method.stored)
+    tracker = make_tracker([load_device("xavier-nx")], method.stored)
     with Window(tracker, 1e9) as window:
         for seed in range(3):
             method.adapt(target(method, 4, 4, seed=seed, single_pass=True), window)

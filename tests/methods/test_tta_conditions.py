@@ -14,7 +14,7 @@ from bench.contracts.data import DomainView
 from bench.contracts.method import search_space
 from bench.contracts.stream import Split
 from bench.costs.device_profile import load_device
-from bench.costs.tracker import CostTracker
+from bench.costs.factory import make_tracker
 from bench.run.evaluator import evaluate
 from bench.run.window import Window
 from bench.testing import TinyModel
@@ -68,7 +68,7 @@ def prepared(name, model, **more):
 
 
 def adapt(method, *views):
-    tracker = CostTracker([load_device("xavier-nx")], method.stored)
+    tracker = make_tracker([load_device("xavier-nx")], method.stored)
     with Window(tracker, 1e9, module=method.model.module) as window:
         for each in views:
             method.adapt(each, window)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from bench.records.cell import CORE_VERSION, Cell, Component
 
-GOLDEN_IDENTITY = "36691375f9b1eae0c4c0"
-GOLDEN_TRAINING_KEY = "408058642c48948fdf33"
+GOLDEN_IDENTITY = "f39a02b26c2ff9b4aaa8"
+GOLDEN_TRAINING_KEY = "6bfed57bc8e7dfc194d6"
 
 CHANGES: dict[str, Any] = {
     "method": Component(name="shot", config={"learning_rate": 0.001}, code="c0ffee"),

@@ -16,7 +16,7 @@ from bench.contracts.method import Method, MethodConfig
 from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Split
 from bench.contracts.untraced import uncounted
-from bench.costs.tracker import CostTracker
+from bench.costs.factory import make_tracker
 from bench.errors import BenchError, LabelsHidden
 from bench.run.arrivals import arrivals, target_view
 from bench.run.evaluator import evaluate, make_scorer
@@ -59,7 +59,7 @@ class Recorder(Method):
 @pytest.fixture
 def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
     def go(method: Method, labelled: bool = False, seed: int = 0, **protocol: Any) -> StreamResult:
-        tracker = CostTracker([make_device("toy")], method.stored)
+        tracker = make_tracker([make_device("toy")], method.stored)
         config = protocol_config({"name": "online", "batch_size": 4, "window_s": 999, **protocol})
         stream, correct = TinyStream(), make_scorer(method.model)
         return run_stream(config, Deployment(method, stream, tracker, correct, labelled, seed))
@@ -292,7 +292,7 @@ def test_every_prediction_counts_once_for_any_batch_size(
         ),
         Deployment(
             method, TinyStream(),
-            CostTracker([make_device("toy")], method.stored), make_scorer(method.model),
+            make_tracker([make_device("toy")], method.stored), make_scorer(method.model),
             False, seed,
         ),
     )  # fmt: skip

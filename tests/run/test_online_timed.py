@@ -23,6 +23,7 @@ from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Domain, Split, Stream, StreamConfig
 from bench.contracts.untraced import uncounted
 from bench.costs.device_profile import MeasuredDevice, load_device
+from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, Unsupported
 from bench.meters.errors import Unavailable
@@ -84,7 +85,7 @@ def streamed(method: Method, tracker: CostTracker, **protocol: Any) -> StreamRes
 def run(make_device: Callable[..., Any]) -> Run:
     def go(method: Method, devices: Any = None, **protocol: Any) -> StreamResult:
         return streamed(
-            method, CostTracker(devices or [make_device("toy")], method.stored), **protocol
+            method, make_tracker(devices or [make_device("toy")], method.stored), **protocol
         )
 
     return go
@@ -298,7 +299,7 @@ def digits(method_name: str, device: Any, **protocol: Any) -> StreamResult:
     correct = make_scorer(model)
     method.prepare(model, DomainView("source", source.x[:80], source.y[:80], 20, generator))
     config = protocol_config({"batch_size": 20, **protocol})
-    tracker = CostTracker([device], method.stored)
+    tracker = make_tracker([device], method.stored)
     stream = Digits(StreamConfig(), 0)
     return run_stream(config, Deployment(method, stream, tracker, correct, False, 0))
 
@@ -336,7 +337,7 @@ def test_what_a_device_holds_twice_is_on_its_bill(make_device: Callable[..., Any
 
     def peak(**protocol: Any) -> float:
         method = Forgets()
-        tracker = CostTracker([make_device("toy")], method.stored)
+        tracker = make_tracker([make_device("toy")], method.stored)
         streamed(method, tracker, **protocol)
         return tracker.devices[0].peak_bytes
 
@@ -437,7 +438,7 @@ def test_what_cannot_be_measured_under_a_protocol_is_said(
 ) -> None:
     host = MeasuredDevice(name="host", title="this machine", cost="measured")
     method = Learns()
-    tracker = CostTracker([host], method.stored, Unavailable("no tracker in this test", {}))
+    tracker = make_tracker([host], method.stored, Unavailable("no tracker in this test", {}))
     (device,) = tracker.devices
     device.energy_unavailable = ""  # as if there were a tracker
     streamed(method, tracker, **protocol)

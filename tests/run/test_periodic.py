@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig
 from bench.contracts.protocol import protocol_config
-from bench.costs.tracker import CostTracker
+from bench.costs.factory import make_tracker
 from bench.errors import BenchError, DeviceOutOfMemory, LabelsHidden, Unsupported
 from bench.run.arrivals import target_view
 from bench.run.evaluator import evaluate, make_scorer
@@ -64,7 +64,7 @@ def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
         method: Method, labelled: bool = False, seed: int = 0, devices: Any = None,
         logger: Any = None, **protocol: Any,
     ) -> StreamResult:  # fmt: skip
-        tracker = CostTracker(devices or [make_device("toy")], method.stored)
+        tracker = make_tracker(devices or [make_device("toy")], method.stored)
         config = protocol_config({"batch_size": TESTS, "window_s": 1000.0, **protocol})
         stream, correct = ToyStream(), make_scorer(method.model)
         return run_stream(
@@ -408,7 +408,7 @@ def test_inference_is_priced_on_a_full_batch_where_there_is_one(
 ) -> None:
     Fake.events = []
     method = Fake()
-    tracker = CostTracker([make_device()], method.stored)
+    tracker = make_tracker([make_device()], method.stored)
     test = ToyStream().domain("third").test
     evaluate(method, test, batch_size, hit, tracker)
     assert tracker.devices[0].inference_samples == priced
@@ -417,7 +417,7 @@ def test_inference_is_priced_on_a_full_batch_where_there_is_one(
 
 def test_inference_costs_what_its_operators_cost(make_device: Callable[..., Any]) -> None:
     method = OneLaunch()
-    tracker = CostTracker([make_device(launch=0.25)], method.stored)
+    tracker = make_tracker([make_device(launch=0.25)], method.stored)
     evaluate(method, ToyStream().source().test, TESTS, hit, tracker)
     device = tracker.devices[0]
     assert device.inference is not None

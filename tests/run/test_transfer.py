@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig
 from bench.contracts.protocol import protocol_config
-from bench.costs.tracker import CostTracker
+from bench.costs.factory import make_tracker
 from bench.records.record import DomainResult, Record, Results
 from bench.records.store import Store
 from bench.run.evaluator import make_scorer
@@ -240,7 +240,7 @@ class Planned(Method):
 def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
     def go(**protocol: Any) -> StreamResult:
         method = Planned()
-        tracker = CostTracker([make_device()], method.stored)
+        tracker = make_tracker([make_device()], method.stored)
         stream, correct = ToyStream(), make_scorer(method.model)
         return run_stream(
             protocol_config({"batch_size": 7, **protocol}),

@@ -13,6 +13,7 @@ from torch import Tensor
 from bench import registry
 from bench.contracts.data import DomainView
 from bench.costs.device_profile import load_device
+from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
 from bench.methods.multi_app.method import MultiApp
 from bench.models.digits_apps_vit import DigitsAppsViT
@@ -85,7 +86,7 @@ def open_window() -> Callable[..., Window]:
 
     def make(method: MultiApp, seconds: float) -> Window:
         tracker = meters.setdefault(
-            id(method), CostTracker([load_device("xavier-nx")], method.stored)
+            id(method), make_tracker([load_device("xavier-nx")], method.stored)
         )
         return Window(tracker, seconds, None, method.model.module)
 
