@@ -18,12 +18,13 @@ from typing import Any
 
 import psutil
 
-from bench import register, registry
+from bench import registry
 from bench.costs.device_profile import load_device
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Limits, Stopwatch, collect
 from bench.records.cell import Cell
 from bench.records.record import Status
+from bench.registry import register
 from bench.study.job import Job
 
 POLL_S = 0.1
