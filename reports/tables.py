@@ -133,11 +133,12 @@ def _lines(block: Block) -> tuple[list[list[str]], list[list[list[list[str]]]]]:
     width = min(max(WIDTH - taken, NAME_WIDTHS[0]), NAME_WIDTHS[1])
     for group in groups:
         for row in group:
-            row[0] = _wrapped(row[0][0], width)
+            row[0] = wrapped_name(row[0][0], width)
     return heads, groups
 
 
-def _wrapped(name: str, width: int) -> list[str]:
+def wrapped_name(name: str, width: int) -> list[str]:
+    """A method's name with its settings in lines of at most ``width`` characters."""
     wrapper = textwrap.TextWrapper(width, subsequent_indent="  ", break_on_hyphens=False)
     if max(map(len, name.split()), default=0) > width - 2:
         # Rather behind a setting's name than in the middle of it.

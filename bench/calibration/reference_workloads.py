@@ -31,7 +31,7 @@ class LastHalf(Method):
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
         names = [name for name, _ in model.module.named_parameters()]
-        first = next(i for i, name in enumerate(names) if name.startswith(_middle(model)))
+        first = next(i for i, name in enumerate(names) if name.startswith(later_half(model)))
         trained = list(model.module.parameters())[first:]
         model.freeze_except(trained)
         self.optimizer = torch.optim.AdamW(trained)
@@ -45,7 +45,7 @@ class LastHalf(Method):
             self.optimizer.step()
 
 
-def _middle(model: FoundationModel) -> str:
+def later_half(model: FoundationModel) -> str:
     """The prefix of the names of the later half's first parameters."""
     blocks = model.blocks()
     if blocks:

@@ -96,7 +96,7 @@ def command(
         typer.echo(f"{name}: not tuned: {why}", err=True)
     if not tuner.names:
         raise BenchError(f"suite {path}: nothing to tune; name other methods with --methods")
-    found = _file(chosen, searched, cells, tuner, trials, oracle)
+    found = tuned_file(chosen, searched, cells, tuner, trials, oracle)
     _beside_others(target, found, tuner.names)  # refused now, not when the search has ended
     progress = SourceProgress()
     runner = make_executor(executor, jobs, Limits(timeout_s=timeout))
@@ -111,7 +111,7 @@ def command(
         raise typer.Exit(130) from None
     finally:
         progress.close()
-    tuned = _file(chosen, searched, cells, tuner, trials, oracle)
+    tuned = tuned_file(chosen, searched, cells, tuner, trials, oracle)
     write_tuned(target, _beside_others(target, tuned, tuner.names))
     for name, best in tuned.methods.items():
         default = "failed" if best.default_score is None else f"{best.default_score:.1%}"
@@ -149,9 +149,10 @@ def _show_trial(
     typer.echo(f"{name} {trial}/{trials}: {shown} with {settings or 'its defaults'}", err=True)
 
 
-def _file(
+def tuned_file(
     suite: Suite, searched: Suite, cells: list[Cell], tuner: Tuner, trials: int, oracle: bool
 ) -> Tuned:
+    """The content of the file of tuned settings: what ``tuner`` has found so far, and how."""
     from importlib.metadata import version
 
     from bench import __version__

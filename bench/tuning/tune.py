@@ -194,8 +194,8 @@ class Tuner:
         if search.started == 1:
             search.trial, search.settings = None, {}
             return
-        search.trial = search.study.ask({s.name: _distribution(s) for s in search.space})
-        search.settings = {s.name: _rounded(search.trial.params[s.name], s) for s in search.space}
+        search.trial = search.study.ask({s.name: distribution(s) for s in search.space})
+        search.settings = {s.name: rounded(search.trial.params[s.name], s) for s in search.space}
 
     def _settle(self, search: _Search) -> None:
         import optuna
@@ -228,7 +228,7 @@ class Tuner:
             search.study.add_trial(
                 optuna.trial.create_trial(
                     params={s.name: config[s.name] for s in search.space},
-                    distributions={s.name: _distribution(s) for s in search.space},
+                    distributions={s.name: distribution(s) for s in search.space},
                     value=score,
                 )
             )
@@ -255,7 +255,8 @@ def _score(record: Record) -> float:
     return record.results.score if record.results is not None else math.nan
 
 
-def _distribution(searched: Searched) -> optuna.distributions.BaseDistribution:
+def distribution(searched: Searched) -> optuna.distributions.BaseDistribution:
+    """What Optuna draws a setting from: its bounds, both included, and its scale."""
     from optuna.distributions import FloatDistribution, IntDistribution
 
     if searched.integer:
@@ -263,7 +264,8 @@ def _distribution(searched: Searched) -> optuna.distributions.BaseDistribution:
     return FloatDistribution(searched.low, searched.high, log=searched.log)
 
 
-def _rounded(value: float, searched: Searched) -> float:
+def rounded(value: float, searched: Searched) -> float:
+    """A drawn value as it is tried: of `DIGITS` significant figures, and inside its bounds."""
     if searched.integer:
         return int(value)
     rounded = float(f"{value:.{DIGITS}g}")

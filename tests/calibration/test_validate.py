@@ -569,10 +569,10 @@ def test_what_needs_blocks_does_not_apply_to_convolutions(small: None) -> None:
 
 
 def test_the_later_half_of_a_transformer_begins_with_a_block(small: None) -> None:
-    from bench.calibration.reference_workloads import _middle
+    from bench.calibration.reference_workloads import later_half
 
-    assert _middle(MODELS["vit-tiny"].build()) == "blocks.1."
-    assert _middle(MODELS["bert-mini"].build()) == "bert.encoder.layer.2."
+    assert later_half(MODELS["vit-tiny"].build()) == "blocks.1."
+    assert later_half(MODELS["bert-mini"].build()) == "bert.encoder.layer.2."
 
 
 def test_names_are_chosen_in_the_order_given() -> None:

@@ -22,7 +22,6 @@ from bench.estimate.fake_tensors import FakeMode, emptied, sample_inputs, withou
 from bench.estimate.fit import Price, default_methods, default_shape, modelled
 from bench.estimate.step_costs import MethodCosts, Task, shape_costs
 from bench.estimate.worker import price
-from bench.registry import components
 from bench.run.determinism import as_in_a_run, seed_everything
 from bench.run.window import Window
 
@@ -364,11 +363,8 @@ def test_a_model_that_declares_its_shape_is_believed(tmp_path: Any) -> None:
         "    input_shape = (3, 8, 8)\n\n\n"
         '@register("model", "fit-silent")\nclass Silent(FoundationModel):\n    """Mine."""\n'
     )
-    registry.add_plugin(file)
-    try:
+    with registry.isolated():
+        registry.add_plugin(file)
         assert default_shape("fit-declares") == (3, 8, 8)
         with pytest.raises(BenchError, match="declares no input_shape: give --shape, as 3,224,224"):
             default_shape("fit-silent")
-    finally:
-        components._plugins.pop(file.resolve())
-        components._table.cache_clear()

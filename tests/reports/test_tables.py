@@ -15,7 +15,7 @@ from bench.reports.comparison import compare
 from bench.reports.footnotes import footnotes
 from bench.reports.statistics import Estimate
 from bench.reports.table_model import blocks, clean, cost, decimals, percent
-from bench.reports.tables import _wrapped, comma_separated, latex, markdown, text
+from bench.reports.tables import comma_separated, latex, markdown, text, wrapped_name
 
 Make = Callable[..., Record]
 GOLDEN = Path(__file__).parent / "golden"
@@ -122,10 +122,10 @@ def test_a_table_of_thirty_methods_is_a_line_for_each(
 
 
 def test_names_break_behind_their_settings_names() -> None:
-    assert _wrapped("tent (learning_rate=0.001, mode=x)", 18) == [
+    assert wrapped_name("tent (learning_rate=0.001, mode=x)", 18) == [
         "tent", "  (learning_rate=", "  0.001, mode=x)",
     ]  # fmt: skip
-    assert _wrapped("tent (rate=0.001, mode=x)", 18) == ["tent (rate=0.001,", "  mode=x)"]
+    assert wrapped_name("tent (rate=0.001, mode=x)", 18) == ["tent (rate=0.001,", "  mode=x)"]
 
 
 def test_oracle_settings_are_loud(matrix: list[Record]) -> None:

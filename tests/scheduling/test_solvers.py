@@ -186,9 +186,15 @@ def test_importing_scikit_opt_does_not_change_how_processes_start():
     import sys
 
     code = (
-        "import multiprocessing as m\n"
-        "from bench.scheduling.genetic import _scikit_opt\n"
-        "m.set_start_method('spawn'); _scikit_opt(); assert m.get_start_method() == 'spawn'"
+        "import multiprocessing, sys\n"
+        "from bench.scheduling.application import Application\n"
+        "from bench.scheduling.genetic import Genetic\n"
+        "from bench.scheduling.problem import Problem\n"
+        "multiprocessing.set_start_method('spawn')\n"
+        "one = Application(name='a', sparsities=(0.0, 0.5), seconds_per_iteration=(0.2, 0.1),"
+        " memory_bytes=(2e9, 1e9), accuracy=(0.9, 0.8), start=(0.5, 0.4), half_iterations=99.0)\n"
+        "Genetic(size_pop=4, max_iter=1).solve(Problem((one,), 60.0, 4e9))\n"
+        "assert 'sko' in sys.modules and multiprocessing.get_start_method() == 'spawn'\n"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

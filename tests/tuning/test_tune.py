@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import registry
-from bench.cli.tune import _file as made_by_hand
-from bench.cli.tune import command
+from bench.cli.tune import command, tuned_file
 from bench.contracts.method import MethodConfig, Searched, search_space, tunable
 from bench.errors import BenchError
 from bench.execute.base import Ended
@@ -27,7 +26,14 @@ from bench.study.job import Job
 from bench.study.plan import make_cells
 from bench.study.suite import Suite, load_suite
 from bench.study.tuned_settings import merged, write_tuned
-from bench.tuning.tune import DIGITS, Tuner, default_out, validation_suite
+from bench.tuning.tune import (
+    DIGITS,
+    Tuner,
+    default_out,
+    distribution,
+    rounded,
+    validation_suite,
+)
 
 PLUGIN = '''
 from bench import Method, MethodConfig, register
@@ -446,13 +452,11 @@ def test_no_rounding_leaves_the_bounds(
 ) -> None:
     import optuna
 
-    from bench.tuning.tune import _distribution, _rounded
-
     low, high = (math.ceil(low), math.ceil(low) + round(width)) if whole else (low, low + width)
     searched = Searched("x", low, high, log, whole)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     for _ in range(5):
-        value = _rounded(study.ask({"x": _distribution(searched)}).params["x"], searched)
+        value = rounded(study.ask({"x": distribution(searched)}).params["x"], searched)
         assert low <= value <= high
         assert isinstance(value, int if whole else float)
 
@@ -652,7 +656,7 @@ def test_settings_tuned_under_another_budget_are_not_written_over(
     bench.run(tuner)
     out = tmp_path / "mine.tuned.yaml"
     suite, cells = bench.suite()
-    write_tuned(out, made_by_hand(suite, suite, cells, tuner, 1, False))
+    write_tuned(out, tuned_file(suite, suite, cells, tuner, 1, False))
     kept = out.read_bytes()
     text = refusal(methods="one")
     assert text.startswith(f"--out {out}: has settings of other methods that were tuned with ")
@@ -666,7 +670,7 @@ def test_a_method_tuned_under_the_same_budget_joins_the_others(bench: Bench) -> 
     first = bench.tuner(text, trials=2)
     bench.run(first)
     suite, cells = bench.suite(text)
-    old = made_by_hand(suite, suite, cells, first, 2, False)
+    old = tuned_file(suite, suite, cells, first, 2, False)
     new = old.model_copy(
         update={
             "command": "bench tune --methods one",
@@ -703,7 +707,7 @@ def test_settings_of_a_variant_are_its_own_else_those_of_the_full_model(bench: B
     tuner = bench.tuner(text, trials=1)
     bench.run(tuner)
     suite, cells = bench.suite(text)
-    made = made_by_hand(suite, suite, cells, tuner, 1, False)
+    made = tuned_file(suite, suite, cells, tuner, 1, False)
     found = made.methods["two"]
     methods = {
         "two": found.model_copy(update={"settings": {"epochs": 2}}),
