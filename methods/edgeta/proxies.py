@@ -1,6 +1,6 @@
 """What EdgeTA's variants share on the device: proxies, and the feedback from them.
 
-Defects of the release and where each can be chosen (numbers as in the project's list of them):
+Defects of the release (docs/explanation/edgeta-release-defects.md) and where each can be chosen:
 W4 feed-forward rows and columns cut apart, W5 query, key and value mixed: ``matched``.
 W8 a dense index larger than the model: ``index``. W10 the LoRA half of the feedback does not
 reach inference: ``lora_in_feedback``; models averaged one after another:
