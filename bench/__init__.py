@@ -1,38 +1,113 @@
 """Reference benchmark for adapting foundation models on edge devices.
 
-Methods x models x streams x devices x seeds: each run records accuracy,
-time, memory and energy; the records become tables and figures.
+Methods x models x streams x devices x seeds: each run records accuracy, time, memory and energy;
+the records become tables and figures.
 
-A method needs three names: ``from bench import Method, MethodConfig, register``.
-They are imported on first use, so that ``import bench`` stays instant.
+The author of a plugin imports all from here: ``from bench import Method, MethodConfig, register,
+tunable``. In a notebook: `run_suite`, `load_results`, `report`. Names are imported on first use,
+so that ``import bench`` stays instant.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
-from bench.errors import BenchError
-from bench.registry.components import register
+from bench.errors import BenchError, Unsupported
+from bench.registry.components import add_plugin, load, register
 
 if TYPE_CHECKING:
-    from bench.contracts.method import Method, MethodConfig
-    from bench.contracts.model import FoundationModel
-    from bench.contracts.stream import Stream
+    from bench.contracts.data import Batch, DomainView, LabelledBatch, take
+    from bench.contracts.method import Method, MethodConfig, tunable
+    from bench.contracts.model import Block, FoundationModel, ModelConfig, SourceTraining
+    from bench.contracts.protocol import ProtocolConfig
+    from bench.contracts.settings import LocalPath
+    from bench.contracts.stream import Domain, Split, Stream, StreamConfig
+    from bench.contracts.variant import Variant
+    from bench.costs.device_profile import DeviceProfile, load_device
+    from bench.execute.api import SuiteResults, load_results, report, run_suite
+    from bench.execute.base import Ended, Executor, Limits, Stopwatch, collect, job_command
+    from bench.execute.campaign import CampaignListener
+    from bench.records.record import DomainScores
+    from bench.run.arrivals import target_view
+    from bench.run.protocols.base import Deployment, Protocol, Stage, WindowedConfig
+    from bench.run.window import Window
+    from bench.study.job import Job
 
 __version__ = "0.1.0"
-__all__ = ["BenchError", "FoundationModel", "Method", "MethodConfig", "Stream", "register"]
+__all__ = [
+    "Batch",
+    "BenchError",
+    "Block",
+    "CampaignListener",
+    "Deployment",
+    "DeviceProfile",
+    "Domain",
+    "DomainScores",
+    "DomainView",
+    "Ended",
+    "Executor",
+    "FoundationModel",
+    "Job",
+    "LabelledBatch",
+    "Limits",
+    "LocalPath",
+    "Method",
+    "MethodConfig",
+    "ModelConfig",
+    "Protocol",
+    "ProtocolConfig",
+    "SourceTraining",
+    "Split",
+    "Stage",
+    "Stopwatch",
+    "Stream",
+    "StreamConfig",
+    "SuiteResults",
+    "Unsupported",
+    "Variant",
+    "Window",
+    "WindowedConfig",
+    "add_plugin",
+    "collect",
+    "job_command",
+    "load",
+    "load_device",
+    "load_results",
+    "register",
+    "report",
+    "run_suite",
+    "take",
+    "target_view",
+    "tunable",
+]
 
-_LAZY = {
-    "Method": "bench.contracts.method",
-    "MethodConfig": "bench.contracts.method",
-    "FoundationModel": "bench.contracts.model",
-    "Stream": "bench.contracts.stream",
+_HOMES = {
+    "bench.contracts.data": ("Batch", "DomainView", "LabelledBatch", "take"),
+    "bench.contracts.method": ("Method", "MethodConfig", "tunable"),
+    "bench.contracts.model": ("Block", "FoundationModel", "ModelConfig", "SourceTraining"),
+    "bench.contracts.protocol": ("ProtocolConfig",),
+    "bench.contracts.settings": ("LocalPath",),
+    "bench.contracts.stream": ("Domain", "Split", "Stream", "StreamConfig"),
+    "bench.contracts.variant": ("Variant",),
+    "bench.costs.device_profile": ("DeviceProfile", "load_device"),
+    "bench.execute.api": ("SuiteResults", "load_results", "report", "run_suite"),
+    "bench.execute.base": ("Ended", "Executor", "Limits", "Stopwatch", "collect", "job_command"),
+    "bench.execute.campaign": ("CampaignListener",),
+    "bench.records.record": ("DomainScores",),
+    "bench.run.arrivals": ("target_view",),
+    "bench.run.protocols.base": ("Deployment", "Protocol", "Stage", "WindowedConfig"),
+    "bench.run.window": ("Window",),
+    "bench.study.job": ("Job",),
 }
+_LAZY = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
     if name in _LAZY:
-        import importlib
-
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'bench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,8 +15,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench.contracts.stream import Domain, Split, Stream, StreamConfig
-from bench.errors import BenchError, did_you_mean
+from bench import BenchError, Domain, Split, Stream, StreamConfig
+from bench.errors import did_you_mean
 from bench.io.digest import file_digest
 
 from .corruptions import SEVERITIES, VALIDATION_SEVERITIES, apply_shift

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from bench import FoundationModel, Method, MethodConfig
-from bench.contracts.data import Batch, DomainView, LabelledBatch
-from bench.contracts.method import tunable
-from bench.run.window import Window
+from bench import (
+    Batch,
+    DomainView,
+    FoundationModel,
+    LabelledBatch,
+    Method,
+    MethodConfig,
+    Window,
+    tunable,
+)
+from bench.contracts.method import Need
 
-from ._losses import widened
+from ._losses import at_least_float32
 
 
 class AlignmentConfig(MethodConfig):
@@ -30,6 +38,8 @@ class Alignment(Method):
     a method's paper, so that the methods differ by `alignment_loss` alone and ``source-fine-tune``,
     which has none, is the control of them all.
     """
+
+    needs: ClassVar[tuple[Need, ...]] = ("source_data",)
 
     config: AlignmentConfig
 
@@ -63,7 +73,9 @@ class Alignment(Method):
         ``source_features``: (n, width); ``progress``: share of the domain's steps done, in [0, 1).
         """
         _, target_features = self.model.with_features(target.x)
-        return self.alignment_loss(widened(source_features), widened(target_features), progress)
+        return self.alignment_loss(
+            at_least_float32(source_features), at_least_float32(target_features), progress
+        )
 
     def alignment_loss(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
         """Weighted distance between source (n, width) and target (m, width) features, a scalar."""

@@ -5,18 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bench import FoundationModel
-from bench.errors import Unsupported
+from bench import FoundationModel, Unsupported
 
 
-def widened(values: Tensor) -> Tensor:
+def at_least_float32(values: Tensor) -> Tensor:
     """The same values in at least single precision, as losses of bfloat16 models need."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def entropy(logits: Tensor) -> Tensor:
     """Shannon entropy in nats of each row's softmax, shape (n,): -sum_c p_c log p_c."""
-    logits = widened(logits)
+    logits = at_least_float32(logits)
     return -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1)
 
 

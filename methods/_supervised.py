@@ -5,10 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from bench import FoundationModel, Method, MethodConfig
-from bench.contracts.data import DomainView
-from bench.contracts.method import tunable
-from bench.run.window import Window
+from bench import DomainView, FoundationModel, Method, MethodConfig, Window, tunable
 
 
 class SupervisedConfig(MethodConfig):
@@ -20,6 +17,10 @@ class SupervisedConfig(MethodConfig):
 
 class SupervisedMethod(Method):
     """Cross-entropy on the target's labels with AdamW over the weights that `trained` names."""
+
+    family = "PEFT"
+    shifts = ("domain", "class")
+    needs = ("target_labels",)
 
     config: SupervisedConfig
 

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from bench.contracts.data import DomainView
-from bench.errors import Unsupported
+from bench import DomainView, Unsupported
 
-from ._losses import widened
+from ._losses import at_least_float32
 
 
 def move_average(teacher: Sequence[Tensor], student: Sequence[Tensor], rate: float) -> None:
@@ -87,7 +86,7 @@ class RandomViews(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """One view of a batch, of the shape and type of ``x``."""
-        unit = ((widened(x) - self.low) / self.span).clamp(0, 1)
+        unit = ((at_least_float32(x) - self.low) / self.span).clamp(0, 1)
         with drawing_from(generator):
             view = self.steps(unit)
         return (view * self.span + self.low).to(x.dtype)

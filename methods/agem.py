@@ -34,14 +34,10 @@ class Agem(AvalancheMethod):
     """
 
     Config = AgemConfig
-    family = "CL"
-    shifts = ("domain", "class")
-    protocols = ("periodic",)
     needs = ("target_labels", "replay_memory")
     provenance = "chosen-here"
     paper = "Chaudhry, Ranzato, Rohrbach, Elhoseiny: Efficient Lifelong Learning, ICLR 2019"
     equation = "g <- g - (<g, r> / <r, r>) r if <g, r> < 0, r the gradient on a batch of the memory"
-    preload = ("avalanche.training",)
 
     config: AgemConfig
 

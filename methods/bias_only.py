@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from bench import FoundationModel, register
-from bench.errors import Unsupported
+from bench import FoundationModel, Unsupported, register
 
 from ._supervised import SupervisedConfig, SupervisedMethod
 
@@ -19,10 +18,6 @@ class BiasOnly(SupervisedMethod):
     """
 
     Config = SupervisedConfig
-    family = "PEFT"
-    shifts = ("domain", "class")
-    protocols = ("periodic", "online")
-    needs = ("target_labels",)
     provenance = "chosen-here"
     paper = "Ben Zaken, Ravfogel, Goldberg: BitFit, ACL 2022"
     equation = "min over biases and head: CE(target)"

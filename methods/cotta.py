@@ -12,7 +12,7 @@ from bench.contracts.data import DomainView, Inputs
 from bench.contracts.method import tunable
 from bench.run.window import Window
 
-from ._losses import widened
+from ._losses import at_least_float32
 from ._teacher import RandomViews, move_average, seeded_generator
 
 
@@ -82,19 +82,12 @@ class Cotta(Method):
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train()
         for batch in domain.batches(self.config.epochs):
-            doubtful = False
-            for _ in window.steps([batch], kind="confidence"):
-                doubtful = self._doubtful(batch.x)
+            with window.step(batch, kind="confidence") as fits:
+                doubtful = fits and self._doubtful(batch.x)
             kind = "adapt on views" if doubtful else "adapt"
-            for _ in window.steps([batch], kind=kind):
-                labels = self._pseudo_labels(batch.x, doubtful)
-                loss = F.cross_entropy(widened(self.model(batch.x)), labels)
-                self.optimizer.zero_grad()
-                loss.backward()
-                self.optimizer.step()
-                self._update_teacher()
-                self._restore()
-                window.log(loss=loss.detach())
+            with window.step(batch, kind=kind) as fits:
+                if fits:
+                    window.log(loss=self._learn(batch.x, doubtful))
             if window.closed:
                 return
 
@@ -102,20 +95,33 @@ class Cotta(Method):
         self.teacher.train(False)
         return self.teacher(x)
 
+    def _learn(self, x: Tensor, doubtful: bool) -> Tensor:
+        """One update of student and teacher; the loss."""
+        labels = self._pseudo_labels(x, doubtful)
+        loss = F.cross_entropy(at_least_float32(self.model(x)), labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self._update_teacher()
+        self._restore()
+        return loss.detach()
+
     @torch.no_grad()
     def _doubtful(self, x: Tensor) -> bool:
         """Whether the source model's mean confidence is below the threshold, eq. (4)."""
-        confidence = widened(self.anchor(x)).softmax(dim=1).amax(dim=1).mean()
+        confidence = at_least_float32(self.anchor(x)).softmax(dim=1).amax(dim=1).mean()
         return bool(confidence < self.config.confidence_threshold)
 
     @torch.no_grad()
     def _pseudo_labels(self, x: Tensor, doubtful: bool) -> Tensor:
         """Probabilities of the teacher, of shape (n, classes): over views, eq. (3), or of ``x``."""
         if not doubtful:
-            return widened(self.teacher(x)).softmax(dim=1)
+            return at_least_float32(self.teacher(x)).softmax(dim=1)
         total: Tensor | float = 0.0
         for _ in range(self.config.augmentations):
-            total = total + widened(self.teacher(self.views(x, self.generator))).softmax(dim=1)
+            total = total + at_least_float32(self.teacher(self.views(x, self.generator))).softmax(
+                dim=1
+            )
         return total / self.config.augmentations  # type: ignore[return-value]
 
     @torch.no_grad()

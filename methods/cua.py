@@ -6,10 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench import FoundationModel, register
-from bench.contracts.data import Batch, DomainView, Inputs, LabelledBatch, take
-from bench.contracts.method import tunable
-from bench.run.window import Window
+from bench import Batch, DomainView, FoundationModel, LabelledBatch, Window, register, take, tunable
+from bench.contracts.data import Inputs
 
 from ._alignment import Alignment, AlignmentConfig
 from .feature_alignment import multi_kernel_mmd
@@ -42,7 +40,6 @@ class Cua(Alignment):
 
     Config = CuaConfig
     family = "UDA"
-    shifts = ("domain",)
     protocols = ("periodic",)
     needs = ("source_data", "replay_memory")
     provenance = "published"

@@ -9,12 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import FoundationModel, register
-from bench.contracts.data import DomainView, take
-from bench.contracts.method import tunable
+from bench import DomainView, FoundationModel, register, take, tunable
 
 from ._alignment import Alignment, AlignmentConfig
-from ._losses import widened
+from ._losses import at_least_float32
 
 
 def reversal(progress: float, gamma: float = 10.0) -> float:
@@ -56,9 +54,7 @@ class Dann(Alignment):
 
     Config = DannConfig
     family = "UDA"
-    shifts = ("domain",)
     protocols = ("periodic",)
-    needs = ("source_data",)
     provenance = "chosen-here"
     paper = (
         "Ganin, Ustinova, Ajakan, Germain, Larochelle, Laviolette, Marchand, Lempitsky: "
@@ -73,7 +69,7 @@ class Dann(Alignment):
         model.train(False)
         with torch.no_grad():
             _, features = model.with_features(take(source.x, torch.tensor([0])))
-        like = widened(features)
+        like = at_least_float32(features)
         self.discriminator = nn.Sequential(
             nn.Linear(like.shape[1], self.config.hidden),
             nn.ReLU(),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench import register
-from bench.contracts.method import tunable
+from bench import register, tunable
 
 from ._alignment import Alignment, AlignmentConfig
 
@@ -51,9 +50,6 @@ class DeepCoral(Alignment):
 
     Config = DeepCoralConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
-    needs = ("source_data",)
     provenance = "chosen-here"
     paper = "Sun, Saenko: Deep CORAL, ECCV Workshops 2016"
     equation = "min over the body: CE(source) + w |C_S - C_T|_F^2 / (4 d^2)"

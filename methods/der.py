@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from bench import register
-from bench.contracts.method import tunable
+from bench import register, tunable
 
 from .avalanche.memory import compact, reservoirs_state, restore_reservoirs
 from .avalanche.method import AvalancheConfig, AvalancheMethod
@@ -39,16 +38,12 @@ class Der(AvalancheMethod):
     """
 
     Config = DerConfig
-    family = "CL"
-    shifts = ("domain", "class")
-    protocols = ("periodic",)
     needs = ("target_labels", "replay_memory")
     provenance = "chosen-here"
     paper = "Buzzega, Boschini, Porrello, Abati, Calderara: Dark Experience, NeurIPS 2020"
     equation = (
         "L = CE(y, f(x)) + alpha mean (f(x') - z')^2 + beta CE(y', f(x')),  (x', y', z') kept"
     )
-    preload = ("avalanche.training",)
 
     config: DerConfig
 

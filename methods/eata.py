@@ -10,12 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
-from bench import FoundationModel, Method, MethodConfig, register
-from bench.contracts.data import DomainView, take
-from bench.contracts.method import tunable
-from bench.run.window import Window
+from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, take, tunable
 
-from ._losses import affine_parameters, entropy, widened
+from ._losses import affine_parameters, at_least_float32, entropy
 
 
 def couples_samples(model: FoundationModel) -> bool:
@@ -61,8 +58,6 @@ class Eata(Method):
 
     Config = EataConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     provenance = "group-harness"
     paper = (
         "Niu, Wu, Zhang, Chen, Zheng, Zhao, Tan: Efficient Test-Time Model Adaptation without "
@@ -108,7 +103,7 @@ class Eata(Method):
 
     def _select(self, logits: Tensor) -> Tensor:
         """Positions of the samples to train on; they enter the moving average m, eq. (4)."""
-        probabilities = widened(logits).softmax(dim=1)
+        probabilities = at_least_float32(logits).softmax(dim=1)
         wanted = entropy(logits) < self._margin(logits)
         if self.average is not None:
             similarity = F.cosine_similarity(probabilities, self.average.unsqueeze(0))
@@ -122,7 +117,7 @@ class Eata(Method):
 
     def _drift(self) -> Tensor:
         """sum_j F_j (w_j - w°_j)^2, eq. (7)."""
-        moved = widened(parameters_to_vector(self.trained)) - widened(self.start)
+        moved = at_least_float32(parameters_to_vector(self.trained)) - at_least_float32(self.start)
         return (self.fisher * moved.pow(2)).sum()
 
     def _fisher(self, source: DomainView) -> Tensor:
@@ -134,10 +129,10 @@ class Eata(Method):
         batches = torch.randperm(len(source))[: self.config.fisher_samples].split(
             self.config.fisher_batch
         )
-        fisher = torch.zeros_like(widened(self.start))
+        fisher = torch.zeros_like(at_least_float32(self.start))
         for chosen in batches:
-            logits = widened(self.model(take(source.x, chosen)))
+            logits = at_least_float32(self.model(take(source.x, chosen)))
             loss = F.cross_entropy(logits, logits.argmax(dim=1))
             gradients = torch.autograd.grad(loss, self.trained, materialize_grads=True)
-            fisher += widened(parameters_to_vector(gradients)).pow(2) / len(batches)
+            fisher += at_least_float32(parameters_to_vector(gradients)).pow(2) / len(batches)
         return fisher

@@ -7,9 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bench import register
-from bench.contracts.data import DomainView
-from bench.contracts.method import tunable
+from bench import DomainView, register, tunable
 
 from .avalanche.method import AvalancheConfig, AvalancheMethod
 
@@ -43,14 +41,9 @@ class Ewc(AvalancheMethod):
     """
 
     Config = EwcConfig
-    family = "CL"
-    shifts = ("domain", "class")
-    protocols = ("periodic",)
-    needs = ("target_labels",)
     provenance = "published"
     paper = "Kirkpatrick et al.: Overcoming catastrophic forgetting in neural networks, PNAS 2017"
     equation = "L = CE(y, f(x)) + lambda sum_i F_i (w_i - w*_i)^2,  F_i = E[(dCE/dw_i)^2]"
-    preload = ("avalanche.training",)
 
     config: EwcConfig
 

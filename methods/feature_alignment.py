@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench import register
-from bench.contracts.method import tunable
+from bench import register, tunable
 
 from ._alignment import Alignment, AlignmentConfig
 
@@ -58,9 +57,6 @@ class FeatureAlignment(Alignment):
 
     Config = FeatureAlignmentConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
-    needs = ("source_data",)
     provenance = "chosen-here"
     paper = "Long, Cao, Wang, Jordan: Deep Adaptation Networks, ICML 2015"
     equation = "min over the body: CE(source) + w MMD^2(features of source, of target)"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bench import register
-from bench.contracts.method import tunable
+from bench import register, tunable
 
 from ._supervised import SupervisedConfig, SupervisedMethod
 
@@ -23,9 +22,6 @@ class FineTune(SupervisedMethod):
 
     Config = FineTuneConfig
     family = "reference"
-    shifts = ("domain", "class")
-    protocols = ("periodic", "online")
-    needs = ("target_labels",)
     provenance = "chosen-here"
     paper = "none: the supervised reference of domain-adaptation studies"
     equation = "min over all weights: CE(target)"

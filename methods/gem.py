@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from bench import register
-from bench.contracts.method import tunable
+from bench import register, tunable
 
 from .avalanche.memory import portable
 from .avalanche.method import AvalancheConfig, AvalancheMethod
@@ -39,14 +38,10 @@ class Gem(AvalancheMethod):
     """
 
     Config = GemConfig
-    family = "CL"
-    shifts = ("domain", "class")
-    protocols = ("periodic",)
     needs = ("target_labels", "replay_memory")
     provenance = "published"
     paper = "Lopez-Paz, Ranzato: Gradient Episodic Memory for Continual Learning, NeurIPS 2017"
     equation = "min_z |z - g|^2 subject to <z, g_k> >= 0 for the gradient g_k of each memory k"
-    preload = ("avalanche.training",)
 
     config: GemConfig
 

@@ -7,10 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bench import register
-from bench.contracts.data import Batch, DomainView, Inputs
-from bench.contracts.method import tunable
-from bench.run.window import Window
+from bench import Batch, DomainView, Window, register, tunable
+from bench.contracts.data import Inputs
 
 from .avalanche.memory import Samples, ViewSamples, draw
 from .avalanche.method import AvalancheConfig, AvalancheMethod
@@ -38,13 +36,10 @@ class Joint(AvalancheMethod):
 
     Config = JointConfig
     family = "reference"
-    shifts = ("domain", "class")
-    protocols = ("periodic",)
     needs = ("source_data", "target_labels", "replay_memory")
     provenance = "chosen-here"
     paper = "none: the joint-training reference of continual-learning studies"
     equation = "L = CE(y, f(x)) over batches from the union of the source and all domains so far"
-    preload = ("avalanche.training",)
 
     config: JointConfig
 

@@ -7,11 +7,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench import Method, MethodConfig, register
+from bench import Method, MethodConfig, register, tunable
 from bench.contracts.data import Inputs
-from bench.contracts.method import tunable
 
-from ._losses import widened
+from ._losses import at_least_float32
 
 
 def nearest_neighbour_affinity(features: Tensor, neighbours: int) -> Tensor:
@@ -62,8 +61,6 @@ class Lame(Method):
 
     Config = LameConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     provenance = "chosen-here"
     paper = (
         "Boudiaf, Mueller, Ben Ayed, Bertinetto: Parameter-free Online Test-time Adaptation, "
@@ -77,7 +74,7 @@ class Lame(Method):
         """Log-probabilities of shape (n, classes)."""
         self.model.train(False)
         logits, features = self.model.with_features(x)
-        affinity = nearest_neighbour_affinity(widened(features), self.config.neighbours)
+        affinity = nearest_neighbour_affinity(at_least_float32(features), self.config.neighbours)
         return laplacian_adjustment(
-            widened(logits).log_softmax(dim=1), affinity, self.config.max_iterations
+            at_least_float32(logits).log_softmax(dim=1), affinity, self.config.max_iterations
         )

@@ -18,10 +18,6 @@ class LinearProbe(SupervisedMethod):
     """
 
     Config = SupervisedConfig
-    family = "PEFT"
-    shifts = ("domain", "class")
-    protocols = ("periodic", "online")
-    needs = ("target_labels",)
     provenance = "chosen-here"
     paper = (
         "Alain, Bengio: Understanding Intermediate Layers Using Linear Classifier Probes, "

@@ -6,12 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from bench import FoundationModel, register
-from bench import registry as registry
-from bench.contracts.data import DomainView
-from bench.contracts.method import tunable
+from bench import DomainView, FoundationModel, Window, register, registry, tunable
 from bench.models.surgery.lora import fuse_lora, insert_lora
-from bench.run.window import Window
 
 from ._supervised import SupervisedConfig, SupervisedMethod
 
@@ -42,10 +38,7 @@ class Lora(SupervisedMethod):
     """
 
     Config = LoraConfig
-    family = "PEFT"
-    shifts = ("domain", "class")
     protocols = ("periodic",)
-    needs = ("target_labels",)
     provenance = "chosen-here"
     paper = "Hu, Shen, Wallis, Allen-Zhu, Li, Wang, Wang, Chen: LoRA, ICLR 2022"
     equation = "min over A, B: CE(target) with W + (alpha / r) B A in place of W for q, k, v"

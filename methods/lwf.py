@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench import register
-from bench.contracts.method import tunable
+from bench import register, tunable
 
 from .avalanche.method import AvalancheConfig, AvalancheMethod
 
@@ -37,14 +36,9 @@ class Lwf(AvalancheMethod):
     """
 
     Config = LwfConfig
-    family = "CL"
-    shifts = ("domain", "class")
-    protocols = ("periodic",)
-    needs = ("target_labels",)
     provenance = "chosen-here"
     paper = "Li, Hoiem: Learning without Forgetting, ECCV 2016"
     equation = "L = CE(y, f(x)) + alpha KL(softmax(f_old(x)/T) || softmax(f(x)/T)) on seen classes"
-    preload = ("avalanche.training",)
 
     config: LwfConfig
 

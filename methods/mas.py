@@ -7,9 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from bench import register
-from bench.contracts.data import DomainView
-from bench.contracts.method import tunable
+from bench import DomainView, register, tunable
 
 from .avalanche.method import AvalancheConfig, AvalancheMethod
 from .ewc import parameter_data, tensors
@@ -43,14 +41,9 @@ class Mas(AvalancheMethod):
     """
 
     Config = MasConfig
-    family = "CL"
-    shifts = ("domain", "class")
-    protocols = ("periodic",)
-    needs = ("target_labels",)
     provenance = "group-harness"
     paper = "Aljundi et al.: Memory Aware Synapses: Learning what (not) to forget, ECCV 2018"
     equation = "L = CE(y, f(x)) + lambda sum_i Omega_i (w_i - w*_i)^2,  Omega_i = E|d|f(x)|^2/dw_i|"
-    preload = ("avalanche.training",)
 
     config: MasConfig
 

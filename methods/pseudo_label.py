@@ -7,12 +7,9 @@ from typing import Literal
 import torch
 from torch.nn import functional as F
 
-from bench import FoundationModel, Method, MethodConfig, register
-from bench.contracts.data import DomainView
-from bench.contracts.method import tunable
-from bench.run.window import Window
+from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
 
-from ._losses import affine_parameters, widened
+from ._losses import affine_parameters, at_least_float32
 
 
 class PseudoLabelConfig(MethodConfig):
@@ -42,8 +39,6 @@ class PseudoLabel(Method):
 
     Config = PseudoLabelConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     provenance = "chosen-here"
     paper = (
         "Lee: Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep "
@@ -67,7 +62,7 @@ class PseudoLabel(Method):
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train()
         for batch in window.steps(domain.batches(self.config.epochs), data_dependent=True):
-            logits = widened(self.model(batch.x))
+            logits = at_least_float32(self.model(batch.x))
             confidence, labels = logits.detach().softmax(dim=1).max(dim=1)
             confident = confidence > self.config.threshold
             window.log(confident=confident.float().mean())

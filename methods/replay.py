@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench import register
-from bench.contracts.data import Batch, Inputs
+from bench import Batch, register
+from bench.contracts.data import Inputs
 
 from .avalanche.memory import (
     compact,
@@ -42,14 +42,10 @@ class Replay(AvalancheMethod):
     """
 
     Config = ReplayConfig
-    family = "CL"
-    shifts = ("domain", "class")
-    protocols = ("periodic",)
     needs = ("target_labels", "replay_memory")
     provenance = "chosen-here"
     paper = "Rolnick, Ahuja, Schwarz, Lillicrap, Wayne: Experience Replay for CL, NeurIPS 2019"
     equation = "L = CE(y, f(x)) over a batch of the domain joined with one of the memory"
-    preload = ("avalanche.training",)
 
     config: ReplayConfig
 

@@ -12,12 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bench import FoundationModel, Method, MethodConfig, register
-from bench.contracts.data import DomainView, Inputs
-from bench.contracts.method import tunable
-from bench.run.window import Window
+from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
+from bench.contracts.data import Inputs
 
-from ._losses import affine_parameters, entropy, widened
+from ._losses import affine_parameters, at_least_float32, entropy
 from ._teacher import RandomViews, move_average, seeded_generator
 
 
@@ -100,8 +98,6 @@ class Rotta(Method):
 
     Config = RottaConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     needs = ("replay_memory",)
     provenance = "chosen-here"
     paper = "Yuan, Xie, Li: Robust Test-Time Adaptation in Dynamic Streams, CVPR 2023"
@@ -178,9 +174,9 @@ class Rotta(Method):
             if isinstance(layer, RobustBatchNorm):
                 layer.train()  # its statistics follow the memory; dropout stays off
         with torch.no_grad():
-            labels = widened(self.teacher(x)).softmax(dim=1)
+            labels = at_least_float32(self.teacher(x)).softmax(dim=1)
         self.model.train()
-        logits = widened(self.model(self.views(x, self.generator)))
+        logits = at_least_float32(self.model(self.views(x, self.generator)))
         ages = torch.tensor([kept["age"] for kept in self.memory], dtype=logits.dtype)
         weights = torch.sigmoid(-ages / self.config.capacity)
         loss = (weights * F.cross_entropy(logits, labels, reduction="none")).mean()

@@ -10,14 +10,21 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench import FoundationModel, Method, MethodConfig, register
-from bench.contracts.data import DomainView, Inputs, take
-from bench.contracts.method import tunable
-from bench.contracts.model import Block
-from bench.errors import Unsupported
-from bench.run.window import Window
+from bench import (
+    Block,
+    DomainView,
+    FoundationModel,
+    Method,
+    MethodConfig,
+    Unsupported,
+    Window,
+    register,
+    take,
+    tunable,
+)
+from bench.contracts.data import Inputs
 
-from ._losses import affine_parameters, entropy, widened
+from ._losses import affine_parameters, at_least_float32, entropy
 from .eata import couples_samples
 
 
@@ -91,8 +98,6 @@ class Sar(Method):
 
     Config = SarConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     provenance = "chosen-here"
     paper = (
         "Niu, Wu, Zhang, Wen, Chen, Zhao, Tan: Towards Stable Test-Time Adaptation in Dynamic "
@@ -151,7 +156,7 @@ class Sar(Method):
     @torch.no_grad()
     def _perturb(self, gradients: tuple[Tensor, ...]) -> None:
         """Add rho g / |g|, eq. (4)."""
-        norm = torch.stack([widened(g).norm() for g in gradients]).norm() + 1e-12
+        norm = torch.stack([at_least_float32(g).norm() for g in gradients]).norm() + 1e-12
         for weight, gradient in zip(self.trained, gradients, strict=True):
             weight.add_((self.config.rho / norm * gradient).to(weight.dtype))
 

@@ -6,17 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench import FoundationModel, Method, MethodConfig, register
-from bench.contracts.data import DomainView
-from bench.contracts.method import tunable
-from bench.run.window import Window
+from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
 
-from ._losses import entropy, widened
+from ._losses import at_least_float32, entropy
 
 
 def diversity(logits: Tensor) -> Tensor:
     """Entropy in nats of the mean prediction, a scalar: -sum_c p̄_c log p̄_c."""
-    mean = widened(logits).softmax(dim=1).mean(dim=0)
+    mean = at_least_float32(logits).softmax(dim=1).mean(dim=0)
     return -(mean * mean.clamp_min(1e-8).log()).sum()
 
 
@@ -73,8 +70,6 @@ class Shot(Method):
 
     Config = ShotConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     provenance = "published"
     paper = (
         "Liang, Hu, Feng: Do We Really Need to Access the Source Data? Source Hypothesis Transfer "
@@ -101,7 +96,9 @@ class Shot(Method):
                 logits = self.model(batch.x)
                 loss = entropy(logits).mean() - diversity(logits)
                 if labels is not None:
-                    loss = loss + beta * F.cross_entropy(widened(logits), labels[batch.sample_ids])
+                    loss = loss + beta * F.cross_entropy(
+                        at_least_float32(logits), labels[batch.sample_ids]
+                    )
                 self.optimizer.zero_grad()
                 loss.backward()
                 self.optimizer.step()
@@ -113,8 +110,8 @@ class Shot(Method):
         features, probabilities = [], []
         for batch in window.steps(domain.batches(shuffle=False), kind="pseudo-label"):
             logits, feature = self.model.with_features(batch.x)
-            features.append(widened(feature))
-            probabilities.append(widened(logits).softmax(dim=1))
+            features.append(at_least_float32(feature))
+            probabilities.append(at_least_float32(logits).softmax(dim=1))
         if window.closed:
             return torch.empty(0, dtype=torch.int64)
         with window.section("centroids"):

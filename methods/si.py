@@ -8,9 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from bench import register
-from bench.contracts.data import DomainView
-from bench.contracts.method import tunable
+from bench import DomainView, register, tunable
 
 from .avalanche.method import AvalancheConfig, AvalancheMethod
 
@@ -41,16 +39,11 @@ class Si(AvalancheMethod):
     """
 
     Config = SiConfig
-    family = "CL"
-    shifts = ("domain", "class")
-    protocols = ("periodic",)
-    needs = ("target_labels",)
     provenance = "chosen-here"
     paper = "Zenke, Poole, Ganguli: Continual Learning Through Synaptic Intelligence, ICML 2017"
     equation = (
         "L = CE(y, f(x)) + c sum_i Omega_i (w_i - w*_i)^2,  Omega_i += omega_i / (Delta_i^2 + xi)"
     )
-    preload = ("avalanche.training",)
 
     config: SiConfig
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench import register
-from bench.contracts.data import Batch
+from bench import Batch, register
 
 from ._alignment import Alignment, AlignmentConfig
 
@@ -23,9 +22,6 @@ class SourceFineTune(Alignment):
 
     Config = AlignmentConfig
     family = "reference"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
-    needs = ("source_data",)
     provenance = "chosen-here"
     paper = "none: the control of source-supervised domain adaptation"
     equation = "min over the body: CE(source)"

@@ -7,17 +7,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import FoundationModel, Method, MethodConfig, register
-from bench.contracts.data import DomainView
-from bench.contracts.method import tunable
-from bench.run.window import Window
+from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
 
-from ._losses import affine_parameters, widened
+from ._losses import affine_parameters, at_least_float32
 
 
 def bounded(features: Tensor) -> Tensor:
     """Features (n, width) normalized per sample (no scale, no shift) and squashed to (-1, 1)."""
-    return torch.tanh(F.layer_norm(widened(features), features.shape[1:]))
+    return torch.tanh(F.layer_norm(at_least_float32(features), features.shape[1:]))
 
 
 def central_moments(hidden: Tensor, order: int) -> Tensor:
@@ -64,8 +61,6 @@ class SourceStats(Method):
 
     Config = SourceStatsConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     provenance = "chosen-here"
     paper = (
         "Kojima, Matsuo, Iwasawa: Robustifying Vision Transformer without Retraining from Scratch "

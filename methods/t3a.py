@@ -6,13 +6,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import FoundationModel, Method, MethodConfig, register
-from bench.contracts.data import DomainView, Inputs
-from bench.contracts.method import tunable
-from bench.errors import Unsupported
-from bench.run.window import Window
+from bench import (
+    DomainView,
+    FoundationModel,
+    Method,
+    MethodConfig,
+    Unsupported,
+    Window,
+    register,
+    tunable,
+)
+from bench.contracts.data import Inputs
 
-from ._losses import entropy, widened
+from ._losses import at_least_float32, entropy
 
 
 def most_certain(entropies: Tensor, labels: Tensor, count: int) -> Tensor:
@@ -46,8 +52,6 @@ class T3a(Method):
 
     Config = T3aConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     needs = ("replay_memory",)
     provenance = "chosen-here"
     paper = (
@@ -89,10 +93,10 @@ class T3a(Method):
     def predict(self, x: Inputs) -> Tensor:
         self.model.train(False)
         _, features = self.model.with_features(x)
-        return widened(features) @ self.centroids.t()
+        return at_least_float32(features) @ self.centroids.t()
 
     def _centre(self, classes: int) -> None:
         """Directions of the classes, of shape (classes, width)."""
-        supports = widened(self.supports)
+        supports = at_least_float32(self.supports)
         total = supports.new_zeros(classes, supports.shape[1])
         self.centroids = F.normalize(total.index_add_(0, self.labels, supports), dim=1)

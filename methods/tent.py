@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from bench import FoundationModel, Method, MethodConfig, register
-from bench.contracts.data import DomainView
-from bench.contracts.method import tunable
-from bench.run.window import Window
+from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
 
 from ._losses import affine_parameters, entropy
 
@@ -35,8 +32,6 @@ class Tent(Method):
 
     Config = TentConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     provenance = "published"
     paper = (
         "Wang, Shelhamer, Liu, Olshausen, Darrell: Tent: Fully Test-Time Adaptation by Entropy "

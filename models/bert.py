@@ -8,11 +8,8 @@ from typing import Any, cast
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench import register
+from bench import BenchError, Block, FoundationModel, LocalPath, ModelConfig, register
 from bench.contracts.data import Inputs
-from bench.contracts.model import Block, FoundationModel, ModelConfig
-from bench.contracts.settings import LocalPath
-from bench.errors import BenchError
 
 from .weights import load_weights
 
@@ -44,6 +41,7 @@ class Bert(FoundationModel):
 
     Config = BertConfig
     preload = ("transformers.models.bert.modeling_bert",)
+    input_shape = (128,)
     head_name = "classifier"
 
     @classmethod

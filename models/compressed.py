@@ -7,10 +7,8 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
-from bench import register
-from bench.contracts.data import DomainView
-from bench.contracts.model import FoundationModel, ModelConfig, tensors_digest, weights_digest
-from bench.contracts.variant import Variant
+from bench import DomainView, FoundationModel, ModelConfig, Variant, register
+from bench.contracts.model import tensors_digest, weights_digest
 from bench.io.digest import digest
 from bench.io.weights_cache import cache_folder, cached
 from bench.registry.component_code import code_digest

@@ -19,6 +19,7 @@ class DigitsAppsViT(DigitsViT):
     """
 
     Config = DigitsViTConfig
+    input_shape = (1, 32, 32)
     preload = ("timm.models.vision_transformer", "torchvision.transforms.v2")
 
     def __call__(self, x: Inputs) -> Tensor:

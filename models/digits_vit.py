@@ -8,8 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench import register
-from bench.contracts.model import Block, FoundationModel, ModelConfig, SourceTraining
+from bench import Block, FoundationModel, ModelConfig, SourceTraining, register
 
 from .vit import resize_vit_attention, vit_blocks
 
@@ -32,6 +31,7 @@ class DigitsViT(FoundationModel):
     """
 
     Config = DigitsViTConfig
+    input_shape = (1, 32, 32)
     preload = ("timm.models.vision_transformer", "torchvision.transforms.v2")
     source_training = SourceTraining(epochs=60, learning_rate=2e-3)
 

@@ -6,8 +6,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from bench.contracts.model import Block
-from bench.errors import BenchError
+from bench import BenchError, Block
 
 
 def vit_blocks(module: nn.Module) -> list[Block]:

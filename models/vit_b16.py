@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from bench import register
-from bench.contracts.model import Block, FoundationModel, ModelConfig
-from bench.contracts.settings import LocalPath
-from bench.errors import BenchError
+from bench import BenchError, Block, FoundationModel, LocalPath, ModelConfig, register
 
 from .vit import resize_vit_attention, vit_blocks
 from .weights import load_weights
-
-INPUT_SHAPE = (3, 224, 224)
 
 
 class ViTB16Config(ModelConfig):
@@ -29,13 +24,14 @@ class ViTB16(FoundationModel):
     """
 
     Config = ViTB16Config
+    input_shape = (3, 224, 224)
     preload = ("timm.models.vision_transformer",)
 
     @classmethod
     def build(cls, config: ViTB16Config, input_shape: tuple[int, ...], classes: int) -> ViTB16:
-        if tuple(input_shape) != INPUT_SHAPE:
+        if tuple(input_shape) != cls.input_shape:
             raise BenchError(
-                f"vit_base_patch16_224: input shape {tuple(input_shape)} is not {INPUT_SHAPE}; "
+                f"vit_base_patch16_224: input shape {tuple(input_shape)} is not {cls.input_shape}; "
                 "choose a stream with such images"
             )
         from timm.models.vision_transformer import vit_base_patch16_224

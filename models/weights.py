@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bench.errors import BenchError
+from bench import BenchError
 
 
 def load_weights(module: nn.Module, path: str | Path, head_name: str) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.records.record import Amount, Costs, MethodFacts, Record, Results
+from bench.records.record import Amount, MethodFacts, Record, Results
 
-from .metrics import MEASURES
+from .metrics import COSTS, MEASURES
 from .statistics import Estimate, mean_ci, paired_difference
 
 SOURCE_ONLY = "source-only"
@@ -35,10 +35,11 @@ class Row:
     """A method with its settings, over seeds.
 
     ``label`` is the method's name with what tells it from the comparison's other rows.
-    ``accuracy`` has every name of `measures.MEASURES`, as fractions. `time` is in seconds over
-    the whole stream, `energy` in joules, `memory` in bytes above the runtime (what the process
-    takes where that is known, else what lives), `inference` in seconds for a sample. All are None
-    (or a `Cost` without estimate) where no run knows them.
+    ``accuracy`` has every name of `metrics.MEASURES`, as fractions, and ``costs`` every name of
+    `metrics.COSTS`, in the units of records: "time" in seconds over the whole stream, "energy" in
+    joules, "memory" in bytes above the runtime (resident memory where it is known, else live
+    memory), "inference" in seconds for a sample. Where no run knows a value it is None, or a `Cost`
+    without estimate.
     ``difference`` is to source-only in the score, paired by seed, and None for source-only itself.
     """
 
@@ -47,10 +48,7 @@ class Row:
     runs: tuple[Record, ...]
     accuracy: Mapping[str, Estimate | None]
     difference: Estimate | None
-    time: Cost
-    energy: Cost
-    memory: Cost
-    inference: Cost
+    costs: Mapping[str, Cost]
 
     @property
     def is_source_only(self) -> bool:
@@ -101,10 +99,6 @@ def make_row(
 ) -> Row:
     """A row from runs that differ in the seed alone; ``reference``: source-only's scores."""
     results = results_of(runs)
-
-    def cost(amount: Callable[[Costs], Amount]) -> Cost:
-        return _cost([amount(r.costs) for r in results.values()])
-
     itself = label == SOURCE_ONLY and not supervised
     return Row(
         label=label,
@@ -115,17 +109,11 @@ def make_row(
             for name, measure in MEASURES.items()
         },
         difference=None if itself else paired_difference(scores(runs), reference),
-        time=cost(lambda c: c.adaptation_time),
-        energy=cost(lambda c: c.adaptation_energy),
-        memory=cost(_memory),
-        inference=cost(lambda c: c.inference_time),
+        costs={
+            name: _cost(column.amount(r.costs) for r in results.values())
+            for name, column in COSTS.items()
+        },
     )
-
-
-def _memory(costs: Costs) -> Amount:
-    """What the process takes where it is known, as it decides whether a device suffices."""
-    resident = costs.resident_memory
-    return costs.peak_memory if resident is None or resident.value is None else resident
 
 
 def fate(record: Record) -> str:
@@ -155,9 +143,9 @@ def scores(runs: Iterable[Record]) -> dict[int, float]:
 
 def origin_of_settings(record: Record) -> str:
     """Where a method's settings come from; records that do not say so yet had them given."""
-    kind: str = record.cell.settings
+    kind: str = record.cell.settings_origin
     if kind == "default":
-        kind = record.method.settings
+        kind = record.method.settings_origin
     return "given" if record.method.changed and kind in ("default", "none") else kind
 
 
@@ -199,7 +187,8 @@ def _over_seeds(values: Iterable[float | None]) -> Estimate | None:
     return mean_ci(known) if known else None
 
 
-def _cost(amounts: Sequence[Amount]) -> Cost:
+def _cost(found: Iterable[Amount | None]) -> Cost:
+    amounts = [a for a in found if a is not None]
     known = [a.value for a in amounts if a.value is not None]
     return Cost(
         estimate=mean_ci(known) if known else None,

@@ -164,7 +164,7 @@ def _comparison(key: str, records: Sequence[Record], variant: str) -> Comparison
     for record in kept:
         # The settings as JSON keep apart what reads alike, such as 1 and "1".
         exact = json.dumps(record.method.changed, sort_keys=True)
-        origin = record.cell.settings
+        origin = record.cell.settings_origin
         groups[(record.cell.target_labels, label(record), origin, exact)].append(record)
     named = _names([group for _, group in sorted(groups.items())])
     runs = []
@@ -189,7 +189,7 @@ def _rank(row: Row) -> tuple[bool, bool, float]:
 def _names(groups: Sequence[list[Record]]) -> list[tuple[str, list[Record]]]:
     """Each row's runs with a name that no other row has, if settings or their origin allow it."""
     last = [group[-1] for group in groups]
-    short = [(r.cell.target_labels, label(r), r.cell.settings) for r in last]
+    short = [(r.cell.target_labels, label(r), r.cell.settings_origin) for r in last]
     alike: dict[Any, list[Record]] = defaultdict(list)
     for record, said in zip(last, short, strict=True):
         alike[said].append(record)
@@ -258,7 +258,7 @@ def _mismatches(rows: Sequence[Row]) -> list[str]:
             "methods contain that"
         )
     machines = sorted({str(r.environment.get("processor") or "unknown") for r in ok})
-    if len(machines) > 1 and any("measured" in row.time.kinds for row in rows):
+    if len(machines) > 1 and any("measured" in row.costs["time"].kinds for row in rows):
         notes.append(
             f"Costs were measured on {len(machines)} different machines "
             f"({'; '.join(machines)}): do not compare them between rows"
@@ -271,8 +271,8 @@ def _mismatches(rows: Sequence[Row]) -> list[str]:
                 f"The difference of {row.label} to {SOURCE_ONLY} is over common seeds alone: "
                 f"{row.difference.n} of its {len(row.results)}"
             )
-        if row.energy.estimate is not None and row.energy.gaps:
-            known, n = row.energy.estimate.n, len(row.results)
+        if row.costs["energy"].estimate is not None and row.costs["energy"].gaps:
+            known, n = row.costs["energy"].estimate.n, len(row.results)
             notes.append(f"Energy of {row.label} is known in {known} of {n} runs")
     return notes
 

@@ -52,7 +52,7 @@ def draw(comparison: Comparison, look: Mapping[str, Style]) -> list[Drawing]:
     if not comparison.drawn:
         return []
     drawings = [_stream(comparison, look), _memory(comparison, look)]
-    if any(row.energy.estimate is not None for row in comparison.drawn):
+    if any(row.costs["energy"].estimate is not None for row in comparison.drawn):
         drawings.insert(1, _tradeoff(comparison, look))
     return drawings
 
@@ -140,16 +140,16 @@ def _course(
 
 def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
     view = view_of(comparison.cell.protocol)
-    known = [row for row in comparison.drawn if row.energy.estimate is not None]
-    absent = ", ".join(tag(row) for row in comparison.drawn if row.energy.estimate is None)
-    kinds = " and ".join(sorted({kind for row in known for kind in row.energy.kinds}))
+    known = [row for row in comparison.drawn if row.costs["energy"].estimate is not None]
+    absent = ", ".join(tag(row) for row in comparison.drawn if row.costs["energy"].estimate is None)
+    kinds = " and ".join(sorted({kind for row in known for kind in row.costs["energy"].kinds}))
     columns = math.ceil(sum(1 + tag(row).count("\n") for row in known) / _LEGEND)
     with sheet(6.8 + 1.7 * (columns - 1), 4.2) as (figure, axes):
         points: dict[str, tuple[float, float]] = {}
         energies = []
         crowded = len(known) > LINES
         for row in known:
-            energy, accuracy = row.energy.estimate, row.accuracy["score"]
+            energy, accuracy = row.costs["energy"].estimate, row.accuracy["score"]
             assert energy is not None
             assert accuracy is not None
             energies.append(energy.mean)
@@ -194,12 +194,12 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
 
 
 def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
-    rows = [row for row in comparison.drawn if row.memory.estimate is not None]
-    kinds = " and ".join(sorted({kind for row in rows for kind in row.memory.kinds}))
+    rows = [row for row in comparison.drawn if row.costs["memory"].estimate is not None]
+    kinds = " and ".join(sorted({kind for row in rows for kind in row.costs["memory"].kinds}))
     with sheet(6.4, 1.1 + (0.34 if len(rows) <= LINES else 0.24) * len(rows)) as (figure, axes):
         for i, row in enumerate(rows):
-            assert row.memory.estimate is not None
-            size = row.memory.estimate.scaled(1e-6)
+            assert row.costs["memory"].estimate is not None
+            size = row.costs["memory"].estimate.scaled(1e-6)
             bar = axes.barh(
                 i,
                 size.mean,

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from .aggregate import SOURCE_ONLY, Cost, Row, fate, shorten
+from .aggregate import SOURCE_ONLY, Row, fate, shorten
 from .comparison import Comparison
-from .metrics import columns, has_matrix, is_online, primary
+from .metrics import COSTS, columns, has_matrix, is_online, primary
 from .statistics import mean_ci
 from .table_model import (
-    COSTS,
     DAGGER,
     DASH,
     DOUBLE_DAGGER,
@@ -147,10 +146,11 @@ def _cost_notes(rows: Iterable[Row]) -> list[str]:
     known: dict[tuple[str, str], list[str]] = defaultdict(list)
     gaps: dict[tuple[str, str], list[str]] = defaultdict(list)
     runtime: set[float] = set()
-    for name, (head, _, _) in COSTS.items():
+    for name, column in COSTS.items():
+        head = column.head
         hows, kinds = set(), set()
         for row in rows:
-            value: Cost = getattr(row, name)
+            value = row.costs[name]
             hows |= set(value.hows)
             kinds |= set(value.kinds)
             for how in value.gaps:

@@ -1,4 +1,4 @@
-"""The accuracies that a report can show, and which of them a protocol calls for."""
+"""The accuracies and costs that a report can show, and which accuracies a protocol calls for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.records.record import Results
+from bench.contracts.protocol import protocol_facts
+from bench.records.record import Amount, Costs, Results
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,33 @@ MEASURES = {
 }  # fmt: skip
 """All of them by name; a table shows some, CSV every one."""
 
+
+@dataclass(frozen=True)
+class CostColumn:
+    """One cost of a run.
+
+    ``head`` : of its column
+    ``unit`` : in tables
+    ``factor`` : units of tables in one unit of the records
+    ``amount`` : from the costs of a run, None where a record does not have it
+    """
+
+    head: str
+    unit: str
+    factor: float
+    amount: Callable[[Costs], Amount | None]
+
+
+COSTS = {
+    "time": CostColumn("adaptation time", "s", 1.0, lambda c: c.adaptation_time),
+    "energy": CostColumn("adaptation energy", "J", 1.0, lambda c: c.adaptation_energy),
+    "memory": CostColumn("peak memory", "MB", 1e-6, lambda c: c.needed_memory),
+    "inference": CostColumn("inference", "ms/sample", 1e3, lambda c: c.inference_time),
+}
+"""All of them by name, in the order of tables; a cost without a field of its own in `Costs` is
+``lambda c: c.get("its_name")``.
+"""
+
 _MATRIX = {
     "online": f"{MEASURES['online'].meaning}, mean over the domains",
     "after": "on a new domain right after it was learned, mean over the domains",
@@ -109,12 +137,12 @@ def has_matrix(protocol: Mapping[str, Any]) -> bool:
 
 def is_online(protocol: Mapping[str, Any]) -> bool:
     """Whether runs under the protocol know the accuracy on the stream itself."""
-    return protocol.get("name") in ("online", "online-timed")
+    return protocol_facts(protocol).method_protocol == "online"
 
 
 def is_timed(protocol: Mapping[str, Any]) -> bool:
     """Whether the stream does not wait, so that runs know the share of it that they adapted on."""
-    return protocol.get("name") == "online-timed"
+    return protocol_facts(protocol).timed
 
 
 def primary(protocol: Mapping[str, Any]) -> Measure:

@@ -8,20 +8,13 @@ from dataclasses import dataclass
 
 from .aggregate import Cost, Row, shorten
 from .comparison import Comparison
-from .metrics import Measure, columns
+from .metrics import COSTS, Measure, columns
 from .statistics import Estimate
 
 DAGGER = "†"
 DOUBLE_DAGGER = "‡"
 DASH = "–"
 
-COSTS = {
-    # field of a row: (head, unit in tables, units in one unit of the records)
-    "time": ("adaptation time", "s", 1.0),
-    "energy": ("adaptation energy", "J", 1.0),
-    "memory": ("peak memory", "MB", 1e-6),
-    "inference": ("inference", "ms/sample", 1e3),
-}
 ORIGINS = {"published": "published", "group-harness": "group", "chosen-here": "ours"}
 """Provenance as records name it and as a narrow column does."""
 
@@ -44,11 +37,11 @@ class Block:
 def blocks(comparison: Comparison) -> list[Block]:
     """The tables of a comparison: accuracy, where they are known forgetting and transfer, costs."""
     levels, changes = columns(comparison.cell.protocol)
-    costs = [(name, *COSTS[name]) for name in COSTS]
     cost_heads = ["method"]
-    for name, head, unit, _ in costs:
-        kinds = sorted({k for row in comparison.rows for k in getattr(row, name).kinds})
-        cost_heads.append(f"{head} ({', '.join([unit, ' and '.join(kinds)]) if kinds else unit})")
+    for name, column in COSTS.items():
+        kinds = sorted({k for row in comparison.rows for k in row.costs[name].kinds})
+        unit = ", ".join([column.unit, " and ".join(kinds)]) if kinds else column.unit
+        cost_heads.append(f"{column.head} ({unit})")
 
     def accuracies(row: Row, measures: list[Measure]) -> list[str]:
         return [percent(row.accuracy[m.name], signed=m.signed) for m in measures]
@@ -61,8 +54,8 @@ def blocks(comparison: Comparison) -> list[Block]:
     def transfer(row: Row) -> tuple[str, ...]:
         return (name_of(row), *accuracies(row, changes))
 
-    def bill(row: Row) -> tuple[str, ...]:
-        return (name_of(row), *(cost(getattr(row, name), factor) for name, _, _, factor in costs))
+    def costs(row: Row) -> tuple[str, ...]:
+        return (name_of(row), *(cost(row.costs[n], c.factor) for n, c in COSTS.items()))
 
     def block(
         title: str, heads: list[str], cells: Callable[[Row], tuple[str, ...]], texts: int = 1
@@ -76,7 +69,7 @@ def blocks(comparison: Comparison) -> list[Block]:
     if changes:
         heads = ["method", *(m.head for m in changes)]
         made.append(block("Forgetting and transfer (%)", heads, transfer))
-    return [*made, block("Costs", cost_heads, bill)]
+    return [*made, block("Costs", cost_heads, costs)]
 
 
 def name_of(row: Row) -> str:

@@ -9,13 +9,12 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-from .aggregate import Cost, Row
+from .aggregate import Row
 from .comparison import Comparison
 from .footnotes import footnotes, missing_runs
-from .metrics import MEASURES
+from .metrics import COSTS, MEASURES
 from .statistics import Estimate
 from .table_model import (
-    COSTS,
     DAGGER,
     DASH,
     DOUBLE_DAGGER,
@@ -255,10 +254,10 @@ def _csv_fields(comparison: Comparison, row: Row) -> dict[str, str]:
     accuracies = {name: row.accuracy[name] for name in MEASURES} | {"difference": row.difference}
     for name, estimate in accuracies.items():
         fields |= _csv_estimate(f"{name}_percent", estimate and estimate.scaled(100.0))
-    for name, (_, unit, factor) in COSTS.items():
-        cost: Cost = getattr(row, name)
-        column = f"{name}_{unit.replace('/', '_per_').lower()}"
-        fields |= _csv_estimate(column, cost.estimate and cost.estimate.scaled(factor))
+    for name, shown in COSTS.items():
+        cost = row.costs[name]
+        column = f"{name}_{shown.unit.replace('/', '_per_').lower()}"
+        fields |= _csv_estimate(column, cost.estimate and cost.estimate.scaled(shown.factor))
         fields[f"{name}_kind"] = " and ".join(cost.kinds) or ("unavailable" if cost.gaps else "")
     return fields | {"missing": _csv_text("; ".join(missing_runs(row)))}
 

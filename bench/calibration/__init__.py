@@ -1,6 +1,6 @@
-"""Calibrate a profile on the machine at hand, and check what it predicts against what is measured.
+"""Calibrate a device profile on this machine, and compare its predictions with measurements.
 
-`bench.calibration.calibrate` measures operators, launch overhead and memory, and makes the
-profile; `bench.calibration.validate` predicts whole adaptation steps with it and measures
-them, each in a process of its own.
+`bench.calibration.calibrate_session` measures operators, launch overhead and memory;
+`bench.calibration.calibrate` makes the profile from them; `bench.calibration.validate` predicts
+whole adaptation steps with it and measures them, each in its own process.
 """

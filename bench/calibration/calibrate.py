@@ -1,4 +1,4 @@
-"""Make a profile of the machine at hand: peaks, shares, curves, dispatch and memory, measured."""
+"""The content of a calibrated device profile: peaks, shares, curves, dispatch and memory."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 import yaml
 
 from bench.calibration.memory_fit import Footprint
-from bench.costs.device_profile import OPERATOR_CLASSES, ModelledDevice
+from bench.costs.device_profile import ModelledDevice
+from bench.costs.operator_kinds import OPERATOR_CLASSES
 from bench.costs.pricing import step_cost
 from bench.costs.speed_curves import Curve, Point
 from bench.costs.step_tracer import StepTrace
 
 IDLE_W, THREAD_W = 10.0, 5.0
-"""Where no watts are given: of an idle processor, and more for each thread that computes."""
+"""Assumed where no watts are given: power of the idle processor, and of each computing thread."""
 ARITHMETIC = 0.7
 """Share of the watts above idle that goes to arithmetic at the peak; the rest goes to memory."""
 NO_ENERGY = "no energy was measured: calibrate with --idle-watts and --busy-watts"
-LEAST_LAUNCH_S = 2e-7
+MIN_LAUNCH_S = 2e-7
 
 HEAD = """\
 # Written by 'bench device calibrate'. Points of curves are [operations, bytes, seconds] of a call.
@@ -30,7 +31,7 @@ HEAD = """\
 
 @dataclass(frozen=True)
 class Power:
-    """Watts of the machine: ``idle``, and ``busy`` with all its threads; ``source`` says whence."""
+    """Watts of the machine, ``idle`` and ``busy`` with all its threads, and their ``source``."""
 
     idle: float
     busy: float
@@ -38,7 +39,7 @@ class Power:
 
 
 def assumed_power(threads: int) -> Power:
-    """Watts where nobody measured any."""
+    """The power that is assumed where none was measured."""
     return Power(
         IDLE_W,
         IDLE_W + THREAD_W * threads,
@@ -48,19 +49,19 @@ def assumed_power(threads: int) -> Power:
 
 
 @dataclass(frozen=True)
-class Findings:
-    """All that was measured.
+class Measurements:
+    """Everything that a calibration measured.
 
     Attributes
     ----------
-    curves : by kind of operator
-    dispatches : counted passes of networks too small to compute, with their seconds
-    footprint : of processes
-    memory, free : bytes of the machine, and those of them that are free for applications
-    accelerator, threads : with which it was measured
-    date : on which it was measured
-    how : the machine and the way, in words
-    cache : bytes of the last cache
+    curves : speed curves by kind of operator
+    dispatches : traced passes of networks with negligible arithmetic, and their seconds
+    footprint : memory of processes
+    memory, free : bytes of the machine in total, and free for applications
+    accelerator, threads : used in the measurement
+    date : of the measurement
+    how : description of the machine and the procedure
+    cache : bytes of the last-level cache
     """
 
     curves: dict[str, Curve]
@@ -75,10 +76,10 @@ class Findings:
     cache: float
 
 
-def profile_of(name: str, found: Findings, power: Power | None) -> dict[str, Any]:
-    """The content of a profile's file; `ModelledDevice` accepts it.
+def profile_of(name: str, found: Measurements, power: Power | None) -> dict[str, Any]:
+    """The content of a profile's file, valid for `ModelledDevice`.
 
-    Without ``power`` its watts are assumptions, and it says that energy is unavailable.
+    Without ``power`` its watts are assumptions, and energy is marked as unavailable.
     """
     content = _content(name, found, power)
     launch = launch_overhead(ModelledDevice.model_validate(content), found.dispatches)
@@ -94,9 +95,9 @@ def profile_of(name: str, found: Findings, power: Power | None) -> dict[str, Any
 
 
 def launch_overhead(device: ModelledDevice, dispatches: Sequence[tuple[StepTrace, float]]) -> float:
-    """Seconds of dispatch for each operator.
+    """Seconds of dispatch per operator.
 
-    Where it is added to the work, what the operators take by themselves is not counted again.
+    Where dispatch is added to the operators' time, that time is subtracted first.
     """
     calls = sum(trace.details.total() for trace, _ in dispatches)
     seconds = sum(taken for _, taken in dispatches)
@@ -106,10 +107,10 @@ def launch_overhead(device: ModelledDevice, dispatches: Sequence[tuple[StepTrace
             step_cost(trace, device).time_s - least * trace.details.total()
             for trace, _ in dispatches
         )
-    return max(seconds / calls, LEAST_LAUNCH_S)
+    return max(seconds / calls, MIN_LAUNCH_S)
 
 
-def _content(name: str, found: Findings, given: Power | None) -> dict[str, Any]:
+def _content(name: str, found: Measurements, given: Power | None) -> dict[str, Any]:
     power = given or assumed_power(found.threads)
     peaks = peak_flops(found.curves)
     bandwidth = peak_bandwidth(found.curves)
@@ -132,7 +133,7 @@ def _content(name: str, found: Findings, given: Power | None) -> dict[str, Any]:
         "runtime_memory": _measured(
             max(found.footprint.runtime, 1.0), found, "held after a first tiny training step"
         ),
-        "launch_overhead": _measured(LEAST_LAUNCH_S, found, "to be replaced"),
+        "launch_overhead": _measured(MIN_LAUNCH_S, found, "to be replaced"),
         "power_idle": _estimated(power.idle, power.source),
         "power_budget": _estimated(power.busy, power.source),
         **({} if given else {"energy_unavailable": NO_ENERGY}),
@@ -181,8 +182,8 @@ def _largest_copy(curves: dict[str, Curve]) -> Point:
     return max(curves["copy_"].points["float32"], key=lambda point: point[1])
 
 
-def _of_copy(found: Findings) -> str:
-    """Which copy the bandwidth is that of, and whether a cache could hold it."""
+def _of_copy(found: Measurements) -> str:
+    """The copy from which the bandwidth was computed, and whether a cache could hold it."""
     _, size, _ = _largest_copy(found.curves)
     copied = f"a copy of {size / 1e6:.4g} MB, read and written"
     cache = f"the last cache of {found.cache / 1e6:.4g} MB"
@@ -191,7 +192,7 @@ def _of_copy(found: Findings) -> str:
     return f"{copied}, of which {cache} may hold a part"
 
 
-def _shares(of: str, found: Findings, peak: float, bandwidth: float) -> dict[str, Any]:
+def _shares(of: str, found: Measurements, peak: float, bandwidth: float) -> dict[str, Any]:
     points = [
         point
         for curve in found.curves.values()
@@ -212,7 +213,7 @@ def _shares(of: str, found: Findings, peak: float, bandwidth: float) -> dict[str
     }
 
 
-def _measured(value: float, found: Findings, what: str) -> dict[str, Any]:
+def _measured(value: float, found: Measurements, what: str) -> dict[str, Any]:
     return {
         "value": float(f"{value:.4g}"),
         "confidence": "measured",
@@ -225,11 +226,11 @@ def _estimated(value: float, source: str) -> dict[str, Any]:
 
 
 class _Flow(list[Any]):
-    """A list that is written on one line."""
+    """A list written on one line."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes mappings in the order given, and points on a line each."""
+    """Keeps the order of mappings and writes each point on its own line."""
 
 
 _Dumper.add_representer(

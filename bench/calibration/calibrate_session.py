@@ -1,44 +1,58 @@
-"""One calibration from the first measurement to the file's content."""
+"""One calibration, from timed operators and their curves to the content of the profile's file.
+
+Each timed call is traced by the tracer that will trace real steps.
+"""
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from bench.calibration import host as machine
-from bench.calibration.calibrate import Findings, Power, profile_of
-from bench.calibration.child_process import ask
-from bench.calibration.convolutions import convolutions
-from bench.calibration.fit_curves import Sized, counted, curves, usable
+from bench.calibration.calibrate import Measurements, Power, profile_of
+from bench.calibration.fresh_process import measure_fresh
 from bench.calibration.memory_fit import NETWORKS, QUICK_NETWORKS, measure_footprint
-from bench.calibration.operand_pool import Pool, cache_bytes
-from bench.calibration.operators import LEAST, QUICK, Sizes, large_copy, operators
+from bench.calibration.operators import (
+    QUICK,
+    SMALLEST,
+    Sizes,
+    convolutions,
+    large_copy,
+    operators,
+)
 from bench.calibration.optimizer_steps import DISPATCHES, AutogradCall, optimizer_steps
-from bench.calibration.timing import Clock, Timer, measure
+from bench.calibration.timing import Case, Clock, Pool, Timer, cache_bytes, measure
 from bench.costs import process_memory as memory
+from bench.costs.speed_curves import Curve, Point
+from bench.costs.step_tracer import StepTrace, StepTracer
 from bench.errors import BenchError
 
+Log = Callable[[str], None]
+"""Gets progress, a line at a time."""
+
 POOL_BYTES = 2**28
-"""Of the block from which operands are taken, where memory suffices."""
+"""Size of the block that holds the operands, where memory suffices."""
 LARGEST = 0.25
-"""Share of the free memory that the operands of one case may take."""
+"""Largest share of the free memory for the operands of one case."""
 SHORT_ROUNDS = 5
-"""Least rounds of what takes microseconds."""
+"""Minimum number of rounds for calls that take microseconds."""
 QUIET_S = 10.0
-"""Seconds between two lines of progress."""
+"""Minimum seconds between two lines of progress."""
+MIN_BACKWARD_SHARE = 0.05
+"""Minimum share of a backward pass that remains after subtracting autograd's own time."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a calibration is asked for.
+    """Options of a calibration.
 
-    ``quick``: few small sizes, for a rough profile; ``rounds`` of timing; ``cpu_time``: seconds
-    of this process instead of wall time, for one thread on a machine that others use.
+    ``quick``: few small sizes, for a rough profile; ``rounds`` of timing; ``cpu_time``: CPU seconds
+    of this process instead of wall time, for one thread on a machine in use.
     """
 
     name: str
@@ -50,58 +64,76 @@ class Settings:
     power: Power | None = None
 
 
-def calibrated(settings: Settings, say: Callable[[str], None]) -> dict[str, Any]:
-    """The content of the profile's file; ``say`` gets progress, a line at a time.
+def calibrated(
+    settings: Settings,
+    log: Log,
+    *,
+    run: Callable[[dict[str, Any], int], dict[str, Any]] = measure_fresh,
+    sizes: Sequence[Sizes] | None = None,
+    pool_bytes: int = POOL_BYTES,
+    cache: int | None = None,
+) -> dict[str, Any]:
+    """The content of the profile's file.
+
+    Parameters
+    ----------
+    log : gets progress, a line at a time
+    run : measures a request in a fresh process with so many threads
+    sizes : of the operators; default: the smallest, then those of the settings
+    pool_bytes : size of the block that holds the operands, where memory suffices
+    cache : bytes of the last-level cache; default: as the system reports
 
     Raises BenchError if memory cannot be read here.
     """
+    sizes = sizes or (SMALLEST, QUICK if settings.quick else Sizes())
     machine.use_threads(settings.threads)
     known = machine.facts(settings.accelerator, settings.threads)
     total, free = memory.memory_bytes(settings.accelerator)
     networks = QUICK_NETWORKS if settings.quick else NETWORKS
     footprint = measure_footprint(
-        partial(ask, threads=settings.threads), settings.accelerator, networks, say
+        lambda request: run(request, settings.threads), settings.accelerator, networks, log
     )
-    timer = make_timer(settings, free)
+    timer = make_timer(settings, free, pool_bytes, cache)
     cases: list[Sized] = []
-    for sizes in (LEAST, QUICK if settings.quick else Sizes()):
-        cases += [*operators(sizes), *convolutions(sizes), *optimizer_steps(sizes)]
-    cases += large_copy(sizes, timer.pool)
+    for each in sizes:
+        cases += [*operators(each), *convolutions(each), *optimizer_steps(each)]
+    cases += large_copy(sizes[-1], timer.pool)
     with torch.no_grad():
-        say(f"operators: counting {len(cases)}")
-        traced = usable(cases, timer.pool, LARGEST * free, say)
+        log(f"operators: counting {len(cases)}")
+        chosen = single_operators(cases, timer.pool, LARGEST * free, log)
         few = max(settings.rounds, SHORT_ROUNDS)
         autograd_s = 0.0
-        if settings.accelerator == "cpu":  # else it is done while the accelerator works
+        if settings.accelerator == "cpu":  # on an accelerator it overlaps with the kernels
             ((_, autograd_s),) = measure([AutogradCall()], timer, few)
-        progress = _Progress(say, "operators")
-        measured = curves(traced, timer, settings.rounds, progress, autograd_s)
+        progress = _Progress(log, "operators")
+        measured = curves(chosen, timer, settings.rounds, progress, autograd_s)
         dispatches = [
-            (counted(case, timer.pool), seconds)
-            for case, seconds in measure(DISPATCHES, timer, few)
+            (traced(case, timer.pool), seconds) for case, seconds in measure(DISPATCHES, timer, few)
         ]
     how = (
         f"{machine.sentence(known)}; {'processor' if settings.cpu_time else 'wall'} time, lower "
         f"quartile of {settings.rounds} interleaved rounds; each thread had a processor "
         f"{timer.busy:.0%} of the time"
     )
-    found = Findings(
+    found = Measurements(
         measured, dispatches, footprint, total, free, settings.accelerator, settings.threads,
         known["date"], how, timer.pool.cache_bytes,
     )  # fmt: skip
-    warning = machine.crowded("the calibration", timer.busy, settings.threads)
+    warning = machine.contention_warning("the calibration", timer.busy, settings.threads)
     if warning and settings.accelerator == "cpu" and not settings.cpu_time:
-        say(f"warning: {warning}")
+        log(f"warning: {warning}")
     return profile_of(settings.name, found, settings.power)
 
 
-def make_timer(settings: Settings, free: float) -> Timer:
+def make_timer(
+    settings: Settings, free: float, pool_bytes: int = POOL_BYTES, cache: int | None = None
+) -> Timer:
     """A timer with a pool of operands, on the accelerator of the settings."""
     if settings.cpu_time and (settings.threads > 1 or settings.accelerator != "cpu"):
         raise BenchError("--cpu-time: counts one thread of a CPU; give --threads 1")
     clock: Clock = time.process_time if settings.cpu_time else time.perf_counter
-    cache = cache_bytes(settings.accelerator)
-    pool = Pool(settings.accelerator, int(min(POOL_BYTES, LARGEST * free)), cache)
+    size = int(min(pool_bytes, LARGEST * free))
+    pool = Pool(settings.accelerator, size, cache or cache_bytes(settings.accelerator))
     memory.long_run()
     if settings.accelerator == "cpu":
         return Timer(pool, clock, settings.threads, trim=memory.trim)
@@ -109,13 +141,92 @@ def make_timer(settings: Settings, free: float) -> Timer:
 
 
 class _Progress:
-    """A line now and then."""
+    """Logs a percentage from time to time."""
 
-    def __init__(self, say: Callable[[str], None], what: str) -> None:
-        self._say, self._what = say, what
-        self._said = time.monotonic()
+    def __init__(self, log: Log, what: str) -> None:
+        self._log, self._what = log, what
+        self._logged = time.monotonic()
 
     def __call__(self, done: int, of: int) -> None:
-        if done == of or time.monotonic() - self._said >= QUIET_S:
-            self._said = time.monotonic()
-            self._say(f"{self._what}: {100 * done // of} %")
+        if done == of or time.monotonic() - self._logged >= QUIET_S:
+            self._logged = time.monotonic()
+            self._log(f"{self._what}: {100 * done // of} %")
+
+
+class Sized(Case, Protocol):
+    """A case that says how much memory its operands take."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the operands."""
+
+
+def traced(case: Case, pool: Pool) -> StepTrace:
+    """The trace of one call of a case, after a warm-up call."""
+    call = case.calls(pool)[0]
+    call()
+    with StepTracer() as tracer:
+        call()
+    return tracer.trace
+
+
+def single_operators(
+    cases: Sequence[Sized], pool: Pool, limit: float, log: Log
+) -> list[tuple[Sized, StepTrace]]:
+    """The cases that torch runs as operators of one kind within ``limit`` bytes, with their traces.
+
+    Others are left out and logged with the reason.
+    """
+    found = []
+    for case in cases:
+        if case.bytes > limit:
+            log(f"left out: {case.name} takes {case.bytes / 1e6:.0f} MB")
+            continue
+        try:
+            trace = traced(case, pool)
+        except (RuntimeError, NotImplementedError) as error:
+            log(f"left out: {case.name}: {str(error).splitlines()[0]}")
+            continue
+        kinds = sorted({call[0] for call in trace.details})
+        if len(kinds) == 1:
+            found.append((case, trace))
+        else:
+            log(f"left out: {case.name} is {' and '.join(kinds) or 'nothing'} here")
+    return found
+
+
+def curves(
+    cases: Sequence[tuple[Sized, StepTrace]],
+    timer: Timer,
+    rounds: int,
+    progress: Callable[[int, int], None],
+    autograd_s: float = 0.0,
+) -> dict[str, Curve]:
+    """Time the cases; one speed curve for each kind of operator, its points by data type and size.
+
+    ``autograd_s``: seconds that a call of autograd adds to a backward pass; subtracted.
+    """
+    traces = {id(case): trace for case, trace in cases}
+    points: dict[str, dict[str, Any]] = {}
+    for case, seconds in measure([case for case, _ in cases], timer, rounds, progress):
+        calls = traces[id(case)].details
+        number = calls.total()
+        if getattr(case, "backward", False):
+            seconds = max(seconds - autograd_s, MIN_BACKWARD_SHARE * seconds)
+        kind, of, dtype, *_ = next(iter(calls))
+        flops = sum(call[3] * n for call, n in calls.items()) / number
+        size = sum(call[4] * n for call, n in calls.items()) / number
+        curve = points.setdefault(kind, {"of": of, "points": {}})
+        curve["points"].setdefault(dtype, []).append(_rounded(flops, size, seconds / number))
+    gc.collect()
+    return {kind: _curve(points[kind]) for kind in sorted(points)}
+
+
+def _curve(values: dict[str, Any]) -> Curve:
+    by_type = {dtype: sorted(points) for dtype, points in values["points"].items()}
+    return Curve(of=values["of"], points=by_type)
+
+
+def _rounded(*values: float) -> Point:
+    flops, size, seconds = (float(f"{value:.4g}") for value in values)
+    return flops, size, seconds

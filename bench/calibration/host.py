@@ -1,4 +1,4 @@
-"""The machine that is measured: its threads, what it is, and whether others are at work on it."""
+"""The measured machine: its threads, its description, and whether other processes use it."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Any
 from bench.errors import BenchError
 
 BUSY = 0.25
-"""Processors' worth of other work at which a measurement is refused."""
+"""A measurement is refused if other processes keep more processors than this busy."""
 BUSY_ACCELERATOR = 5
-"""Percent of the time; an accelerator on which others compute as much is not measured."""
+"""Percent; a measurement is refused if others keep the accelerator busy for a larger share."""
 WATCH_S = 1.0
 ALONE = 0.95
-"""Share of its time in which each thread of a process that is alone has a processor."""
+"""CPU utilization of each thread below which other processes competed for the cores."""
 
 
 def use_threads(threads: int) -> None:
-    """Compute with so many threads, wherever the system puts them: as a run does."""
+    """Compute with this number of threads, scheduled by the system as in a run."""
     import torch
 
     torch.set_num_threads(threads)
 
 
 def processors() -> int:
-    """Processors that this process may use: under taskset fewer than the machine has."""
+    """The number of processors that this process may use: under taskset fewer than exist."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def require_threads(threads: int, cure: str) -> None:
-    """BenchError with the ``cure`` if the process may not use so many processors."""
+    """Raise BenchError with the ``cure`` if the process may use fewer processors."""
     have = processors()
     if not 1 <= threads <= have:
         raise BenchError(
@@ -63,14 +63,14 @@ def others_at_work() -> float:
 
 
 def require_idle(busy: float, force: bool) -> str:
-    """A warning to print, or empty; BenchError if others are at work and it is not forced."""
+    """A warning or an empty string; BenchError if others keep the machine busy, unless forced."""
     if busy <= BUSY:
         return ""
-    return _crowded_out(f"{busy:.2f} processors of {os.cpu_count()} busy", force)
+    return _require_forced(f"{busy:.2f} processors of {os.cpu_count()} busy", force)
 
 
 def accelerator_load() -> int:
-    """Percent of the last moments in which the accelerator computed; to be asked before it is used.
+    """Recent utilization of the accelerator in percent; ask before using it.
 
     Raises BenchError with the reason if the driver cannot be asked.
     """
@@ -83,27 +83,28 @@ def accelerator_load() -> int:
 
 
 def require_idle_accelerator(force: bool) -> str:
-    """As `require_idle`, for an accelerator; where it cannot be asked the warning says so."""
+    """As `require_idle`, for an accelerator; if its load is unknown, the warning says so."""
     try:
         busy = accelerator_load()
     except BenchError as error:
         return f"whether others use the accelerator is not known ({error}): see nvidia-smi"
     if busy <= BUSY_ACCELERATOR:
         return ""
-    return _crowded_out(f"the accelerator busy {busy} % of the time", force)
+    return _require_forced(f"the accelerator busy {busy} % of the time", force)
 
 
-def _crowded_out(what: str, force: bool) -> str:
+def _require_forced(what: str, force: bool) -> str:
     found = f"other work keeps {what}"
     if not force:
         raise BenchError(f"{found}: wait until the machine is idle, or give --force")
     return f"{found}: the numbers will not be those of an idle machine"
 
 
-def crowded(what: str, busy: float, threads: int) -> str:
-    """A warning that each thread of ``what`` had a processor for too small a share of the time.
+def contention_warning(what: str, busy: float, threads: int) -> str:
+    """A warning if CPU utilization was too low: other processes competed for the cores.
 
-    Empty if the share ``busy`` is that of a process that is alone.
+    ``busy`` is the share of the wall time in which each of ``threads`` had a processor. Empty if
+    it is as high as without competition.
     """
     if busy >= ALONE:
         return ""
@@ -116,7 +117,7 @@ def crowded(what: str, busy: float, threads: int) -> str:
 
 
 def facts(accelerator: str, threads: int) -> dict[str, Any]:
-    """What a measurement depends on."""
+    """What a measurement depends on, as JSON."""
     import torch
 
     from bench.records.environment import environment
@@ -137,7 +138,7 @@ def facts(accelerator: str, threads: int) -> dict[str, Any]:
 
 
 def sentence(known: dict[str, Any]) -> str:
-    """The facts in words, for the source of the curves."""
+    """The facts as a sentence, for the source of the curves."""
     device = f"{known['accelerator']} beside " if "accelerator" in known else ""
     load = " ".join(f"{value:.2f}" for value in known["load"])
     return (

@@ -1,29 +1,32 @@
-"""Measure one model under one method, in the process that this is called in."""
+"""Measure the steps of one model under one method in the current process."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils._pytree import tree_map
 
+from bench.calibration.memory_fit import warm_runtime
 from bench.calibration.reference_workloads import CLASSES, INFERENCE, METHODS, MODELS, Repeated
-from bench.calibration.step_timer import Watch, Watched, WatchingTracker
+from bench.calibration.step_timer import Watch, Watched, WatchedSteps
 from bench.calibration.timing import Clock
 from bench.contracts.data import Inputs
 from bench.contracts.method import Method
 from bench.costs import process_memory as memory
-from bench.run.window import Window
+from bench.costs.device_profile import MeasuredDevice
+from bench.costs.measured import MeasuredTracker
+from bench.costs.step_tracer import StepTrace
+from bench.meters.errors import Unavailable
+from bench.run.window import UNLIMITED, Window
 
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def measured_case(request: dict[str, Any]) -> dict[str, Any]:
-    """What one case came to, as JSON; ``skipped`` holds the reason of one that does not apply."""
-    from bench.calibration.child_process import packed
-
+    """The result of one case as JSON; ``skipped`` holds the reason if it does not apply."""
     spec, method = MODELS[request["model"]], METHODS[request["method"]]
     accelerator = request["accelerator"]
     torch.manual_seed(0)
@@ -45,7 +48,7 @@ def measured_case(request: dict[str, Any]) -> dict[str, Any]:
     _run(request["method"], made, x, y, watch)
     seen: Watched = watch.seen
     return {
-        "trace": packed(seen.trace),
+        "trace": trace_to_json(seen.trace),
         "seconds": seen.seconds,
         "busy": seen.busy,
         "runtime_bytes": runtime,
@@ -62,7 +65,11 @@ def _run(name: str, made: Method, x: Inputs, y: torch.Tensor, watch: Watch) -> N
                     made.predict(x)
         return
     view = Repeated(x, y, 1_000_000)
-    with Window(WatchingTracker(watch, made.stored), 1e9) as window:  # type: ignore[arg-type]
+    steps = WatchedSteps(watch, made.stored)
+    machine = MeasuredDevice(name="check", title="this machine", cost="measured")
+    tracker = MeasuredTracker(machine, Unavailable("the check needs no energy", {}), [steps])
+    with Window(tracker, UNLIMITED) as window:
+        steps.window = window
         made.adapt(view, window)
 
 
@@ -70,18 +77,21 @@ def _on(accelerator: str, x: Inputs) -> Inputs:
     return tree_map(lambda part: part.to(accelerator), x)
 
 
-def warm_runtime(accelerator: str) -> None:
-    """Load what a first training step loads, so that it counts as runtime and not as the step's.
+def trace_to_json(trace: StepTrace) -> dict[str, Any]:
+    """A trace as JSON; the inverse is `trace_from_json`."""
+    return {
+        "operations": [[*key, n] for key, n in trace.operations.items()],
+        "details": [[*key, n] for key, n in trace.details.items()],
+        "peak_bytes": trace.peak_bytes,
+        "resident_bytes": trace.resident_bytes,
+    }
 
-    Torch's optimizers import its compiler on their first step, and the kernels of convolutions,
-    products and attention set up their libraries.
-    """
-    net = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(128, 128))
-    net.to(accelerator)
-    optimizer = torch.optim.AdamW(net.parameters())
-    for _ in range(2):
-        out = net(torch.rand(4, 8, 6, 6, device=accelerator)).view(4, 2, 8, 8)
-        nn.functional.scaled_dot_product_attention(out, out, out).sum().backward()
-        optimizer.step()
-    memory.long_run()
-    memory.settle(accelerator)
+
+def trace_from_json(values: dict[str, Any]) -> StepTrace:
+    """A trace from JSON; the inverse of `trace_to_json`."""
+    return StepTrace(
+        Counter({tuple(key): n for *key, n in values["operations"]}),  # type: ignore[misc]
+        values["peak_bytes"],
+        values["resident_bytes"],
+        Counter({tuple(key): n for *key, n in values["details"]}),  # type: ignore[misc]
+    )

@@ -1,9 +1,9 @@
-"""How much more a process takes than is live: steps of synthetic networks, and a fit to them.
+"""Resident memory of a process as a function of its live memory, fitted to synthetic networks.
 
-Allocators keep what was freed, memory falls into pieces, and libraries have scratch space of
-their own, most of all for convolutions. What the process takes at its peak is described as
-``stored`` x what lives when the step begins + ``step`` x what the step adds + ``convolution`` x
-the bytes of its largest convolution + ``added`` bytes.
+A process takes more than its live tensors: allocators keep freed memory, memory fragments, and
+libraries need scratch space, most of all for convolutions. The peak is modelled as ``stored`` x
+live bytes at the step's beginning + ``step`` x bytes that the step adds + ``convolution`` x bytes
+of its largest convolution + ``added`` bytes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from bench.costs import process_memory as memory
 CLASSES = 10
 IMAGE = (128, 128)
 REPEATS = 7
-"""Steps over which the peak is taken: as many as a check takes, since a heap falls into more
-pieces from step to step."""
+"""Steps over which the peak is taken: as many as in a check, since fragmentation grows from step
+to step."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Network:
 
     @property
     def name(self) -> str:
-        """What it is, for progress and errors."""
+        """Its description, for progress and errors."""
         return f"{self.kind} {self.width}x{self.depth}, batch {self.batch}, {self.trained} trained"
 
     def build(self) -> tuple[nn.Module, Tensor]:
@@ -81,11 +81,11 @@ QUICK_NETWORKS = tuple(
     for kind, width in (("tokens", 256), ("maps", 32))
     for trained in ("none", "all")
 )
-"""A few of them, for a rough profile."""
+"""Fewer networks, for a rough profile."""
 
 
 class _Adapted(nn.Module):
-    """A layer with low-rank terms beside it, a pair for each third of its rows."""
+    """A linear layer with low-rank adapters, one pair for each third of its rows."""
 
     RANK = 8
 
@@ -103,7 +103,7 @@ class _Adapted(nn.Module):
 
 
 def freeze(module: nn.Module, trained: str) -> None:
-    """Leave only those weights trainable that ``trained`` names; adapters are put in first."""
+    """Make only the weights trainable that ``trained`` names; adapters are inserted first."""
     if trained == "all":
         return
     module.requires_grad_(False)
@@ -150,10 +150,25 @@ def _convolution(
     )
 
 
-def measured_network(request: dict[str, Any]) -> dict[str, Any]:
-    """Counted and resident peak of one network's step, in bytes, in the process of the call."""
-    from bench.calibration.measure_case import warm_runtime
+def warm_runtime(accelerator: str) -> None:
+    """Load what a first training step loads, so that it counts as runtime memory.
 
+    Torch's optimizers import its compiler in their first step, and the kernels of convolutions,
+    products and attention initialize their libraries.
+    """
+    net = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(128, 128))
+    net.to(accelerator)
+    optimizer = torch.optim.AdamW(net.parameters())
+    for _ in range(2):
+        out = net(torch.rand(4, 8, 6, 6, device=accelerator)).view(4, 2, 8, 8)
+        nn.functional.scaled_dot_product_attention(out, out, out).sum().backward()
+        optimizer.step()
+    memory.long_run()
+    memory.settle(accelerator)
+
+
+def measured_network(request: dict[str, Any]) -> dict[str, Any]:
+    """Live and resident bytes at the peak of one network's step, measured in this process."""
     accelerator = request["accelerator"]
     torch.manual_seed(0)
     warm_runtime(accelerator)
@@ -194,9 +209,9 @@ def measured_network(request: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a process holds: ``runtime`` bytes before anything, then as the module says.
+    """Resident memory of a process: ``runtime`` bytes at the start, then the module's model.
 
-    ``worst``: the largest relative error over the networks that it was fitted to.
+    ``worst``: the largest relative error over the networks used for the fit.
     """
 
     runtime: float
@@ -207,31 +222,32 @@ class Footprint:
     worst: float
 
 
-Ask = Callable[[dict[str, Any]], dict[str, Any]]
-"""Sends a request to a fresh process and gives its answer."""
+Run = Callable[[dict[str, Any]], dict[str, Any]]
+"""Measures what a request names in a fresh process."""
 
 
 def measure_footprint(
-    ask: Ask,
+    run: Run,
     accelerator: str,
     networks: Sequence[Network],
     progress: Callable[[str], None] = lambda text: None,
 ) -> Footprint:
-    """The footprint over steps of networks, each in a process of its own."""
+    """The footprint fitted to steps of the networks, each measured in its own process."""
     answers = []
     for i, each in enumerate(networks):
         progress(f"memory {i + 1}/{len(networks)}: {each.name}")
         request = {"what": each.name, "network": asdict(each), "accelerator": accelerator}
-        answers.append(ask(request))
+        answers.append(run(request))
     seen = [(a["stored"], a["step"], a["convolution"], a["resident"]) for a in answers]
     return fitted(min(a["runtime"] for a in answers), seen)
 
 
 def fitted(runtime: float, seen: Sequence[tuple[float, float, float, float]]) -> Footprint:
-    """The footprint of least relative squared error.
+    """The footprint with the least relative squared error.
 
-    ``seen``: bytes stored, added by the step, of the largest convolution, and held, of each step.
-    What lives is held: ``stored`` and ``step`` are at least 1, and the rest is not negative.
+    ``seen``: for each step the bytes stored, added by the step, of the largest convolution, and
+    resident. Live memory is resident: ``stored`` and ``step`` are at least 1, the others at least
+    0.
     """
     import numpy as np
     from scipy.optimize import nnls

@@ -1,9 +1,9 @@
-"""Operators to calibrate, over the sizes that layers of vision and text models have.
+"""Operators to calibrate, at the sizes of layers in vision and text models.
 
 Widths, tokens and feature maps are those of the families ViT, BERT, ResNet and MobileNet; each
-operator runs as torch runs it in a step: forward without gradients, backward through autograd.
-What the operator before has just written is warm; weights, and activations saved for the
-backward pass, take turns in memory and are cold.
+operator runs as in a step of torch: forward without gradients, backward through autograd.
+Outputs of the preceding operator are warm in the caches; weights, and activations saved for the
+backward pass, rotate through memory and are cold.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.calibration.operand_pool import Pool
-from bench.calibration.timing import Call
+from bench.calibration.timing import Call, Pool
 from bench.costs.process_memory import MMAP_BYTES
 
 GRADIENTS = {"both": (True, True), "input": (True, False), "weight": (False, True)}
 """Which gradients a backward pass makes: of the input, of the weights."""
+PATCH = 16
+"""Side of the patches into which a vision transformer cuts an image."""
 GRAPHS = 8
-"""Most forward passes that are kept for a backward pass to take in turn."""
+"""Maximum number of forward passes kept, over which the backward passes rotate."""
 
 
 @dataclass(frozen=True)
 class Operand:
     """An argument: its ``shape`` in memory, and how it is used.
 
-    ``cold``: not in the caches; ``grad``: the backward pass makes its gradient; ``own``: is
-    changed; ``flip``: the two dimensions that are exchanged; ``below``: whole numbers under it.
+    ``cold``: not in the caches; ``grad``: the backward pass computes its gradient; ``own``: changed
+    in place; ``flip``: two dimensions to exchange; ``below``: integers below this bound.
     """
 
     shape: tuple[int, ...]
@@ -73,16 +74,16 @@ class Operator:
 
     @property
     def huge(self) -> bool:
-        """Whether a tensor is so large that glibc takes fresh pages for it.
+        """Whether a tensor is so large that glibc maps fresh pages for it.
 
-        Their first touch slows inference down; in training the heap has grown large enough to
-        hold it as a rule, so that backward passes are not among these.
+        Their first touch slows inference down. In training the heap is usually large enough, so
+        this excludes backward passes.
         """
         sizes = [4 * math.prod(o.shape) for o in self.operands]
         return not self.backward and max(*sizes, self.makes) > MMAP_BYTES
 
     def calls(self, pool: Pool) -> list[Call]:
-        """The call on one set of operands after another; to be made without gradients."""
+        """The call on each set of operands in turn; run it without gradients."""
         cold = 4 * sum(math.prod(o.shape) for o in self.operands if o.cold)
         warm = [None if o.cold else o.make(pool, self.dtype) for o in self.operands]
         sets = pool.sets(cold) if cold else 1
@@ -98,7 +99,7 @@ class Operator:
         return [partial(self.function, *tensors) for tensors in given]
 
     def _backward(self, pool: Pool, given: list[list[Tensor]]) -> list[Call]:
-        """The backward passes of forward passes that are done here."""
+        """The backward passes; their forward passes run here."""
         calls: list[Call] = []
         gradient: Tensor | None = None
         for tensors in given:
@@ -147,12 +148,12 @@ QUICK = Sizes(
     (64, 16_384),
 )  # fmt: skip
 """Sizes for a rough profile within seconds."""
-LEAST = Sizes((4,), (8,), (1,), ((4, 8),), (), ((1, 2, 8, 8),), ())
-"""Sizes at which an operator takes no more than its call: where every curve begins."""
+SMALLEST = Sizes((4,), (8,), (1,), ((4, 8),), (), ((1, 2, 8, 8),), ())
+"""Sizes at which an operator costs no more than its call: the first point of every curve."""
 
 
 def operators(sizes: Sizes) -> Iterator[Operator]:
-    """Every operator at every size; convolutions are listed in their own module."""
+    """Every operator at every size but those of `convolutions`."""
     yield from _products(sizes)
     yield from _attention(sizes)
     yield from _norms(sizes)
@@ -290,9 +291,9 @@ def _copy(count: int) -> Operator:
 
 
 def large_copy(sizes: Sizes, pool: Pool) -> list[Operator]:
-    """A copy that moves more than twice the last cache, if none of the sizes does.
+    """A copy of more than twice the last-level cache, if none of the sizes has one.
 
-    It moves no more than the pool has: where that is too little, the cache may hold a part of it.
+    It is limited by the pool: if that is too small, the cache may hold a part of it.
     """
     beyond = pool.cache_bytes // 4 + 2**10  # read and written, 8 bytes for each element
     if max(sizes.numbers, default=0) >= beyond:
@@ -302,3 +303,98 @@ def large_copy(sizes: Sizes, pool: Pool) -> list[Operator]:
 
 def _contiguous(x: Tensor) -> Tensor:
     return x.clone(memory_format=torch.contiguous_format)
+
+
+def convolutions(sizes: Sizes) -> Iterator[Operator]:
+    """Every convolution, batch norm and pooling at every size of feature map and batch."""
+    for batch in sizes.batches:
+        for side, channels in sizes.maps:
+            wide, thin = 2 * channels, max(channels // 2, 4)
+            yield from _convolution(batch, side, channels, channels, 3)
+            yield from _convolution(batch, side, channels, wide, 3, stride=2)
+            for low, high in ((thin, 3 * channels), (channels, wide)):
+                yield from _convolution(batch, side, low, high, 1)
+                yield from _convolution(batch, side, high, low, 1)
+            yield from _convolution(batch, side, channels, wide, 1, stride=2)
+            for stride in (1, 2):  # of one channel each, between layers that widen and narrow
+                many = 3 * channels
+                yield from _convolution(batch, side, many, many, 3, stride, groups=many)
+            yield from _convolution(batch, side, channels, channels, 3, groups=channels)
+            yield from _batch_norm(batch, side, channels)
+            yield from _batch_norm(batch, side, 3 * channels)
+        side, channels = sizes.maps[0]
+        for kernel, out in ((7, 2 * channels), (3, channels)):
+            yield from _convolution(batch, 2 * side, 3, out, kernel, stride=2, first=True)
+        for width in sizes.widths if 2 * side >= PATCH else ():
+            yield from _convolution(batch, 2 * side, 3, width, PATCH, PATCH, padding=0, first=True)
+        yield from _pooling(batch, side, channels)
+        yield from _pooling(batch, side // 4, channels)
+    side, channels = sizes.maps[len(sizes.maps) // 2]
+    yield from _convolution(sizes.batches[-1], side, channels, channels, 3, groups=channels // 4)
+
+
+def _convolution(
+    batch: int,
+    side: int,
+    channels: int,
+    out: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    padding: int | None = None,
+    first: bool = False,
+) -> Iterator[Operator]:
+    """Forward and backward; only the weights get gradients in the ``first`` layer of a network."""
+    padding = kernel // 2 if padding is None else padding
+    function = partial(_convolve, stride, padding, groups)
+    x, weight = (batch, channels, side, side), (out, channels // groups, kernel, kernel)
+    size = f"{batch}x{channels}x{side}x{side} to {out}, {kernel}x{kernel}/{stride}, {groups} groups"
+    made = 4 * batch * out * (side // stride) ** 2
+    operands = (Operand(x), Operand(weight, cold=True))
+    yield Operator(f"convolution {size}", function, operands, makes=made)
+    for of in ("weight",) if first else ("both", "input"):
+        of_x, of_weight = GRADIENTS[of]
+        operands = (Operand(x, cold=True, grad=of_x), Operand(weight, cold=True, grad=of_weight))
+        yield Operator(f"convolution backward {of} {size}", function, operands, backward=True)
+
+
+def _convolve(stride: int, padding: int, groups: int, x: Tensor, weight: Tensor) -> Tensor:
+    return F.conv2d(x, weight, None, stride, padding, 1, groups)
+
+
+def _batch_norm(batch: int, side: int, channels: int) -> Iterator[Operator]:
+    x, each = (batch, channels, side, side), Operand((channels,), own=True)
+    size = f"{batch}x{channels}x{side}x{side}"
+    for training in (True, False):
+        mode = "train" if training else "eval"
+        function = partial(_normalize, training)
+        operands = (Operand(x), each, each, Operand((channels,)), Operand((channels,)))
+        yield Operator(f"batch norm {mode} {size}", function, operands)
+    function = partial(_normalize, True)
+    for made, (of_x, of_weight) in GRADIENTS.items():
+        scale = Operand((channels,), grad=of_weight)
+        operands = (Operand(x, cold=True, grad=of_x), each, each, scale, scale)
+        yield Operator(f"batch norm backward {made} {size}", function, operands, backward=True)
+
+
+def _normalize(
+    training: bool, x: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor
+) -> Tensor:
+    return F.batch_norm(x, mean, variance, scale, shift, training)
+
+
+def _pooling(batch: int, side: int, channels: int) -> Iterator[Operator]:
+    size = f"{batch}x{channels}x{side}x{side}"
+    x = (batch, channels, side, side)
+    pools: dict[str, Any] = {
+        "max pool": partial(F.max_pool2d, kernel_size=3, stride=2, padding=1),
+        "mean pool": lambda t: t.mean((2, 3)),
+    }
+    for name, function in pools.items():
+        yield Operator(f"{name} {size}", function, (Operand(x),))
+    yield Operator(
+        f"max pool backward {size}",
+        pools["max pool"],
+        (Operand(x, cold=True, grad=True),),
+        backward=True,
+    )

@@ -1,4 +1,4 @@
-"""Whole steps to calibrate: of optimizers, and of networks too small to compute anything."""
+"""Whole steps to calibrate: of optimizers, and of networks with negligible arithmetic."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.calibration.operand_pool import Pool
 from bench.calibration.operators import Sizes
-from bench.calibration.timing import Call
+from bench.calibration.timing import Call, Pool
 
 TENSORS = 20
-"""Most parameters that an optimizer moves in one step here; fewer if they are large."""
+"""Maximum number of parameters in an optimizer's step; fewer if they are large."""
 OPTIMIZERS: dict[str, Any] = {
     "AdamW": torch.optim.AdamW,
     "Adam": torch.optim.Adam,
@@ -38,14 +37,14 @@ class OptimizerStep:
 
     @property
     def bytes(self) -> int:
-        """Bytes of parameters, gradients, two moments and what a step makes on the way."""
+        """Bytes of parameters, gradients, two moments and temporaries of a step."""
         return 6 * 4 * self.count * self._tensors(2**26)
 
     def _tensors(self, cold_bytes: float) -> int:
         return max(min(math.ceil(cold_bytes / (16 * self.count)), TENSORS), 1)
 
     def calls(self, pool: Pool) -> list[Call]:
-        """The step; parameters and moments together are larger than the caches if they can be."""
+        """The step; parameters and moments together exceed the caches where possible."""
         parameters = []
         for _ in range(self._tensors(2 * pool.cache_bytes)):
             parameter = nn.Parameter(pool.own(self.count))
@@ -100,7 +99,7 @@ def _convolutional(channels: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class AutogradCall:
-    """A call of autograd for a view, which computes nothing: what timing a backward pass adds."""
+    """A call of autograd for a view: the overhead included in every timed backward pass."""
 
     name: str = "a call of autograd"
 
@@ -114,7 +113,7 @@ class AutogradCall:
 
 @dataclass(frozen=True)
 class Dispatch:
-    """A forward pass, with ``train`` also the backward pass, of a network that computes nothing.
+    """A forward pass, with ``train`` also the backward pass, of a network of minimal width.
 
     ``kind``: a transformer or a network of convolutions, of ``depth`` blocks.
     """

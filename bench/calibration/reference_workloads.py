@@ -1,8 +1,7 @@
-"""The steps that a profile is checked on: models with random weights, and ways to adapt them.
+"""The reference workloads of a check: models with random weights, and methods that adapt them.
 
 Speed and memory depend on shapes alone, so nothing is trained. Models and methods come from the
-registry, where they are registered, so that a step is the one a run would take; the two networks
-of convolutions are timm's.
+registry, so that a step is the one that a run would take (`bench.defaults` names them).
 """
 
 from __future__ import annotations
@@ -16,37 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench import registry as registry
+from bench import defaults, registry
 from bench.contracts.data import DomainView, Inputs
 from bench.contracts.method import Method, MethodConfig
-from bench.contracts.model import Block, FoundationModel
+from bench.contracts.model import FoundationModel
 from bench.errors import BenchError, did_you_mean
 from bench.run.window import Window
 
 CLASSES = 10
-IMAGE, TOKENS = (3, 224, 224), (64,)
-
-
-class Timm(FoundationModel):
-    """A network of timm without blocks: no LoRA and no proxy can be made of it."""
-
-    preload = ("timm",)
-
-    @classmethod
-    def build(cls, config: Any, input_shape: tuple[int, ...], classes: int) -> Timm:
-        import timm
-
-        module: Any = timm.create_model(config, pretrained=False, num_classes=classes)
-        made = cls(module)
-        made.head_name = module.default_cfg["classifier"]  # type: ignore[misc]
-        return made
-
-    def blocks(self) -> list[Block]:
-        return []
 
 
 class LastHalf(Method):
-    """Fine-tuning of the later half: of the blocks, else of the convolutions, and all behind."""
+    """Fine-tuning of the later half of the blocks (else of the layers) and all that follows."""
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
@@ -66,7 +46,7 @@ class LastHalf(Method):
 
 
 def _middle(model: FoundationModel) -> str:
-    """With what the names of the later half's first parameters begin."""
+    """The prefix of the names of the later half's first parameters."""
     blocks = model.blocks()
     if blocks:
         block = blocks[len(blocks) // 2]
@@ -79,28 +59,23 @@ def _middle(model: FoundationModel) -> str:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model: ``name`` in the registry with ``settings``, or of timm; one sample's ``shape``."""
+    """A registered model: its ``name``, one sample's ``shape``, and ``settings``."""
 
     name: str
-    shape: tuple[int, ...] = IMAGE
+    shape: tuple[int, ...]
     settings: dict[str, Any] = field(default_factory=dict)
-    timm: bool = False
 
     def preload(self) -> None:
         """Import what building the model imports: it belongs to the runtime."""
-        kind = Timm if self.timm else registry.load("model", self.name)
-        for module in kind.preload:
+        for module in registry.load("model", self.name).preload:
             importlib.import_module(module)
 
     def build(self) -> FoundationModel:
         """The model with fresh weights."""
-        if self.timm:
-            return Timm.build(self.name, self.shape, CLASSES)
-        kind = registry.load("model", self.name)
-        made: FoundationModel = kind.build(
-            kind.Config.model_validate(self.settings), self.shape, CLASSES
-        )
-        return made
+        model_class = registry.load("model", self.name)
+        config = model_class.Config.model_validate(self.settings)
+        model: FoundationModel = model_class.build(config, self.shape, CLASSES)
+        return model
 
     def inputs(self, samples: int) -> Inputs:
         """Random images, or texts without padding."""
@@ -112,7 +87,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A way to adapt: ``name`` in the registry with ``settings``, or `LastHalf`.
+    """A registered method: ``name`` and ``settings``; `LastHalf` if the name is empty.
 
     ``blocks``: whether it needs a model that declares its blocks.
     """
@@ -125,44 +100,22 @@ class MethodSpec:
         """The method, not prepared yet."""
         if not self.name:
             return LastHalf(MethodConfig())
-        kind = registry.load("method", self.name)
-        made: Method = kind(kind.Config.model_validate(self.settings))
-        return made
+        method_class = registry.load("method", self.name)
+        method: Method = method_class(method_class.Config.model_validate(self.settings))
+        return method
 
 
-MINI = {"hidden_size": 256, "layers": 4, "heads": 4, "intermediate_size": 1024}
-MODELS = {
-    "vit-tiny": ModelSpec(
-        "digits-vit", settings={"patch": 16, "width": 192, "depth": 12, "heads": 3}
-    ),
-    "vit-b16": ModelSpec("vit_base_patch16_224"),
-    "bert-mini": ModelSpec("bert-base", TOKENS, MINI),
-    "bert-base": ModelSpec("bert-base", TOKENS),
-    "resnet18": ModelSpec("resnet18", timm=True),
-    "mobilenetv2": ModelSpec("mobilenetv2_100", timm=True),
-}
-"""The models of the check by the name it prints; digits-vit of this size is ViT-tiny/16."""
+MODELS = {name: ModelSpec(*given) for name, given in defaults.WORKLOAD_MODELS.items()}
+"""The models of the check by printed name."""
 
-SHORT = {
-    "lora_steps": 0, "kb_steps": 1, "index_steps": 1, "checkpoints": 1, "max_residual": None,
-}  # fmt: skip
-"""EdgeTA's offline stage for shapes alone: one iteration each, and no demand on its quality."""
+METHODS = {name: MethodSpec(*given) for name, given in defaults.WORKLOAD_METHODS.items()}
+"""The methods of the check by printed name; all but ``INFERENCE`` take training steps."""
 
 INFERENCE = "inference"
-METHODS = {
-    INFERENCE: MethodSpec("source-only"),
-    "full": MethodSpec("fine-tune"),
-    "bias-only": MethodSpec("bias-only"),
-    "last-half": MethodSpec(),
-    "lora": MethodSpec("lora", blocks=True),
-    "tent": MethodSpec("tent"),
-    "edgeta": MethodSpec("edgeta", SHORT, blocks=True),
-}
-"""The methods of the check by the name it prints; all but inference take training steps."""
 
 
 class Repeated(DomainView):
-    """One batch of labelled samples, adapted on as often as asked for, whatever the epochs."""
+    """One batch of labelled samples, repeated a fixed number of times whatever the epochs."""
 
     def __init__(self, x: Inputs, y: Tensor, passes: int) -> None:
         super().__init__("check", x, y, len(y), torch.Generator().manual_seed(0))
@@ -173,7 +126,7 @@ class Repeated(DomainView):
 
 
 def chosen(given: str | None, known: Sequence[str], what: str) -> list[str]:
-    """The names in ``a,b``, or all; BenchError for one that is not known."""
+    """The names in ``a,b``, or all; BenchError for an unknown name."""
     if given is None:
         return list(known)
     names = list(dict.fromkeys(n.strip() for n in given.split(",") if n.strip()))

@@ -1,4 +1,4 @@
-"""The file of a check: what was measured, where and when; another profile is compared with it."""
+"""The file of a check: measurements with machine and date, to compare other profiles with."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from bench.calibration import check_table as compare
-from bench.calibration.validate import Answers, Report, case_of
-from bench.costs.device_profile import OPERATOR_CLASSES, ModelledDevice, profile_digest
+from bench.calibration.validate import CheckResults, Report, case_of, rows_to_json
+from bench.costs.device_profile import ModelledDevice, profile_digest
+from bench.costs.operator_kinds import OPERATOR_CLASSES
 from bench.errors import BenchError
 
 
 def write(path: Path, report: Report, device: ModelledDevice) -> None:
-    """Keep a check in a JSON file: rows, and the measurements as `read` takes them."""
-    answers = report.answers
+    """Write a check to a JSON file: its rows, and the measurements for `read`."""
+    results = report.results
     content = {
         "device": device.name,
         "digest": profile_digest(device),
-        "machine": answers.facts,
-        "clock": answers.clock,
-        "rows": compare.as_json(report.rows),
-        "measured": answers.measured,
-        "skipped": answers.skipped,
-        "failed": answers.failed,
+        "machine": results.facts,
+        "clock": results.clock,
+        "rows": rows_to_json(report.rows),
+        "measured": results.measured,
+        "skipped": results.skipped,
+        "failed": results.failed,
     }
     try:
         path.write_text(json.dumps(content) + "\n", encoding="utf-8")
@@ -33,8 +33,8 @@ def write(path: Path, report: Report, device: ModelledDevice) -> None:
         raise BenchError(f"--save {path}: {error.strerror}; name another file") from error
 
 
-def read(path: Path) -> Answers:
-    """The measurements of an earlier check; BenchError if the file is not sound."""
+def read(path: Path) -> CheckResults:
+    """The measurements of an earlier check; BenchError if the file is invalid."""
     try:
         text = path.read_text(encoding="utf-8")
         saved = _Saved.model_validate_json(text, strict=True)
@@ -46,17 +46,17 @@ def read(path: Path) -> Answers:
         ) from error
     content = json.loads(text)
     measured = [(model, method, answer) for model, method, answer in content["measured"]]
-    return Answers(content["machine"], saved.clock, measured, saved.skipped, saved.failed)
+    return CheckResults(content["machine"], saved.clock, measured, saved.skipped, saved.failed)
 
 
-def require_same(path: Path, answers: Answers, device: ModelledDevice) -> None:
-    """BenchError if the profile is of another accelerator or of other threads.
+def require_same(path: Path, results: CheckResults, device: ModelledDevice) -> None:
+    """Raise BenchError if the profile is for another accelerator or number of threads.
 
-    A profile that was not calibrated names neither.
+    A profile that was not calibrated states neither.
     """
     for what, measured, meant in (
-        ("accelerator", answers.accelerator, device.accelerator),
-        ("threads", answers.facts["threads"], device.threads),
+        ("accelerator", results.accelerator, device.accelerator),
+        ("threads", results.facts["threads"], device.threads),
     ):
         if meant is not None and measured != meant:
             raise BenchError(
@@ -95,7 +95,7 @@ Count = Annotated[int, pydantic.Field(ge=1)]
 
 
 class _Trace(pydantic.BaseModel):
-    """As `child.packed` writes it: class, type, operations, bytes and calls; details by kind."""
+    """As `trace_to_json` writes it: class, type, operations, bytes and calls; details by kind."""
 
     operations: list[tuple[Class, str, Amount, Amount, Count]]
     details: list[tuple[str, Class, str, Amount, Amount, Count]]
@@ -104,7 +104,7 @@ class _Trace(pydantic.BaseModel):
 
 
 class _Answer(pydantic.BaseModel):
-    """As `cases.measured_case` gives it."""
+    """As `measured_case` gives it."""
 
     trace: _Trace
     seconds: Annotated[list[Positive], pydantic.Field(min_length=1)]
@@ -115,14 +115,14 @@ class _Answer(pydantic.BaseModel):
 
 
 class _Machine(pydantic.BaseModel):
-    """What is read of the facts; the others are kept as they are."""
+    """The facts that are read; others are kept unchanged."""
 
     threads: Count
     accelerator: str | None = None
 
 
 class _Saved(pydantic.BaseModel):
-    """The file; one without ``clock`` holds seconds of the wall."""
+    """The file; without ``clock`` its seconds are wall time."""
 
     machine: _Machine
     clock: Literal["wall", "cpu"] = "wall"

@@ -1,6 +1,6 @@
 """Measure steady steps of a method, untouched, and count one more.
 
-The method adapts inside a real `Window`; the meter behind it lets a fixed number of steps pass:
+The method adapts inside a real `Window`, which an observer closes after a fixed number of steps:
 warm-up, then the repeats whose time and peak memory are read, and last the one that is counted.
 Counting comes last because it leaves small objects all over the heap, which then holds more.
 """
@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench.calibration.timing import Clock, busy_share
+from bench.contracts.data import Batch
 from bench.costs import process_memory as memory
+from bench.costs.observer import ChargedStep, StepObserver
 from bench.costs.step_tracer import StepTrace, StepTracer
-from bench.costs.tracker import CostTracker, Key
+from bench.run.window import Window
 
 WARM = 3
 """Steps before the first that is measured; the first of them makes the optimizer's state."""
@@ -109,36 +111,22 @@ class Watch:
             torch.cuda.synchronize()
 
 
-class WatchingTracker(CostTracker):
-    """A meter that charges nobody, for a `Window`: its steps pass through a `Watch`.
+class WatchedSteps(StepObserver):
+    """Passes each step over a batch through a `Watch`, and closes the window when that is done.
 
-    Sections are left alone; they are no steps.
+    Sections are left alone; they are no steps. ``window`` is to be set when it is open.
     """
 
     def __init__(self, watch: Watch, resident: Callable[[], Any]) -> None:
-        super().__init__([], resident)
+        self.window: Window | None = None
         self._watch = watch
-        self._around: Any = None
-        self._begun = False
+        self._resident = resident
+        self._step = ExitStack()
 
-    def admit(self, key: Key, budget_s: float) -> bool:
-        return not self._watch.done
+    def on_batch(self, kind: str, batch: Batch, data_dependent: bool) -> None:
+        self._step.enter_context(self._watch.step(self._resident))
 
-    @property
-    def is_open(self) -> bool:
-        return self._begun
-
-    def begin(self, key: Key, recount: bool = False) -> None:
-        self._begun = True
-        if not recount:
-            self._around = self._watch.step(self._resident)
-            self._around.__enter__()
-
-    def end(self, budget_s: float = float("inf"), cut_short: bool = False) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._begun = False
-        if self._around is not None:
-            around, self._around = self._around, None
-            around.__exit__(None, None, None)
+    def on_step(self, step: ChargedStep) -> None:
+        self._step.close()
+        if self.window is not None:
+            self.window.closed |= self._watch.done

@@ -3,6 +3,10 @@
 A round measures every case once, so that a slow minute of the machine hits all alike and not
 one. Of a case's rounds the lower quartile counts: whatever disturbs a computation makes it
 longer, and the minimum is an accident of its own.
+
+Operands are parts of one large block of random numbers (`Pool`), so that none has to be made.
+Consecutive parts lie one after another and start again at the end of the block, which is larger
+than the caches: a part that was used a while ago is read from memory, as in a step.
 """
 
 from __future__ import annotations
@@ -13,39 +17,118 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
-
-from bench.calibration.operand_pool import Pool
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Clock = Callable[[], float]
-"""Seconds, from any origin."""
+"""Seconds from an arbitrary origin."""
 
 SAMPLE_S = 1e-3
-"""A measurement of fewer seconds is of several calls."""
+"""A shorter call is repeated until a measurement takes this many seconds."""
 LONG_S = 0.05
-"""A call that takes as long is measured once in a round."""
+"""A longer call is measured once in a round."""
 CALLS = 1000
-"""Most calls in a measurement."""
+"""Maximum number of calls in a measurement."""
 WARM_S = 0.02
-"""Seconds for calls before the first measurement of a round."""
+"""Seconds of warm-up calls before the first measurement of a round."""
 SAMPLES = 2
-"""Measurements of a round."""
+"""Measurements in a round."""
+
+CACHE_BYTES = 32 * 2**20
+"""Assumed size of the last-level cache where the system reports none."""
+ALIGN = 64
+"""Numbers between the starts of parts: whole cache lines."""
+SETS = 32
+"""Maximum number of sets of operands that are used in turn."""
 
 Call = Callable[[], object]
 
 
+class Pool:
+    """Random numbers in [0.5, 1), of one data type on one accelerator.
+
+    Parameters
+    ----------
+    accelerator : "cpu" or "cuda"
+    size : bytes of the block
+    cache_bytes : of the last-level cache; rotating operands take at least twice as much
+    """
+
+    def __init__(self, accelerator: str, size: int, cache_bytes: int) -> None:
+        import torch
+
+        self.accelerator = accelerator
+        self.cache_bytes = cache_bytes
+        generator = torch.Generator(accelerator).manual_seed(0)
+        self._block = torch.rand(size // 4, generator=generator, device=accelerator)
+        self._block.div_(2).add_(0.5)
+        self._typed = {torch.float32: self._block}
+        self._next = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the block."""
+        return self._block.numel() * 4
+
+    def take(self, *shape: int, dtype: str = "float32") -> Tensor:
+        """The next part, contiguous; it may share memory with earlier parts."""
+        block = self._of(dtype)
+        count = math.prod(shape)
+        if self._next + count > block.numel():
+            self._next = 0
+        part = block[self._next : self._next + count].view(shape)
+        self._next += math.ceil(count / ALIGN) * ALIGN
+        return part
+
+    def own(self, *shape: int, dtype: str = "float32") -> Tensor:
+        """A copy, for work that changes it in place."""
+        return self.take(*shape, dtype=dtype).clone()
+
+    def sets(self, cold_bytes: float) -> int:
+        """The number of sets of operands of this size to rotate, so that each is cold again."""
+        wanted = math.ceil(2 * self.cache_bytes / max(cold_bytes, 1.0))
+        fitting = int(self.size // max(cold_bytes, 1.0))
+        return max(min(wanted, fitting, SETS), 1)
+
+    def _of(self, dtype: str) -> Tensor:
+        import torch
+
+        kind = getattr(torch, dtype)
+        if kind not in self._typed:
+            self._typed[kind] = self._block[: self._block.numel() // 2].to(kind)
+        return self._typed[kind]
+
+
+def cache_bytes(accelerator: str) -> int:
+    """Bytes of the last-level cache."""
+    if accelerator != "cpu":
+        import torch
+
+        return int(torch.cuda.get_device_properties(0).L2_cache_size)
+    found = [_size(path) for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    return max(found, default=CACHE_BYTES)
+
+
+def _size(path: Path) -> int:
+    try:
+        text = path.read_text().strip()
+        return int(text.rstrip("KMG")) * {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1], 1)
+    except (OSError, ValueError):
+        return 0
+
+
 class Case(Protocol):
-    """A piece of work that can be set up anew in every round."""
+    """Work that is set up anew in every round."""
 
     @property
     def name(self) -> str:
-        """What it is, for progress and errors."""
+        """Its description, for progress and errors."""
 
     def calls(self, pool: Pool) -> list[Call]:
-        """The same work on different memory, to be done in turn."""
+        """The same work on different memory, to be called in turn."""
 
 
 Kind = TypeVar("Kind", bound=Case)
@@ -57,8 +140,8 @@ class Timer:
 
     clock : gives seconds
     threads : with which cases compute
-    synchronise : waits until the accelerator has done what it was given
-    trim : gives free memory back to the system
+    synchronise : waits until the accelerator has finished
+    trim : returns free memory to the system
     """
 
     pool: Pool
@@ -70,11 +153,11 @@ class Timer:
     wall_s: float = field(default=0.0, init=False)
 
     def seconds(self, case: Case) -> list[float]:
-        """Seconds of a call of a case, now, twice; each the mean over a sample if it is short.
+        """Seconds per call of a case, measured twice; a short call is averaged over many.
 
-        As in a training step, what a call makes is kept for a while, so that the next one writes
-        to other memory, and where there is some that was used before: the calls that warm up
-        see to that. A case that is ``huge`` finds none, and takes fresh pages with every call.
+        As in a training step, results are kept for a while, so that the next call writes to other,
+        already used memory, which the warm-up calls have allocated. A ``huge`` case finds none and
+        takes fresh pages in every call.
         """
         calls = cycle(case.calls(self.pool))
         start = self.clock()
@@ -99,7 +182,7 @@ class Timer:
         return self._timed(calls, 1, deque(maxlen=1))
 
     def _turns(self, made: object, seconds: float) -> int:
-        """How many results are kept: more than the caches hold, if they are made in no time."""
+        """The number of results to keep: more than the caches hold, if the calls are short."""
         size = sum(t.numel() * t.element_size() for t in _tensors(made))
         wanted = math.ceil(2 * self.pool.cache_bytes / size) if size else 1
         return max(min(wanted, int(WARM_S / seconds), CALLS), 1)
@@ -118,12 +201,12 @@ class Timer:
 
     @property
     def busy(self) -> float:
-        """Share of the measured time in which each thread had a processor, on average."""
+        """Mean CPU utilization of a thread during the measurements."""
         return busy_share(self.process_s, self.wall_s, self.threads)
 
 
 def busy_share(process_s: float, wall_s: float, threads: int) -> float:
-    """Share of ``wall_s`` in which each of ``threads`` had a processor, of seconds of them all."""
+    """CPU utilization of each of ``threads``: ``process_s`` is the CPU time of all of them."""
     return min(process_s / (wall_s * threads), 1.0) if wall_s else 1.0
 
 
@@ -135,7 +218,7 @@ def measure(
 ) -> list[tuple[Kind, float]]:
     """Each case with the lower quartile of its seconds over the rounds.
 
-    ``progress`` is told how many measurements are done, of how many.
+    ``progress`` gets the numbers of finished and of all measurements.
     """
     found: list[list[float]] = [[] for _ in cases]
     for round_ in range(rounds):

@@ -1,28 +1,32 @@
-"""Predict and measure whole adaptation steps, each in a fresh process, and compare."""
+"""Predict and measure whole adaptation steps, each in a fresh process, and compare them."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.calibration import check_table as compare
 from bench.calibration import host as machine
-from bench.calibration.check_table import Row, Verdict
+from bench.calibration.measure_case import trace_from_json
+from bench.calibration.memory_fit import Run
 from bench.calibration.reference_workloads import METHODS, MODELS, chosen
+from bench.calibration.timing import lower_quartile
 from bench.costs.device_profile import ModelledDevice, load_device
+from bench.costs.pricing import MemoryFootprint, step_cost
 from bench.errors import BenchError
+from bench.io.text_table import aligned
 
-Ask = Callable[[dict[str, Any]], dict[str, Any]]
-"""Sends a request to a fresh process and gives its answer, as `child.ask` does."""
+MEDIAN, WORST = 0.15, 0.35
+"""Upper bounds of the absolute relative error over all cases, for time and for memory."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is measured, and how: names of models and methods, samples in a batch, repeats.
+    """The measurement to make: names of models and methods, samples in a batch, repeats.
 
-    ``facts``: of the machine, as `machine.facts` gives them.
+    ``facts``: description of the machine, from `machine.facts`.
     """
 
     models: Sequence[str]
@@ -35,16 +39,16 @@ class Request:
 
 
 @dataclass
-class Answers:
-    """What the processes answered.
+class CheckResults:
+    """The results of all cases.
 
     Attributes
     ----------
-    measured : (model, method, answer) of each case
+    measured : (model, method, result) of each case
     skipped : cases that do not apply, with the reason
     failed : cases whose process failed, with the reason
-    facts : of the machine on which it was measured, on that day
-    clock : whether seconds are of the wall, or of the process on a cpu
+    facts : description of the machine at the time of the measurement
+    clock : whether seconds are wall time or CPU time of the process
 
     A line of ``skipped`` and ``failed`` begins with "model method: ".
     """
@@ -57,18 +61,18 @@ class Answers:
 
     @property
     def accelerator(self) -> str:
-        """``cpu`` or ``cuda``; facts name an accelerator where there was one."""
+        """``cpu`` or ``cuda``; the facts name the accelerator if one was used."""
         return "cuda" if "accelerator" in self.facts else "cpu"
 
-    def crowded(self, what: str, busy: float) -> str:
-        """`machine.crowded`, where a low share says that others were at work."""
+    def contention_warning(self, what: str, busy: float) -> str:
+        """`machine.contention_warning` where low utilization means competing processes."""
         tells = self.accelerator == "cpu" and self.clock == "wall"
-        return machine.crowded(what, busy, self.facts["threads"]) if tells else ""
+        return machine.contention_warning(what, busy, self.facts["threads"]) if tells else ""
 
-    def only(self, models: str | None, methods: str | None) -> Answers:
-        """Those of the cases that are named, as ``a,b``; None is all.
+    def only(self, models: str | None, methods: str | None) -> CheckResults:
+        """The cases with these models and methods, as ``a,b``; None selects all.
 
-        Raises BenchError for a name that is unknown, or that no case has.
+        Raises BenchError for a name that is unknown or has no case.
         """
         held = [(model, method) for model, method, _ in self.measured]
         held += [case_of(line) for line in (*self.skipped, *self.failed)]
@@ -108,15 +112,15 @@ def _chosen(given: str | None, known: Iterable[str], held: Sequence[str], what: 
     return names
 
 
-def measure(request: Request, ask: Ask, say: Callable[[str], None]) -> Answers:
-    """Measure every case, one after another; ``say`` gets a line for each."""
-    answers = Answers(request.facts, "cpu" if request.cpu_time else "wall")
+def measure(request: Request, run: Run, log: Callable[[str], None]) -> CheckResults:
+    """Measure every case in turn; ``log`` gets a line for each."""
+    results = CheckResults(request.facts, "cpu" if request.cpu_time else "wall")
     cases = [(model, method) for model in request.models for method in request.methods]
     for i, (model, method) in enumerate(cases):
         case = f"{model} {method}"
-        say(f"{i + 1}/{len(cases)} {case}")
+        log(f"{i + 1}/{len(cases)} {case}")
         try:
-            answer = ask(
+            answer = run(
                 {
                     "what": case,
                     "model": model,
@@ -124,70 +128,189 @@ def measure(request: Request, ask: Ask, say: Callable[[str], None]) -> Answers:
                     "batch": request.batch,
                     "repeats": request.repeats,
                     "accelerator": request.accelerator,
-                    "clock": answers.clock,
+                    "clock": results.clock,
                 }
             )
         except BenchError as error:
-            answers.failed.append(str(error))
+            results.failed.append(str(error))
             continue
         if "skipped" in answer:
-            answers.skipped.append(f"{case}: {answer['skipped']}")
+            results.skipped.append(f"{case}: {answer['skipped']}")
         elif answer["resident_bytes"] <= 0:
-            answers.failed.append(f"{case}: took no memory above its runtime; use a larger --batch")
+            results.failed.append(f"{case}: took no memory above its runtime; use a larger --batch")
         else:
-            answers.measured.append((model, method, answer))
-            warning = answers.crowded(case, answer["busy"])
+            results.measured.append((model, method, answer))
+            warning = results.contention_warning(case, answer["busy"])
             if warning:
-                say(f"warning: {warning}")
-    return answers
+                log(f"warning: {warning}")
+    return results
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case: a model under a method.
+
+    Attributes
+    ----------
+    time_s, predicted_s : of a step, measured (lower quartile of the repeats) and predicted
+    allocated_bytes : live memory at the peak, counted
+    resident_bytes, predicted_bytes : what the process held at the peak, above its runtime
+    busy : share of the measured time in which the process had a processor
+    """
+
+    model: str
+    method: str
+    time_s: float
+    predicted_s: float
+    allocated_bytes: float
+    resident_bytes: float
+    predicted_bytes: float
+    busy: float
+
+    @property
+    def time_error(self) -> float:
+        """Predicted over measured, less one."""
+        return self.predicted_s / self.time_s - 1
+
+    @property
+    def memory_error(self) -> float:
+        """Predicted over measured, less one."""
+        return self.predicted_bytes / self.resident_bytes - 1
+
+
+def row(model: str, method: str, answer: dict[str, Any], device: ModelledDevice) -> Row:
+    """The row of a case from the result of its process.
+
+    A profile without ``resident_memory`` predicts the allocated bytes.
+    """
+    trace = trace_from_json(answer["trace"])
+    return Row(
+        model,
+        method,
+        lower_quartile(answer["seconds"]),
+        step_cost(trace, device).time_s,
+        trace.peak_bytes,
+        answer["resident_bytes"],
+        MemoryFootprint.of(trace).needed_bytes(device),
+        answer["busy"],
+    )
+
+
+HEAD = ("model", "method", "time", "predicted", "error", "allocated", "resident", "predicted",
+        "error")  # fmt: skip
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as text; times in ms, memory in MB."""
+    cells = [HEAD]
+    for each in rows:
+        cells.append(
+            (
+                each.model,
+                each.method,
+                f"{each.time_s * 1e3:.4g} ms",
+                f"{each.predicted_s * 1e3:.4g} ms",
+                f"{each.time_error:+.0%}",
+                f"{each.allocated_bytes / 1e6:.4g} MB",
+                f"{each.resident_bytes / 1e6:.4g} MB",
+                f"{each.predicted_bytes / 1e6:.4g} MB",
+                f"{each.memory_error:+.0%}",
+            )
+        )
+    return aligned(cells, left=2)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The absolute errors of time or memory over all cases, compared with the bars."""
+
+    what: str
+    median: float
+    worst: float
+    where: str
+
+    @property
+    def met(self) -> bool:
+        """Whether both bars are met."""
+        return self.median <= MEDIAN and self.worst <= WORST
+
+    @property
+    def line(self) -> str:
+        """The verdict in one line."""
+        return (
+            f"{self.what}: median absolute error {self.median:.1%} (bar {MEDIAN:.0%}), worst "
+            f"{self.worst:.1%} (bar {WORST:.0%}) at {self.where}: "
+            f"{'met' if self.met else 'NOT met'}"
+        )
+
+
+def verdicts(rows: Sequence[Row]) -> list[Verdict]:
+    """The verdict on time, then on memory; ``rows`` must not be empty."""
+    found = []
+    for what, errors in (
+        ("time", [abs(each.time_error) for each in rows]),
+        ("memory", [abs(each.memory_error) for each in rows]),
+    ):
+        worst = max(errors)
+        at = rows[errors.index(worst)]
+        found.append(Verdict(what, statistics.median(errors), worst, f"{at.model} {at.method}"))
+    return found
+
+
+def rows_to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows with their errors, for a file."""
+    return [
+        {**asdict(each), "time_error": each.time_error, "memory_error": each.memory_error}
+        for each in rows
+    ]
 
 
 @dataclass(frozen=True)
 class Report:
-    """A check's rows, its verdicts, and what was left out or failed."""
+    """A check's rows and verdicts, and the results behind them."""
 
     rows: list[Row]
     verdicts: list[Verdict]
-    answers: Answers
+    results: CheckResults
 
     @property
     def met(self) -> bool:
         """Whether all bars are met and no case failed."""
-        return not self.answers.failed and all(verdict.met for verdict in self.verdicts)
+        return not self.results.failed and all(verdict.met for verdict in self.verdicts)
 
     @property
     def text(self) -> str:
-        """The report for people."""
-        lines = [compare.table(self.rows), ""] if self.rows else []
-        lines += [f"not applicable: {line}" for line in self.answers.skipped]
-        lines += [f"failed: {line}" for line in self.answers.failed]
-        lines += self._crowded()
+        """The report as text."""
+        lines = [table(self.rows), ""] if self.rows else []
+        lines += [f"not applicable: {line}" for line in self.results.skipped]
+        lines += [f"failed: {line}" for line in self.results.failed]
+        lines += self._contention()
         return "\n".join([*lines, *(verdict.line for verdict in self.verdicts)])
 
-    def _crowded(self) -> list[str]:
-        """A line on the case that was the least alone, if one was not."""
-        low = [row for row in self.rows if self.answers.crowded("", row.busy)]
+    def _contention(self) -> list[str]:
+        """A line on the case with the lowest CPU utilization, if any was too low."""
+        low = [row for row in self.rows if self.results.contention_warning("", row.busy)]
         if not low:
             return []
         worst = min(low, key=lambda row: row.busy)
-        line = self.answers.crowded(f"{worst.model} {worst.method}", worst.busy)
+        line = self.results.contention_warning(f"{worst.model} {worst.method}", worst.busy)
         return [f"not alone: {len(low)} of {len(self.rows)} cases; {line}"]
 
 
-def report(answers: Answers, device: ModelledDevice) -> Report:
-    """What the profile predicts for the cases that were measured.
+def report(results: CheckResults, device: ModelledDevice) -> Report:
+    """Predictions of the profile compared with the measured cases.
 
-    Without one there are no verdicts. Raises BenchError if nothing failed either.
+    Without a measured case there are no verdicts; BenchError if none failed either.
     """
-    if not answers.measured and not answers.failed:
-        why = (answers.skipped or ["no case was asked for"])[0]
+    if not results.measured and not results.failed:
+        why = (results.skipped or ["no case was asked for"])[0]
         raise BenchError(f"device check: nothing was measured: {why}")
-    rows = [compare.row(*case, device) for case in answers.measured]
-    return Report(rows, compare.verdicts(rows) if rows else [], answers)
+    rows = [row(*case, device) for case in results.measured]
+    return Report(rows, verdicts(rows) if rows else [], results)
 
 
 def find_device(name: str) -> ModelledDevice:
-    """A profile with numbers by name or path; also ``NAME.yaml`` in this folder by its name.
+    """A modelled profile by name or path, or ``NAME.yaml`` in the working folder by its name.
 
     Raises BenchError if there is none, or if its costs are measured.
     """

@@ -1,4 +1,4 @@
-"""``bench device calibrate`` and ``check``: a profile of this machine, and how wrong it is."""
+"""``bench device calibrate`` and ``check``: a profile of this machine, and its error."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def calibrate(
     from bench.calibration.calibrate_session import Settings, calibrated
     from bench.costs.device_profile import load_device
 
-    content = calibrated(Settings(name, threads, on, rounds, quick, cpu_time, power), _say)
+    content = calibrated(Settings(name, threads, on, rounds, quick, cpu_time, power), _log)
     try:
         path.write_text(to_yaml(content), encoding="utf-8")
     except OSError as error:
@@ -105,7 +105,7 @@ def check(
     from bench.calibration import host as machine
     from bench.calibration import saved_check as saved
     from bench.calibration import validate as checks
-    from bench.calibration.child_process import ask
+    from bench.calibration.fresh_process import measure_fresh
     from bench.calibration.reference_workloads import METHODS, MODELS, chosen
 
     if earlier is not None:
@@ -114,9 +114,9 @@ def check(
     if save is not None:
         _require_writable(save, f"--save {save}", "name another file")
     if earlier is not None:
-        answers = saved.read(earlier)
-        saved.require_same(earlier, answers, device)
-        answers = answers.only(models, methods)
+        results = saved.read(earlier)
+        saved.require_same(earlier, results, device)
+        results = results.only(models, methods)
     else:
         named = (chosen(models, list(MODELS), "models"), chosen(methods, list(METHODS), "methods"))
         threads = device.threads or 1
@@ -125,8 +125,8 @@ def check(
         _ready(on, threads, cpu_time, force)
         facts = machine.facts(on, threads)
         request = checks.Request(*named, batch, repeats, on, facts, cpu_time)
-        answers = checks.measure(request, partial(ask, threads=threads), _say)
-    report = checks.report(answers, device)
+        results = checks.measure(request, partial(measure_fresh, threads=threads), _log)
+    report = checks.report(results, device)
     typer.echo(report.text)
     if save is not None:
         saved.write(save, report, device)
@@ -134,12 +134,12 @@ def check(
         raise typer.Exit(1)
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     typer.echo(f"bench: {text}", err=True)
 
 
 def _ready(accelerator: str, threads: int, cpu_time: bool, force: bool) -> None:
-    """BenchError if the machine cannot be measured so, or not now."""
+    """Raise BenchError if the machine cannot be measured in this way, or not now."""
     from bench.calibration import host as machine
 
     if cpu_time and threads > 1:
@@ -150,11 +150,11 @@ def _ready(accelerator: str, threads: int, cpu_time: bool, force: bool) -> None:
     if accelerator != "cpu":
         warnings.append(machine.require_idle_accelerator(force))
     for warning in filter(None, warnings):
-        _say(f"warning: {warning}")
+        _log(f"warning: {warning}")
 
 
 def _require_default(context: typer.Context, *parameters: str) -> None:
-    """BenchError for an option that says how to measure, where nothing is measured."""
+    """Raise BenchError for an option of measuring where nothing is measured."""
     for parameter in parameters:
         source = context.get_parameter_source(parameter)
         if source is not None and source.name != "DEFAULT":
@@ -163,7 +163,7 @@ def _require_default(context: typer.Context, *parameters: str) -> None:
 
 
 def _require_writable(path: Path, what: str, cure: str) -> None:
-    """BenchError with the cure if a file cannot be written there; leaves none behind."""
+    """Raise BenchError with the cure if a file cannot be written there; creates none."""
     there = path.exists()
     try:
         with path.open("a"):
@@ -176,7 +176,7 @@ def _require_writable(path: Path, what: str, cure: str) -> None:
 
 def _new_profile(name: str) -> Path:
     if not NAME.fullmatch(name):
-        raise BenchError(f"--name {name!r}: use small letters, digits and dashes, as my-board")
+        raise BenchError(f"--name {name!r}: use small letters, numbers and dashes, as my-board")
     path = Path(f"{name}.yaml")
     if path.exists():
         raise BenchError(f"{path} exists: give another --name, or remove it first")

@@ -26,7 +26,7 @@ def command(
     """Run the conformance suite on methods: one line a check, with the cure where one fails."""
     if not (methods or everything or list_):
         raise BenchError("check: name a method or a Python file, or give --all")
-    from bench import registry as registry
+    from bench import registry
 
     given = methods or []
     for name in given:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import calibration
+from bench.defaults import DEVICE
 from bench.errors import BenchError
 from bench.io.text_table import aligned
 
@@ -65,7 +66,7 @@ def list_() -> None:
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help="As xavier-nx, xavier-nx@15w or my.yaml.")],
+    name: Annotated[str, typer.Argument(help=f"As {DEVICE}, {DEVICE}@15w or my.yaml.")],
     sources: Annotated[
         bool, typer.Option("--sources", help="Each number's source in full, not cut short.")
     ] = False,

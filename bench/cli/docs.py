@@ -12,7 +12,7 @@ import typer
 from bench.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:
-    from bench.estimate.counted import Work
+    from bench.estimate.step_costs import StepCost
 
 PAGES = ("cli", "suite-file", "record", "methods")
 """What can be written, the page that takes minutes last."""
@@ -77,17 +77,17 @@ def _record() -> str:
 
 
 def _methods() -> str:
-    from bench import registry as registry
+    from bench import registry
     from bench.docgen.methods_page import page
     from bench.errors import Unsupported
-    from bench.estimate.counted import counted
+    from bench.estimate.step_costs import embedded_costs
 
     names = list(registry.entries("method"))
-    costs: dict[str, Sequence[Work] | str] = {}
+    costs: dict[str, Sequence[StepCost] | str] = {}
     for i, name in enumerate(names, start=1):
         typer.echo(f"[{i}/{len(names)}] {name}", err=True)
         try:
-            costs[name] = counted(name)
+            costs[name] = embedded_costs(name)
         except Unsupported as why:
             costs[name] = str(why)
     return page(costs)

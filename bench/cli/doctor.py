@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import typer
+
+from bench.io.subprocess_call import ProcessEnded, call
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "avalanche", "sklearn", "seaborn")
 
@@ -41,16 +42,22 @@ def _line(name: str, good: bool, text: str) -> bool:
 
 def _import(package: str) -> tuple[bool, str]:
     """Import in a process of its own: a broken library must not break the doctor."""
-    extra = "; torchvision.ops.nms" if package == "torchvision" else ""
-    code = f"import {package}{extra}; print(getattr({package}, '__version__', 'installed'))"
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
-    if done.returncode == 0:
-        return True, done.stdout.strip().splitlines()[-1]
-    error = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    try:
+        return True, call("bench.cli.doctor:version", package)
+    except ProcessEnded as error:
+        broken, stderr = error.last_line or "no message", error.stderr
     for symptom, cure in CURES.items():
-        if symptom in done.stderr:
-            return False, f"{error} -- {cure}"
-    return False, f"{error} -- reinstall it: 'pip install --force-reinstall {package}'"
+        if symptom in stderr:
+            return False, f"{broken} -- {cure}"
+    return False, f"{broken} -- reinstall it: 'pip install --force-reinstall {package}'"
+
+
+def version(package: str) -> str:
+    """Import a package with the part of it that breaks first; its version."""
+    module = importlib.import_module(package)
+    if package == "torchvision":
+        _ = module.ops.nms
+    return str(getattr(module, "__version__", "installed"))
 
 
 def _cache() -> tuple[bool, str]:
@@ -68,7 +75,7 @@ def _cache() -> tuple[bool, str]:
 
 
 def _rooms() -> tuple[bool, str]:
-    from bench import registry as registry
+    from bench import registry
     from bench.errors import BenchError
 
     try:

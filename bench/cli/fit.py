@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import Plugins, method_names
+from bench.defaults import DEVICE
 from bench.errors import BenchError
 from bench.io.text_table import aligned
 
@@ -27,14 +28,14 @@ importances). Steps: as many as fit the window beside that work."""
 
 
 def command(
-    model: Annotated[str, typer.Option("--model", help="As vit_base_patch16_224.")],
+    model: Annotated[str, typer.Option("--model", help="As in 'bench list models'.")],
     batch: Annotated[int, typer.Option("--batch", min=1, help="Samples in a batch.")] = 8,
     window: Annotated[
         float, typer.Option("--window", help="Seconds in which a method may adapt to a domain.")
     ] = 60.0,
     devices: Annotated[
         list[str] | None,
-        typer.Option("--device", help="As xavier-nx@10w; repeatable. Default: all but the modes."),
+        typer.Option("--device", help=f"As {DEVICE}@10w; repeatable. Default: all but the modes."),
     ] = None,
     methods: Annotated[
         str | None,
@@ -54,7 +55,7 @@ def command(
     plugins: Plugins = None,
 ) -> None:
     """Estimate memory, time and energy of methods on devices, without weights and in seconds."""
-    from bench import registry as registry
+    from bench import registry
     from bench.estimate.fit import Request, default_methods, default_shape, modelled
 
     if not 0 < window < math.inf:

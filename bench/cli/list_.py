@@ -27,7 +27,7 @@ def command(
     plugins: Plugins = None,
 ) -> None:
     """List methods, models and their variants, streams, devices and suites."""
-    from bench import registry as registry
+    from bench import registry
 
     for plugin in plugins or []:
         registry.add_plugin(plugin)
@@ -51,7 +51,7 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def _methods() -> Table:
-    from bench import registry as registry
+    from bench import registry
 
     rows = []
     for name, entry in registry.entries("method").items():
@@ -70,7 +70,7 @@ def _methods() -> Table:
 
 
 def _plain(kind: str) -> Table:
-    from bench import registry as registry
+    from bench import registry
 
     rows = [[name, entry.summary] for name, entry in registry.entries(kind).items()]
     return ["name", "summary"], rows

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from bench import defaults
 from bench.errors import BenchError
 
 
@@ -19,10 +20,6 @@ class Family(StrEnum):
 
     uda = "uda"
     cl = "cl"
-
-
-RUNS = {Family.uda: ("domain-shift", "source-only"), Family.cl: ("task-shift", "fine-tune")}
-"""A shipped suite that such a method can run in, and a method to compare it with."""
 
 
 def command(
@@ -48,7 +45,7 @@ def command(
     for path, text in texts.items():
         _write(path, text)
         typer.echo(f"wrote {path}")
-    suite, reference = RUNS[family]
+    suite, reference = defaults.NEW_METHOD_RUNS[family]
     typer.echo("next:")
     typer.echo(f"  bench check {file}")
     typer.echo(f"  pytest {test}")
@@ -63,9 +60,9 @@ def _module(name: str) -> str:
     module = name.replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", module) or len(module) > 40:
         raise BenchError(
-            f"method name {name!r}: use small letters and digits, words joined by '-', as my-idea"
+            f"method name {name!r}: use small letters and numbers, words joined by '-', as my-idea"
         )
-    from bench import registry as registry
+    from bench import registry
 
     registered = module.replace("_", "-")
     if registered in registry.entries("method"):

@@ -1,20 +1,20 @@
-"""Options that several commands share, and how they become a plan."""
+"""Options that several commands share, and the selection that they describe."""
 
 from __future__ import annotations
 
-import math
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.errors import BenchError
+from bench.study.selection import DEFAULT_STORE, DEFAULT_SUITE, Selection
 
 if TYPE_CHECKING:
     from bench.records.store import Store
-    from bench.study.plan import Plan
-    from bench.study.suite import Suite
-    from bench.study.tuned_settings import Tuned
 
 SuiteName = Annotated[str, typer.Option("--suite", help="A suite's name, or the path of a file.")]
 Devices = Annotated[
@@ -54,42 +54,59 @@ Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugin", help="Python file that registers components; its code is run."),
 ]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Runs at a time. Default: the cores.")
+]
+ExecutorName = Annotated[
+    str, typer.Option("--executor", help="Where runs happen; 'inline' for a debugger.")
+]
+DEFAULT_EXECUTOR = "processes"
 
-DEFAULT_SUITE = "domain-shift"
-DEFAULT_STORE = Path("bench-results")
+
+def selection(
+    suite: SuiteName = DEFAULT_SUITE,
+    device: Devices = None,
+    methods: Methods = None,
+    model: Model = None,
+    variant: Variants = None,
+    seeds: Seeds = None,
+    interval: Interval = None,
+    untuned: Untuned = False,
+    tuned: TunedFile = None,
+    store: StoreRoot = DEFAULT_STORE,
+    plugins: Plugins = None,
+) -> Selection:
+    """What the shared options choose."""
+    return Selection(
+        suite=suite,
+        devices=tuple(device or ()),
+        methods=None if methods is None else _split(methods),
+        model=model,
+        variants=tuple(variant or ()),
+        seeds=None if seeds is None else _seeds(seeds),
+        interval=interval,
+        untuned=untuned,
+        tuned=tuned,
+        store=store,
+        plugins=tuple(plugins or ()),
+    )
 
 
-def choose(
-    suite: str,
-    devices: list[str] | None,
-    methods: str | None,
-    model: str | None,
-    seeds: str | None,
-    plugins: list[Path] | None,
-    variants: list[str] | None = None,
-    interval: float | None = None,
-) -> tuple[Suite, Path]:
-    """The suite that the options describe, and the file it came from."""
-    from bench import registry as registry
-    from bench.study.suite import Reference, load_suite, parse_seeds, parse_variants, select
+def with_selection(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes a `Selection` first, as one that takes the shared options instead."""
+    shared = inspect.signature(selection, eval_str=True).parameters
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
 
-    for plugin in plugins or []:
-        registry.add_plugin(plugin)
-    chosen, path = load_suite(suite)
-    chosen = select(chosen, None if methods is None else method_names(methods))
-    changes: dict[str, object] = {}
-    if devices:
-        named = [Path(d).as_posix() if d.endswith((".yaml", ".yml")) else d for d in devices]
-        changes["devices"] = list(dict.fromkeys(named))
-    if model is not None:
-        changes["model"] = Reference(name=model)
-    if variants:
-        changes["variants"] = parse_variants(variants)
-    if seeds is not None:
-        changes["seeds"] = parse_seeds(seeds)
-    if interval is not None:
-        changes["protocol"] = _at_interval(chosen, interval)
-    return chosen.model_copy(update=changes), path
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        chosen = {name: given.pop(name) for name in shared}
+        command(selection(**chosen), **given)
+
+    parameters = [*shared.values(), *own]
+    # typer reads the options from here.
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {p.name: p.annotation for p in parameters}
+    return with_options
 
 
 def method_names(given: str) -> list[str]:
@@ -97,77 +114,30 @@ def method_names(given: str) -> list[str]:
 
     Raises BenchError if it names none, or one that is not known.
     """
-    from bench import registry as registry
+    from bench import registry
 
-    names = [n.strip() for n in given.split(",") if n.strip()]
-    if not names:
-        raise BenchError(f"--methods {given!r}: names no method; write a,b")
+    names = list(_split(given))
     for name in names:
         registry.entry("method", name)
     return names
 
 
-def _at_interval(suite: Suite, interval: float) -> dict[str, object]:
-    """The suite's protocol with another time between batches."""
-    name = suite.protocol.get("name", "periodic")
-    if name != "online-timed":
-        raise BenchError(
-            f"--interval {interval:g}: suite {suite.name} is {name}, whose stream waits; leave it "
-            "out, or take a suite under online-timed, such as real-time"
-        )
-    if not 0 < interval < math.inf:
-        raise BenchError(f"--interval {interval:g}: give seconds above 0, as 0.5")
-    return {**suite.protocol, "interval_s": interval}
+def _split(methods: str) -> tuple[str, ...]:
+    names = tuple(n.strip() for n in methods.split(",") if n.strip())
+    if not names:
+        raise BenchError(f"--methods {methods!r}: names no method; write a,b")
+    return names
 
 
-def open_store(root: Path) -> Store:
-    """The store in a folder, which need not exist yet."""
-    from bench.records.store import Store
+def _seeds(text: str) -> tuple[int, ...]:
+    from bench.study.suite import parse_seeds
 
-    if root.exists() and not root.is_dir():
-        raise BenchError(f"--store {root}: is a file; name a folder")
-    return Store(root)
+    return tuple(parse_seeds(text))
 
 
-def resolve(
-    suite: str,
-    devices: list[str] | None,
-    methods: str | None,
-    model: str | None,
-    seeds: str | None,
-    store: Path,
-    plugins: list[Path] | None,
-    retry: tuple[str, ...] = (),
-    untuned: bool = False,
-    tuned: Path | None = None,
-    variants: list[str] | None = None,
-    interval: float | None = None,
-) -> tuple[Plan, Store]:
-    """The plan that the options describe, and the store it was compared with."""
-    from bench.study.plan import make_plan
-
-    chosen, path = choose(suite, devices, methods, model, seeds, plugins, variants, interval)
-    opened = open_store(store)
-    return make_plan(chosen, path, opened, retry, _tuned(path, untuned, tuned)), opened
-
-
-def _tuned(suite: Path, untuned: bool, given: Path | None) -> Tuned | None:
-    """The tuned settings to use: those given, else those beside the suite's file."""
-    from bench.study.tuned_settings import read_tuned, tuned_path
-
-    if untuned and given is not None:
-        raise BenchError(f"--untuned and --tuned {given}: give one of them")
-    beside = tuned_path(suite)
-    if untuned or (given is None and not beside.exists()):
-        return None
-    tuned = read_tuned(given or beside)
-    if tuned.oracle:
-        typer.echo(
-            f"bench: warning: ORACLE: {given or beside} was selected with the labels of the test "
-            "stream; its results are upper bounds of tuning and no fair comparison",
-            err=True,
-        )
-    return tuned
+def warn(text: str) -> None:
+    """A warning on the terminal."""
+    typer.echo(f"bench: warning: {text}", err=True)
 
 
 def duration(seconds: float) -> str:
@@ -183,4 +153,4 @@ def duration(seconds: float) -> str:
 def warn_unreadable(store: Store) -> None:
     """Say which record files could not be read."""
     for path, why in store.unreadable.items():
-        typer.echo(f"bench: warning: record {path} cannot be read and is ignored: {why}", err=True)
+        warn(f"record {path} cannot be read and is ignored: {why}")

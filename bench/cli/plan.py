@@ -7,63 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import (
-    DEFAULT_STORE,
-    DEFAULT_SUITE,
-    Devices,
-    Interval,
-    Methods,
-    Model,
-    Plugins,
-    Seeds,
-    StoreRoot,
-    SuiteName,
-    TunedFile,
-    Untuned,
-    Variants,
-    duration,
-    resolve,
-    warn_unreadable,
-)
+from bench.cli.options import duration, warn, warn_unreadable, with_selection
+from bench.study.selection import Selection
 
 if TYPE_CHECKING:
     from bench.records.store import Store
     from bench.study.plan import Plan
 
 
+@with_selection
 def command(
-    suite: SuiteName = DEFAULT_SUITE,
-    device: Devices = None,
-    methods: Methods = None,
-    model: Model = None,
-    variant: Variants = None,
-    seeds: Seeds = None,
-    interval: Interval = None,
-    untuned: Untuned = False,
-    tuned: TunedFile = None,
-    store: StoreRoot = DEFAULT_STORE,
-    plugins: Plugins = None,
+    selection: Selection,
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="For the estimate. Default: the cores.")
     ] = None,
 ) -> None:
     """Show what 'bench run' with the same options would do; nothing is run."""
-    from bench.cli.run import default_jobs
+    from bench.execute.base import available_cores
 
-    plan, opened = resolve(
-        suite,
-        device,
-        methods,
-        model,
-        seeds,
-        store,
-        plugins,
-        untuned=untuned,
-        tuned=tuned,
-        variants=variant,
-        interval=interval,
-    )
-    workers = jobs or default_jobs()
+    plan, opened = selection.plan(warn=warn)
+    workers = jobs or available_cores()
     done = Counter(r.cell.method.name for r in plan.done.values())
     missing = Counter(c.method.name for c in plan.missing)
     seeds_text = ", ".join(str(s) for s in plan.suite.seeds)
@@ -71,15 +34,15 @@ def command(
     typer.echo(f"devices {', '.join(plan.suite.devices)}; seeds {seeds_text}; store {opened.root}")
     names = list(dict.fromkeys(c.method.name for c in plan.cells))
     width = max(len(n) for n in names)
-    settings = {c.method.name: c.settings for c in plan.cells}
+    settings = {c.method.name: c.settings_origin for c in plan.cells}
     for name in names:
         counts = f"{done[name]} done, {missing[name]} to run"
         typer.echo(f"  {name.ljust(width)}  {counts}, {settings[name]} settings")
-    courses = len(plan.shared_runs())
+    trainings = len(plan.shared_runs())
     typer.echo(f"{len(plan.done)} of {len(plan.cells)} cells done, {len(plan.missing)} to run")
-    if courses < len(plan.missing):
+    if trainings < len(plan.missing):
         typer.echo(
-            f"{courses} training{'s' * (courses > 1)} instead of {len(plan.missing)}: devices "
+            f"{trainings} training{'s' * (trainings > 1)} instead of {len(plan.missing)}: devices "
             "share one as long as their windows hold the same steps"
         )
     if stale := plan.stale():

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from bench.cli.options import (
-    DEFAULT_STORE,
-    Plugins,
-    StoreRoot,
-    TunedFile,
-    Untuned,
-    resolve,
-    warn_unreadable,
-)
+from bench.cli.options import Plugins, StoreRoot, TunedFile, Untuned, warn, warn_unreadable
 from bench.errors import BenchError
-
-if TYPE_CHECKING:
-    from bench.records.record import Record
+from bench.study.selection import DEFAULT_STORE, Selection, existing_store
 
 
 def command(
@@ -33,41 +23,15 @@ def command(
     tuned: TunedFile = None,
 ) -> None:
     """Write tables (Markdown, LaTeX, CSV), figures (PNG, PDF) and one offline HTML page."""
-    from bench import registry as registry
-    from bench.records.store import Store
+    from bench import registry
+    from bench.execute.api import write_report
 
     if suite is None and (untuned or tuned is not None):
         raise BenchError("--untuned and --tuned choose the cells of a suite: name it with --suite")
-    opened = Store(store)
-    if not opened.records.is_dir():
-        raise BenchError(f"--store {store}: no records there; run 'bench run' or name another")
+    opened = existing_store(store)
     for plugin in plugins or []:
         registry.add_plugin(plugin)
-    records = list(opened)
-    note = ""
-    if suite is not None:
-        plan, _ = resolve(
-            suite, _devices(records), None, None, None, store, plugins, untuned=untuned, tuned=tuned
-        )
-        wanted = {cell.identity for cell in plan.cells}
-        records = [record for record in records if record.identity in wanted]
-        note = f"suite {plan.suite.name}"
-    paths = registry.load("report", "files")(records, out, note)
-    for path in paths:
+    selection = None if suite is None else Selection(suite=suite, untuned=untuned, tuned=tuned)
+    for path in write_report(opened, out, selection, warn):
         typer.echo(path)
     warn_unreadable(opened)
-
-
-def _devices(records: list[Record]) -> list[str] | None:
-    """The devices of the records whose profiles still exist."""
-    from bench.costs.device_profile import load_device
-
-    found = []
-    for name in sorted({record.cell.device for record in records}):
-        try:
-            load_device(name)
-        except BenchError as error:
-            typer.echo(f"bench: warning: records of device {name!r} left out: {error}", err=True)
-        else:
-            found.append(name)
-    return found or None

@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli.options import (
-    DEFAULT_STORE,
-    DEFAULT_SUITE,
-    Devices,
-    Interval,
-    Methods,
-    Model,
-    Plugins,
-    Seeds,
-    StoreRoot,
-    SuiteName,
-    TunedFile,
-    Untuned,
-    Variants,
-    duration,
-    resolve,
+    DEFAULT_EXECUTOR,
+    ExecutorName,
+    Jobs,
+    warn,
     warn_unreadable,
+    with_selection,
 )
-from bench.errors import BenchError
+from bench.study.selection import DEFAULT_STORE, Selection
 
 if TYPE_CHECKING:
-    from bench.execute.base import Ended, Executor
-    from bench.records.cell import Cell
     from bench.records.record import Record
     from bench.records.store import Store
-    from bench.study.job import Job
-    from bench.study.plan import Plan
-
-
-class ExecutorName(StrEnum):
-    """Where runs are executed."""
-
-    processes = "processes"
-    inline = "inline"
 
 
 class Retry(StrEnum):
@@ -58,26 +33,10 @@ class Retry(StrEnum):
     all = "all"
 
 
-def default_jobs() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-
-
+@with_selection
 def command(
-    suite: SuiteName = DEFAULT_SUITE,
-    device: Devices = None,
-    methods: Methods = None,
-    model: Model = None,
-    variant: Variants = None,
-    seeds: Seeds = None,
-    interval: Interval = None,
-    untuned: Untuned = False,
-    tuned: TunedFile = None,
-    store: StoreRoot = DEFAULT_STORE,
-    plugins: Plugins = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Runs at a time. Default: the cores.")
-    ] = None,
+    selection: Selection,
+    jobs: Jobs = None,
     timeout: Annotated[
         float | None,
         typer.Option("--timeout", min=0.1, help="Seconds until a run is killed."),
@@ -96,47 +55,33 @@ def command(
     tensorboard: Annotated[
         Path | None, typer.Option("--tensorboard", help="Folder for live losses and accuracies.")
     ] = None,
-    executor: Annotated[
-        ExecutorName, typer.Option("--executor", help="'inline' for a debugger.")
-    ] = ExecutorName.processes,
+    meter: Annotated[
+        str,
+        typer.Option(
+            "--meter",
+            help="Of a measured device's energy: auto, rapl, nvml, ina, csv:FILE or zeus.",
+        ),
+    ] = "auto",
+    executor: ExecutorName = DEFAULT_EXECUTOR,
 ) -> None:
     """Run the missing cells of a suite and print the comparison.
 
     Exit code: 0 every run ended in a result, 1 some failed, 2 bad input, 130 stopped.
     """
+    from bench.cli.progress import Progress, sigterm_as_ctrl_c
+    from bench.execute.base import Limits
+    from bench.execute.campaign import make_executor, run_plan
+
     again = tuple(r.value for r in retry or [])
     if Retry.all in again:
         again = tuple(r.value for r in Retry)
-    plan, opened = resolve(
-        suite,
-        device,
-        methods,
-        model,
-        seeds,
-        store,
-        plugins,
-        again,
-        untuned,
-        tuned,
-        variant,
-        interval,
-    )
-    workers = jobs or default_jobs()
-    signal.signal(signal.SIGTERM, stop)
+    plan, store = selection.plan(again, warn)
+    limits = Limits(timeout, memory_limit and memory_limit * 2**30)
+    runner = make_executor(executor, jobs, limits)
     progress = Progress(len(plan.done))
-    runner = make_executor(executor, workers, timeout, memory_limit, progress.ended)
-    board = str(tensorboard.resolve()) if tensorboard is not None else None
     try:
-        from bench import registry as registry
-
-        for folder in (opened.records, opened.logs):
-            require_folder(folder, f"--store {opened.root}")
-        if tensorboard is not None:
-            require_folder(tensorboard, f"--tensorboard {tensorboard}")
-        todo = plan.jobs(opened, registry.plugins(), board)
-        train_sources(plan.missing, opened, runner, progress)
-        progress.start(todo)
-        runner.run(todo)
+        with sigterm_as_ctrl_c():
+            records = run_plan(plan, store, runner, progress, tensorboard, meter)
     except KeyboardInterrupt:
         progress.close()
         typer.echo(
@@ -147,184 +92,18 @@ def command(
         raise typer.Exit(130) from None
     finally:
         progress.close()
-        runner.close()
-    records = _final(plan, opened)
-    _conclude(records, opened)
+    _conclude(records, store)
     if any(record.is_failure for record in records):
         raise typer.Exit(1)
 
 
-def stop(*_: object) -> None:
-    """A signal handler that ends like Ctrl-C."""
-    raise KeyboardInterrupt
-
-
-def require_folder(folder: Path, option: str) -> None:
-    """Make a folder; BenchError that names the option if it cannot be made or written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BenchError(
-            f"{option}: {folder} cannot be created: {error.strerror}; name another folder"
-        ) from error
-    if not os.access(folder, os.W_OK):
-        raise BenchError(f"{option}: {folder} cannot be written; name another folder")
-
-
-def make_executor(
-    name: ExecutorName,
-    workers: int,
-    timeout: float | None,
-    memory_gib: float | None,
-    on_end: Callable[[Ended], Iterable[Job]],
-) -> Executor:
-    """The executor that the options ask for."""
-    if name is ExecutorName.inline:
-        from bench.execute.inline import InlineExecutor
-
-        if timeout is not None or memory_gib is not None:
-            raise BenchError("--executor inline: cannot enforce --timeout or --memory-limit")
-        return InlineExecutor(on_end)
-    import psutil
-
-    from bench.execute.processes import ProcessExecutor
-
-    limit = memory_gib * 2**30 if memory_gib else 0.8 * psutil.virtual_memory().total / workers
-    return ProcessExecutor(on_end, workers, timeout, limit)
-
-
-def train_sources(
-    cells: Iterable[Cell], store: Store, runner: Executor, progress: Progress
-) -> None:
-    """Train the source models that cells share, once each, before their runs."""
-    from bench import registry as registry
-    from bench.execute.processes import ProcessExecutor
-    from bench.run.source_model import source_path
-
-    if not isinstance(runner, ProcessExecutor):
-        return
-    wanted: dict[Path, Cell] = {}
-    for cell in cells:
-        stream_class = registry.load("stream", cell.stream.name)
-        stream = stream_class(stream_class.Config.model_validate(cell.stream.config), cell.seed)
-        wanted[source_path(cell, stream)] = cell
-    for path, cell in wanted.items():
-        if path.exists():
-            continue
-        log = store.log_path(f"source-{path.stem}")
-        name = f"training {cell.model.name} on the source of {cell.stream.name}"
-        progress.begin_source(name)
-        runner.train_source(cell, log, progress.epoch)
-        progress.end_source(f"{name}: done, cached in {path}")
-
-
-class Progress:
-    """A bar on a terminal, else one plain line per event; hands deferred cells back as jobs."""
-
-    def __init__(self, done: int = 0) -> None:
-        self._done = done
-        self._bar: Any = None
-        self._total = 0
-        self._live = sys.stderr.isatty()
-        self.settled = 0
-        self.interrupted = 0
-
-    def begin_source(self, name: str) -> None:
-        """Source training begins."""
-        if self._live:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=None, desc=name, unit="epoch", leave=False)
-        else:
-            typer.echo(f"{name} (once; then cached)", err=True)
-
-    def epoch(self, done: int, total: int) -> None:
-        """Source training has done so many epochs."""
-        if self._bar is not None:
-            self._bar.total = total
-            self._bar.update(done - self._bar.n)
-
-    def end_source(self, text: str) -> None:
-        """Source training is done."""
-        self.close()
-        typer.echo(text, err=True)
-
-    def start(self, jobs: list[Job]) -> None:
-        """The runs begin."""
-        self._total = sum(len(job.cells) for job in jobs)
-        if not self._total:
-            typer.echo(f"nothing to run: all {self._done} cells are done", err=True)
-            return
-        typer.echo(f"{self._total} cells to run, {self._done} done before", err=True)
-        if self._live:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=self._total, unit="cell", smoothing=0.1, dynamic_ncols=True)
-
-    def ended(self, ended: Ended) -> Iterable[Job]:
-        """Show a job's records; return a job for the devices that it deferred."""
-        for record in ended.records:
-            self.settled += 1
-            self.interrupted += record.status == "interrupted"
-            text = f"{_title(record)}: {_outcome(record)}"
-            if self._bar is not None:
-                if record.status != "ok":
-                    self._bar.write(text, file=sys.stderr)
-                self._bar.set_postfix_str(f"{record.cell.method.name} {record.status}")
-                self._bar.update()
-            else:
-                typer.echo(f"[{self.settled}/{self._total}] {text}", err=True)
-        if not ended.deferred:
-            return []
-        import uuid
-
-        numbers = [ended.job.cells.index(cell) for cell in ended.deferred]
-        return [
-            ended.job.model_copy(
-                update={
-                    "run": uuid.uuid4().hex[:16],
-                    "cells": tuple(ended.deferred),
-                    "attempts": tuple(ended.job.attempts[i] for i in numbers),
-                }
-            )
-        ]
-
-    def close(self) -> None:
-        """Leave the terminal clean."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
-def _title(record: Record) -> str:
-    return record.cell.title
-
-
-def _outcome(record: Record) -> str:
-    if record.results is None:
-        return f"{record.status}: {record.reason}"
-    results = record.results
-    if results.seen_at_end is not None:
-        told = f"accuracy over all seen {results.seen_at_end:.1%}"
-    elif results.online is not None:
-        told = f"online accuracy {results.online:.1%}"
-    else:
-        told = f"accuracy {results.mean('before'):.1%} -> {results.mean('after'):.1%}"
-    return f"ok in {duration(record.wall_s)}, {told}"
-
-
-def _final(plan: Plan, store: Store) -> list[Record]:
-    found = [store.get(cell.identity) for cell in plan.cells]
-    return [record for record in found if record is not None]
-
-
 def _conclude(records: list[Record], store: Store) -> None:
-    from bench import registry as registry
+    from bench import registry
 
     typer.echo(registry.load("report", "summary")(records))
     for record in records:
         if record.status != "ok":
-            typer.echo(f"{record.status}: {_title(record)}: {record.reason} ({record.log})")
+            typer.echo(f"{record.status}: {record.cell.title}: {record.reason} ({record.log})")
     typer.echo(f"records: {store.records.resolve()}")
     typer.echo(
         "next: bench report" + (f" --store {store.root}" if store.root != DEFAULT_STORE else "")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench import defaults
 from bench.errors import BenchError
 from bench.io.text_table import aligned
 
@@ -102,7 +103,7 @@ def _memory(device: str, count: int) -> tuple[float, float]:
     if not isinstance(profile, ModelledDevice):
         raise BenchError(
             f"--device {device}: its profile states no memory; name a modelled device, "
-            "as xavier-nx ('bench list devices')"
+            f"as {defaults.DEVICE} ('bench list devices')"
         )
     all_, runtime = profile.memory_for_applications.value, profile.runtime_memory.value
     if all_ <= count * runtime:

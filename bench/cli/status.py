@@ -6,17 +6,13 @@ from collections import Counter
 
 import typer
 
-from bench.cli.options import DEFAULT_STORE, StoreRoot, warn_unreadable
-from bench.errors import BenchError
+from bench.cli.options import StoreRoot, warn_unreadable
+from bench.study.selection import DEFAULT_STORE, existing_store
 
 
 def command(store: StoreRoot = DEFAULT_STORE) -> None:
     """Count the records by suite and status, and say why runs did not end well."""
-    from bench.records.store import Store
-
-    opened = Store(store)
-    if not opened.records.is_dir():
-        raise BenchError(f"--store {store}: no records there; run 'bench run' or name another")
+    opened = existing_store(store)
     records = list(opened)
     counts = Counter((record.suite, record.status) for record in records)
     typer.echo(f"{len(records)} records in {opened.records}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,26 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.options import (
-    DEFAULT_SUITE,
+    DEFAULT_EXECUTOR,
+    ExecutorName,
+    Jobs,
     Methods,
     Model,
     Plugins,
     Seeds,
     SuiteName,
     Variants,
-    choose,
-    open_store,
 )
-from bench.cli.run import (
-    ExecutorName,
-    Progress,
-    default_jobs,
-    make_executor,
-    require_folder,
-    stop,
-    train_sources,
-)
+from bench.cli.options import selection as selected
 from bench.errors import BenchError
+from bench.study.selection import DEFAULT_SUITE, open_store
 
 if TYPE_CHECKING:
     from bench.records.cell import Cell
@@ -63,12 +55,11 @@ def command(
         Path, typer.Option("--store", help="Folder of the trials' records.")
     ] = Path("bench-tuning"),
     plugins: Plugins = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Runs at a time. Default: the cores.")
-    ] = None,
+    jobs: Jobs = None,
     timeout: Annotated[
         float | None, typer.Option("--timeout", min=0.1, help="Seconds until a trial is killed.")
     ] = None,
+    executor: ExecutorName = DEFAULT_EXECUTOR,
 ) -> None:
     """Tune methods on the suite's validation stream and write the settings to use with it.
 
@@ -77,12 +68,18 @@ def command(
     if it stands beside the suite's, else with --tuned. With --methods and the --out of an earlier
     search under the same budget, the settings of the other methods stay.
     """
+    from bench.cli.progress import SourceProgress, sigterm_as_ctrl_c
+    from bench.execute.base import Limits
+    from bench.execute.campaign import Campaign, make_executor
+    from bench.io.folders import require_folder
     from bench.study.plan import make_cells
     from bench.study.suite import SUITES
     from bench.study.tuned_settings import tuned_path, write_tuned
     from bench.tuning.tune import Tuner, default_out, validation_suite
 
-    chosen, path = choose(suite, None, methods, model, seeds, plugins, variant)
+    chosen, path = selected(
+        suite=suite, methods=methods, model=model, variant=variant, seeds=seeds, plugins=plugins
+    ).choose()
     target = out or default_out(path, SUITES)
     if target.is_dir():
         raise BenchError(f"--out {target}: is a folder; name a file")
@@ -94,30 +91,26 @@ def command(
         searched = validation_suite(searched)
         cells = make_cells(searched, path)
     opened = open_store(store)
-    tuner = Tuner(searched, cells, trials, opened, _told)
+    tuner = Tuner(searched, cells, trials, opened, _show_trial)
     for name, why in tuner.untunable.items():
         typer.echo(f"{name}: not tuned: {why}", err=True)
     if not tuner.names:
         raise BenchError(f"suite {path}: nothing to tune; name other methods with --methods")
     found = _file(chosen, searched, cells, tuner, trials, oracle)
     _beside_others(target, found, tuner.names)  # refused now, not when the search has ended
-    signal.signal(signal.SIGTERM, stop)
-    progress = Progress()
-    workers = jobs or default_jobs()
-    runner = make_executor(ExecutorName.processes, workers, timeout, None, tuner.ended)
+    progress = SourceProgress()
+    runner = make_executor(executor, jobs, Limits(timeout_s=timeout))
     try:
-        for folder in (opened.records, opened.logs):
-            require_folder(folder, f"--store {opened.root}")
-        require_folder(target.parent, f"--out {target}")
-        train_sources(cells, opened, runner, progress)
-        runner.run(tuner.begin())
+        with sigterm_as_ctrl_c(), Campaign(opened, runner, progress) as campaign:
+            require_folder(target.parent, f"--out {target}")
+            campaign.train_sources(cells)
+            campaign.run(tuner.begin(), tuner.ended)
     except KeyboardInterrupt:
         progress.close()
         typer.echo("bench: stopped; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
     finally:
         progress.close()
-        runner.close()
     tuned = _file(chosen, searched, cells, tuner, trials, oracle)
     write_tuned(target, _beside_others(target, tuned, tuner.names))
     for name, best in tuned.methods.items():
@@ -149,7 +142,7 @@ def _beside_others(target: Path, tuned: Tuned, names: list[str]) -> Tuned:
     return tuned
 
 
-def _told(
+def _show_trial(
     name: str, trial: int, trials: int, score: float | None, settings: dict[str, Any]
 ) -> None:
     shown = "no result" if score is None else f"{score:.1%}"

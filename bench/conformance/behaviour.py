@@ -5,25 +5,25 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.conformance.base import CheckFailed, check
-from bench.conformance.compare import first_difference, same, weights
 from bench.conformance.method_fixture import (
     BATCH,
-    UNLIMITED,
     MethodFixture,
     WatchedView,
-    WatchedWindow,
-    clock,
     setting,
+    unlimited_window,
 )
+from bench.contracts.data import Batch
 from bench.contracts.method import Method
+from bench.contracts.model import FoundationModel
+from bench.costs.observer import StepObserver
 from bench.errors import LabelsHidden
 from bench.run.determinism import seed_everything
 
@@ -186,24 +186,74 @@ def online(subject: MethodFixture) -> str:
     if "online" not in subject.method_class.protocols:
         return "nothing: it declares protocols = ('periodic',)"
     method = subject.prepare()
-    with WatchedWindow(clock(method), UNLIMITED, None, method.model.module) as window:
+    taken = _StepBatches()
+    with unlimited_window(method, taken) as window:
         for start in range(0, 4 * BATCH, BATCH):
             view = subject.view(start=start, samples=BATCH, single_pass=True)
             subject.predict(method, view.x)
-            window.taken.clear()
+            taken.steps.clear()
             method.adapt(view, window)
-            _require_once(window, view)
+            _require_once(taken.steps, view)
             view.close("this batch is over: an online stream gives each batch once")
     subject.require_finite(method, subject.inputs(), "after 4 batches of a stream")
     return f"adapted to 4 batches of {BATCH}, one by one"
 
 
-def _require_once(window: WatchedWindow, view: WatchedView) -> None:
-    for kind in {kind for kind, _ in window.taken}:
-        indices = [view.indices_of(x) for taken, x in window.taken if taken == kind]
-        times = torch.cat(indices).bincount()
+class _StepBatches(StepObserver):
+    """Remembers the kind and the batch of every step."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, Batch]] = []
+
+    def on_batch(self, kind: str, batch: Batch, data_dependent: bool) -> None:
+        self.steps.append((kind, batch))
+
+
+def _require_once(steps: list[tuple[str, Batch]], view: WatchedView) -> None:
+    samples = {id(batch.x): batch.sample_ids for batch in view.handed}
+    of_others = torch.arange(0)
+    for kind in {kind for kind, _ in steps}:
+        seen = [samples.get(id(batch.x), of_others) for taken, batch in steps if taken == kind]
+        times = torch.cat(seen).bincount()
         if len(times) and times.max() > 1:
             raise CheckFailed(
                 f"{kind!r} steps take a sample {times.max()} times: loop over "
                 "domain.max_passes(epochs), or give the epochs to domain.batches"
             )
+
+
+# --- bit-for-bit comparison of what methods hold and predict -------------------------------
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two tensors, or two containers of tensors and plain values, are equal bit for bit."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return (a.shape, a.dtype) == (b.shape, b.dtype) and torch.equal(_bits(a), _bits(b))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return type(a) is type(b) and bool(a == b or (a != a and b != b))
+
+
+def first_difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
+    """The first key whose values are not the same, or that only one has; else None."""
+    for key in (*a, *b):
+        if key not in a or key not in b or not same(a[key], b[key]):
+            return key
+    return None
+
+
+def weights(method: Method) -> dict[str, Tensor]:
+    """Copies of the parameters and buffers of every model that a method holds, by name."""
+    found: dict[str, Tensor] = {}
+    for attribute, value in vars(method).items():
+        module = value.module if isinstance(value, FoundationModel) else value
+        if isinstance(module, nn.Module):
+            for name, tensor in module.state_dict().items():
+                found[f"{attribute}.{name}"] = tensor.detach().clone()
+    return found
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)

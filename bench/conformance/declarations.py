@@ -8,7 +8,7 @@ from typing import Any
 
 import pydantic
 
-from bench import registry as registry
+from bench import registry
 from bench.conformance.base import CheckFailed, check
 from bench.conformance.method_fixture import MethodFixture
 from bench.contracts.method import (
@@ -21,12 +21,10 @@ from bench.contracts.method import (
     Shift,
     search_space,
 )
-from bench.contracts.protocol import ProtocolConfig
 from bench.contracts.settings import bounds, choices
 from bench.errors import BenchError
 from bench.run.applicability import unsupported
 
-PROTOCOLS = typing.get_args(ProtocolConfig.model_fields["name"].annotation)
 _LEGAL: dict[str, tuple[str, ...] | None] = {
     "family": FAMILIES,
     "provenance": typing.get_args(Provenance),
@@ -121,7 +119,7 @@ def skip(subject: MethodFixture) -> str:
     method = subject.method_class
     asked = 0
     for stream in registry.entries("stream"):
-        for protocol in PROTOCOLS:
+        for protocol in registry.entries("protocol"):
             for target_labels in (False, True):
                 try:
                     cell = subject.cell(stream, protocol, target_labels)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Hashable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,23 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import registry as registry
+from bench import defaults, registry
 from bench.conformance.base import CheckFailed
 from bench.contracts.data import Batch, DomainView, Inputs, LabelledBatch
 from bench.contracts.method import Method
 from bench.contracts.model import FoundationModel
+from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Domain, Split
 from bench.costs.device_profile import MeasuredDevice
-from bench.costs.tracker import CostTracker
+from bench.costs.measured import MeasuredTracker
+from bench.costs.observer import StepObserver
+from bench.meters.errors import Unavailable
 from bench.records.cell import Cell, Component
 from bench.run.determinism import seed_everything
-from bench.run.window import Window
+from bench.run.window import UNLIMITED, Window
 
-MODEL, MODEL_SETTINGS = "digits-vit", {"width": 32, "depth": 2, "patch": 8}
-SCENARIO, SCENARIO_SETTINGS = "digits-shift", {"size": 16}
+MODEL, MODEL_SETTINGS = defaults.MODEL, defaults.SMALL_MODEL
+SCENARIO, SCENARIO_SETTINGS = defaults.STREAM, defaults.SMALL_STREAM
 BATCH = 16
-UNLIMITED = 1e9
-"""Seconds of a window that is not meant to close."""
 
 
 @dataclass(frozen=True)
@@ -91,18 +89,19 @@ class MethodFixture:
         """A cell of this method with default settings; digests are left open."""
 
         def component(kind: str, name: str) -> Component:
-            config = registry.load(kind, name).Config()
-            return Component(name=name, config=config.model_dump(mode="json"), code="")
+            settings = registry.load(kind, name).Config()
+            return Component(name=name, config=settings.model_dump(mode="json"), code="")
 
-        limit = {"interval_s": 1.0} if protocol == "online-timed" else {"window_s": 60.0}
+        declared = registry.load("protocol", protocol).conformance_config
+        config = protocol_config({"name": protocol, **declared, "batch_size": BATCH})
         return Cell(
             method=component("method", self.name),
             model=component("model", MODEL),
             stream=component("stream", stream),
             data="",
-            device="xavier-nx",
+            device=defaults.DEVICE,
             device_digest="",
-            protocol={"name": protocol, **limit, "batch_size": BATCH},
+            protocol=config.model_dump(mode="json"),
             seed=0,
             target_labels=target_labels,
         )
@@ -160,8 +159,8 @@ class MethodFixture:
         return WatchedView(f"domain-{domain}", x, y, batch_size, generator, single_pass)
 
     def adapt(self, method: Method, view: DomainView, window: Window | None = None) -> None:
-        """Adapt to a domain as the periodic protocol does, uncounted unless a window is given."""
-        with window or Window(clock(method), UNLIMITED, None, method.model.module) as opened:
+        """Adapt to a domain as the periodic protocol does, untraced unless a window is given."""
+        with window or unlimited_window(method) as opened:
             method.adapt(view, opened)
         view.close("the domain is over: keep samples of it as replay memory, not the view")
 
@@ -192,14 +191,18 @@ class MethodFixture:
             raise CheckFailed(f"predictions are not finite {when}: guard the division or log")
 
 
-def clock(method: Method) -> CostTracker:
-    """A tracker that charges this machine's time and counts nothing, so that checks are quick."""
+def unlimited_window(method: Method, *observers: StepObserver) -> Window:
+    """A window that charges this machine's time and traces nothing, so that checks are quick."""
     device = MeasuredDevice(name="check", title="this machine", cost="measured")
-    return CostTracker([device], method.stored)
+    tracker = MeasuredTracker(device, Unavailable("a check needs no energy", {}), observers)
+    return Window(tracker, UNLIMITED, None, method.model.module)
 
 
 class WatchedView(DomainView):
-    """A domain's view that remembers what it handed out, and how often labels were asked for."""
+    """A domain's view that remembers what it handed out, and how often labels were asked for.
+
+    No observer of steps can see that: a method may read labels between its steps.
+    """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -211,11 +214,6 @@ class WatchedView(DomainView):
         """The labels, if the method may see them; asking is counted."""
         self.label_reads += 1
         return super().y
-
-    def indices_of(self, x: Inputs) -> Tensor:
-        """The samples of the batch whose inputs ``x`` are; none if it is not of this view."""
-        found = [batch.sample_ids for batch in self.handed if batch.x is x]
-        return found[0] if found else torch.arange(0)
 
     def _batch(self, chosen: Tensor) -> Batch:
         given = super()._batch(chosen)
@@ -240,65 +238,3 @@ class _Batch(Batch):
 
 class _LabelledBatch(_Batch, LabelledBatch):
     pass
-
-
-class WatchedWindow(Window):
-    """A window that remembers what was done in it.
-
-    Attributes
-    ----------
-    taken : (kind, inputs) of every step
-    sections : kinds of work that were sections
-    varying : kinds of steps whose work depends on the data
-    """
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.taken: list[tuple[str, Inputs]] = []
-        self.sections: set[str] = set()
-        self.varying: set[str] = set()
-
-    def __enter__(self) -> WatchedWindow:
-        return self
-
-    def steps(
-        self, batches: Iterable[Batch], kind: str = "adapt", data_dependent: bool = False
-    ) -> Iterator[Batch]:
-        """As in `Window`."""
-        if data_dependent:
-            self.varying.add(kind)
-
-        def remembered(batch: Batch) -> Batch:
-            self.taken.append((kind, batch.x))
-            return batch
-
-        return map(remembered, super().steps(batches, kind, data_dependent))
-
-    @contextmanager
-    def section(self, kind: str, shape: Hashable = None) -> Iterator[None]:
-        """As in `Window`."""
-        self.sections.add(kind)
-        with super().section(kind, shape):
-            yield
-
-    def begin_step(self, x: Inputs, kind: str = "adapt") -> bool:
-        """As in `Window`."""
-        begun = super().begin_step(x, kind)
-        if begun:
-            self.taken.append((kind, x))
-        return begun
-
-
-@contextmanager
-def as_in_a_run() -> Iterator[None]:
-    """One thread and deterministic kernels, as in a run; torch is left as it was found."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        torch.use_deterministic_algorithms(strict)
-        torch.set_num_threads(threads)

@@ -9,16 +9,22 @@ from typing import Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bench import defaults
 from bench.conformance.base import CheckFailed, check
-from bench.conformance.compare import first_difference, weights
-from bench.conformance.method_fixture import UNLIMITED, MethodFixture, WatchedWindow
+from bench.conformance.behaviour import first_difference, weights
+from bench.conformance.method_fixture import MethodFixture
+from bench.contracts.data import Batch
 from bench.contracts.method import Method
 from bench.costs.device_profile import load_device
-from bench.costs.step_tracer import live_tensors, operator_class
-from bench.costs.tracker import CostTracker, Key
+from bench.costs.factory import make_tracker
+from bench.costs.observer import ChargedStep, StepObserver
+from bench.costs.operator_kinds import operator_class
+from bench.costs.step_tracer import live_tensors
+from bench.costs.tracker import CostTracker
 from bench.errors import Unsupported
+from bench.run.window import UNLIMITED, Window
 
-DEVICE = "xavier-nx"
+DEVICE = defaults.DEVICE
 SAMPLES, SIZE = 40, 8
 DOMAINS, EARLY = 10, 1
 """Domains of 5 batches in the check of memory: 50 batches; and after how many it starts."""
@@ -28,12 +34,12 @@ DOMAINS, EARLY = 10, 1
 def window(subject: MethodFixture) -> str:
     """Works inside charged steps alone, and ends when the window closes."""
     method = subject.prepare()
-    tracker = _Meter(method)
-    whole = _adapt(subject, method, tracker, 0, UNLIMITED)
+    tracker, watch = _watched(method)
+    whole = _adapt(subject, method, tracker, watch, 0, UNLIMITED)
     if not whole:
-        if len(tracker.spent) >= SAMPLES // SIZE:
+        if len(watch.charged) >= SAMPLES // SIZE:
             raise CheckFailed(
-                f"takes no steps and {len(tracker.spent)} sections, which no window ends: take "
+                f"takes no steps and {len(watch.charged)} sections, which no window ends: take "
                 "batches from window.steps(...)"
             )
         return "adapted on 5 batches: it takes no steps"
@@ -41,22 +47,28 @@ def window(subject: MethodFixture) -> str:
         few = min(3, len(whole) - 1)
         budget = sum(whole[:few]) - whole[few - 1] / 2
         other = subject.prepare()
-        taken = _adapt(subject, other, _Meter(other), 0, budget)
+        taken = _adapt(subject, other, *_watched(other), 0, budget)
         if len(taken) >= len(whole):
             raise CheckFailed(
                 f"takes all {len(whole)} steps in a window of {budget:.3g} s that has room for "
                 f"{few}: take them from window.steps(...)"
             )
-    _adapt(subject, method, tracker, 1, min(whole) / 2)
+    _adapt(subject, method, tracker, watch, 1, min(whole) / 2)
     return f"adapted in {sum(whole):.3g} s on {DEVICE}, in a window for a few steps, and for none"
 
 
 def _adapt(
-    subject: MethodFixture, method: Method, tracker: _Meter, domain: int, budget_s: float
+    subject: MethodFixture,
+    method: Method,
+    tracker: CostTracker,
+    watch: _WeightWatch,
+    domain: int,
+    budget_s: float,
 ) -> list[float]:
     """Adapt on five batches; the device seconds of each step, sections not among them."""
-    tracker.spent.clear()
-    opened = WatchedWindow(tracker, budget_s, None, method.model.module)
+    watch.charged.clear()
+    watch.sections.clear()
+    opened = Window(tracker, budget_s, None, method.model.module)
     try:
         with _FreeWork(tracker) as free:
             subject.adapt(method, subject.view(domain, samples=SAMPLES, batch_size=SIZE), opened)
@@ -66,8 +78,9 @@ def _adapt(
         return []  # one section is longer than this window: refused, as it must be
     finally:
         tracker.close()
-    changed = first_difference(tracker.after, weights(method)) if tracker.after else None
-    changed = tracker.changed or changed
+    changed = watch.changed
+    if changed is None and watch.after:
+        changed = first_difference(watch.after, weights(method))
     if changed is not None:
         raise CheckFailed(
             f"{changed} changes outside the steps: change weights inside 'for batch in "
@@ -78,37 +91,50 @@ def _adapt(
             f"computes outside the steps ({free.found[0]}): work inside 'for batch in "
             "window.steps(...)' or 'with window.section(...)', which are charged"
         )
-    return [seconds for kind, seconds in tracker.spent if kind not in opened.sections]
+    return [step.seconds[DEVICE] for step in watch.charged if step.kind not in watch.sections]
 
 
-class _Meter(CostTracker):
-    """A tracker that watches the weights between what it charges."""
+def _watched(method: Method) -> tuple[CostTracker, _WeightWatch]:
+    watch = _WeightWatch(method)
+    return make_tracker([load_device(DEVICE)], method.stored, observers=[watch]), watch
+
+
+class _WeightWatch(StepObserver):
+    """Watches the weights between the steps.
+
+    Attributes
+    ----------
+    charged : steps and sections in their order
+    sections : kinds of those that are sections
+    after : the weights after the last of them, or when the window opened
+    changed : the first weight that changed between two of them
+    """
 
     def __init__(self, method: Method) -> None:
-        super().__init__([load_device(DEVICE)], method.stored)
-        self.spent: list[tuple[str, float]] = []
+        self.charged: list[ChargedStep] = []
+        self.sections: set[str] = set()
         self.after: dict[str, Tensor] = {}
         self.changed: str | None = None
         self._method = method
 
-    def open_window(self) -> None:
-        super().open_window()
+    def on_window(self) -> None:
         self.after = weights(self._method)
 
-    def begin(self, key: Key, recount: bool = False) -> None:
+    def on_batch(self, kind: str, batch: Batch, data_dependent: bool) -> None:
+        self._compare()
+
+    def on_section(self, kind: str) -> None:
+        self.sections.add(kind)
+        self._compare()
+
+    def on_step(self, step: ChargedStep) -> None:
+        self.charged.append(step)
+        self.after = weights(self._method)
+
+    def _compare(self) -> None:
         now = weights(self._method)
         common = {name: tensor for name, tensor in self.after.items() if name in now}
         self.changed = self.changed or first_difference(common, {n: now[n] for n in common})
-        self._before_s = self.devices[0].window.time_s
-        self._kind = key[0]
-        super().begin(key, recount)
-
-    def end(self, budget_s: float = float("inf"), cut_short: bool = False) -> None:
-        ends = self.is_open
-        super().end(budget_s, cut_short)
-        if ends:
-            self.spent.append((self._kind, self.devices[0].window.time_s - self._before_s))
-            self.after = weights(self._method)
 
 
 class _FreeWork(TorchDispatchMode):
@@ -143,8 +169,8 @@ def memory(subject: MethodFixture) -> str:
             subject.adapt(method, view)
             del view
             if number + 1 == EARLY:
-                early = _Held(method)
-        late = _Held(method)
+                early = _Memory(method)
+        late = _Memory(method)
     finally:
         gc.unfreeze()
     grown, shown = late.everywhere - early.everywhere, late.stored - early.stored
@@ -173,7 +199,7 @@ def memory(subject: MethodFixture) -> str:
     return f"adapted on {total}; grew by {shown / 1e3:.1f} kB, all of them shown by stored()"
 
 
-class _Held:
+class _Memory:
     """How much is alive: bytes of tensors, operations in retained graphs, values in the state."""
 
     def __init__(self, method: Method) -> None:

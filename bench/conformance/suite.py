@@ -12,10 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from bench import registry as registry
+from bench import registry
 from bench.conformance.base import CHECKS, Check, CheckFailed, Result
-from bench.conformance.method_fixture import SCENARIO, MethodFixture, as_in_a_run, setting
+from bench.conformance.method_fixture import SCENARIO, MethodFixture, setting
 from bench.errors import BenchError, did_you_mean
+from bench.run.determinism import as_in_a_run
+
+for _module in ("declarations", "behaviour", "resources"):  # their checks run in this order
+    importlib.import_module(f"bench.conformance.{_module}")
 
 LIMIT_S = 60
 """Seconds after which a check is given up."""
@@ -47,7 +51,9 @@ def methods_of_file(path: str | Path) -> list[str]:
 
     def found() -> list[str]:
         entries = registry.entries("method").values()
-        return [entry.name for entry in entries if entry.file.resolve() == file]
+        return [
+            each.name for each in entries if each.file is not None and each.file.resolve() == file
+        ]
 
     names = found()
     if not names:
@@ -97,10 +103,10 @@ def _run(check: Check, subject: MethodFixture) -> Result:
     return Result(subject.name, check.name, not why, did, why, seconds)
 
 
-def _explained(error: Exception, file: Path) -> str:
+def _explained(error: Exception, file: Path | None) -> str:
     """An unexpected exception with the place in the method's file where it passed last."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).resolve() == file.resolve()]
+    own = [f for f in frames if file and Path(f.filename).resolve() == file.resolve()]
     frame = (own or list(frames))[-1]
     text = " ".join(str(error).split())
     return f"raised {type(error).__name__}: {text} ({Path(frame.filename).name}:{frame.lineno})"

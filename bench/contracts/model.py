@@ -64,14 +64,16 @@ class FoundationModel(ABC):
 
     Subclasses implement `build` and `blocks`, set ``head_name`` (the name
     of the task head inside ``module``), and may override the rest. ``preload`` names modules
-    that are slow to import, loaded once for all runs that need them.
+    that are slow to import, loaded once for all runs that need them. ``input_shape`` is the usual
+    shape of one sample, for `bench fit`: (channels, height, width), or (tokens,) for texts.
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
     task: ClassVar[str] = "classification"
     preload: ClassVar[tuple[str, ...]] = ()
+    input_shape: ClassVar[tuple[int, ...] | None] = None
     source_training: ClassVar[SourceTraining] = SourceTraining()
-    head_name: ClassVar[str] = "head"
+    head_name: str = "head"
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module

@@ -1,73 +1,98 @@
-"""What all methods of a suite have in common: order, budget, batch size, reset."""
+"""The settings of a protocol, and what its class declares.
+
+A protocol is registered (`bench.run.protocols`): it says in which order a method predicts and
+adapts along a stream, and under which budget.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pydantic
 
-if TYPE_CHECKING:
-    pass
+from bench import registry
+
+DEFAULT = "periodic"
+"""The protocol of a suite that names none."""
 
 
 class ProtocolConfig(pydantic.BaseModel, extra="forbid", frozen=True):
-    """What all methods of a suite have in common; part of the identity.
+    """The settings that every protocol has; all methods of a suite share them.
 
-    name : ``periodic`` (adapt to a whole domain at once), ``online`` (predict, then adapt, batch by
-        batch) or ``online-timed`` (so as well, but the stream does not wait:
-        `bench.run.stream_clock.RealTimeStream`)
-    window_s : device seconds that a method may adapt to one domain; not under ``online-timed``,
-        where the stream limits it
-    interval_s : seconds from one batch of the stream to the next; ``online-timed`` alone
+    They are part of the identity of a cell. A protocol adds its own in a subclass.
+
+    name : of the registered protocol
     batch_size : samples in a batch, in adaptation and in prediction
     samples : adaptation samples of a domain, the first ones of its split in the seed's order
     reset : ``never`` (the model goes on from domain to domain) or ``domain`` (back to the
         prepared model before each)
     evaluate_all : before the stream and after each domain, evaluate on the source and on every
         domain, for forgetting and transfer; quadratic in the number of domains
+    code : digest of the code of a protocol that is not part of the core; the plan sets it
     """
 
-    name: Literal["periodic", "online", "online-timed"] = "periodic"
-    window_s: float = pydantic.Field(60.0, gt=0, allow_inf_nan=False)
-    interval_s: float | None = pydantic.Field(
-        None, gt=0, allow_inf_nan=False, validate_default=True
-    )
+    name: str
     batch_size: int = pydantic.Field(64, ge=1)
     samples: int | None = pydantic.Field(None, ge=1)
     reset: Literal["never", "domain"] = "never"
     evaluate_all: bool = False
-
-    @property
-    def timed(self) -> bool:
-        """Whether the stream does not wait for the method."""
-        return self.name == "online-timed"
+    code: str = ""
 
     @property
     def budget_s(self) -> float:
         """Device seconds of a domain's window."""
-        return math.inf if self.timed else self.window_s
-
-    @pydantic.field_validator("window_s")
-    @classmethod
-    def _no_window(cls, value: float, info: pydantic.ValidationInfo) -> float:
-        if info.data.get("name") == "online-timed":
-            raise ValueError("online-timed has no window, the stream limits adaptation; remove it")
-        return value
-
-    @pydantic.field_validator("interval_s")
-    @classmethod
-    def _interval(cls, value: float | None, info: pydantic.ValidationInfo) -> float | None:
-        name = info.data.get("name")
-        if name == "online-timed" and value is None:
-            raise ValueError("online-timed needs the seconds from one batch to the next, as 0.5")
-        if name in ("periodic", "online") and value is not None:
-            raise ValueError(f"under {name} the stream waits; remove it, or take online-timed")
-        return value
+        return math.inf
 
     @pydantic.model_serializer(mode="wrap")
     def _content(self, serialise: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The name, the protocol's own settings, then those that all protocols have."""
         content: dict[str, Any] = serialise(self)
-        # What does not apply is left out: given, it would not be accepted again.
-        content.pop("window_s" if self.timed else "interval_s", None)
-        return content
+        shared = {k: content.pop(k) for k in ProtocolConfig.model_fields if k in content}
+        if not self.code:
+            shared.pop("code", None)
+        return {"name": shared.pop("name"), **content, **shared}
+
+
+@dataclass(frozen=True)
+class ProtocolFacts:
+    """What the class of a protocol declares in literals.
+
+    timed : the stream does not wait for the method, so that results depend on the device's speed
+    method_protocol : which of a method's ``protocols`` it is. Under ``periodic`` a method adapts to
+        a whole domain, under ``online`` to one batch at a time, each predicted before
+    """
+
+    timed: bool = False
+    method_protocol: str = "periodic"
+
+
+def protocol_facts(settings: Mapping[str, Any]) -> ProtocolFacts:
+    """What the protocol of a suite or a cell declares, read without importing it.
+
+    A protocol that is not known here, as in the record of a run with a plugin, has the defaults.
+    """
+    entry = registry.entries("protocol").get(settings.get("name", DEFAULT))
+    facts = {} if entry is None else entry.facts
+    return ProtocolFacts(**{k: v for k, v in facts.items() if k in ProtocolFacts.__annotations__})
+
+
+def protocol_class(settings: Mapping[str, Any]) -> Any:
+    """The class of the protocol that the settings of a suite or a cell name.
+
+    Raises BenchError with the nearest name if there is none.
+    """
+    return registry.load("protocol", str(settings.get("name", DEFAULT)))
+
+
+def protocol_config(settings: Mapping[str, Any]) -> ProtocolConfig:
+    """The settings of a suite or a cell, checked by the protocol that they name.
+
+    Raises BenchError if there is no such protocol, pydantic.ValidationError if it refuses them.
+    """
+    config: ProtocolConfig = protocol_class(settings).Config.model_validate(
+        {"name": DEFAULT, **settings}
+    )
+    return config

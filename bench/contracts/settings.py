@@ -12,7 +12,6 @@ import annotated_types
 import pydantic
 from pydantic.fields import FieldInfo
 
-from bench import registry as registry
 from bench.errors import BenchError
 from bench.io.digest import digest, file_digest
 

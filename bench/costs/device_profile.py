@@ -8,24 +8,11 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from bench.costs.operator_kinds import OPERATOR_CLASSES
 from bench.costs.speed_curves import Curves
 from bench.errors import BenchError, did_you_mean
 from bench.io.digest import digest
 from bench.io.safe_yaml import read_yaml
-
-OPERATOR_CLASSES = (
-    "matmul",
-    "attention",
-    "convolution",
-    "normalisation",
-    "elementwise",
-    "reduction",
-    "copy",
-    "optimiser",
-)
-"""Classes of operators that reach different shares of a device's peak rates, as profiles spell
-them.
-"""
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -389,5 +376,5 @@ def _complaint(error: pydantic.ValidationError) -> str:
         return f"key {where} is unknown: {did_you_mean(path[-1], _keys_beside(path))}"
     given = "" if isinstance(first["input"], dict | list) else f": {first['input']!r}"
     if kind == "string_pattern_mismatch":
-        return f"key {where}{given}: name a mode with small letters, digits and dashes, as 15w"
+        return f"key {where}{given}: name a mode with small letters, numbers and dashes, as 15w"
     return f"key {where}{given}: {first['msg']}"

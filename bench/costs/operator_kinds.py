@@ -1,24 +1,71 @@
-"""Kinds of operators, finer than their classes: what tells apart operators of one size in speed.
+"""Classes and kinds of operators: what tells apart operators of one size in speed.
 
-A class such as ``convolution`` holds operators that reach very different rates for the same
-operations and bytes. A calibrated profile therefore has its curves by *kind*: the operator's name
-with, where it matters, which operands are transposed (``mm.tn``), the shape of a convolution
-(``convolution.depthwise.strided``), whether statistics are computed (``native_batch_norm.train``)
-and which gradients are made (``convolution_backward.dense.input``).
+A device profile states a share of the peak rates by *class*. A class such as ``convolution`` holds
+operators that reach very different rates for the same operations and bytes, so a calibrated profile
+has its curves by *kind*: the operator's name with, where it matters, which operands are transposed
+(``mm.tn``), the shape of a convolution (``convolution.depthwise.strided``), whether statistics are
+computed (``native_batch_norm.train``) and which gradients are made
+(``convolution_backward.dense.input``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OPERATOR_CLASSES = (
+    "matmul",
+    "attention",
+    "convolution",
+    "normalisation",
+    "elementwise",
+    "reduction",
+    "copy",
+    "optimiser",
+)
+"""Classes of operators that reach different shares of a device's peak rates, as profiles spell
+them.
+"""
 
 OPTIMIZER = "optimiser"
 """The kind of every operator inside an optimizer's step: they are timed as whole steps."""
 
+_MATMUL = {"mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot", "vdot", "addbmm", "_int_mm"}
+_NORMALIZATION = ("layer_norm", "batch_norm", "group_norm", "instance_norm", "rms_norm")
+_REDUCTION = {
+    "sum", "mean", "var", "std", "var_mean", "amax", "amin", "max", "min", "argmax", "argmin",
+    "prod", "norm", "linalg_vector_norm", "logsumexp", "cumsum", "topk", "sort", "any", "all",
+    "_softmax", "_log_softmax", "_softmax_backward_data", "_log_softmax_backward_data",
+    "nll_loss_forward", "nll_loss_backward", "_cdist_forward", "_cdist_backward",
+}  # fmt: skip
+_COPY = {
+    "clone", "copy_", "_to_copy", "cat", "stack", "index", "index_select", "gather", "scatter",
+    "embedding", "fill_", "zero_", "zeros", "zeros_like", "ones", "ones_like", "full", "full_like",
+    "masked_fill", "constant_pad_nd", "index_put_", "repeat", "embedding_dense_backward",
+    "slice_backward", "select_backward", "expand_copy", "new_zeros", "arange",
+}  # fmt: skip
 _FIRST_FACTOR = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}
 _STATISTICS = ("batch_norm", "instance_norm")
+
+
+def operator_class(name: str) -> str:
+    """The class (one of ``OPERATOR_CLASSES``) of an aten operator by its name without overload."""
+    if name in _MATMUL:
+        return "matmul"
+    if "attention" in name:
+        return "attention"
+    if "convolution" in name:
+        return "convolution"
+    if any(kind in name for kind in _NORMALIZATION):
+        return "normalisation"
+    if name in _REDUCTION:
+        return "reduction"
+    if name in _COPY:
+        return "copy"
+    return "elementwise"
 
 
 def operator_kind(name: str, args: Sequence[Any]) -> str:

@@ -43,7 +43,7 @@ from torch.utils.flop_counter import flop_registry
 
 from bench.contracts.data import DomainView
 from bench.costs.flop_formulas import products
-from bench.costs.operator_kinds import OPTIMIZER, operator_kind
+from bench.costs.operator_kinds import OPTIMIZER, operator_class, operator_kind
 
 Operation = tuple[str, str, float, float]
 """(operator class, data type, operations, bytes) of one launch."""
@@ -86,21 +86,7 @@ class StepTrace:
         return self.operations.total()
 
 
-_MATMUL = {"mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot", "vdot", "addbmm", "_int_mm"}
-_NORMALIZATION = ("layer_norm", "batch_norm", "group_norm", "instance_norm", "rms_norm")
 _GATHER = {"embedding", "index", "index_select", "gather"}
-_REDUCTION = {
-    "sum", "mean", "var", "std", "var_mean", "amax", "amin", "max", "min", "argmax", "argmin",
-    "prod", "norm", "linalg_vector_norm", "logsumexp", "cumsum", "topk", "sort", "any", "all",
-    "_softmax", "_log_softmax", "_softmax_backward_data", "_log_softmax_backward_data",
-    "nll_loss_forward", "nll_loss_backward", "_cdist_forward", "_cdist_backward",
-}  # fmt: skip
-_COPY = {
-    "clone", "copy_", "_to_copy", "cat", "stack", "index", "index_select", "gather", "scatter",
-    "embedding", "fill_", "zero_", "zeros", "zeros_like", "ones", "ones_like", "full", "full_like",
-    "masked_fill", "constant_pad_nd", "index_put_", "repeat", "embedding_dense_backward",
-    "slice_backward", "select_backward", "expand_copy", "new_zeros", "arange",
-}  # fmt: skip
 _FREE = {
     "_record_function_enter_new", "_record_function_exit", "empty", "empty_like", "empty_strided",
     "new_empty", "new_empty_strided", "detach", "_unsafe_view", "lift_fresh", "set_", "resize_",
@@ -108,29 +94,12 @@ _FREE = {
 }  # fmt: skip
 
 
-def operator_class(name: str) -> str:
-    """The class (one of ``OPERATOR_CLASSES``) of an aten operator by its name without overload."""
-    if name in _MATMUL:
-        return "matmul"
-    if "attention" in name:
-        return "attention"
-    if "convolution" in name:
-        return "convolution"
-    if any(kind in name for kind in _NORMALIZATION):
-        return "normalisation"
-    if name in _REDUCTION:
-        return "reduction"
-    if name in _COPY:
-        return "copy"
-    return "elementwise"
-
-
 class StepTracer:
     """Context in which one step is counted; the result is ``trace``.
 
     Parameters
     ----------
-    resident : what lives on the device before the step begins: tensors, modules,
+    resident : what is in memory before the step begins: tensors, modules,
         optimizers, and containers of them (see `live_tensors`)
 
     Attributes
@@ -147,13 +116,13 @@ class StepTracer:
         self._optimizers: list[dict[tuple[str, str], list[float]] | None] = []
         self._mode = _Mode(self)
         for tensor in live_tensors(resident):
-            self._hold(tensor)
+            self._add_live(tensor)
         self.trace.resident_bytes = self._now
 
     def __enter__(self) -> StepTracer:
         self._hooks = [
             register_optimizer_step_pre_hook(self._enter_optimizer),
-            register_optimizer_step_post_hook(self._leave_optimizer),
+            register_optimizer_step_post_hook(self._exit_optimizer),
         ]
         # One operator for a whole layer, in inference alone, would hide what it does.
         self._fast_path = torch.backends.mha.get_fastpath_enabled()
@@ -167,7 +136,7 @@ class StepTracer:
         for hook in self._hooks:
             hook.remove()
         while self._optimizers:  # a step left by an exception
-            self._leave_optimizer()
+            self._exit_optimizer()
         self._live.clear()
 
     def see(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
@@ -176,7 +145,7 @@ class StepTracer:
         inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         outputs = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
         for tensor in (*inputs, *outputs):
-            self._hold(tensor)
+            self._add_live(tensor)
         name = packet.__name__
         if not (func.is_view or name in _FREE):
             self._count(packet, name, args, kwargs, out, inputs, outputs)
@@ -226,12 +195,12 @@ class StepTracer:
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         self._optimizers.append({} if closure is None else None)
 
-    def _leave_optimizer(self, *_: Any) -> None:
+    def _exit_optimizer(self, *_: Any) -> None:
         merged = self._optimizers.pop() if self._optimizers else None
         for (_name, dtype), (flops, size) in (merged or {}).items():
             self.trace.operations[("optimiser", dtype, flops, size)] += 1
 
-    def _hold(self, tensor: Tensor) -> None:
+    def _add_live(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._live:
@@ -298,7 +267,7 @@ def live_tensors(thing: Any, _seen: set[int] | None = None) -> Iterator[Tensor]:
     """All tensors reachable from modules, optimizers, containers and plain objects.
 
     Gradients and optimizer state are included. A `DomainView` is not entered: its data lie
-    on the device's storage, not in memory, and are billed there.
+    on the device's storage, not in memory, and are charged there.
     """
     seen = set() if _seen is None else _seen
     if id(thing) in seen or isinstance(thing, _OPAQUE):

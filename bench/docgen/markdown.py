@@ -79,6 +79,7 @@ def described_settings(config: type[pydantic.BaseModel]) -> str:
     rows = [
         [f"`{name}`", default(field), allowed(field), notes.get(name, "–")]
         for name, field in config.model_fields.items()
+        if not field.exclude  # known only to be refused with a hint
     ]
     return f"{rest}\n\n{table(['setting', 'default', 'allowed', 'meaning'], rows)}"
 

@@ -6,14 +6,15 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.method import FAMILIES, Method
+from bench.defaults import DEVICE, MODEL, STREAM
 from bench.docgen.markdown import settings_table, table
 
 if TYPE_CHECKING:
-    from bench.estimate.counted import Work
+    from bench.estimate.step_costs import StepCost
 
-Counted = Mapping[str, "Sequence[Work] | str"]
+Counted = Mapping[str, "Sequence[StepCost] | str"]
 """The work of each method by its name, or why it was not counted."""
 
 TITLES = {
@@ -25,7 +26,7 @@ TITLES = {
 BEGIN, END = "<!-- counted -->", "<!-- /counted -->"
 """What stands between these lines was counted; all else is what the methods declare."""
 
-HEAD = """\
+HEAD = f"""\
 # Methods
 
 Written by `bench docs` from the registered methods; do not edit. Family, needs, protocols and
@@ -34,10 +35,10 @@ EdgeTA's baselines by its paper or code; *group-harness*, from that group's own 
 *chosen-here*. Allowed values are stated as intervals, (0, 1] without the 0; what `bench tune`
 searches within them stands in the last column.
 
-Costs are of one step of batch 50 with default settings, on the embedded model (digits-vit, 0.21 M
-parameters) and stream (digits-shift): the costliest of each kind in two domains. Operations,
+Costs are of one step of batch 50 with default settings, on the embedded model ({MODEL}, 0.21 M
+parameters) and stream ({STREAM}): the costliest of each kind in two domains. Operations,
 bytes, launches and peak memory (with the model, without the runtime) are counted operator by
-operator; the time is modelled for xavier-nx, whose profile says where its numbers come from.
+operator; the time is modelled for {DEVICE}, whose profile says where its numbers come from.
 *varies*: the work depends on what the method sees, and so on the source model's weights. *predict*
 is inference, and a *section* is work beside the steps. 1 MB is 1e6 bytes.
 """
@@ -70,7 +71,9 @@ def _overview(members: Mapping[str, type[Method]]) -> str:
     return table(["name", "provenance", "needs", "protocols", "shifts"], rows)
 
 
-def _section(name: str, method: type[Method], work: Sequence[Work] | str | None) -> Iterator[str]:
+def _section(
+    name: str, method: type[Method], work: Sequence[StepCost] | str | None
+) -> Iterator[str]:
     yield f"### {name}"
     yield inspect.cleandoc(method.__doc__ or "")
     yield f"- Paper: {method.paper}\n- Update: `{method.equation}`"
@@ -81,7 +84,7 @@ def _section(name: str, method: type[Method], work: Sequence[Work] | str | None)
         yield f"{BEGIN}\n{_costs(work)}\n{END}"
 
 
-def _costs(work: Sequence[Work] | str) -> str:
+def _costs(work: Sequence[StepCost] | str) -> str:
     if isinstance(work, str):
         return f"Not counted: {work}"
     rows = [
@@ -104,5 +107,5 @@ def _words(values: Sequence[str]) -> str:
 
 
 def _significant(value: float) -> str:
-    """Three significant digits, without an exponent."""
+    """Three significant figures, without an exponent."""
     return f"{float(f'{value:.3g}'):,.10g}"

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from bench import registry as registry
-from bench.contracts.protocol import ProtocolConfig
+from bench import registry
 from bench.docgen.markdown import code_marks, default, described_fields, described_settings, table
 from bench.records.record import Record
 from bench.study.suite import Suite, load_suite, suite_files
@@ -52,7 +51,7 @@ def suite_page() -> str:
         "## Keys",
         table(["key", "default", "meaning"], rows),
         REFERENCES,
-        *_protocols(),
+        *_components("protocol", "Protocols"),
         *_components("stream", "Streams"),
         *_components("model", "Models"),
         *_components("variant", "Variants"),
@@ -85,14 +84,6 @@ def _components(kind: str, title: str) -> Iterator[str]:
         yield f"### {name}"
         yield code_marks(entry.summary)
         yield described_settings(config) if config.model_fields else "It has no settings."
-
-
-def _protocols() -> Iterator[str]:
-    if registry.entries("protocol"):
-        yield from _components("protocol", "Protocols")
-    else:
-        yield "## Protocols"
-        yield described_settings(ProtocolConfig)
 
 
 def _default(field: FieldInfo) -> str:

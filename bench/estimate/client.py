@@ -1,23 +1,17 @@
-"""Ask for estimates: a process counts them, and is started anew after a method that ended it.
+"""Client of the estimation worker, which is restarted if a method crashes it.
 
-Torch ends a process where an exception meets its C++ code in the wrong place; that must cost the
-method its estimate and no more. This process imports no torch.
+Torch terminates the process where an exception reaches certain C++ code; only that method loses
+its estimate. This module does not import torch.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
-from typing import IO, Any
 
 from bench.errors import BenchError
 from bench.estimate.fit import Estimate, Request
+from bench.io.subprocess_call import ProcessEnded, call_each
 
 
 def estimates(request: Request) -> Iterator[Estimate]:
@@ -27,56 +21,26 @@ def estimates(request: Request) -> Iterator[Estimate]:
     """
     left = list(request.methods)
     while left:
-        for found in _answers(request.model_copy(update={"methods": tuple(left)})):
-            left.remove(found.method)
-            yield found
-
-
-def _answers(request: Request) -> Iterator[Estimate]:
-    """Estimates of one process, up to the method that ended it."""
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "bench.estimate.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        remaining = {**request.model_dump(mode="json"), "methods": left}
+        answers = call_each(
+            "bench.estimate.worker:serve", remaining, environment={"OMP_NUM_THREADS": "1"}
         )
         try:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            with suppress(BrokenPipeError):  # it says below why it ended
-                process.stdin.write(request.model_dump_json().encode())
-                process.stdin.close()
-            lines = iter(process.stdout)
-            _require_ready(next(lines, b""), errors)
-            waiting = list(request.methods)
-            for line in lines:
-                waiting.pop(0)
-                yield Estimate.model_validate_json(line)
-            if waiting:
-                yield Estimate(method=waiting[0], unavailable=_ended(process.wait()))
-        finally:
-            process.kill()
-            process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+            next(answers)  # the model is built
+        except ProcessEnded as ended:
+            raise BenchError(
+                "fit: the counting process ended before it began: "
+                f"{ended.last_line or 'it said nothing'}; run 'bench doctor'"
+            ) from ended
+        try:
+            for answer in answers:
+                left.pop(0)
+                yield Estimate.model_validate(answer)
+        except ProcessEnded as ended:
+            yield Estimate(method=left.pop(0), unavailable=_reason(ended.code))
 
 
-def _require_ready(line: bytes, errors: IO[bytes]) -> None:
-    answer: dict[str, Any] = json.loads(line) if line.strip() else {}
-    if "error" in answer:
-        raise BenchError(answer["error"])
-    if "ready" not in answer:
-        errors.seek(0)
-        said = errors.read().decode(errors="replace").strip().splitlines()
-        raise BenchError(
-            "fit: the counting process ended before it began: "
-            f"{said[-1][:300] if said else 'it said nothing'}; run 'bench doctor'"
-        )
-
-
-def _ended(code: int) -> str:
+def _reason(code: int) -> str:
     if code == -signal.SIGALRM:
         return "counting it took too long; a run counts it"
     how = signal.Signals(-code).name if code < 0 else f"code {code}"

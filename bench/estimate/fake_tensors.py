@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +19,10 @@ from torch.nn import functional
 from torch.utils._foreach_utils import _foreach_supported_types
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from bench.conformance.method_fixture import as_in_a_run
 from bench.contracts.data import Inputs
 from bench.contracts.model import FoundationModel
 from bench.contracts.untraced import uncounted
+from bench.run.determinism import as_in_a_run
 
 _VALUE_ERRORS = (
     fake_tensor.DataDependentOutputException,
@@ -112,9 +111,9 @@ def without_values(fakes: FakeMode) -> Iterator[None]:
     """
     with (
         as_in_a_run(),
-        patch.object(nn.Module, "_apply", _apply),
-        patch.object(functional, "one_hot", _one_hot(fakes)),
-        patch.object(FakeTensor, "__deepcopy__", _deepcopy, create=True),
+        _replaced(nn.Module, "_apply", _apply),
+        _replaced(functional, "one_hot", _one_hot(fakes)),
+        _replaced(FakeTensor, "__deepcopy__", _deepcopy),
         _in_foreach(),
         fakes,
     ):
@@ -176,6 +175,20 @@ def _deepcopy(self: FakeTensor, memo: dict[int, Any]) -> Tensor:
     with uncounted():
         made = Tensor.__deepcopy__(self, memo)
     return made
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, function: Any) -> Iterator[None]:
+    """Replace what a class or module defines by a name, or add it, and undo that at the end."""
+    before = vars(owner).get(name)
+    setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        if before is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
 
 
 @contextmanager

@@ -1,20 +1,20 @@
 """Whether a model, a batch and a method fit a device: estimates from shapes, without weights.
 
 ``bench fit`` prints them. The method's own code runs on tensors without values
-(`bench.estimate.fake_tensors`); its operators are counted as in a run (`bench.estimate.count`) and
-priced for every device. What reads values is not guessed at: the method is ``unavailable``, with
-the reason.
+(`bench.estimate.fake_tensors`); its operators are counted as in a run
+(`bench.estimate.step_costs`) and priced for every device. A method whose work depends on values is
+``unavailable``, with the reason.
 
-What is estimated, all of it modelled, with the method's default settings and random weights:
+All estimates are modelled, with the method's default settings and random weights:
 
-* memory: the largest live memory while the method adapts to two domains and predicts one batch
-  (on a calibrated device what the process takes for it), and the runtime's. What grows with every
-  domain is counted as it stands after two;
-* a step: one adaptation step as it is when the optimizer has its state, with the other steps
-  that a batch takes in one pass over a domain (a pseudo-label, say);
-* a domain: the further work that a domain takes once (fusing weights, estimating importances);
+* memory: peak live memory while the method adapts to two domains and predicts one batch (on a
+  calibrated device the resident memory), plus the runtime's. Memory that grows with every domain
+  is counted after two;
+* step: a steady-state adaptation step (optimizer state allocated) plus auxiliary passes per
+  batch, such as pseudo-labelling;
+* domain: work done once per domain (fusing weights, estimating importances);
 * steps in a window: as many as fit beside the work for one domain. A run lets that work end past
-  the window, and may so take a few steps more.
+  the window, and so may take a few steps more.
 """
 
 from __future__ import annotations
@@ -23,21 +23,13 @@ import math
 
 import pydantic
 
-from bench import registry as registry
+from bench import defaults, registry
 from bench.costs.device_profile import ModelledDevice, load_device
 from bench.errors import BenchError
 
-SHAPES: dict[str, tuple[int, ...]] = {
-    "bert-base": (128,),
-    "digits-apps-vit": (1, 32, 32),
-    "digits-vit": (1, 32, 32),
-    "vit_base_patch16_224": (3, 224, 224),
-}
-"""Shape of one sample for the models here; another model declares ``input_shape`` in its class."""
-
 
 class Request(pydantic.BaseModel, extra="forbid", frozen=True):
-    """What to estimate; travels to the process that counts as JSON.
+    """What to estimate; sent to the worker process as JSON.
 
     Attributes
     ----------
@@ -60,10 +52,10 @@ class Request(pydantic.BaseModel, extra="forbid", frozen=True):
 
 
 class Price(pydantic.BaseModel, extra="forbid", frozen=True):
-    """Seconds and joules on one device: of a step (None: there are none), and of a domain besides;
-    bytes that must fit it beside the runtime. Joules are None where the device's are unknown.
+    """Costs on one device, as the module's docstring defines them.
 
-    See the module's docstring for what they hold.
+    Seconds and joules of a step (None for a method without steps) and of a domain; bytes that must
+    fit beside the runtime. Joules are None where the device's energy is unknown.
     """
 
     memory_bytes: float
@@ -73,7 +65,7 @@ class Price(pydantic.BaseModel, extra="forbid", frozen=True):
     domain_j: float | None
 
     def steps_in(self, window_s: float) -> int | None:
-        """Steps that fit a window of so many seconds beside the work for one domain."""
+        """Steps that fit a window of ``window_s`` seconds beside the work for one domain."""
         if self.step_s is None:
             return None
         left = max(window_s - self.domain_s, 0.0)
@@ -101,7 +93,7 @@ def default_shape(model: str) -> tuple[int, ...]:
 
     Raises BenchError if the model is unknown or declares none.
     """
-    declared = registry.entry("model", model).facts.get("input_shape", SHAPES.get(model))
+    declared = registry.entry("model", model).facts.get("input_shape")
     if declared is None:
         raise BenchError(
             f"model {model!r} declares no input_shape: give --shape, as 3,224,224 or 128 for texts"
@@ -125,6 +117,6 @@ def modelled(name: str) -> ModelledDevice:
     if not isinstance(device, ModelledDevice):
         raise BenchError(
             f"--device {name}: its costs are measured where a run is, not modelled; name a "
-            "modelled device, as xavier-nx ('bench device list')"
+            f"modelled device, as {defaults.DEVICE} ('bench device list')"
         )
     return device

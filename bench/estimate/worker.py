@@ -1,53 +1,43 @@
-"""The process that counts: ``python -P -m bench.estimate.worker``, started by
-`bench.estimate.client`.
-
-It reads a request from standard input and answers on standard output, one JSON object a line:
-``{"ready": true}`` when the model is built, or ``{"error": ...}``; then an `Estimate` for each
-method in order. A method that brings the process down takes only its own estimate with it.
-"""
+"""The estimation worker: counts methods in a process of its own, for `bench.estimate.client`."""
 
 from __future__ import annotations
 
 import copy
-import json
-import os
 import signal
-import sys
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.model import FoundationModel
 from bench.costs.device_profile import ModelledDevice
 from bench.costs.pricing import step_cost
 from bench.errors import BenchError, Unsupported
-from bench.estimate.count import Counted, Task, count
 from bench.estimate.fake_tensors import FakeMode, emptied, sample_inputs, without_values
 from bench.estimate.fit import Estimate, Price, Request, modelled
+from bench.estimate.step_costs import MethodCosts, Task, shape_costs
 
 LIMIT_S = 120
-"""Wall seconds that one method may take; then SIGALRM ends the process."""
+"""Wall seconds for one method, after which SIGALRM ends the process."""
 
 
-def main() -> None:
-    """Serve one request."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever a library prints is no answer
-    request = Request.model_validate_json(sys.stdin.read())
-    try:
-        for plugin in request.plugins:
-            registry.add_plugin(plugin)
-        devices = {name: modelled(name) for name in request.devices}
-        fakes = FakeMode()
-        model = emptied(build(request), fakes)
-    except BenchError as error:
-        print(json.dumps({"error": str(error)}), file=answers)
-        return
-    print(json.dumps({"ready": True}), file=answers)
+def serve(values: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
+    """Yield None when the request's model is built, then each method's `Estimate` in order.
+
+    Raises BenchError if a plugin, a device or the model cannot be loaded.
+    """
+    request = Request.model_validate(values)
+    for plugin in request.plugins:
+        registry.add_plugin(plugin)
+    devices = {name: modelled(name) for name in request.devices}
+    fakes = FakeMode()
+    model = emptied(build(request), fakes)
+    yield None
     for name in request.methods:
         signal.alarm(LIMIT_S)
         found = estimate(name, model, fakes, request, devices)
         signal.alarm(0)
-        print(found.model_dump_json(), file=answers)
+        yield found.model_dump(mode="json")
 
 
 def build(request: Request) -> FoundationModel:
@@ -83,26 +73,22 @@ def estimate(
             tasks = ", ".join(method_class.tasks)
             raise Unsupported(f"it does {tasks}; the model's task is {type(model).task}")
         with without_values(fakes):
-            counted = count(method_class, partial(copy.deepcopy, model), task)
+            costs = shape_costs(method_class, partial(copy.deepcopy, model), task)
     except BenchError as error:
         return Estimate(method=name, unavailable=str(error))
-    prices = {key: price(counted, device) for key, device in devices.items()}
+    prices = {key: price(costs, device) for key, device in devices.items()}
     return Estimate(method=name, prices=prices)
 
 
-def price(counted: Counted, device: ModelledDevice) -> Price:
-    """What was counted, in seconds, joules and bytes of a device."""
-    steps = [(share, step_cost(trace, device)) for share, trace in counted.steps.values()]
-    sections = [step_cost(trace, device) for _, trace in counted.sections]
+def price(costs: MethodCosts, device: ModelledDevice) -> Price:
+    """What was traced, in seconds, joules and bytes of a device."""
+    steps = [(share, step_cost(trace, device)) for share, trace in costs.steps.values()]
+    sections = [step_cost(trace, device) for _, trace in costs.sections]
     known = not device.energy_unavailable
     return Price(
-        memory_bytes=max(holding.needed_bytes(device) for holding in counted.holdings),
+        memory_bytes=max(footprint.needed_bytes(device) for footprint in costs.footprints),
         step_s=sum(share * cost.time_s for share, cost in steps) if steps else None,
         step_j=sum(share * cost.energy_j for share, cost in steps) if steps and known else None,
         domain_s=sum(cost.time_s for cost in sections),
         domain_j=sum(cost.energy_j for cost in sections) if known else None,
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,17 +1,38 @@
-"""What executors share: they take jobs, run each to a record, and tell when one ends."""
+"""What executors share: they take jobs, run each to a record, and tell which have ended."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
+from bench.errors import BenchError
+from bench.execute.work import train_source
+from bench.io.atomic_write import write_atomically
 from bench.records.cell import Cell
 from bench.records.record import Record, Status
 from bench.records.store import Store
 from bench.run.recording import make_record, now
 from bench.study.job import Job
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What each run may take; None is no limit of the user's.
+
+    timeout_s : seconds until a run is ended, and recorded as ``timeout``
+    memory_bytes : resident memory, with that of its children, above which a run is ended, and
+        recorded as ``oom`` on the host
+    """
+
+    timeout_s: float | None = None
+    memory_bytes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -24,24 +45,82 @@ class Ended:
 
 
 class Executor(ABC):
-    """Runs jobs, each to its end, whatever way it ends.
+    """Runs jobs, each to its end, whatever way it ends. Register it as ``"executor"``.
 
-    ``on_end`` is called in this process with every ended job; it returns further jobs
-    (those of deferred cells).
+    The store is the truth: a job is the command of `job_command` on any machine that has the
+    store's folder, and `collect` reads what it left there.
+
+    Parameters
+    ----------
+    workers : runs at a time
+    limits : what each run may take; BenchError for a limit that this executor cannot enforce
+
+    Attributes
+    ----------
+    enforces : the fields of `Limits` that it can enforce
+    in_process : runs see the classes of this process, those registered in a notebook too
+    waiting : jobs that were submitted and do not run yet
     """
 
-    on_end: Callable[[Ended], Iterable[Job]]
+    enforces: ClassVar[tuple[str, ...]] = ()
+    in_process: ClassVar[bool] = False
+
+    def __init__(self, workers: int = 1, limits: Limits | None = None) -> None:
+        self.workers = workers
+        self.limits = limits or Limits()
+        self.waiting: deque[Job] = deque()
+        for name, option in (("timeout_s", "--timeout"), ("memory_bytes", "--memory-limit")):
+            if getattr(self.limits, name) is not None and name not in self.enforces:
+                raise BenchError(
+                    f"executor {getattr(self, 'registered_name', type(self).__name__)!r}: cannot "
+                    f"enforce {option}; leave it out, or take executor 'processes'"
+                )
+
+    def submit(self, job: Job) -> None:
+        """Take a job, by default into ``waiting``; it runs as soon as there is room."""
+        self.waiting.append(job)
 
     @abstractmethod
-    def run(self, jobs: Iterable[Job]) -> None:
-        """Run all jobs.
+    def wait(self) -> list[Ended]:
+        """Let jobs run; those that have ended since the last call, after a while perhaps none."""
 
-        A KeyboardInterrupt stops the running jobs, leaves ``interrupted`` records of
-        them and goes on to the caller.
+    def cancel(self) -> list[Ended]:
+        """Stop the jobs that run and forget those that wait.
+
+        Returns the stopped ones, recorded as ``interrupted``.
         """
+        self.waiting.clear()
+        return []
+
+    def train_source(self, cell: Cell, log: Path, progress: Callable[[int, int], None]) -> None:
+        """Train and cache the source model of a cell, by default in this process.
+
+        Parameters
+        ----------
+        log : where the output of another process goes
+        progress : called with (epochs done, epochs in all)
+
+        Raises BenchError if training fails.
+        """
+        try:
+            train_source(cell, progress)
+        except Exception as error:
+            raise BenchError(f"source model: training failed: {error!r}") from error
 
     def close(self) -> None:
-        """Release what the executor holds."""
+        """Release what the executor holds, and end whatever still runs."""
+
+
+def job_command(job: Job) -> list[str]:
+    """The command that runs a job, which is written to a file beside its log for that."""
+    file = job.log.with_suffix(".json")
+    write_atomically(file, job.model_dump_json().encode())
+    return [sys.executable, "-P", "-m", "bench.execute.work", str(file)]
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 def collect(job: Job, started: str, seconds: float, status: Status, reason: str) -> Ended:

@@ -6,7 +6,7 @@ answers on standard output with ``{"ready": true}``, ``{"id": ..., "pid": ...}``
 started and ``{"id": ..., "code": ...}`` when it ended (negative: killed by that signal). It
 starts no thread of its own and computes nothing, so that a fork is safe; torch is imported once
 for all runs.
-When its input ends, or its parent dies, it kills its children and leaves.
+When its input ends, or its parent dies, it kills its children and exits.
 """
 
 from __future__ import annotations

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
-
 from bench.execute.base import Ended, Executor, Stopwatch, collect
+from bench.registry import register
 from bench.run.run_cell import run_job
 from bench.study.job import Job
 
 
+@register("executor", "inline")
 class InlineExecutor(Executor):
-    """No isolation, no timeout, no memory limit, no log file; exceptions still become records."""
+    """In this process, one after another: no isolation, no limits, no log file.
 
-    def __init__(self, on_end: Callable[[Ended], Iterable[Job]]) -> None:
-        self.on_end = on_end
+    Exceptions still become records.
+    """
 
-    def run(self, jobs: Iterable[Job]) -> None:
-        queue = deque(jobs)
-        while queue:
-            job = queue.popleft()
-            watch = Stopwatch()
-            try:
-                run_job(job)
-            except KeyboardInterrupt:
-                self.on_end(
-                    collect(job, watch.started, watch.seconds, "interrupted", "stopped by Ctrl-C")
-                )
-                raise
-            ended = collect(job, watch.started, watch.seconds, "ok", "")
-            queue.extend(self.on_end(ended))
+    in_process = True
+
+    _running: tuple[Job, Stopwatch] | None = None
+
+    def wait(self) -> list[Ended]:
+        job, watch = self._running = self.waiting.popleft(), Stopwatch()
+        run_job(job)
+        self._running = None
+        return [collect(job, watch.started, watch.seconds, "ok", "")]
+
+    def cancel(self) -> list[Ended]:
+        super().cancel()
+        if self._running is None:
+            return []
+        (job, watch), self._running = self._running, None
+        return [collect(job, watch.started, watch.seconds, "interrupted", "stopped by Ctrl-C")]

@@ -11,18 +11,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from bench import registry as registry
+from bench import register, registry
 from bench.costs.device_profile import load_device
 from bench.errors import BenchError
-from bench.execute.base import Ended, Executor, Stopwatch, collect
+from bench.execute.base import Ended, Executor, Limits, Stopwatch, collect
 from bench.records.cell import Cell
 from bench.records.record import Status
 from bench.study.job import Job
@@ -30,7 +29,7 @@ from bench.study.job import Job
 POLL_S = 0.1
 START_LIMIT_S = 300.0
 """Longest that a launcher may take to import its modules and start a run."""
-PRELOAD = ("torch", "torch._dynamo", "bench.execute.work", "bench.run.protocol")
+PRELOAD = ("torch", "torch._dynamo", "bench.execute.work", "bench.run.protocols.base")
 """Imported by every launcher: torch's optimizers import ``_dynamo`` on their first step."""
 
 
@@ -78,7 +77,7 @@ class Launcher:
         *lines, self._pending = (self._pending + (received or b"")).split(b"\n")
         return [json.loads(line) for line in lines if line.strip()]
 
-    def last_words(self) -> str:
+    def last_error_line(self) -> str:
         """The last line that the launcher wrote to its standard error."""
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace").strip()
@@ -112,41 +111,72 @@ class _Running:
     killed: tuple[Status, str] | None = None
 
 
-@dataclass
+@register("executor", "processes")
 class ProcessExecutor(Executor):
-    """Local processes, ``workers`` at a time, one torch thread each.
+    """Local processes, one torch thread each; a run is killed at its limits.
 
-    timeout_s : a run is killed after so many seconds, and recorded as ``timeout``
-    memory_bytes : a run whose resident memory (with its children's) exceeds this is
-        killed, and recorded as ``oom`` on the host
+    A run may take 80 % of the machine's memory, divided by ``workers``, unless ``limits`` say
+    otherwise.
     """
 
-    on_end: Callable[[Ended], Iterable[Job]]
-    workers: int = 1
-    timeout_s: float | None = None
-    memory_bytes: float | None = None
-    _launchers: dict[tuple[str, ...], Launcher] = field(default_factory=dict)
+    enforces = ("timeout_s", "memory_bytes")
 
-    def run(self, jobs: Iterable[Job]) -> None:
-        queue = deque(jobs)
-        running: dict[str, _Running] = {}
-        try:
-            while queue or running:
-                while queue and self._may_start(queue[0], running):
-                    self._start(queue.popleft(), running)
-                for ended in self._wait(running):
-                    queue.extend(self.on_end(ended))
-        except KeyboardInterrupt:
-            self._interrupt(running)
-            raise
-        finally:
-            self.close()
+    def __init__(self, workers: int = 1, limits: Limits | None = None) -> None:
+        super().__init__(workers, limits)
+        share = 0.8 * psutil.virtual_memory().total / workers
+        self._memory_bytes = self.limits.memory_bytes or share
+        self._launchers: dict[tuple[str, ...], Launcher] = {}
+        self._running: dict[str, _Running] = {}
+        self._alone: set[str] = set()  # runs that are timed on this machine
+
+    def submit(self, job: Job) -> None:
+        if any(load_device(cell.device).cost == "measured" for cell in job.cells):
+            self._alone.add(job.run)
+        super().submit(job)
+
+    def wait(self) -> list[Ended]:
+        while self.waiting and self._may_start(self.waiting[0]):
+            self._start(self.waiting.popleft())
+        with selectors.DefaultSelector() as selector:
+            for launcher in self._launchers.values():
+                selector.register(launcher.output, selectors.EVENT_READ)
+            selector.select(timeout=POLL_S)
+        ended: list[Ended] = []
+        for preload, launcher in list(self._launchers.items()):
+            answers = launcher.answers()
+            if answers is None:
+                reason = f"its launcher process died: {launcher.last_error_line()}"
+                launcher.stop()
+                del self._launchers[preload]
+                for name in [n for n, r in self._running.items() if r.launcher is launcher]:
+                    ended.append(_finish(self._running.pop(name), "failed", reason))
+                continue
+            for answer in answers:
+                run = self._running.get(answer.get("id", ""))
+                if run is None:
+                    continue
+                if "pid" in answer:
+                    run.pid, run.watch = answer["pid"], Stopwatch()
+                else:
+                    del self._running[run.job.run]
+                    ended.append(_finish(run, *_verdict(run, answer["code"])))
+        for run in self._running.values():
+            self._police(run)
+            if run.pid is None and run.submitted.seconds > START_LIMIT_S:
+                run.launcher.kill()
+        return ended
+
+    def cancel(self) -> list[Ended]:
+        super().cancel()
+        stopped = list(self._running.values())
+        self._running.clear()
+        for run in stopped:
+            if run.pid is not None:
+                _kill(run.pid)
+        reason = "stopped before its end (Ctrl-C or SIGTERM)"
+        return [_finish(run, "interrupted", reason) for run in stopped]
 
     def train_source(self, cell: Cell, log: Path, progress: Callable[[int, int], None]) -> None:
-        """Train a cell's source model in a child; ``progress`` is told epochs done and in all.
-
-        Raises BenchError if it fails; the log says why.
-        """
         launcher = self._launcher(_preload(cell))
         log.unlink(missing_ok=True)
         work = {
@@ -161,7 +191,7 @@ class ProcessExecutor(Executor):
             answers = launcher.answers()
             if answers is None:
                 raise BenchError(
-                    f"source model: the launcher process died: {launcher.last_words()}"
+                    f"source model: the launcher process died: {launcher.last_error_line()}"
                 )
             for answer in answers:
                 code = answer.get("code", code)
@@ -184,74 +214,33 @@ class ProcessExecutor(Executor):
             self._launchers[preload] = Launcher(preload)
         return self._launchers[preload]
 
-    def _may_start(self, job: Job, running: dict[str, _Running]) -> bool:
+    def _may_start(self, job: Job) -> bool:
         """Whether there is room; a job that is timed on this machine runs alone."""
-        if not running:
+        if not self._running:
             return True
-        others = [r.job for r in running.values()]
-        return len(running) < self.workers and not any(_is_measured(j) for j in (job, *others))
+        alone = self._alone.intersection((job.run, *self._running))
+        return len(self._running) < self.workers and not alone
 
-    def _start(self, job: Job, running: dict[str, _Running]) -> None:
+    def _start(self, job: Job) -> None:
         launcher = self._launcher(_preload(job.cells[0]))
         work = {"do": "run", "job": job.model_dump(mode="json")}
         launcher.submit(job.run, work, job.log)
-        running[job.run] = _Running(job, launcher, Stopwatch())
-
-    def _wait(self, running: dict[str, _Running]) -> list[Ended]:
-        with selectors.DefaultSelector() as selector:
-            for launcher in self._launchers.values():
-                selector.register(launcher.output, selectors.EVENT_READ)
-            selector.select(timeout=POLL_S)
-        ended: list[Ended] = []
-        for preload, launcher in list(self._launchers.items()):
-            answers = launcher.answers()
-            if answers is None:
-                reason = f"its launcher process died: {launcher.last_words()}"
-                launcher.stop()
-                del self._launchers[preload]
-                for name in [n for n, r in running.items() if r.launcher is launcher]:
-                    ended.append(_finish(running.pop(name), "failed", reason))
-                continue
-            for answer in answers:
-                run = running.get(answer.get("id", ""))
-                if run is None:
-                    continue
-                if "pid" in answer:
-                    run.pid, run.watch = answer["pid"], Stopwatch()
-                else:
-                    ended.append(_finish(running.pop(answer["id"]), *_verdict(run, answer["code"])))
-        for run in running.values():
-            self._police(run)
-            if run.pid is None and run.submitted.seconds > START_LIMIT_S:
-                run.launcher.kill()
-        return ended
+        self._running[job.run] = _Running(job, launcher, Stopwatch())
 
     def _police(self, run: _Running) -> None:
         if run.pid is None or run.watch is None or run.killed is not None:
             return
-        if self.timeout_s is not None and run.watch.seconds > self.timeout_s:
-            run.killed = ("timeout", f"no end after {self.timeout_s:g} s; killed")
-        elif self.memory_bytes is not None:
-            resident = _resident(run.pid)
-            if resident > self.memory_bytes:
-                run.killed = (
-                    "oom",
-                    f"resident memory of {resident / 2**30:.2f} GiB exceeds the limit of "
-                    f"{self.memory_bytes / 2**30:.2f} GiB; killed",
-                )
+        timeout_s = self.limits.timeout_s
+        if timeout_s is not None and run.watch.seconds > timeout_s:
+            run.killed = ("timeout", f"no end after {timeout_s:g} s; killed")
+        elif (resident := _resident(run.pid)) > self._memory_bytes:
+            run.killed = (
+                "oom",
+                f"resident memory of {resident / 2**30:.2f} GiB exceeds the limit of "
+                f"{self._memory_bytes / 2**30:.2f} GiB; killed",
+            )
         if run.killed is not None:
             _kill(run.pid)
-
-    def _interrupt(self, running: dict[str, _Running]) -> None:
-        for run in running.values():
-            if run.pid is not None:
-                _kill(run.pid)
-        for run in running.values():
-            self.on_end(_finish(run, "interrupted", "stopped before its end (Ctrl-C or SIGTERM)"))
-
-
-def _is_measured(job: Job) -> bool:
-    return any(load_device(cell.device).cost == "measured" for cell in job.cells)
 
 
 def _preload(cell: Cell) -> tuple[str, ...]:

@@ -16,12 +16,11 @@ Clock = Callable[[], float]
 """Seconds, from any origin."""
 
 Ticker = Callable[[Callable[[], None], Iterator[float]], Callable[[], None]]
-"""Calls a function at rising times (seconds from now on, without end); what it returns ends that.
-"""
+"""Calls a function at rising times (seconds from now); returns a function that stops this."""
 
 
 def in_thread(tick: Callable[[], None], times_s: Iterator[float]) -> Callable[[], None]:
-    """The default ticker: a daemon thread. Times that pass meanwhile are left out, not made up."""
+    """The default ticker: a daemon thread. Missed times are skipped."""
     stopped = threading.Event()
     began = time.monotonic()
 
@@ -46,7 +45,7 @@ def in_thread(tick: Callable[[], None], times_s: Iterator[float]) -> Callable[[]
 
 @dataclass(frozen=True)
 class Energy:
-    """What one window used.
+    """The energy of one window.
 
     ``joules`` over ``seconds``, from ``samples`` readings; ``how`` says with which meter and what
     it covers; ``watts`` are the readings of a power sensor, in order (none for a counter).
@@ -65,10 +64,10 @@ class Energy:
 
 
 class EnergyMeter(ABC):
-    """Measures one window at a time; nobody else measures this machine meanwhile.
+    """Measures one window at a time and locks the machine meanwhile.
 
-    Making a meter reads its sensor once: one that cannot be used raises MeterError there. It
-    belongs to one thread of one process.
+    Making a meter reads its sensor once and raises MeterError if it cannot be used. A meter belongs
+    to one thread of one process.
 
     Attributes
     ----------
@@ -86,17 +85,17 @@ class EnergyMeter(ABC):
 
     @property
     def how(self) -> str:
-        """With what and over what the joules are measured, for records."""
+        """The meter and what its joules cover, for records."""
         return f"{self.name} ({self.scope})"
 
     def alone(self) -> DeviceLock:
-        """A context in which no other process measures this machine, for windows in a row."""
+        """A context that locks the machine for several windows in a row."""
         return self._lock
 
     def begin(self) -> None:
-        """A window begins: waits for the machine and takes a first reading.
+        """Open a window: wait for the lock and take a first reading.
 
-        Raises MeterError if the machine stays taken or the sensor gives nothing usable.
+        Raises MeterError if the machine stays locked or the reading is unusable.
         """
         if self._open:
             raise MeterError(f"{self.name}: a window is open already; end it before the next")
@@ -109,7 +108,7 @@ class EnergyMeter(ABC):
         self._open = True
 
     def end(self) -> Energy:
-        """The window ends: its energy. Raises MeterError with the reason if there is no number."""
+        """Close the window; its energy. Raises MeterError with the reason if it is unknown."""
         if not self._open:
             raise MeterError(f"{self.name}: no window is open; begin one first")
         self._open = False
@@ -125,7 +124,7 @@ class EnergyMeter(ABC):
         return energy
 
     def cancel(self) -> None:
-        """Drop an open window, if there is one; nothing is raised."""
+        """Discard an open window, if there is one; raises nothing."""
         if self._open:
             self._open = False
             try:
@@ -140,7 +139,7 @@ class EnergyMeter(ABC):
 
     @abstractmethod
     def _finish(self) -> Energy:
-        """The window is over: sum up."""
+        """Compute the energy of the window."""
 
     def _drop(self) -> None:
-        """Stop what runs in the background."""
+        """Stop background reading."""

@@ -1,4 +1,4 @@
-"""Why a number of joules is missing: it is unavailable with a reason, never 0."""
+"""Reasons for missing energy: it is unavailable with a reason, never 0."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.errors import BenchError
 
 
 class MeterError(BenchError):
-    """A meter, or one window of it, that gives no number; the message is the reason to record."""
+    """A meter or one of its windows has no result; the message is the reason to record."""
 
 
 class ReadFailed(MeterError):

@@ -1,4 +1,4 @@
-"""Which meter measures this machine: the widest that can be read, or every reason against."""
+"""Which meter measures this machine: the one that was asked for, or the widest that can be read."""
 
 from __future__ import annotations
 
@@ -15,59 +15,67 @@ from bench.meters.nvml import NvmlMeter
 from bench.meters.rapl import RaplMeter
 from bench.meters.zeus_adapter import ZeusMeter
 
-METERS = ("external", "jetson", "nvml", "rapl", "zeus")
-"""Names that can be asked for."""
+AUTO = "auto"
+LOG = "csv:"
+"""What a meter's name begins with that is an external meter's log: ``csv:FILE``."""
 
 
 def find_meter(
-    only: str | None = None,
+    name: str = AUTO,
     *,
     processor: Literal["cpu", "gpu"] = "cpu",
     gpu: int | str | None = None,
-    log: Path | None = None,
     root: Path = Path("/"),
 ) -> EnergyMeter | Unavailable:
-    """The meter of this machine for work on ``processor``.
+    """The meter of this machine, by name: ``rapl``, ``nvml``, ``ina``, ``csv:FILE`` or ``zeus``.
 
-    In this order: the log of an external meter if one is given (it sees everything, and the user
-    asked for it); a Jetson board's own sensors (the whole module); else NVML's counter for work on
-    a GPU, or RAPL for work on the CPU. A GPU's work is never measured by RAPL, which does not see
-    it, nor the CPU's by NVML. Zeus is used only by its name.
+    ``auto`` takes the first that can be read: a Jetson board's own sensors (``ina``, the whole
+    module), then NVML's counter for work on a GPU, or RAPL for work on the CPU. A GPU's work is
+    not measured by RAPL, which does not cover it, nor the CPU's by NVML, unless named.
 
     Parameters
     ----------
-    only : one of ``METERS``, which is then tried alone
+    name : as above; ``csv:FILE`` is the log of an external meter (see `ExternalMeter`)
     gpu : which GPU (see `NvmlMeter`)
-    log : an external meter's CSV file (see `ExternalMeter`)
     root : where ``proc`` and ``sys`` lie
 
-    Raises BenchError for an unknown name. A meter that cannot be used is no error: its reason is
-    in what is returned.
+    Raises BenchError for an unknown name. If a meter cannot be used, the reason is returned.
     """
     makers: dict[str, Callable[[], EnergyMeter]] = {
-        "external": lambda: _external(log),
-        "jetson": lambda: InaMeter(root),
+        "ina": lambda: InaMeter(root),
         "nvml": lambda: NvmlMeter(gpu),
         "rapl": lambda: RaplMeter(root),
         "zeus": ZeusMeter,
     }
-    if only is not None and only not in makers:
-        raise BenchError(f"unknown energy meter {only!r}: {did_you_mean(only, makers)}")
-    order = ["external"] if log is not None else []
-    order += ["jetson", "nvml" if processor == "gpu" else "rapl"]
+    if name.startswith(LOG):
+        makers[name] = lambda: ExternalMeter(Path(name.removeprefix(LOG)))
+    elif name != AUTO and name not in makers:
+        raise BenchError(
+            f"unknown energy meter {name!r}: {did_you_mean(name, [AUTO, *makers, f'{LOG}FILE'])}"
+        )
+    by_processor = ["ina", "nvml" if processor == "gpu" else "rapl"]
     tried: dict[str, str] = {}
-    for name in order if only is None else [only]:
+    for each in by_processor if name == AUTO else [name]:
         try:
-            return makers[name]()
+            return makers[each]()
         except MeterError as error:
-            tried[name] = str(error)
-            if name == "external":  # the user named it: another meter would be a surprise
-                break
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in tried.items())
+            tried[each] = str(error)
+    reasons = "; ".join(f"{each}: {reason}" for each, reason in tried.items())
     return Unavailable(f"no energy meter can be used ({reasons})", tried)
 
 
-def _external(log: Path | None) -> EnergyMeter:
-    if log is None:
-        raise MeterError("no log is named; give the CSV file that the external meter writes")
-    return ExternalMeter(log)
+def require_meter(name: str) -> str:
+    """The name for `find_meter` in any working folder, if the meter that it names can be used.
+
+    ``auto`` always passes: where it finds no meter, records say why there is no energy. Raises
+    BenchError with the cure for an unknown name, and for a named meter that cannot be used.
+    """
+    if name.startswith(LOG):
+        file = name.removeprefix(LOG)
+        if not file:
+            raise BenchError(f"--meter {name}: names no file; give it as csv:FILE")
+        name = f"{LOG}{Path(file).resolve()}"
+    found = find_meter(name)
+    if name != AUTO and isinstance(found, Unavailable):
+        raise BenchError(f"--meter {name}: {found.tried[name]}")
+    return name

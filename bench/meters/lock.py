@@ -1,4 +1,4 @@
-"""One energy measurement at a time on this machine, across its processes and users."""
+"""One energy measurement at a time on this machine, for all processes and users."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class DeviceLock:
         self._depth = 0
 
     def acquire(self) -> None:
-        """Wait until nobody else measures this machine.
+        """Wait until no other process measures this machine.
 
         Raises MeterError after ``timeout_s``, if this process measures it already with another
         meter, or if the lock file cannot be used.
@@ -71,7 +71,7 @@ class DeviceLock:
         self._depth += 1
 
     def release(self) -> None:
-        """Give it back; as often as it was acquired."""
+        """Release it, as often as it was acquired."""
         self._depth -= 1
         if self._depth == 0:
             _held.pop((os.getpid(), self.path), None)

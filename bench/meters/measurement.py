@@ -21,7 +21,7 @@ from bench.meters.errors import MeterError
 CONFIDENCE = 0.95
 LEAST_REPEATS = 3
 WINDOW_S = 5.0
-"""How long windows are, where the meter needs no longer ones."""
+"""Length of a window in seconds, unless the meter needs longer ones."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Repeat:
 
     @property
     def gross_j(self) -> float:
-        """Joules per call, all that the device drew."""
+        """Joules per call, everything that the device drew."""
         return self.work.joules / self.calls
 
     @property
@@ -137,7 +137,7 @@ def measure(
 def _window(
     meter: EnergyMeter, work: Callable[[], object], minimum_s: float, clock: Clock
 ) -> tuple[Energy, int]:
-    """One window with as many calls as fill ``minimum_s``, and at least one."""
+    """One window with enough calls to fill ``minimum_s``, at least one."""
     meter.begin()
     try:
         calls, began = 0, clock()
@@ -151,7 +151,7 @@ def _window(
 
 
 def _check_reaction(rows: Sequence[Repeat], meter: EnergyMeter) -> None:
-    """A sensor that shows one and the same value at rest and at work is stuck."""
+    """Refuse a sensor that shows the same value at rest and at work: it is stuck."""
     watts = {w for row in rows for window in (row.idle, row.work) for w in window.watts}
     if len(watts) == 1:
         raise MeterError(

@@ -39,27 +39,27 @@ class Sampling:
 
 
 def trapezoid(times_s: Sequence[float], watts: Sequence[float]) -> float:
-    """Joules under the line through the readings."""
+    """Joules by the trapezoidal rule over the readings."""
     return float(np.trapezoid(watts, times_s))
 
 
 def within(began: float, ended: float, times_s: Sequence[float], watts: Sequence[float]) -> float:
     """Joules from ``began`` to ``ended``, by the readings between them (at least one).
 
-    The first and the last hold to the window's ends. What was read before the work began or after
-    it ended shows a device at rest, and a line to it would take half an interval from the work.
+    The first and the last reading are extended to the window's ends: readings outside show a device
+    at rest, and interpolating to them would lose half an interval of work.
     """
     return trapezoid([began, *times_s, ended], [watts[0], *watts, watts[-1]])
 
 
 def jittered(every_s: float, randomness: random.Random) -> Iterator[float]:
-    """A time in each interval of ``every_s`` seconds, anywhere in it with equal chance."""
+    """One time in each interval of ``every_s`` seconds, uniformly distributed."""
     for n in itertools.count():
         yield (n + randomness.random()) * every_s
 
 
 def check_power(watts: float, what: str, ceiling_w: float) -> float:
-    """``watts`` as they are, if a running device can draw them.
+    """``watts`` unchanged, if a running device can draw them.
 
     Raises MeterError for 0, less, or more than ``ceiling_w``.
     """

@@ -14,8 +14,8 @@ CORE_VERSION = 4
 """Raised when a change to the core changes results, so that old records are not taken for new."""
 
 
-Settings = Literal["default", "given", "tuned", "oracle"]
-"""Where a method's settings come from: its file, the suite, or a search (see
+SettingsOrigin = Literal["default", "given", "tuned", "oracle"]
+"""Where a method's settings come from: its own defaults, the suite, or a search (see
 `bench.study.tuned_settings`).
 """
 
@@ -51,9 +51,10 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
     ``data``: digest of the data that the stream reads. ``device``: name of the profile, or its
     path; ``device_digest``: of the profile's numbers. ``core``: version of the core's computation.
     ``target_labels``: the method sees labels of an unsupervised stream, as a marked reference.
-    ``settings``: where those of the method come from; what was tuned is another claim than the
-    same values by chance. ``variant``: what is made of the model before it is deployed; None is
-    the full model.
+    ``settings_origin``: where the method's settings come from; tuned settings support another
+    claim than equal values that a suite gives. ``variant``: what is made of the model before it is
+    deployed; None is the full model. Records from before version 0.2 call ``stream`` "scenario"
+    and ``settings_origin`` "settings".
     """
 
     method: Component
@@ -66,7 +67,9 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
     seed: int
     target_labels: bool = False
     core: int = CORE_VERSION
-    settings: Settings = "default"
+    settings_origin: SettingsOrigin = pydantic.Field(
+        "default", validation_alias=pydantic.AliasChoices("settings_origin", "settings")
+    )
     variant: Component | None = None
 
     @property
@@ -82,7 +85,7 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
 
     @property
     def identity(self) -> str:
-        """20 hexadecimal digits that name the cell's record."""
+        """20 hexadecimal characters that name the cell's record."""
         return digest(self._content())[:20]
 
     @property
@@ -91,11 +94,6 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
         content = self._content()
         del content["device"], content["device_digest"]
         return digest(content)[:20]
-
-    @property
-    def timed(self) -> bool:
-        """Whether the stream does not wait for the method: results depend on the device's speed."""
-        return self.protocol.get("name") == "online-timed"
 
     @property
     def title(self) -> str:

@@ -1,4 +1,4 @@
-"""Records: what a run leaves, whatever way it ends."""
+"""Records: what is stored of a run, however it ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 import pydantic
 
-from bench.records.cell import Cell, Settings
+from bench.records.cell import Cell, SettingsOrigin
 
 SCHEMA_VERSION: Final = 1
 
@@ -40,8 +40,8 @@ class Amount(_Strict):
         return self
 
 
-class DomainResult(_Strict):
-    """One target domain: accuracies in [0, 1] on its test split, and the cost of adapting.
+class DomainScores(_Strict):
+    """One target domain, the same on all devices of a run: accuracies in [0, 1] on its test split.
 
     ``before``: on arrival; ``after``: once adapted; ``final``: at the end of the stream;
     ``online``: on the stream itself, each batch predicted before it is adapted to (prequential
@@ -58,14 +58,19 @@ class DomainResult(_Strict):
     adapted: float | None = None
     adaptation_samples: int
     test_samples: int
-    steps: int
-    time_s: float
-    energy_j: float | None
     window_closed: bool
 
 
-class Costs(_Strict):
-    """Adaptation over the whole stream, memory, and the price of one prediction.
+class DomainResult(DomainScores):
+    """One target domain on one device: scores, and what adapting took."""
+
+    steps: int
+    time_s: float
+    energy_j: float | None
+
+
+class Costs(_Strict, extra="allow"):
+    """Adaptation over the whole stream, memory, and the cost of one prediction.
 
     ``peak_memory`` counts above the runtime's own share, which is ``runtime_memory``: live memory
     where it is modelled, resident memory where it is measured. ``resident_memory``: what the
@@ -73,7 +78,10 @@ class Costs(_Strict):
     ``source_storage``: bytes of source data that the method keeps on the device. ``steps``: by
     kind. ``flops``, ``bytes`` and ``launches``: counted, of the whole stream; None where costs are
     measured. ``tracing_s``: seconds that counting took here.
+    Further amounts have names of their own: `bench.run.results` may add a cost without a field.
     """
+
+    __pydantic_extra__: dict[str, Amount]
 
     adaptation_time: Amount
     adaptation_energy: Amount
@@ -89,9 +97,19 @@ class Costs(_Strict):
     launches: float | None
     tracing_s: float
 
+    def get(self, name: str) -> Amount | None:
+        """A further amount by its name, None in records that do not have it."""
+        return self.__pydantic_extra__.get(name)
 
-class Results(_Strict):
-    """Accuracies along the stream, and costs.
+    @property
+    def needed_memory(self) -> Amount:
+        """What decides whether a device suffices: resident memory where it is known, else peak."""
+        resident = self.resident_memory
+        return self.peak_memory if resident is None or resident.value is None else resident
+
+
+class StreamScores(_Strict):
+    """Accuracies in [0, 1] on the source and between domains, the same on all devices of a run.
 
     ``matrix``: where the protocol evaluates all, R[i][j] is the accuracy on domain j after
     domain i was learned, with the source as domain 0: row 0 is before the stream, and so there
@@ -102,8 +120,13 @@ class Results(_Strict):
     source_before: float
     source_after: float
     source_samples: int = 0
-    domains: list[DomainResult]
     matrix: list[list[float]] | None = None
+
+
+class Results(StreamScores):
+    """Accuracies along the stream, and costs."""
+
+    domains: list[DomainResult]
     costs: Costs
 
     def mean(self, key: Literal["before", "after", "final"]) -> float:
@@ -207,10 +230,10 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 class MethodFacts(_Strict):
-    """What a reader needs to know about the method beside its name.
+    """What a reader needs to know about the method besides its name.
 
-    ``changed``: settings that differ from the defaults. ``settings``: where they come from;
-    "none" if the method has nothing to tune.
+    ``changed``: the settings that differ from the method's defaults; ``settings_origin``: where
+    they come from, "none" if the method has nothing to tune.
     """
 
     family: str
@@ -218,7 +241,9 @@ class MethodFacts(_Strict):
     paper: str
     needs: list[str]
     changed: dict[str, Any]
-    settings: Settings | Literal["none"] = "default"
+    settings_origin: SettingsOrigin | Literal["none"] = pydantic.Field(
+        "default", validation_alias=pydantic.AliasChoices("settings_origin", "settings")
+    )
 
 
 class Record(_Strict):

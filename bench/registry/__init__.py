@@ -6,14 +6,25 @@ Rooms, plugins and other packages register components; the core finds them here 
 from __future__ import annotations
 
 from bench.registry.components import (
-    KINDS,
-    Entry,
     add_plugin,
     entries,
     entry,
+    isolated,
     load,
     plugins,
     register,
 )
+from bench.registry.discovery import Entry
+from bench.registry.kinds import KINDS
 
-__all__ = ["KINDS", "Entry", "add_plugin", "entries", "entry", "load", "plugins", "register"]
+__all__ = [
+    "KINDS",
+    "Entry",
+    "add_plugin",
+    "entries",
+    "entry",
+    "isolated",
+    "load",
+    "plugins",
+    "register",
+]

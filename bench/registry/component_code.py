@@ -5,11 +5,17 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib
+import inspect
+import sys
+import textwrap
 from functools import cache
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
+from bench.errors import BenchError
 from bench.io.digest import digest
+from bench.registry.discovery import Entry
 
 ROOMS = ("bench.methods", "bench.models", "bench.datasets")
 """Code outside the core that a component may import, and that then counts as part of it."""
@@ -19,14 +25,52 @@ def code_digest(file: Path) -> str:
     """Digest of what a component computes with: its file and the room modules that it imports.
 
     Imports are followed transitively, with the ``__init__.py`` of the folders they lie in. Hashed
-    is the syntax tree without what computes nothing: comments, layout, docstrings, the class
-    attributes ``paper`` and ``equation``, imports for type checkers, and where in this project an
-    imported name comes from. So code may be explained, moved and regrouped without losing
-    results; the core itself is versioned (`bench.records.cell.CORE_VERSION`).
+    is the syntax tree without what computes nothing: comments, layout, docstrings, the
+    paper, equation and summary of a component, imports for type checkers, and where in this
+    project an imported name comes from. So code may be explained, moved and regrouped without
+    losing results; the core itself is versioned (`bench.records.cell.CORE_VERSION`).
     """
     seen: dict[str, str] = {}
     _collect(file.resolve(), seen)
     return digest(sorted(seen.values()))
+
+
+def component_digest(component: Entry) -> str:
+    """Digest of a component's code; of one that was registered at run time without a file, the
+    source of its class and of the functions, classes and plain constants that it uses from where
+    it was written, as far as Python knows their source.
+
+    Raises BenchError if the source of the class itself is not known.
+    """
+    if component.file is not None:
+        return code_digest(component.file)
+    sources: dict[str, str] = {}
+    _collect_source(component.thing, sources)
+    if not sources[component.attribute]:
+        raise BenchError(
+            f"{component.kind} {component.name!r} was registered at run time and Python does not "
+            "know its source, which identifies results: write it in a file or in a notebook"
+        )
+    return digest(sources)
+
+
+def _collect_source(thing: Any, seen: dict[str, str]) -> None:
+    """The computation of a class or function, and of what it uses of its module, by name."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
+    except (OSError, TypeError, SyntaxError):
+        seen[thing.__qualname__] = ""
+        return
+    stripped = _Computation()
+    seen[thing.__qualname__] = ast.unparse(stripped.visit(tree))
+    around = vars(sys.modules[thing.__module__]) if thing.__module__ in sys.modules else {}
+    for name in sorted({n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}):
+        used = around.get(name)
+        if isinstance(used, type | FunctionType):
+            if used.__module__ == thing.__module__ and used.__qualname__ not in seen:
+                _collect_source(used, seen)
+        elif isinstance(used, str | int | float | bool | tuple):
+            seen[name] = repr(used)
 
 
 def _collect(file: Path, seen: dict[str, str]) -> None:
@@ -91,6 +135,11 @@ class _Computation(ast.NodeTransformer):
 
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
         node.body = [each for each in node.body if _assigned(each) not in _DESCRIPTIVE]
+        for decorator in node.decorator_list:
+            if isinstance(decorator, ast.Call):
+                decorator.keywords = [
+                    k for k in decorator.keywords if k.arg not in (*_DESCRIPTIVE, "summary")
+                ]
         return self.generic_visit(node)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:

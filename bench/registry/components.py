@@ -1,4 +1,4 @@
-"""Find methods, models, streams, reports, devices and suites by name, without importing them.
+"""Find methods, models, streams, protocols, executors and reports by name.
 
 A component registers itself where it is written::
 
@@ -6,68 +6,69 @@ A component registers itself where it is written::
     class Tent(Method): ...
 
 Discovery reads the source text of the rooms (``bench.methods``, ``bench.models``,
-``bench.datasets``, ``bench.reports``), of the modules named by installed
-entry points, and of plugin files. It parses and does not execute, so listing
-never imports torch; a component's module is imported when it is loaded.
+``bench.datasets``, ``bench.reports``), of the core's own protocols and executors, of the modules
+named by installed entry points, and of plugin files. It parses and does not execute; a
+component's module is imported when it is loaded. A class that is written in a notebook, or made
+by a function, is found too once `register` has been called with it.
 """
 
 from __future__ import annotations
 
-import ast
+import copy
 import importlib
 import importlib.util
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.errors import BenchError, did_you_mean
+from bench.registry.discovery import Entry, forget_sources, scan_file, scan_package, summary_of
+from bench.registry.kinds import CONTRACTS, ENTRY_POINT_GROUPS, KINDS, PACKAGES
+from bench.registry.moved import require_current_imports
 
 T = TypeVar("T")
 
-ROOMS = ("bench.methods", "bench.models", "bench.datasets", "bench.reports")
-KINDS = ("method", "model", "variant", "stream", "report")
-CONTRACTS = {
-    "method": ("bench.contracts.method", "Method"),
-    "model": ("bench.contracts.model", "FoundationModel"),
-    "variant": ("bench.contracts.variant", "Variant"),
-    "stream": ("bench.contracts.stream", "Stream"),
-}
-ENTRY_POINT_GROUPS = ("bench.methods", "bench.models", "bench.datasets", "bench.streams")
+OWN_PACKAGE = "bench."
+PLUGIN_PREFIX = "bench_plugin_"
+RUN_TIME = "run time"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One registered component as its source text describes it.
-
-    ``facts`` holds the class attributes that are literals (family, tasks, needs, ...).
-    """
-
-    kind: str
-    name: str
-    module: str
-    attribute: str
-    file: Path
-    summary: str
-    origin: str
-    facts: dict[str, Any] = field(default_factory=dict, hash=False)
-
-
-def register(kind: str, name: str) -> Callable[[T], T]:
+def register(
+    kind: str, name: str, *, config: dict[str, Any] | None = None, **changes: Any
+) -> Callable[[T], T]:
     """Register the decorated class or function as component ``name`` of ``kind``.
 
-    Both must be literal strings: discovery reads them from the source text.
-    The decorator only stores them on the object.
+    In a file, all arguments must be literals: discovery reads them from the source text. One class
+    may be registered under several names: each further one gives what differs under it.
+
+    Parameters
+    ----------
+    config : settings whose defaults differ from those of the class's ``Config``
+    changes : class attributes that differ, as ``provenance`` and ``paper``; ``summary`` stands in
+        the place of the docstring
     """
     if kind not in KINDS:
         raise BenchError(f"register: unknown kind {kind!r}; use one of {', '.join(KINDS)}")
 
     def mark(thing: T) -> T:
-        thing.registered_name = name  # type: ignore[attr-defined]
+        own = not (config or changes)
+        if own:
+            thing.registered_name = name  # type: ignore[attr-defined]
+        module = getattr(thing, "__module__", "")
+        if not _importing and not module.startswith((OWN_PACKAGE, PLUGIN_PREFIX)):
+            facts = {n: getattr(thing, n) for n in dir(thing) if _is_fact(thing, n)}
+            given = {k: v for k, v in changes.items() if k != "summary"}
+            summary = changes.get("summary") or summary_of(getattr(thing, "__doc__", None))
+            attribute = getattr(thing, "__qualname__", name)
+            _run_time[kind, name] = Entry(
+                kind, name, module, attribute, None, summary, RUN_TIME, {**facts, **given},
+                config or {}, given, thing,
+            )  # fmt: skip
         return thing
 
     return mark
@@ -83,13 +84,14 @@ def add_plugin(path: str | Path) -> None:
         raise BenchError(f"plugin {path}: no such file; give the path of a Python file")
     if file in _plugins:
         return
-    module = f"bench_plugin_{file.stem}_{zlib.crc32(str(file).encode()):08x}"
-    if not _scan_file(file, module, f"plugin {file}"):
+    module = f"{PLUGIN_PREFIX}{file.stem}_{zlib.crc32(str(file).encode()):08x}"
+    if not scan_file(file, module, f"plugin {file}"):
         raise BenchError(
-            f'plugin {path}: registers nothing; decorate a class with @register("method", "name")'
+            f'plugin {path}: registers nothing; decorate a class with @register("method", "name") '
+            "and import register from bench"
         )
     _plugins[file] = module
-    _table.cache_clear()
+    _forget()
 
 
 def plugins() -> list[Path]:
@@ -99,7 +101,16 @@ def plugins() -> list[Path]:
 
 def entries(kind: str) -> dict[str, Entry]:
     """All components of one kind by name, in alphabetical order."""
-    return dict(sorted(_table().get(kind, {}).items()))
+    known = dict(_table().get(kind, {}))
+    for (its_kind, name), found in _run_time.items():
+        if its_kind == kind:
+            if name in known:
+                raise BenchError(
+                    f"{kind} {name!r} is registered twice, in {known[name].file} and at run time "
+                    f"as {found.module}.{found.attribute}: rename one"
+                )
+            known[name] = found
+    return dict(sorted(known.items()))
 
 
 def entry(kind: str, name: str) -> Entry:
@@ -113,31 +124,72 @@ def entry(kind: str, name: str) -> Entry:
 def load(kind: str, name: str) -> Any:
     """Import and return the component ``name`` of ``kind``."""
     found = entry(kind, name)
-    if found.file in _plugins:
-        module = _import_file(found.file, found.module)
-    else:
-        try:
-            module = importlib.import_module(found.module)
-        except Exception as error:
-            raise BenchError(
-                f"{kind} {name!r} cannot be imported from {found.module}: "
-                f"{type(error).__name__}: {error}; run 'bench doctor'"
-            ) from error
-    thing = getattr(module, found.attribute)
-    if kind in CONTRACTS:
-        base_module, base = CONTRACTS[kind]
-        contract = getattr(importlib.import_module(base_module), base)
+    thing = found.thing if found.thing is not None else getattr(_module(found), found.attribute)
+    named = CONTRACTS[kind]
+    if named is not None:
+        contract = getattr(importlib.import_module(named[0]), named[1])
         if not (isinstance(thing, type) and issubclass(thing, contract)):
             raise BenchError(
-                f"{kind} {name!r} in {found.file}: {found.attribute} is not a subclass of "
-                f"bench.{base}"
+                f"{kind} {name!r} in {found.file or found.module}: {found.attribute} is not a "
+                f"subclass of bench.{named[1]}"
             )
-    return thing
+    return _changed(thing, found) if found.config or found.changes else thing
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Forget inside and afterwards what is registered inside: plugins and run-time components."""
+    plugins_before, run_time_before = dict(_plugins), dict(_run_time)
+    _plugins.clear()
+    _run_time.clear()
+    _forget()
+    try:
+        yield
+    finally:
+        _plugins.clear()
+        _plugins.update(plugins_before)
+        _run_time.clear()
+        _run_time.update(run_time_before)
+        _forget()
 
 
 # ---------------------------------------------------------------------------
 
 _plugins: dict[Path, str] = {}
+_run_time: dict[tuple[str, str], Entry] = {}
+_importing: list[str] = []
+"""Components whose modules are being imported now: what these register was discovered."""
+_variants: dict[tuple[Any, str], Any] = {}
+
+
+def _forget() -> None:
+    """Read again, when next asked, what files say."""
+    forget_sources()
+    _table.cache_clear()
+
+
+def _is_fact(thing: Any, name: str) -> bool:
+    plain = (str, int, float, bool, tuple, list, dict, type(None))
+    return not name.startswith("_") and isinstance(getattr(thing, name, ...), plain)
+
+
+def _module(found: Entry) -> Any:
+    _importing.append(found.name)
+    try:
+        if found.origin != "bench" and found.file is not None:
+            require_current_imports(found.file)
+        if found.file in _plugins:
+            return _import_file(found.file, found.module)
+        return importlib.import_module(found.module)
+    except BenchError:
+        raise
+    except Exception as error:
+        raise BenchError(
+            f"{found.kind} {found.name!r} cannot be imported from {found.module}: "
+            f"{type(error).__name__}: {error}; run 'bench doctor'"
+        ) from error
+    finally:
+        _importing.pop()
 
 
 def _import_file(file: Path, name: str) -> Any:
@@ -158,6 +210,42 @@ def _import_file(file: Path, name: str) -> Any:
     return module
 
 
+def _changed(thing: Any, found: Entry) -> Any:
+    """The class as it is under a further name: with other defaults and other declarations."""
+    if (thing, found.name) not in _variants:
+        import pydantic
+
+        fields = {}
+        for name, value in found.config.items():
+            if name not in thing.Config.model_fields:
+                raise BenchError(
+                    f"{found.kind} {found.name!r}: config names {name!r}, which is not a setting "
+                    f"of {thing.Config.__name__}"
+                )
+            field = copy.copy(thing.Config.model_fields[name])
+            field.default = value
+            fields[name] = (field.annotation, field)
+        config = pydantic.create_model(
+            thing.Config.__name__,
+            __base__=thing.Config,
+            __doc__=thing.Config.__doc__,
+            __module__=thing.__module__,
+            **fields,  # type: ignore[call-overload]
+        )
+        _variants[thing, found.name] = type(
+            thing.__name__,
+            (thing,),
+            {
+                "__module__": thing.__module__,
+                "__doc__": found.summary,
+                "Config": config,
+                "registered_name": found.name,
+                **found.changes,
+            },
+        )
+    return _variants[thing, found.name]
+
+
 @cache
 def _table() -> dict[str, dict[str, Entry]]:
     table: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
@@ -176,8 +264,8 @@ def _table() -> dict[str, dict[str, Entry]]:
 
 
 def _discover() -> Iterator[Entry]:
-    for room in ROOMS:
-        yield from _scan_package(room)
+    for package in PACKAGES:
+        yield from scan_package(package)
     for group in ENTRY_POINT_GROUPS:
         for point in entry_points(group=group):
             module = point.value.partition(":")[0].strip()
@@ -187,77 +275,6 @@ def _discover() -> Iterator[Entry]:
                     f"entry point {point.name!r} of group {group!r} names {module!r}, which is "
                     "not installed: reinstall or remove the package that declares it"
                 )
-            yield from _scan_file(Path(spec.origin), module, f"entry point {point.name}")
+            yield from scan_file(Path(spec.origin), module, f"entry point {point.name}")
     for file, module in _plugins.items():
-        yield from _scan_file(file, module, f"plugin {file}")
-
-
-def _scan_package(package: str) -> Iterator[Entry]:
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise BenchError(
-            f"package {package!r} is not installed: install the project with 'pip install .'"
-        )
-    for location in spec.submodule_search_locations:
-        root = Path(location)
-        for file in sorted(root.rglob("*.py")):
-            parts = file.relative_to(root).with_suffix("").parts
-            if parts[-1] == "__init__":
-                parts = parts[:-1]
-            yield from _scan_file(file, ".".join((package, *parts)), "bench")
-
-
-def _scan_file(file: Path, module: str, origin: str) -> list[Entry]:
-    try:
-        tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
-    except (SyntaxError, UnicodeDecodeError) as error:
-        raise BenchError(f"{file}: not valid Python: {error}") from error
-    found = []
-    for node in tree.body:
-        if not isinstance(node, ast.ClassDef | ast.FunctionDef):
-            continue
-        for decorator in node.decorator_list:
-            named = _registration(decorator)
-            if named is None:
-                continue
-            kind, name = named
-            if kind not in KINDS:
-                raise BenchError(
-                    f"{file}:{node.lineno}: unknown kind {kind!r}; use one of {', '.join(KINDS)}"
-                )
-            doc = ast.get_docstring(node) or ""
-            summary = " ".join(doc.split("\n\n")[0].split())
-            found.append(
-                Entry(kind, name, module, node.name, file, summary, origin, _literals(node))
-            )
-    return found
-
-
-def _registration(decorator: ast.expr) -> tuple[str, str] | None:
-    if not isinstance(decorator, ast.Call) or len(decorator.args) != 2:
-        return None
-    function = decorator.func
-    called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-    if called != "register":
-        return None
-    values = [a.value for a in decorator.args if isinstance(a, ast.Constant)]
-    if len(values) == 2 and all(isinstance(v, str) for v in values):
-        return values[0], values[1]  # type: ignore[return-value]
-    return None
-
-
-def _literals(node: ast.ClassDef | ast.FunctionDef) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
-    for statement in node.body:
-        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-            target, value = statement.targets[0], statement.value
-        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            target, value = statement.target, statement.value
-        else:
-            continue
-        if isinstance(target, ast.Name):
-            try:
-                facts[target.id] = ast.literal_eval(value)
-            except ValueError:
-                continue
-    return facts
+        yield from scan_file(file, module, f"plugin {file}")

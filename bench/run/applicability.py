@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from bench import registry as registry
+from bench import registry
+from bench.contracts.protocol import DEFAULT, protocol_facts
 from bench.records.cell import Cell
-
-if TYPE_CHECKING:
-    pass
 
 
 def unsupported(cell: Cell) -> str | None:
@@ -23,12 +19,10 @@ def unsupported(cell: Cell) -> str | None:
             f"{cell.method.name} adapts to a stream in which the {' and the '.join(method.shifts)} "
             f"may shift; in {cell.stream.name} so does the {' and the '.join(strange)}"
         )
-    protocol = cell.protocol.get("name", "periodic")
-    # Whether the stream waits is nothing that a method has to know.
-    if ("online" if cell.timed else protocol) not in method.protocols:
+    if protocol_facts(cell.protocol).method_protocol not in method.protocols:
         return (
             f"{cell.method.name} runs under the {' or the '.join(method.protocols)} protocol; "
-            f"this one is {protocol}"
+            f"this one is {cell.protocol.get('name', DEFAULT)}"
         )
     needs_labels = "target_labels" in method.needs
     if needs_labels and not (stream.supervised or cell.target_labels):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
-from bench import registry as registry
+from bench import registry
 from bench.records.cell import Cell
 from bench.records.environment import environment
 from bench.records.record import (
@@ -44,7 +44,7 @@ def method_facts(cell: Cell) -> MethodFacts:
         paper=method.paper,
         needs=list(method.needs),
         changed=changed,
-        settings=cell.settings if any(search_space(method.Config)) else "none",
+        settings_origin=cell.settings_origin if any(search_space(method.Config)) else "none",
     )
 
 

@@ -49,10 +49,11 @@ def source_model(
     """
     import torch
 
-    from bench import registry as registry
+    from bench import registry
+    from bench.contracts.build import config_of
 
+    config = config_of("model", cell.model)
     model_class = registry.load("model", cell.model.name)
-    config = model_class.Config.model_validate(cell.model.config)
     path = source_path(cell, stream)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)

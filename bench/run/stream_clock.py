@@ -29,11 +29,11 @@ class BlockingStream:
         self._tracker = tracker
 
     @property
-    def free(self) -> bool:
+    def accepts_batch(self) -> bool:
         """Whether the method takes the batch that has just arrived."""
         return True
 
-    def ready(self) -> AbstractContextManager[None]:
+    def serving_model(self) -> AbstractContextManager[None]:
         """Inside, the method predicts with the last model that is ready."""
         return nullcontext()
 
@@ -104,14 +104,14 @@ class RealTimeStream(BlockingStream):
         self._arrived = 0
         self._ready_s = 0.0
         self._earlier: dict[str, Any] | None = None
-        self._billed = False
+        self._buffered = False
 
     @property
-    def free(self) -> bool:
+    def accepts_batch(self) -> bool:
         return self._earlier is None
 
     @contextmanager
-    def ready(self) -> Iterator[None]:
+    def serving_model(self) -> Iterator[None]:
         if self._earlier is None:
             yield
             return
@@ -124,7 +124,7 @@ class RealTimeStream(BlockingStream):
 
     def adapt(self, view: DomainView, window: Window) -> bool:
         self._earlier = snapshot(self._method, "online-timed")
-        self._billed = False
+        self._buffered = False
         before = window.spent_s
         worked = super().adapt(view, window)
         took = (window.spent_s - before) / self._left
@@ -134,7 +134,7 @@ class RealTimeStream(BlockingStream):
     def _changed_bytes(self) -> int:
         """Bytes of the model that predicts meanwhile and is not the model that was adapted."""
         now = self._method.model.module.state_dict()
-        with self.ready():
+        with self.serving_model():
             earlier = self._method.model.module.state_dict()
         same = (n for n, t in earlier.items() if n in now and torch.equal(t, now[n]))
         return sum(t.nbytes for t in earlier.values()) - sum(earlier[n].nbytes for n in same)
@@ -143,9 +143,9 @@ class RealTimeStream(BlockingStream):
         self._arrived += 1
         if self._ready_s <= (self._arrived + _ROUNDING) * self._interval_s:
             self._earlier = None
-        elif self._earlier is not None and not self._billed:  # the same until it is ready
+        elif self._earlier is not None and not self._buffered:  # the same until it is ready
             self._tracker.add_double_buffer(self._changed_bytes())
-            self._billed = True
+            self._buffered = True
 
     def restart(self) -> None:
         self._earlier = None
@@ -162,7 +162,7 @@ def snapshot(method: Method, purpose: str) -> dict[str, Any]:
         ) from error
 
 
-def set_back(method: Method, state: dict[str, Any]) -> None:
+def restore(method: Method, state: dict[str, Any]) -> None:
     """Give a method a copy of an earlier `snapshot` in the place of all that it holds."""
     _put(method, copy.deepcopy(state))
 

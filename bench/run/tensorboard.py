@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bench import registry as registry
 from bench.study.job import Job
 
-if TYPE_CHECKING:
-    from bench.run.window import Logger
+
+class ScalarLog:
+    """Receives (name, value, step) and writes it to a folder of TensorBoard events."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), flush_secs=2)
+
+    def __call__(self, name: str, value: float, step: int) -> None:
+        self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()
 
 
-def _tensorboard(job: Job) -> Logger | None:
+def scalar_log(job: Job) -> ScalarLog | None:
+    """The log that a job asks for, named after its first cell, or None."""
     if job.tensorboard is None:
         return None
-    from torch.utils.tensorboard import SummaryWriter
-
     cell = job.cells[0]
-    folder = (
-        Path(job.tensorboard)
-        / f"{job.suite}-{cell.method.name}-seed{cell.seed}-{cell.training_key[:8]}"
-    )
-    writer = SummaryWriter(str(folder), flush_secs=2)
-
-    class Scalars:
-        def __call__(self, name: str, value: float, step: int) -> None:
-            writer.add_scalar(name, value, step)
-
-        def close(self) -> None:
-            writer.close()
-
-    return Scalars()  # type: ignore[return-value]
+    name = f"{job.suite}-{cell.method.name}-seed{cell.seed}-{cell.training_key[:8]}"
+    return ScalarLog(Path(job.tensorboard) / name)

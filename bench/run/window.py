@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from torch import Tensor, nn
 
-from bench.contracts.data import Batch, Inputs
+from bench.contracts.data import Batch
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError
 
 Logger = Callable[[str, float, int], None]
 """Receives (name, value, step)."""
+
+UNLIMITED = 1e9
+"""Seconds of a window that is not meant to close."""
 
 
 class Window:
@@ -25,9 +28,14 @@ class Window:
             loss = ...
             window.log(loss=loss)
 
-    A step whose cost is known is not begun if it does not fit. Of each kind and batch shape, the
-    first two steps of the run and the first of each window are counted operator by operator; the
-    others are charged what the last count came to.
+    or, for one batch::
+
+        with window.step(batch, kind="adapt") as fits:
+            if fits:
+                loss = ...
+
+    A step whose cost is known is not begun if it does not fit. Which steps are traced operator by
+    operator says `bench.costs.trace_policy`; the others are charged what the last trace came to.
     A window is a context manager, opened and closed by the protocol.
 
     Parameters
@@ -36,6 +44,10 @@ class Window:
     budget_s : device seconds in this window
     logger : receives what the method logs, or None
     module : its parameters may change inside steps and sections alone, or None
+
+    Attributes
+    ----------
+    closed : whether no further step begins; set to True it ends the window with the open step
     """
 
     def __init__(
@@ -64,8 +76,7 @@ class Window:
         anew, for methods whose work depends on what they see (skipped samples, say).
         """
         for batch in batches:
-            key = (kind, _shape(batch.x))
-            if not self._begin(key, data_dependent):
+            if not self._begin(batch, kind, data_dependent):
                 return
             try:
                 yield batch
@@ -73,6 +84,26 @@ class Window:
                 self._end(cut_short=True)
                 raise
             self._end()
+
+    @contextmanager
+    def step(
+        self, batch: Batch, kind: str = "adapt", data_dependent: bool = False
+    ) -> Iterator[bool]:
+        """One step over ``batch``, as in `steps`: gives whether it fits, and charges it if it does.
+
+        Where it gives False the window is closed, or its slice is over (see `time_slice`), and
+        nothing may be computed inside.
+        """
+        if not self._begin(batch, kind, data_dependent):
+            yield False
+            return
+        try:
+            yield True
+        except BaseException:
+            with suppress(BenchError):  # nothing may hide the exception that passes
+                self._end(cut_short=True)
+            raise
+        self._end()
 
     @property
     def budget_s(self) -> float:
@@ -117,7 +148,7 @@ class Window:
 
     @contextmanager
     def section(self, kind: str, shape: Hashable = None) -> Iterator[None]:
-        """WindowCosts work that is no step over a batch (building a proxy, estimating importance).
+        """Charge work that is no step over a batch (building a proxy, estimating importance).
 
         The work is done and charged also where it ends past the window's end, so that a method
         can finish what it must; the record shows the time. Each occurrence is counted. One
@@ -129,14 +160,6 @@ class Window:
             yield
         finally:
             self._end()
-
-    def begin_step(self, x: Inputs, kind: str = "adapt") -> bool:
-        """For a library that owns its loop: whether a step on ``x`` fits; if so it begins."""
-        return self._begin((kind, _shape(x)), False)
-
-    def end_step(self) -> None:
-        """The step begun by `begin_step` ends."""
-        self._end()
 
     def log(self, **scalars: Tensor | float) -> None:
         """Log scalars of the current step; costs nothing where nobody listens."""
@@ -164,14 +187,15 @@ class Window:
         finally:
             self._tracker.close()
 
-    def _begin(self, key: tuple[str, Hashable], recount: bool) -> bool:
+    def _begin(self, batch: Batch, kind: str, data_dependent: bool) -> bool:
         self._require_no_free_work()
         if self.closed:
             return False
+        key = (kind, _shape(batch.x))
         if not self._tracker.admit(key, self._until_s):
             self.closed = self._until_s >= self._budget_s
             return False
-        self._tracker.begin(key, recount)
+        self._tracker.begin(key, recount=data_dependent, batch=batch)
         return True
 
     def _end(self, cut_short: bool = False) -> None:

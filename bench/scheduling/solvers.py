@@ -39,6 +39,6 @@ def solve(problem: Problem, name: str, seed: int = 0) -> Plan:
 def solve_best(problem: Problem, seed: int = 0) -> tuple[Plan, str]:
     """The exact plan where it is found fast, else the genetic one; and why it was that one."""
     try:
-        return Exact().solve(problem, seed), "few enough partial plans to keep"
+        return Exact().solve(problem, seed), "few enough combinations of levels"
     except TooLarge as why:
         return Genetic().solve(problem, seed), str(why)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pydantic
 
-from bench import registry as registry
+from bench import registry
 from bench.records.cell import Cell
 from bench.records.store import Store
-
-if TYPE_CHECKING:
-    pass
 
 
 class Job(pydantic.BaseModel, extra="forbid", frozen=True):
     """What a run needs to know; travels to its process as JSON.
 
-    ``cells`` share their course and differ in the device. ``attempts`` counts earlier
-    runs of each cell. ``run`` names this run and its log.
+    ``cells`` share their training key and differ in the device. ``attempts`` counts earlier
+    runs of each cell. ``run`` names this run and its log. ``store`` and ``plugins`` are absolute
+    paths. ``meter``: of a measured device's energy (`bench.meters.find.find_meter`).
     """
 
     run: str
@@ -29,8 +28,44 @@ class Job(pydantic.BaseModel, extra="forbid", frozen=True):
     attempts: tuple[int, ...]
     plugins: tuple[str, ...] = ()
     tensorboard: str | None = None
+    meter: str = "auto"
 
     @property
     def log(self) -> Path:
         """Where the run's output goes."""
         return Store(self.store).log_path(self.run)
+
+    def again(self, cells: Sequence[Cell]) -> Job:
+        """A new run of some of this job's cells, with the same attempts."""
+        numbers = [self.cells.index(cell) for cell in cells]
+        changes = {
+            "run": _new_run(),
+            "cells": tuple(cells),
+            "attempts": tuple(self.attempts[i] for i in numbers),
+        }
+        return self.model_copy(update=changes)
+
+
+def make_job(
+    cells: Sequence[Cell],
+    suite: str,
+    store: Store,
+    tensorboard: Path | None = None,
+    meter: str = "auto",
+) -> Job:
+    """A run of ``cells`` with the plugins of this process; earlier attempts are in the store."""
+    earlier = [store.get(cell.identity) for cell in cells]
+    return Job(
+        run=_new_run(),
+        suite=suite,
+        store=str(store.root.resolve()),
+        cells=tuple(cells),
+        attempts=tuple(0 if record is None else record.attempt for record in earlier),
+        plugins=tuple(str(path) for path in registry.plugins()),
+        tensorboard=None if tensorboard is None else str(tensorboard.resolve()),
+        meter=meter,
+    )
+
+
+def _new_run() -> str:
+    return uuid.uuid4().hex[:16]

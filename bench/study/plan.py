@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +12,17 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from bench import registry as registry
+from bench import registry
+from bench.contracts.build import config_of
+from bench.contracts.protocol import DEFAULT, protocol_class, protocol_facts
 from bench.contracts.settings import file_digests
 from bench.costs.device_profile import absolute_name, load_device, profile_digest
 from bench.errors import BenchError, did_you_mean
 from bench.records.cell import Cell, Component, variant_title
 from bench.records.record import Record
 from bench.records.store import Store
-from bench.registry.component_code import code_digest
-from bench.study.job import Job
+from bench.registry.component_code import component_digest
+from bench.study.job import Job, make_job
 from bench.study.suite import FULL, Reference, Suite, explain
 from bench.study.tuned_settings import Tuned, require_fit, settle
 
@@ -35,19 +36,15 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
     are yardsticks and run on the first variant alone. Raises BenchError for unknown names and for
     settings outside their bounds.
     """
-    from bench.contracts.protocol import ProtocolConfig
-
     where = f"suite {path}"
-    protocol = _validated(ProtocolConfig, suite.protocol, f"{where}: protocol").model_dump(
-        mode="json"
-    )
+    protocol = _protocol(suite.protocol, f"{where}: protocol")
     stream = _component("stream", suite.stream, f"{where}: stream")
     model = _component("model", suite.model, f"{where}: model")
     variants = [_variant(reference, f"{where}: variants") for reference in suite.variants]
     if tuned is not None:
         require_fit(suite, tuned)
     stream_class = registry.load("stream", stream.name)
-    data = stream_class.data_digest(stream_class.Config.model_validate(stream.config))
+    data = stream_class.data_digest(config_of("stream", stream))
     devices = []
     for name in suite.devices:
         profile = load_device(name)
@@ -55,10 +52,10 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
     cells: dict[str, Cell] = {}
     for i, (reference, labelled) in enumerate(suite.all_methods()):
         for variant in variants[:1] if labelled else variants:
-            settled, settings = settle(reference, tuned, variant_title(variant))
+            settled, origin = settle(reference, tuned, variant_title(variant))
             source = f"{where}: method {i + 1}"
             if settled is not reference:
-                source += f" with its {settings} settings"
+                source += f" with its {origin} settings"
             method = _component("method", settled, source)
             for seed, (device, device_digest) in product(suite.seeds, devices):
                 cell = Cell(
@@ -71,11 +68,23 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
                     protocol=protocol,
                     seed=seed,
                     target_labels=labelled,
-                    settings=settings,
+                    settings_origin=origin,
                     variant=variant,
                 )
                 cells[cell.identity] = cell
     return list(cells.values())
+
+
+def _protocol(settings: dict[str, Any], where: str) -> dict[str, Any]:
+    """The settings of a protocol with its defaults, and its code if it is not the core's."""
+    try:
+        kind = protocol_class(settings)
+    except BenchError as error:
+        raise BenchError(f"{where}: key 'name': {error}") from error
+    config = _validated(kind.Config, {"name": DEFAULT, **settings}, where)
+    entry = registry.entry("protocol", config.name)
+    code = "" if entry.module.startswith("bench.") else component_digest(entry)
+    return config.model_copy(update={"code": code}).model_dump(mode="json")
 
 
 def _variant(reference: Reference, where: str) -> Component | None:
@@ -112,7 +121,7 @@ def _component(kind: str, reference: Reference, where: str) -> Component:
     return Component(
         name=reference.name,
         config=config.model_dump(mode="json"),
-        code=code_digest(entry.file),
+        code=component_digest(entry),
         files=files,
     )
 
@@ -182,32 +191,16 @@ class Plan:
         groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
         for cell in self.missing:
             uses_device_clock = registry.load("method", cell.method.name).uses_device_clock
-            own = uses_device_clock or cell.timed or cell.device in measured
+            timed = protocol_facts(cell.protocol).timed
+            own = uses_device_clock or timed or cell.device in measured
             alone = cell.device if own else ""
             groups[(cell.training_key, alone)].append(cell)
         return sorted(groups.values(), key=lambda group: group[0].seed)
 
-    def jobs(
-        self, store: Store, plugins: Iterable[Path], tensorboard: str | None = None
-    ) -> list[Job]:
+    def jobs(self, store: Store, tensorboard: Path | None = None, meter: str = "auto") -> list[Job]:
         """One job for each group of missing cells."""
-        return [
-            Job(
-                run=uuid.uuid4().hex[:16],
-                suite=self.suite.name,
-                store=str(store.root.resolve()),
-                cells=tuple(group),
-                attempts=tuple(self._attempts(store, cell) for cell in group),
-                plugins=tuple(str(p.resolve()) for p in plugins),
-                tensorboard=tensorboard,
-            )
-            for group in self.shared_runs()
-        ]
-
-    @staticmethod
-    def _attempts(store: Store, cell: Cell) -> int:
-        earlier = store.get(cell.identity)
-        return 0 if earlier is None else earlier.attempt
+        name, groups = self.suite.name, self.shared_runs()
+        return [make_job(group, name, store, tensorboard, meter) for group in groups]
 
     def estimate(
         self, history: Iterable[Record], reference: Callable[[], Mapping[str, float]]
@@ -222,12 +215,12 @@ class Plan:
         for record in history:
             if record.status == "ok":
                 times[_kind(record.cell)].append(record.wall_s)
-        courses = self.shared_runs()
-        new = any(_kind(group[0]) not in times for group in courses)
+        groups = self.shared_runs()
+        new = any(_kind(group[0]) not in times for group in groups)
         expected = reference() if new else {}
         total = longest = saved = 0.0
         scaled = unknown = 0
-        for cell, *others in courses:
+        for cell, *others in groups:
             if _kind(cell) in times:
                 seconds = statistics.median(times[_kind(cell)])
             elif cell.method.name in expected:
@@ -239,7 +232,7 @@ class Plan:
             total += seconds
             longest = max(longest, seconds)
             saved += seconds * len(others)
-        return Estimate(total, longest, saved, len(courses), scaled, unknown)
+        return Estimate(total, longest, saved, len(groups), scaled, unknown)
 
 
 def _kind(cell: Cell) -> str:

@@ -2,29 +2,22 @@
 
 ``bench plan`` prefers the times of earlier runs in the store. For methods without one it takes the
 times that ship with a suite (``suites/NAME.times.yaml``), multiplied by how much slower a fixed
-piece of work is here than it was there. They are written, from a store that holds the suite, by::
-
-    python -m bench.study.time_estimates domain-shift bench-results
+piece of work is here than it was there. To write such a file, run the suite: ``methods`` are
+``bench.load_results(store).groupby("method").wall_s.median()``, and ``calibration_s`` is what
+`calibrate` gives on that machine.
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 import time
-from collections import defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 
 import pydantic
-import yaml
 
 from bench.errors import BenchError
-from bench.io.atomic_write import write_atomically
 from bench.io.safe_yaml import read_yaml
-from bench.records.record import Record
-from bench.records.store import Store
-from bench.study.suite import explain, load_suite
+from bench.study.suite import explain
 
 SUFFIX = ".times.yaml"
 ROUNDS = 7
@@ -95,40 +88,3 @@ def calibrate() -> float:
     finally:
         torch.set_num_threads(threads)
     return statistics.median(rounds[1:])  # the first one warms up
-
-
-def measured_times(records: Iterable[Record]) -> dict[str, float]:
-    """Median wall time of the runs that are ok, by method."""
-    walls: dict[str, list[float]] = defaultdict(list)
-    for record in records:
-        if record.status == "ok":
-            walls[record.cell.method.name].append(record.wall_s)
-    return {name: round(statistics.median(each), 2) for name, each in sorted(walls.items())}
-
-
-def main(arguments: list[str]) -> None:
-    """Write the reference times of a suite from the records that a store holds of it."""
-    if len(arguments) != 2:
-        raise BenchError("usage: python -m bench.study.time_estimates SUITE STORE")
-    suite, path = load_suite(arguments[0])
-    records = [r for r in Store(arguments[1]) if r.suite == suite.name]
-    if not records:
-        raise BenchError(f"store {arguments[1]}: holds no run of suite {suite.name!r}")
-    machine = str(records[0].environment.get("processor") or "unknown")
-    times = Times(
-        machine=machine,
-        calibration_s=round(calibrate(), 4),
-        methods=measured_times(records),
-    )
-    out = times_path(path)
-    head = f"# Made by: python -m bench.study.time_estimates {' '.join(arguments)}\n"
-    content = yaml.safe_dump(times.model_dump(mode="json"), sort_keys=False)
-    write_atomically(out, (head + content).encode())
-    print(f"written: {out}")
-
-
-if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except BenchError as error:
-        sys.exit(f"bench: {error}")

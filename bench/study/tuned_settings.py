@@ -8,10 +8,11 @@ from typing import Any
 import pydantic
 import yaml
 
+from bench.contracts.protocol import DEFAULT, protocol_facts
 from bench.errors import BenchError
 from bench.io.atomic_write import write_atomically
 from bench.io.safe_yaml import read_yaml
-from bench.records.cell import Settings
+from bench.records.cell import SettingsOrigin
 from bench.study.suite import Reference, Suite, explain
 
 SUFFIX = ".tuned.yaml"
@@ -51,7 +52,7 @@ class Tuned(_Strict):
     version: str
     optuna: str
     suite: str
-    stream: str
+    stream: str = pydantic.Field(validation_alias=pydantic.AliasChoices("stream", "scenario"))
     validation: dict[str, Any]
     model: str
     protocol: dict[str, Any]
@@ -121,16 +122,16 @@ def merged(old: Tuned, new: Tuned) -> Tuned:
 def require_fit(suite: Suite, tuned: Tuned) -> None:
     """Raise BenchError if the settings were tuned for another stream, model or protocol.
 
-    Those for a stream that waits also serve one that does not: a method sees the same of both.
+    Settings tuned under ``online`` also serve ``online-timed``: a method sees the same of both.
     """
-    default = "periodic"  # of `bench.contracts.protocol.ProtocolConfig`
-    protocols = suite.protocol.get("name", default), tuned.protocol.get("name", default)
+    protocols = suite.protocol.get("name", DEFAULT), tuned.protocol.get("name", DEFAULT)
+    as_seen = protocol_facts(suite.protocol).method_protocol
     for what, wanted, has in (
         ("stream", suite.stream.name, tuned.stream),
         ("model", suite.model.name, tuned.model),
         ("protocol", *protocols),
     ):
-        if wanted != has and (wanted, has) != ("online-timed", "online"):
+        if wanted != has and not (what == "protocol" and has == as_seen):
             raise BenchError(
                 f"tuned settings are for {what} {has!r}, this suite has {wanted!r}; tune for it "
                 "('bench tune'), or use the methods' defaults with --untuned"
@@ -139,7 +140,7 @@ def require_fit(suite: Suite, tuned: Tuned) -> None:
 
 def settle(
     reference: Reference, tuned: Tuned | None, variant: str = ""
-) -> tuple[Reference, Settings]:
+) -> tuple[Reference, SettingsOrigin]:
     """The settings that a method of a suite gets, and where they come from.
 
     The tuned ones if there are any, but for those that the suite gives itself: those tuned on the

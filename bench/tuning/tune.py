@@ -7,21 +7,21 @@ kept in a store. The sampler's seed is fixed, so the same command goes on where 
 from __future__ import annotations
 
 import math
-import uuid
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import registry as registry
+from bench import registry
+from bench.contracts.build import config_of
 from bench.contracts.method import Searched, search_space
 from bench.execute.base import Ended
 from bench.records.cell import Cell
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.run.applicability import unsupported
-from bench.study.job import Job
+from bench.study.job import Job, make_job
 from bench.study.suite import Reference, Suite
 from bench.study.tuned_settings import TunedMethod, tuned_path
 
@@ -32,7 +32,7 @@ RANDOM_TRIALS = 5
 """Trials at random before the sampler learns from results; the same for every number of trials, so
 that a search can be lengthened."""
 DIGITS = 3
-"""Significant digits of a value that is tried."""
+"""Significant figures of a value that is tried."""
 
 Notify = Callable[[str, int, int, float | None, dict[str, Any]], None]
 """Receives (method, trial, trials, score or None, settings) when a trial has ended."""
@@ -41,7 +41,7 @@ Notify = Callable[[str, int, int, float | None, dict[str, Any]], None]
 def validation_suite(suite: Suite) -> Suite:
     """The suite on its stream's validation stream."""
     stream_class = registry.load("stream", suite.stream.name)
-    config = stream_class.Config.model_validate(suite.stream.config)
+    config = config_of("stream", suite.stream)
     settings = stream_class.validation(config).model_dump(mode="json")
     return suite.model_copy(
         update={
@@ -90,7 +90,7 @@ class Tuner:
     cells : its cells on one device; a method that is listed twice is tuned as its first listing
     trials : for each method, the defaults included
     store : where trials are kept, and taken from if they are there
-    notify : told of every trial that has ended
+    notify : called with every trial that has ended
 
     Attributes
     ----------
@@ -184,20 +184,9 @@ class Tuner:
                 else:
                     search.waiting[cell.identity] = _score(record)
             if missing:
-                return [self._job(cell) for cell in missing]
+                return [make_job([cell], self._suite.name, self._store) for cell in missing]
             self._settle(search)
         return []
-
-    def _job(self, cell: Cell) -> Job:
-        earlier = self._store.get(cell.identity)
-        return Job(
-            run=uuid.uuid4().hex[:16],
-            suite=self._suite.name,
-            store=str(self._store.root),
-            cells=(cell,),
-            attempts=(0 if earlier is None else earlier.attempt,),
-            plugins=tuple(str(p) for p in registry.plugins()),
-        )
 
     def _ask(self, search: _Search) -> None:
         """Choose the settings of the next trial: the defaults first, then what Optuna asks for."""
@@ -246,7 +235,7 @@ class Tuner:
 
 
 def _study(name: str) -> optuna.Study:
-    """A search whose draws depend on the method's name and what it is told alone."""
+    """A search whose draws depend on the method's name and the results it is given alone."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
 
-from bench import register
-from bench.contracts.stream import Domain, Split
-from bench.errors import BenchError, did_you_mean
+from bench import BenchError, Domain, Split, register
+from bench.errors import did_you_mean
 
 from ..digits import CLASSES, SHIFTS, DigitsConfig, DigitsStream, Step
 

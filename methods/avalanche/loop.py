@@ -116,13 +116,12 @@ class WindowedLoop:
         assert self._domain is not None
         assert self._compose is not None
         for batch in self._domain.batches():
-            if self._window is not None and not self._window.begin_step(batch.x):
-                self.stop_training()  # type: ignore[attr-defined]
-                return
-            x, y = self._compose(batch)
-            yield [portable(x), y, torch.zeros_like(y)]
-            if self._window is not None:
-                self._window.end_step()
+            with nullcontext(True) if self._window is None else self._window.step(batch) as fits:
+                if not fits:
+                    self.stop_training()  # type: ignore[attr-defined]
+                    return
+                x, y = self._compose(batch)
+                yield [portable(x), y, torch.zeros_like(y)]
 
     def _after_update(self, **settings: Any) -> None:
         super()._after_update(**settings)  # type: ignore[misc]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from bench import FoundationModel, Method, MethodConfig
 from bench.contracts.data import Batch, DomainView, Inputs
-from bench.contracts.method import tunable
+from bench.contracts.method import Need, tunable
 from bench.contracts.state import capture, restore
 from bench.run.window import Window
 
@@ -43,6 +43,12 @@ class AvalancheMethod(Method):
     A subclass gives `make_plugin` (or `make_strategy`), and `learned` and `relearn`, which turn
     what the plugin knows into tensors and plain values and back.
     """
+
+    family = "CL"
+    shifts = ("domain", "class")
+    protocols = ("periodic",)
+    needs: ClassVar[tuple[Need, ...]] = ("target_labels",)
+    preload = ("avalanche.training",)
 
     config: AvalancheConfig
 

@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from bench import MethodConfig
-from bench.contracts.method import tunable
+from bench import MethodConfig, tunable
 
 from .partial import Selector
 

@@ -34,14 +34,3 @@ class EdgeTAFaithful(EdgeTA):
     """
 
     Config = ReleasedConfig
-    family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic",)
-    needs = ("source_data",)
-    provenance = "published"
-    paper = "Zhang et al.: EdgeTA: Neuron-Grained Scaling of Foundation Models, IEEE TMC 2025"
-    equation = (
-        "proxy: CE(source) + w MMD^2;  W_kb = (W_kb + W_proxy) / 2,  W_fm += a1 I^T dW_kb,  "
-        "W_kb = a2 I W_fm + (1 - a2) W_kb"
-    )
-    makes_own_model = True

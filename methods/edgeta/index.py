@@ -10,8 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bench.contracts.model import FoundationModel
-from bench.errors import BenchError
+from bench import BenchError, FoundationModel
 from bench.models.surgery.linear import WrappedLinear, linear_at
 from bench.models.surgery.lora import LoraLinear
 from bench.models.surgery.low_rank import LowRankLinear

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench import FoundationModel, register
-from bench.contracts.data import DomainView
-from bench.run.window import Window
+from bench import DomainView, FoundationModel, Window, register
 
 from ..feature_alignment import FeatureAlignmentConfig
 from .config import EdgeTAConfig
@@ -32,17 +30,11 @@ class EdgeTA(ProxyMethod):
 
     Config = EdgeTAConfig
     family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic",)
     needs = ("source_data",)
-    provenance = "published"
-    paper = "Zhang et al.: EdgeTA: Neuron-Grained Scaling of Foundation Models, IEEE TMC 2025"
     equation = (
         "proxy: CE(source) + w MMD^2;  W_kb = (W_kb + W_proxy) / 2,  W_fm += a1 I^T dW_kb,  "
         "W_kb = a2 I W_fm + (1 - a2) W_kb"
     )
-    makes_own_model = True
-    conformance_config = {"lora_steps": 20, "kb_steps": 100, "index_steps": 100}
 
     config: EdgeTAConfig
 

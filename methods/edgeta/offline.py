@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from bench.contracts.data import DomainView, take
-from bench.contracts.model import FoundationModel, weights_digest
-from bench.errors import BenchError
+from bench import BenchError, DomainView, FoundationModel, take
+from bench.contracts.model import weights_digest
 from bench.io.digest import digest
 from bench.io.weights_cache import Weights, cache_folder, cached
 from bench.models.compressed import source_digest

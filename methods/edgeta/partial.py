@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.errors import BenchError
+from bench import BenchError
 from bench.models.surgery.linear import largest
 
 Selector = Literal["gradient", "random", "inverse", "released"]

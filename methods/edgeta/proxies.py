@@ -20,13 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import FoundationModel, Method
-from bench.contracts.data import DomainView, Inputs, take
-from bench.errors import Unsupported
+from bench import DomainView, FoundationModel, Method, Unsupported, Window, take
+from bench.contracts.data import Inputs
 from bench.models.surgery.gates import gated_layers, importance, set_sparsity
 from bench.models.surgery.neurons import Slice
 from bench.models.surgery.proxy import make_proxy, most_important
-from bench.run.window import Window
 
 from .config import ProxyConfig
 from .feedback import proxy_to_kb
@@ -44,6 +42,12 @@ class ProxyMethod(Method):
     sparsity : of the next proxy
     head : names of the head's parameters that go back to knowledge base and model as they are
     """
+
+    protocols = ("periodic",)
+    provenance = "published"
+    paper = "Zhang et al.: EdgeTA: Neuron-Grained Scaling of Foundation Models, IEEE TMC 2025"
+    makes_own_model = True
+    conformance_config = {"lora_steps": 20, "kb_steps": 100, "index_steps": 100}
 
     config: ProxyConfig
     head: tuple[str, ...] = ()

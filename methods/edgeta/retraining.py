@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from bench import FoundationModel
-from bench.contracts.data import Batch, DomainView, take
-from bench.run.window import Window
+from bench import Batch, DomainView, FoundationModel, Window, take
 
 from ..feature_alignment import FeatureAlignment, FeatureAlignmentConfig
 from .partial import Selector, chosen_rows, training_only

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench import FoundationModel
-from bench import registry as registry
-from bench.contracts.data import Batch, DomainView
+from bench import Batch, DomainView, FoundationModel, registry
 from bench.costs.step_tracer import StepTrace, StepTracer
 from bench.models.surgery.gates import importance, insert_gates, set_sparsity
 from bench.models.surgery.proxy import make_proxy, most_important

@@ -8,16 +8,14 @@ read through the proxy's slices.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 
-from bench import FoundationModel, register
-from bench.contracts.data import DomainView
-from bench.contracts.method import tunable
+from bench import DomainView, FoundationModel, Window, register, tunable
+from bench.contracts.method import Need
 from bench.models.surgery.heads import widen_head
-from bench.run.window import Window
 
 from ..ewc import parameter_data, tensors
 from .config import ProxyConfig
@@ -57,6 +55,11 @@ class GemProxyConfig(SupervisedConfig):
 
 class SupervisedProxies(ProxyMethod):
     """Proxies retrained on labels by Avalanche's loop, with what a subclass's `plugins` add."""
+
+    family = "CL"
+    shifts = ("domain", "class")
+    needs: ClassVar[tuple[Need, ...]] = ("target_labels",)
+    preload = ("avalanche.training",)
 
     config: SupervisedConfig
 
@@ -119,19 +122,10 @@ class SupervisedEdgeTA(SupervisedProxies):
     """
 
     Config = SupervisedConfig
-    family = "CL"
-    shifts = ("domain", "class")
-    protocols = ("periodic",)
-    needs = ("target_labels",)
-    provenance = "published"
-    paper = "Zhang et al.: EdgeTA: Neuron-Grained Scaling of Foundation Models, IEEE TMC 2025"
     equation = (
         "proxy: CE(y, f(x));  W_kb = (W_kb + W_proxy) / 2,  W_fm += a1 I^T dW_kb,  "
         "W_kb = a2 I W_fm + (1 - a2) W_kb;  the head is copied"
     )
-    makes_own_model = True
-    conformance_config = {"lora_steps": 20, "kb_steps": 100, "index_steps": 100}
-    preload = ("avalanche.training",)
 
     config: SupervisedConfig
 
@@ -147,19 +141,11 @@ class EwcEdgeTA(SupervisedProxies):
     """
 
     Config = EwcProxyConfig
-    family = "CL"
-    shifts = ("domain", "class")
-    protocols = ("periodic",)
-    needs = ("target_labels",)
-    provenance = "published"
     paper = (
         "Zhang et al.: EdgeTA, IEEE TMC 2025; Kirkpatrick et al.: Overcoming catastrophic "
         "forgetting in neural networks, PNAS 2017"
     )
     equation = "proxy: CE(y, f(x)) + lambda sum_i F_i (w_i - w*_i)^2; feedback as in edgeta"
-    makes_own_model = True
-    conformance_config = {"lora_steps": 20, "kb_steps": 100, "index_steps": 100}
-    preload = ("avalanche.training",)
 
     config: EwcProxyConfig
 
@@ -216,11 +202,7 @@ class GemEdgeTA(SupervisedProxies):
     """
 
     Config = GemProxyConfig
-    family = "CL"
-    shifts = ("domain", "class")
-    protocols = ("periodic",)
     needs = ("target_labels", "replay_memory")
-    provenance = "published"
     paper = (
         "Zhang et al.: EdgeTA, IEEE TMC 2025; Lopez-Paz, Ranzato: Gradient Episodic Memory for "
         "Continual Learning, NeurIPS 2017"
@@ -228,9 +210,6 @@ class GemEdgeTA(SupervisedProxies):
     equation = (
         "proxy: min_z |z - g|^2 subject to <z, g_k> >= 0 for each memory k; feedback as in edgeta"
     )
-    makes_own_model = True
-    conformance_config = {"lora_steps": 20, "kb_steps": 100, "index_steps": 100}
-    preload = ("avalanche.training",)
 
     config: GemProxyConfig
 

@@ -5,7 +5,6 @@ stream of domains (`bench.methods.edgeta`); they share the device and one retrai
 each window the costs and accuracies to expect are estimated without labels (`estimate`), a
 scheduler of `bench.scheduling` chooses every application's sparsity and share, the proxies are
 retrained one after another within their shares (`retraining`), and what they learned goes back,
-with the applications' models averaged in between (`feedback`). `method` holds it together;
-`schedulers` registers a method for each scheduler. Inputs are routed to their application's
-proxy by `routing`.
+with the applications' models averaged in between (`feedback`). `method` holds it together and
+is registered once for each scheduler. Inputs are routed to their application's proxy by `routing`.
 """

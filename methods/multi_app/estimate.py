@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.contracts.data import DomainView, Inputs, take
-from bench.contracts.model import FoundationModel
+from bench import DomainView, FoundationModel, take
+from bench.contracts.data import Inputs
 from bench.models.surgery.gates import set_sparsity
 
 from ..edgeta.offline import HELD_OUT, evaluating

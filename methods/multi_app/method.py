@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
-from bench import FoundationModel, Method
-from bench.contracts.data import DomainView, take
-from bench.errors import BenchError, Unsupported
+from bench import (
+    BenchError,
+    DomainView,
+    FoundationModel,
+    Method,
+    Unsupported,
+    Window,
+    register,
+    take,
+)
 from bench.models.surgery.gates import set_sparsity
-from bench.run.window import Window
 from bench.scheduling.application import Application
 from bench.scheduling.assignment import Plan
 from bench.scheduling.problem import Problem, whole_iterations
@@ -27,14 +33,68 @@ from .retraining import Profile, Retraining, make_proxy, profiled
 from .routing import Routed, owners, split
 
 
+@register(
+    "method",
+    "apps-edgeta",
+    config={"scheduler": "exact"},
+    summary="EdgeTA for several applications, its problem of sparsities and shares solved exactly.",
+)
+@register(
+    "method",
+    "apps-genetic",
+    config={"scheduler": "genetic"},
+    summary="EdgeTA for several applications, its problem solved by scikit-opt's genetic "
+    "algorithm.",
+)
+@register(
+    "method",
+    "apps-greedy",
+    config={"scheduler": "greedy"},
+    summary="EdgeTA for several applications; the step that gains most for its share is taken "
+    "first.",
+    provenance="chosen-here",
+    paper="none: the usual heuristic for EdgeTA's problem",
+    equation="take the level and share of the largest accuracy gain per share until the window is "
+    "full",
+)
+@register(
+    "method",
+    "apps-uniform",
+    config={"scheduler": "uniform"},
+    summary="EdgeTA for several applications with equal shares, at the least sparse level that "
+    "fits.",
+    provenance="group-harness",
+    paper="none: equal division of device and memory",
+    equation="r_i = 1 / N, s_i the least that fits an equal part of the memory",
+)
+@register(
+    "method",
+    "apps-ekya",
+    config={"scheduler": "ekya"},
+    summary="EdgeTA for several applications; shares are stolen while the mean accuracy rises "
+    "(Ekya).",
+    provenance="group-harness",
+    paper="Bhardwaj et al.: Ekya: Continuous Learning of Video Analytics Models, NSDI 2022",
+    equation="move a quantum of share from one job to another while mean accuracy rises",
+)
+@register(
+    "method",
+    "apps-recl",
+    config={"scheduler": "recl"},
+    summary="EdgeTA for several applications; shares by the accuracy gain that is to be had "
+    "(RECL).",
+    provenance="group-harness",
+    paper="Khani et al.: RECL: Responsive Resource-Efficient Continuous Learning, NSDI 2023",
+    equation="r_i proportional to the gain of accuracy at an equal share",
+)
 class MultiApp(Method):
-    """One EdgeTA for each application of the source; a subclass names the ``scheduler``.
+    """One EdgeTA for each application of the source, and a scheduler that divides the device.
 
     In a window: costs are profiled (the first time), each application's accuracy is estimated
     without labels, the scheduler chooses sparsities and shares for what the window has left after
     the sections that are still to come, the applications retrain one after another, each within
     its share, and feedback closes the window. The decision runs on the host that runs the
-    benchmark; its CPU time is logged and printed and not charged, as it is not the device's.
+    benchmark; its CPU time is logged and printed, and not charged: it is not the device's.
 
     Attributes
     ----------
@@ -43,7 +103,17 @@ class MultiApp(Method):
     decision_cpu_s : CPU seconds of all decisions so far
     """
 
-    scheduler: ClassVar[str]
+    Config = MultiAppConfig
+    family = "UDA"
+    protocols = ("periodic",)
+    needs = ("source_data",)
+    provenance = "published"
+    paper = "Zhang et al.: EdgeTA: Neuron-Grained Scaling of Foundation Models, IEEE TMC 2025"
+    equation = (
+        "max (1/N) sum_i accuracy_i(s_i, T_i), sum_i r_i <= 1, r_i >= least share, memory <= M"
+    )
+    makes_own_model = True
+    uses_device_clock = True
     conformance_config = EdgeTA.conformance_config
     config: MultiAppConfig
 
@@ -73,7 +143,7 @@ class MultiApp(Method):
         known = [self._application(app, view, window) for app, view in views.items()]
         most = {app: self._most_iterations(view) for app, view in views.items()}
         problem, binding = self._problem(known, sum(most.values()), window)
-        plan = self.plan = solve(problem, self.scheduler, seed=self.windows)
+        plan = self.plan = solve(problem, self.config.scheduler, seed=self.windows)
         self._tell(domain, plan, window)
         seconds = problem.window_s - plan.profiling_s
         if plan.profiling_s > 0:
@@ -127,8 +197,8 @@ class MultiApp(Method):
             )
         except BenchError as error:
             raise Unsupported(
-                f"{self.scheduler}: {left:.3g} s of the window of {window.budget_s:.3g} s are left "
-                f"for retraining, and no plan fits: {error}"
+                f"{self.config.scheduler}: {left:.3g} s of the window of {window.budget_s:.3g} s "
+                f"are left for retraining, and no plan fits: {error}"
             ) from error
         return problem, binding
 

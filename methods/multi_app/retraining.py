@@ -8,9 +8,7 @@ from itertools import islice
 
 import torch
 
-from bench.contracts.data import DomainView, LabelledBatch, take
-from bench.errors import Unsupported
-from bench.run.window import Window
+from bench import DomainView, LabelledBatch, Unsupported, Window, take
 
 from ..edgeta.method import EdgeTA
 from ..edgeta.retraining import ProxyAlignment

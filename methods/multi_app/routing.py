@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.contracts.data import DomainView, Inputs, batch_length, take
-from bench.contracts.model import Block, FoundationModel
-from bench.errors import BenchError
+from bench import BenchError, Block, DomainView, FoundationModel, take
+from bench.contracts.data import Inputs, batch_length
 
 
 def owners(x: Inputs) -> Tensor:

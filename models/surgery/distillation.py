@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.contracts.data import DomainView
-from bench.contracts.model import FoundationModel
-from bench.errors import BenchError
+from bench import BenchError, DomainView, FoundationModel
 
 WARMUP = 0.1
 """Share of the steps in which the learning rate rises."""

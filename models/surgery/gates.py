@@ -15,9 +15,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from bench import BenchError, FoundationModel
 from bench.contracts.data import Inputs
-from bench.contracts.model import FoundationModel
-from bench.errors import BenchError
 
 from .linear import (
     WrappedLinear,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from bench.contracts.model import FoundationModel
-from bench.errors import BenchError
+from bench import BenchError, FoundationModel
 
 
 @torch.no_grad()

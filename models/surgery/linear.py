@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bench.contracts.model import Block, FoundationModel
-from bench.errors import BenchError
+from bench import BenchError, Block, FoundationModel
 
 
 class WrappedLinear(nn.Module):

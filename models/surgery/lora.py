@@ -8,8 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bench.contracts.model import FoundationModel
-from bench.errors import BenchError
+from bench import BenchError, FoundationModel
 
 
 class LoraLinear(nn.Module):

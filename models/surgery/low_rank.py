@@ -10,8 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bench.contracts.model import FoundationModel
-from bench.errors import BenchError
+from bench import BenchError, FoundationModel
 
 from .linear import declared_blocks, linear_at, replace_module
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.contracts.model import FoundationModel
-from bench.errors import BenchError, did_you_mean
+from bench import BenchError, FoundationModel
+from bench.errors import did_you_mean
 
 from .linear import WrappedLinear, cut_linear, linear_at
 from .low_rank import LowRankLinear

@@ -7,8 +7,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from bench.contracts.model import FoundationModel
-from bench.errors import BenchError
+from bench import BenchError, FoundationModel
 
 from .gates import gated_layers, kept_count
 from .linear import WrappedLinear, largest, replace_module

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.contracts.model import Block, FoundationModel
-from bench.errors import BenchError
+from bench import BenchError, Block, FoundationModel
 
 from .linear import cut_linear, declared_blocks, largest, linear_at
 

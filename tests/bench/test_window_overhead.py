@@ -13,7 +13,7 @@ import torch
 
 from bench.contracts.data import DomainView
 from bench.costs.device_profile import load_device
-from bench.costs.tracker import CostTracker
+from bench.costs.factory import make_tracker
 from bench.methods._losses import entropy
 from bench.methods.tent import Tent, TentConfig
 from bench.models.digits_vit import DigitsViT, DigitsViTConfig
@@ -44,7 +44,7 @@ def bare(method, view):
 def test_tent_steps_through_the_window(benchmark):
     twin = make_tent()
     method, view = make_tent()
-    tracker = CostTracker([load_device("xavier-nx")], method.stored)
+    tracker = make_tracker([load_device("xavier-nx")], method.stored)
     window = Window(tracker, 1e9, None, method.model.module)
     method.adapt(view, window)  # counts the first two steps; later ones of a window are not
     times: dict[str, list[float]] = {"bare": [], "window": []}

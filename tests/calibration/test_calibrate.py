@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 from bench.calibration import calibrate_session as session
 from bench.calibration import host as machine
 from bench.calibration.calibrate import (
-    Findings,
+    Measurements,
     Power,
     launch_overhead,
     peak_bandwidth,
@@ -25,8 +26,7 @@ from bench.calibration.calibrate import (
     profile_of,
     to_yaml,
 )
-from bench.calibration.convolutions import convolutions
-from bench.calibration.fit_curves import counted, curves, usable
+from bench.calibration.calibrate_session import curves, single_operators, traced
 from bench.calibration.memory_fit import (
     Footprint,
     Network,
@@ -34,19 +34,20 @@ from bench.calibration.memory_fit import (
     freeze,
     measure_footprint,
 )
-from bench.calibration.operand_pool import Pool
 from bench.calibration.operators import (
-    LEAST,
+    SMALLEST,
     Operand,
     Operator,
     Sizes,
+    convolutions,
     large_copy,
     operators,
 )
 from bench.calibration.optimizer_steps import DISPATCHES, OptimizerStep, optimizer_steps
-from bench.calibration.timing import Timer, lower_quartile, measure
+from bench.calibration.timing import Pool, Timer, lower_quartile, measure
 from bench.cli import app, main
-from bench.costs.device_profile import OPERATOR_CLASSES, ModelledDevice, load_device
+from bench.costs.device_profile import ModelledDevice, load_device
+from bench.costs.operator_kinds import OPERATOR_CLASSES
 from bench.costs.pricing import step_cost
 from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError
@@ -78,30 +79,32 @@ class KnownMachine:
     autograd_s: float = 0.0
 
     def seconds(self, case: Any) -> list[float]:
-        calls = counted(case, self.pool).details
+        calls = traced(case, self.pool).details
         taken = sum(n * truth_s(flops, size) for (*_, flops, size), n in calls.items())
         return [taken + (self.autograd_s if getattr(case, "backward", False) else 0.0)]
 
 
 @pytest.fixture(scope="module")
-def known(pool: Pool) -> Findings:
+def known(pool: Pool) -> Measurements:
     timer: Any = KnownMachine(pool, autograd_s=1e-5)
     cases = [*operators(TINY), *convolutions(TINY), *optimizer_steps(TINY)]
     with torch.no_grad():
-        measured = curves(usable(cases, pool, 1e9, quiet), timer, 1, quiet, autograd_s=1e-5)
+        measured = curves(
+            single_operators(cases, pool, 1e9, quiet), timer, 1, quiet, autograd_s=1e-5
+        )
         dispatches = []
         for case in DISPATCHES:
-            trace = counted(case, pool)
+            trace = traced(case, pool)
             alone = sum(n * truth_s(*call[3:]) for call, n in trace.details.items())
             dispatches.append((trace, alone + 7e-6 * trace.details.total()))
     footprint = Footprint(5e8, 1.1, 1.5, 0.4, 8e6, 0.1)
-    return Findings(
+    return Measurements(
         measured, dispatches, footprint, 8e9, 7e9, "cpu", 1, "2030-01-02", "Measured in a test",
         2**14,
     )  # fmt: skip
 
 
-def test_every_point_is_what_the_operator_takes(known: Findings) -> None:
+def test_every_point_is_what_the_operator_takes(known: Measurements) -> None:
     found = [
         (kind, point)
         for kind, curve in known.curves.items()
@@ -113,7 +116,7 @@ def test_every_point_is_what_the_operator_takes(known: Findings) -> None:
         assert seconds == pytest.approx(truth_s(flops, size), rel=2e-3), kind
 
 
-def test_there_are_curves_of_every_class(known: Findings) -> None:
+def test_there_are_curves_of_every_class(known: Measurements) -> None:
     assert {curve.of for curve in known.curves.values()} == set(OPERATOR_CLASSES)
     expected = {
         "addmm.nt", "mm.nn", "mm.tn", "mm.nt", "bmm.nn", "bmm.nt", "bmm.tn", "add", "mul", "gelu",
@@ -128,7 +131,7 @@ def test_there_are_curves_of_every_class(known: Findings) -> None:
     assert {"float32", "bfloat16"} <= set(known.curves["mm.nn"].points)
 
 
-def test_peaks_are_the_best_that_was_reached(known: Findings) -> None:
+def test_peaks_are_the_best_that_was_reached(known: Measurements) -> None:
     points = [
         point
         for kind in ("addmm.nt", "mm.nn", "mm.tn", "mm.nt", "bmm.nn", "bmm.nt", "bmm.tn")
@@ -140,7 +143,7 @@ def test_peaks_are_the_best_that_was_reached(known: Findings) -> None:
     assert peak_bandwidth(known.curves) == pytest.approx(size / truth_s(0, size), rel=2e-3)
 
 
-def test_the_launch_overhead_is_what_the_operators_do_not_explain(known: Findings) -> None:
+def test_the_launch_overhead_is_what_the_operators_do_not_explain(known: Measurements) -> None:
     # The networks are smaller than any point, so that the shortest one stands for each call.
     content = profile_of("known", known, None)
     value = content["launch_overhead"]["value"]
@@ -157,7 +160,7 @@ def test_launch_overhead_by_hand(make_device: Callable[..., Any]) -> None:
     assert launch_overhead(device, [(trace, 20.0)]) == pytest.approx(20.0 / 4)
 
 
-def test_the_written_profile_predicts_the_machine(known: Findings, tmp_path: Path) -> None:
+def test_the_written_profile_predicts_the_machine(known: Measurements, tmp_path: Path) -> None:
     path = tmp_path / "known.yaml"
     path.write_text(to_yaml(profile_of("known", known, Power(5.0, 20.0, "A meter in a test"))))
     device = load_device(str(path))
@@ -186,7 +189,7 @@ def test_the_written_profile_predicts_the_machine(known: Findings, tmp_path: Pat
 
 
 def test_without_watts_the_profile_says_that_no_energy_was_measured(
-    known: Findings, tmp_path: Path
+    known: Measurements, tmp_path: Path
 ) -> None:
     path = tmp_path / "known.yaml"
     path.write_text(to_yaml(profile_of("known", known, None)))
@@ -198,7 +201,7 @@ def test_without_watts_the_profile_says_that_no_energy_was_measured(
     assert device.power_budget.source.startswith("Not measured: 10 W idle and 5 W more")
 
 
-def test_the_bandwidth_says_which_copy_it_is_of(known: Findings) -> None:
+def test_the_bandwidth_says_which_copy_it_is_of(known: Measurements) -> None:
     def source(cache: float) -> str:
         return profile_of("known", replace(known, cache=cache), None)["bandwidth"]["source"]
 
@@ -222,12 +225,12 @@ def test_a_copy_larger_than_twice_the_cache_is_always_there(
     found = large_copy(sizes, Pool("cpu", 2**20, cache))
     assert [case.name for case in found] == [f"copy_ {count}" for count in added]
     if added and cache == 2**15:
-        (_, trace), *_ = usable(found, Pool("cpu", 2**20, cache), 1e9, quiet)
+        (_, trace), *_ = single_operators(found, Pool("cpu", 2**20, cache), 1e9, quiet)
         ((_, _, _, _, size),) = trace.details
         assert size > 2 * cache
 
 
-def test_the_file_has_a_point_on_a_line(known: Findings) -> None:
+def test_the_file_has_a_point_on_a_line(known: Measurements) -> None:
     text = to_yaml(profile_of("known", known, None))
     points = sum(len(p) for c in known.curves.values() for p in c.points.values())
     lines = [line for line in text.splitlines() if line.strip().startswith("- [")]
@@ -235,7 +238,7 @@ def test_the_file_has_a_point_on_a_line(known: Findings) -> None:
     assert text.startswith("# Written by 'bench device calibrate'")
 
 
-def test_on_an_accelerator_dispatch_overlaps(known: Findings) -> None:
+def test_on_an_accelerator_dispatch_overlaps(known: Measurements) -> None:
     content = profile_of("known", replace(known, accelerator="cuda"), None)
     assert content["dispatch"] == "overlapped"
     calls = sum(trace.details.total() for trace, _ in known.dispatches)
@@ -252,7 +255,7 @@ def test_cases_that_are_too_large_or_no_single_operator_are_left_out_and_said(po
     large = Operator("large", torch.exp, (Operand((4096,)),))
     double = Operator("double", lambda t: t.exp().tanh(), (Operand((8,)),))
     broken = Operator("broken", lambda t: t.view(3, 3), (Operand((8,)),))
-    found = usable([good, large, double, broken], pool, 1000.0, said.append)
+    found = single_operators([good, large, double, broken], pool, 1000.0, said.append)
     assert [case.name for case, _ in found] == ["good"]
     assert [line.partition(": ")[2].split()[0] for line in said] == ["large", "double", "broken:"]
     assert "exp and tanh" in said[1]
@@ -261,7 +264,7 @@ def test_cases_that_are_too_large_or_no_single_operator_are_left_out_and_said(po
 def test_an_optimizers_point_is_the_mean_of_its_calls(pool: Pool) -> None:
     with torch.no_grad():
         step = OptimizerStep("AdamW", 64)
-        ((case, trace),) = usable([step], pool, 1e9, quiet)
+        ((case, trace),) = single_operators([step], pool, 1e9, quiet)
         timer: Any = KnownMachine(pool)
         (curve,) = curves([(case, trace)], timer, 1, quiet).values()
     ((flops, size, seconds),) = curve.points["float32"]
@@ -498,10 +501,10 @@ def test_an_accelerator_that_cannot_be_asked_is_told(monkeypatch: pytest.MonkeyP
 
 
 def test_work_that_was_not_alone_is_told() -> None:
-    assert machine.crowded("it", 0.96, 1) == ""
+    assert machine.contention_warning("it", 0.96, 1) == ""
     alone = "it had a processor only 52% of the time: others were at work"
-    assert machine.crowded("it", 0.52, 1) == alone
-    several = machine.crowded("it", 0.52, 4)
+    assert machine.contention_warning("it", 0.52, 1) == alone
+    several = machine.contention_warning("it", 0.52, 4)
     assert "a processor for each of 4 threads only 52% of the time" in several
 
 
@@ -517,11 +520,14 @@ def bench_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         return {"runtime": 5e8, "stored": 1e7, "step": step, "convolution": 0.0,
                 "resident": 1.1e7 + 1.5 * step}  # fmt: skip
 
-    monkeypatch.setattr(session, "ask", ask)
-    monkeypatch.setattr(session, "QUICK", TINY)
-    monkeypatch.setattr(session, "LEAST", replace(LEAST, maps=((2, 8),)))
-    monkeypatch.setattr(session, "POOL_BYTES", 2**20)
-    monkeypatch.setattr(session, "cache_bytes", lambda accelerator: 2**15)
+    small = partial(
+        session.calibrated,
+        run=ask,
+        sizes=(replace(SMALLEST, maps=((2, 8),)), TINY),
+        pool_bytes=2**20,
+        cache=2**15,
+    )
+    monkeypatch.setattr(session, "calibrated", small)
     monkeypatch.setattr(machine, "use_threads", lambda threads: None)
     monkeypatch.setattr(machine, "others_at_work", lambda: 0.0)
     monkeypatch.chdir(tmp_path)

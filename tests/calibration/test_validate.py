@@ -15,16 +15,15 @@ import yaml
 from torch import nn
 from typer.testing import CliRunner
 
-from bench.calibration import check_table as compare
-from bench.calibration import child_process as child
+from bench.calibration import fresh_process as fresh
 from bench.calibration import host as machine
-from bench.calibration import measure_case as cases
 from bench.calibration import saved_check as saved
 from bench.calibration import validate as check
-from bench.calibration.check_table import Row, verdicts
-from bench.calibration.measure_case import measured_case
+from bench.calibration.measure_case import measured_case, trace_from_json, trace_to_json
+from bench.calibration.memory_fit import warm_runtime
 from bench.calibration.reference_workloads import METHODS, MODELS, ModelSpec, chosen
 from bench.calibration.step_timer import WARM, Watch
+from bench.calibration.validate import Row, verdicts
 from bench.cli import app, main
 from bench.costs import process_memory as memory
 from bench.costs.device_profile import PROFILES, ModelledDevice, load_device
@@ -63,7 +62,7 @@ def answer(seconds: list[float], resident: float, busy: float = 1.0) -> dict[str
     """Of a process whose step is 10 products, stores 10 MB and adds 20 MB."""
     call = ("mm.nn", "matmul", "float32", 1e6, 1e4)
     trace = StepTrace(Counter({call[1:]: 10}), 30_000_000, 10_000_000, Counter({call: 10}))
-    return {"trace": child.packed(trace), "seconds": seconds, "busy": busy,
+    return {"trace": trace_to_json(trace), "seconds": seconds, "busy": busy,
             "resident_bytes": resident, "runtime_bytes": 5e8, "parameters": 7}  # fmt: skip
 
 
@@ -84,7 +83,7 @@ class FakeProcess:
 
 def run(monkeypatch: pytest.MonkeyPatch, answers: dict[tuple[str, str], Any], *given: str) -> Any:
     process = FakeProcess(answers)
-    monkeypatch.setattr(child, "ask", process)
+    monkeypatch.setattr(fresh, "measure_fresh", process)
     done = CliRunner().invoke(app, ["device", "check", "my-box", *given])
     return done, process
 
@@ -200,7 +199,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     my_box: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, given: list[str], part: str
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(child, "ask", lambda *given, **more: asked.append(given))
+    monkeypatch.setattr(fresh, "measure_fresh", lambda *given, **more: asked.append(given))
     before = sorted(my_box.iterdir())
     assert part in refused(given, monkeypatch, capfd)
     assert asked == []
@@ -397,8 +396,8 @@ def test_cases_that_were_not_alone_are_told(my_box: Path, monkeypatch: pytest.Mo
 
 
 def test_an_accelerator_keeps_no_processor_busy() -> None:
-    on = check.Answers({"threads": 1, "accelerator": "H100"})
-    assert on.crowded("it", 0.1) == ""
+    on = check.CheckResults({"threads": 1, "accelerator": "H100"})
+    assert on.contention_warning("it", 0.1) == ""
 
 
 @pytest.mark.parametrize(("threads", "expected"), [(1, 1.0), (4, 0.5)])
@@ -431,7 +430,7 @@ def test_a_machine_without_the_accelerator_is_refused(
 def test_nothing_measured_is_bad_input(
     my_box: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    monkeypatch.setattr(child, "ask", FakeProcess({}))
+    monkeypatch.setattr(fresh, "measure_fresh", FakeProcess({}))
     monkeypatch.setattr(
         sys, "argv",
         ["bench", "device", "check", "my-box", "--models", "resnet18", "--methods", "lora"],
@@ -452,7 +451,7 @@ def test_a_busy_machine_is_refused(
 def test_a_profile_without_calibration_predicts_what_is_allocated() -> None:
     device = load_device("raspberry-pi-5")
     assert isinstance(device, ModelledDevice)
-    found = compare.row("a", "b", answer([0.1], 41e6), device)
+    found = check.row("a", "b", answer([0.1], 41e6), device)
     assert found.predicted_bytes == found.allocated_bytes == 30e6
 
 
@@ -518,7 +517,8 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = {"patch": 8, "width": 32, "depth": 2, "heads": 4}
     vit = ModelSpec("digits-vit", (1, 16, 16), settings)
     monkeypatch.setitem(MODELS, "vit-tiny", vit)
-    monkeypatch.setitem(MODELS, "resnet18", ModelSpec("resnet18", (3, 16, 16), timm=True))
+    resnet = ModelSpec("timm", (3, 16, 16), {"architecture": "resnet18"})
+    monkeypatch.setitem(MODELS, "resnet18", resnet)
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
 
 
@@ -538,7 +538,7 @@ def test_a_case_tells_the_share_of_each_of_its_threads(small: None) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_takes_its_own_step_on_a_transformer(small: None, method: str) -> None:
     found = json.loads(json.dumps(case("vit-tiny", method)))
-    trace = child.unpacked(found["trace"])
+    trace = trace_from_json(found["trace"])
     assert len(found["seconds"]) == 1
     assert found["parameters"] > 20_000
     assert trace.peak_bytes >= trace.resident_bytes > 4 * 20_000
@@ -550,7 +550,7 @@ def test_every_method_takes_its_own_step_on_a_transformer(small: None, method: s
 
 @needs_linux
 def test_methods_differ_in_what_they_train(small: None) -> None:
-    counted = {m: child.unpacked(case("vit-tiny", m)["trace"]) for m in METHODS}
+    counted = {m: trace_from_json(case("vit-tiny", m)["trace"]) for m in METHODS}
     flops = {method: trace.flops for method, trace in counted.items()}
     for method in ("bias-only", "last-half", "tent"):
         assert flops["inference"] < flops[method] < flops["full"]
@@ -564,7 +564,7 @@ def test_methods_differ_in_what_they_train(small: None) -> None:
 @needs_linux
 def test_what_needs_blocks_does_not_apply_to_convolutions(small: None) -> None:
     assert case("resnet18", "edgeta") == {"skipped": "resnet18 declares no blocks"}
-    trace = child.unpacked(case("resnet18", "last-half")["trace"])
+    trace = trace_from_json(case("resnet18", "last-half")["trace"])
     assert any(kind.startswith("convolution_backward") for kind, *_ in trace.details)
 
 
@@ -589,7 +589,7 @@ def test_runtime_is_warmed_with_convolutions_products_and_attention(
         nn.functional, "scaled_dot_product_attention",
         lambda *given: called.append(1) or real(*given),
     )  # fmt: skip
-    cases.warm_runtime("cpu")
+    warm_runtime("cpu")
     assert called
 
 
@@ -599,7 +599,7 @@ def test_runtime_is_warmed_with_convolutions_products_and_attention(
 @needs_linux
 def test_a_fresh_process_answers() -> None:
     network = {"kind": "tokens", "width": 16, "depth": 1, "batch": 2, "trained": "all"}
-    found = child.ask({"what": "a test", "network": network, "accelerator": "cpu"}, 1)
+    found = fresh.measure_fresh({"what": "a test", "network": network, "accelerator": "cpu"}, 1)
     assert found["runtime"] > 5e7
     assert found["step"] > 0
     assert found["resident"] > -5e6
@@ -607,14 +607,14 @@ def test_a_fresh_process_answers() -> None:
 
 def test_the_last_words_of_a_process_are_told() -> None:
     with pytest.raises(BenchError) as caught:
-        child.ask({"what": "a test", "network": {"kind": "?"}, "accelerator": "cpu"}, 1)
+        fresh.measure_fresh({"what": "a test", "network": {"kind": "?"}, "accelerator": "cpu"}, 1)
     assert str(caught.value).startswith("a test: TypeError")
 
 
 def test_a_trace_goes_through_json_unchanged() -> None:
     call = ("mm.nn", "matmul", "float32", 1e6, 1e4)
     trace = StepTrace(Counter({call[1:]: 10}), 30, 10, Counter({call: 10}))
-    assert child.unpacked(json.loads(json.dumps(child.packed(trace)))) == trace
+    assert trace_from_json(json.loads(json.dumps(trace_to_json(trace)))) == trace
 
 
 def test_a_check_finds_a_profile_in_the_folder_first(my_box: Path) -> None:

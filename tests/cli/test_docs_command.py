@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bench import registry as registry
+from bench import registry
 from bench.cli import app
 from bench.conformance.method_fixture import SCENARIO, SCENARIO_SETTINGS, setting
 from bench.costs.device_profile import load_device
@@ -20,8 +20,8 @@ from bench.costs.step_tracer import StepTracer
 from bench.docgen.markdown import field_notes
 from bench.docgen.methods_page import BEGIN, END, page
 from bench.errors import BenchError, Unsupported
-from bench.estimate import counted as counting
-from bench.estimate.counted import Work, counted
+from bench.estimate import step_costs
+from bench.estimate.step_costs import StepCost, embedded_costs
 from bench.records.record import Record
 from bench.study.suite import Suite
 
@@ -36,7 +36,8 @@ def small(monkeypatch):
     made = registry.load("stream", SCENARIO)
     stream = made(made.Config.model_validate(SCENARIO_SETTINGS), 0)
     shared = setting()
-    monkeypatch.setattr(counting, "_embedded", lambda: (stream, stream.source(), shared.model))
+    source = stream.source().adaptation
+    monkeypatch.setattr(step_costs, "_embedded", lambda: (stream, source, shared.model))
     return shared.model
 
 
@@ -77,7 +78,7 @@ def numbers(row: str) -> list[float]:
 
 def test_a_step_is_counted_as_by_hand(small):
     """The second of two steps of fine-tuning: forward, backward and AdamW, on 50 samples."""
-    found = {work.kind: work for work in counted("fine-tune")}
+    found = {work.kind: work for work in embedded_costs("fine-tune")}
     assert list(found) == ["adapt", "predict"]
     model = small.clone()
     model.train()
@@ -100,19 +101,19 @@ def test_a_step_is_counted_as_by_hand(small):
 
 
 def test_counting_is_repeatable_and_tells_the_kinds_of_work_apart(small):
-    first = counted("shot")
-    assert first == counted("shot")
+    first = embedded_costs("shot")
+    assert first == embedded_costs("shot")
     kinds = [work.kind for work in first]
     assert kinds == ["pseudo-label", "centroids (section)", "adapt", "predict"]
     assert first[2].operations > 2 * first[0].operations
-    assert [work.varies for work in counted("eata")] == [True, False]
-    assert [work.kind for work in counted("source-only")] == ["predict"]
+    assert [work.varies for work in embedded_costs("eata")] == [True, False]
+    assert [work.kind for work in embedded_costs("source-only")] == ["predict"]
 
 
 def test_the_page_shows_settings_and_costs_in_tables(monkeypatch):
     tent = registry.entries("method")["tent"]
     monkeypatch.setattr(registry, "entries", lambda kind: {"tent": tent})
-    works = [Work("adapt", True, 1234.5e6, 98.76e6, 321, 7_654_321, 0.001234)]
+    works = [StepCost("adapt", True, 1234.5e6, 98.76e6, 321, 7_654_321, 0.001234)]
     text = page({"tent": works})
     assert "## Unsupervised domain adaptation" in text
     assert "| [tent](#tent) | published | – | periodic, online | domain |" in text
@@ -133,7 +134,7 @@ def test_a_method_that_does_not_apply_is_on_the_page_with_its_reason(monkeypatch
     def refuse(name):
         raise Unsupported(f"{name} needs BatchNorm")
 
-    monkeypatch.setattr(counting, "counted", refuse)
+    monkeypatch.setattr(step_costs, "embedded_costs", refuse)
     done = write("methods", tmp_path / "new")
     assert done.exit_code == 0, done.output
     assert "Not counted: tent needs BatchNorm" in (tmp_path / "new" / "methods.md").read_text()

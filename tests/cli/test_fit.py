@@ -13,14 +13,12 @@ import torch
 import yaml
 from typer.testing import CliRunner, Result
 
-from bench import registry as registry
+from bench import registry
 from bench.cli import app, main
-from bench.conformance.method_fixture import as_in_a_run
 from bench.contracts.data import DomainView
 from bench.costs.device_profile import PROFILES, load_device
-from bench.costs.tracker import CostTracker
-from bench.registry import components
-from bench.run.determinism import seed_everything
+from bench.costs.factory import make_tracker
+from bench.run.determinism import as_in_a_run, seed_everything
 from bench.run.window import Window
 
 PLUGIN = '''
@@ -38,13 +36,7 @@ class Aborts(Method):
 '''
 
 
-@pytest.fixture(autouse=True)
-def forget_plugins():
-    known = dict(components._plugins)
-    yield
-    components._plugins.clear()
-    components._plugins.update(known)
-    components._table.cache_clear()
+pytestmark = pytest.mark.usefixtures("empty_registry")
 
 
 def fit(*more: str) -> Result:
@@ -72,7 +64,7 @@ def real(name: str, batch: int, samples: int) -> tuple[float, float, float, int]
         method = method_class(method_class.Config())
         method.prepare(model_class.build(model_class.Config(), (1, 32, 32), 10), view(batch))
         device: Any = load_device("xavier-nx")
-        tracker = CostTracker([device], method.stored)
+        tracker = make_tracker([device], method.stored)
         tracker.start()
         for n in (batch, samples):
             with Window(tracker, 60.0, None, method.model.module) as window:

@@ -58,7 +58,7 @@ def test_the_plan_is_printed_with_its_mean_and_solver(apps):
     assert lines[4] == (
         "mean accuracy 67.14% predicted; shares 1.000 of 1, memory 8.00 GB of 12.72 GB"
     )
-    assert lines[5].startswith("solver exact, chosen: few enough partial plans to keep; 0.")
+    assert lines[5].startswith("solver exact, chosen: few enough combinations of levels; 0.")
     assert lines[5].endswith(" s of CPU")
 
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bench.contracts.data import Batch, DomainView
-from bench.contracts.protocol import ProtocolConfig
+from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Domain, Split
 from bench.errors import BenchError, LabelsHidden
-from bench.run.protocol import target_view
+from bench.run.arrivals import target_view
 
 N = 10
 LABELS = torch.arange(1000, 1000 + N)
@@ -79,14 +79,14 @@ def domain() -> Domain:
 
 
 def test_the_search_for_labels_finds_them_where_they_are() -> None:
-    view = target_view(domain(), ProtocolConfig(batch_size=4), labelled=True, seed=0)
+    view = target_view(domain(), protocol_config({"batch_size": 4}), labelled=True, seed=0)
     assert holds_any_of(view, LABELS)
     assert holds_any_of(next(view.batches()), LABELS)
     assert holds_any_of([{"a": domain()}], TEST_LABELS)
 
 
 def test_an_unlabelled_view_reaches_no_labels_and_no_test_data() -> None:
-    view = target_view(domain(), ProtocolConfig(batch_size=4), labelled=False, seed=0)
+    view = target_view(domain(), protocol_config({"batch_size": 4}), labelled=False, seed=0)
     running, endless = view.batches(), view.infinite()
     held = [view, next(running), next(endless), running, endless]
     assert not holds_any_of(held, LABELS)
@@ -95,7 +95,7 @@ def test_an_unlabelled_view_reaches_no_labels_and_no_test_data() -> None:
 
 
 def test_a_labelled_view_reaches_nothing_of_the_test_split() -> None:
-    view = target_view(domain(), ProtocolConfig(batch_size=4), labelled=True, seed=0)
+    view = target_view(domain(), protocol_config({"batch_size": 4}), labelled=True, seed=0)
     held = [view, next(view.batches())]
     assert not holds_any_of(held, TEST_LABELS)
     assert not holds_any_of(held, torch.arange(100, 100 + N))

@@ -18,23 +18,17 @@ from torch import Tensor, nn
 
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig
-from bench.contracts.model import Block, FoundationModel
+from bench.contracts.model import FoundationModel
 from bench.contracts.state import capture, restore
-from bench.costs.tracker import CostTracker
+from bench.costs.factory import make_tracker
 from bench.errors import BenchError
 from bench.run.window import Window
+from bench.testing import TinyModel
 
 
-class Toy(FoundationModel):
-    @classmethod
-    def build(cls, config: Any = None, input_shape: Any = (3,), classes: int = 2) -> Toy:
-        torch.manual_seed(0)
-        return cls(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)))
-
-    head_name = "2"
-
-    def blocks(self) -> list[Block]:
-        return []
+def build() -> TinyModel:
+    torch.manual_seed(0)
+    return TinyModel(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)), "2")
 
 
 def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
@@ -67,9 +61,9 @@ def same(a: Any, b: Any) -> bool:
 
 @pytest.mark.parametrize("wrap", [lambda m: m, lambda m: m.module])
 def test_a_module_gets_its_parameters_and_buffers_and_stays_the_object(
-    wrap: Callable[[Toy], Any],
+    wrap: Callable[[TinyModel], Any],
 ) -> None:
-    learned, fresh = Toy.build(), Toy.build()
+    learned, fresh = build(), build()
     learned.module(torch.randn(8, 3))  # moves the running statistics
     with torch.no_grad():
         learned.module[0].weight.add_(1)
@@ -176,7 +170,7 @@ def test_a_deque_keeps_its_bound_even_where_there_was_none_before(
 
 
 def everything() -> dict[str, Any]:
-    model = Toy.build()
+    model = build()
     return {
         "model": model,
         "optimizer": torch.optim.SGD(model.module.parameters(), lr=0.1, momentum=0.9),
@@ -372,7 +366,7 @@ class Learner(Method):
 
     def __init__(self, seed: int) -> None:
         super().__init__(MethodConfig())
-        self.prepare(Toy.build(), view(seed))
+        self.prepare(build(), view(seed))
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model, self.source = model, source
@@ -399,7 +393,7 @@ class Learner(Method):
 
 
 def adapt(method: Method, device: Any, *seeds: int) -> None:
-    tracker = CostTracker([device], method.stored)
+    tracker = make_tracker([device], method.stored)
     for seed in seeds:
         x = torch.randn(10, 3, generator=torch.Generator().manual_seed(seed))
         with Window(tracker, 1e9, None, method.model.module) as window:

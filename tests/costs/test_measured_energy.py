@@ -11,6 +11,7 @@ import torch
 
 from bench.contracts.data import DomainView
 from bench.costs.device_profile import load_device
+from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
 from bench.meters import measurement as protocol
 from bench.meters.errors import Unavailable
@@ -39,7 +40,7 @@ def adapt(meter: CostTracker, clock: Any, seconds: float) -> Any:
 
 
 def test_each_window_is_measured_as_a_whole(clock, sensor) -> None:
-    meter = CostTracker([load_device("host")], tuple, sensor)
+    meter = make_tracker([load_device("host")], tuple, sensor)
     device = adapt(meter, clock, 1.0)  # 5 to 8 W during 3 s
     assert device.window.energy_j == pytest.approx(19.5, abs=1 / 8**2 / 2)
     clock.sleep(10.0)
@@ -51,7 +52,7 @@ def test_each_window_is_measured_as_a_whole(clock, sensor) -> None:
 
 
 def test_a_window_that_is_too_short_makes_energy_unavailable(clock, sensor) -> None:
-    meter = CostTracker([load_device("host")], tuple, sensor)
+    meter = make_tracker([load_device("host")], tuple, sensor)
     device = adapt(meter, clock, 0.1)
     assert device.window.energy_j is None
     assert "sensor: " in device.energy_unavailable
@@ -62,7 +63,7 @@ def test_a_window_that_is_too_short_makes_energy_unavailable(clock, sensor) -> N
 
 
 def test_a_window_without_steps_took_no_energy(clock, sensor) -> None:
-    meter = CostTracker([load_device("host")], tuple, sensor)
+    meter = make_tracker([load_device("host")], tuple, sensor)
     for _ in range(2):
         with Window(meter, 1e9):
             pass
@@ -76,7 +77,7 @@ def test_a_window_without_steps_took_no_energy(clock, sensor) -> None:
 def test_a_run_in_which_windows_hold_predictions_has_energy_of_predictions_alone(
     clock, sensor
 ) -> None:
-    meter = CostTracker([load_device("host")], tuple, sensor)
+    meter = make_tracker([load_device("host")], tuple, sensor)
     meter.mark_unavailable(energy="the stream is online")
     device = adapt(meter, clock, 2.0)
     assert (device.window.energy_j, device.energy_unavailable) == (None, "the stream is online")
@@ -85,7 +86,7 @@ def test_a_run_in_which_windows_hold_predictions_has_energy_of_predictions_alone
 
 
 def test_an_error_in_a_step_leaves_no_meter_running(clock, sensor) -> None:
-    meter = CostTracker([load_device("host")], tuple, sensor)
+    meter = make_tracker([load_device("host")], tuple, sensor)
 
     def broken() -> None:
         with Window(meter, 1e9) as window:
@@ -110,7 +111,7 @@ def test_predictions_are_repeated_until_the_sensor_sees_them(
     monkeypatch.setattr(protocol.measure, "__kwdefaults__", {
         **protocol.measure.__kwdefaults__, "clock": clock, "sleep": clock.sleep,
     })  # fmt: skip
-    meter = CostTracker([load_device("host")], tuple, steady)
+    meter = make_tracker([load_device("host")], tuple, steady)
     calls = []
 
     def predict() -> None:
@@ -124,7 +125,7 @@ def test_predictions_are_repeated_until_the_sensor_sees_them(
 
 
 def test_without_a_meter_the_reason_stands_in_the_bill(clock) -> None:
-    meter = CostTracker(
+    meter = make_tracker(
         [load_device("host")], tuple, Unavailable("no energy meter can be used", {})
     )
     device = adapt(meter, clock, 1.0)

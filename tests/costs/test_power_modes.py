@@ -178,7 +178,7 @@ def why(value: float) -> dict[str, Any]:
         ({"5w": {"title": "t", "bandwidth": why(-1)}}, ["modes.5w.bandwidth.value: -1", "than 0"]),
         ({"5w": {"title": "t", "memory": why(1)}}, ["modes.5w.memory is unknown"]),
         ({"5w": {}}, ["modes.5w.title is missing"]),
-        ({"5 W": {"title": "t"}}, ["modes.5 W", "small letters, digits and dashes, as 15w"]),
+        ({"5 W": {"title": "t"}}, ["modes.5 W", "small letters, numbers and dashes, as 15w"]),
     ],
 )  # fmt: skip
 def test_a_bad_mode_is_named(

@@ -16,9 +16,9 @@ from torch.utils import flop_counter
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from bench.contracts.data import DomainView
-from bench.costs.device_profile import OPERATOR_CLASSES
 from bench.costs.flop_formulas import products
-from bench.costs.step_tracer import StepTrace, StepTracer, live_tensors, operator_class
+from bench.costs.operator_kinds import OPERATOR_CLASSES, operator_class
+from bench.costs.step_tracer import StepTrace, StepTracer, live_tensors
 from bench.errors import BenchError
 
 F4 = 4
@@ -307,7 +307,7 @@ def chain(layers: int, width: int = 4) -> nn.Sequential:
 
 
 @pytest.mark.parametrize(
-    "optimiser",
+    "optimizer",
     [
         lambda p: torch.optim.SGD(p, lr=0.1),
         lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),

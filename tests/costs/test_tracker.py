@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from bench.contracts.data import Batch, DomainView
 from bench.costs.device_profile import ModelledDevice, load_device
+from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, DeviceOutOfMemory, Unsupported
 from bench.meters.errors import Unavailable
@@ -64,7 +65,7 @@ def test_a_window_closes_after_exactly_floor_of_window_over_step(
     make_device: Device, budget: int, launches: int, quarter: int
 ) -> None:
     seconds = budget + quarter / 4
-    tracker = CostTracker([make_device()], nothing)
+    tracker = make_tracker([make_device()], nothing)
     window = Window(tracker, seconds)
     if launches > seconds:
         with pytest.raises(Unsupported):
@@ -80,32 +81,32 @@ def test_a_window_closes_after_exactly_floor_of_window_over_step(
 
 
 def test_a_step_that_fills_the_window_to_the_end_is_taken(make_device: Device) -> None:
-    assert spend(Window(CostTracker([make_device()], nothing), 6.0), 2) == 3
+    assert spend(Window(make_tracker([make_device()], nothing), 6.0), 2) == 3
 
 
 def test_a_window_is_filled_to_the_last_step_whatever_the_rounding_of_its_seconds(
     make_device: Device,
 ) -> None:
     """60 s / 0.1 s is 600 steps."""
-    tracker = CostTracker([make_device(launch=0.1)], nothing)
+    tracker = make_tracker([make_device(launch=0.1)], nothing)
     assert spend(Window(tracker, 60.0), n=700) == 600
 
 
 def test_data_that_end_before_the_window_leave_it_open(make_device: Device) -> None:
-    window = Window(CostTracker([make_device()], nothing), 10.0)
+    window = Window(make_tracker([make_device()], nothing), 10.0)
     assert spend(window, n=4) == 4
     assert not window.closed
 
 
 def test_a_window_that_is_closed_gives_no_more_steps(make_device: Device) -> None:
-    window = Window(CostTracker([make_device()], nothing), 3.0)
+    window = Window(make_tracker([make_device()], nothing), 3.0)
     assert spend(window) == 3
     assert spend(window) == 0
     assert spend(window, kind="another") == 0
 
 
 def test_a_new_window_starts_at_zero_and_knows_the_price(make_device: Device) -> None:
-    tracker = CostTracker([make_device()], nothing)
+    tracker = make_tracker([make_device()], nothing)
     for _ in range(3):
         window = Window(tracker, 4.5)
         assert spend(window) == 4
@@ -115,7 +116,7 @@ def test_a_new_window_starts_at_zero_and_knows_the_price(make_device: Device) ->
 
 
 def test_kinds_and_shapes_have_prices_of_their_own(make_device: Device) -> None:
-    tracker = CostTracker([make_device()], nothing)
+    tracker = make_tracker([make_device()], nothing)
     window = Window(tracker, 1000.0)
     spend(window, 1, n=4, kind="a")
     spend(window, 5, n=4, kind="b")
@@ -127,7 +128,7 @@ def test_kinds_and_shapes_have_prices_of_their_own(make_device: Device) -> None:
 def test_the_first_two_steps_are_counted_and_the_others_charged_as_the_second(
     make_device: Device,
 ) -> None:
-    tracker = CostTracker([make_device()], nothing)
+    tracker = make_tracker([make_device()], nothing)
     window = Window(tracker, 1000.0)
     counted = []
     for i, batch in enumerate(window.steps(batches(6))):
@@ -139,7 +140,7 @@ def test_the_first_two_steps_are_counted_and_the_others_charged_as_the_second(
 
 
 def test_work_that_depends_on_the_data_is_counted_each_time(make_device: Device) -> None:
-    tracker = CostTracker([make_device()], nothing)
+    tracker = make_tracker([make_device()], nothing)
     window = Window(tracker, 1000.0)
     for i, batch in enumerate(window.steps(batches(6), data_dependent=True)):
         launch(batch.x, i + 1)
@@ -149,7 +150,7 @@ def test_work_that_depends_on_the_data_is_counted_each_time(make_device: Device)
 def test_optimizer_state_of_the_first_step_is_on_the_peak(make_device: Device) -> None:
     weight = nn.Parameter(torch.rand(1000))
     optimizer = torch.optim.Adam([weight])
-    tracker = CostTracker([make_device(launch=1e-9)], lambda: [weight, optimizer])
+    tracker = make_tracker([make_device(launch=1e-9)], lambda: [weight, optimizer])
     window = Window(tracker, 1000.0)
     for batch in window.steps(batches(3)):
         (weight * batch.x.mean()).sum().backward()
@@ -160,13 +161,13 @@ def test_optimizer_state_of_the_first_step_is_on_the_peak(make_device: Device) -
 
 
 def test_energy_is_idle_power_over_the_time(make_device: Device) -> None:
-    tracker = CostTracker([make_device(idle=7.0)], nothing)
+    tracker = make_tracker([make_device(idle=7.0)], nothing)
     spend(Window(tracker, 5.5))
     assert tracker.devices[0].window.energy_j == pytest.approx(7.0 * 5.0)
 
 
 def test_a_section_is_charged_each_time_even_past_the_end(make_device: Device) -> None:
-    tracker = CostTracker([make_device()], nothing)
+    tracker = make_tracker([make_device()], nothing)
     window = Window(tracker, 5.5)
     with window.section("build"):
         launch(X, 2)
@@ -181,14 +182,16 @@ def test_a_section_is_charged_each_time_even_past_the_end(make_device: Device) -
 
 
 def test_a_library_that_owns_its_loop_is_charged_the_same(make_device: Device) -> None:
-    tracker = CostTracker([make_device()], nothing)
+    tracker = make_tracker([make_device()], nothing)
     window = Window(tracker, 6.5)
     steps = 0
-    x = torch.rand(2, 3)
-    while window.begin_step(x):
-        launch(x, 2)
-        window.end_step()
-        steps += 1
+    batch = Batch(torch.rand(2, 3), torch.arange(2))
+    fits = True
+    while fits:
+        with window.step(batch) as fits:
+            if fits:
+                launch(batch.x, 2)
+                steps += 1
     assert steps == 3
     assert window.closed
     assert tracker.devices[0].window.time_s == 6.0
@@ -197,7 +200,7 @@ def test_a_library_that_owns_its_loop_is_charged_the_same(make_device: Device) -
 def test_inputs_of_several_tensors_have_a_shape(make_device: Device) -> None:
     x = {"a": torch.rand(6, 2), "b": torch.zeros(6)}
     view = DomainView("d", x, None, 2, torch.Generator())
-    tracker = CostTracker([make_device()], nothing)
+    tracker = make_tracker([make_device()], nothing)
     for batch in Window(tracker, 100.0).steps(view.batches()):
         launch(batch.x["a"])
     assert tracker.devices[0].window.time_s == 3.0
@@ -207,7 +210,7 @@ def test_inputs_of_several_tensors_have_a_shape(make_device: Device) -> None:
 
 
 def test_steps_do_not_nest(make_device: Device) -> None:
-    tracker = CostTracker([make_device()], nothing)
+    tracker = make_tracker([make_device()], nothing)
     window = Window(tracker, 100.0)
 
     def nest() -> None:
@@ -220,7 +223,7 @@ def test_steps_do_not_nest(make_device: Device) -> None:
 
 
 def test_leaving_the_loop_charges_the_step_and_leaves_no_counting(make_device: Device) -> None:
-    tracker = CostTracker([make_device()], nothing)
+    tracker = make_tracker([make_device()], nothing)
     window = Window(tracker, 100.0)
     for batch in window.steps(batches()):
         launch(batch.x, 3)
@@ -234,7 +237,7 @@ def test_leaving_the_loop_charges_the_step_and_leaves_no_counting(make_device: D
 
 
 def test_leaving_a_loop_whose_iterator_is_kept_charges_the_step_too(make_device: Device) -> None:
-    tracker = CostTracker([make_device()], nothing)
+    tracker = make_tracker([make_device()], nothing)
     window = Window(tracker, 100.0)
     steps = window.steps(batches())
     for batch in steps:
@@ -246,7 +249,7 @@ def test_leaving_a_loop_whose_iterator_is_kept_charges_the_step_too(make_device:
 
 
 def test_an_exception_in_the_loop_leaves_no_counting(make_device: Device) -> None:
-    tracker = CostTracker([make_device()], nothing)
+    tracker = make_tracker([make_device()], nothing)
     window = Window(tracker, 100.0)
 
     def fail() -> None:
@@ -262,7 +265,7 @@ def test_an_exception_in_the_loop_leaves_no_counting(make_device: Device) -> Non
 
 
 def test_an_exception_that_the_method_handles_ends_the_step(make_device: Device) -> None:
-    tracker = CostTracker([make_device()], nothing)
+    tracker = make_tracker([make_device()], nothing)
     window = Window(tracker, 100.0)
     try:
         for batch in window.steps(batches()):
@@ -276,7 +279,7 @@ def test_an_exception_that_the_method_handles_ends_the_step(make_device: Device)
 
 
 def test_an_exception_in_a_section_is_charged_and_passed_on(make_device: Device) -> None:
-    tracker = CostTracker([make_device()], nothing)
+    tracker = make_tracker([make_device()], nothing)
     window = Window(tracker, 100.0)
 
     def fail() -> None:
@@ -292,7 +295,7 @@ def test_an_exception_in_a_section_is_charged_and_passed_on(make_device: Device)
 
 def test_a_step_cut_short_does_not_set_the_price_of_whole_ones(make_device: Device) -> None:
     """A method that stops early in its second step works on in the next window."""
-    tracker = CostTracker([make_device()], nothing)
+    tracker = make_tracker([make_device()], nothing)
     window = Window(tracker, 100.0)
     for i, batch in enumerate(window.steps(batches())):
         launch(batch.x)
@@ -309,7 +312,7 @@ def test_a_step_cut_short_does_not_set_the_price_of_whole_ones(make_device: Devi
 
 
 def test_a_window_shorter_than_a_step_is_unsupported(make_device: Device) -> None:
-    window = Window(CostTracker([make_device("slow")], nothing), 3.0)
+    window = Window(make_tracker([make_device("slow")], nothing), 3.0)
     with pytest.raises(Unsupported) as caught:
         spend(window, 4)
     assert str(caught.value) == (
@@ -320,7 +323,7 @@ def test_a_window_shorter_than_a_step_is_unsupported(make_device: Device) -> Non
 
 def test_a_device_without_the_memory_leaves_and_the_other_goes_on(make_device: Device) -> None:
     small = make_device("small", memory=1000.0, runtime=100.0)
-    tracker = CostTracker([small, make_device("large")], nothing)
+    tracker = make_tracker([small, make_device("large")], nothing)
     window = Window(tracker, 5.5)
     steps = 0
     for batch in window.steps(batches()):
@@ -339,7 +342,7 @@ def test_a_device_without_the_memory_leaves_and_the_other_goes_on(make_device: D
 
 def test_memory_that_just_suffices_is_enough(make_device: Device) -> None:
     def run(memory: float) -> CostTracker:
-        tracker = CostTracker([make_device(memory=memory, runtime=100.0)], nothing)
+        tracker = make_tracker([make_device(memory=memory, runtime=100.0)], nothing)
         for _ in Window(tracker, 100.0).steps(batches(2)):
             torch.ones(250)
         return tracker
@@ -356,7 +359,7 @@ def test_what_the_process_takes_decides_where_it_is_known(make_device: Device) -
         profile = make_device(memory=memory, runtime=100.0).model_dump()
         profile["resident_memory"] = {k: {"value": v, **part} for k, v in known.items()}
         kept = [torch.ones(100)]
-        tracker = CostTracker([ModelledDevice.model_validate(profile)], lambda: kept)
+        tracker = make_tracker([ModelledDevice.model_validate(profile)], lambda: kept)
         with Window(tracker, 100.0) as window:
             for _ in window.steps(batches(2)):
                 torch.ones(250)
@@ -377,7 +380,7 @@ def test_an_optimizer_in_a_local_variable_is_in_memory(make_device: Device) -> N
     module = nn.Linear(100, 10, bias=False)
 
     def peak(kept: Any) -> float:
-        tracker = CostTracker([make_device()], lambda: kept)
+        tracker = make_tracker([make_device()], lambda: kept)
         optimizer = torch.optim.Adam(module.parameters())
         if kept is not module:
             kept.append(optimizer)
@@ -394,7 +397,7 @@ def test_an_optimizer_in_a_local_variable_is_in_memory(make_device: Device) -> N
 
 def test_a_first_step_that_leaves_state_is_not_the_price_of_its_window(make_device: Device) -> None:
     kept: list[Tensor] = []
-    tracker = CostTracker([make_device()], lambda: kept)
+    tracker = make_tracker([make_device()], lambda: kept)
     for _ in range(3):
         kept.clear()  # a new optimizer for each domain
         with Window(tracker, 1e3) as window:
@@ -406,7 +409,7 @@ def test_a_first_step_that_leaves_state_is_not_the_price_of_its_window(make_devi
 
 
 def test_a_step_left_by_break_is_no_guide_to_others_on_a_measured_device() -> None:
-    tracker = CostTracker([load_device("host")], nothing, Unavailable("no meter here", {}))
+    tracker = make_tracker([load_device("host")], nothing, Unavailable("no meter here", {}))
     with Window(tracker, 100.0) as window:
         for _ in window.steps(batches(1)):
             time.sleep(0.02)
@@ -417,7 +420,7 @@ def test_a_step_left_by_break_is_no_guide_to_others_on_a_measured_device() -> No
 
 
 def test_what_is_held_twice_counts_from_the_next_look_on(make_device: Device) -> None:
-    tracker = CostTracker([make_device()], nothing)
+    tracker = make_tracker([make_device()], nothing)
     with Window(tracker, 100.0) as window:
         for _ in window.steps(batches(2)):
             torch.ones(250)
@@ -429,7 +432,7 @@ def test_what_is_held_twice_counts_from_the_next_look_on(make_device: Device) ->
 
 
 def test_the_only_device_out_of_memory_ends_the_run_with_its_reason(make_device: Device) -> None:
-    tracker = CostTracker([make_device("small", memory=100.0)], nothing)
+    tracker = make_tracker([make_device("small", memory=100.0)], nothing)
 
     def adapt() -> None:
         for _ in Window(tracker, 100.0).steps(batches()):
@@ -442,7 +445,7 @@ def test_the_only_device_out_of_memory_ends_the_run_with_its_reason(make_device:
 
 def test_memory_that_grows_after_the_counted_steps_is_on_the_bill(make_device: Device) -> None:
     kept: list[Tensor] = []
-    tracker = CostTracker([make_device()], lambda: kept)
+    tracker = make_tracker([make_device()], lambda: kept)
     window = Window(tracker, 100.0)
     for _ in window.steps(batches(10)):
         kept.append(torch.ones(1000))
@@ -454,7 +457,7 @@ def test_memory_that_grows_after_the_counted_steps_is_on_the_bill(make_device: D
 
 def test_what_a_step_leaves_behind_is_counted_once(make_device: Device) -> None:
     kept: list[Tensor] = []
-    tracker = CostTracker([make_device()], lambda: kept)
+    tracker = make_tracker([make_device()], lambda: kept)
     for _ in range(2):  # one step in a window: the only one that was counted
         with Window(tracker, 100.0) as window:
             for _ in window.steps(batches(1)):
@@ -466,7 +469,7 @@ def test_what_a_step_leaves_behind_is_counted_once(make_device: Device) -> None:
 
 def test_growth_beyond_the_memory_ends_the_run(make_device: Device) -> None:
     kept: list[Tensor] = []
-    tracker = CostTracker([make_device(memory=20_000.0)], lambda: kept)
+    tracker = make_tracker([make_device(memory=20_000.0)], lambda: kept)
     window = Window(tracker, 100.0)
     for _ in window.steps(batches(10)):
         kept.append(torch.ones(1000))
@@ -479,7 +482,7 @@ def test_growth_beyond_the_memory_ends_the_run(make_device: Device) -> None:
 
 
 def alone(device: Any, budget: float, launches: int, n: int = 100) -> tuple[int, float]:
-    tracker = CostTracker([device], nothing)
+    tracker = make_tracker([device], nothing)
     steps = spend(Window(tracker, budget), launches, n)
     return steps, tracker.devices[0].window.time_s
 
@@ -487,7 +490,7 @@ def alone(device: Any, budget: float, launches: int, n: int = 100) -> tuple[int,
 def test_the_slower_device_is_deferred_when_its_window_would_have_closed(
     make_device: Device,
 ) -> None:
-    tracker = CostTracker([make_device("fast"), make_device("slow", launch=2.0)], nothing)
+    tracker = make_tracker([make_device("fast"), make_device("slow", launch=2.0)], nothing)
     window = Window(tracker, 10.5)
     for steps, batch in enumerate(window.steps(batches())):
         assert tracker.deferred == ([] if steps < 5 else ["slow"])
@@ -499,7 +502,7 @@ def test_the_slower_device_is_deferred_when_its_window_would_have_closed(
 
 def test_the_faster_device_goes_on_to_the_end_of_its_own_window(make_device: Device) -> None:
     fast, slow = make_device("fast"), make_device("slow", launch=2.0)
-    tracker = CostTracker([fast, slow], nothing)
+    tracker = make_tracker([fast, slow], nothing)
     window = Window(tracker, 10.5)
     steps = spend(window)
     assert (steps, tracker.devices[0].window.time_s) == alone(fast, 10.5, 1) == (10, 10.0)
@@ -516,7 +519,7 @@ def test_a_device_that_stays_was_charged_as_it_would_have_been_alone(
     make_device: Device, speeds: list[float], budget: int, launches: int, n: int
 ) -> None:
     devices = {f"d{i}": make_device(f"d{i}", launch=s) for i, s in enumerate(speeds)}
-    tracker = CostTracker(list(devices.values()), nothing)
+    tracker = make_tracker(list(devices.values()), nothing)
     steps = spend(Window(tracker, float(budget)), launches, n)
     assert tracker.devices
     for device in tracker.devices:
@@ -528,7 +531,7 @@ def test_a_device_that_stays_was_charged_as_it_would_have_been_alone(
 
 
 def test_devices_that_would_do_the_same_stay_together(make_device: Device) -> None:
-    tracker = CostTracker([make_device("fast"), make_device("slow", launch=2.0)], nothing)
+    tracker = make_tracker([make_device("fast"), make_device("slow", launch=2.0)], nothing)
     assert spend(Window(tracker, 100.0), n=20) == 20
     assert {b.name: b.window.time_s for b in tracker.devices} == {"fast": 20.0, "slow": 40.0}
     assert tracker.deferred == []
@@ -536,7 +539,7 @@ def test_devices_that_would_do_the_same_stay_together(make_device: Device) -> No
 
 def test_a_deferred_device_run_alone_takes_the_steps_of_a_fresh_run(make_device: Device) -> None:
     fast, slow = make_device("fast"), make_device("slow", launch=2.0)
-    tracker = CostTracker([fast, slow], nothing)
+    tracker = make_tracker([fast, slow], nothing)
     spend(Window(tracker, 10.5))
     assert tracker.deferred == ["slow"]
     assert alone(slow, 10.5, 1) == (5, 10.0)
@@ -545,7 +548,7 @@ def test_a_deferred_device_run_alone_takes_the_steps_of_a_fresh_run(make_device:
 def test_a_device_whose_window_is_shorter_than_a_step_leaves_the_others(
     make_device: Device,
 ) -> None:
-    tracker = CostTracker([make_device("slow", launch=9.0), make_device("fast")], nothing)
+    tracker = make_tracker([make_device("slow", launch=9.0), make_device("fast")], nothing)
     assert spend(Window(tracker, 5.5)) == 5
     assert isinstance(tracker.dropped["slow"], Unsupported)
     assert tracker.deferred == []
@@ -553,14 +556,14 @@ def test_a_device_whose_window_is_shorter_than_a_step_leaves_the_others(
 
 
 def test_when_all_have_left_the_last_reason_is_raised(make_device: Device) -> None:
-    tracker = CostTracker([make_device("a", launch=9.0), make_device("b", memory=10.0)], nothing)
+    tracker = make_tracker([make_device("a", launch=9.0), make_device("b", memory=10.0)], nothing)
     with pytest.raises((Unsupported, DeviceOutOfMemory)):
         spend(Window(tracker, 5.5))
     assert set(tracker.dropped) == {"a", "b"}
 
 
 def test_inference_out_of_memory_leaves_and_the_others_are_priced(make_device: Device) -> None:
-    tracker = CostTracker(
+    tracker = make_tracker(
         [make_device("small", memory=10.0), make_device("large", launch=2.0)], nothing
     )
     out = tracker.inference(4, lambda: torch.ones(1000))
@@ -577,7 +580,7 @@ def test_inference_out_of_memory_leaves_and_the_others_are_priced(make_device: D
 
 def test_a_measured_device_cannot_share_a_run(make_device: Device) -> None:
     with pytest.raises(BenchError, match="cannot share a run"):
-        CostTracker([load_device("host"), make_device()], nothing)
+        make_tracker([load_device("host"), make_device()], nothing)
 
 
 def test_a_measured_device_is_charged_the_clock_and_no_energy(
@@ -587,7 +590,7 @@ def test_a_measured_device_is_charged_the_clock_and_no_energy(
 
     clock = iter(float(t) for t in range(0, 1000, 2))
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    tracker = CostTracker([load_device("host")], nothing)
+    tracker = make_tracker([load_device("host")], nothing)
     window = Window(tracker, 7.0)
     counted = []
     steps = 0
@@ -601,7 +604,7 @@ def test_a_measured_device_is_charged_the_clock_and_no_energy(
 
 
 def test_a_measured_peak_is_above_the_start_of_the_run() -> None:
-    tracker = CostTracker([load_device("host")], nothing)
+    tracker = make_tracker([load_device("host")], nothing)
     tracker.start()
     big = torch.ones(16 * 2**20)  # 64 MiB
     tracker.finish()
@@ -616,7 +619,7 @@ def test_a_measured_peak_is_above_the_start_of_the_run() -> None:
 def test_what_a_method_logs_goes_to_the_logger_with_the_step(make_device: Device) -> None:
     heard: list[tuple[str, float, int]] = []
     window = Window(
-        CostTracker([make_device()], nothing), 100.0, lambda *event: heard.append(event)
+        make_tracker([make_device()], nothing), 100.0, lambda *event: heard.append(event)
     )
     for i, batch in enumerate(window.steps(batches(3))):
         launch(batch.x)
@@ -629,13 +632,13 @@ def test_what_a_method_logs_goes_to_the_logger_with_the_step(make_device: Device
 
 
 def test_logging_without_a_logger_is_nothing(make_device: Device) -> None:
-    window = Window(CostTracker([make_device()], nothing), 100.0)
+    window = Window(make_tracker([make_device()], nothing), 100.0)
     window.log(loss=torch.tensor(1.0))
 
 
 @pytest.mark.parametrize("listens", [False, True])
 def test_a_logger_does_not_change_the_bill(make_device: Device, listens: bool) -> None:
-    tracker = CostTracker([make_device()], nothing)
+    tracker = make_tracker([make_device()], nothing)
     window = Window(tracker, 10.5, (lambda *_: None) if listens else None)
     for batch in window.steps(batches()):
         loss = batch.x + 1.0

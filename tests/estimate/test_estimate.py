@@ -9,22 +9,21 @@ from typing import Any
 import pytest
 import torch
 
-from bench import Method
-from bench import registry as registry
-from bench.conformance.method_fixture import as_in_a_run
+from bench import Method, registry
 from bench.contracts.data import DomainView
 from bench.contracts.model import FoundationModel
 from bench.costs.device_profile import ModelledDevice, load_device
-from bench.costs.pricing import Cost
+from bench.costs.factory import make_tracker
+from bench.costs.observer import ChargedStep, StepObserver
 from bench.costs.step_tracer import StepTrace
-from bench.costs.tracker import CostTracker, Key, ModelledCosts
+from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, Unsupported
-from bench.estimate.count import Counted, Task, count
 from bench.estimate.fake_tensors import FakeMode, emptied, sample_inputs, without_values
 from bench.estimate.fit import Price, default_methods, default_shape, modelled
+from bench.estimate.step_costs import MethodCosts, Task, shape_costs
 from bench.estimate.worker import price
 from bench.registry import components
-from bench.run.determinism import seed_everything
+from bench.run.determinism import as_in_a_run, seed_everything
 from bench.run.window import Window
 
 BATCH, SAMPLES, CLASSES = 4, 8, 5
@@ -48,30 +47,30 @@ def build(name: str) -> FoundationModel:
     return model
 
 
-def estimated(method: type[Method], model: str = "digits-vit") -> Counted:
+def estimated(method: type[Method], model: str = "digits-vit") -> MethodCosts:
     """Counted on tensors without values."""
     fakes = FakeMode()
     empty = emptied(build(model), fakes)
     task = Task(partial(sample_inputs, SMALL[model][1]), BATCH, SAMPLES, CLASSES)
     with without_values(fakes):
-        return count(method, lambda: empty, task)
+        return shape_costs(method, lambda: empty, task)
 
 
-class DeviceCosts(ModelledCosts):
-    """Keeps the counts of the last domain."""
+class Traces(StepObserver):
+    """Keeps the traces of the last domain."""
 
     def __init__(self) -> None:
-        device = load_device("xavier-nx")
-        assert isinstance(device, ModelledDevice)
-        super().__init__(device)
         self.seen: list[tuple[str, StepTrace]] = []
 
-    def price(self, key: Key, trace: StepTrace) -> Cost:
-        self.seen.append((key[0], trace))
-        return super().price(key, trace)
+    def on_window(self) -> None:
+        self.seen.clear()
+
+    def on_step(self, step: ChargedStep) -> None:
+        if step.trace is not None:
+            self.seen.append((step.kind, step.trace))
 
 
-def run(method_class: type[Method], model: str) -> tuple[DeviceCosts, CostTracker]:
+def run(method_class: type[Method], model: str) -> tuple[Traces, CostTracker]:
     """The method on real tensors through a plain tracker and window: one batch, then a domain."""
     shape = SMALL[model][1]
 
@@ -85,11 +84,9 @@ def run(method_class: type[Method], model: str) -> tuple[DeviceCosts, CostTracke
         method = method_class(method_class.Config())
         remembers = "replay_memory" in method.needs
         method.prepare(build(model), view("source", SAMPLES if remembers else BATCH, True))
-        device = DeviceCosts()
-        tracker = CostTracker([], method.stored)
-        tracker.devices.append(device)
+        traces = Traces()
+        tracker = make_tracker([load_device("xavier-nx")], method.stored, observers=[traces])
         for samples in (BATCH, SAMPLES):
-            device.seen.clear()
             domain = view("target", samples, "target_labels" in method.needs)
             with Window(tracker, 1e9, None, method.model.module) as window:
                 method.adapt(domain, window)
@@ -98,7 +95,7 @@ def run(method_class: type[Method], model: str) -> tuple[DeviceCosts, CostTracke
             method.predict(x)
             tracker.inference(BATCH, partial(method.predict, x))
         tracker.finish()
-    return device, tracker
+    return traces, tracker
 
 
 EXACT = [
@@ -112,8 +109,8 @@ EXACT = [
 def test_a_step_without_values_counts_as_the_real_one(name: str) -> None:
     method = registry.load("method", name)
     found = estimated(method)
-    device, _ = run(method, "digits-vit")
-    real = dict(device.seen)
+    traces, tracker = run(method, "digits-vit")
+    real = dict(traces.seen)
     steps = {kind: trace for kind, (_, trace) in found.steps.items()}
     assert steps.keys() | {kind for kind, _ in found.sections} == real.keys()
     assert all(share == 1 for share, _ in found.steps.values())
@@ -121,19 +118,19 @@ def test_a_step_without_values_counts_as_the_real_one(name: str) -> None:
         assert trace.operations == real[kind].operations, kind
         assert trace.details == real[kind].details, kind
         assert trace.peak_bytes == real[kind].peak_bytes, kind
-    assert found.peak_bytes == device.peak_bytes > 0
+    assert found.peak_bytes == tracker.devices[0].peak_bytes > 0
 
 
 @pytest.mark.parametrize("name", ["fine-tune", "tent", "lora", "shot"])
 def test_texts_too(name: str) -> None:
     method = registry.load("method", name)
     found = estimated(method, "bert-base")
-    device, _ = run(method, "bert-base")
-    real = dict(device.seen)
+    traces, tracker = run(method, "bert-base")
+    real = dict(traces.seen)
     for kind, (_, trace) in found.steps.items():
         assert trace.operations == real[kind].operations
         assert trace.peak_bytes == real[kind].peak_bytes
-    assert found.peak_bytes == device.peak_bytes
+    assert found.peak_bytes == tracker.devices[0].peak_bytes
 
 
 def test_the_price_is_that_of_the_steps_that_a_run_charges() -> None:
@@ -141,7 +138,8 @@ def test_the_price_is_that_of_the_steps_that_a_run_charges() -> None:
     method = registry.load("method", "shot")
     device = modelled("xavier-nx")
     found = price(estimated(method), device)
-    device, tracker = run(method, "digits-vit")
+    _, tracker = run(method, "digits-vit")
+    (device,) = tracker.devices
     steps = SAMPLES // BATCH
     assert tracker.counts == {"pseudo-label": 1 + steps, "adapt": 1 + steps, "centroids": 2}
     assert found.step_s is not None
@@ -181,7 +179,7 @@ def test_on_a_calibrated_device_memory_is_the_processs_and_unknown_joules_are_no
     assert (priced.step_j, priced.domain_j) == (None, None)
     assert priced.step_s == price(found, plain).step_s
     assert priced.memory_bytes == max(
-        1.5 * h.stored + 2.0 * h.step + 0.5 * h.convolution + 7e6 for h in found.holdings
+        1.5 * h.stored + 2.0 * h.step + 0.5 * h.convolution + 7e6 for h in found.footprints
     )
     assert price(found, plain).memory_bytes == found.peak_bytes < priced.memory_bytes
 

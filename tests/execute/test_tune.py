@@ -121,10 +121,10 @@ def test_tuning_stops_goes_on_and_its_file_is_what_the_suite_then_uses(tuning):
     done = tuning.run("run", *METHODS, "--seeds", "0")
     ran = {name: r for (name, _, _), r in tuning.records().items()}
     for name in ("jolts", "calm"):
-        assert ran[name].cell.settings == ran[name].method.settings == "tuned"
+        assert ran[name].cell.settings_origin == ran[name].method.settings_origin == "tuned"
         assert ran[name].cell.method.config == tuned["methods"][name]["settings"]
         assert ran[name].cell.stream.config["part"] == "test"
-    assert (ran["source-only"].cell.settings, ran["source-only"].method.settings) == (
+    assert (ran["source-only"].cell.settings_origin, ran["source-only"].method.settings_origin) == (
         "default", "none",
     )  # fmt: skip
     assert "tuned" in done.stdout.split("records:")[0]  # the table says so

@@ -11,7 +11,7 @@ import pytest
 from bench.errors import BenchError
 from bench.meters.errors import Unavailable
 from bench.meters.external import ExternalMeter
-from bench.meters.find import find_meter
+from bench.meters.find import find_meter, require_meter
 from bench.meters.ina import InaMeter
 from bench.meters.rapl import RaplMeter
 
@@ -37,7 +37,7 @@ def orin(machine: Any) -> None:
 def test_a_named_log_comes_first_then_the_board_then_the_processor(machine: Any, log: Path) -> None:
     orin(machine)
     machine.rapl("intel-rapl:0", "package-0", 5)
-    assert isinstance(find_meter(root=machine.root, log=log), ExternalMeter)
+    assert isinstance(find_meter(f"csv:{log}", root=machine.root), ExternalMeter)
     assert isinstance(find_meter(root=machine.root), InaMeter)
     assert isinstance(find_meter(root=machine.root, processor="gpu"), InaMeter)
     assert isinstance(find_meter("rapl", root=machine.root), RaplMeter)
@@ -52,7 +52,7 @@ def test_work_on_a_gpu_is_not_measured_at_the_processor(machine: Any) -> None:
     machine.rapl("intel-rapl:0", "package-0", 5)
     found = find_meter(root=machine.root, processor="gpu")
     assert isinstance(found, Unavailable)
-    assert list(found.tried) == ["jetson", "nvml"]
+    assert list(found.tried) == ["ina", "nvml"]
     assert found.tried["nvml"].startswith("package nvidia-ml-py is not installed")
 
 
@@ -60,10 +60,9 @@ def test_no_meter_gives_every_reason_in_one_line(machine: Any) -> None:
     found = find_meter(root=machine.root)
     assert isinstance(found, Unavailable)
     assert found.reason == (
-        f"no energy meter can be used (jetson: {found.tried['jetson']}; "
-        f"rapl: {found.tried['rapl']})"
+        f"no energy meter can be used (ina: {found.tried['ina']}; rapl: {found.tried['rapl']})"
     )
-    assert "no device tree" in found.tried["jetson"]
+    assert "no device tree" in found.tried["ina"]
     assert "no RAPL package" in found.tried["rapl"]
     assert "\n" not in found.reason
 
@@ -73,17 +72,17 @@ def test_a_board_whose_sensor_fails_says_so(machine: Any) -> None:
     machine.ina3221("1-0040", ("VDD_IN", 5000, 0))
     found = find_meter(root=machine.root)
     assert isinstance(found, Unavailable)
-    assert "VDD_IN reads 0 W" in found.tried["jetson"]
+    assert "VDD_IN reads 0 W" in found.tried["ina"]
 
 
 def test_a_log_that_cannot_be_used_is_not_replaced(machine: Any, tmp_path: Path) -> None:
     orin(machine)
-    found = find_meter(root=machine.root, log=tmp_path / "none.csv")
+    found = find_meter(f"csv:{tmp_path / 'none.csv'}", root=machine.root)
     assert isinstance(found, Unavailable)
-    assert list(found.tried) == ["external"]
+    assert list(found.tried) == [f"csv:{tmp_path / 'none.csv'}"]
 
 
-@pytest.mark.parametrize("name", ["external", "jetson", "nvml", "rapl", "zeus"])
+@pytest.mark.parametrize("name", ["csv:none.csv", "ina", "nvml", "rapl", "zeus"])
 def test_a_meter_asked_for_by_name_is_tried_alone(machine: Any, name: str) -> None:
     found = find_meter(name, root=machine.root)
     assert isinstance(found, Unavailable)
@@ -93,3 +92,20 @@ def test_a_meter_asked_for_by_name_is_tried_alone(machine: Any, name: str) -> No
 def test_an_unknown_name_is_a_mistake() -> None:
     with pytest.raises(BenchError, match="unknown energy meter 'rpl': did you mean 'rapl'"):
         find_meter("rpl")
+
+
+def test_a_named_meter_that_cannot_be_used_is_a_mistake_with_its_cure(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=r"^--meter nvml: package .* pip install nvidia-ml-py$"):
+        require_meter("nvml")
+    with pytest.raises(BenchError, match=r"^--meter csv:/.*none\.csv: .*start its logger before"):
+        require_meter(f"csv:{tmp_path / 'none.csv'}")
+    with pytest.raises(BenchError, match="names no file; give it as csv:FILE"):
+        require_meter("csv:")
+    with pytest.raises(BenchError, match="unknown energy meter 'zues': did you mean 'zeus'"):
+        require_meter("zues")
+
+
+def test_a_log_is_named_for_any_working_folder(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(log.parent)
+    assert require_meter("csv:log.csv") == f"csv:{log.resolve()}"
+    assert require_meter("auto") == "auto"

@@ -6,44 +6,26 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method
-from bench.contracts.model import FoundationModel
 from bench.costs.device_profile import load_device
+from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
 from bench.run.window import Window
+from bench.testing import TinyModel, TinyModelConfig
 
 CLASSES, WIDTH, INPUTS = 3, 8, 6
 
 
-class TinyNet(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Linear(INPUTS, WIDTH)
-        self.norm = nn.LayerNorm(WIDTH)
-        self.head = nn.Linear(WIDTH, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.tanh(self.norm(self.body(x))))
-
-
-class Tiny(FoundationModel):
-    """In double precision, so that a formula can be compared to 1e-6."""
-
-    @classmethod
-    def build(cls, config=None, input_shape=(INPUTS,), classes=CLASSES):
-        torch.manual_seed(0)
-        return cls(TinyNet().double())
-
-    def blocks(self):
-        return []
-
-
 @pytest.fixture
-def model() -> Tiny:
-    return Tiny.build()
+def model() -> TinyModel:
+    """In double precision, so that a formula can be compared to 1e-6."""
+    torch.manual_seed(0)
+    made = TinyModel.build(TinyModelConfig(width=WIDTH), (INPUTS,), CLASSES)
+    made.module.double()
+    return made
 
 
 def _view(x: Tensor, y: Tensor | None = None, batch_size: int = 100, seed: int = 0) -> DomainView:
@@ -51,7 +33,7 @@ def _view(x: Tensor, y: Tensor | None = None, batch_size: int = 100, seed: int =
 
 
 def _adapt(method: Method, *views: DomainView, budget_s: float = 1e9) -> CostTracker:
-    tracker = CostTracker([load_device("xavier-nx")], method.stored)
+    tracker = make_tracker([load_device("xavier-nx")], method.stored)
     for each in views:
         with Window(tracker, budget_s) as window:
             method.adapt(each, window)

@@ -11,9 +11,9 @@ from torch.utils._pytree import tree_leaves
 
 from bench.contracts.data import DomainView
 from bench.contracts.method import search_space
-from bench.contracts.model import Block, FoundationModel
+from bench.contracts.model import Block
 from bench.costs.device_profile import load_device
-from bench.costs.tracker import CostTracker
+from bench.costs.factory import make_tracker
 from bench.methods._alignment import Alignment, AlignmentConfig
 from bench.methods.bias_only import BiasOnly
 from bench.methods.cua import Cua
@@ -26,6 +26,7 @@ from bench.methods.lora import Lora
 from bench.methods.source_fine_tune import SourceFineTune
 from bench.methods.source_stats import SourceStats
 from bench.run.window import Window
+from bench.testing import TinyModel
 
 ALIGNMENT = [FeatureAlignment, DeepCoral, Dann, Cua, SourceFineTune]
 METHODS = [*ALIGNMENT, SourceStats, LinearProbe, BiasOnly, FineTune, Lora]
@@ -45,18 +46,14 @@ class Net(nn.Module):
         return self.head(self.dropout(torch.tanh(self.norm(self.qkv(x)))))
 
 
-class Model(FoundationModel):
-    @classmethod
-    def build(cls, config=None, input_shape=(6,), classes=3):
-        torch.manual_seed(0)
-        return cls(Net())
-
-    def blocks(self):
-        return [Block(qkv=("qkv",), out="qkv", ff_in="qkv", ff_out="qkv", heads=1)]
+def build():
+    torch.manual_seed(0)
+    block = Block(qkv=("qkv",), out="qkv", ff_in="qkv", ff_out="qkv", heads=1)
+    return TinyModel(Net(), blocks=[block])
 
 
 def prepared(method_class, batch_size=4, dtype=torch.float32):
-    model = Model.build()
+    model = build()
     model.module.to(dtype)
     rank = {"rank": 2} if method_class is Lora else {}
     method = method_class(method_class.Config(learning_rate=0.01, epochs=2, **rank))
@@ -137,7 +134,7 @@ def test_one_batch_at_a_time_is_one_pass(method_class):
     """In an online stream each call brings one batch, whatever number of epochs is set."""
     method = prepared(method_class)
     before = weights(method)
-    tracker = CostTracker([load_device("xavier-nx")], method.stored)
+    tracker = make_tracker([load_device("xavier-nx")], method.stored)
     with Window(tracker, 1e9) as window:
         for seed in range(3):
             method.adapt(target(method, 4, 4, seed=seed, single_pass=True), window)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.model import FoundationModel
 from bench.costs.step_tracer import live_tensors
 from bench.errors import LabelsHidden

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench.contracts.model import FoundationModel
 from bench.errors import Unsupported
 from bench.methods._supervised import SupervisedConfig
 from bench.methods.bias_only import BiasOnly
+from bench.testing import TinyModel
 
 
 def test_one_update_of_biases_and_head_follows_cross_entropy(
@@ -48,17 +48,8 @@ def test_optimizer_state_is_kept_for_what_is_trained_only(model, data, view, ada
     assert kept == 8 + 8 + 8 * 3 + 3
 
 
-class NoBias(FoundationModel):
-    @classmethod
-    def build(cls, config=None, input_shape=(6,), classes=3):
-        model = cls(nn.Sequential(nn.Linear(6, 8, bias=False), nn.Tanh(), nn.Linear(8, 3)))
-        model.head_name = "2"
-        return model
-
-    def blocks(self):
-        return []
-
-
 def test_a_model_without_biases_is_unsupported_and_told_what_to_use(data, view):
-    with pytest.raises(Unsupported, match=r"NoBias has no parameter named.*linear-probe"):
-        BiasOnly(SupervisedConfig()).prepare(NoBias.build(), view(*data(4)))
+    layers = nn.Sequential(nn.Linear(6, 8, bias=False), nn.Tanh(), nn.Linear(8, 3))
+    model = TinyModel(layers, head_name="2")
+    with pytest.raises(Unsupported, match=r"TinyModel has no parameter named.*linear-probe"):
+        BiasOnly(SupervisedConfig()).prepare(model, view(*data(4)))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from bench.methods.cua import Cua, CuaConfig
 from bench.methods.feature_alignment import FeatureAlignment
+from bench.testing import TinyModel
 
 
 def forward(x, p):
@@ -120,8 +122,16 @@ def test_it_can_be_copied_for_a_reset_between_domains(model, data, view, adapt):
     assert len(method.memory_y) == 6
 
 
-def test_inputs_that_are_mappings_are_kept_too():
-    from bench.methods.cua import _joined
+def test_inputs_that_are_mappings_are_kept_too(view, adapt):
+    class OfMappings(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x["ids"])
 
-    first, second = {"ids": torch.zeros(2, 3)}, {"ids": torch.ones(1, 3)}
-    assert _joined(first, second)["ids"].tolist() == [[0.0] * 3, [0.0] * 3, [1.0] * 3]
+    def inputs(n, value):
+        return {"ids": torch.full((n, 3), value)}
+
+    method = Cua(CuaConfig(epochs=1, replay_samples=2))
+    model = TinyModel(OfMappings(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), head_name="2")
+    method.prepare(model, view(inputs(4, 0.0), torch.zeros(4).long()))
+    adapt(method, view(inputs(5, 1.0)))
+    assert method.memory_x["ids"].tolist() == [[0.0] * 3] * 2 + [[1.0] * 3] * 2

@@ -159,5 +159,5 @@ def test_batchnorm_sees_the_whole_batch_once(model, data, view, adapt):
 
 def test_a_model_without_normalization_is_refused_with_a_cure(model, data, view):
     model.module.norm = nn.Identity()
-    with pytest.raises(Unsupported, match=r"Tiny has no normalization layer.*use a method"):
+    with pytest.raises(Unsupported, match=r"TinyModel has no normalization layer.*use a method"):
         Eata(EataConfig()).prepare(model, view(*data(6)))

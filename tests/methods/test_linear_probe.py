@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from bench.contracts.model import FoundationModel
 from bench.methods._supervised import SupervisedConfig
 from bench.methods.linear_probe import LinearProbe
+from bench.testing import TinyModel
 
 
 def test_one_update_of_the_head_follows_the_softmax_gradient(
@@ -36,20 +36,10 @@ def test_one_update_of_the_head_follows_the_softmax_gradient(
         torch.testing.assert_close(net.get_parameter(name).detach(), before[name], rtol=0, atol=0)
 
 
-class Normed(FoundationModel):
-    @classmethod
-    def build(cls, config=None, input_shape=(6,), classes=3):
-        model = cls(nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 3)).double())
-        model.head_name = "2"
-        return model
-
-    def blocks(self):
-        return []
-
-
 def test_the_features_are_those_of_prediction(data, view, adapt):
     """Neither dropout nor batch statistics: only the head is in training mode."""
-    model = Normed.build()
+    layers = nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 3))
+    model = TinyModel(layers.double(), head_name="2")
     method = LinearProbe(SupervisedConfig(epochs=2))
     x, y = data(8)
     method.prepare(model, view(x, y))

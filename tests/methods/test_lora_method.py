@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.data import DomainView
 from bench.methods.lora import Lora, LoraConfig
 from bench.models.digits_vit import DigitsViT, DigitsViTConfig

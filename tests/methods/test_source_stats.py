@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from bench.contracts.model import FoundationModel
 from bench.methods.source_stats import (
     SourceStats,
     SourceStatsConfig,
@@ -16,6 +15,7 @@ from bench.methods.source_stats import (
     central_moments,
     class_means,
 )
+from bench.testing import TinyModel
 
 
 def plain_bounded(rows):
@@ -148,21 +148,10 @@ def test_classes_that_the_source_or_the_batch_lacks_do_not_count(model, data, vi
     assert float(method.class_loss(hidden[:1], torch.tensor([2]))) == 0.0
 
 
-class Normed(FoundationModel):
-    @classmethod
-    def build(cls, config=None, input_shape=(6,), classes=3):
-        torch.manual_seed(0)
-        net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.9), nn.Linear(8, 3))
-        model = cls(net.double())
-        model.head_name = "3"
-        return model
-
-    def blocks(self):
-        return []
-
-
 def test_batch_norm_uses_the_batch_while_dropout_stays_off(data, view, adapt):
-    model = Normed.build()
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.9), nn.Linear(8, 3))
+    model = TinyModel(net.double(), head_name="3")
     method = SourceStats(SourceStatsConfig(learning_rate=1e-8))
     method.prepare(model, view(*data(9)))
     x = 3 + data(9, seed=2)[0]

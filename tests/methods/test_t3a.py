@@ -93,5 +93,5 @@ def test_memory_is_bounded_and_holds_no_slices(model, data, view, adapt):
 
 def test_a_head_that_is_not_linear_is_refused_with_a_cure(model, data, view):
     model.module.head = nn.Sequential(nn.Linear(8, 3))
-    with pytest.raises(Unsupported, match="that of Tiny is Sequential; use shot or lame"):
+    with pytest.raises(Unsupported, match="that of TinyModel is Sequential; use shot or lame"):
         T3a(T3aConfig()).prepare(model, view(data(4)[0]))

@@ -71,5 +71,5 @@ def test_two_updates_follow_the_mean_entropy_gradient(model, data, view, adapt, 
 
 def test_a_model_without_normalization_is_refused_with_a_cure(model, data, view):
     model.module.norm = nn.Identity()
-    with pytest.raises(Unsupported, match=r"Tiny has no normalization layer.*such as shot"):
+    with pytest.raises(Unsupported, match=r"TinyModel has no normalization layer.*such as shot"):
         Tent(TentConfig()).prepare(model, view(*data(4)))

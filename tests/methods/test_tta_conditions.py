@@ -12,12 +12,12 @@ from torch import nn
 
 from bench.contracts.data import DomainView
 from bench.contracts.method import search_space
-from bench.contracts.model import FoundationModel
 from bench.contracts.stream import Split
 from bench.costs.device_profile import load_device
-from bench.costs.tracker import CostTracker
+from bench.costs.factory import make_tracker
 from bench.run.evaluator import evaluate
 from bench.run.window import Window
+from bench.testing import TinyModel
 
 METHODS = {  # module, class, settings under which even a few samples of a raw network count
     "tent": ("Tent", {}),
@@ -44,14 +44,9 @@ class Net(nn.Module):
         return self.head(torch.tanh(self.norm(self.body(x.flatten(1)))))
 
 
-class Images(FoundationModel):
-    @classmethod
-    def build(cls, norm=nn.LayerNorm, input_shape=(1, 8, 8), classes=3):
-        torch.manual_seed(0)
-        return cls(Net(norm))
-
-    def blocks(self):
-        return []
+def build(norm=nn.LayerNorm):
+    torch.manual_seed(0)
+    return TinyModel(Net(norm))
 
 
 def images(n, seed=0, dtype=torch.float32):
@@ -73,7 +68,7 @@ def prepared(name, model, **more):
 
 
 def adapt(method, *views):
-    tracker = CostTracker([load_device("xavier-nx")], method.stored)
+    tracker = make_tracker([load_device("xavier-nx")], method.stored)
     with Window(tracker, 1e9, module=method.model.module) as window:
         for each in views:
             method.adapt(each, window)
@@ -98,7 +93,7 @@ def require_finite_and_changed(name, method, model, before):
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize(("n", "batch_size"), [(2, 1), (5, 2)])
 def test_batches_of_one_and_a_short_last_batch(name, n, batch_size):
-    model = Images.build()
+    model = build()
     before = copy.deepcopy(model.module.state_dict())
     method = prepared(name, model)
     adapt(method, view(images(n), batch_size))
@@ -109,7 +104,7 @@ def test_batches_of_one_and_a_short_last_batch(name, n, batch_size):
 @pytest.mark.parametrize("name", METHODS)
 def test_bfloat16(name):
     """Steps large enough to move a bfloat16 weight, whose neighbours are 2^-8 apart."""
-    model = Images.build()
+    model = build()
     model.module.to(torch.bfloat16)
     before = copy.deepcopy(model.module.state_dict())
     more = {} if name in LEARNS_NO_WEIGHTS else {"learning_rate": 0.1}
@@ -121,7 +116,7 @@ def test_bfloat16(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_batchnorm(name):
-    model = Images.build(nn.BatchNorm1d)
+    model = build(nn.BatchNorm1d)
     before = {k: v for k, v in copy.deepcopy(model.module.state_dict()).items() if "track" not in k}
     method = prepared(name, model)
     adapt(method, view(images(8), 4))
@@ -134,7 +129,7 @@ def test_batchnorm(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_restart_in_mid_stream_changes_no_bit(name):
     """Saved after one domain and loaded by another process, under another global seed."""
-    model = Images.build()
+    model = build()
     twin = model.clone()
     first, second, test = images(7, 1), images(9, 2), images(4, 3)
     method = prepared(name, model)
@@ -158,7 +153,7 @@ def test_a_restart_in_mid_stream_changes_no_bit(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_prediction_only_reads(name):
     """The protocol's own check, which looks at every tensor that the method holds."""
-    method = prepared(name, Images.build())
+    method = prepared(name, build())
     adapt(method, view(images(6), 3))
     test = Split(images(5), torch.zeros(5, dtype=torch.int64))
     first = evaluate(method, test, 2, lambda out, y: (out.argmax(dim=1) == y).float())
@@ -168,7 +163,7 @@ def test_prediction_only_reads(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_an_online_stream_gives_each_batch_once(name):
     more = {} if name in LEARNS_NO_WEIGHTS else {"epochs": 5}
-    method = prepared(name, Images.build(), **more)
+    method = prepared(name, build(), **more)
     tracker = adapt(method, *(view(images(3, seed), 3, single_pass=True) for seed in range(4)))
     updates = sum(n for kind, n in tracker.counts.items() if kind.startswith("adapt"))
     assert updates == (0 if name == "lame" else 4)
@@ -177,7 +172,7 @@ def test_an_online_stream_gives_each_batch_once(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_copied_state_is_independent(name):
     """As the protocol's reset before each domain does it."""
-    method = prepared(name, Images.build())
+    method = prepared(name, build())
     adapt(method, view(images(6, 1), 3))
     kept, test = copy.deepcopy(vars(method)), images(3, seed=5)
     before = outputs(method, test)

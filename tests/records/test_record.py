@@ -69,3 +69,10 @@ def test_a_record_refuses_what_its_schema_does_not_know(
 ) -> None:
     with pytest.raises(pydantic.ValidationError):
         make_record(**change)
+
+
+def test_method_facts_under_their_old_key_load(make_record: Callable[..., Record]) -> None:
+    facts = make_record().method.model_copy(update={"settings_origin": "tuned"})
+    old = facts.model_dump()
+    old["settings"] = old.pop("settings_origin")
+    assert type(facts).model_validate(old) == facts

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.io.digest import digest, file_digest
-from bench.registry.component_code import code_digest
+from bench.registry.component_code import code_digest, component_digest
 
 SCALARS = (
     st.none()
@@ -318,3 +318,42 @@ def test_tensors_of_every_kind_have_a_digest() -> None:
     kinds = (torch.bfloat16, torch.float16, torch.float32, torch.int64, torch.uint8, torch.bool)
     assert len({tensors_digest({"x": one.to(kind)}) for kind in kinds}) == len(kinds)
     assert tensors_digest({"x": one}) != tensors_digest({"x": one.view(1)})
+
+
+# --- run-time components -----------------------------------------------------
+
+RATE = 0.5
+
+
+def helper(x: float) -> float:
+    return x * RATE
+
+
+def test_a_run_time_component_counts_with_what_it_uses_of_its_module(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from bench import Method, registry
+
+    with registry.isolated():
+
+        @registry.register("method", "made-here")
+        class Made(Method):
+            def predict(self, x: float) -> float:  # type: ignore[override]
+                return helper(x)
+
+        component = registry.entry("method", "made-here")
+        before = component_digest(component)
+        assert component_digest(component) == before
+        monkeypatch.setattr(sys.modules[__name__], "RATE", 0.25)
+        assert component_digest(component) != before
+
+
+def test_a_run_time_component_without_source_is_refused() -> None:
+    from bench import Method, registry
+    from bench.errors import BenchError
+
+    with registry.isolated():
+        made = type("Made", (Method,), {"__module__": "nowhere"})
+        registry.register("method", "made-here")(made)
+        with pytest.raises(BenchError, match="Python does not know its source"):
+            component_digest(registry.entry("method", "made-here"))

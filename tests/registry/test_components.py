@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bench import registry as registry
+from bench import registry
 from bench.errors import BenchError, did_you_mean
-from bench.registry import components
 
 GOOD = '''
 from bench import Method, register
@@ -32,6 +31,9 @@ class Mine(Method):
 '''
 
 
+pytestmark = pytest.mark.usefixtures("empty_registry")
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
     def to(text: str, name: str = "plugin.py") -> Path:
@@ -40,15 +42,6 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return to
-
-
-@pytest.fixture(autouse=True)
-def _own_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(components, "_plugins", {})
-    components._table.cache_clear()
-    yield
-    monkeypatch.undo()
-    components._table.cache_clear()
 
 
 def python(code: str) -> str:
@@ -169,12 +162,92 @@ def test_literal_class_attributes_are_facts_and_computed_ones_are_left_out(
     write: Callable[..., Path],
 ) -> None:
     registry.add_plugin(write(GOOD.format(name="mine")))
-    assert registry.entry("method", "mine").facts == {
+    inherited = registry.entry("method", "source-only").facts.keys()
+    facts = registry.entry("method", "mine").facts
+    assert "computed" not in facts
+    assert {k: v for k, v in facts.items() if k not in inherited or k in ("family", "needs")} == {
         "family": "CL",
         "needs": ("source_data", "replay_memory"),
-        "tasks": ("classification", "detection"),
         "settings": {"depth": [1, 2.5, None, True]},
     }
+    assert facts["tasks"] == ("classification", "detection")
+    assert facts["provenance"] == "chosen-here"  # of `bench.Method`
+
+
+def test_facts_follow_base_classes_also_imported_ones(write: Callable[..., Path]) -> None:
+    text = (
+        "from bench import register\nfrom bench.methods.tent import Tent\n"
+        "class Middle(Tent):\n    family = 'CL'\n    needs = tuple(['source_data'])\n"
+        "@register('method', 'mine')\nclass Mine(Middle):\n    protocols = ('online',)\n"
+    )
+    registry.add_plugin(write(text))
+    mine, tent = registry.entry("method", "mine"), registry.entry("method", "tent")
+    assert mine.facts["family"] == "CL"
+    assert mine.facts["protocols"] == ("online",)
+    assert mine.facts["paper"] == tent.facts["paper"]
+    assert "needs" not in mine.facts  # computed, so that only importing tells
+
+
+def test_one_class_under_a_further_name_has_other_defaults_and_declarations(
+    write: Callable[..., Path],
+) -> None:
+    text = (
+        "from bench import Method, MethodConfig, register\n"
+        "class C(MethodConfig):\n    rate: float = 0.5\n"
+        "@register('method', 'slow', config={'rate': 0.25}, family='CL', summary='Slowly.')\n"
+        "@register('method', 'plain')\n"
+        "class Plain(Method):\n    'At once.'\n    Config = C\n"
+    )
+    registry.add_plugin(write(text))
+    plain, slow = registry.load("method", "plain"), registry.load("method", "slow")
+    assert (plain.Config().rate, slow.Config().rate, slow.Config(rate=2).rate) == (0.5, 0.25, 2)
+    assert (plain.family, slow.family) == ("UDA", "CL")
+    assert (plain.registered_name, slow.registered_name) == ("plain", "slow")
+    assert registry.entry("method", "slow").facts["family"] == "CL"
+    assert registry.entry("method", "slow").summary == "Slowly."
+    assert registry.entry("method", "plain").summary == "At once."
+    assert issubclass(slow, plain)
+    assert registry.load("method", "slow") is slow
+
+
+def test_a_class_registered_at_run_time_is_found_and_the_last_of_a_name_counts() -> None:
+    from bench import Method
+
+    for _ in range(2):  # as a notebook's cell that is run again
+
+        @registry.register("method", "made-here")
+        class Made(Method):
+            """Made in a test."""
+
+    found = registry.entry("method", "made-here")
+    assert (found.origin, found.file, found.summary) == ("run time", None, "Made in a test.")
+    assert registry.load("method", "made-here") is Made
+    with registry.isolated():
+        assert "made-here" not in registry.entries("method")
+    assert "made-here" in registry.entries("method")
+
+
+def test_a_shipped_name_cannot_be_taken_at_run_time() -> None:
+    from bench import Method
+
+    @registry.register("method", "tent")
+    class Mine(Method):
+        pass
+
+    with pytest.raises(BenchError, match=r"'tent' is registered twice, in .*tent.py and at run"):
+        registry.entries("method")
+
+
+def test_another_packages_decorator_of_that_name_registers_nothing(
+    write: Callable[..., Path],
+) -> None:
+    text = (
+        "from bench import register\nimport other\n"
+        "@register('method', 'mine')\nclass Mine: ...\n"
+        "@other.register('a', 'b')\nclass Theirs: ...\n"
+    )
+    registry.add_plugin(write(text))
+    assert "mine" in registry.entries("method")
 
 
 def test_a_function_can_be_registered_and_other_decorators_are_passed_over(

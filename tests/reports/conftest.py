@@ -98,7 +98,7 @@ def make_record(
         protocol=protocol or {"name": "periodic", "window_s": 60.0, "reset": "never"},
         seed=seed,
         target_labels=supervised,
-        settings="default" if settings == "none" else settings,
+        settings_origin="default" if settings == "none" else settings,
         variant=variant
         and Component(name="compressed", config=variant, code=code("v" + variant_version)),
     )
@@ -142,7 +142,7 @@ def make_record(
             paper=f"The authors of {method}, 2021",
             needs=["target_labels"] if supervised else [],
             changed=changed or {},
-            settings=settings,
+            settings_origin=settings,
         ),
         "started": started,
         "wall_s": 3.0,

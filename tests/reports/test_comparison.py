@@ -58,15 +58,15 @@ def test_numbers_of_a_row(paper: list[Record]) -> None:
     assert tent.difference.mean == pytest.approx(0.08)
     assert tent.difference.half_width == pytest.approx(0.0, abs=1e-12)
     assert tent.difference.n == 4
-    assert tent.energy.estimate is not None
-    assert tent.energy.estimate.mean == pytest.approx(12.175)
-    assert tent.energy.kinds == ("modelled",)
-    assert tent.memory.estimate is not None
-    assert tent.memory.estimate.mean == 50e6
-    assert tent.time.estimate is not None
-    assert tent.time.estimate.mean == pytest.approx(1.5)
-    assert tent.inference.estimate is not None
-    assert tent.inference.estimate.mean == pytest.approx(2e-3)
+    assert tent.costs["energy"].estimate is not None
+    assert tent.costs["energy"].estimate.mean == pytest.approx(12.175)
+    assert tent.costs["energy"].kinds == ("modelled",)
+    assert tent.costs["memory"].estimate is not None
+    assert tent.costs["memory"].estimate.mean == 50e6
+    assert tent.costs["time"].estimate is not None
+    assert tent.costs["time"].estimate.mean == pytest.approx(1.5)
+    assert tent.costs["inference"].estimate is not None
+    assert tent.costs["inference"].estimate.mean == pytest.approx(2e-3)
     assert tent.seeds == "4 of 5; 1 timeout"
     assert [r.cell.seed for r in tent.missing] == [3]
 
@@ -74,8 +74,8 @@ def test_numbers_of_a_row(paper: list[Record]) -> None:
 def test_source_only_has_no_difference_to_itself(paper: list[Record]) -> None:
     source = row(compare(paper)[0], "source-only")
     assert source.difference is None
-    assert source.energy.estimate is not None
-    assert source.energy.estimate.mean == 0.0
+    assert source.costs["energy"].estimate is not None
+    assert source.costs["energy"].estimate.mean == 0.0
 
 
 def test_rows_without_results_stay(paper: list[Record]) -> None:
@@ -83,13 +83,13 @@ def test_rows_without_results_stay(paper: list[Record]) -> None:
     assert edgeta.seeds == "0 of 2; 2 oom"
     assert edgeta.accuracy["after"] is None
     assert edgeta.difference is None
-    assert edgeta.time.estimate is None
-    assert edgeta.time.gaps == ()
+    assert edgeta.costs["time"].estimate is None
+    assert edgeta.costs["time"].gaps == ()
     assert row(compare(paper)[0], "shot").seeds == "1 of 3; 1 failed, 1 interrupted"
 
 
 def test_unavailable_energy_is_not_zero(paper: list[Record]) -> None:
-    energy = row(compare(paper)[0], "meterless").energy
+    energy = row(compare(paper)[0], "meterless").costs["energy"]
     assert energy.estimate is None
     assert energy.kinds == ()
     assert energy.gaps == ("no meter is read",)
@@ -121,7 +121,7 @@ def test_what_is_not_comparable_shares_no_table(make: Make, other: dict[str, obj
 def test_measured_and_modelled_never_meet(make: Make) -> None:
     records = [make("tent", s) for s in range(2)]
     records += [make("tent", s, device="host", kind="measured") for s in range(2)]
-    kinds = [{k for r in c.rows for k in r.time.kinds} for c in compare(records)]
+    kinds = [{k for r in c.rows for k in r.costs["time"].kinds} for c in compare(records)]
     assert kinds == [{"modelled"}, {"measured"}]
 
 
@@ -375,7 +375,7 @@ def test_partly_known_energy_is_noted(make: Make) -> None:
     records += [make("tent", 0, energy=10.0), make("tent", 1, energy=None)]
     (comparison,) = compare(records)
     assert comparison.notes == ("Energy of tent is known in 1 of 2 runs",)
-    energy = row(comparison, "tent").energy
+    energy = row(comparison, "tent").costs["energy"]
     assert energy.estimate is not None
     assert energy.estimate.mean == 10.0
 

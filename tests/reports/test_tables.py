@@ -244,10 +244,10 @@ def test_memory_is_what_the_process_takes_where_that_is_known(make: Make) -> Non
         return record.model_copy(update={"results": results})
 
     (comparison,) = compare([calibrated("counted; memory that the process takes", 80e6)])
-    assert comparison.rows[0].memory.estimate.mean == 80e6
+    assert comparison.rows[0].costs["memory"].estimate.mean == 80e6
     assert "Peak memory: modelled: counted; memory that the process takes." in footnotes(comparison)
     (comparison,) = compare([calibrated("the device's profile is not calibrated for it", None)])
-    assert comparison.rows[0].memory.estimate.mean == 50e6
+    assert comparison.rows[0].costs["memory"].estimate.mean == 50e6
 
 
 def test_footnotes_say_what_a_reader_needs(paper: list[Record]) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import BenchError
-from bench import registry as registry
+from bench import BenchError, registry
 from bench.records.record import Record
 from bench.reports.write import files, summary
 

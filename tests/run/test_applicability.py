@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import registry as registry
+from bench import registry
 from bench.records.cell import Cell, Component
-from bench.registry import components
 from bench.run.applicability import unsupported
 
 PLUGIN = '''
 from bench import Method, register
-from bench.contracts.stream import Stream
+from bench.testing import TinyStream
 
 @register("method", "plain")
 class Plain(Method):
@@ -60,27 +59,18 @@ class Picky(Method):
     def skip(cls, cell):
         return f"seed {cell.seed} brings bad luck" if cell.seed == 13 else None
 
-class Toy(Stream):
-    classes = 2
-    input_shape = (3,)
-    @classmethod
-    def data_digest(cls, config): return "toy"
-    def source(self): ...
-    def domain_names(self): ...
-    def domain(self, name): ...
-
 @register("stream", "shifts-domains")
-class ShiftsDomains(Toy):
+class ShiftsDomains(TinyStream):
     """Domains shift."""
 
 @register("stream", "brings-classes")
-class BringsClasses(Toy):
+class BringsClasses(TinyStream):
     """Classes come."""
     shifts = ("class",)
     supervised = True
 
 @register("stream", "does-both")
-class DoesBoth(Toy):
+class DoesBoth(TinyStream):
     """Both."""
     shifts = ("domain", "class")
     supervised = True
@@ -89,13 +79,11 @@ class DoesBoth(Toy):
 
 @pytest.fixture
 def why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_cell: Callable[..., Cell]
-) -> Iterator[Callable[..., str | None]]:
+    tmp_path: Path, empty_registry: None, make_cell: Callable[..., Cell]
+) -> Callable[..., str | None]:
     """(method, stream, protocol) -> the reason."""
     path = tmp_path / "toys.py"
     path.write_text(PLUGIN)
-    monkeypatch.setattr(components, "_plugins", {})
-    components._table.cache_clear()
     registry.add_plugin(path)
 
     def ask(
@@ -109,9 +97,7 @@ def why(
         )
         return unsupported(cell)
 
-    yield ask
-    monkeypatch.undo()
-    components._table.cache_clear()
+    return ask
 
 
 Why = Callable[..., str | None]

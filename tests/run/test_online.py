@@ -9,19 +9,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
-from toy_stream import NAMES, SAMPLES, SOURCE, TEST_MARK, Toy, ToyStream
+from torch import Tensor, nn
 
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig
-from bench.contracts.protocol import ProtocolConfig
-from bench.contracts.stream import Split, StreamConfig
+from bench.contracts.protocol import protocol_config
+from bench.contracts.stream import Split
 from bench.contracts.untraced import uncounted
-from bench.costs.tracker import CostTracker
+from bench.costs.factory import make_tracker
 from bench.errors import BenchError, LabelsHidden
+from bench.run.arrivals import arrivals, target_view
 from bench.run.evaluator import evaluate, make_scorer
-from bench.run.protocol import StreamResult, arrivals, run_stream, target_view
+from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.window import Window
+from bench.testing import TinyModel, TinyStream
+
+NAMES, SAMPLES = TinyStream().domain_names(), TinyStream().config.samples
 
 
 def sample_numbers(x: Tensor) -> list[int]:
@@ -36,13 +39,15 @@ class Recorder(Method):
 
     def __init__(self, epochs: int = 1) -> None:
         super().__init__(MethodConfig())
-        self.model = Toy.build(None, (2,), 2)
+        torch.manual_seed(0)
+        self.model = TinyModel(nn.Linear(2, 2), "")
         self.epochs = epochs
         type(self).events = []
 
     def predict(self, x: Tensor) -> Tensor:
-        if x[0, 0] != SOURCE and x[0, 1] < TEST_MARK:  # the stream itself
-            type(self).events.append(("predict", NAMES[int(x[0, 0])], sample_numbers(x)))
+        place = int(x[0, 0])
+        if place and x[0, 1] < TinyStream.TEST_MARK:  # the stream itself
+            type(self).events.append(("predict", NAMES[place - 1], sample_numbers(x)))
         return torch.tensor([0.0, 1.0]).repeat(len(x), 1)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
@@ -54,12 +59,10 @@ class Recorder(Method):
 @pytest.fixture
 def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
     def go(method: Method, labelled: bool = False, seed: int = 0, **protocol: Any) -> StreamResult:
-        tracker = CostTracker([make_device("toy")], method.stored)
-        config = ProtocolConfig(**{"name": "online", "batch_size": 4, "window_s": 999, **protocol})
-        return run_stream(
-            method, ToyStream(StreamConfig(), 0), config, tracker, labelled, seed,
-            make_scorer(method.model),
-        )  # fmt: skip
+        tracker = make_tracker([make_device("toy")], method.stored)
+        config = protocol_config({"name": "online", "batch_size": 4, "window_s": 999, **protocol})
+        stream, correct = TinyStream(), make_scorer(method.model)
+        return run_stream(config, Deployment(method, stream, tracker, correct, labelled, seed))
 
     return go
 
@@ -149,8 +152,8 @@ def test_the_order_is_the_seeds_and_no_methods(run: Callable[..., StreamResult])
 
 
 def test_both_protocols_give_the_same_samples_in_the_same_order() -> None:
-    domain = ToyStream(StreamConfig(), 0).domain("first")
-    protocol = ProtocolConfig(batch_size=4, samples=7)
+    domain = TinyStream().domain("first")
+    protocol = protocol_config({"batch_size": 4, "samples": 7})
     arrived, _ = arrivals(domain, protocol, 5)
     assert torch.equal(arrived.x, target_view(domain, protocol, False, 5).x)
     assert torch.equal(arrived.y, (arrived.x[:, 1] % 2).long())
@@ -284,9 +287,14 @@ def test_every_prediction_counts_once_for_any_batch_size(
 ) -> None:
     method = Recorder()
     stream = run_stream(
-        method, ToyStream(StreamConfig(), 0),
-        ProtocolConfig(name="online", batch_size=batch_size, samples=samples, window_s=999),
-        CostTracker([make_device("toy")], method.stored), False, seed, make_scorer(method.model),
+        protocol_config(
+            {"name": "online", "batch_size": batch_size, "samples": samples, "window_s": 999}
+        ),
+        Deployment(
+            method, TinyStream(),
+            make_tracker([make_device("toy")], method.stored), make_scorer(method.model),
+            False, seed,
+        ),
     )  # fmt: skip
     for name, stage in zip(NAMES, stream.stages, strict=True):
         numbers = flat(stream_of("predict", name))
@@ -308,7 +316,7 @@ class Leaks(Recorder):
 
     def predict(self, x: Tensor) -> Tensor:
         if self.way == "weights":
-            self.model.module[0].weight.add_(0.1)
+            self.model.module.weight.add_(0.1)
         elif self.way == "in place":
             self.mean += x.mean(dim=0)
         elif self.way == "anew":

@@ -13,26 +13,30 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
-from toy_stream import NAMES, SAMPLES, SOURCE, TEST_MARK, TESTS, Toy, ToyStream
+from torch import Tensor, nn
 
-from bench import registry as registry
+from bench import registry
 from bench.conformance.method_fixture import setting
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig
-from bench.contracts.protocol import ProtocolConfig
+from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Domain, Split, Stream, StreamConfig
 from bench.contracts.untraced import uncounted
 from bench.costs.device_profile import MeasuredDevice, load_device
+from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, Unsupported
 from bench.meters.errors import Unavailable
 from bench.run.determinism import seed_everything
 from bench.run.evaluator import make_scorer
-from bench.run.protocol import StreamResult, run_stream
+from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.window import Window
 from bench.study.plan import Plan, make_cells
 from bench.study.suite import load_suite
+from bench.testing import TinyModel, TinyStream
+
+NAMES = TinyStream().domain_names()
+SAMPLES, TESTS = TinyStream().config.samples, TinyStream().config.tests
 
 
 class Counts(Method):
@@ -43,7 +47,8 @@ class Counts(Method):
 
     def __init__(self, launches: int) -> None:
         super().__init__(MethodConfig())
-        self.model = Toy.build(None, (2,), 2)
+        torch.manual_seed(0)
+        self.model = TinyModel(nn.Linear(2, 2), "")
         self.launches = launches
         self.version = torch.zeros(1)
         Counts.events = []
@@ -52,9 +57,9 @@ class Counts(Method):
 
     def predict(self, x: Tensor) -> Tensor:
         with uncounted():
-            number, k = x[0].tolist()
-            where = "source" if number == SOURCE else NAMES[int(number)]
-            what = "predict" if where != "source" and k < TEST_MARK else "test"
+            place, k = x[0].tolist()
+            where = NAMES[int(place) - 1] if place else "source"
+            what = "predict" if place and k < TinyStream.TEST_MARK else "test"
             Counts.events.append((what, where, int(self.version)))
         return x * 1.0
 
@@ -71,16 +76,16 @@ Run = Callable[..., StreamResult]
 
 
 def streamed(method: Method, tracker: CostTracker, **protocol: Any) -> StreamResult:
-    config = ProtocolConfig(**{"name": "online-timed", "batch_size": 4, **protocol})
-    stream = ToyStream(StreamConfig(), 0)
-    return run_stream(method, stream, config, tracker, False, 0, make_scorer(method.model))
+    config = protocol_config({"name": "online-timed", "batch_size": 4, **protocol})
+    stream, correct = TinyStream(), make_scorer(method.model)
+    return run_stream(config, Deployment(method, stream, tracker, correct, False, 0))
 
 
 @pytest.fixture(scope="session")
 def run(make_device: Callable[..., Any]) -> Run:
     def go(method: Method, devices: Any = None, **protocol: Any) -> StreamResult:
         return streamed(
-            method, CostTracker(devices or [make_device("toy")], method.stored), **protocol
+            method, make_tracker(devices or [make_device("toy")], method.stored), **protocol
         )
 
     return go
@@ -229,8 +234,8 @@ class Learns(Counts):
 
     def predict(self, x: Tensor) -> Tensor:
         with uncounted():
-            if x[0, 0] != SOURCE and x[0, 1] < TEST_MARK:  # the stream itself
-                weights = self.model.module[0].weight.detach().flatten()
+            if x[0, 0] and x[0, 1] < TinyStream.TEST_MARK:  # the stream itself
+                weights = self.model.module.weight.detach().flatten()
                 type(self).seen.append(torch.cat([weights, self.mean]))
         return self.model(x - self.mean)
 
@@ -293,9 +298,10 @@ def digits(method_name: str, device: Any, **protocol: Any) -> StreamResult:
     generator = torch.Generator().manual_seed(0)
     correct = make_scorer(model)
     method.prepare(model, DomainView("source", source.x[:80], source.y[:80], 20, generator))
-    config = ProtocolConfig(batch_size=20, **protocol)
-    tracker = CostTracker([device], method.stored)
-    return run_stream(method, Digits(StreamConfig(), 0), config, tracker, False, 0, correct)
+    config = protocol_config({"batch_size": 20, **protocol})
+    tracker = make_tracker([device], method.stored)
+    stream = Digits(StreamConfig(), 0)
+    return run_stream(config, Deployment(method, stream, tracker, correct, False, 0))
 
 
 @pytest.mark.parametrize("name", ["feature-alignment", "rotta", "t3a"])
@@ -327,11 +333,11 @@ def test_what_a_device_holds_twice_is_on_its_bill(make_device: Callable[..., Any
                 for _ in range(20):
                     work.mul_(0.5)
                 with torch.no_grad():
-                    self.model.module[0].weight += work.sum() * batch.x.mean()
+                    self.model.module.weight += work.sum() * batch.x.mean()
 
     def peak(**protocol: Any) -> float:
         method = Forgets()
-        tracker = CostTracker([make_device("toy")], method.stored)
+        tracker = make_tracker([make_device("toy")], method.stored)
         streamed(method, tracker, **protocol)
         return tracker.devices[0].peak_bytes
 
@@ -432,7 +438,7 @@ def test_what_cannot_be_measured_under_a_protocol_is_said(
 ) -> None:
     host = MeasuredDevice(name="host", title="this machine", cost="measured")
     method = Learns()
-    tracker = CostTracker([host], method.stored, Unavailable("no tracker in this test", {}))
+    tracker = make_tracker([host], method.stored, Unavailable("no tracker in this test", {}))
     (device,) = tracker.devices
     device.energy_unavailable = ""  # as if there were a tracker
     streamed(method, tracker, **protocol)
@@ -463,7 +469,7 @@ def test_a_predict_that_changes_the_older_model_is_refused(run: Run) -> None:
     class Leaks(Counts):
         def predict(self, x: Tensor) -> Tensor:
             if self.version == 0 and Counts.events[-1:] == [("adapt", "first", 0)]:
-                self.model.module[0].weight.add_(1.0)
+                self.model.module.weight.add_(1.0)
             return super().predict(x)
 
     with pytest.raises(BenchError, match="predict of Leaks changes the method's state"):
@@ -490,7 +496,7 @@ def test_cells_of_the_other_protocols_hold_what_they_held() -> None:
             "evaluate_all": False}  # fmt: skip
     for mode in ("json", "python"):
         for name in ("periodic", "online"):
-            dumped = ProtocolConfig(name=name).model_dump(mode=mode)
+            dumped = protocol_config({"name": name}).model_dump(mode=mode)
             assert list(dumped.items()) == list(({"name": name} | rest).items())
     suite, path = load_suite("smoke")
     assert make_cells(suite, path)[0].protocol == {
@@ -507,7 +513,7 @@ def test_the_interval_is_part_of_the_identity_and_a_window_is_not() -> None:
         "name": "online-timed", "interval_s": suite.protocol["interval_s"], "batch_size": 50,
         "samples": 200, "reset": "never", "evaluate_all": False,
     }  # fmt: skip
-    assert ProtocolConfig.model_validate(protocol).model_dump() == protocol
+    assert protocol_config(protocol).model_dump() == protocol
     slower = suite.model_copy(update={"protocol": {**suite.protocol, "interval_s": 1}})
     assert not {c.identity for c in make_cells(slower, path)} & {c.identity for c in cells}
 
@@ -530,7 +536,7 @@ def test_a_protocol_that_does_not_fit_names_the_key_and_the_cure(
     fields: dict[str, Any], key: str, part: str, tmp_path: Path
 ) -> None:
     with pytest.raises(pydantic.ValidationError) as caught:
-        ProtocolConfig(**fields)
+        protocol_config(fields)
     (error,) = caught.value.errors()
     assert error["loc"] == (key,)
     assert part in error["msg"]

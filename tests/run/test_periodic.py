@@ -13,61 +13,31 @@ from torch import Tensor, nn
 
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig
-from bench.contracts.model import Block, FoundationModel
-from bench.contracts.protocol import ProtocolConfig
-from bench.contracts.stream import Domain, Split, Stream, StreamConfig
-from bench.costs.tracker import CostTracker
+from bench.contracts.protocol import protocol_config
+from bench.costs.factory import make_tracker
 from bench.errors import BenchError, DeviceOutOfMemory, LabelsHidden, Unsupported
+from bench.run.arrivals import target_view
 from bench.run.evaluator import evaluate, make_scorer
-from bench.run.protocol import StreamResult, run_stream, target_view
+from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.window import Window
+from bench.testing import TinyModel, TinyStream, TinyStreamConfig
 
-NAMES = ("first", "second", "third")
 SAMPLES, TESTS = 12, 8
 
 
-class Toy(FoundationModel):
-    """One linear layer from three inputs to two classes."""
+class ToyStream(TinyStream):
+    """The label is 1 for all but the first i samples of domain i; the source is domain 0."""
 
-    @classmethod
-    def build(cls, config: Any, input_shape: tuple[int, ...], classes: int) -> Toy:
-        torch.manual_seed(0)
-        return cls(nn.Sequential(nn.Identity(), nn.Linear(3, 2)))
+    def __init__(self) -> None:
+        super().__init__(TinyStreamConfig(domains=3, samples=SAMPLES, tests=TESTS))
 
-    head_name = "1"
-
-    def blocks(self) -> list[Block]:
-        return []
+    def labels(self, place: int, number: Tensor) -> Tensor:
+        return (number >= place).long()
 
 
-class ToyStream(Stream):
-    """Domain i has inputs (i, k, 0); the label is 1 for each but the first i tests."""
-
-    classes = 2
-    input_shape = (3,)
-
-    @classmethod
-    def data_digest(cls, config: Any) -> str:
-        return "toy"
-
-    def _make(self, i: int, name: str) -> Domain:
-        def split(n: int) -> Split:
-            x = torch.stack(
-                [torch.full((n,), float(i)), torch.arange(n, dtype=torch.float32), torch.zeros(n)],
-                dim=1,
-            )
-            return Split(x, (torch.arange(n) >= i).long())
-
-        return Domain(name, split(SAMPLES), split(TESTS))
-
-    def source(self) -> Domain:
-        return self._make(0, "source")
-
-    def domain_names(self) -> tuple[str, ...]:
-        return NAMES
-
-    def domain(self, name: str) -> Domain:
-        return self._make(NAMES.index(name) + 1, name)
+def linear() -> TinyModel:
+    torch.manual_seed(0)
+    return TinyModel(nn.Linear(2, 2), "")
 
 
 class Fake(Method):
@@ -75,7 +45,7 @@ class Fake(Method):
 
     def __init__(self) -> None:
         super().__init__(MethodConfig())
-        self.model = Toy.build(None, (3,), 2)
+        self.model = linear()
 
     events: list[Any]
 
@@ -94,12 +64,12 @@ def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
         method: Method, labelled: bool = False, seed: int = 0, devices: Any = None,
         logger: Any = None, **protocol: Any,
     ) -> StreamResult:  # fmt: skip
-        tracker = CostTracker(devices or [make_device("toy")], method.stored)
-        config = ProtocolConfig(**{"batch_size": TESTS, "window_s": 1000.0, **protocol})
+        tracker = make_tracker(devices or [make_device("toy")], method.stored)
+        config = protocol_config({"batch_size": TESTS, "window_s": 1000.0, **protocol})
+        stream, correct = ToyStream(), make_scorer(method.model)
         return run_stream(
-            method, ToyStream(StreamConfig(), 0), config, tracker, labelled, seed,
-            make_scorer(method.model), logger,
-        )  # fmt: skip
+            config, Deployment(method, stream, tracker, correct, labelled, seed, logger)
+        )
 
     return go
 
@@ -117,7 +87,7 @@ def test_each_domain_is_evaluated_adapted_and_evaluated_and_all_again_at_the_end
         ("predict", 1), ("predict", 2), ("predict", 3),
         ("predict", 0),
     ]  # fmt: skip
-    assert [s.name for s in stream.stages] == list(NAMES)
+    assert [s.name for s in stream.stages] == list(ToyStream.NAMES)
     assert (stream.source_before, stream.source_after) == (1.0, 1.0)
     for i, stage in enumerate(stream.stages, start=1):  # i of 8 labels are not class 1
         assert (stage.before, stage.after, stage.final) == ((TESTS - i) / TESTS,) * 3
@@ -153,7 +123,7 @@ class Learner(Method):
 
     def __init__(self) -> None:
         super().__init__(MethodConfig())
-        self.model = Toy.build(None, (3,), 2)
+        self.model = linear()
         self.optimizer = torch.optim.Adam(self.model.module.parameters(), lr=0.5)
         self.counter = torch.zeros(1)
 
@@ -166,7 +136,7 @@ class Learner(Method):
                 "weights": before,
                 "state": len(self.optimizer.state),
                 "counter": float(self.counter),
-                "same": self.optimizer.param_groups[0]["params"][0] is self.model.module[1].weight,
+                "same": self.optimizer.param_groups[0]["params"][0] is self.model.module.weight,
                 "late": hasattr(self, "late"),
             }
         )
@@ -179,7 +149,7 @@ class Learner(Method):
             self.optimizer.step()
             self.counter += 1
         after = self.model.module.state_dict()
-        type(self).seen[-1]["moved"] = not torch.equal(after["1.weight"], before["1.weight"])
+        type(self).seen[-1]["moved"] = not torch.equal(after["weight"], before["weight"])
 
 
 def test_a_reset_restores_weights_optimizer_and_state_before_each_domain(
@@ -207,7 +177,7 @@ def test_a_reset_takes_away_what_adapting_added(run: Callable[..., StreamResult]
 def test_without_a_reset_the_method_goes_on_where_it_was(run: Callable[..., StreamResult]) -> None:
     Learner.seen = []
     run(Learner(), reset="never")
-    first, second, third = (seen["weights"]["1.weight"] for seen in Learner.seen)
+    first, second, third = (seen["weights"]["weight"] for seen in Learner.seen)
     assert not torch.equal(first, second)
     assert not torch.equal(second, third)
     assert [seen["counter"] for seen in Learner.seen] == [0, 2, 4]
@@ -219,7 +189,7 @@ class Beside(Learner):
 
     def __init__(self) -> None:
         super().__init__()
-        x = torch.rand(8, 3)
+        x = torch.rand(8, 2)
         view = DomainView("source", x, None, 2, torch.Generator().manual_seed(0))
         self.beside = view.infinite()
 
@@ -240,7 +210,7 @@ class OneLaunch(Method):
 
     def __init__(self) -> None:
         super().__init__(MethodConfig())
-        self.model = Toy.build(None, (3,), 2)
+        self.model = linear()
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         for batch in window.steps(domain.batches(10)):
@@ -297,9 +267,9 @@ def test_a_device_too_small_for_inference_is_out_before_the_stream_begins(
 
 def target(**changes: Any) -> DomainView:
     arguments: dict[str, Any] = {"labelled": False, "seed": 0}
-    protocol = ProtocolConfig(batch_size=5, samples=changes.pop("samples", None))
+    protocol = protocol_config({"batch_size": 5, "samples": changes.pop("samples", None)})
     name = changes.pop("name", "first")
-    domain = ToyStream(StreamConfig(), 0).domain(name)
+    domain = ToyStream().domain(name)
     return target_view(domain, protocol, **{**arguments, **changes})
 
 
@@ -344,9 +314,9 @@ def test_samples_and_order_depend_on_seed_and_domain_and_not_on_the_labels() -> 
 
 
 def test_changing_a_view_does_not_change_the_domain() -> None:
-    domain = ToyStream(StreamConfig(), 0).domain("first")
+    domain = ToyStream().domain("first")
     kept = domain.adaptation.x.clone(), domain.adaptation.y.clone()
-    view = target_view(domain, ProtocolConfig(), True, 0)
+    view = target_view(domain, protocol_config({}), True, 0)
     view.x.zero_()
     view.y.fill_(9)
     assert torch.equal(domain.adaptation.x, kept[0])
@@ -391,17 +361,17 @@ class Cheat(Fake):
 
     @torch.no_grad()
     def learn(self, x: Tensor) -> None:
-        self.model.module[1].weight.add_(0.1)
+        self.model.module.weight.add_(0.1)
 
 
 def test_a_method_that_replaces_the_metric_changes_no_score_and_sees_no_label(
     run: Callable[..., StreamResult], make_device: Callable[..., Any]
 ) -> None:
     method = Cheat("scores itself")
-    method.model = Toy.build(None, (3,), 2)
+    method.model = linear()
     correct = make_scorer(method.model)  # as the run does, before prepare
     method.model.correct = method.praise  # type: ignore[method-assign]
-    test = ToyStream(StreamConfig(), 0).domain("third").test
+    test = ToyStream().domain("third").test
     with torch.no_grad():
         honest = float(hit(method.model(test.x), test.y).mean())
     assert evaluate(method, test, TESTS, correct) == honest
@@ -427,7 +397,7 @@ def test_what_would_be_free_or_wrong_is_refused(
 @pytest.mark.parametrize("batch_size", [1, 3, TESTS, 100])
 def test_accuracy_is_hits_over_samples_for_any_batch_size(batch_size: int) -> None:
     Fake.events = []
-    test = ToyStream(StreamConfig(), 0).domain("third").test
+    test = ToyStream().domain("third").test
     assert evaluate(Fake(), test, batch_size, hit) == 5 / 8
     assert len(Fake.events) == -(-TESTS // batch_size)
 
@@ -438,8 +408,8 @@ def test_inference_is_priced_on_a_full_batch_where_there_is_one(
 ) -> None:
     Fake.events = []
     method = Fake()
-    tracker = CostTracker([make_device()], method.stored)
-    test = ToyStream(StreamConfig(), 0).domain("third").test
+    tracker = make_tracker([make_device()], method.stored)
+    test = ToyStream().domain("third").test
     evaluate(method, test, batch_size, hit, tracker)
     assert tracker.devices[0].inference_samples == priced
     assert len(Fake.events) == -(-TESTS // batch_size)  # priced, not predicted twice
@@ -447,13 +417,13 @@ def test_inference_is_priced_on_a_full_batch_where_there_is_one(
 
 def test_inference_costs_what_its_operators_cost(make_device: Callable[..., Any]) -> None:
     method = OneLaunch()
-    tracker = CostTracker([make_device(launch=0.25)], method.stored)
-    evaluate(method, ToyStream(StreamConfig(), 0).source().test, TESTS, hit, tracker)
+    tracker = make_tracker([make_device(launch=0.25)], method.stored)
+    evaluate(method, ToyStream().source().test, TESTS, hit, tracker)
     device = tracker.devices[0]
     assert device.inference is not None
     assert device.inference.time_s == 0.25  # one addmm
     assert device.window.time_s == 0.0  # prediction is not on the window
-    outputs, inputs, weights = TESTS * 2 * 4, TESTS * 3 * 4, (3 * 2 + 2) * 4
+    outputs, inputs, weights = TESTS * 2 * 4, TESTS * 2 * 4, (2 * 2 + 2) * 4
     assert device.peak_bytes == outputs + inputs + weights
 
 
@@ -461,9 +431,14 @@ def test_inference_costs_what_its_operators_cost(make_device: Callable[..., Any]
     "bad",
     [
         {"window_s": 0}, {"window_s": -1}, {"window_s": float("inf")}, {"batch_size": 0},
-        {"samples": 0}, {"reset": "always"}, {"name": "offline"}, {"windows": 1},
+        {"samples": 0}, {"reset": "always"}, {"windows": 1},
     ],
 )  # fmt: skip
 def test_a_protocol_out_of_bounds_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(pydantic.ValidationError):
-        ProtocolConfig(**bad)
+        protocol_config(bad)
+
+
+def test_an_unknown_protocol_is_refused_with_the_nearest() -> None:
+    with pytest.raises(BenchError, match="unknown protocol 'offline': did you mean 'online'"):
+        protocol_config({"name": "offline"})

@@ -17,15 +17,14 @@ from torch import Tensor, nn
 
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig
-from bench.contracts.model import Block, FoundationModel
-from bench.contracts.protocol import ProtocolConfig
-from bench.contracts.stream import Domain, Split, Stream, StreamConfig
-from bench.costs.tracker import CostTracker
+from bench.contracts.protocol import protocol_config
+from bench.costs.factory import make_tracker
 from bench.records.record import DomainResult, Record, Results
 from bench.records.store import Store
 from bench.run.evaluator import make_scorer
-from bench.run.protocol import StreamResult, run_stream
+from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.window import Window
+from bench.testing import TinyModel, TinyStream, TinyStreamConfig
 
 OLD = Path(__file__).parents[1] / "records" / "samples" / "schema-1.json"
 
@@ -202,45 +201,21 @@ def test_what_is_not_seen_yet_does_not_count_as_seen_or_forgotten(
 
 # --- the matrix of a stream -------------------------------------------------------------
 
-NAMES = ("a", "b", "c")
-PLACES = {"source": 0, "a": 1, "b": 2, "c": 3}
+NAMES = TinyStream.NAMES
+PLACES = {name: place for place, name in enumerate(NAMES, 1)}
 
 
-class Toy(FoundationModel):
-    @classmethod
-    def build(cls, config: Any, input_shape: tuple[int, ...], classes: int) -> Toy:
-        return cls(nn.Sequential(nn.Linear(1, 2)))
+class ToyStream(TinyStream):
+    """The domain at place i has ten times (i + 1) tests; all labels are 1."""
 
-    head_name = "0"
+    def __init__(self) -> None:
+        super().__init__(TinyStreamConfig(domains=3, samples=4))
 
-    def blocks(self) -> list[Block]:
-        return []
+    def labels(self, place: int, number: Tensor) -> Tensor:
+        return torch.ones(len(number))
 
-
-class ToyStream(Stream):
-    """Domain j has ten times (j + 1) tests; an input is (place of its domain, index)."""
-
-    classes = 2
-    input_shape = (2,)
-
-    @classmethod
-    def data_digest(cls, config: Any) -> str:
-        return "toy"
-
-    def domain(self, name: str) -> Domain:
-        place = PLACES[name]
-
-        def split(n: int) -> Split:
-            index = torch.arange(n, dtype=torch.float32)
-            return Split(torch.stack([torch.full((n,), float(place)), index], 1), torch.ones(n))
-
-        return Domain(name, split(4), split(10 * (place + 1)))
-
-    def source(self) -> Domain:
-        return self.domain("source")
-
-    def domain_names(self) -> tuple[str, ...]:
-        return NAMES
+    def tests(self, place: int) -> int:
+        return 10 * (place + 1)
 
 
 class Planned(Method):
@@ -248,12 +223,13 @@ class Planned(Method):
 
     def __init__(self) -> None:
         super().__init__(MethodConfig())
-        self.model = Toy.build(None, (2,), 2)
+        self.model = TinyModel(nn.Linear(1, 2), "")
         self.row = 0
 
     def predict(self, x: Tensor) -> Tensor:
         place = int(x[0, 0])
-        right = x[:, 1] < MATRIX[self.row][place] * 10 * (place + 1) - 1e-6
+        number = x[:, 1] - TinyStream.TEST_MARK
+        right = number < MATRIX[self.row][place] * 10 * (place + 1) - 1e-6
         return torch.stack([torch.full((len(x),), 0.5), right.float()], 1)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
@@ -264,10 +240,12 @@ class Planned(Method):
 def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
     def go(**protocol: Any) -> StreamResult:
         method = Planned()
+        tracker = make_tracker([make_device()], method.stored)
+        stream, correct = ToyStream(), make_scorer(method.model)
         return run_stream(
-            method, ToyStream(StreamConfig(), 0), ProtocolConfig(batch_size=7, **protocol),
-            CostTracker([make_device()], method.stored), False, 0, make_scorer(method.model),
-        )  # fmt: skip
+            protocol_config({"batch_size": 7, **protocol}),
+            Deployment(method, stream, tracker, correct, False, 0),
+        )
 
     return go
 
@@ -337,8 +315,9 @@ def test_a_record_from_before_there_was_a_matrix_loads_with_the_same_figures(
     new = {"matrix", "source_samples"}
     assert not new & set(content["results"])
     assert "online" not in content["results"]["domains"][0]
-    assert "settings" not in content["cell"]
-    assert "settings" not in content["method"]
+    for key in ("settings", "settings_origin"):
+        assert key not in content["cell"]
+        assert key not in content["method"]
     store = Store(tmp_path)
     store.records.mkdir()
     (store.records / "old.json").write_text(OLD.read_text())
@@ -349,7 +328,7 @@ def test_a_record_from_before_there_was_a_matrix_loads_with_the_same_figures(
     assert r.forgetting == -r.backward_transfer == pytest.approx(0.05)
     assert r.score == r.mean("after") == pytest.approx(0.7)
     assert r.seen_at_end is r.seen_on_average is r.forward_transfer is None
-    assert (record.cell.settings, record.method.settings) == ("default", "default")
+    assert (record.cell.settings_origin, record.method.settings_origin) == ("default", "default")
     assert record.cell.identity == record.identity
     assert Record.model_validate_json(record.model_dump_json()) == record
 

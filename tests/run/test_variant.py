@@ -6,19 +6,19 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bench import registry as registry
+from bench import registry
 from bench.errors import BenchError
 from bench.records.cell import Cell
 from bench.records.record import Record
 from bench.records.store import Store
-from bench.registry import components
 from bench.study.plan import Plan, make_cells, make_plan
 from bench.study.suite import load_suite
+from bench.testing import isolated_registry
 
 PLUGIN = '''
 from bench import Method, register
@@ -79,15 +79,11 @@ devices: xavier-nx
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path, empty_registry: None) -> Path:
     (tmp_path / "plugin.py").write_text(PLUGIN)
     (tmp_path / "twin.py").write_text(VARIANT)
     (tmp_path / "mine.yaml").write_text(SUITE)
-    monkeypatch.setattr(components, "_plugins", {})
-    components._table.cache_clear()
-    yield tmp_path
-    monkeypatch.undo()
-    components._table.cache_clear()
+    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +133,8 @@ def cells(folder: Path, variants: str, *plugins: str) -> list[Cell]:
 
 def test_a_cell_counts_the_code_of_its_variant_and_no_other(folder: Path) -> None:
     (folder / "edited.py").write_text(VARIANT.replace("model.clone()", "model"))
-    plain = cells(folder, "[full, twin:1]", "twin.py")
-    components._plugins.clear()
-    components._table.cache_clear()
+    with isolated_registry():
+        plain = cells(folder, "[full, twin:1]", "twin.py")
     edited = cells(folder, "[full, twin:1]", "edited.py")
     alike = [a.identity == b.identity for a, b in zip(plain, edited, strict=True)]
     assert alike == [c.variant is None for c in plain]
@@ -148,9 +143,8 @@ def test_a_cell_counts_the_code_of_its_variant_and_no_other(folder: Path) -> Non
 
 def test_comments_in_a_variants_file_change_no_cell(folder: Path) -> None:
     (folder / "told.py").write_text(VARIANT.replace("return", "# as it is\n        return"))
-    plain = cells(folder, "twin:1", "twin.py")
-    components._plugins.clear()
-    components._table.cache_clear()
+    with isolated_registry():
+        plain = cells(folder, "twin:1", "twin.py")
     assert cells(folder, "twin:1", "told.py") == plain
 
 
@@ -228,7 +222,7 @@ def test_a_variant_edited_after_the_plan_is_refused(folder: Path, cache: Path) -
     store = Store(folder / "store")
     plan: Plan = make_plan(suite, path, store)
     assert [c.identity for c in plan.missing] == [c.identity for c in made]
-    jobs = plan.jobs(store, registry.plugins())
+    jobs = plan.jobs(store)
     title = "counts · brief-vit twin:1 · xavier-nx · seed 0"
     (job,) = [j for j in jobs if j.cells[0].title == title]
     (folder / "twin.py").write_text(VARIANT.replace("model.clone()", "model"))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.data import Batch, DomainView
-from bench.costs.tracker import CostTracker
+from bench.costs.factory import make_tracker
 from bench.errors import BenchError
 from bench.run.window import Window
 from bench.study.plan import Plan
@@ -35,13 +35,13 @@ def spend(window: Window, n: int = 100, kind: str = "adapt") -> int:
 
 
 def window_of(seconds: float, *devices: Any) -> Window:
-    return Window(CostTracker(list(devices), lambda: ()), seconds)
+    return Window(make_tracker(list(devices), lambda: ()), seconds)
 
 
 def test_the_clock_shows_what_was_charged_and_starts_anew_in_each_window(
     make_device: Device,
 ) -> None:
-    tracker = CostTracker([make_device()], lambda: ())
+    tracker = make_tracker([make_device()], lambda: ())
     with Window(tracker, 10.0) as window:
         assert window.spent_s == 0.0
         spend(window, 3)

@@ -234,13 +234,13 @@ def test_ekya_pays_for_profiling_and_then_steals(make_application):
 def test_the_default_is_exact_and_genetic_where_that_grows_too_large(random_problem, monkeypatch):
     problem = random_problem(2)
     plan, why = solve_best(problem)
-    assert (plan.solver, why) == ("exact", "few enough partial plans to keep")
-    with pytest.raises(TooLarge, match="more than 1 partial plans after"):
-        Exact(most_labels=1).solve(problem)
-    monkeypatch.setattr(solvers, "Exact", lambda: Exact(most_labels=1))
+    assert (plan.solver, why) == ("exact", "few enough combinations of levels")
+    with pytest.raises(TooLarge, match=r"10 combinations .* take the solver genetic or greedy"):
+        Exact(most_values=1).solve(problem)
+    monkeypatch.setattr(solvers, "Exact", lambda: Exact(most_values=1))
     plan, why = solve_best(problem)
     assert plan.solver == "genetic"
-    assert "more than 1 partial plans" in why
+    assert "more than 1 values; take the solver genetic or greedy" in why
 
 
 def test_an_unknown_solver_is_named(random_problem):

@@ -355,3 +355,10 @@ def test_a_selected_method_that_the_suite_does_not_list_is_added_without_labels(
         ("source-only", False), ("lora", False),
     ]  # fmt: skip
     assert [r.name for r in suite.methods] == ["source-only", "tent"]  # the suite is untouched
+
+
+def test_a_suite_from_when_streams_were_called_scenarios_names_the_new_key(tmp_path: Path) -> None:
+    old = tmp_path / "old.yaml"
+    old.write_text(suite_files()["smoke"].read_text().replace("\nstream:", "\nscenario:"))
+    with pytest.raises(BenchError, match="key 'scenario': is called 'stream' now; rename it"):
+        load_suite(str(old))

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.cli.options import resolve
+from bench.cli.options import selection, warn
 from bench.cli.report import command as report
 from bench.errors import BenchError
 from bench.io.digest import digest
@@ -192,7 +192,7 @@ def test_what_is_given_stands_before_what_is_tuned_and_that_before_the_default(
 def test_cells_get_the_tuned_settings_and_say_so(suite_file: Path) -> None:
     suite, path = load_suite(str(suite_file))
     cells = {c.method.name: c for c in make_cells(suite, path, tuned())}
-    assert {n: c.settings for n, c in cells.items()} == {
+    assert {n: c.settings_origin for n, c in cells.items()} == {
         "source-only": "default", "tent": "tuned", "shot": "tuned", "fine-tune": "default",
     }  # fmt: skip
     assert cells["tent"].method.config["learning_rate"] == 0.02
@@ -242,7 +242,7 @@ def test_settings_tuned_for_a_stream_that_waits_serve_one_that_does_not() -> Non
     found = read_tuned(tuned_path(path))
     require_fit(real_time, found)
     cells = make_cells(real_time, timed_path, found)
-    assert {c.settings for c in cells if c.method.name == "eata"} == {"tuned"}
+    assert {c.settings_origin for c in cells if c.method.name == "eata"} == {"tuned"}
     for suite, protocol in ((waits, "online-timed"), (real_time, "periodic")):
         with pytest.raises(BenchError, match=f"tuned settings are for protocol '{protocol}'"):
             require_fit(suite, found.model_copy(update={"protocol": {"name": protocol}}))
@@ -252,20 +252,23 @@ def test_settings_tuned_for_a_stream_that_waits_serve_one_that_does_not() -> Non
 
 
 def test_where_settings_come_from_is_part_of_the_identity(make_cell: Callable[..., Cell]) -> None:
-    cells = [make_cell(settings=s) for s in ("default", "given", "tuned", "oracle")]
+    cells = [make_cell(settings_origin=s) for s in ("default", "given", "tuned", "oracle")]
     assert len({c.identity for c in cells}) == 4
     assert len({c.training_key for c in cells}) == 4
 
 
-def test_default_settings_have_the_identity_of_records_that_did_not_say(
+def test_a_cell_that_does_not_say_where_settings_come_from_has_the_defaults(
     make_cell: Callable[..., Cell],
 ) -> None:
     cell = make_cell()
-    before = cell.model_dump(mode="json", exclude={"settings", "variant"})
-    assert cell.identity == digest(before)[:20]
-    course = {k: v for k, v in before.items() if k not in ("device", "device_digest")}
-    assert cell.training_key == digest(course)[:20]
+    before = cell.model_dump(mode="json", exclude={"settings_origin", "variant"})
     assert Cell.model_validate(before) == cell
+    content = cell.model_dump(mode="json")
+    for component in ("method", "model", "stream"):
+        del content[component]["files"]
+    assert cell.identity == digest(content)[:20]
+    del content["device"], content["device_digest"]
+    assert cell.training_key == digest(content)[:20]
 
 
 def test_the_same_values_given_or_tuned_are_different_cells(suite_file: Path) -> None:
@@ -285,8 +288,8 @@ def test_the_same_values_given_or_tuned_are_different_cells(suite_file: Path) ->
 def chosen(suite_file: Path, **options: Any) -> dict[str, str]:
     """Where each method's settings come from, as the command line resolves it."""
     store = suite_file.parent / "store"
-    plan, _ = resolve(str(suite_file), None, None, None, None, store, None, **options)
-    return {c.method.name: c.settings for c in plan.cells}
+    plan, _ = selection(str(suite_file), store=store, **options).plan(warn=warn)
+    return {c.method.name: c.settings_origin for c in plan.cells}
 
 
 DEFAULTS = {"source-only": "default", "tent": "default", "shot": "given", "fine-tune": "default"}
@@ -334,3 +337,11 @@ def test_a_tuned_file_that_is_not_there_is_named(suite_file: Path) -> None:
 def test_a_report_of_no_suite_has_no_use_for_them(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(BenchError, match="name it with --suite"):
         report(store=tmp_path, out=tmp_path / "out", **options)
+
+
+def test_a_file_from_when_streams_were_called_scenarios_is_read(tmp_path: Path) -> None:
+    shipped = tuned_path(suite_files()["domain-shift"])
+    old = tmp_path / "old.tuned.yaml"
+    old.write_text(shipped.read_text().replace("\nstream: ", "\nscenario: "))
+    assert old.read_text() != shipped.read_text()
+    assert read_tuned(old) == read_tuned(shipped)

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import registry as registry
+from bench import registry
 from bench.cli.tune import _file as made_by_hand
 from bench.cli.tune import command
 from bench.contracts.method import MethodConfig, Searched, search_space, tunable
@@ -22,8 +22,7 @@ from bench.errors import BenchError
 from bench.execute.base import Ended
 from bench.records.cell import Cell
 from bench.records.record import Record, Results
-from bench.records.store import Store
-from bench.registry import components
+from bench.store import Store
 from bench.study.job import Job
 from bench.study.plan import make_cells
 from bench.study.suite import Suite, load_suite
@@ -33,8 +32,8 @@ from bench.tuning.tune import DIGITS, Tuner, default_out, validation_suite
 PLUGIN = '''
 from bench import Method, MethodConfig, register
 from bench.contracts.method import tunable
-from bench.contracts.model import FoundationModel
 from bench.contracts.stream import Stream, StreamConfig
+from bench.testing import TinyModel, TinyStream
 from pydantic import Field
 
 class ToyConfig(StreamConfig):
@@ -42,11 +41,9 @@ class ToyConfig(StreamConfig):
     shifts: tuple[str, ...] = ("noise",)
 
 @register("stream", "toy-shift")
-class ToyShift(Stream):
+class ToyShift(TinyStream):
     """A stream with a validation stream."""
     Config = ToyConfig
-    classes = 2
-    input_shape = (3,)
 
     @classmethod
     def data_digest(cls, config):
@@ -56,10 +53,6 @@ class ToyShift(Stream):
     def validation(cls, config):
         return config.model_copy(update={"part": "validation", "shifts": ("blur",)})
 
-    def source(self): ...
-    def domain_names(self): ...
-    def domain(self, name): ...
-
 @register("stream", "toy-without")
 class ToyWithout(ToyShift):
     """A stream without one."""
@@ -68,11 +61,8 @@ class ToyWithout(ToyShift):
         return Stream.validation.__func__(cls, config)
 
 @register("model", "toy-net")
-class ToyNet(FoundationModel):
+class ToyNet(TinyModel):
     """Never built."""
-    @classmethod
-    def build(cls, config, input_shape, classes): ...
-    def blocks(self): ...
 
 class TwoConfig(MethodConfig):
     learning_rate: float = tunable(1e-3, 1e-5, 1e-1, log=True, ge=1e-8, le=1.0)
@@ -140,21 +130,17 @@ seeds: 1
 devices: [xavier-nx, agx-orin]
 """
 
-OLD = Path(__file__).parent / "records" / "schema-1.json"
+OLD = Path(__file__).parents[1] / "records" / "samples" / "schema-1.json"
 RESULTS = Results.model_validate(json.loads(OLD.read_text())["results"])
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def plugin(tmp_path: Path, empty_registry: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "toys.py"
     path.write_text(PLUGIN)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the folder's files are compared
-    monkeypatch.setattr(components, "_plugins", {})
-    components._table.cache_clear()
     registry.add_plugin(path)
-    yield path
-    monkeypatch.undo()
-    components._table.cache_clear()
+    return path
 
 
 def quality(config: dict[str, Any]) -> float:
@@ -277,7 +263,7 @@ def test_jobs_say_where_to_write_and_which_plugins_to_load(bench: Bench, plugin:
     assert [len(job.cells) for job in jobs] == [1, 1]
     assert len({job.run for job in jobs}) == 2
     for job in jobs:
-        assert (job.suite, job.store) == ("mine", str(bench.records.store.root))
+        assert (job.suite, job.store) == ("mine", str(bench.store.root))
         assert (job.attempts, job.plugins) == ((0,), (str(plugin),))
         assert job.cells[0].device == "xavier-nx"
 
@@ -401,7 +387,7 @@ def test_an_interrupted_trial_is_run_again_and_a_failed_one_is_not(bench: Bench)
     one, two = tuner.begin()
     for job, status in ((one, "interrupted"), (two, "timeout")):
         record = bench.record(job, status)
-        bench.records.store.write(record)
+        bench.store.write(record)
         jobs = tuner.ended(Ended(job, [record], []))
         assert bool(jobs) == (status != "interrupted")  # Ctrl-C: nothing follows
     resumed = bench.tuner().begin()
@@ -553,7 +539,7 @@ def test_a_trial_waits_for_all_its_seeds_and_fails_with_one_of_them(bench: Bench
     for job, outcome in ((first, 0.5), (second, "failed")):
         assert bench.told == []
         record = bench.record(job, outcome)
-        bench.records.store.write(record)
+        bench.store.write(record)
         jobs = tuner.ended(Ended(job, [record], []))
         assert len(jobs) == (0 if job is first else 2)
     assert bench.told == [("one", 1, 6, None, {})]

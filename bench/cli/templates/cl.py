@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from bench import FoundationModel, Method, MethodConfig, register
-from bench.contracts.data import DomainView
-from bench.contracts.method import tunable
-from bench.run.window import Window
+from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
 
 
 class MyIdeaConfig(MethodConfig):

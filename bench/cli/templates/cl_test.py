@@ -7,13 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench import FoundationModel
-from bench import registry as registry
+from bench import DomainView, FoundationModel, Window, registry
 from bench.conformance import check_method
-from bench.contracts.data import DomainView
 from bench.costs.device_profile import load_device
-from bench.costs.tracker import CostTracker
-from bench.run.window import Window
+from bench.costs.factory import make_tracker
 
 # In the project's own folders: from bench.methods.my_idea import MyIdea
 registry.add_plugin(Path(__file__).with_name("my_idea.py"))
@@ -74,7 +71,7 @@ def test_two_updates_descend_the_formula() -> None:
 
     method = MyIdea(MyIdea.Config(learning_rate=RATE, pull=PULL, epochs=2))
     method.prepare(model, DomainView("source", x, y, 5, generator))
-    with Window(CostTracker([load_device("xavier-nx")], method.stored), budget_s=60.0) as window:
+    with Window(make_tracker([load_device("xavier-nx")], method.stored), budget_s=60.0) as window:
         method.adapt(DomainView("target", x, y, 5, generator), window)
 
     for new, old in zip(net.head.parameters(), expected, strict=True):

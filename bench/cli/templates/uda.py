@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from bench import FoundationModel, Method, MethodConfig, register
-from bench.contracts.data import DomainView
-from bench.contracts.method import tunable
+from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
 from bench.methods._losses import entropy
-from bench.run.window import Window
 
 
 class MyIdeaConfig(MethodConfig):

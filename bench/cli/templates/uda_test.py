@@ -7,13 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench import FoundationModel
-from bench import registry as registry
+from bench import DomainView, FoundationModel, Window, registry
 from bench.conformance import check_method
-from bench.contracts.data import DomainView
 from bench.costs.device_profile import load_device
-from bench.costs.tracker import CostTracker
-from bench.run.window import Window
+from bench.costs.factory import make_tracker
 
 # In the project's own folders: from bench.methods.my_idea import MyIdea
 registry.add_plugin(Path(__file__).with_name("my_idea.py"))
@@ -71,7 +68,7 @@ def test_one_update_descends_the_formula_and_moves_nothing_else() -> None:
 
     method = MyIdea(MyIdea.Config(learning_rate=RATE, epochs=1))
     method.prepare(model, DomainView("source", x, torch.zeros(5).long(), 5, generator))
-    with Window(CostTracker([load_device("xavier-nx")], method.stored), budget_s=60.0) as window:
+    with Window(make_tracker([load_device("xavier-nx")], method.stored), budget_s=60.0) as window:
         method.adapt(DomainView("target", x, None, 5, generator), window)
 
     for new, start, gradient in zip(net.norm.parameters(), old, gradients, strict=True):

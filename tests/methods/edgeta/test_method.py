@@ -311,12 +311,12 @@ def test_model_knowledge_base_index_and_proxy_are_in_memory(ready, domain, adapt
 
 
 def test_a_device_too_small_for_all_of_it_is_out_of_memory(ready, domain, make_device) -> None:
-    from bench.costs.tracker import CostTracker
+    from bench.costs.factory import make_tracker
     from bench.run.window import Window
 
     method = ready("vit")
     small = make_device(memory=50_000.0, launch=1e-6)
-    tracker = CostTracker([small], method.stored)
+    tracker = make_tracker([small], method.stored)
     with pytest.raises(DeviceOutOfMemory), Window(tracker, 1e9) as window:
         method.adapt(domain("vit", 20, seed=2), window)
 

@@ -44,11 +44,11 @@ def test_the_table_divides_the_models_costs_by_the_proxys() -> None:
 
 @pytest.mark.slow
 def test_on_vit_b16_operations_follow_the_parameters() -> None:
-    from bench.models.vit_b16 import INPUT_SHAPE, ViTB16, ViTB16Config
+    from bench.models.vit_b16 import ViTB16, ViTB16Config
 
     torch.manual_seed(0)
-    model = ViTB16.build(ViTB16Config(), INPUT_SHAPE, 10)
-    whole, *proxies = retraining_steps(model, torch.rand(1, *INPUT_SHAPE), 4, [0.0, 0.8], 1)
+    model = ViTB16.build(ViTB16Config(), ViTB16.input_shape, 10)
+    whole, *proxies = retraining_steps(model, torch.rand(1, *ViTB16.input_shape), 4, [0.0, 0.8], 1)
     for proxy in proxies:
         parameters = whole.parameters / proxy.parameters
         operations = whole.trace.flops / proxy.trace.flops

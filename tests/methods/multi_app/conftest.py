@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import registry as registry
+from bench import registry
 from bench.contracts.data import DomainView
 from bench.costs.device_profile import load_device
+from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
-from bench.methods.multi_app.config import MultiAppConfig
 from bench.methods.multi_app.method import MultiApp
 from bench.models.digits_apps_vit import DigitsAppsViT
 from bench.models.digits_vit import DigitsViTConfig
@@ -60,7 +60,7 @@ def prepared(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Mult
         x, y = samples(24 // apps, apps, seed=0)
         source = DomainView("source", x, y, BATCH, torch.Generator().manual_seed(0))
         method_class = registry.load("method", name)
-        method: MultiApp = method_class(MultiAppConfig(**{**QUICK, **settings}))
+        method: MultiApp = method_class(method_class.Config(**{**QUICK, **settings}))
         method.prepare(model, source)
         return method
 
@@ -86,7 +86,7 @@ def open_window() -> Callable[..., Window]:
 
     def make(method: MultiApp, seconds: float) -> Window:
         tracker = meters.setdefault(
-            id(method), CostTracker([load_device("xavier-nx")], method.stored)
+            id(method), make_tracker([load_device("xavier-nx")], method.stored)
         )
         return Window(tracker, seconds, None, method.model.module)
 

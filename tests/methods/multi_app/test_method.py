@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from bench.conformance.compare import first_difference
+from bench.conformance.behaviour import first_difference
 from bench.contracts.data import DomainView
 from bench.errors import Unsupported
 from bench.methods.multi_app.method import MultiApp

@@ -13,6 +13,7 @@ from bench.contracts.model import FoundationModel, weights_digest
 from bench.errors import BenchError
 from bench.models.surgery.distillation import distil, rate, soft_cross_entropy
 from bench.models.surgery.pruning import cut, strongest
+from bench.testing import TinyModel
 
 LABELS = torch.tensor([0, 1, 2, 3, 4, 0])
 
@@ -104,19 +105,8 @@ def test_the_same_seed_gives_the_same_weights_and_every_weight_learns(made) -> N
 
 def test_one_step_by_hand() -> None:
     """AdamW's first step moves each weight by the rate, against the sign of the gradient."""
-
-    class Tiny(FoundationModel):
-        head_name = ""
-
-        @classmethod
-        def build(cls, config: object, input_shape: tuple[int, ...], classes: int) -> Tiny:
-            raise NotImplementedError
-
-        def blocks(self) -> list:
-            return []
-
     torch.manual_seed(0)
-    student, teacher = Tiny(nn.Linear(3, 2)), Tiny(nn.Linear(3, 2))
+    student, teacher = TinyModel(nn.Linear(3, 2), ""), TinyModel(nn.Linear(3, 2), "")
     x, y = torch.randn(4, 3), torch.tensor([0, 1, 1, 0])
     weight = student.module.weight.detach().clone()
     logits = x @ weight.t() + student.module.bias.detach()

@@ -1,0 +1,158 @@
+"""Measured costs: the clock, the memory and the energy meter of the machine that runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench.costs.device_profile import MeasuredDevice
+from bench.costs.observer import ChargedStep, StepObserver
+from bench.costs.pricing import Cost
+from bench.costs.process_memory import held_bytes, peak_bytes, reset_peak
+from bench.costs.tracker import CostTracker, DeviceCosts, Key, WindowCosts
+from bench.errors import BenchError
+from bench.meters.base import EnergyMeter
+from bench.meters.errors import MeterError, Unavailable
+
+
+class MeasuredCosts(DeviceCosts):
+    """Charges wall time and resident memory of this process, and the energy of this machine.
+
+    Energy is all that the meter's scope used from the opening of a window to its end, whatever
+    else the machine did meanwhile; a window without steps took none. Where there is no meter, or it
+    refuses a window (which may be too short for its sensor), the energy of adaptation is
+    unavailable, with the reason; so is that of predictions, for reasons of its own.
+    """
+
+    kind = "measured"
+    runtime_unavailable = "inside the process's baseline"
+
+    def __init__(self, device: MeasuredDevice, energy: EnergyMeter | Unavailable) -> None:
+        super().__init__(device.name)
+        self.how = "wall clock; peak resident memory above the start of the run, with its data"
+        self.window.energy_j = None
+        self._last: dict[Key, float] = {}
+        self._baseline = 0
+        try:
+            self._baseline = held_bytes("cpu")
+        except BenchError as error:
+            self.memory_unavailable = str(error)
+        self._energy: EnergyMeter | None = None
+        self._energy_open = False
+        if isinstance(energy, Unavailable):
+            self.energy_unavailable = self.inference_energy_unavailable = energy.reason
+        else:
+            self._energy = energy
+            self.how += f"; energy of whole windows by {energy.how}"
+
+    def expected_s(self, key: Key) -> float | None:
+        return self._last.get(key)
+
+    def charge(self, key: Key, seconds: float, cut_short: bool = False) -> None:
+        """Charge one step that took ``seconds``; one ``cut_short`` is no guide to others."""
+        if not cut_short:
+            self._last[key] = seconds
+        self.window.time_s += seconds
+        self.window.steps += 1
+
+    def start(self) -> None:
+        """Forget what was held offline: the peak counts from now, the baseline stays."""
+        try:
+            reset_peak("cpu")
+        except BenchError as error:
+            self.memory_unavailable = str(error)
+
+    def open_window(self) -> None:
+        self.window = WindowCosts(energy_j=None)
+        if self._energy is not None and not self.energy_unavailable:
+            try:
+                self._energy.begin()
+                self._energy_open = True
+            except MeterError as error:
+                self.energy_unavailable = str(error)
+
+    def close_window(self) -> None:
+        """Read the window's energy; nothing where no window is open."""
+        if self._energy is not None and self._energy_open:
+            self._energy_open = False
+            if self.window.steps == 0:
+                self._energy.cancel()
+                self.window.energy_j = 0.0
+                return
+            try:
+                self.window.energy_j = self._energy.end().joules
+            except MeterError as error:
+                self.energy_unavailable = str(error)
+
+    def inference_energy(self, predict: Callable[[], Any]) -> float:
+        """Joules of predicting one batch, by repeating it; not a number if they are unknown."""
+        if self._energy is None or self.inference_energy_unavailable:
+            return float("nan")
+        from bench.meters.measurement import measure
+
+        shortest = max(self._energy.minimum_s, 1.0)
+        try:
+            found = measure(
+                predict, self._energy, idle_s=shortest, repeats=3, minimum_s=shortest, settle_s=0.0
+            )
+        except MeterError as error:
+            self.inference_energy_unavailable = str(error)
+            return float("nan")
+        return found.gross_j.mean
+
+    def read_memory(self) -> None:
+        """Update the peak from the kernel's high-water mark."""
+        if not self.memory_unavailable:
+            self.peak_bytes = max(self.peak_bytes, peak_bytes("cpu") - self._baseline)
+            self.resident_bytes = self.peak_bytes
+
+
+class MeasuredTracker(CostTracker):
+    """Times each step of a run that is for this machine alone: tracing would slow the steps.
+
+    Parameters
+    ----------
+    device : the profile of this machine
+    energy : its meter, or why it has none
+    observers : listen to what is charged
+    """
+
+    def __init__(
+        self,
+        device: MeasuredDevice,
+        energy: EnergyMeter | Unavailable,
+        observers: Sequence[StepObserver] = (),
+    ) -> None:
+        self._device = MeasuredCosts(device, energy)
+        super().__init__([self._device], observers)
+
+    def start(self) -> None:
+        self._device.start()
+
+    def mark_unavailable(self, energy: str = "", memory: str = "") -> None:
+        self._device.energy_unavailable = self._device.energy_unavailable or energy
+        self._device.memory_unavailable = self._device.memory_unavailable or memory
+
+    def inference(self, samples: int, predict: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        out = predict()
+        seconds = time.perf_counter() - start
+        self._device.inference = Cost(seconds, self._device.inference_energy(predict), 0.0)
+        self._device.inference_samples = samples
+        return out
+
+    def close(self) -> None:
+        self._device.close_window()
+        super().close()
+
+    def finish(self) -> None:
+        self._device.read_memory()
+
+    def _begin(self, key: Key, recount: bool) -> None:
+        """Nothing: a step is timed whatever it does."""
+
+    def _charge(self, key: Key, wall_s: float, budget_s: float, cut_short: bool) -> ChargedStep:
+        self._device.charge(key, wall_s, cut_short)
+        self._require_window(self._device, key[0], wall_s, budget_s)
+        return ChargedStep(key[0], {self._device.name: wall_s})

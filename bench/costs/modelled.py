@@ -1,0 +1,216 @@
+"""Modelled costs: each step is traced once and priced for every device of the run."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from bench.costs.device_profile import ModelledDevice
+from bench.costs.observer import ChargedStep, StepObserver
+from bench.costs.pricing import Cost, MemoryFootprint, step_cost
+from bench.costs.step_tracer import StepTrace, StepTracer, live_tensors
+from bench.costs.trace_policy import TracePolicy
+from bench.costs.tracker import CostTracker, DeviceCosts, Key
+from bench.errors import DeviceOutOfMemory
+
+
+class ModelledCosts(DeviceCosts):
+    """Charges what the device's profile says of a traced step."""
+
+    kind = "modelled"
+    resident_note = "; memory that the process takes"
+
+    def __init__(self, device: ModelledDevice) -> None:
+        super().__init__(device.name)
+        self.profile = device
+        self.how = f"profile {device.name} x counted step"
+        self.runtime_bytes: float = device.runtime_memory.value
+        self.energy_unavailable = self.inference_energy_unavailable = device.energy_unavailable
+        self._costs: dict[Key, Cost] = {}
+
+    @property
+    def memory_limit(self) -> float:
+        """Bytes that an application may take on this device, its runtime included."""
+        return self.profile.memory_for_applications.value
+
+    def price(self, key: Key, trace: StepTrace) -> Cost:
+        """Set the price of steps of this key."""
+        cost = self._costs[key] = step_cost(trace, self.profile)
+        return cost
+
+    def expected_s(self, key: Key) -> float | None:
+        cost = self._costs.get(key)
+        return None if cost is None else cost.time_s
+
+    def update_peak(self, footprint: MemoryFootprint) -> float:
+        """Bring the peaks up to date; bytes that must fit the device, the runtime's included."""
+        self.peak_bytes = max(self.peak_bytes, footprint.live_bytes)
+        resident = footprint.resident_bytes(self.profile)
+        if resident is not None:
+            self.resident_bytes = max(self.resident_bytes or 0.0, resident)
+        return footprint.needed_bytes(self.profile) + self.runtime_bytes
+
+    def charge(self, key: Key) -> float:
+        """Charge one step of a priced key; its seconds."""
+        cost = self._costs[key]
+        self.window.time_s += cost.time_s
+        assert self.window.energy_j is not None
+        self.window.energy_j += cost.energy_j
+        self.window.steps += 1
+        return cost.time_s
+
+
+class ModelledTracker(CostTracker):
+    """Traces the steps that `TracePolicy` names and charges each step what its last trace costs.
+
+    Parameters
+    ----------
+    devices : profiles
+    resident : returns what the method keeps in memory (walked for tensors)
+    observers : listen to what is charged
+    """
+
+    devices: Sequence[ModelledCosts]
+    flops: float
+    bytes: float
+    launches: float
+
+    def __init__(
+        self,
+        devices: Sequence[ModelledDevice],
+        resident: Callable[[], Any],
+        observers: Sequence[StepObserver] = (),
+    ) -> None:
+        super().__init__([ModelledCosts(device) for device in devices], observers)
+        self.flops = self.bytes = self.launches = 0.0
+        self._resident = resident
+        self._policy = TracePolicy()
+        self._traces: dict[Key, StepTrace] = {}
+        self._footprints: dict[Key, MemoryFootprint] = {}
+        self._double_buffer_bytes: int | None = None
+        self._prediction_bytes = 0.0
+        self._optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._tracer: StepTracer | None = None
+
+    def open_window(self) -> None:
+        self._account_growth()
+        self._policy.open_window()
+        super().open_window()
+
+    def inference(self, samples: int, predict: Callable[[], Any]) -> Any:
+        with StepTracer(self._kept_between_steps()) as tracer:
+            out = predict()
+        footprint = MemoryFootprint.of(tracer.trace)
+        self._prediction_bytes = footprint.step
+        for observer in self._observers:
+            observer.on_inference(tracer.trace)
+        self._notify_memory(footprint)
+        for device in list(self.devices):
+            device.inference = step_cost(tracer.trace, device.profile)
+            device.inference_samples = samples
+            self._require_memory(device, footprint, "inference")
+        self._require_devices()
+        return out
+
+    def add_double_buffer(self, size: int) -> None:
+        self._double_buffer_bytes = max(self._double_buffer_bytes or 0, size)
+
+    def close(self) -> None:
+        if self._tracer is not None:
+            self._tracer.__exit__(None, None, None)
+            self._tracer = None
+        super().close()
+
+    def finish(self) -> None:
+        self._account_growth()
+
+    # -----------------------------------------------------------------------
+
+    def _begin(self, key: Key, recount: bool) -> None:
+        if recount or self._policy.wants(key):
+            self._tracer = StepTracer(self._kept_between_steps())
+            self._tracer.__enter__()
+
+    def _charge(self, key: Key, wall_s: float, budget_s: float, cut_short: bool) -> ChargedStep:
+        kind = key[0]
+        traced = self._tracer is not None
+        if cut_short and traced:
+            key = (f"{kind} (cut short)", object())
+        self._policy.step_ended(key)
+        if traced:
+            self.tracing_s += wall_s
+            self._take_trace(key, budget_s)
+        trace = self._traces[key]
+        self.flops += trace.flops
+        self.bytes += trace.bytes
+        self.launches += trace.launches
+        seconds = {device.name: device.charge(key) for device in self.devices}
+        return ChargedStep(kind, seconds, trace if traced else None)
+
+    def _take_trace(self, key: Key, budget_s: float) -> None:
+        """Let the trace of the step that ended set the price of its key."""
+        assert self._tracer is not None
+        self._tracer.__exit__(None, None, None)
+        self._optimizers |= self._tracer.optimizers
+        trace, self._tracer = self._tracer.trace, None
+        self._traces[key] = trace
+        footprint = MemoryFootprint.of(trace)
+        # What the step left in memory, as an optimizer's state, is no growth of later steps.
+        growth = max(self._stored_bytes() - footprint.stored, 0)
+        self._footprints[key] = replace(footprint, step=max(footprint.step - growth, 0))
+        self._policy.step_traced(key, growth > 0)
+        self._notify_memory(footprint)
+        for device in list(self.devices):
+            cost = device.price(key, trace)
+            if self._require_memory(device, footprint, f"a {key[0]} step"):
+                self._require_window(device, key[0], cost.time_s, budget_s)
+
+    def _kept_between_steps(self) -> Any:
+        """What the method says that it keeps, and optimizers in its local variables."""
+        return [self._resident(), list(self._optimizers)]
+
+    def _stored_bytes(self) -> int:
+        """Bytes in memory now, between steps."""
+        sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes()
+                 for t in live_tensors(self._kept_between_steps())}  # fmt: skip
+        return sum(sizes.values())
+
+    def _account_growth(self) -> None:
+        """What the method keeps may have grown since its steps were traced (replay memory)."""
+        if not self._footprints:
+            return
+        stored = self._stored_bytes() + (self._double_buffer_bytes or 0)
+        predicting = 0.0 if self._double_buffer_bytes is None else self._prediction_bytes
+        grown = {
+            replace(footprint, stored=stored, step=footprint.step + predicting)
+            for footprint in self._footprints.values()
+        }
+        for footprint in grown:
+            self._notify_memory(footprint)
+        for device in list(self.devices):
+            needed = partial(MemoryFootprint.needed_bytes, device=device.profile)
+            largest_first = sorted(grown, key=needed, reverse=True)
+            all(self._require_memory(device, each, "adaptation") for each in largest_first)
+        self._require_devices()
+
+    def _notify_memory(self, footprint: MemoryFootprint) -> None:
+        for observer in self._observers:
+            observer.on_memory(footprint)
+
+    def _require_memory(self, device: ModelledCosts, footprint: MemoryFootprint, what: str) -> bool:
+        """Whether so much fits a device; it is dropped if not."""
+        total = device.update_peak(footprint)
+        if total <= device.memory_limit:
+            return True
+        self._drop(
+            device,
+            DeviceOutOfMemory(
+                f"{what} needs {total / 1e6:.1f} MB ({device.runtime_bytes / 1e6:.1f} MB of them "
+                f"runtime) on {device.name}, which leaves {device.memory_limit / 1e6:.1f} MB to "
+                "applications; use a smaller batch or model"
+            ),
+        )
+        return False

@@ -1,0 +1,221 @@
+"""The Python API: run a suite, load results, write a report, from a notebook or a script.
+
+Errors are `BenchError`; events go to the logger ``bench``, or to a listener of your own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import registry
+from bench.costs.device_profile import load_device
+from bench.errors import BenchError, did_you_mean
+from bench.execute.base import Limits
+from bench.execute.campaign import CampaignListener, make_executor, run_plan
+from bench.records.export import to_frame
+from bench.records.record import Record
+from bench.records.store import Store
+from bench.study.job import Job
+from bench.study.selection import DEFAULT_STORE, Selection, existing_store
+from bench.study.suite import parse_seeds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RETRIES = ("failed", "timeout", "oom", "unsupported")
+"""Statuses whose cells can be run again."""
+
+_log = logging.getLogger("bench")
+
+
+class LogListener(CampaignListener):
+    """One line of the logger ``bench`` per event."""
+
+    def source_begins(self, title: str) -> None:
+        _log.info("%s (once; then cached)", title)
+
+    def runs_begin(self, jobs: Sequence[Job]) -> None:
+        _log.info("%d cells to run", sum(len(job.cells) for job in jobs))
+
+    def record_ended(self, record: Record) -> None:
+        _log.info("%s: %s", record.cell.title, record.reason or record.status)
+
+
+@dataclass(frozen=True)
+class SuiteResults:
+    """What `run_suite` gives: the cells' records, and the folder of the store they lie in."""
+
+    store: Path
+    records: list[Record]
+
+
+def run_suite(
+    suite: str | Path = "smoke",
+    device: str | Sequence[str] | None = None,
+    methods: str | Sequence[str] | None = None,
+    model: str | None = None,
+    variants: str | Sequence[str] | None = None,
+    seeds: int | str | Iterable[int] | None = None,
+    store: str | Path | None = None,
+    plugins: str | Path | Sequence[str | Path] = (),
+    *,
+    executor: str = "processes",
+    jobs: int | None = None,
+    timeout_s: float | None = None,
+    memory_bytes: float | None = None,
+    retry: Sequence[str] = (),
+    interval: float | None = None,
+    untuned: bool = False,
+    tuned: str | Path | None = None,
+    tensorboard: str | Path | None = None,
+    meter: str = "auto",
+    listener: CampaignListener | None = None,
+) -> SuiteResults:
+    """Run what is missing of a suite, as ``bench run`` does, and return its records.
+
+    Parameters
+    ----------
+    suite : a suite's name, or the path of a suite file
+    device, methods, model, variants, seeds : instead of the suite's; ``methods`` may add
+        registered ones; ``seeds``: a number of them, some of them, or ``"0..4"``
+    store : folder of the records, by default ``BENCH_STORE`` or ``bench-results``
+    plugins : Python files that register components
+    executor : "processes" (each run isolated), "inline" (in this process: a class registered in a
+        notebook works here alone), or another registered one
+    jobs : runs at a time, by default the cores
+    timeout_s, memory_bytes : seconds and bytes at which a run is ended
+    retry : statuses of earlier records to run again: failed, timeout, oom, unsupported
+    interval : seconds between batches, for a suite under online-timed
+    untuned, tuned : the papers' default settings; a file of tuned settings
+    tensorboard : folder for live losses and accuracies
+    meter : of a measured device's energy: auto, rapl, nvml, ina, csv:FILE or zeus
+    listener : receives the events
+
+    A run that fails is a record, not an exception. Raises BenchError for what cannot be run at
+    all. KeyboardInterrupt stops the runs; the same call goes on where it was stopped.
+    """
+    for name in retry:
+        if name not in RETRIES:
+            raise BenchError(f"retry: unknown status {name!r}: {did_you_mean(name, RETRIES)}")
+    selection = Selection(
+        suite=str(suite),
+        devices=_texts(device),
+        methods=None if methods is None else _texts(methods),
+        model=model,
+        variants=_texts(variants),
+        seeds=_seeds(seeds),
+        interval=interval,
+        untuned=untuned,
+        tuned=None if tuned is None else Path(tuned),
+        store=_folder(store),
+        plugins=tuple(Path(text) for text in _texts(plugins)),
+    )
+    plan, opened = selection.plan(tuple(retry))
+    records = run_plan(
+        plan,
+        opened,
+        make_executor(executor, jobs, Limits(timeout_s, memory_bytes)),
+        listener or LogListener(),
+        None if tensorboard is None else Path(tensorboard),
+        meter,
+    )
+    return SuiteResults(opened.root.resolve(), records)
+
+
+def load_results(store: str | Path | None = None) -> pd.DataFrame:
+    """All records of a store as a tidy table: a row for each cell and domain.
+
+    Columns of the cell: ``identity, suite, method, model, variant, stream, device, seed, protocol,
+    settings_origin, target_labels, status, reason, attempt, wall_s``.
+
+    Of the domain: ``domain, before, after, final, online, adapted, adaptation_samples,
+    test_samples, steps, time_s, energy_j, window_closed``.
+
+    Of the whole stream, repeated in each row: ``score, source_before, source_after, forgetting,
+    adaptation_time_s, adaptation_energy_j, peak_memory_bytes, runtime_memory_bytes,
+    resident_memory_bytes, source_storage_bytes, inference_time_s, inference_energy_j, flops,
+    costs_are``.
+
+    `bench.records.export` says what they mean. A cell that did not end well has one row.
+
+    Raises BenchError if the folder has no records; warns of files that cannot be read.
+    """
+    opened = existing_store(_folder(store))
+    frame = to_frame(opened)
+    for path, why in opened.unreadable.items():
+        warnings.warn(f"record {path} cannot be read and is ignored: {why}", stacklevel=2)
+    return frame
+
+
+def report(
+    store: str | Path | None = None,
+    out: str | Path = "report",
+    suite: str | None = None,
+    plugins: str | Path | Sequence[str | Path] = (),
+) -> list[Path]:
+    """Write tables, figures and an offline page of a store's records; the files' paths.
+
+    ``suite``: only the cells of this suite as it is now. Raises BenchError if there is nothing to
+    show or ``out`` cannot be written.
+    """
+    for plugin in _texts(plugins):
+        registry.add_plugin(plugin)
+    selection = None if suite is None else Selection(suite=suite)
+    return write_report(existing_store(_folder(store)), Path(out), selection)
+
+
+def write_report(
+    store: Store,
+    out: Path,
+    selection: Selection | None = None,
+    warn: Callable[[str], None] = warnings.warn,
+) -> list[Path]:
+    """The report of a store's records, or of those that are cells of a selection."""
+    records = list(store)
+    note = ""
+    if selection is not None:
+        devices = _devices(records, warn)
+        plan, _ = replace(selection, devices=devices, store=store.root).plan(warn=warn)
+        wanted = {cell.identity for cell in plan.cells}
+        records = [record for record in records if record.identity in wanted]
+        note = f"suite {plan.suite.name}"
+    paths: list[Path] = registry.load("report", "files")(records, out, note)
+    return paths
+
+
+def _devices(records: Iterable[Record], warn: Callable[[str], None]) -> tuple[str, ...]:
+    """The devices of the records whose profiles still exist."""
+    found = []
+    for name in sorted({record.cell.device for record in records}):
+        try:
+            load_device(name)
+        except BenchError as error:
+            warn(f"records of device {name!r} left out: {error}")
+        else:
+            found.append(name)
+    return tuple(found)
+
+
+def _texts(given: str | Path | Iterable[str | Path] | None) -> tuple[str, ...]:
+    """One, several or none, as texts."""
+    if given is None:
+        return ()
+    return tuple(str(each) for each in ([given] if isinstance(given, str | Path) else given))
+
+
+def _seeds(given: int | str | Iterable[int] | None) -> tuple[int, ...] | None:
+    if given is None:
+        return None
+    if isinstance(given, int):
+        given = f"0..{given - 1}"
+    return tuple(parse_seeds(given if isinstance(given, str) else ",".join(map(str, given))))
+
+
+def _folder(store: str | Path | None) -> Path:
+    return Path(store or os.environ.get("BENCH_STORE") or DEFAULT_STORE)

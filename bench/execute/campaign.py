@@ -1,0 +1,192 @@
+"""A campaign: from cells to records, with any executor, and events for whoever shows them.
+
+It trains the source models that cells share, once each; hands jobs to the executor; runs the
+devices that a job deferred again; and says what happens to a `CampaignListener`. ``bench run``,
+``bench tune`` and `bench.run_suite` are campaigns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import registry
+from bench.contracts.protocol import DEFAULT
+from bench.costs.device_profile import load_device
+from bench.errors import BenchError
+from bench.execute.base import Ended, Executor, Limits, available_cores
+from bench.io.folders import require_folder
+from bench.meters.find import AUTO, require_meter
+from bench.records.cell import Cell, Component
+from bench.records.record import Record
+from bench.records.store import Store
+from bench.registry.components import RUN_TIME
+from bench.run.source_model import source_path
+from bench.study.job import Job
+
+if TYPE_CHECKING:
+    from bench.study.plan import Plan
+
+
+class CampaignListener:
+    """Receives the events of a campaign, in its process; override those of interest."""
+
+    def source_begins(self, title: str) -> None:
+        """A source model is trained; ``title`` says which."""
+
+    def source_epoch(self, done: int, total: int) -> None:
+        """It has been trained for ``done`` of ``total`` epochs."""
+
+    def source_ends(self, title: str, path: Path) -> None:
+        """It is trained, and cached in ``path``."""
+
+    def runs_begin(self, jobs: Sequence[Job]) -> None:
+        """The first jobs are handed to the executor; more may follow from them."""
+
+    def record_ended(self, record: Record) -> None:
+        """A cell has its record, however its run ended."""
+
+
+def make_executor(name: str, workers: int | None = None, limits: Limits | None = None) -> Executor:
+    """The registered executor of this name, by default with a worker for each core.
+
+    Raises BenchError for an unknown name or a limit that it cannot enforce.
+    """
+    executor: Executor = registry.load("executor", name)(workers or available_cores(), limits)
+    return executor
+
+
+class Campaign:
+    """Runs cells to records in one store. As a context manager it closes the executor."""
+
+    def __init__(
+        self, store: Store, executor: Executor, listener: CampaignListener | None = None
+    ) -> None:
+        self.store = store
+        self._executor = executor
+        self._listener = listener or CampaignListener()
+
+    def __enter__(self) -> Campaign:
+        """Make the store's folders; BenchError if they cannot be written."""
+        for folder in (self.store.records, self.store.logs):
+            require_folder(folder, f"--store {self.store.root}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.close()
+
+    def train_sources(self, cells: Sequence[Cell]) -> None:
+        """Train the source models that the cells need and the cache lacks, once each.
+
+        Raises BenchError if a training fails, or if a component cannot be found where runs happen.
+        """
+        _require_reachable(cells, self._executor)
+        wanted: dict[Path, Cell] = {}
+        for cell in cells:
+            stream_class = registry.load("stream", cell.stream.name)
+            stream = stream_class(stream_class.Config.model_validate(cell.stream.config), cell.seed)
+            wanted[source_path(cell, stream)] = cell
+        for path, cell in wanted.items():
+            if path.exists():
+                continue
+            log = self.store.log_path(f"source-{path.stem}")
+            title = f"training {cell.model.name} on the source of {cell.stream.name}"
+            self._listener.source_begins(title)
+            self._executor.train_source(cell, log, self._listener.source_epoch)
+            self._listener.source_ends(title, path)
+
+    def run(
+        self, jobs: Sequence[Job], follow: Callable[[Ended], Iterable[Job]] | None = None
+    ) -> None:
+        """Run jobs, and those that follow from them, until all have ended.
+
+        Parameters
+        ----------
+        follow : called with each job that has ended; returns further jobs
+
+        On KeyboardInterrupt the running jobs are stopped and recorded as ``interrupted``.
+        """
+        self._listener.runs_begin(jobs)
+        open_jobs = len(jobs)
+        try:
+            for job in jobs:
+                self._executor.submit(job)
+            while open_jobs:
+                for ended in self._executor.wait():
+                    open_jobs -= 1
+                    for job in self._ended(ended, follow):
+                        open_jobs += 1
+                        self._executor.submit(job)
+        except KeyboardInterrupt:
+            for ended in self._executor.cancel():
+                self._ended(ended, follow)
+            raise
+
+    def _ended(self, ended: Ended, follow: Callable[[Ended], Iterable[Job]] | None) -> list[Job]:
+        for record in ended.records:
+            self._listener.record_ended(record)
+        deferred = [ended.job.again(ended.deferred)] if ended.deferred else []
+        return [*deferred, *(follow(ended) if follow is not None else ())]
+
+
+def _require_reachable(cells: Iterable[Cell], executor: Executor) -> None:
+    """Raise BenchError if a component exists in this process alone and runs do not happen here."""
+    if executor.in_process:
+        return
+    for cell in cells:
+        names = {"protocol": cell.protocol.get("name", DEFAULT)}
+        for kind in ("method", "model", "stream", "variant"):
+            component: Component | None = getattr(cell, kind)
+            if component is not None:
+                names[kind] = component.name
+        for kind, name in names.items():
+            if registry.entry(kind, name).origin == RUN_TIME:
+                raise BenchError(
+                    f"{kind} {name!r} is registered in this session alone, and the processes of "
+                    "the runs cannot find it: write it to a file and name that in plugins, or take "
+                    "executor='inline'"
+                )
+
+
+def _require_meter(name: str, devices: Iterable[str]) -> str:
+    """The meter's name for jobs; BenchError if it cannot be used, or measures no device here."""
+    if name == AUTO:
+        return name
+    checked = require_meter(name)
+    if not any(load_device(device).cost == "measured" for device in devices):
+        raise BenchError(
+            f"--meter {name}: the devices of this run are modelled; add --device host, or leave it "
+            "out"
+        )
+    return checked
+
+
+def run_plan(
+    plan: Plan,
+    store: Store,
+    executor: Executor,
+    listener: CampaignListener | None = None,
+    tensorboard: Path | None = None,
+    meter: str = AUTO,
+) -> list[Record]:
+    """Run what is missing of a plan; the records of all its cells that have one.
+
+    Parameters
+    ----------
+    tensorboard : folder for live losses and accuracies
+    meter : of a measured device's energy, as `bench.meters.find.find_meter` names it
+
+    Raises BenchError if the meter cannot be used, a folder cannot be written, a source model
+    cannot be trained, or a component is not found where the runs happen. A run that fails is a
+    record.
+    """
+    meter = _require_meter(meter, plan.suite.devices)
+    with Campaign(store, executor, listener) as campaign:
+        if tensorboard is not None:
+            require_folder(tensorboard, f"--tensorboard {tensorboard}")
+        jobs = plan.jobs(store, tensorboard, meter)
+        campaign.train_sources(plan.missing)
+        campaign.run(jobs)
+    found = [store.get(cell.identity) for cell in plan.cells]
+    return [record for record in found if record is not None]

@@ -1,0 +1,195 @@
+"""Read from source text which components a file registers and what their classes declare.
+
+Nothing is executed: listing never imports torch. A fact is a class attribute that is a literal;
+facts follow base classes, through imports from this project and within the file.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+from bench.registry.kinds import KINDS
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered component.
+
+    Attributes
+    ----------
+    module, attribute : where the class or function is
+    file : the file it is written in; None for what was registered at run time without a file
+    summary : the first paragraph of its docstring
+    origin : "bench", "plugin FILE", "entry point NAME" or "run time"
+    facts : class attributes that are literals (family, tasks, needs, ...), inherited ones too
+    config : settings whose defaults differ under this name from those of the class
+    changes : class attributes that differ under this name from those of the class
+    thing : the class or function itself, if it was registered at run time
+    """
+
+    kind: str
+    name: str
+    module: str
+    attribute: str
+    file: Path | None
+    summary: str
+    origin: str
+    facts: dict[str, Any] = field(default_factory=dict, hash=False)
+    config: dict[str, Any] = field(default_factory=dict, hash=False)
+    changes: dict[str, Any] = field(default_factory=dict, hash=False)
+    thing: Any = field(default=None, hash=False, compare=False)
+
+
+def scan_package(package: str) -> Iterator[Entry]:
+    """The components of an installed package, its subpackages included."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise BenchError(
+            f"package {package!r} is not installed: install the project with 'pip install .'"
+        )
+    for location in spec.submodule_search_locations:
+        root = Path(location)
+        for file in sorted(root.rglob("*.py")):
+            parts = file.relative_to(root).with_suffix("").parts
+            if parts[-1] == "__init__":
+                parts = parts[:-1]
+            yield from scan_file(file, ".".join((package, *parts)), "bench")
+
+
+def scan_file(file: Path, module: str, origin: str) -> list[Entry]:
+    """The components that a file registers at its top level; BenchError if it is not Python."""
+    tree = _tree(file)
+    ours = _names_of_register(tree)
+    found = []
+    for node in tree.body:
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef):
+            continue
+        for decorator in node.decorator_list:
+            call = _registration(decorator, ours)
+            if call is None:
+                continue
+            kind, name, given = call
+            if kind not in KINDS:
+                raise BenchError(
+                    f"{file}:{node.lineno}: unknown kind {kind!r}; use one of {', '.join(KINDS)}"
+                )
+            config, changes = given.pop("config", {}), given
+            summary = changes.pop("summary", None) or summary_of(ast.get_docstring(node))
+            facts = _facts(node, file) if isinstance(node, ast.ClassDef) else {}
+            found.append(
+                Entry(kind, name, module, node.name, file, summary, origin, {**facts, **changes},
+                      config, changes)
+            )  # fmt: skip
+    return found
+
+
+def summary_of(docstring: str | None) -> str:
+    """The first paragraph of a docstring in one line."""
+    return " ".join((docstring or "").split("\n\n")[0].split())
+
+
+def forget_sources() -> None:
+    """Read files again when they are asked for next."""
+    _tree.cache_clear()
+
+
+@cache
+def _tree(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        raise BenchError(f"{file}: not valid Python: {error}") from error
+
+
+def _names_of_register(tree: ast.Module) -> set[str]:
+    """What this project's `register` is called in a file, as ``register`` or ``bench.register``."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {f"{a.asname or a.name}.register" for a in node.names if a.name == "bench"}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "bench":
+            for alias in node.names:
+                called = alias.asname or alias.name
+                if alias.name == "register":
+                    names.add(called)
+                elif alias.name == "registry":
+                    names.add(f"{called}.register")
+    return names
+
+
+def _registration(decorator: ast.expr, ours: set[str]) -> tuple[str, str, dict[str, Any]] | None:
+    """Kind, name and keywords of ``@register("kind", "name", ...)``; None for anything else."""
+    if not isinstance(decorator, ast.Call) or ast.unparse(decorator.func) not in ours:
+        return None
+    values = [a.value for a in decorator.args if isinstance(a, ast.Constant)]
+    if len(values) != 2 or len(decorator.args) != 2 or not all(isinstance(v, str) for v in values):
+        return None
+    given = {}
+    for keyword in decorator.keywords:
+        try:
+            given[str(keyword.arg)] = ast.literal_eval(keyword.value)
+        except ValueError:
+            return None
+    return str(values[0]), str(values[1]), given
+
+
+def _facts(node: ast.ClassDef, file: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Literal class attributes of a class, those of its bases below its own."""
+    facts: dict[str, Any] = {}
+    if f"{file}:{node.name}" in seen:
+        return facts
+    for base in reversed(node.bases):
+        found = _class(base.id, file) if isinstance(base, ast.Name) else None
+        if found is not None:
+            facts |= _facts(*found, (*seen, f"{file}:{node.name}"))
+    for statement in node.body:
+        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+            target, value = statement.targets[0], statement.value
+        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+            target, value = statement.target, statement.value
+        else:
+            continue
+        if isinstance(target, ast.Name):
+            facts.pop(target.id, None)
+            try:
+                facts[target.id] = ast.literal_eval(value)
+            except ValueError:
+                continue
+    return facts
+
+
+def _class(name: str, file: Path) -> tuple[ast.ClassDef, Path] | None:
+    """A class by its name in a file: written there, or imported from this project."""
+    for node in _tree(file).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return node, file
+    imports = [node for node in ast.walk(_tree(file)) if isinstance(node, ast.ImportFrom)]
+    for statement in imports:
+        for alias in statement.names:
+            if (alias.asname or alias.name) == name:
+                origin = _module_file(statement.module or "", statement.level, file)
+                if origin is None or origin == file:
+                    return None
+                return _class(alias.name, origin)
+    return None
+
+
+def _module_file(module: str, level: int, file: Path) -> Path | None:
+    """The file of an imported module of this project; None for other packages' modules."""
+    if level:
+        path = file.parents[level - 1].joinpath(*module.split(".")) if module else file.parent
+        for candidate in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
+            if candidate.is_file():
+                return candidate
+        return None
+    if module.partition(".")[0] != "bench":
+        return None
+    spec = importlib.util.find_spec(module)  # runs the packages above it, which are empty
+    return Path(spec.origin) if spec is not None and spec.origin else None

@@ -1,0 +1,143 @@
+"""What the commands and the Python API let a user choose of a suite, as one object."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import defaults
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.records.store import Store
+    from bench.study.plan import Plan
+    from bench.study.suite import Suite
+    from bench.study.tuned_settings import Tuned
+
+DEFAULT_SUITE = defaults.SUITE
+DEFAULT_STORE = Path("bench-results")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A suite with what replaces parts of it; None and empty leave the suite's own.
+
+    Attributes
+    ----------
+    suite : a suite's name, or the path of its file
+    devices, model, variants, seeds : instead of the suite's; variants as ``compressed:8``
+    methods : only these; registered ones that the suite does not list are added
+    interval : seconds between batches, for a suite under online-timed
+    untuned, tuned : the papers' default settings; a file of tuned settings instead of the one
+        beside the suite's file
+    store : folder of the records
+    plugins : Python files that register components; their code is run
+    """
+
+    suite: str = DEFAULT_SUITE
+    devices: tuple[str, ...] = ()
+    methods: tuple[str, ...] | None = None
+    model: str | None = None
+    variants: tuple[str, ...] = ()
+    seeds: tuple[int, ...] | None = None
+    interval: float | None = None
+    untuned: bool = False
+    tuned: Path | None = None
+    store: Path = DEFAULT_STORE
+    plugins: tuple[Path, ...] = ()
+
+    def choose(self) -> tuple[Suite, Path]:
+        """The suite as chosen, and the file it came from; BenchError names what is wrong."""
+        from bench import registry
+        from bench.study.suite import Reference, load_suite, parse_variants, select
+
+        for plugin in self.plugins:
+            registry.add_plugin(plugin)
+        suite, path = load_suite(self.suite)
+        for name in self.methods or ():
+            registry.entry("method", name)
+        suite = select(suite, self.methods)
+        changes: dict[str, Any] = {}
+        if self.devices:
+            files = (".yaml", ".yml")
+            named = [Path(d).as_posix() if d.endswith(files) else d for d in self.devices]
+            changes["devices"] = list(dict.fromkeys(named))
+        if self.model is not None:
+            changes["model"] = Reference(name=self.model)
+        if self.variants:
+            changes["variants"] = parse_variants(self.variants)
+        if self.seeds is not None:
+            changes["seeds"] = list(self.seeds)
+        if self.interval is not None:
+            changes["protocol"] = _at_interval(suite, self.interval)
+        return suite.model_copy(update=changes), path
+
+    def plan(
+        self, retry: tuple[str, ...] = (), warn: Callable[[str], None] = warnings.warn
+    ) -> tuple[Plan, Store]:
+        """What to run, and the store it was compared with.
+
+        Parameters
+        ----------
+        retry : statuses of records whose cells are run again
+        warn : called with a warning if the tuned settings were selected on the test stream
+        """
+        from bench.study.plan import make_plan
+
+        suite, path = self.choose()
+        store = open_store(self.store)
+        return make_plan(suite, path, store, retry, self._tuned(path, warn)), store
+
+    def _tuned(self, suite: Path, warn: Callable[[str], None]) -> Tuned | None:
+        """The tuned settings to use: those given, else those beside the suite's file."""
+        from bench.study.tuned_settings import read_tuned, tuned_path
+
+        if self.untuned and self.tuned is not None:
+            raise BenchError(f"--untuned and --tuned {self.tuned}: give one of them")
+        beside = tuned_path(suite)
+        if self.untuned or (self.tuned is None and not beside.exists()):
+            return None
+        tuned = read_tuned(self.tuned or beside)
+        if tuned.oracle:
+            warn(
+                f"ORACLE: {self.tuned or beside} was selected with the labels of the test stream; "
+                "its results are upper bounds of tuning and no fair comparison"
+            )
+        return tuned
+
+
+def open_store(root: Path) -> Store:
+    """The store in a folder, which need not exist yet."""
+    from bench.records.store import Store
+
+    if root.exists() and not root.is_dir():
+        raise BenchError(f"--store {root}: is a file; name a folder")
+    return Store(root)
+
+
+def existing_store(root: Path) -> Store:
+    """The store in a folder; BenchError if it holds no records."""
+    from bench.records.store import Store
+
+    store = Store(root)
+    if not store.records.is_dir():
+        raise BenchError(f"--store {root}: no records there; run 'bench run' or name another")
+    return store
+
+
+def _at_interval(suite: Suite, interval: float) -> dict[str, Any]:
+    from bench.contracts.protocol import DEFAULT, protocol_facts
+
+    if not protocol_facts(suite.protocol).timed:
+        raise BenchError(
+            f"--interval {interval:g}: suite {suite.name} is "
+            f"{suite.protocol.get('name', DEFAULT)}, whose stream waits; leave it out, or take a "
+            "suite whose stream does not wait, such as real-time"
+        )
+    if not 0 < interval < math.inf:
+        raise BenchError(f"--interval {interval:g}: give seconds above 0, as 0.5")
+    return {**suite.protocol, "interval_s": interval}
