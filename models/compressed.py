@@ -18,8 +18,9 @@ from .surgery.pruning import cut, strongest
 
 
 class CompressedConfig(ModelConfig):
-    """``ratio``: inner widths are divided by it; ``steps``, ``learning_rate``, ``weight_decay``
-    and ``distillation`` (weight of the teacher's term): of the training afterwards, by AdamW.
+    """``ratio``: inner widths are divided by it. ``steps``, ``learning_rate`` and
+    ``weight_decay``: of the training afterwards, by AdamW. ``distillation``: weight of the
+    teacher's term in it.
     """
 
     ratio: int = Field(8, ge=1, le=4096)
