@@ -80,7 +80,7 @@ Seed = Annotated[int, pydantic.Field(ge=0, le=LARGEST_SEED)]
 class Suite(_Strict):
     """One suite file.
 
-    name : of the suite, as records and tables show it: small letters, digits, ``-`` and ``_``
+    name : of the suite, as records and tables show it: small letters, numerals, ``-`` and ``_``
     description : one line for ``bench list``
     stream : the data: a source and target domains
     model : the foundation model that methods adapt
