@@ -8,12 +8,12 @@ import torch
 from pydantic import Field
 
 from bench import DomainView, FoundationModel, ModelConfig, Variant, register
-from bench.contracts.model import tensors_digest, weights_digest
+from bench.contracts.model import weights_digest
 from bench.io.digest import digest
 from bench.io.weights_cache import cache_folder, cached
 from bench.registry.component_code import code_digest
 
-from .surgery.distillation import distil
+from .surgery.distillation import distil, source_digest
 from .surgery.pruning import cut, strongest
 
 
@@ -66,9 +66,3 @@ class Compressed(Variant):
         small.module.requires_grad_(True)  # as after training, whether it was cached or not
         small.train(False)
         return small
-
-
-def source_digest(source: DomainView) -> str:
-    """Digest of a labelled view's samples and of the size of its batches."""
-    inputs = source.x if isinstance(source.x, dict) else {"x": source.x}
-    return digest([tensors_digest(inputs), tensors_digest({"y": source.y}), source.batch_size])

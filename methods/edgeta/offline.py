@@ -19,8 +19,7 @@ from bench import BenchError, DomainView, FoundationModel, take
 from bench.contracts.model import weights_digest
 from bench.io.digest import digest
 from bench.io.weights_cache import Weights, cache_folder, cached
-from bench.models.compressed import source_digest
-from bench.models.surgery.distillation import distil, rate
+from bench.models.surgery.distillation import distil, rate, source_digest
 from bench.models.surgery.gates import insert_gates, recorded, set_sparsity
 from bench.models.surgery.lora import LoraLinear, fuse_lora, insert_lora
 from bench.models.surgery.low_rank import factorise
