@@ -197,6 +197,30 @@ def test_a_library_that_owns_its_loop_is_charged_the_same(make_device: Device) -
     assert tracker.devices[0].window.time_s == 6.0
 
 
+def test_a_single_step_that_fails_is_charged_what_it_did_and_its_error_passes(
+    make_device: Device,
+) -> None:
+    tracker = make_tracker([make_device()], nothing)
+    window = Window(tracker, 6.5)
+    batch = Batch(torch.rand(2, 3), torch.arange(2))
+
+    def fail() -> None:
+        with window.step(batch):
+            launch(batch.x, 2)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not tracker.is_open
+    assert tracker.devices[0].window.time_s == 2.0
+    with window.step(batch) as fits:  # the price of a whole step is not known yet
+        assert fits
+        launch(batch.x, 3)
+    with window.step(batch) as fits:
+        assert not fits
+    assert (tracker.devices[0].window.time_s, window.closed) == (5.0, True)
+
+
 def test_inputs_of_several_tensors_have_a_shape(make_device: Device) -> None:
     x = {"a": torch.rand(6, 2), "b": torch.zeros(6)}
     view = DomainView("d", x, None, 2, torch.Generator())
