@@ -1,4 +1,4 @@
-"""The recipe that the alignment methods share: the source task beside a loss on the features."""
+"""What the alignment methods share: the source task plus a loss on the features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop that the supervised methods without an anti-forgetting device share."""
+"""The training loop of the supervised methods that do nothing against forgetting."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
 class AgemConfig(AvalancheConfig):
-    """Settings of A-GEM beside ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+    """Settings of A-GEM besides ``learning_rate`` (of AdamW) and ``epochs`` (passes).
 
     ``patterns_per_domain``: samples kept of each domain, the source included (as many as GEM);
     ``sample_size``: samples drawn from all of them for each reference gradient.

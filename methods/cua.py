@@ -1,4 +1,4 @@
-"""CUA: feature alignment beside replay of the source and of earlier domains, pseudo-labelled."""
+"""CUA: feature alignment plus replay of the source and of pseudo-labelled earlier domains."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ class CuaConfig(AlignmentConfig):
 class Cua(Alignment):
     """Continuous unsupervised adaptation (Bobu et al., ICLR-W 2018), with MMD as the alignment.
 
-    Beside the source batch and the target batch, each step replays a batch from a buffer, so
-    that what was adapted to earlier is not forgotten: source samples with their labels,
-    and samples of every earlier domain with the model's predictions after adapting to it as
-    labels (predicting them is charged). The paper aligns adversarially; MMD is what the group
-    that published CUA as EdgeTA's rival uses in its harness, and it makes
-    ``feature-alignment`` the method without replay.
+    Each step also replays a batch from a buffer, so that what was adapted to earlier is not
+    forgotten: source samples with their labels, and samples of every earlier domain with the
+    model's predictions after adapting to it as labels (predicting them is charged). The paper
+    aligns adversarially; MMD is what the group that published CUA as EdgeTA's rival uses in its
+    harness, and it makes ``feature-alignment`` the method without replay.
     """
 
     Config = CuaConfig

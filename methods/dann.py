@@ -1,4 +1,4 @@
-"""DANN: a domain discriminator behind gradient reversal beside the source task."""
+"""DANN: the source task plus a domain discriminator behind gradient reversal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deep CORAL: the source task beside the distance of source and target covariances."""
+"""Deep CORAL: the source task plus the distance between source and target covariances."""
 
 from __future__ import annotations
 

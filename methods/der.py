@@ -14,7 +14,7 @@ from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
 class DerConfig(AvalancheConfig):
-    """Settings of DER++ beside ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+    """Settings of DER++ besides ``learning_rate`` (of AdamW) and ``epochs`` (passes).
 
     ``alpha``: weight of the distance to remembered outputs; ``beta``: weight of the
     cross-entropy on remembered labels (0: DER); ``memory_size``: samples kept of all domains

@@ -13,7 +13,7 @@ from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
 class EwcConfig(AvalancheConfig):
-    """Settings of EWC beside ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+    """Settings of EWC besides ``learning_rate`` (of AdamW) and ``epochs`` (passes).
 
     ``penalty``: lambda; ``mode``: ``online`` keeps one sum of importances and the
     latest weights (memory does not grow), ``separate`` one penalty for each earlier domain as in

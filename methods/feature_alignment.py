@@ -1,4 +1,4 @@
-"""Feature alignment: the source task beside multi-kernel MMD between source and target features."""
+"""Feature alignment: the source task plus multi-kernel MMD between source and target features."""
 
 from __future__ import annotations
 

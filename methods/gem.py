@@ -15,7 +15,7 @@ from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
 class GemConfig(AvalancheConfig):
-    """Settings of GEM beside ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+    """Settings of GEM besides ``learning_rate`` (of AdamW) and ``epochs`` (passes).
 
     ``patterns_per_domain``: samples kept of each domain, the source included; ``margin``: gamma,
     the least weight of a memory's gradient in a projection (0.5 in the authors' code).

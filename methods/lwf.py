@@ -11,7 +11,7 @@ from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
 class LwfConfig(AvalancheConfig):
-    """Settings of LwF beside ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+    """Settings of LwF besides ``learning_rate`` (of AdamW) and ``epochs`` (passes).
 
     ``alpha``: weight of the distillation (the paper's lambda_o); ``temperature``: of its softmax.
     Under one head for all classes the distillation holds earlier classes relative to one another

@@ -14,7 +14,7 @@ from .ewc import parameter_data, tensors
 
 
 class MasConfig(AvalancheConfig):
-    """Settings of MAS beside ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+    """Settings of MAS besides ``learning_rate`` (of AdamW) and ``epochs`` (passes).
 
     ``penalty``: lambda; ``alpha``: share of the old importances in an average of old and new, as
     in Avalanche, or none to add them up, as in the paper (an average lets what mattered for the

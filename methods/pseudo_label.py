@@ -33,7 +33,7 @@ class PseudoLabel(Method):
     """Pseudo-labelling (Lee, ICML workshop 2013) in its test-time form.
 
     The labels are the model's own in the same pass, taken where it is confident enough; a batch
-    without such a sample changes no weight. There is no labelled loss beside it: the source is
+    without such a sample changes no weight. There is no labelled loss in addition: the source is
     not at hand.
     """
 

@@ -1,4 +1,4 @@
-"""Experience replay: a batch of the memory beside each batch of the current domain."""
+"""Experience replay: a batch from memory with each batch of the current domain."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
 class ReplayConfig(AvalancheConfig):
-    """Settings of replay beside ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+    """Settings of replay besides ``learning_rate`` (of AdamW) and ``epochs`` (passes).
 
     ``memory_size``: samples kept of all domains together, the source included.
     """

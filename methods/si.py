@@ -14,7 +14,7 @@ from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
 class SiConfig(AvalancheConfig):
-    """Settings of SI beside ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+    """Settings of SI besides ``learning_rate`` (of AdamW) and ``epochs`` (passes).
 
     ``penalty``: c; ``damping``: xi; ``source_epochs``: passes over the source, offline,
     along which the source's importances are measured.

@@ -8,18 +8,19 @@ import torch
 from pydantic import Field
 
 from bench import DomainView, FoundationModel, ModelConfig, Variant, register
-from bench.contracts.model import weights_digest
+from bench.contracts.model import source_digest, weights_digest
 from bench.io.digest import digest
 from bench.io.weights_cache import cache_folder, cached
 from bench.registry.component_code import code_digest
 
-from .surgery.distillation import distil, source_digest
+from .surgery.distillation import distil
 from .surgery.pruning import cut, strongest
 
 
 class CompressedConfig(ModelConfig):
-    """``ratio``: inner widths are divided by it; ``steps``, ``learning_rate``, ``weight_decay``
-    and ``distillation`` (weight of the teacher's term): of the training afterwards, by AdamW.
+    """``ratio``: inner widths are divided by it. ``steps``, ``learning_rate`` and
+    ``weight_decay``: of the training afterwards, by AdamW. ``distillation``: weight of the
+    teacher's term in it.
     """
 
     ratio: int = Field(8, ge=1, le=4096)

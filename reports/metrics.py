@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.contracts.protocol import protocol_facts
+from bench.records.protocol_facts import protocol_facts
 from bench.records.record import Amount, Costs, Results
 
 

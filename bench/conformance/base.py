@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from bench.conformance.method_fixture import MethodFixture
+from typing import Any
 
 
 class CheckFailed(Exception):
@@ -16,11 +13,11 @@ class CheckFailed(Exception):
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of the contract and the function that checks it."""
+    """One promise of the contract and the function that checks it on a `MethodFixture`."""
 
     name: str
     promise: str
-    function: Callable[[MethodFixture], str]
+    function: Callable[[Any], str]
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ CHECKS: dict[str, Check] = {}
 """All checks by name, in the order in which they run."""
 
 
-def check(function: Callable[[MethodFixture], str]) -> Callable[[MethodFixture], str]:
+def check(function: Callable[[Any], str]) -> Callable[[Any], str]:
     """Make a function a check: named after it, its docstring the promise.
 
     It is given a method and returns what it did in a few words; it raises `CheckFailed` where the

@@ -13,8 +13,9 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
-from bench.contracts.data import Inputs
+from bench.contracts.data import DomainView, Inputs
 from bench.errors import BenchError
+from bench.io.digest import digest
 
 
 @dataclass(frozen=True)
@@ -186,3 +187,9 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         sha.update(flat.view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
+
+
+def source_digest(source: DomainView) -> str:
+    """Digest of a labelled view's samples and of the size of its batches."""
+    inputs = source.x if isinstance(source.x, dict) else {"x": source.x}
+    return digest([tensors_digest(inputs), tensors_digest({"y": source.y}), source.batch_size])

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import pydantic
 
 from bench import registry
-
-DEFAULT = "periodic"
-"""The protocol of a suite that names none."""
+from bench.records.protocol_facts import DEFAULT
 
 
 class ProtocolConfig(pydantic.BaseModel, extra="forbid", frozen=True):
@@ -54,29 +51,6 @@ class ProtocolConfig(pydantic.BaseModel, extra="forbid", frozen=True):
         if not self.code:
             shared.pop("code", None)
         return {"name": shared.pop("name"), **content, **shared}
-
-
-@dataclass(frozen=True)
-class ProtocolFacts:
-    """What the class of a protocol declares in literals.
-
-    timed : the stream does not wait for the method, so that results depend on the device's speed
-    method_protocol : which of a method's ``protocols`` it is. Under ``periodic`` a method adapts to
-        a whole domain, under ``online`` to one batch at a time, each predicted before
-    """
-
-    timed: bool = False
-    method_protocol: str = "periodic"
-
-
-def protocol_facts(settings: Mapping[str, Any]) -> ProtocolFacts:
-    """What the protocol of a suite or a cell declares, read without importing it.
-
-    A protocol that is not known here, as in the record of a run with a plugin, has the defaults.
-    """
-    entry = registry.entries("protocol").get(settings.get("name", DEFAULT))
-    facts = {} if entry is None else entry.facts
-    return ProtocolFacts(**{k: v for k, v in facts.items() if k in ProtocolFacts.__annotations__})
 
 
 def protocol_class(settings: Mapping[str, Any]) -> Any:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench import registry
 from bench.contracts.method import FAMILIES, Method
-from bench.contracts.settings import bounds, choices, limits
 from bench.defaults import DEVICE, MODEL, STREAM
+from bench.docgen.markdown import settings_table, table
 
 if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
-
     from bench.estimate.step_costs import StepCost
 
 Counted = Mapping[str, "Sequence[StepCost] | str"]
@@ -71,7 +68,7 @@ def _overview(members: Mapping[str, type[Method]]) -> str:
         ]
         for name, method in members.items()
     ]
-    return _table(["name", "provenance", "needs", "protocols", "shifts"], rows)
+    return table(["name", "provenance", "needs", "protocols", "shifts"], rows)
 
 
 def _section(
@@ -80,41 +77,11 @@ def _section(
     yield f"### {name}"
     yield inspect.cleandoc(method.__doc__ or "")
     yield f"- Paper: {method.paper}\n- Update: `{method.equation}`"
-    fields = method.Config.model_fields
-    if fields:
-        rows = [_setting(key, field) for key, field in fields.items()]
-        yield _table(["setting", "default", "unit", "allowed", "searched"], rows)
+    if method.Config.model_fields:
+        yield settings_table(method.Config)
         yield inspect.cleandoc(method.Config.__doc__ or "")
     if work is not None:
         yield f"{BEGIN}\n{_costs(work)}\n{END}"
-
-
-def _setting(name: str, field: FieldInfo) -> list[str]:
-    extra: dict[str, Any] = (
-        field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    )
-    values = choices(field.annotation)
-    allowed = _interval(field) if values is None else ", ".join(map(_text, values))
-    searched = "–"
-    if "search" in extra:
-        low, high = extra["search"]
-        searched = f"{low:g} to {high:g}" + (", log" if extra["log"] else "")
-    unit = str(extra.get("unit", "1"))
-    return [f"`{name}`", _text(field.default), "–" if unit == "1" else unit, allowed, searched]
-
-
-def _interval(field: FieldInfo) -> str:
-    """As ``(0, 1]``: a round bracket excludes the bound."""
-    found = limits(field)
-    low, high = bounds(field)
-    left = "-∞" if low is None else f"{low:g}"
-    right = "∞" if high is None else f"{high:g}"
-    return f"{'[' if 'ge' in found else '('}{left}, {right}{']' if 'le' in found else ')'}"
-
-
-def _text(value: Any) -> str:
-    """A setting's value as a suite file would give it."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _costs(work: Sequence[StepCost] | str) -> str:
@@ -132,7 +99,7 @@ def _costs(work: Sequence[StepCost] | str) -> str:
         for each in work
     ]
     head = ["step", "operations (M)", "traffic (MB)", "launches", "peak memory (MB)", "time (ms)"]
-    return _table(head, rows, align=["---"] + ["---:"] * 5)
+    return table(head, rows, align=["---"] + ["---:"] * 5)
 
 
 def _words(values: Sequence[str]) -> str:
@@ -142,10 +109,3 @@ def _words(values: Sequence[str]) -> str:
 def _significant(value: float) -> str:
     """Three significant figures, without an exponent."""
     return f"{float(f'{value:.3g}'):,.10g}"
-
-
-def _table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], align: Sequence[str] | None = None
-) -> str:
-    lines = [head, align or ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)

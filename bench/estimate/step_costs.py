@@ -15,7 +15,7 @@ from functools import cache, partial
 
 import torch
 
-from bench import registry as registry
+from bench import defaults, registry
 from bench.contracts.data import Batch, DomainView, Inputs, batch_length
 from bench.contracts.method import Method
 from bench.contracts.model import FoundationModel
@@ -34,7 +34,7 @@ from bench.run.determinism import as_in_a_run, seed_everything
 from bench.run.source_model import source_model
 from bench.run.window import UNLIMITED, Window
 
-MODEL, SCENARIO, DEVICE, BATCH = "digits-vit", "digits-shift", "xavier-nx", 50
+BATCH = 50
 BATCHES, DOMAINS = 3, 2
 DEPENDS = "its work depends on the data; a run counts it"
 
@@ -135,7 +135,7 @@ def trace_method(
     window of the last domain closes after two steps of the main kind.
     """
     traces = MethodTraces()
-    profile = modelled(DEVICE)  # its numbers do not matter: what is traced is priced elsewhere
+    profile = modelled(defaults.DEVICE)  # any: what is traced is priced elsewhere
     unlimited = profile.memory_for_applications.model_copy(update={"value": math.inf})
     device = profile.model_copy(update={"memory_for_applications": unlimited})
     tracker = ModelledTracker([device], method.stored, [traces, *observers])
@@ -316,7 +316,7 @@ def embedded_costs(name: str) -> list[StepCost]:
             x, y = (part[: BATCHES * BATCH] for part in (domain.adaptation.x, domain.adaptation.y))
             domains.append(DomainView(domain.name, x, y if labelled else None, BATCH, generator))
         traces = trace_method(method, domains, x[:BATCH])
-    device = modelled(DEVICE)
+    device = modelled(defaults.DEVICE)
     sections = {kind for domain in traces.domains for kind in domain.sections}
     varying = {kind for domain in traces.domains for kind in domain.varying}
     steps = {**traces.by_kind(), "predict": [traces.prediction]}
@@ -346,15 +346,15 @@ def _embedded() -> tuple[Stream, Split, FoundationModel]:
         settings = config.model_dump(mode="json")
         return Component(name=name, config=settings, code=component_digest(entry))
 
-    stream_class = registry.load("stream", SCENARIO)
+    stream_class = registry.load("stream", defaults.STREAM)
     config = stream_class.Config()
     stream: Stream = stream_class(config, 0)
     cell = Cell(
-        method=Component(name="source-only", code=""),
-        model=component("model", MODEL),
-        stream=component("stream", SCENARIO),
+        method=Component(name=defaults.METHOD, code=""),
+        model=component("model", defaults.MODEL),
+        stream=component("stream", defaults.STREAM),
         data=stream_class.data_digest(config),
-        device=DEVICE,
+        device=defaults.DEVICE,
         device_digest="",
         protocol={},
         seed=0,

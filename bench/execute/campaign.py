@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import registry
-from bench.contracts.protocol import DEFAULT
 from bench.costs.device_profile import load_device
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Limits, available_cores
 from bench.io.folders import require_folder
 from bench.meters.find import AUTO, require_meter
 from bench.records.cell import Cell, Component
+from bench.records.protocol_facts import DEFAULT
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.registry.components import RUN_TIME

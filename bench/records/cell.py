@@ -23,6 +23,7 @@ SettingsOrigin = Literal["default", "given", "tuned", "oracle"]
 class Component(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="constants"):
     """A registered component with its settings and the digest of its code.
 
+    ``config``: all settings, defaults included. ``code``: digest of what the component computes.
     ``files``: digests of the contents of the files and folders that settings name
     (`bench.contracts.settings.LocalPath`), by setting.
     """
@@ -47,6 +48,8 @@ def variant_title(variant: Component | None) -> str:
 class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="constants"):
     """Everything that a result depends on, and nothing else.
 
+    ``data``: digest of the data that the stream reads. ``device``: name of the profile, or its
+    path; ``device_digest``: of the profile's numbers. ``core``: version of the core's computation.
     ``target_labels``: the method sees labels of an unsupervised stream, as a marked reference.
     ``settings_origin``: where the method's settings come from; tuned settings support another
     claim than equal values that a suite gives. ``variant``: what is made of the model before it is

@@ -20,7 +20,13 @@ class _Strict(pydantic.BaseModel, extra="forbid", allow_inf_nan=False):
 
 
 class Amount(_Strict):
-    """A cost with how it is known: ``measured``, ``modelled`` or ``unavailable`` (value None)."""
+    """A cost with how it is known.
+
+    value : in ``unit``; None where it is unavailable
+    unit : s, J, B (bytes), s/sample or J/sample
+    kind : how it is known
+    how : the instrument, the device profile, or the reason why it is unavailable
+    """
 
     value: float | None
     unit: str
@@ -34,15 +40,18 @@ class Amount(_Strict):
         return self
 
 
-class DomainScores(_Strict):
+class DomainScores(_Strict, extra="allow"):
     """One target domain, the same on all devices of a run: accuracies in [0, 1] on its test split.
 
     ``before``: on arrival; ``after``: once adapted; ``final``: at the end of the stream;
     ``online``: on the stream itself, each batch predicted before it is adapted to (prequential
     accuracy, Gama et al., Machine Learning 2013), None under other protocols; ``adapted``: share
     of the stream's batches that were adapted on where it does not wait, None elsewhere.
-    ``window_closed``: the window ended adaptation, not the method.
+    ``window_closed``: the window ended adaptation, not the method. Further numbers have names of
+    their own: a protocol may measure what has no field.
     """
+
+    __pydantic_extra__: dict[str, float]
 
     name: str
     before: float
@@ -53,6 +62,14 @@ class DomainScores(_Strict):
     adaptation_samples: int
     test_samples: int
     window_closed: bool
+
+    def measure(self, name: str, value: float) -> None:
+        """Record a number that has no field of its own."""
+        self.__pydantic_extra__[name] = value
+
+    def get(self, name: str) -> float | None:
+        """A number recorded by `measure`, None in records that do not have it."""
+        return self.__pydantic_extra__.get(name)
 
 
 class DomainResult(DomainScores):
@@ -69,6 +86,9 @@ class Costs(_Strict, extra="allow"):
     ``peak_memory`` counts above the runtime's own share, which is ``runtime_memory``: live memory
     where it is modelled, resident memory where it is measured. ``resident_memory``: what the
     process takes at its peak, above the runtime too; None in records from before it was known.
+    ``source_storage``: bytes of source data that the method keeps on the device. ``steps``: by
+    kind. ``flops``, ``bytes`` and ``launches``: counted, of the whole stream; None where costs are
+    measured. ``tracing_s``: seconds that counting took here.
     Further amounts have names of their own: `bench.run.results` may add a cost without a field.
     """
 
@@ -123,6 +143,10 @@ class Results(StreamScores):
     def mean(self, key: Literal["before", "after", "final"]) -> float:
         """Mean accuracy over the domains."""
         return sum(getattr(d, key) for d in self.domains) / len(self.domains)
+
+    def mean_of(self, name: str) -> float | None:
+        """Mean over the domains of what a protocol recorded by `DomainScores.measure`."""
+        return _mean(d.get(name) for d in self.domains)
 
     @property
     def online(self) -> float | None:
@@ -238,7 +262,24 @@ class MethodFacts(_Strict):
 
 
 class Record(_Strict):
-    """One run. Its file is named by the cell's identity."""
+    """One run. Its file is named by the cell's identity.
+
+    identity : 20 hexadecimal characters, a digest of the cell's content
+    run : the process that made the record, which names its log too
+    suite : by which the cell was run; not part of the identity
+    status : how the run ended
+    reason : why, where the status is not ``ok``
+    oom_on : where memory ran out: on the modelled ``device`` (a result) or on the ``host``
+    cell : what was run
+    method : what readers of a table need to know about the method
+    started : time of day in UTC, ISO 8601
+    wall_s : seconds that the run took here
+    attempt : 1 for the first run of the cell
+    log : the run's output, relative to the store
+    environment : versions, machine and commit
+    source_model : digest of the weights that the run started from
+    results : None where there are none
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     identity: str = pydantic.Field(pattern=r"^[0-9a-f]{20}$")

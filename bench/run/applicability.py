@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bench import registry
-from bench.contracts.protocol import DEFAULT, protocol_facts
 from bench.records.cell import Cell
+from bench.records.protocol_facts import DEFAULT, protocol_facts
 
 
 def unsupported(cell: Cell) -> str | None:

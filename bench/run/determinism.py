@@ -1,4 +1,4 @@
-"""Seeds and settings under which equal runs give equal results."""
+"""Seeds under which equal runs give equal results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 def seed_everything(seed: int) -> None:
-    """Every generator that a method may draw from; a forked process inherits numpy's state."""
+    """Seed every global generator that a method may draw from; a fork inherits their state."""
     import numpy as np
     import torch
 

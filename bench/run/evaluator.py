@@ -27,7 +27,7 @@ Scorer = Callable[[Tensor, Tensor], Tensor]
 
 
 def make_scorer(model: FoundationModel) -> Scorer:
-    """The model's task metric, taken before any method has the model in its hands."""
+    """The model's task metric, copied before a method could replace it."""
     return MethodType(type(model).correct, copy.copy(model))
 
 
@@ -40,11 +40,11 @@ def evaluate(
 ) -> float:
     """Accuracy of ``method`` on a split.
 
-    With a tracker, the last full batch (everything is warm by then) sets the price of inference.
-    Raises BenchError if predicting changes the method's tensors (adapting on test data is
-    not this protocol) or gives outputs for another number of samples.
+    With a tracker, the last full batch (caches are warm by then) sets the cost of inference.
+    Raises BenchError if predicting changes the method's tensors, since a method must not adapt to
+    test data, or if the number of outputs is not the number of samples.
     """
-    held = _tensors(method)  # kept: a tensor that is gone may leave its identity to another
+    held = _tensors(method)  # kept alive, so that no other tensor can get its identity
     before = _versions(held)
     batches = torch.arange(len(split)).split(batch_size)
     priced = max(len(split) // batch_size - 1, 0) if tracker is not None else -1

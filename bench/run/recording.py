@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic_core import to_jsonable_python
 
 from bench import registry
 from bench.records.cell import Cell
 from bench.records.environment import environment
-from bench.records.record import (
-    MethodFacts,
-    Record,
-    Status,
-)
+from bench.records.record import MethodFacts, Record, Status
 from bench.study.job import Job
-
-if TYPE_CHECKING:
-    pass
 
 
 def now() -> str:
@@ -27,7 +20,7 @@ def now() -> str:
 
 
 def method_facts(cell: Cell) -> MethodFacts:
-    """What the registry says of a cell's method, with the settings that differ from the default."""
+    """What a cell's method declares, with the settings that differ from its defaults."""
     from bench.contracts.method import search_space
 
     method = registry.load("method", cell.method.name)
@@ -58,7 +51,7 @@ def make_record(
     reason: str = "",
     **more: Any,
 ) -> Record:
-    """A record of ``cell`` from this run."""
+    """The record of ``cell`` in this run; ``more``: further fields of `Record`."""
     return Record(
         identity=cell.identity,
         run=job.run,

@@ -1,4 +1,4 @@
-"""The pace of an online stream: whether it waits for a method, and which model predicts."""
+"""The clock of a stream: whether it waits for the method, and which model serves predictions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ROUNDING = 1e-9
 
 
 class BlockingStream:
-    """A stream that waits for the method: what it has learned predicts the next batch."""
+    """A stream that waits: the next batch is predicted by the model that the last one adapted."""
 
     def __init__(self, method: Method, tracker: CostTracker) -> None:
         self._method = method
@@ -30,44 +30,44 @@ class BlockingStream:
 
     @property
     def accepts_batch(self) -> bool:
-        """Whether the method takes the batch that has just arrived."""
+        """Whether the method is free to adapt to the batch that has just arrived."""
         return True
 
     def serving_model(self) -> AbstractContextManager[None]:
-        """Inside, the method predicts with the last model that is ready."""
+        """A context in which the method predicts with the last model that is ready."""
         return nullcontext()
 
     def adapt(self, view: DomainView, window: Window) -> bool:
-        """Give the batch to the method; whether the device was charged anything for it."""
+        """Let the method adapt to the batch; whether the device was charged a step for it."""
         before = self._tracker.devices[0].window.steps
         self._method.adapt(view, window)
         return self._tracker.devices[0].window.steps > before
 
     def advance(self) -> None:
-        """Go on to the time when the next batch arrives."""
+        """Advance to the time at which the next batch arrives."""
 
     def restart(self) -> None:
-        """The method was set back: what was in the making is dropped."""
+        """The method was reset: an adaptation that has not finished is dropped."""
 
 
 class RealTimeStream(BlockingStream):
     """A stream that does not wait, after Alfarra et al., ICML 2024.
 
     Batches arrive every ``interval_s`` seconds, also from one domain to the next. Each is predicted
-    on arrival by the last model that is ready. Prediction goes before all else and takes the share
-    s = inference / interval of the device's time; adaptation has the rest, so that one which costs
-    A device seconds is ready A / (1 - s) seconds after its batch arrived. The batches that arrive
-    before that are predicted by the model as it was and are not adapted to; one that arrives just
+    on arrival by the last model that is ready. Prediction has priority and takes the share
+    s = inference / interval of the device's time. Adaptation has the rest: an adaptation that costs
+    A device seconds is ready A / (1 - s) seconds after its batch arrived. Batches that arrive
+    earlier are predicted by the previous model and not adapted to; a batch that arrives exactly
     then is predicted by the new model and adapted to.
 
-    The paper counts in batches, with the speed of a method relative to that of predicting; here
-    both are device seconds, so that the device decides. The price of inference is the one that was
-    known before the stream.
+    The paper counts time in batches, by the speed of a method relative to prediction. Here both are
+    device seconds, so that results depend on the device. The cost of inference is the one measured
+    before the stream.
 
-    In the simulation the method adapts at once, and a copy of its state from before predicts
-    meanwhile. Where a batch arrives meanwhile, peak memory includes what a device would hold: the
-    weights and buffers of the model that adaptation changed a second time, and what a prediction
-    adds. Other state that is predicted with, as centroids of classes, is not doubled there.
+    The simulation adapts immediately and serves predictions from a snapshot until adaptation would
+    have finished. If a batch arrives in that interval, peak memory includes a second copy of the
+    weights and buffers that adaptation changed, and what a prediction adds. Other state that a
+    method predicts with, such as class centroids, is not counted twice.
 
     Parameters
     ----------
@@ -87,8 +87,8 @@ class RealTimeStream(BlockingStream):
         if len(tracker.devices) != 1:
             devices = ", ".join(device.name for device in tracker.devices)
             raise BenchError(
-                f"{devices} share a run under online-timed, whose course depends on the device's "
-                "seconds: give each device a run of its own"
+                f"{devices} share a run under online-timed, whose results depend on the device's "
+                "speed: give each device a run of its own"
             )
         (device,) = tracker.devices
         assert device.inference is not None

@@ -43,7 +43,7 @@ class Application(_Strict):
     memory_bytes : while retraining, without the runtime's own share
     accuracy : in [0, 1], expected after enough retraining; from offline validation
     start : in [0, 1], expected before any retraining on the new domain
-    half_iterations : iterations after which half of the way from start to accuracy is gone
+    half_iterations : iterations after which half of the gain from start to accuracy is reached
     probe : if given, `load_applications` shifts ``start`` by it
     """
 

@@ -91,7 +91,7 @@ class Exact:
 
 
 def _values(problem: Problem, i: int, quantum: float) -> Floats:
-    """Predicted accuracy of one application by level and number of units, at most so many.
+    """Predicted accuracy of one application by level and number of units.
 
     Shape (levels, units + 1), not falling along the units; -inf where a constraint is broken.
     """
@@ -145,7 +145,7 @@ def _best_levels(
     half, size = len(values) // 2, values[0].shape[1]
     levels, used, best = _combined(values[:half], memory[:half], size, most_values)
     others, others_used, others_best = _combined(values[half:], memory[half:], size, most_values)
-    reached = np.maximum.accumulate(others_best)  # the best of so many lightest combinations
+    reached = np.maximum.accumulate(others_best)  # row k: the best of the k + 1 lightest
     fitting = np.searchsorted(others_used, limit - used, side="right")
     sums = np.where(fitting[:, None] > 0, best + reached[fitting - 1, ::-1], -np.inf)
     row, units = divmod(int(sums.argmax()), size)

@@ -187,14 +187,14 @@ def _next(table: Floats, other: Floats, no_more: bool = False) -> Ints:
     whose other entry is no higher.
     """
     found = np.full(table.shape, -1)
-    for i, (row, beside) in enumerate(zip(table, other, strict=True)):
+    for i, (row, others) in enumerate(zip(table, other, strict=True)):
         for level in range(len(row)):
             lower = row < row[level]
             if no_more:
-                lower &= beside <= beside[level]
+                lower &= others <= others[level]
             if lower.any():
                 near = np.flatnonzero(lower & (row == row[lower].max()))
-                found[i, level] = near[beside[near].argmin()]
+                found[i, level] = near[others[near].argmin()]
     return found
 
 

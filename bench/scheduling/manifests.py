@@ -102,7 +102,7 @@ def _job(
         },
         "spec": {
             "activeDeadlineSeconds": math.ceil(window_s),
-            "backoffLimit": 0,  # a second try would start in a window that is half gone
+            "backoffLimit": 0,  # a second try would start in a window that has partly passed
             "template": {
                 "metadata": {
                     "labels": dict(labels),

@@ -7,7 +7,7 @@ import numpy as np
 from bench.scheduling.problem import Floats, Ints, Problem
 
 _ROUNDS = 50
-"""What is left over is handed out in about so many parts."""
+"""Number of parts, about, in which the unused share is handed out."""
 
 
 def by_weight(weights: Floats, floors: Floats) -> Floats:

@@ -14,11 +14,12 @@ import pydantic
 
 from bench import registry
 from bench.contracts.build import config_of
-from bench.contracts.protocol import DEFAULT, protocol_class, protocol_facts
+from bench.contracts.protocol import protocol_class
 from bench.contracts.settings import file_digests
 from bench.costs.device_profile import absolute_name, load_device, profile_digest
 from bench.errors import BenchError, did_you_mean
 from bench.records.cell import Cell, Component, variant_title
+from bench.records.protocol_facts import DEFAULT, protocol_facts
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.registry.component_code import component_digest

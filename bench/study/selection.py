@@ -130,7 +130,7 @@ def existing_store(root: Path) -> Store:
 
 
 def _at_interval(suite: Suite, interval: float) -> dict[str, Any]:
-    from bench.contracts.protocol import DEFAULT, protocol_facts
+    from bench.records.protocol_facts import DEFAULT, protocol_facts
 
     if not protocol_facts(suite.protocol).timed:
         raise BenchError(

@@ -80,6 +80,11 @@ Seed = Annotated[int, pydantic.Field(ge=0, le=LARGEST_SEED)]
 class Suite(_Strict):
     """One suite file.
 
+    name : of the suite, as records and tables show it: small letters, numerals, ``-`` and ``_``
+    description : one line for ``bench list``
+    stream : the data: a source and target domains
+    model : the foundation model that methods adapt
+    protocol : order, budget, batch size and reset, the same for all methods
     methods : run without target labels where the stream is unsupervised
     supervised_references : given the labels of the adaptation splits; tables mark them
     variants : what the device gets: ``full`` (the model itself) or a smaller one made of it, as

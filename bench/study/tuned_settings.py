@@ -8,11 +8,11 @@ from typing import Any
 import pydantic
 import yaml
 
-from bench.contracts.protocol import DEFAULT, protocol_facts
 from bench.errors import BenchError
 from bench.io.atomic_write import write_atomically
 from bench.io.safe_yaml import read_yaml
 from bench.records.cell import SettingsOrigin
+from bench.records.protocol_facts import DEFAULT, protocol_facts
 from bench.study.suite import Reference, Suite, explain
 
 SUFFIX = ".tuned.yaml"

@@ -28,11 +28,11 @@ VALIDATION_TASKS = 3
 
 
 class DigitsTasksConfig(DigitsConfig):
-    """``source_classes``: the first so many digits; ``per_task``: new digits in a task.
+    """``source_classes``: digits in the source, from 0 on; ``per_task``: new digits in a task.
 
     The last task has what is left. Part "validation" knows the source's classes alone: the last
     ``per_task`` of them come as its first task, and the others, two at least, are its own source.
-    Later tasks are made of the same images turned by 90 degrees, each digit a new class, so
+    Later tasks are made of the same images rotated by 90 degrees, each digit a new class, so
     that its stream is about as long as the one that is reported. ``size``: pixels a side.
     """
 
@@ -46,8 +46,8 @@ class DigitsMixedConfig(DigitsTasksConfig):
     severity: Literal[1, 2] = 1
 
 
-class TurnedClasses(DigitsStream):
-    """Digits whose validation part also has those of the source turned, as classes of their own.
+class RotatedClasses(DigitsStream):
+    """Digits whose validation part also has those of the source rotated, as classes of their own.
 
     What was learned of one task can be forgotten over several only if there are several, and the
     source's few digits are too few. Rotations as further classes: Zhu et al., "Prototype
@@ -60,23 +60,23 @@ class TurnedClasses(DigitsStream):
         if self.config.part != "validation":
             return images, labels, indices
         known = self.config.source_classes
-        turned = torch.rot90(images, dims=(-2, -1))
-        unknown = labels >= known  # stays outside all classes, turned or not
+        rotated = torch.rot90(images, dims=(-2, -1))
+        unknown = labels >= known  # stays outside all classes, rotated or not
         names = torch.cat([labels, labels + known])
         names[torch.cat([unknown, unknown])] = CLASSES
         n = len(labels)
         both = {split: torch.cat([chosen, chosen + n]) for split, chosen in indices.items()}
-        return torch.cat([images, turned]), names, both
+        return torch.cat([images, rotated]), names, both
 
 
 @register("stream", "digits-tasks")
-class DigitsTasks(TurnedClasses):
+class DigitsTasks(RotatedClasses):
     """Real 8x8 digits of scikit-learn, class-incremental: a source of 0 to 3, then 3 tasks of 2.
 
     A domain is a task and has the images of its new classes, unshifted. The outputs of all ten
     classes are there from the start; which task a test image is from is not given. The validation
-    stream has a source of 0 and 1 and 3 tasks: 2 and 3, 0 and 1 turned by 90 degrees, 2 and 3
-    turned.
+    stream has a source of 0 and 1 and 3 tasks: 2 and 3, 0 and 1 rotated by 90 degrees,
+    2 and 3 rotated.
     """
 
     Config = DigitsTasksConfig
@@ -94,7 +94,7 @@ class DigitsTasks(TurnedClasses):
 
 
 @register("stream", "digits-mixed")
-class DigitsMixed(TurnedClasses):
+class DigitsMixed(RotatedClasses):
     """Real 8x8 digits of scikit-learn, new classes and shifts in turn: 6 domains after 0 to 3.
 
     First a shift of the classes known so far, then new classes under another shift, and so on: no

@@ -33,20 +33,20 @@ class ProxyConfig(MethodConfig):
     alpha_1 and alpha_2; ``feedback_biases``: retrained biases go back too.
 
     Offline: ``ratio``: the knowledge base's inner widths are divided by it; ``matched``: its
-    neurons are cut together with what they meet (False: as released, defects W4 and W5 of the
-    method's file); ``attention``: whole heads are cut and the rest factorised, so that
-    attention neurons can be left out too (second generation); ``lora_rank``, ``lora_steps``,
-    ``lora_learning_rate``: of the model's adaptation to the source; ``lora_in_feedback``: its
-    product takes part in inference after feedback (False: as released, W10); ``kb_steps``,
-    ``kb_learning_rate``, ``kb_weight_decay``: of the knowledge base's training by AdamW, with
-    ``distillation`` the weight of its teacher; ``gate_reduction``: bottleneck of the importances.
-    ``index``: ``sparse`` with ``index_neurons`` of the model for each neuron of the knowledge
-    base, or ``dense`` as released (W8); ``max_residual``: relative residual above which the index
-    is refused (none: as released, W12); ``index_steps``, ``index_learning_rate``,
-    ``index_weight_decay``, ``index_kb_learning_rate``: of the joint training of index and
-    knowledge base; ``index_weight`` and ``gate_l1``: weights of its losses; ``min_sparsity``,
-    ``max_sparsity``, ``sampling``: of the sparsities it draws, ``uniform`` or by the ``sandwich``
-    rule; ``checkpoints``: how often it is validated, at four sparsities each time.
+    neurons are cut together with what they meet (False: as released, defects W4 and W5);
+    ``attention``: whole heads are cut and the rest factorised, so that attention neurons can be
+    left out too (second generation); ``lora_rank``, ``lora_steps``, ``lora_learning_rate``: of the
+    model's adaptation to the source; ``lora_in_feedback``: its product takes part in inference
+    after feedback (False: as released, W10); ``kb_steps``, ``kb_learning_rate``,
+    ``kb_weight_decay``: of the knowledge base's training by AdamW, with ``distillation`` the weight
+    of its teacher; ``gate_reduction``: bottleneck of the importances. ``index``: ``sparse`` with
+    ``index_neurons`` of the model for each neuron of the knowledge base, or ``dense`` as released
+    (W8); ``max_residual``: relative residual above which the index is refused (none: as released,
+    W12); ``index_steps``, ``index_learning_rate``, ``index_weight_decay``,
+    ``index_kb_learning_rate``: of the joint training of index and knowledge base; ``index_weight``
+    and ``gate_l1``: weights of its losses; ``min_sparsity``, ``max_sparsity``, ``sampling``: of the
+    sparsities it draws, ``uniform`` or by the ``sandwich`` rule; ``checkpoints``: how often it is
+    validated, at four sparsities each time.
     """
 
     learning_rate: float = tunable(3e-4, 1e-5, 1e-2, log=True, ge=1e-8, le=1.0)

@@ -13,7 +13,7 @@ from .method import EdgeTA
 
 
 class ReleasedConfig(EdgeTAConfig):
-    """As `EdgeTAConfig`, with the release's choices: see the method's file for what they do."""
+    """`EdgeTAConfig` with the release's choices (docs/explanation/edgeta-release-defects.md)."""
 
     importance: Literal["mean", "first", "entropy"] = "first"
     kb_to_fm: float = Field(1.0, ge=0, le=1)

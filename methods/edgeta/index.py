@@ -18,7 +18,7 @@ from bench.models.surgery.low_rank import LowRankLinear
 
 @dataclass(frozen=True)
 class Part:
-    """Where a matrix of weights lies, a row a neuron: in a parameter, a third of it, or turned.
+    """Where a weight matrix with a row per neuron is: a parameter, a third of it, its transpose.
 
     ``name`` of the parameter; ``third``: 0, 1 or 2 of a fused layer's rows; ``columns``: neurons
     are its columns.
@@ -148,7 +148,7 @@ class NeuronIndex(nn.Module):
     ----------
     groups : what is matched
     kb, fm : the weights that they lie in
-    neurons : a row of I has so many entries that are not zero, for the model's neurons most like
+    neurons : number of nonzero entries in a row of I, for the model's neurons most like
         the knowledge base's, fitted by least squares; None: a dense I of zeros, as released
     """
 

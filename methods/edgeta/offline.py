@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from bench import BenchError, DomainView, FoundationModel, take
-from bench.contracts.model import weights_digest
+from bench.contracts.model import source_digest, weights_digest
 from bench.io.digest import digest
 from bench.io.weights_cache import Weights, cache_folder, cached
-from bench.models.surgery.distillation import distil, rate, source_digest
+from bench.models.surgery.distillation import distil, rate
 from bench.models.surgery.gates import insert_gates, recorded, set_sparsity
 from bench.models.surgery.lora import LoraLinear, fuse_lora, insert_lora
 from bench.models.surgery.low_rank import factorise
@@ -42,7 +42,7 @@ class Offline:
     Attributes
     ----------
     fm : the foundation model, adapted to the source by LoRA
-    products : LoRA products that are kept beside the model instead of fused into it, by the name
+    products : LoRA products that are kept apart instead of fused into the model, by the name
         that the index knows them by; empty unless as released
     kb : the gated knowledge base
     index : the neuron index
@@ -56,7 +56,7 @@ class Offline:
     accuracy: dict[float, float]
 
     def fm_weights(self) -> dict[str, Tensor]:
-        """The model's parameters by name, and the LoRA products beside it."""
+        """The model's parameters by name, and the separate LoRA products."""
         return {**weights_of(self.fm), **self.products}
 
     def kb_weights(self) -> dict[str, Tensor]:

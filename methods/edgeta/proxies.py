@@ -1,14 +1,9 @@
 """What EdgeTA's variants share on the device: proxies, and the feedback from them.
 
-Defects of the release and where each can be chosen (numbers as in the project's list of them):
-W4 feed-forward rows and columns cut apart, W5 query, key and value mixed: ``matched``.
-W8 a dense index larger than the model: ``index``. W10 the LoRA half of the feedback does not
-reach inference: ``lora_in_feedback``; models averaged one after another:
-`bench.methods.edgeta.feedback.average_task_agnostic` takes all means first. W11 one sample stands
-for a domain: ``importance``. W12 a bad index destroys the knowledge base: ``max_residual``.
-W13 the rows of new classes in the head are not trained: ``train_head`` of
-`bench.methods.edgeta.supervised`. W14 neurons for partial retraining chosen by differences that
-are all zero: ``selector``.
+Defects of the authors' release (docs/explanation/edgeta-release-defects.md), and where each can be
+chosen: W4 and W5 ``matched``, W8 ``index``, W10 ``lora_in_feedback`` (and the order of averaging:
+`bench.methods.edgeta.feedback.average_task_agnostic`), W11 ``importance``, W12 ``max_residual``,
+W13 ``train_head`` of `bench.methods.edgeta.supervised`, W14 ``selector``.
 """
 
 from __future__ import annotations
@@ -127,7 +122,7 @@ class ProxyMethod(Method):
         self.index.to_kb(weights_of(self.kb), self.fm_weights(), self.config.fm_to_kb)
 
     def fm_weights(self) -> dict[str, Tensor]:
-        """The model's parameters by name, and the LoRA products beside it."""
+        """The model's parameters by name, and the separate LoRA products."""
         return {**weights_of(self.fm), **self.products}
 
     def predict(self, x: Inputs) -> Tensor:

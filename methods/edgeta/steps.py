@@ -1,4 +1,4 @@
-"""What a retraining step of EdgeTA's proxy costs beside one of the model, counted and measured.
+"""The cost of a retraining step of EdgeTA's proxy against one of the model, counted and measured.
 
 ``python -m bench.methods.edgeta.steps`` prints it over sparsities. Costs depend on shapes alone,
 so the weights are random: no training is needed.

@@ -81,8 +81,8 @@ from .routing import Routed, owners, split
     "method",
     "apps-recl",
     config={"scheduler": "recl"},
-    summary="EdgeTA for several applications; shares by the accuracy gain that is to be had "
-    "(RECL).",
+    summary="EdgeTA for several applications; shares in proportion to the predicted accuracy "
+    "gain (RECL).",
     provenance="group-harness",
     paper="Khani et al.: RECL: Responsive Resource-Efficient Continuous Learning, NSDI 2023",
     equation="r_i proportional to the gain of accuracy at an equal share",
@@ -158,7 +158,7 @@ class MultiApp(Method):
         self.windows += 1
 
     def _application(self, app: int, view: DomainView, window: Window) -> Application:
-        """What the scheduler is told: offline accuracies, shifted by a probe of the new domain."""
+        """The scheduler's input: offline accuracies, shifted by a probe of the new domain."""
         assert self.profile is not None
         each, known = self.apps[app], self.calibration
         sparsity = min(known.sparsities, key=lambda level: abs(level - each.sparsity))

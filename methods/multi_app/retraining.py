@@ -30,7 +30,7 @@ class Retraining(ProxyAlignment):
         self.kind = f"adapt at {app.sparsity:g}"
 
     def run(self, view: DomainView, window: Window, iterations: int) -> int:
-        """At most so many iterations, fewer if the window or its part ends; how many were made."""
+        """At most ``iterations``, fewer if the window or its time slice ends; returns how many."""
         self.model.train()
         source = self.source.infinite()
         made = 0

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 
 from bench import BenchError, DomainView, FoundationModel
-from bench.contracts.model import tensors_digest
-from bench.io.digest import digest
 
 WARMUP = 0.1
 """Share of the steps in which the learning rate rises."""
@@ -80,9 +78,3 @@ def distil(
     finally:
         optimizer.zero_grad()  # gradients would count as the deployed model's memory
         student.train(False)
-
-
-def source_digest(source: DomainView) -> str:
-    """Digest of a labelled view's samples and of the size of its batches."""
-    inputs = source.x if isinstance(source.x, dict) else {"x": source.x}
-    return digest([tensors_digest(inputs), tensors_digest({"y": source.y}), source.batch_size])

@@ -1,8 +1,10 @@
-"""``bench docs``: the page says what the methods declare and what their steps were counted to."""
+"""``bench docs``: the pages say what the code declares and what steps were counted to."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,12 +17,16 @@ from bench.conformance.method_fixture import SCENARIO, SCENARIO_SETTINGS, settin
 from bench.costs.device_profile import load_device
 from bench.costs.pricing import step_cost
 from bench.costs.step_tracer import StepTracer
+from bench.docgen.markdown import field_notes
 from bench.docgen.methods_page import BEGIN, END, page
 from bench.errors import BenchError, Unsupported
 from bench.estimate import step_costs
 from bench.estimate.step_costs import StepCost, embedded_costs
+from bench.records.record import Record
+from bench.study.suite import Suite
 
-FILE = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
+REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
+FILE = REFERENCE / "methods.md"
 COUNTED = re.compile(rf"\n\n{BEGIN}\n.*?\n{END}", re.DOTALL)
 
 
@@ -35,8 +41,12 @@ def small(monkeypatch):
     return shared.model
 
 
+def write(pages: str, out: Path):
+    return CliRunner().invoke(app, ["docs", "--only", pages, "--out", str(out)])
+
+
 def kept() -> str:
-    assert FILE.is_file(), "docs/methods.md is missing: run 'bench docs'"
+    assert FILE.is_file(), "docs/reference/methods.md is missing: run 'bench docs'"
     return FILE.read_text()
 
 
@@ -52,9 +62,8 @@ def test_every_method_of_the_kept_page_was_counted():
 @pytest.mark.slow
 def test_counting_again_gives_the_kept_page(tmp_path):
     """Exactly, but for work that depends on the data and so on the source model's training."""
-    out = tmp_path / "again.md"
-    assert CliRunner().invoke(app, ["docs", "--out", str(out)]).exit_code == 0
-    old, new = kept().splitlines(), out.read_text().splitlines()
+    assert write("methods", tmp_path).exit_code == 0
+    old, new = kept().splitlines(), (tmp_path / "methods.md").read_text().splitlines()
     assert len(old) == len(new)
     for before, now in zip(old, new, strict=True):
         if ", varies |" in before:
@@ -126,14 +135,69 @@ def test_a_method_that_does_not_apply_is_on_the_page_with_its_reason(monkeypatch
         raise Unsupported(f"{name} needs BatchNorm")
 
     monkeypatch.setattr(step_costs, "embedded_costs", refuse)
-    out = tmp_path / "new" / "methods.md"
-    done = CliRunner().invoke(app, ["docs", "--out", str(out)])
+    done = write("methods", tmp_path / "new")
     assert done.exit_code == 0, done.output
-    assert "Not counted: tent needs BatchNorm" in out.read_text()
+    assert "Not counted: tent needs BatchNorm" in (tmp_path / "new" / "methods.md").read_text()
 
 
-@pytest.mark.parametrize("out", [".", "/proc/nowhere/methods.md", "/proc/version/methods.md"])
-def test_a_file_that_cannot_be_written_is_refused_before_counting(out):
+@pytest.mark.parametrize("out", ["/proc/nowhere", "/proc/version", "/proc/version/reference"])
+def test_a_folder_that_cannot_be_written_is_refused_before_counting(out):
     done = CliRunner().invoke(app, ["docs", "--out", out])
     assert isinstance(done.exception, BenchError)
     assert f"--out {out}: " in str(done.exception)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """What a process of its own writes: without the plugins that other tests have added."""
+    out = tmp_path_factory.mktemp("reference")
+    command = [sys.executable, "-P", "-m", "bench", "docs", "--only", "cli,suite-file,record"]
+    subprocess.run([*command, "--out", out], check=True, capture_output=True, cwd=out)
+    return out
+
+
+@pytest.mark.parametrize("name", ["cli", "suite-file", "record"])
+def test_the_kept_pages_of_commands_suites_and_records_are_those_of_the_code(written, name):
+    """If this fails, run 'bench docs --only cli,suite-file,record'."""
+    assert (REFERENCE / f"{name}.md").read_text() == (written / f"{name}.md").read_text()
+
+
+def test_every_option_and_every_field_is_on_the_pages():
+    text = (REFERENCE / "cli.md").read_text()
+    assert "| `--seeds <" in text
+    assert "env var: BENCH_STORE" in text
+    assert "## bench device calibrate" in text
+    record = (REFERENCE / "record.md").read_text()
+    for field in Record.model_fields:
+        assert f"| `{field}` |" in record
+    assert "| `status` | `ok`, `failed`, `oom`," in record
+    suite = (REFERENCE / "suite-file.md").read_text()
+    for field in Suite.model_fields:
+        assert f"| `{field}` |" in suite
+    assert "| `severities` | [1, 2] | – | one pass over the shifts for each |" in suite
+
+
+def test_an_unknown_page_is_refused_with_the_nearest_name(tmp_path):
+    done = write("suite_file", tmp_path)
+    assert isinstance(done.exception, BenchError)
+    assert "unknown page 'suite_file'" in str(done.exception)
+    assert "suite-file" in str(done.exception)
+
+
+def test_docstrings_are_read_in_both_forms():
+    """``name : text`` in lines, and names in a paragraph; the rest is prose."""
+    text = """Settings.
+
+    ``rate``: of AdamW; ``low`` and ``high``: its bounds,
+    both included. ``other``: no field.
+
+    epochs : passes over the
+        adaptation split
+    """
+    rest, notes = field_notes(text, ["rate", "low", "high", "epochs"])
+    assert rest == "Settings."
+    bounds = "its bounds, both included. `other`: no field"
+    assert notes == {
+        "rate": "of AdamW", "low": bounds, "high": bounds,
+        "epochs": "passes over the adaptation split",
+    }  # fmt: skip

@@ -30,7 +30,7 @@ def test_every_command_that_the_documents_name_exists():
     from bench.cli import app
 
     known = set(typer.main.get_command(app).commands)
-    for name in ("README.md", "CONTRIBUTING.md"):
-        text = (ROOT / name).read_text()
-        for command in re.findall(r"(?:^    |&& |`)bench ([a-z-]+)", text, re.M):
-            assert command in known, f"{name} names 'bench {command}'"
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
+        text = page.read_text()
+        for command in re.findall(r"(?:^ *|^ *\$ |&& |`)bench ([a-z-]+)", text, re.M):
+            assert command in known, f"{page.name} names 'bench {command}'"

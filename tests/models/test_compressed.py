@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from bench.contracts.data import DomainView
-from bench.contracts.model import FoundationModel, weights_digest
+from bench.contracts.model import FoundationModel, source_digest, weights_digest
 from bench.errors import BenchError
 from bench.models.compressed import Compressed, CompressedConfig
 from bench.models.digits_vit import DigitsViT, DigitsViTConfig
-from bench.models.surgery.distillation import source_digest
 from bench.models.surgery.gates import insert_gates
 from bench.models.surgery.linear import linear_at
 from bench.models.surgery.neurons import pairs

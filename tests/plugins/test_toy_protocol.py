@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from bench import registry
-from bench.contracts.protocol import protocol_config, protocol_facts
+from bench.contracts.protocol import protocol_config
 from bench.errors import BenchError
+from bench.records.protocol_facts import protocol_facts
 from bench.records.store import Store
 from bench.reports.comparison import compare
 from bench.reports.tables import text
@@ -66,12 +67,15 @@ def test_a_run_under_it_adapts_as_often_as_it_says(tmp_path: Path) -> None:
     assert [d.adaptation_samples for d in record.results.domains] == [3 * 40] * 2
     epochs = record.cell.method.config["epochs"]
     assert record.results.costs.steps == {"adapt": epochs * 3 * (40 // 20) * 2}
+    first = [d.get("after_first_visit") for d in record.results.domains]
+    assert record.results.mean_of("after_first_visit") == pytest.approx(sum(first) / 2)
     settings = {k: v for k, v in record.cell.protocol.items() if k != "code"}
     assert settings == {
         "name": "repeated", "visits": 3, "window_s": 60.0, "batch_size": 20, "samples": 40,
         "reset": "never", "evaluate_all": False,
     }  # fmt: skip
-    assert "Protocol repeated: visits=3" in text(compare([record])[0])  # without the plugin
+    shown = text(compare([record])[0])  # in a process without the plugin
+    assert "Protocol repeated: window_s=60.0, visits=3" in shown
 
 
 @pytest.fixture

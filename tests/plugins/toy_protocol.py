@@ -33,4 +33,6 @@ class Repeated(Protocol):
             view = target_view(domain, self.config, run.labelled, run.seed + visit)
             self.method.adapt(view, window)
             scores.adaptation_samples += len(view)
+            if visit == 0:
+                scores.measure("after_first_visit", self.accuracy(domain.test))
             view.close(f"this visit of {domain.name} is over: keep samples of it, not the view")

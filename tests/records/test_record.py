@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pydantic
 import pytest
 
 from bench.records.record import Amount, DomainResult, Record, Results
+
+SAMPLE = Path(__file__).with_name("samples") / "schema-1.json"
 
 
 def domain(name: str, before: float, after: float, final: float) -> DomainResult:
@@ -76,3 +80,19 @@ def test_method_facts_under_their_old_key_load(make_record: Callable[..., Record
     old = facts.model_dump()
     old["settings"] = old.pop("settings_origin")
     assert type(facts).model_validate(old) == facts
+
+
+def test_costs_and_scores_without_a_field_of_their_own_are_kept() -> None:
+    amount = {"value": 2.0, "unit": "s", "kind": "measured", "how": "clock"}
+    content = json.loads(SAMPLE.read_text())
+    content["results"]["costs"]["tracing_time"] = amount
+    content["results"]["domains"][0]["share"] = 0.5
+    record = Record.model_validate_json(Record.model_validate(content).model_dump_json())
+    assert record.results is not None
+    assert [d.get("share") for d in record.results.domains[:2]] == [0.5, None]
+    assert (record.results.mean_of("share"), record.results.mean_of("other")) == (0.5, None)
+    assert record.results.costs.get("tracing_time") == Amount.model_validate(amount)
+    assert record.results.costs.get("other") is None
+    content["results"]["costs"]["tracing_time"] = 2.0
+    with pytest.raises(pydantic.ValidationError, match="tracing_time"):
+        Record.model_validate(content)

@@ -96,7 +96,7 @@ class Protocol(ABC):
     Attributes
     ----------
     Config : the class of its settings
-    timed, method_protocol : literals, see `bench.contracts.protocol.ProtocolFacts`
+    timed, method_protocol : literals, see `bench.records.protocol_facts.ProtocolFacts`
     energy_unavailable : why the energy of adaptation cannot be measured, if it cannot
     memory_unavailable : why the peak memory of the method cannot be measured, if it cannot
     conformance_config : settings without a default, for `bench check`
