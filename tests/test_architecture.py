@@ -57,8 +57,6 @@ TYPES_ONLY = {
     # A method's signature names the window that it is given, and `skip` the cell; both are made
     # far above the contract, which calls nothing of theirs.
     ("bench.contracts.method", "bench.run.window"),
-    # A check is a function of the fixture, which raises the error that checks raise.
-    ("bench.conformance.base", "bench.conformance.method_fixture"),
 }
 """Imports for type checkers alone that may point the other way, each with its reason."""
 
