@@ -329,7 +329,7 @@ def test_a_record_from_before_there_was_a_matrix_loads_with_the_same_figures(
     assert r.score == r.mean("after") == pytest.approx(0.7)
     assert r.seen_at_end is r.seen_on_average is r.forward_transfer is None
     assert (record.cell.settings_origin, record.method.settings_origin) == ("default", "default")
-    assert record.cell.identity == record.identity
+    assert record.identity == content["identity"]
     assert Record.model_validate_json(record.model_dump_json()) == record
 
 
