@@ -17,14 +17,7 @@ from bench.calibration import host as machine
 from bench.calibration.calibrate import Measurements, Power, profile_of
 from bench.calibration.fresh_process import measure_fresh
 from bench.calibration.memory_fit import NETWORKS, QUICK_NETWORKS, measure_footprint
-from bench.calibration.operators import (
-    QUICK,
-    SMALLEST,
-    Sizes,
-    convolutions,
-    large_copy,
-    operators,
-)
+from bench.calibration.operators import QUICK, SMALLEST, Sizes, convolutions, large_copy, operators
 from bench.calibration.optimizer_steps import DISPATCHES, AutogradCall, optimizer_steps
 from bench.calibration.timing import Case, Clock, Pool, Timer, cache_bytes, measure
 from bench.costs import process_memory as memory

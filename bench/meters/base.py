@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
 
-from bench.meters.errors import MeterError
+from bench.meters.errors import MeterError, ReadFailed
 from bench.meters.lock import DeviceLock
 
 Clock = Callable[[], float]
@@ -41,6 +44,44 @@ def in_thread(tick: Callable[[], None], times_s: Iterator[float]) -> Callable[[]
         thread.join()
 
     return stop
+
+
+def read_text(path: Path) -> str:
+    """The text of a kernel file, stripped of blanks and of the device tree's closing NUL.
+
+    Raises ReadFailed if it cannot be read.
+    """
+    try:
+        return path.read_bytes().decode("utf-8", "replace").strip("\0 \t\r\n")
+    except PermissionError as error:
+        raise ReadFailed(
+            f"{path} may not be read by this user; run as root or grant read permission to it"
+        ) from error
+    except OSError as error:
+        raise ReadFailed(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def read_number(path: Path) -> float:
+    """The finite number in a kernel file, in the file's own unit.
+
+    Raises ReadFailed if it cannot be read, MeterError if it holds something else.
+    """
+    text = read_text(path)
+    value = finite(text)
+    if value is None:
+        raise MeterError(
+            f"{path} holds {text[:40]!r}, not a number; the sensor or its driver fails"
+        )
+    return value
+
+
+def finite(text: str) -> float | None:
+    """The text as a finite number, if it is one."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -143,3 +184,62 @@ class EnergyMeter(ABC):
 
     def _drop(self) -> None:
         """Stop background reading."""
+
+
+class Options(TypedDict, total=False):
+    """What every meter with background reading may be given (see `EnergyMeter`)."""
+
+    minimum_s: float
+    clock: Clock
+    ticker: Ticker
+    lock: DeviceLock | None
+
+
+class BackgroundMeter(EnergyMeter):
+    """Reads its sensor again and again within the window, in the background.
+
+    A reading that fails is left out; one that makes no sense refuses the window.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scope: str,
+        *,
+        minimum_s: float = 1.0,
+        clock: Clock = time.monotonic,
+        ticker: Ticker = in_thread,
+        lock: DeviceLock | None = None,
+    ) -> None:
+        super().__init__(name, scope, minimum_s=minimum_s, lock=lock)
+        self._clock, self._ticker = clock, ticker
+        self._failed: ReadFailed | None = None
+        self._refused: MeterError | None = None
+        self._stop: Callable[[], None] = lambda: None
+
+    def _start_reading(self, times_s: Iterator[float]) -> None:
+        """Read at these times (seconds from now)."""
+        self._failed = self._refused = None
+        self._stop = self._ticker(self._tick, times_s)
+
+    def _stop_reading(self) -> None:
+        """Raises the MeterError of a reading that made no sense."""
+        self._stop()
+        if self._refused is not None:
+            raise self._refused
+
+    def _drop(self) -> None:
+        self._stop()
+
+    def _tick(self) -> None:
+        if self._refused is None:
+            try:
+                self._sample()
+            except ReadFailed as error:
+                self._failed = error
+            except MeterError as error:
+                self._refused = error
+
+    @abstractmethod
+    def _sample(self) -> None:
+        """Take one reading."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
-from bench.meters.base import Clock, Energy, EnergyMeter, Ticker, in_thread
-from bench.meters.errors import MeterError, ReadFailed
-from bench.meters.lock import DeviceLock
+from bench.meters.base import BackgroundMeter, Energy, Options
+from bench.meters.errors import MeterError
 
 TICK_S = 1.0
 """A counter is read this often, so that it cannot run round twice unseen, and so that a reset does
@@ -33,7 +32,7 @@ class Counter:
     range_j: float | None = None
 
 
-class CounterMeter(EnergyMeter):
+class CounterMeter(BackgroundMeter):
     """The sum of counters that count different things.
 
     A counter with a range that is reset looks like one that turned. It is told by the power that
@@ -43,7 +42,7 @@ class CounterMeter(EnergyMeter):
     Parameters
     ----------
     ceiling_w : a counter that rises faster between two readings is refused: it was reset
-    minimum_s : counters move in steps, and a short window may see none
+    options : ``minimum_s``: counters move in steps, and a short window may see none
     """
 
     def __init__(
@@ -53,39 +52,28 @@ class CounterMeter(EnergyMeter):
         counters: Sequence[Counter],
         *,
         ceiling_w: float,
-        minimum_s: float = 1.0,
-        clock: Clock = time.monotonic,
-        ticker: Ticker = in_thread,
-        lock: DeviceLock | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(name, scope, minimum_s=minimum_s, lock=lock)
+        super().__init__(name, scope, **options)
         self._counters = tuple(counters)
         self._ceiling_w = ceiling_w
-        self._clock = clock
-        self._ticker = ticker
         self._last = self._read()
-        self._last_s = 0.0
-        self._joules = 0.0
+        self._began = self._last_s = self._joules = 0.0
         self._readings = 0
-        self._began = 0.0
-        self._refused: MeterError | None = None
-        self._stop: Callable[[], None] = lambda: None
 
     @property
     def how(self) -> str:
         return f"{super().how}, difference of the energy counter"
 
     def _start(self) -> None:
-        self._joules, self._readings, self._refused = 0.0, 1, None
+        self._joules, self._readings = 0.0, 1
         self._last = self._read()
         self._began = self._last_s = self._clock()
-        self._stop = self._ticker(self._tick, itertools.count(TICK_S, TICK_S))
+        self._start_reading(itertools.count(TICK_S, TICK_S))
 
     def _finish(self) -> Energy:
-        self._stop()
-        if self._refused is not None:
-            raise self._refused
-        self._advance()
+        self._stop_reading()
+        self._sample()
         seconds = self._last_s - self._began
         # A shorter window is refused for being short.
         if seconds >= self.minimum_s and self._joules == 0:
@@ -94,18 +82,6 @@ class CounterMeter(EnergyMeter):
                 "stuck, or nothing counts behind it (a virtual machine?)"
             )
         return Energy(self._joules, seconds, self._readings, self.how)
-
-    def _drop(self) -> None:
-        self._stop()
-
-    def _tick(self) -> None:
-        if self._refused is None:
-            try:
-                self._advance()
-            except ReadFailed:
-                pass  # the next reading covers the time of this one
-            except MeterError as error:
-                self._refused = error
 
     def _read(self) -> list[float]:
         values = []
@@ -119,7 +95,7 @@ class CounterMeter(EnergyMeter):
             values.append(value)
         return values
 
-    def _advance(self) -> None:
+    def _sample(self) -> None:
         now, now_s = self._read(), self._clock()
         elapsed = now_s - self._last_s
         for counter, last, value in zip(self._counters, self._last, now, strict=True):

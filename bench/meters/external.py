@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.meters.base import Clock, Energy, EnergyMeter
+from bench.meters.base import Clock, Energy, EnergyMeter, finite
 from bench.meters.errors import MeterError
 from bench.meters.lock import DeviceLock
 from bench.meters.power import check_power, within
@@ -59,19 +59,14 @@ class ExternalMeter(EnergyMeter):
         sleep: Callable[[float], None] = time.sleep,
         lock: DeviceLock | None = None,
     ) -> None:
-        self._name = f"external meter: {log}"
         self._log = _Log(log)
         self._ceiling_w = ceiling_w
         every_s = self._every_s(gap_s)
         self._power(self._log.watts[-1])
         # One more than asked for: a logger is not always on time. In whole tenths, to be read.
         needed_s = math.ceil(10 * (minimum_samples + 1) * every_s - 1e-3) / 10
-        super().__init__(
-            "external meter",
-            f"what it feeds: {log}",
-            minimum_s=max(minimum_s, needed_s),
-            lock=lock,
-        )
+        minimum_s = max(minimum_s, needed_s)
+        super().__init__("external meter", f"what it feeds: {log}", minimum_s=minimum_s, lock=lock)
         self._minimum_samples = minimum_samples
         self._gap_s = gap_s
         self._patience_s = patience_s
@@ -95,33 +90,28 @@ class ExternalMeter(EnergyMeter):
         if not times or times[0] > began or times[-1] < ended:
             span = f"{times[0]:.3f} to {times[-1]:.3f}" if times else "nothing"
             raise MeterError(
-                f"external meter: {self._log.path} covers {span}, not the window from {began:.3f} "
-                f"to {ended:.3f} (Unix seconds); log all the time and set both clocks alike"
+                f"{self._log.name} covers {span}, not the window from {began:.3f} to {ended:.3f} "
+                "(Unix seconds); log all the time and set both clocks alike"
             )
         first, last = bisect_left(times, began), bisect_right(times, ended)
         times, watts = times[first:last], watts[first:last]
         if ended - began >= self.minimum_s:  # a shorter window is refused for being short
             self._check(began, ended, times, watts)
-        return Energy(
-            joules=within(began, ended, times, watts) if times else math.nan,
-            seconds=ended - began,
-            samples=len(times),
-            how=self.how,
-            watts=tuple(watts),
-        )
+        joules = within(began, ended, times, watts) if times else math.nan
+        return Energy(joules, ended - began, len(times), self.how, tuple(watts))
 
     def _every_s(self, gap_s: float) -> float:
         """Seconds from one sample of the log to the next; MeterError if that cannot be used."""
         gaps = np.diff(self._log.times[-RECENT:])
         if len(gaps) < 2:
             raise MeterError(
-                f"{self._name} has {len(self._log.times)} samples, too few to tell how often it is "
-                "written; start its logger at least 3 samples before the run"
+                f"{self._log.name} has {len(self._log.times)} samples, too few to tell how often "
+                "it is written; start its logger at least 3 samples before the run"
             )
         every_s = float(np.median(gaps))
         if every_s > gap_s:
             raise MeterError(
-                f"{self._name} has a sample every {every_s:.3g} s, at most {gap_s:g} s are "
+                f"{self._log.name} has a sample every {every_s:.3g} s, at most {gap_s:g} s are "
                 "allowed; log faster"
             )
         return every_s
@@ -136,13 +126,13 @@ class ExternalMeter(EnergyMeter):
     def _check(self, began: float, ended: float, times: list[float], watts: list[float]) -> None:
         if len(times) < self._minimum_samples:
             raise MeterError(
-                f"{self._name} has {len(times)} samples for the window, at least "
+                f"{self._log.name} has {len(times)} samples for the window, at least "
                 f"{self._minimum_samples} are needed; lengthen it or log faster"
             )
         gap = float(np.diff([began, *times, ended]).max())
         if gap > self._gap_s:
             raise MeterError(
-                f"{self._name} has no sample for {gap:.3g} s within the window, at most "
+                f"{self._log.name} has no sample for {gap:.3g} s within the window, at most "
                 f"{self._gap_s:g} s are allowed; log without pauses"
             )
         for value in watts:
@@ -151,10 +141,11 @@ class ExternalMeter(EnergyMeter):
     def _power(self, watts: float) -> None:
         if watts > self._ceiling_w:
             raise MeterError(
-                f"{self._name}: power_w is {watts:g} W, above the ceiling of {self._ceiling_w:g} "
-                "W; log watts, not milliwatts, or give a higher ceiling_w if it draws as much"
+                f"{self._log.name}: power_w is {watts:g} W, above the ceiling of "
+                f"{self._ceiling_w:g} W; log watts, not milliwatts, or give a higher ceiling_w if "
+                "it draws as much"
             )
-        check_power(watts, self._name, self._ceiling_w)
+        check_power(watts, self._log.name, self._ceiling_w)
 
 
 class _Log:
@@ -162,6 +153,7 @@ class _Log:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.name = f"external meter: {path}"
         self.times: list[float] = []
         self.watts: list[float] = []
         self._columns: list[int] = []
@@ -177,10 +169,8 @@ class _Log:
                 file.seek(self._offset)
                 new = file.read()
         except OSError as error:
-            raise MeterError(
-                f"external meter: {self.path}: {error.strerror or error}; start its logger before "
-                "the run"
-            ) from error
+            why = f"{self.name}: {error.strerror or error}; start its logger before the run"
+            raise MeterError(why) from error
         whole = new[: new.rfind(b"\n") + 1]  # the last line may still be in the writing
         self._offset += len(whole)
         for row in csv.reader(whole.decode("utf-8-sig", "replace").splitlines()):
@@ -204,7 +194,7 @@ class _Log:
         for column in COLUMNS:
             if column not in names:
                 raise MeterError(
-                    f"external meter: {self.path} lacks the column {column} in its first line; it "
+                    f"{self.name} lacks the column {column} in its first line; it "
                     f"needs {' and '.join(COLUMNS)}"
                 )
         self._columns = [names.index(column) for column in COLUMNS]
@@ -216,20 +206,17 @@ class _Log:
         )
         if self.times and time_s <= self.times[-1]:
             raise MeterError(
-                f"external meter: {self.path} line {self._line}: time {time_s!r} is not after "
+                f"{self.name} line {self._line}: time {time_s!r} is not after "
                 f"{self.times[-1]!r}; keep the log in order of time"
             )
         self.times.append(time_s)
         self.watts.append(watts)
 
     def _number(self, text: str, column: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
+        value = finite(text)
+        if value is None:
             raise MeterError(
-                f"external meter: {self.path} line {self._line}: {column} is {text!r}, not a "
-                "number; correct or remove the line"
+                f"{self.name} line {self._line}: {column} is {text!r}, not a number; correct or "
+                "remove the line"
             )
         return value

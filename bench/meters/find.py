@@ -21,11 +21,7 @@ LOG = "csv:"
 
 
 def find_meter(
-    name: str = AUTO,
-    *,
-    processor: Literal["cpu", "gpu"] = "cpu",
-    gpu: int | str | None = None,
-    root: Path = Path("/"),
+    name: str = AUTO, *, processor: Literal["cpu", "gpu"] = "cpu", root: Path = Path("/")
 ) -> EnergyMeter | Unavailable:
     """The meter of this machine, by name: ``rapl``, ``nvml``, ``ina``, ``csv:FILE`` or ``zeus``.
 
@@ -36,14 +32,13 @@ def find_meter(
     Parameters
     ----------
     name : as above; ``csv:FILE`` is the log of an external meter (see `ExternalMeter`)
-    gpu : which GPU (see `NvmlMeter`)
     root : where ``proc`` and ``sys`` lie
 
     Raises BenchError for an unknown name. If a meter cannot be used, the reason is returned.
     """
     makers: dict[str, Callable[[], EnergyMeter]] = {
         "ina": lambda: InaMeter(root),
-        "nvml": lambda: NvmlMeter(gpu),
+        "nvml": NvmlMeter,
         "rapl": lambda: RaplMeter(root),
         "zeus": ZeusMeter,
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from bench.meters.errors import MeterError
@@ -21,9 +21,7 @@ locks would not exclude each other."""
 _held: dict[tuple[int, Path], DeviceLock] = {}
 """Who holds which lock in which process (a fork copies this): one would wait for oneself."""
 
-
-def _tell(message: str) -> None:
-    print(message, flush=True)
+_tell = partial(print, flush=True)
 
 
 class DeviceLock:
@@ -108,10 +106,5 @@ class DeviceLock:
         self.acquire()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.release()

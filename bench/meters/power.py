@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.meters.base import Clock, Energy, EnergyMeter, Ticker, in_thread
-from bench.meters.errors import MeterError, ReadFailed
+from bench.meters.base import BackgroundMeter, Clock, Energy, Ticker, in_thread
+from bench.meters.errors import MeterError
 from bench.meters.lock import DeviceLock
 
 
@@ -76,11 +76,8 @@ def check_power(watts: float, what: str, ceiling_w: float) -> float:
     return watts
 
 
-class PowerMeter(EnergyMeter):
-    """Integrates a power sensor over time.
-
-    A reading that fails is left out, and the gap is judged at the end of the window; one that
-    makes no sense refuses the window.
+class PowerMeter(BackgroundMeter):
+    """Integrates a power sensor over time; gaps are judged at the end of the window.
 
     Parameters
     ----------
@@ -98,18 +95,17 @@ class PowerMeter(EnergyMeter):
         sampling: Sampling | None = None,
         lock: DeviceLock | None = None,
     ) -> None:
-        self.sampling = sampling or Sampling()
-        super().__init__(name, scope, minimum_s=self.sampling.minimum_s, lock=lock)
+        self.sampling = s = sampling or Sampling()
+        super().__init__(
+            name, scope, minimum_s=s.minimum_s, clock=s.clock, ticker=s.ticker, lock=lock
+        )
         self._sensor = sensor
         self._ceiling_w = ceiling_w
         # One sequence for all windows: the same times in each would repeat the same error.
-        self._randomness = random.Random(self.sampling.seed)
+        self._randomness = random.Random(s.seed)
         self._began = 0.0
         self._times: list[float] = []
         self._watts: list[float] = []
-        self._failed: ReadFailed | None = None
-        self._refused: MeterError | None = None
-        self._stop: Callable[[], None] = lambda: None
         self._power()
 
     @property
@@ -122,50 +118,27 @@ class PowerMeter(EnergyMeter):
         return check_power(self._sensor(), f"{self.name}: {self.scope}", self._ceiling_w)
 
     def _sample(self) -> None:
-        now = self.sampling.clock()
-        watts = self._power()
+        now = self._clock()
+        self._watts.append(self._power())
         self._times.append(now)
-        self._watts.append(watts)
-
-    def _tick(self) -> None:
-        if self._refused is None:
-            try:
-                self._sample()
-            except ReadFailed as error:
-                self._failed = error
-            except MeterError as error:
-                self._refused = error
 
     def _start(self) -> None:
         self._times, self._watts = [], []
-        self._failed = self._refused = None
         self._power()  # the device is still at rest: whether it can be read, and no more
-        self._began = self.sampling.clock()
-        times_s = jittered(1 / self.sampling.rate_hz, self._randomness)
-        self._stop = self.sampling.ticker(self._tick, times_s)
+        self._began = self._clock()
+        self._start_reading(jittered(1 / self.sampling.rate_hz, self._randomness))
 
     def _finish(self) -> Energy:
-        ended = self.sampling.clock()
-        self._stop()  # it may take one more reading, when the work is over
-        if self._refused is not None:
-            raise self._refused
+        ended = self._clock()
+        self._stop_reading()  # it may take one more reading, when the work is over
         if self._times and self._times[-1] > ended:
             del self._times[-1], self._watts[-1]
         seconds = ended - self._began
         if seconds >= self.minimum_s:  # a shorter window is refused for being short
             self._check_samples(ended)
-        return Energy(
-            joules=within(self._began, ended, self._times, self._watts)
-            if self._times
-            else float("nan"),
-            seconds=seconds,
-            samples=len(self._times),
-            how=self.how,
-            watts=tuple(self._watts),
-        )
-
-    def _drop(self) -> None:
-        self._stop()
+        times, watts = self._times, tuple(self._watts)
+        joules = within(self._began, ended, times, watts) if times else float("nan")
+        return Energy(joules, seconds, len(times), self.how, watts)
 
     def _check_samples(self, ended: float) -> None:
         seconds = ended - self._began

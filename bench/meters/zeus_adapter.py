@@ -26,22 +26,15 @@ class ZeusMeter(EnergyMeter):
 
     Parameters
     ----------
-    gpus, cpus : Zeus's indices (as the framework numbers GPUs); by default all that it finds
     monitor : a ZeusMonitor, for tests
 
     Raises MeterError if Zeus is missing or finds nothing to read.
     """
 
     def __init__(
-        self,
-        gpus: list[int] | None = None,
-        cpus: list[int] | None = None,
-        *,
-        monitor: Any = None,
-        minimum_s: float = 1.0,
-        lock: DeviceLock | None = None,
+        self, *, monitor: Any = None, minimum_s: float = 1.0, lock: DeviceLock | None = None
     ) -> None:
-        self._monitor = monitor or _monitor(gpus, cpus)
+        self._monitor = monitor or _monitor()
         parts = [f"GPU {i}" for i in self._monitor.gpu_indices]
         parts += [f"processor package {i}" for i in self._monitor.cpu_indices]
         if not parts:
@@ -76,7 +69,7 @@ class ZeusMeter(EnergyMeter):
             raise MeterError(f"zeus: {name} fails: {error}; use another meter") from error
 
 
-def _monitor(gpus: list[int] | None, cpus: list[int] | None) -> Any:
+def _monitor() -> Any:
     try:
         module = importlib.import_module("zeus.monitor")
     except ImportError as error:
@@ -85,6 +78,6 @@ def _monitor(gpus: list[int] | None, cpus: list[int] | None) -> Any:
             "without ray"
         ) from error
     try:
-        return module.ZeusMonitor(gpu_indices=gpus, cpu_indices=cpus)
+        return module.ZeusMonitor()
     except Exception as error:
         raise MeterError(f"zeus cannot start: {error}; use another meter") from error
