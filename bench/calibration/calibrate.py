@@ -12,7 +12,7 @@ from bench.calibration.memory_fit import Footprint
 from bench.costs.device_profile import ModelledDevice
 from bench.costs.operator_kinds import OPERATOR_CLASSES
 from bench.costs.pricing import step_cost
-from bench.costs.speed_curves import Curve, Point
+from bench.costs.speed_curves import Curve
 from bench.costs.step_tracer import StepTrace
 
 IDLE_W, THREAD_W = 10.0, 5.0
@@ -38,30 +38,13 @@ class Power:
     source: str
 
 
-def assumed_power(threads: int) -> Power:
-    """The power that is assumed where none was measured."""
-    return Power(
-        IDLE_W,
-        IDLE_W + THREAD_W * threads,
-        f"Not measured: {IDLE_W:g} W idle and {THREAD_W:g} W more for each thread, of {threads}, "
-        "are assumed; give --idle-watts and --busy-watts",
-    )
-
-
 @dataclass(frozen=True)
 class Measurements:
     """Everything that a calibration measured.
 
-    Attributes
-    ----------
-    curves : speed curves by kind of operator
-    dispatches : traced passes of networks with negligible arithmetic, and their seconds
-    footprint : memory of processes
-    memory, free : bytes of the machine in total, and free for applications
-    accelerator, threads : used in the measurement
-    date : of the measurement
-    how : description of the machine and the procedure
-    cache : bytes of the last-level cache
+    ``curves`` by kind of operator; ``dispatches``: traced passes of networks with negligible
+    arithmetic, and their seconds; ``memory`` of the machine in total, ``free`` for applications,
+    and the last-level ``cache``, in bytes; ``how``: description of the machine and the procedure.
     """
 
     curves: dict[str, Curve]
@@ -77,28 +60,21 @@ class Measurements:
 
 
 def profile_of(name: str, found: Measurements, power: Power | None) -> dict[str, Any]:
-    """The content of a profile's file, valid for `ModelledDevice`.
-
-    Without ``power`` its watts are assumptions, and energy is marked as unavailable.
-    """
+    """The content of a profile's file; without ``power`` its watts are assumed, energy unknown."""
     content = _content(name, found, power)
     launch = launch_overhead(ModelledDevice.model_validate(content), found.dispatches)
-    content["launch_overhead"] = _measured(
-        launch,
-        found,
-        "passes of networks too small to compute, less what their operators take alone, for "
-        "each operator: modules, autograd and views"
-        if found.accelerator == "cpu"
-        else "passes of networks too small to compute, for each operator",
-    )
+    what = "passes of networks too small to compute, "
+    if found.accelerator == "cpu":
+        what += "less what their operators take alone, for each operator: modules, autograd and "
+        what += "views"
+    else:
+        what += "for each operator"
+    content["launch_overhead"] = _measured(launch, found, what)
     return content
 
 
 def launch_overhead(device: ModelledDevice, dispatches: Sequence[tuple[StepTrace, float]]) -> float:
-    """Seconds of dispatch per operator.
-
-    Where dispatch is added to the operators' time, that time is subtracted first.
-    """
+    """Seconds of dispatch per operator: without the operators' time where that is added to it."""
     calls = sum(trace.details.total() for trace, _ in dispatches)
     seconds = sum(taken for _, taken in dispatches)
     if device.dispatch == "added":
@@ -111,7 +87,12 @@ def launch_overhead(device: ModelledDevice, dispatches: Sequence[tuple[StepTrace
 
 
 def _content(name: str, found: Measurements, given: Power | None) -> dict[str, Any]:
-    power = given or assumed_power(found.threads)
+    power = given or Power(
+        IDLE_W,
+        IDLE_W + THREAD_W * found.threads,
+        f"Not measured: {IDLE_W:g} W idle and {THREAD_W:g} W more for each thread, of "
+        f"{found.threads}, are assumed; give --idle-watts and --busy-watts",
+    )
     peaks = peak_flops(found.curves)
     bandwidth = peak_bandwidth(found.curves)
     watts = power.busy - power.idle
@@ -174,17 +155,13 @@ def peak_flops(curves: dict[str, Curve]) -> dict[str, float]:
 
 def peak_bandwidth(curves: dict[str, Curve]) -> float:
     """Bytes/s of the largest copy."""
-    _, size, seconds = _largest_copy(curves)
+    _, size, seconds = max(curves["copy_"].points["float32"], key=lambda point: point[1])
     return size / seconds
-
-
-def _largest_copy(curves: dict[str, Curve]) -> Point:
-    return max(curves["copy_"].points["float32"], key=lambda point: point[1])
 
 
 def _of_copy(found: Measurements) -> str:
     """The copy from which the bandwidth was computed, and whether a cache could hold it."""
-    _, size, _ = _largest_copy(found.curves)
+    size = max(size for _, size, _ in found.curves["copy_"].points["float32"])
     copied = f"a copy of {size / 1e6:.4g} MB, read and written"
     cache = f"the last cache of {found.cache / 1e6:.4g} MB"
     if size > 2 * found.cache:
@@ -193,23 +170,18 @@ def _of_copy(found: Measurements) -> str:
 
 
 def _shares(of: str, found: Measurements, peak: float, bandwidth: float) -> dict[str, Any]:
-    points = [
-        point
-        for curve in found.curves.values()
-        if curve.of == of
-        for point in curve.points.get("float32", ())
-    ]
+    curves = [curve for curve in found.curves.values() if curve.of == of]
+    points = [point for curve in curves for point in curve.points.get("float32", ())]
+    if not points:
+        why = "Judgement: no operator of the class was measured here"
+        return {part: _estimated(0.1, why) for part in ("flops", "bandwidth")}
     reached = {
-        "flops": max((flops / seconds / peak for flops, _, seconds in points), default=0.0),
-        "bandwidth": max((size / seconds / bandwidth for _, size, seconds in points), default=0.0),
+        "flops": max(flops / seconds / peak for flops, _, seconds in points),
+        "bandwidth": max(size / seconds / bandwidth for _, size, seconds in points),
     }
+    what = "the most that the class reaches; curves go before"
     return {
-        part: _measured(
-            min(max(share, 1e-3), 1.0), found, "the most that the class reaches; curves go before"
-        )
-        if points
-        else _estimated(0.1, "Judgement: no operator of the class was measured here")
-        for part, share in reached.items()
+        part: _measured(min(max(share, 1e-3), 1.0), found, what) for part, share in reached.items()
     }
 
 
@@ -225,31 +197,16 @@ def _estimated(value: float, source: str) -> dict[str, Any]:
     return {"value": float(f"{value:.4g}"), "confidence": "estimate", "source": f"{source}."}
 
 
-class _Flow(list[Any]):
-    """A list written on one line."""
-
-
 class _Dumper(yaml.SafeDumper):
-    """Keeps the order of mappings and writes each point on its own line."""
+    """Writes a point, which is a tuple, on one line."""
 
 
 _Dumper.add_representer(
-    _Flow, lambda dumper, values: dumper.represent_sequence("tag:yaml.org,2002:seq", values, True)
+    tuple, lambda dumper, point: dumper.represent_sequence("tag:yaml.org,2002:seq", point, True)
 )
 
 
 def to_yaml(content: dict[str, Any]) -> str:
     """The file of a profile, which `bench.costs.device_profile.load_device` reads."""
-    kinds = {
-        kind: {
-            "of": curve["of"],
-            "points": {
-                dtype: [_Flow(point) for point in points]
-                for dtype, points in curve["points"].items()
-            },
-        }
-        for kind, curve in content["curves"]["kinds"].items()
-    }
-    written = {**content, "curves": {**content["curves"], "kinds": kinds}}
-    text = yaml.dump(written, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
     return f"{HEAD}{text}"

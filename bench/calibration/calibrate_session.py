@@ -9,22 +9,36 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from bench.calibration import host as machine
 from bench.calibration.calibrate import Measurements, Power, profile_of
-from bench.calibration.fresh_process import measure_fresh
+from bench.calibration.measure_case import measure_fresh
 from bench.calibration.memory_fit import NETWORKS, QUICK_NETWORKS, measure_footprint
-from bench.calibration.operators import QUICK, SMALLEST, Sizes, convolutions, large_copy, operators
-from bench.calibration.optimizer_steps import DISPATCHES, AutogradCall, optimizer_steps
+from bench.calibration.operators import (
+    QUICK,
+    SMALLEST,
+    Operator,
+    Sizes,
+    convolutions,
+    large_copy,
+    operators,
+)
+from bench.calibration.optimizer_steps import (
+    DISPATCHES,
+    AutogradCall,
+    OptimizerStep,
+    optimizer_steps,
+)
 from bench.calibration.timing import Case, Clock, Pool, Timer, cache_bytes, measure
 from bench.costs import process_memory as memory
 from bench.costs.speed_curves import Curve, Point
 from bench.costs.step_tracer import StepTrace, StepTracer
 from bench.errors import BenchError
 
+Sized = Operator | OptimizerStep
 Log = Callable[[str], None]
 """Gets progress, a line at a time."""
 
@@ -66,17 +80,11 @@ def calibrated(
     pool_bytes: int = POOL_BYTES,
     cache: int | None = None,
 ) -> dict[str, Any]:
-    """The content of the profile's file.
+    """The content of the profile's file; BenchError if memory cannot be read here.
 
-    Parameters
-    ----------
-    log : gets progress, a line at a time
-    run : measures a request in a fresh process with so many threads
-    sizes : of the operators; default: the smallest, then those of the settings
-    pool_bytes : size of the block that holds the operands, where memory suffices
-    cache : bytes of the last-level cache; default: as the system reports
-
-    Raises BenchError if memory cannot be read here.
+    ``run`` measures a request in a fresh process with so many threads. For tests: the ``sizes`` of
+    operators (default: the smallest, then those of the settings), ``pool_bytes``, and bytes of the
+    last-level ``cache`` (default: as the system reports).
     """
     sizes = sizes or (SMALLEST, QUICK if settings.quick else Sizes())
     machine.use_threads(settings.threads)
@@ -98,8 +106,7 @@ def calibrated(
         autograd_s = 0.0
         if settings.accelerator == "cpu":  # on an accelerator it overlaps with the kernels
             ((_, autograd_s),) = measure([AutogradCall()], timer, few)
-        progress = _Progress(log, "operators")
-        measured = curves(chosen, timer, settings.rounds, progress, autograd_s)
+        measured = curves(chosen, timer, settings.rounds, _progress(log), autograd_s)
         dispatches = [
             (traced(case, timer.pool), seconds) for case, seconds in measure(DISPATCHES, timer, few)
         ]
@@ -108,10 +115,11 @@ def calibrated(
         f"quartile of {settings.rounds} interleaved rounds; each thread had a processor "
         f"{timer.busy:.0%} of the time"
     )
+    used = settings.accelerator, settings.threads
+    cache = timer.pool.cache_bytes
     found = Measurements(
-        measured, dispatches, footprint, total, free, settings.accelerator, settings.threads,
-        known["date"], how, timer.pool.cache_bytes,
-    )  # fmt: skip
+        measured, dispatches, footprint, total, free, *used, known["date"], how, cache
+    )
     warning = machine.contention_warning("the calibration", timer.busy, settings.threads)
     if warning and settings.accelerator == "cpu" and not settings.cpu_time:
         log(f"warning: {warning}")
@@ -133,25 +141,17 @@ def make_timer(
     return Timer(pool, clock, settings.threads, torch.cuda.synchronize)
 
 
-class _Progress:
+def _progress(log: Log) -> Callable[[int, int], None]:
     """Logs a percentage from time to time."""
+    logged = time.monotonic()
 
-    def __init__(self, log: Log, what: str) -> None:
-        self._log, self._what = log, what
-        self._logged = time.monotonic()
+    def tell(done: int, of: int) -> None:
+        nonlocal logged
+        if done == of or time.monotonic() - logged >= QUIET_S:
+            logged = time.monotonic()
+            log(f"operators: {100 * done // of} %")
 
-    def __call__(self, done: int, of: int) -> None:
-        if done == of or time.monotonic() - self._logged >= QUIET_S:
-            self._logged = time.monotonic()
-            self._log(f"{self._what}: {100 * done // of} %")
-
-
-class Sized(Case, Protocol):
-    """A case that says how much memory its operands take."""
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the operands."""
+    return tell
 
 
 def traced(case: Case, pool: Pool) -> StepTrace:
@@ -199,27 +199,21 @@ def curves(
 
     ``autograd_s``: seconds that a call of autograd adds to a backward pass; subtracted.
     """
-    traces = {id(case): trace for case, trace in cases}
-    points: dict[str, dict[str, Any]] = {}
-    for case, seconds in measure([case for case, _ in cases], timer, rounds, progress):
-        calls = traces[id(case)].details
+    found: dict[str, tuple[str, dict[str, list[Point]]]] = {}
+    timed = measure([case for case, _ in cases], timer, rounds, progress)
+    for (case, seconds), (_, trace) in zip(timed, cases, strict=True):
+        calls = trace.details
         number = calls.total()
         if getattr(case, "backward", False):
             seconds = max(seconds - autograd_s, MIN_BACKWARD_SHARE * seconds)
         kind, of, dtype, *_ = next(iter(calls))
         flops = sum(call[3] * n for call, n in calls.items()) / number
         size = sum(call[4] * n for call, n in calls.items()) / number
-        curve = points.setdefault(kind, {"of": of, "points": {}})
-        curve["points"].setdefault(dtype, []).append(_rounded(flops, size, seconds / number))
+        flops, size, seconds = (float(f"{v:.4g}") for v in (flops, size, seconds / number))
+        _, points = found.setdefault(kind, (of, {}))
+        points.setdefault(dtype, []).append((flops, size, seconds))
     gc.collect()
-    return {kind: _curve(points[kind]) for kind in sorted(points)}
-
-
-def _curve(values: dict[str, Any]) -> Curve:
-    by_type = {dtype: sorted(points) for dtype, points in values["points"].items()}
-    return Curve(of=values["of"], points=by_type)
-
-
-def _rounded(*values: float) -> Point:
-    flops, size, seconds = (float(f"{value:.4g}") for value in values)
-    return flops, size, seconds
+    return {
+        kind: Curve(of=of, points={dtype: sorted(points) for dtype, points in by_type.items()})
+        for kind, (of, by_type) in sorted(found.items())
+    }

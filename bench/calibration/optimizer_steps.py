@@ -23,6 +23,10 @@ OPTIMIZERS: dict[str, Any] = {
 }
 
 
+BLOCKS = 12
+"""Of a network with negligible arithmetic: a transformer's, or convolutions with normalization."""
+
+
 @dataclass(frozen=True)
 class OptimizerStep:
     """A step of an optimizer over parameters of ``count`` elements each."""
@@ -57,9 +61,7 @@ class OptimizerStep:
 
 def optimizer_steps(sizes: Sizes) -> Iterator[OptimizerStep]:
     """Every optimizer at every size of a parameter."""
-    for optimizer in OPTIMIZERS:
-        for count in sizes.tensors:
-            yield OptimizerStep(optimizer, count)
+    return (OptimizerStep(each, count) for each in OPTIMIZERS for count in sizes.tensors)
 
 
 class TransformerBlock(nn.Module):
@@ -91,12 +93,6 @@ class TransformerBlock(nn.Module):
         return nn.functional.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
-def _convolutional(channels: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
-    )
-
-
 @dataclass(frozen=True)
 class AutogradCall:
     """A call of autograd for a view: the overhead included in every timed backward pass."""
@@ -113,14 +109,10 @@ class AutogradCall:
 
 @dataclass(frozen=True)
 class Dispatch:
-    """A forward pass, with ``train`` also the backward pass, of a network of minimal width.
-
-    ``kind``: a transformer or a network of convolutions, of ``depth`` blocks.
-    """
+    """A forward pass, with ``train`` also the backward pass, of a network of minimal width."""
 
     kind: str
     train: bool
-    depth: int = 12
 
     @property
     def name(self) -> str:
@@ -129,13 +121,15 @@ class Dispatch:
 
     def calls(self, pool: Pool) -> list[Call]:
         """The pass, on one network."""
-        if self.kind == "transformer":
-            blocks: list[nn.Module] = [TransformerBlock(8, 2) for _ in range(self.depth)]
-            x = pool.take(1, 4, 8)
-        else:
-            blocks = [_convolutional(8) for _ in range(self.depth)]
-            x = pool.take(1, 8, 2, 2)
-        net = nn.Sequential(*blocks).to(pool.accelerator)
+        layers: list[nn.Module] = []
+        for _ in range(BLOCKS):
+            if self.kind == "transformer":
+                layers.append(TransformerBlock(8, 2))
+            else:
+                block = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU(inplace=True)
+                layers.append(nn.Sequential(*block))
+        x = pool.take(1, 4, 8) if self.kind == "transformer" else pool.take(1, 8, 2, 2)
+        net = nn.Sequential(*layers).to(pool.accelerator)
         net.train(self.train)
 
         def run() -> None:

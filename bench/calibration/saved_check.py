@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
 
-from bench.calibration.validate import CheckResults, Report, case_of, rows_to_json
+from bench.calibration.validate import CheckResults, Report, case_of
 from bench.costs.device_profile import ModelledDevice, profile_digest
 from bench.costs.operator_kinds import OPERATOR_CLASSES
 from bench.errors import BenchError
@@ -22,7 +23,10 @@ def write(path: Path, report: Report, device: ModelledDevice) -> None:
         "digest": profile_digest(device),
         "machine": results.facts,
         "clock": results.clock,
-        "rows": rows_to_json(report.rows),
+        "rows": [
+            {**asdict(row), "time_error": row.time_error, "memory_error": row.memory_error}
+            for row in report.rows
+        ],
         "measured": results.measured,
         "skipped": results.skipped,
         "failed": results.failed,

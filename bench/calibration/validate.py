@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,35 +22,13 @@ MEDIAN, WORST = 0.15, 0.35
 """Upper bounds of the absolute relative error over all cases, for time and for memory."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """The measurement to make: names of models and methods, samples in a batch, repeats.
-
-    ``facts``: description of the machine, from `machine.facts`.
-    """
-
-    models: Sequence[str]
-    methods: Sequence[str]
-    batch: int
-    repeats: int
-    accelerator: str
-    facts: dict[str, Any]
-    cpu_time: bool = False
-
-
 @dataclass
 class CheckResults:
     """The results of all cases.
 
-    Attributes
-    ----------
-    measured : (model, method, result) of each case
-    skipped : cases that do not apply, with the reason
-    failed : cases whose process failed, with the reason
-    facts : description of the machine at the time of the measurement
-    clock : whether seconds are wall time or CPU time of the process
-
-    A line of ``skipped`` and ``failed`` begins with "model method: ".
+    ``facts``: the machine, by `machine.facts`; ``clock``: wall time or CPU time of the process;
+    ``measured``: (model, method, result) of each case; ``skipped``: cases that do not apply;
+    ``failed``: cases without a result. Lines of the two are "model method: reason".
     """
 
     facts: dict[str, Any]
@@ -76,13 +54,11 @@ class CheckResults:
         """
         held = [(model, method) for model, method, _ in self.measured]
         held += [case_of(line) for line in (*self.skipped, *self.failed)]
-        wanted = (
-            _chosen(models, MODELS, [model for model, _ in held], "models"),
-            _chosen(methods, METHODS, [method for _, method in held], "methods"),
-        )
+        of_models = _chosen(models, MODELS, [model for model, _ in held], "models")
+        of_methods = _chosen(methods, METHODS, [method for _, method in held], "methods")
 
         def kept(model: str, method: str) -> bool:
-            return model in wanted[0] and method in wanted[1]
+            return model in of_models and method in of_methods
 
         return replace(
             self,
@@ -112,25 +88,23 @@ def _chosen(given: str | None, known: Iterable[str], held: Sequence[str], what: 
     return names
 
 
-def measure(request: Request, run: Run, log: Callable[[str], None]) -> CheckResults:
-    """Measure every case in turn; ``log`` gets a line for each."""
-    results = CheckResults(request.facts, "cpu" if request.cpu_time else "wall")
-    cases = [(model, method) for model in request.models for method in request.methods]
+def measure(
+    cases: Sequence[tuple[str, str]],
+    settings: dict[str, Any],
+    facts: dict[str, Any],
+    run: Run,
+    log: Callable[[str], None],
+) -> CheckResults:
+    """Measure every case, a model and a method, in turn; ``log`` gets a line for each.
+
+    ``settings``: ``batch`` in samples, ``repeats``, ``accelerator`` and ``clock``.
+    """
+    results = CheckResults(facts, settings["clock"])
     for i, (model, method) in enumerate(cases):
         case = f"{model} {method}"
         log(f"{i + 1}/{len(cases)} {case}")
         try:
-            answer = run(
-                {
-                    "what": case,
-                    "model": model,
-                    "method": method,
-                    "batch": request.batch,
-                    "repeats": request.repeats,
-                    "accelerator": request.accelerator,
-                    "clock": results.clock,
-                }
-            )
+            answer = run({"what": case, "model": model, "method": method, **settings})
         except BenchError as error:
             results.failed.append(str(error))
             continue
@@ -140,8 +114,7 @@ def measure(request: Request, run: Run, log: Callable[[str], None]) -> CheckResu
             results.failed.append(f"{case}: took no memory above its runtime; use a larger --batch")
         else:
             results.measured.append((model, method, answer))
-            warning = results.contention_warning(case, answer["busy"])
-            if warning:
+            if warning := results.contention_warning(case, answer["busy"]):
                 log(f"warning: {warning}")
     return results
 
@@ -150,12 +123,9 @@ def measure(request: Request, run: Run, log: Callable[[str], None]) -> CheckResu
 class Row:
     """One case: a model under a method.
 
-    Attributes
-    ----------
-    time_s, predicted_s : of a step, measured (lower quartile of the repeats) and predicted
-    allocated_bytes : live memory at the peak, counted
-    resident_bytes, predicted_bytes : what the process held at the peak, above its runtime
-    busy : share of the measured time in which the process had a processor
+    ``time_s`` of a step (lower quartile of the repeats) and ``predicted_s``; ``allocated_bytes``:
+    live memory at the peak, counted; ``resident_bytes``: what the process held at the peak, above
+    its runtime, and ``predicted_bytes``; ``busy``: share of the time in which it had a processor.
     """
 
     model: str
@@ -179,10 +149,7 @@ class Row:
 
 
 def row(model: str, method: str, answer: dict[str, Any], device: ModelledDevice) -> Row:
-    """The row of a case from the result of its process.
-
-    A profile without ``resident_memory`` predicts the allocated bytes.
-    """
+    """The row of a case; a profile without ``resident_memory`` predicts the allocated bytes."""
     trace = trace_from_json(answer["trace"])
     return Row(
         model,
@@ -196,27 +163,18 @@ def row(model: str, method: str, answer: dict[str, Any], device: ModelledDevice)
     )
 
 
-HEAD = ("model", "method", "time", "predicted", "error", "allocated", "resident", "predicted",
-        "error")  # fmt: skip
-
-
 def table(rows: Sequence[Row]) -> str:
     """The rows as text; times in ms, memory in MB."""
-    cells = [HEAD]
+    sides = ("predicted", "error")
+    cells: list[tuple[str, ...]] = [
+        ("model", "method", "time", *sides, "allocated", "resident", *sides)
+    ]
     for each in rows:
-        cells.append(
-            (
-                each.model,
-                each.method,
-                f"{each.time_s * 1e3:.4g} ms",
-                f"{each.predicted_s * 1e3:.4g} ms",
-                f"{each.time_error:+.0%}",
-                f"{each.allocated_bytes / 1e6:.4g} MB",
-                f"{each.resident_bytes / 1e6:.4g} MB",
-                f"{each.predicted_bytes / 1e6:.4g} MB",
-                f"{each.memory_error:+.0%}",
-            )
-        )
+        times = [f"{s * 1e3:.4g} ms" for s in (each.time_s, each.predicted_s)]
+        held = (each.allocated_bytes, each.resident_bytes, each.predicted_bytes)
+        sizes = [f"{size / 1e6:.4g} MB" for size in held]
+        errors = f"{each.time_error:+.0%}", f"{each.memory_error:+.0%}"
+        cells.append((each.model, each.method, *times, errors[0], *sizes, errors[1]))
     return aligned(cells, left=2)
 
 
@@ -234,9 +192,7 @@ class Verdict:
         """Whether both bars are met."""
         return self.median <= MEDIAN and self.worst <= WORST
 
-    @property
-    def line(self) -> str:
-        """The verdict in one line."""
+    def __str__(self) -> str:
         return (
             f"{self.what}: median absolute error {self.median:.1%} (bar {MEDIAN:.0%}), worst "
             f"{self.worst:.1%} (bar {WORST:.0%}) at {self.where}: "
@@ -247,22 +203,12 @@ class Verdict:
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:
     """The verdict on time, then on memory; ``rows`` must not be empty."""
     found = []
-    for what, errors in (
-        ("time", [abs(each.time_error) for each in rows]),
-        ("memory", [abs(each.memory_error) for each in rows]),
-    ):
+    for what in ("time", "memory"):
+        errors = [abs(getattr(each, f"{what}_error")) for each in rows]
         worst = max(errors)
         at = rows[errors.index(worst)]
         found.append(Verdict(what, statistics.median(errors), worst, f"{at.model} {at.method}"))
     return found
-
-
-def rows_to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows with their errors, for a file."""
-    return [
-        {**asdict(each), "time_error": each.time_error, "memory_error": each.memory_error}
-        for each in rows
-    ]
 
 
 @dataclass(frozen=True)
@@ -284,24 +230,16 @@ class Report:
         lines = [table(self.rows), ""] if self.rows else []
         lines += [f"not applicable: {line}" for line in self.results.skipped]
         lines += [f"failed: {line}" for line in self.results.failed]
-        lines += self._contention()
-        return "\n".join([*lines, *(verdict.line for verdict in self.verdicts)])
-
-    def _contention(self) -> list[str]:
-        """A line on the case with the lowest CPU utilization, if any was too low."""
         low = [row for row in self.rows if self.results.contention_warning("", row.busy)]
-        if not low:
-            return []
-        worst = min(low, key=lambda row: row.busy)
-        line = self.results.contention_warning(f"{worst.model} {worst.method}", worst.busy)
-        return [f"not alone: {len(low)} of {len(self.rows)} cases; {line}"]
+        if low:
+            worst = min(low, key=lambda row: row.busy)
+            line = self.results.contention_warning(f"{worst.model} {worst.method}", worst.busy)
+            lines.append(f"not alone: {len(low)} of {len(self.rows)} cases; {line}")
+        return "\n".join([*lines, *map(str, self.verdicts)])
 
 
 def report(results: CheckResults, device: ModelledDevice) -> Report:
-    """Predictions of the profile compared with the measured cases.
-
-    Without a measured case there are no verdicts; BenchError if none failed either.
-    """
+    """Predictions compared with measurements; BenchError if no case was measured or failed."""
     if not results.measured and not results.failed:
         why = (results.skipped or ["no case was asked for"])[0]
         raise BenchError(f"device check: nothing was measured: {why}")
@@ -310,7 +248,7 @@ def report(results: CheckResults, device: ModelledDevice) -> Report:
 
 
 def find_device(name: str) -> ModelledDevice:
-    """A modelled profile by name or path, or ``NAME.yaml`` in the working folder by its name.
+    """A modelled profile by name or path, first ``NAME.yaml`` in the working folder.
 
     Raises BenchError if there is none, or if its costs are measured.
     """

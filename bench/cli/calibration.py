@@ -101,11 +101,12 @@ def check(
     The exit code is 1 if an error is above its bar or a case fails.
     """
     from functools import partial
+    from itertools import product
 
     from bench.calibration import host as machine
     from bench.calibration import saved_check as saved
     from bench.calibration import validate as checks
-    from bench.calibration.fresh_process import measure_fresh
+    from bench.calibration.measure_case import measure_fresh
     from bench.calibration.reference_workloads import METHODS, MODELS, chosen
 
     if earlier is not None:
@@ -123,9 +124,11 @@ def check(
         on = machine.accelerator(device.accelerator or "auto")
         machine.require_threads(threads, f"calibrate {name} with as many, or check it elsewhere")
         _ready(on, threads, cpu_time, force)
+        clock = "cpu" if cpu_time else "wall"
+        settings = {"batch": batch, "repeats": repeats, "accelerator": on, "clock": clock}
+        run = partial(measure_fresh, threads=threads)
         facts = machine.facts(on, threads)
-        request = checks.Request(*named, batch, repeats, on, facts, cpu_time)
-        results = checks.measure(request, partial(measure_fresh, threads=threads), _log)
+        results = checks.measure(list(product(*named)), settings, facts, run, _log)
     report = checks.report(results, device)
     typer.echo(report.text)
     if save is not None:

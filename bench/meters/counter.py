@@ -7,20 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Unpack
 
-from bench.meters.base import BackgroundMeter, Energy, Options
-from bench.meters.errors import MeterError
+from bench.meters.base import BackgroundMeter, Energy, MeterError, Options
 
 TICK_S = 1.0
-"""A counter is read this often, so that it cannot run round twice unseen, and so that a reset does
-not hide in what a device could have drawn since the reading before."""
-
+"""A counter is read this often, so that it cannot wrap around twice unseen, and so that a reset
+cannot hide in what a device could have drawn since the last reading."""
 STEP_S = 0.1
-"""Counters move in steps: every millisecond with RAPL, within a tenth of a second with NVML. Two
-readings close together may see a step that took this long."""
-
+"""Longest step in which counters move: a millisecond with RAPL, a tenth of a second with NVML."""
 GAP_S = 5.0
-"""After longer without a reading a counter that is lower than before may have turned or been reset;
-nothing tells which."""
+"""After longer without a reading, a lower counter may have wrapped around or been reset."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +30,9 @@ class Counter:
 class CounterMeter(BackgroundMeter):
     """The sum of counters that count different things.
 
-    A counter with a range that is reset looks like one that turned. It is told by the power that
-    such a turn would take between two readings. A reset passes only where the range's end was no
-    further than ``ceiling_w`` goes in that time (a second, at most ``GAP_S``), and adds no more.
-
-    Parameters
-    ----------
-    ceiling_w : a counter that rises faster between two readings is refused: it was reset
-    options : ``minimum_s``: counters move in steps, and a short window may see none
+    A counter that rises faster than ``ceiling_w`` between two readings was reset, and the window is
+    refused. A reset of a counter with a range looks like a wrap-around: it passes only where the
+    range's end is no further than ``ceiling_w`` goes in that time, and adds no more.
     """
 
     def __init__(

@@ -17,9 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.meters.base import Clock, Energy, EnergyMeter, finite
-from bench.meters.errors import MeterError
-from bench.meters.lock import DeviceLock
+from bench.meters.base import Clock, DeviceLock, Energy, EnergyMeter, MeterError, finite
 from bench.meters.power import check_power, within
 
 COLUMNS = ("time_s", "power_w")
@@ -30,6 +28,12 @@ CEILING_W = 1000.0
 RECENT = 101
 """The log's rate is that of its last so many samples."""
 
+MINIMUM_SAMPLES = 8
+"""In a window."""
+
+PATIENCE_S = 5.0
+"""How long the end of a window waits for the log to reach it."""
+
 
 class ExternalMeter(EnergyMeter):
     """The energy that an external meter's log shows for the window.
@@ -37,9 +41,8 @@ class ExternalMeter(EnergyMeter):
     Parameters
     ----------
     log : the CSV file; its logger has been running for some samples when the meter is made
-    minimum_s : a shorter window is refused, as is one too short for ``minimum_samples`` of the log
+    minimum_s : a shorter window is refused, as is one too short for ``MINIMUM_SAMPLES`` of the log
     gap_s : neighbouring samples in a window may not lie further apart, in seconds
-    patience_s : how long the end of a window waits for the log to reach it, in seconds
     ceiling_w : no sample may exceed it, in watts
 
     Raises MeterError if the file is missing, its header lacks a column, it has too few samples to
@@ -51,9 +54,7 @@ class ExternalMeter(EnergyMeter):
         log: Path,
         *,
         minimum_s: float = 1.0,
-        minimum_samples: int = 8,
         gap_s: float = 1.5,
-        patience_s: float = 5.0,
         ceiling_w: float = CEILING_W,
         clock: Clock = time.time,
         sleep: Callable[[float], None] = time.sleep,
@@ -64,14 +65,11 @@ class ExternalMeter(EnergyMeter):
         every_s = self._every_s(gap_s)
         self._power(self._log.watts[-1])
         # One more than asked for: a logger is not always on time. In whole tenths, to be read.
-        needed_s = math.ceil(10 * (minimum_samples + 1) * every_s - 1e-3) / 10
+        needed_s = math.ceil(10 * (MINIMUM_SAMPLES + 1) * every_s - 1e-3) / 10
         minimum_s = max(minimum_s, needed_s)
         super().__init__("external meter", f"what it feeds: {log}", minimum_s=minimum_s, lock=lock)
-        self._minimum_samples = minimum_samples
         self._gap_s = gap_s
-        self._patience_s = patience_s
-        self._clock = clock
-        self._sleep = sleep
+        self._clock, self._sleep = clock, sleep
         self._began = 0.0
 
     @property
@@ -119,15 +117,15 @@ class ExternalMeter(EnergyMeter):
     def _await(self, ended: float) -> None:
         """Read on until the log reaches the end of the window, or patience does."""
         self._log.read()
-        while not self._log.reaches(ended) and self._clock() < ended + self._patience_s:
+        while not self._log.reaches(ended) and self._clock() < ended + PATIENCE_S:
             self._sleep(0.2)
             self._log.read()
 
     def _check(self, began: float, ended: float, times: list[float], watts: list[float]) -> None:
-        if len(times) < self._minimum_samples:
+        if len(times) < MINIMUM_SAMPLES:
             raise MeterError(
                 f"{self._log.name} has {len(times)} samples for the window, at least "
-                f"{self._minimum_samples} are needed; lengthen it or log faster"
+                f"{MINIMUM_SAMPLES} are needed; lengthen it or log faster"
             )
         gap = float(np.diff([began, *times, ended]).max())
         if gap > self._gap_s:

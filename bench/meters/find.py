@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.errors import BenchError, did_you_mean
-from bench.meters.base import EnergyMeter
-from bench.meters.errors import MeterError, Unavailable
+from bench.meters.base import EnergyMeter, MeterError, Unavailable
 from bench.meters.external import ExternalMeter
 from bench.meters.ina import InaMeter
 from bench.meters.nvml import NvmlMeter

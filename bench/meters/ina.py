@@ -22,9 +22,7 @@ from pathlib import Path
 import pydantic
 
 from bench.io.safe_yaml import read_yaml
-from bench.meters.base import read_number, read_text
-from bench.meters.errors import MeterError, ReadFailed
-from bench.meters.lock import DeviceLock
+from bench.meters.base import DeviceLock, MeterError, ReadFailed, read_number, read_text
 from bench.meters.power import PowerMeter, Sampling
 
 OFFSET_W = 1.0

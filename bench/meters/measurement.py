@@ -1,8 +1,8 @@
 """The protocol of an energy measurement: idle baseline, warm-up, repeats, intervals.
 
 Each repeat is an idle window and, right after it, a window in which the work is called until the
-minimum time is over. The baseline belongs to its own repeat, so the interval of the energy above
-idle holds the scatter of both, and slow drift (a warming board) falls out.
+minimum time is over. With a baseline in each repeat the interval of the energy above idle covers
+the scatter of both, and slow drift (a warming board) cancels.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bench.errors import BenchError
-from bench.meters.base import Clock, Energy, EnergyMeter
-from bench.meters.errors import MeterError
+from bench.meters.base import Clock, Energy, EnergyMeter, MeterError
 
 CONFIDENCE = 0.95
 LEAST_REPEATS = 3
@@ -54,9 +53,8 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Energy and time of one call of the work, and the idle power.
+    """Energy (J) and time (s) of one call of the work, and the idle power (W).
 
-    ``gross_j`` and ``above_idle_j`` in joules, ``seconds`` per call, ``idle_w`` in watts;
     ``repeats`` are the raw values and ``how`` names the meter and what it covers.
     """
 
@@ -123,7 +121,12 @@ def measure(
             idle, _ = _window(meter, partial(sleep, idle_s), 0.0, clock)
             energy, calls = _window(meter, work, minimum_s, clock)
             rows.append(Repeat(idle, energy, calls))
-    _check_reaction(rows, meter)
+    watts = {w for row in rows for window in (row.idle, row.work) for w in window.watts}
+    if len(watts) == 1:
+        raise MeterError(
+            f"{meter.name} ({meter.scope}) reads {watts.pop():g} W throughout, at rest and at "
+            "work; the sensor is stuck, or the work does not load the device"
+        )
     return Measurement(
         gross_j=estimate([r.gross_j for r in rows]),
         above_idle_j=estimate([r.above_idle_j for r in rows]),
@@ -148,13 +151,3 @@ def _window(
         meter.cancel()
         raise
     return meter.end(), calls
-
-
-def _check_reaction(rows: Sequence[Repeat], meter: EnergyMeter) -> None:
-    """Refuse a sensor that shows the same value at rest and at work: it is stuck."""
-    watts = {w for row in rows for window in (row.idle, row.work) for w in window.watts}
-    if len(watts) == 1:
-        raise MeterError(
-            f"{meter.name} ({meter.scope}) reads {watts.pop():g} W throughout, at rest and at "
-            "work; the sensor is stuck, or the work does not load the device"
-        )

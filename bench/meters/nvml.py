@@ -13,9 +13,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, Unpack
 
-from bench.meters.base import Options
+from bench.meters.base import MeterError, Options, ReadFailed
 from bench.meters.counter import Counter, CounterMeter
-from bench.meters.errors import MeterError, ReadFailed
 
 GPU_W = 5000.0
 """No GPU draws as much; a counter that rises faster was reset."""

@@ -14,9 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.meters.base import BackgroundMeter, Clock, Energy, Ticker, in_thread
-from bench.meters.errors import MeterError
-from bench.meters.lock import DeviceLock
+from bench.meters.base import (
+    BackgroundMeter,
+    Clock,
+    DeviceLock,
+    Energy,
+    MeterError,
+    Ticker,
+    in_thread,
+)
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,7 @@ class Sampling:
 
     ``rate_hz`` readings a second, fewer if the sensor takes longer, at random times from ``seed``;
     a window needs ``minimum_s`` seconds and ``minimum_samples`` readings, no two neighbours more
-    than ``gap_s`` apart: a thread that gets no processor time for longer has not seen what
-    happened. ``clock`` and ``ticker`` are for tests.
+    than ``gap_s`` apart. ``clock`` and ``ticker`` are for tests.
     """
 
     rate_hz: float = 50.0
@@ -59,10 +64,7 @@ def jittered(every_s: float, randomness: random.Random) -> Iterator[float]:
 
 
 def check_power(watts: float, what: str, ceiling_w: float) -> float:
-    """``watts`` unchanged, if a running device can draw them.
-
-    Raises MeterError for 0, less, or more than ``ceiling_w``.
-    """
+    """``watts`` unchanged; MeterError for 0, less, or more than ``ceiling_w``."""
     if not watts > 0:
         raise MeterError(
             f"{what} reads {watts:g} W; a running device draws more than 0, so the sensor is off "
@@ -110,9 +112,8 @@ class PowerMeter(BackgroundMeter):
 
     @property
     def how(self) -> str:
-        return (
-            f"{super().how}, {self.sampling.rate_hz:g} samples/s at random times, trapezoidal rule"
-        )
+        rate = self.sampling.rate_hz
+        return f"{super().how}, {rate:g} samples/s at random times, trapezoidal rule"
 
     def _power(self) -> float:
         return check_power(self._sensor(), f"{self.name}: {self.scope}", self._ceiling_w)

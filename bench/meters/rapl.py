@@ -15,9 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Unpack
 
-from bench.meters.base import Options, read_number, read_text
+from bench.meters.base import MeterError, Options, read_number, read_text
 from bench.meters.counter import Counter, CounterMeter
-from bench.meters.errors import MeterError
 
 PACKAGE_W = 1000.0
 """No processor package draws as much, nor its memory; a counter that rises faster was reset."""

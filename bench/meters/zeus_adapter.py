@@ -1,10 +1,9 @@
 """Zeus (ml.energy) as a meter, for those who measure with it already; optional.
 
-Install it only where it is wanted: its dependency ``amdsmi`` breaks ``import ray`` in the same
-environment. ``zeus-ml`` is an old name of the package ``zeus``. Zeus's readings of Jetson boards
-are left out: it looks for the old driver alone, takes every rail with "cpu" in its name for the
-CPU (VDD_CPU_GPU_CV too) and one with "_in" for the total, and AGX boards have none; use
-`bench.meters.ina`.
+Its dependency ``amdsmi`` breaks ``import ray`` in the same environment. ``zeus-ml`` is an old name
+of the package ``zeus``. Zeus's readings of Jetson boards are left out: it looks for the old driver
+alone, takes every rail with "cpu" in its name for the CPU (VDD_CPU_GPU_CV too) and one with "_in"
+for the total, and AGX boards have none; use `bench.meters.ina`.
 """
 
 from __future__ import annotations
@@ -12,9 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from bench.meters.base import Energy, EnergyMeter
-from bench.meters.errors import MeterError
-from bench.meters.lock import DeviceLock
+from bench.meters.base import DeviceLock, Energy, EnergyMeter, MeterError
 
 _WINDOW = "bench"
 

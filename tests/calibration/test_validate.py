@@ -15,8 +15,8 @@ import yaml
 from torch import nn
 from typer.testing import CliRunner
 
-from bench.calibration import fresh_process as fresh
 from bench.calibration import host as machine
+from bench.calibration import measure_case as fresh
 from bench.calibration import saved_check as saved
 from bench.calibration import validate as check
 from bench.calibration.measure_case import measured_case, trace_from_json, trace_to_json

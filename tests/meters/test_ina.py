@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.meters.errors import MeterError
+from bench.meters.base import MeterError
 from bench.meters.ina import Board, InaMeter, boards, find_rails, recognise
 
 XAVIER_NX = ("nvidia,p3509-0000+p3668-0000", "nvidia,tegra194")
