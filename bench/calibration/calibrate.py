@@ -63,12 +63,9 @@ def profile_of(name: str, found: Measurements, power: Power | None) -> dict[str,
     """The content of a profile's file; without ``power`` its watts are assumed, energy unknown."""
     content = _content(name, found, power)
     launch = launch_overhead(ModelledDevice.model_validate(content), found.dispatches)
-    what = "passes of networks too small to compute, "
-    if found.accelerator == "cpu":
-        what += "less what their operators take alone, for each operator: modules, autograd and "
-        what += "views"
-    else:
-        what += "for each operator"
+    alone = "less what their operators take alone, for each operator: modules, autograd and views"
+    what = alone if found.accelerator == "cpu" else "for each operator"
+    what = f"passes of networks too small to compute, {what}"
     content["launch_overhead"] = _measured(launch, found, what)
     return content
 
@@ -96,7 +93,9 @@ def _content(name: str, found: Measurements, given: Power | None) -> dict[str, A
     peaks = peak_flops(found.curves)
     bandwidth = peak_bandwidth(found.curves)
     watts = power.busy - power.idle
-    spread = "; spread over the measured peaks, 0.7 of it arithmetic"
+    spread = f"{power.source}; spread over the measured peaks, 0.7 of it arithmetic"
+    fit = f"fitted to steps of synthetic networks, worst error {found.footprint.worst:.0%}"
+    runtime = max(found.footprint.runtime, 1.0)
     return {
         "name": name,
         "title": f"{name}: {found.accelerator}, {found.threads} threads, calibrated",
@@ -111,27 +110,20 @@ def _content(name: str, found: Measurements, given: Power | None) -> dict[str, A
         "bandwidth": _measured(bandwidth, found, _of_copy(found)),
         "memory": _measured(found.memory, found, "what the system reports"),
         "memory_for_applications": _measured(found.free, found, "what was free"),
-        "runtime_memory": _measured(
-            max(found.footprint.runtime, 1.0), found, "held after a first tiny training step"
-        ),
+        "runtime_memory": _measured(runtime, found, "held after a first tiny training step"),
         "launch_overhead": _measured(MIN_LAUNCH_S, found, "to be replaced"),
         "power_idle": _estimated(power.idle, power.source),
         "power_budget": _estimated(power.busy, power.source),
         **({} if given else {"energy_unavailable": NO_ENERGY}),
         "energy_per_flop": {
-            dtype: _estimated(ARITHMETIC * watts / peak, power.source + spread)
-            for dtype, peak in peaks.items()
+            dtype: _estimated(ARITHMETIC * watts / peak, spread) for dtype, peak in peaks.items()
         },
-        "energy_per_byte": _estimated((1 - ARITHMETIC) * watts / bandwidth, power.source + spread),
+        "energy_per_byte": _estimated((1 - ARITHMETIC) * watts / bandwidth, spread),
         "efficiency": {
             of: _shares(of, found, peaks["float32"], bandwidth) for of in OPERATOR_CLASSES
         },
         "resident_memory": {
-            part: _measured(
-                max(getattr(found.footprint, part), 1e-6),
-                found,
-                f"fitted to steps of synthetic networks, worst error {found.footprint.worst:.0%}",
-            )
+            part: _measured(max(getattr(found.footprint, part), 1e-6), found, fit)
             for part in ("stored", "step", "convolution", "added")
         },
         "curves": {
