@@ -104,7 +104,6 @@ def check(
     from itertools import product
 
     from bench.calibration import host as machine
-    from bench.calibration import saved_check as saved
     from bench.calibration import validate as checks
     from bench.calibration.measure_case import measure_fresh
     from bench.calibration.reference_workloads import METHODS, MODELS, chosen
@@ -115,8 +114,8 @@ def check(
     if save is not None:
         _require_writable(save, f"--save {save}", "name another file")
     if earlier is not None:
-        results = saved.read(earlier)
-        saved.require_same(earlier, results, device)
+        results = checks.read_check(earlier)
+        checks.require_same(earlier, results, device)
         results = results.only(models, methods)
     else:
         named = (chosen(models, list(MODELS), "models"), chosen(methods, list(METHODS), "methods"))
@@ -132,7 +131,7 @@ def check(
     report = checks.report(results, device)
     typer.echo(report.text)
     if save is not None:
-        saved.write(save, report, device)
+        checks.write_check(save, report, device)
     if not report.met:
         raise typer.Exit(1)
 
