@@ -8,11 +8,9 @@ from typing import Any
 
 from bench.errors import BenchError
 
-BUSY = 0.25
-"""A measurement is refused if other processes keep more processors than this busy."""
-BUSY_ACCELERATOR = 5
-"""Percent; a measurement is refused if others keep the accelerator busy for a larger share."""
-WATCH_S = 1.0
+BUSY, BUSY_ACCELERATOR = 0.25, 5
+"""A measurement is refused if other processes keep more processors, or more percent of the
+accelerator's time, busy than this."""
 ALONE = 0.95
 """CPU utilization of each thread below which other processes competed for the cores."""
 
@@ -54,7 +52,7 @@ def others_at_work() -> float:
     """How many processors are busy now, while this process waits."""
     import psutil
 
-    return float(psutil.cpu_percent(interval=WATCH_S)) / 100 * (os.cpu_count() or 1)
+    return float(psutil.cpu_percent(interval=1.0)) / 100 * (os.cpu_count() or 1)
 
 
 def require_idle(busy: float, force: bool) -> str:

@@ -20,10 +20,8 @@ from bench.calibration.step_timer import Watch
 from bench.costs import process_memory as memory
 
 CLASSES = 10
-IMAGE = (128, 128)
 REPEATS = 7
-"""Steps over which the peak is taken: as many as in a check, since fragmentation grows from step
-to step."""
+"""Steps over which the peak is taken: as many as in a check, since fragmentation grows."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Network:
         """The network and its inputs."""
         if self.kind in ("maps", "inverted"):
             module = _maps(self.width, self.depth, self.kind == "inverted")
-            return module, torch.rand(self.batch, 3, *IMAGE)
+            return module, torch.rand(self.batch, 3, 128, 128)
         dropout = 0.1 if self.kind == "words" else 0.0
         blocks = nn.Sequential(
             *[TransformerBlock(self.width, 4, dropout) for _ in range(self.depth)]
@@ -72,8 +70,6 @@ NETWORKS = tuple(
     for trained in ("none", "all", "norms", "adapters")
     if trained != "adapters" or kind in ("tokens", "words")
 )  # fmt: skip
-
-
 QUICK_NETWORKS = tuple(
     Network(kind, width, 2, 8, trained)
     for kind, width in (("tokens", 256), ("maps", 32))
@@ -113,8 +109,6 @@ def freeze(module: nn.Module, trained: str) -> None:
 
 
 class _Mean(nn.Module):
-    """The mean over tokens."""
-
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(1)
 
@@ -241,8 +235,8 @@ def fitted(runtime: float, seen: Sequence[tuple[float, float, float, float]]) ->
     import numpy as np
     from scipy.optimize import nnls
 
-    stored, step, convolution, held = np.array(seen, dtype=float).T
-    parts = np.stack([stored, step, convolution, np.ones_like(held)], axis=1) / held[:, None]
+    held = np.array(seen, dtype=float)[:, 3:]
+    parts = np.array([(*row[:3], 1.0) for row in seen]) / held
     live = np.array([1.0, 1.0, 0.0, 0.0])
     more, _ = nnls(parts, np.maximum(1 - parts @ live, 0.0))
     of_stored, of_step, largest, added = (float(value) for value in live + more)

@@ -23,7 +23,7 @@ from bench.costs.process_memory import MMAP_BYTES
 GRADIENTS = {"both": (True, True), "input": (True, False), "weight": (False, True)}
 """Which gradients a backward pass makes: of the input, of the weights."""
 PATCH = 16
-"""Side of the patches into which a vision transformer cuts an image."""
+"""Side of a vision transformer's patches."""
 GRAPHS = 8
 """Maximum number of forward passes kept, over which the backward passes rotate."""
 
@@ -100,10 +100,8 @@ class Operator:
         calls: list[Call] = []
         gradient: Tensor | None = None
         for tensors in given:
-            leaves = [
-                t.detach().requires_grad_() if o.grad else t
-                for o, t in zip(self.operands, tensors, strict=True)
-            ]
+            pairs = zip(self.operands, tensors, strict=True)
+            leaves = [t.detach().requires_grad_() if o.grad else t for o, t in pairs]
             with torch.enable_grad():
                 out = self.function(*leaves)
             if gradient is None:  # one for all: the operator behind has just made it
@@ -157,15 +155,15 @@ def _products(sizes: Sizes) -> Iterator[Operator]:
         for rows in sizes.tokens:
             for k, n in ((width, width), (width, 3 * width), (width, wide), (wide, width),
                          (width, narrow), (narrow, width)):  # fmt: skip
-                yield from _linear(rows, k, n, "float32")
+                yield from _linear(rows, k, n)
         for rows in sizes.tokens[-2:]:
-            yield from _linear(rows, width, rank, "float32")
-            yield from _linear(rows, rank, width, "float32")
-        yield from _linear(samples, width, classes, "float32")
+            yield from _linear(rows, width, rank)
+            yield from _linear(rows, rank, width)
+        yield from _linear(samples, width, classes)
         yield from _linear(sizes.tokens[-1], width, wide, "bfloat16")
 
 
-def _linear(rows: int, k: int, n: int, dtype: str) -> Iterator[Operator]:
+def _linear(rows: int, k: int, n: int, dtype: str = "float32") -> Iterator[Operator]:
     """The three products of a linear layer (rows, k) -> (rows, n), and the one of LoRA."""
     x, y, weight = Operand((rows, k)), Operand((rows, n)), Operand((n, k), cold=True)
     size = f"{rows}x{k}x{n} {dtype}"

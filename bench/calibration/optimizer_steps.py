@@ -51,9 +51,8 @@ class OptimizerStep:
         """The step; parameters and moments together exceed the caches where possible."""
         parameters = []
         for _ in range(self._tensors(2 * pool.cache_bytes)):
-            parameter = nn.Parameter(pool.own(self.count))
-            parameter.grad = pool.take(self.count)
-            parameters.append(parameter)
+            parameters.append(nn.Parameter(pool.own(self.count)))
+            parameters[-1].grad = pool.take(self.count)
         made = OPTIMIZERS[self.optimizer](parameters)
         made.step()  # makes the moments
         return [made.step]
@@ -65,19 +64,15 @@ def optimizer_steps(sizes: Sizes) -> Iterator[OptimizerStep]:
 
 
 class TransformerBlock(nn.Module):
-    """A transformer's block with fused query, key and value, normalized beforehand.
-
-    ``dropout`` of attention weights, of the attention's output and of the feed-forward layers'.
-    """
+    """A transformer's block with fused query, key and value, normalized beforehand."""
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.before, self.behind = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
+        wide = 4 * width
+        self.feed_forward = nn.Sequential(nn.Linear(width, wide), nn.GELU(), nn.Linear(wide, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens of shape (n, tokens, width)."""

@@ -1,7 +1,7 @@
 """The reference workloads of a check: models with random weights, and methods that adapt them.
 
-Speed and memory depend on shapes alone, so nothing is trained. Models and methods come from the
-registry, so that a step is the one that a run would take (`bench.defaults` names them).
+Speed and memory depend on shapes alone. Models and methods come from the registry, so that a step
+is the one that a run would take (`bench.defaults` names them).
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from bench.calibration.timing import Clock, busy_share
 from bench.contracts.data import Batch
 from bench.costs import process_memory as memory
@@ -87,8 +89,6 @@ class Watch:
 
     def _synchronise(self) -> None:
         if self._accelerator != "cpu":
-            import torch
-
             torch.cuda.synchronize()
 
 

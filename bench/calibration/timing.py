@@ -15,12 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
 
 Clock = Callable[[], float]
 """Seconds from an arbitrary origin."""
@@ -49,8 +48,6 @@ class Pool:
     """
 
     def __init__(self, accelerator: str, size: int, cache_bytes: int) -> None:
-        import torch
-
         self.accelerator = accelerator
         self.cache_bytes = cache_bytes
         generator = torch.Generator(accelerator).manual_seed(0)
@@ -66,8 +63,6 @@ class Pool:
 
     def take(self, *shape: int, dtype: str = "float32") -> Tensor:
         """The next part, contiguous; it may share memory with earlier parts."""
-        import torch
-
         kind = getattr(torch, dtype)
         if kind not in self._typed:
             self._typed[kind] = self._block[: self._block.numel() // 2].to(kind)
@@ -85,16 +80,13 @@ class Pool:
 
     def sets(self, cold_bytes: float) -> int:
         """The number of sets of operands of this size to rotate, so that each is cold again."""
-        wanted = math.ceil(2 * self.cache_bytes / max(cold_bytes, 1.0))
-        fitting = int(self.size // max(cold_bytes, 1.0))
-        return max(min(wanted, fitting, SETS), 1)
+        each = max(cold_bytes, 1.0)
+        return max(min(math.ceil(2 * self.cache_bytes / each), int(self.size // each), SETS), 1)
 
 
 def cache_bytes(accelerator: str) -> int:
     """Bytes of the last-level cache."""
     if accelerator != "cpu":
-        import torch
-
         return int(torch.cuda.get_device_properties(0).L2_cache_size)
     found = [_size(path) for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
     return max(found, default=CACHE_BYTES)
@@ -140,9 +132,8 @@ class Timer:
     def seconds(self, case: Case) -> list[float]:
         """Seconds per call of a case, measured twice; a short call is averaged over many.
 
-        As in a training step, results are kept for a while, so that the next call writes to other,
-        already used memory, which the warm-up calls have allocated. A ``huge`` case finds none and
-        takes fresh pages in every call.
+        As in a training step, results are kept for a while, so that the next call writes to memory
+        that the warm-up calls have allocated; a ``huge`` case takes fresh pages in every call.
         """
         calls = cycle(case.calls(self.pool))
         start = self.clock()

@@ -158,24 +158,16 @@ class Row:
 def row(model: str, method: str, answer: dict[str, Any], device: ModelledDevice) -> Row:
     """The row of a case; a profile without ``resident_memory`` predicts the allocated bytes."""
     trace = trace_from_json(answer["trace"])
-    return Row(
-        model,
-        method,
-        lower_quartile(answer["seconds"]),
-        step_cost(trace, device).time_s,
-        trace.peak_bytes,
-        answer["resident_bytes"],
-        MemoryFootprint.of(trace).needed_bytes(device),
-        answer["busy"],
-    )
+    seconds = lower_quartile(answer["seconds"]), step_cost(trace, device).time_s
+    predicted = MemoryFootprint.of(trace).needed_bytes(device)
+    sizes = trace.peak_bytes, answer["resident_bytes"], predicted
+    return Row(model, method, *seconds, *sizes, answer["busy"])
 
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as text; times in ms, memory in MB."""
-    sides = ("predicted", "error")
-    cells: list[tuple[str, ...]] = [
-        ("model", "method", "time", *sides, "allocated", "resident", *sides)
-    ]
+    names = "model method time predicted error allocated resident predicted error"
+    cells = [tuple(names.split())]
     for each in rows:
         times = [f"{s * 1e3:.4g} ms" for s in (each.time_s, each.predicted_s)]
         held = (each.allocated_bytes, each.resident_bytes, each.predicted_bytes)
@@ -208,9 +200,9 @@ class Verdict:
 
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:
-    """The verdict on time, then on memory; ``rows`` must not be empty."""
+    """The verdict on time, then on memory; none without rows."""
     found = []
-    for what in ("time", "memory"):
+    for what in ("time", "memory") if rows else ():
         errors = [abs(getattr(each, f"{what}_error")) for each in rows]
         worst = max(errors)
         at = rows[errors.index(worst)]
@@ -220,20 +212,17 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
 
 @dataclass(frozen=True)
 class Report:
-    """A check's rows and verdicts, and the results behind them."""
+    """A check's rows, and the results behind them."""
 
     rows: list[Row]
-    verdicts: list[Verdict]
     results: CheckResults
 
     @property
     def met(self) -> bool:
         """Whether all bars are met and no case failed."""
-        return not self.results.failed and all(verdict.met for verdict in self.verdicts)
+        return not self.results.failed and all(verdict.met for verdict in verdicts(self.rows))
 
-    @property
-    def text(self) -> str:
-        """The report as text."""
+    def __str__(self) -> str:
         lines = [table(self.rows), ""] if self.rows else []
         lines += [f"not applicable: {line}" for line in self.results.skipped]
         lines += [f"failed: {line}" for line in self.results.failed]
@@ -242,7 +231,7 @@ class Report:
             worst = min(low, key=lambda row: row.busy)
             line = self.results.contention_warning(f"{worst.model} {worst.method}", worst.busy)
             lines.append(f"not alone: {len(low)} of {len(self.rows)} cases; {line}")
-        return "\n".join([*lines, *map(str, self.verdicts)])
+        return "\n".join([*lines, *map(str, verdicts(self.rows))])
 
 
 def report(results: CheckResults, device: ModelledDevice) -> Report:
@@ -250,8 +239,7 @@ def report(results: CheckResults, device: ModelledDevice) -> Report:
     if not results.measured and not results.failed:
         why = (results.skipped or ["no case was asked for"])[0]
         raise BenchError(f"device check: nothing was measured: {why}")
-    rows = [row(*case, device) for case in results.measured]
-    return Report(rows, verdicts(rows) if rows else [], results)
+    return Report([row(*case, device) for case in results.measured], results)
 
 
 def find_device(name: str) -> ModelledDevice:
@@ -262,10 +250,8 @@ def find_device(name: str) -> ModelledDevice:
     beside = Path(f"{name}.yaml")
     device = load_device(str(beside) if beside.is_file() else name)
     if not isinstance(device, ModelledDevice):
-        raise BenchError(
-            f"device {name!r}: its costs are measured, there is nothing to predict; name a profile "
-            "that 'bench device calibrate' wrote"
-        )
+        why = "its costs are measured, there is nothing to predict; name a profile that"
+        raise BenchError(f"device {name!r}: {why} 'bench device calibrate' wrote")
     return device
 
 
@@ -362,8 +348,6 @@ class _Trace(pydantic.BaseModel):
 
 
 class _Answer(pydantic.BaseModel):
-    """As `measured_case` gives it."""
-
     trace: _Trace
     seconds: Annotated[list[Positive], pydantic.Field(min_length=1)]
     busy: Annotated[float, pydantic.Field(ge=0, le=1, allow_inf_nan=False)]

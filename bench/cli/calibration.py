@@ -54,8 +54,7 @@ def calibrate(
     on = machine.accelerator(accelerator)
     machine.require_threads(threads, "give --threads from 1 to that")
     _ready(on, threads, cpu_time, force)
-    from bench.calibration.calibrate import to_yaml
-    from bench.calibration.calibrate_session import Settings, calibrated
+    from bench.calibration.calibrate import Settings, calibrated, to_yaml
     from bench.costs.device_profile import load_device
 
     content = calibrated(Settings(name, threads, on, rounds, quick, cpu_time, power), _log)
@@ -129,7 +128,7 @@ def check(
         facts = machine.facts(on, threads)
         results = checks.measure(list(product(*named)), settings, facts, run, _log)
     report = checks.report(results, device)
-    typer.echo(report.text)
+    typer.echo(report)
     if save is not None:
         checks.write_check(save, report, device)
     if not report.met:

@@ -75,12 +75,11 @@ def in_thread(tick: Callable[[], None], times_s: Iterator[float]) -> Callable[[]
 
 
 def read_text(path: Path) -> str:
-    """The text of a kernel file, stripped of blanks and of the device tree's closing NUL.
-
-    Raises ReadFailed if it cannot be read.
-    """
+    """The stripped text of a kernel file; ReadFailed if it cannot be read."""
     try:
-        return path.read_bytes().decode("utf-8", "replace").strip("\0 \t\r\n")
+        return (
+            path.read_bytes().decode("utf-8", "replace").strip("\0 \t\r\n")
+        )  # a device tree closes with NUL
     except PermissionError as error:
         raise ReadFailed(
             f"{path} may not be read by this user; run as root or grant read permission to it"
@@ -90,10 +89,7 @@ def read_text(path: Path) -> str:
 
 
 def read_number(path: Path) -> float:
-    """The finite number in a kernel file, in the file's own unit.
-
-    Raises ReadFailed if it cannot be read, MeterError if it holds something else.
-    """
+    """The number in a kernel file, in the file's own unit; MeterError if it is none."""
     text = read_text(path)
     value = finite(text)
     if value is None:
@@ -142,14 +138,10 @@ class DeviceLock:
     """A lock on this machine, held by one meter of one process; its holder may take it again.
 
     There is one for every meter and every user: a board's sensor or a meter at the plug sees what
-    each processor and GPU does, and two kinds of meter may read the same GPU. Its file is created
-    at the first ``acquire``, so that a forked process gets its own.
+    each processor and GPU does. A forked process gets its own at its first ``acquire``.
 
-    Parameters
-    ----------
-    timeout_s : seconds to wait for another process before giving up
-    folder : where the lock file lies, for tests; by default ``FOLDER``
-    tell : receives one line when it has to wait
+    ``timeout_s``: how long to wait for another process; ``folder`` of the lock file, for tests;
+    ``tell`` receives one line when it has to wait.
     """
 
     def __init__(
@@ -171,8 +163,7 @@ class DeviceLock:
         Raises MeterError after ``timeout_s``, if this process measures it already with another
         meter, or if the lock file cannot be used.
         """
-        holder = _held.get((os.getpid(), self.path))
-        if holder is not None and holder is not self:
+        if _held.get((os.getpid(), self.path), self) is not self:
             raise MeterError(
                 "energy of this machine: this process measures it already with another meter; end "
                 "that window first"
@@ -228,13 +219,8 @@ class EnergyMeter(ABC):
     """Measures one window at a time and locks the machine meanwhile.
 
     Making a meter reads its sensor once and raises MeterError if it cannot be used. A meter belongs
-    to one thread of one process.
-
-    Attributes
-    ----------
-    name : the sensor, as records name it
-    scope : what its joules cover, and by which rails or domains
-    minimum_s : a shorter window is refused
+    to one thread of one process. ``name`` of the sensor, for records; ``scope``: what its joules
+    cover, and by which rails or domains; a window shorter than ``minimum_s`` is refused.
     """
 
     def __init__(self, name: str, scope: str, *, minimum_s: float, lock: DeviceLock | None) -> None:

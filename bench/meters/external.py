@@ -21,16 +21,12 @@ from bench.meters.base import Clock, DeviceLock, Energy, EnergyMeter, MeterError
 from bench.meters.power import check_power, within
 
 COLUMNS = ("time_s", "power_w")
-
 CEILING_W = 1000.0
 """What no edge device draws; a log in milliwatts of one that draws more than 1 W lies above."""
-
 RECENT = 101
 """The log's rate is that of its last so many samples."""
-
 MINIMUM_SAMPLES = 8
 """In a window."""
-
 PATIENCE_S = 5.0
 """How long the end of a window waits for the log to reach it."""
 
@@ -45,8 +41,8 @@ class ExternalMeter(EnergyMeter):
     gap_s : neighbouring samples in a window may not lie further apart, in seconds
     ceiling_w : no sample may exceed it, in watts
 
-    Raises MeterError if the file is missing, its header lacks a column, it has too few samples to
-    tell its rate, or that rate or the latest power cannot be used.
+    Raises MeterError if the file, a column, or samples to tell its rate are missing, or if that
+    rate or the latest power cannot be used.
     """
 
     def __init__(
@@ -117,7 +113,9 @@ class ExternalMeter(EnergyMeter):
     def _await(self, ended: float) -> None:
         """Read on until the log reaches the end of the window, or patience does."""
         self._log.read()
-        while not self._log.reaches(ended) and self._clock() < ended + PATIENCE_S:
+        while (
+            not self._log.times or self._log.times[-1] < ended
+        ) and self._clock() < ended + PATIENCE_S:
             self._sleep(0.2)
             self._log.read()
 
@@ -178,10 +176,6 @@ class _Log:
             elif row:
                 self._sample(row)
 
-    def reaches(self, time_s: float) -> bool:
-        """Whether there is a sample at this time or later."""
-        return bool(self.times) and self.times[-1] >= time_s
-
     def forget(self, time_s: float) -> None:
         """Drop what lies before the last sample that is no later than this time."""
         before = max(0, bisect_right(self.times, time_s) - 1)
@@ -189,12 +183,9 @@ class _Log:
 
     def _header(self, row: list[str]) -> None:
         names = [name.strip() for name in row]
-        for column in COLUMNS:
-            if column not in names:
-                raise MeterError(
-                    f"{self.name} lacks the column {column} in its first line; it "
-                    f"needs {' and '.join(COLUMNS)}"
-                )
+        for column in (column for column in COLUMNS if column not in names):
+            why = f"lacks the column {column} in its first line; it needs {' and '.join(COLUMNS)}"
+            raise MeterError(f"{self.name} {why}")
         self._columns = [names.index(column) for column in COLUMNS]
 
     def _sample(self, row: list[str]) -> None:

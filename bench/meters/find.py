@@ -25,13 +25,9 @@ def find_meter(
     """The meter of this machine, by name: ``rapl``, ``nvml``, ``ina``, ``csv:FILE`` or ``zeus``.
 
     ``auto`` takes the first that can be read: a Jetson board's own sensors (``ina``, the whole
-    module), then NVML's counter for work on a GPU, or RAPL for work on the CPU. A GPU's work is
-    not measured by RAPL, which does not cover it, nor the CPU's by NVML, unless named.
-
-    Parameters
-    ----------
-    name : as above; ``csv:FILE`` is the log of an external meter (see `ExternalMeter`)
-    root : where ``proc`` and ``sys`` lie
+    module), then NVML's counter for work on a GPU, or RAPL for work on the CPU; neither covers the
+    other's work. ``csv:FILE`` is the log of an external meter (see `ExternalMeter`). ``proc`` and
+    ``sys`` lie under ``root``.
 
     Raises BenchError for an unknown name. If a meter cannot be used, the reason is returned.
     """

@@ -32,16 +32,9 @@ which is 0.8 W over AGX Orin's 2 mOhm at 20 V; a rail that is switched off shows
 
 @pydantic.dataclasses.dataclass(frozen=True)
 class Board:
-    """A board's power rails.
+    """A board's power rails, as ``boards.yaml`` describes them.
 
-    Attributes
-    ----------
-    parts : module numbers in the device tree's ``compatible``
-    models : what the device tree's ``model`` may contain instead
-    total : rails that overlap nowhere; their sum is the board's power
-    covers : what that sum is the power of
-    rails : every rail of the module's own sensors, with what it feeds
-    budget_w : watts of the highest power mode; readings above 10 times this are nonsense
+    Readings above 10 times ``budget_w``, the watts of the highest power mode, are refused.
     """
 
     name: str
@@ -61,16 +54,11 @@ def boards() -> tuple[Board, ...]:
 
 
 def recognise(root: Path = Path("/")) -> Board:
-    """The board whose device tree lies under ``root``.
-
-    Raises MeterError if it is none of those in the table.
-    """
+    """The board whose device tree lies under ``root``; MeterError if the table lacks it."""
     compatible, model = _property(root, "compatible"), _property(root, "model")
     if not compatible and not model:
-        raise MeterError(
-            f"{root / 'proc/device-tree'} names no board; this machine has no device tree, so it "
-            "is no Jetson"
-        )
+        why = "names no board; this machine has no device tree, so it is no Jetson"
+        raise MeterError(f"{root / 'proc/device-tree'} {why}")
     for board in boards():
         if any(part in compatible for part in board.parts):
             return board

@@ -94,9 +94,9 @@ def measure(
     work : returns when its last operation is done (synchronise a GPU in it)
     idle_s : seconds of each idle window; by default 5, or what the meter needs if that is more
     warmup : calls before the first repeat that are not measured
-    repeats : at least 3, or there is no interval worth the name
+    repeats : at least 3, for a useful interval
     minimum_s : the work is called until its window is at least this long; default as ``idle_s``
-    settle_s : pause before each idle window: clocks and fans take a while to calm down
+    settle_s : pause before each idle window, for clocks and fans
 
     Raises BenchError if the protocol asks for too little, MeterError if the meter refuses a window
     or does not react at all.
@@ -108,10 +108,8 @@ def measure(
     minimum_s = default_s if minimum_s is None else minimum_s
     for name, seconds in (("idle_s", idle_s), ("minimum_s", minimum_s)):
         if seconds < meter.minimum_s:
-            raise BenchError(
-                f"{name}={seconds:g} is shorter than {meter.name} can measure; use at least "
-                f"{meter.minimum_s:g}"
-            )
+            least = f"{meter.name} can measure; use at least {meter.minimum_s:g}"
+            raise BenchError(f"{name}={seconds:g} is shorter than {least}")
     with meter.alone():
         for _ in range(warmup):
             work()

@@ -1,7 +1,7 @@
 """Meters that read power: sampled at a stated rate and integrated by the trapezoidal rule.
 
-Each interval of the rate has one reading, at a random time in it: readings at even times keep step
-with work that repeats itself, and see the same part of every call.
+Each interval of the rate has one reading, at a random time in it: readings at even times would see
+the same part of every call of work that repeats itself.
 """
 
 from __future__ import annotations
@@ -51,8 +51,7 @@ def trapezoid(times_s: Sequence[float], watts: Sequence[float]) -> float:
 def within(began: float, ended: float, times_s: Sequence[float], watts: Sequence[float]) -> float:
     """Joules from ``began`` to ``ended``, by the readings between them (at least one).
 
-    The first and the last reading are extended to the window's ends: readings outside show a device
-    at rest, and interpolating to them would lose half an interval of work.
+    The first and the last are extended to the ends: readings outside show a device at rest.
     """
     return trapezoid([began, *times_s, ended], [watts[0], *watts, watts[-1]])
 

@@ -41,24 +41,20 @@ def _counters(folder: Path) -> list[Counter]:
         z for z in folder.glob("intel-rapl:*") if re.fullmatch(r"intel-rapl(:\d+){1,2}", z.name)
     )
     named = {zone: read_text(zone / "name") for zone in zones}
-    counters = []
+    chosen: list[tuple[Path, str]] = []
     for package in (z for z in zones if z.name.count(":") == 1 and named[z].startswith("package")):
-        counters.append(_counter(package, named[package]))
-        for part in zones:
-            if part.name.startswith(f"{package.name}:") and named[part] == "dram":
-                counters.append(_counter(part, f"dram of {named[package]}"))
-    if not counters:
+        drams = [z for z in zones if z.name.startswith(f"{package.name}:") and named[z] == "dram"]
+        chosen.append((package, named[package]))
+        chosen += [(dram, f"dram of {named[package]}") for dram in drams]
+    if not chosen:
         raise MeterError(
             f"no RAPL package among {', '.join(z.name for z in zones) or 'no zones'} in {folder}; "
             "load the kernel module intel_rapl_msr (virtual machines and ARM have no RAPL)"
         )
-    return counters
-
-
-def _counter(zone: Path, name: str) -> Counter:
-    return Counter(
-        name, partial(_joules, zone / "energy_uj"), _joules(zone / "max_energy_range_uj")
-    )
+    return [
+        Counter(name, partial(_joules, zone / "energy_uj"), _joules(zone / "max_energy_range_uj"))
+        for zone, name in chosen
+    ]
 
 
 def _joules(file: Path) -> float:

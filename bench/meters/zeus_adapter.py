@@ -13,19 +13,12 @@ from typing import Any
 
 from bench.meters.base import DeviceLock, Energy, EnergyMeter, MeterError
 
-_WINDOW = "bench"
-
 
 class ZeusMeter(EnergyMeter):
     """Energy of the GPUs, processor packages and memory that Zeus can read, added.
 
-    The caller waits for the GPU before a window begins and ends; Zeus is told not to.
-
-    Parameters
-    ----------
-    monitor : a ZeusMonitor, for tests
-
-    Raises MeterError if Zeus is missing or finds nothing to read.
+    The caller waits for the GPU before a window begins and ends; Zeus is told not to. ``monitor``:
+    a ZeusMonitor, for tests. Raises MeterError if Zeus is missing or finds nothing to read.
     """
 
     def __init__(
@@ -61,7 +54,7 @@ class ZeusMeter(EnergyMeter):
 
     def _call(self, name: str, **options: Any) -> Any:
         try:
-            return getattr(self._monitor, name)(_WINDOW, sync_execution=False, **options)
+            return getattr(self._monitor, name)("bench", sync_execution=False, **options)
         except Exception as error:  # Zeus and the libraries below it raise many kinds
             raise MeterError(f"zeus: {name} fails: {error}; use another meter") from error
 
