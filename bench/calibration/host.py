@@ -8,11 +8,9 @@ from typing import Any
 
 from bench.errors import BenchError
 
-BUSY = 0.25
-"""A measurement is refused if other processes keep more processors than this busy."""
-BUSY_ACCELERATOR = 5
-"""Percent; a measurement is refused if others keep the accelerator busy for a larger share."""
-WATCH_S = 1.0
+BUSY, BUSY_ACCELERATOR = 0.25, 5
+"""A measurement is refused if other processes keep more processors, or more percent of the
+accelerator's time, busy than this."""
 ALONE = 0.95
 """CPU utilization of each thread below which other processes competed for the cores."""
 
@@ -24,16 +22,11 @@ def use_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def processors() -> int:
-    """The number of processors that this process may use: under taskset fewer than exist."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def require_threads(threads: int, cure: str) -> None:
     """Raise BenchError with the ``cure`` if the process may use fewer processors."""
-    have = processors()
+    have = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # under taskset fewer than exist; not on macOS
+        have = len(os.sched_getaffinity(0))
     if not 1 <= threads <= have:
         raise BenchError(
             f"{threads} threads: this process may use {have} of the machine's processors; {cure}"
@@ -59,7 +52,7 @@ def others_at_work() -> float:
     """How many processors are busy now, while this process waits."""
     import psutil
 
-    return float(psutil.cpu_percent(interval=WATCH_S)) / 100 * (os.cpu_count() or 1)
+    return float(psutil.cpu_percent(interval=1.0)) / 100 * (os.cpu_count() or 1)
 
 
 def require_idle(busy: float, force: bool) -> str:
@@ -69,25 +62,15 @@ def require_idle(busy: float, force: bool) -> str:
     return _require_forced(f"{busy:.2f} processors of {os.cpu_count()} busy", force)
 
 
-def accelerator_load() -> int:
-    """Recent utilization of the accelerator in percent; ask before using it.
-
-    Raises BenchError with the reason if the driver cannot be asked.
-    """
+def require_idle_accelerator(force: bool) -> str:
+    """As `require_idle`, for an accelerator not in use yet; a warning if its load is unknown."""
     import torch
 
     try:
-        return int(torch.cuda.utilization(0))
+        busy = int(torch.cuda.utilization(0))
     except Exception as error:  # pynvml is missing or old, or the driver refuses: each in its way
-        raise BenchError(str(error).splitlines()[0] if str(error) else repr(error)) from error
-
-
-def require_idle_accelerator(force: bool) -> str:
-    """As `require_idle`, for an accelerator; if its load is unknown, the warning says so."""
-    try:
-        busy = accelerator_load()
-    except BenchError as error:
-        return f"whether others use the accelerator is not known ({error}): see nvidia-smi"
+        why = str(error).splitlines()[0] if str(error) else repr(error)
+        return f"whether others use the accelerator is not known ({why}): see nvidia-smi"
     if busy <= BUSY_ACCELERATOR:
         return ""
     return _require_forced(f"the accelerator busy {busy} % of the time", force)
@@ -101,10 +84,9 @@ def _require_forced(what: str, force: bool) -> str:
 
 
 def contention_warning(what: str, busy: float, threads: int) -> str:
-    """A warning if CPU utilization was too low: other processes competed for the cores.
+    """A warning, or nothing, that other processes competed for the cores.
 
-    ``busy`` is the share of the wall time in which each of ``threads`` had a processor. Empty if
-    it is as high as without competition.
+    ``busy``: the share of the wall time in which each of ``threads`` had a processor.
     """
     if busy >= ALONE:
         return ""

@@ -1,7 +1,11 @@
-"""Measure the steps of one model under one method in the current process."""
+"""Measure the steps of one model under one method, in this or in a fresh process.
+
+A fresh process inherits no memory, threads or warm caches.
+"""
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections import Counter
 from typing import Any
@@ -9,9 +13,10 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
-from bench.calibration.memory_fit import warm_runtime
+from bench.calibration import host
+from bench.calibration.memory_fit import measured_network, warm_runtime
 from bench.calibration.reference_workloads import CLASSES, INFERENCE, METHODS, MODELS, Repeated
-from bench.calibration.step_timer import Watch, Watched, WatchedSteps
+from bench.calibration.step_timer import Watch, WatchedSteps
 from bench.calibration.timing import Clock
 from bench.contracts.data import Inputs
 from bench.contracts.method import Method
@@ -19,7 +24,8 @@ from bench.costs import process_memory as memory
 from bench.costs.device_profile import MeasuredDevice
 from bench.costs.measured import MeasuredTracker
 from bench.costs.step_tracer import StepTrace
-from bench.meters.errors import Unavailable
+from bench.io.subprocess_call import call
+from bench.meters.base import Unavailable
 from bench.run.window import UNLIMITED, Window
 
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -38,7 +44,7 @@ def measured_case(request: dict[str, Any]) -> dict[str, Any]:
         return {"skipped": f"{request['model']} declares no blocks"}
     model.module.to(accelerator)
     made = method.make()
-    x = _on(accelerator, spec.inputs(request["batch"]))
+    x = tree_map(lambda part: part.to(accelerator), spec.inputs(request["batch"]))
     y = torch.randint(CLASSES, (request["batch"],), device=accelerator)
     clock = CLOCKS[request["clock"]]
     watch = Watch(request["repeats"], accelerator, clock, request["threads"])
@@ -46,7 +52,7 @@ def measured_case(request: dict[str, Any]) -> dict[str, Any]:
     made.prepare(model, Repeated(x, y, 1))
     del model
     _run(request["method"], made, x, y, watch)
-    seen: Watched = watch.seen
+    seen = watch.seen
     return {
         "trace": trace_to_json(seen.trace),
         "seconds": seen.seconds,
@@ -73,10 +79,6 @@ def _run(name: str, made: Method, x: Inputs, y: torch.Tensor, watch: Watch) -> N
         made.adapt(view, window)
 
 
-def _on(accelerator: str, x: Inputs) -> Inputs:
-    return tree_map(lambda part: part.to(accelerator), x)
-
-
 def trace_to_json(trace: StepTrace) -> dict[str, Any]:
     """A trace as JSON; the inverse is `trace_from_json`."""
     return {
@@ -95,3 +97,27 @@ def trace_from_json(values: dict[str, Any]) -> StepTrace:
         values["resident_bytes"],
         Counter({tuple(key): n for *key, n in values["details"]}),  # type: ignore[misc]
     )
+
+
+def measure_fresh(request: dict[str, Any], threads: int) -> dict[str, Any]:
+    """The result of `measured` from a fresh process with this number of threads.
+
+    Raises BenchError, beginning with the request's ``what``, if there is no result.
+    """
+    variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    with tempfile.TemporaryDirectory() as cache:  # results of offline stages are not reused
+        answer: dict[str, Any] = call(
+            f"{__name__}:measured",
+            {**request, "threads": threads},
+            what=request["what"],
+            environment={"BENCH_CACHE": cache, **dict.fromkeys(variables, str(threads))},
+            timeout_s=3600.0,
+            cure="use a smaller --batch",
+        )
+    return answer
+
+
+def measured(request: dict[str, Any]) -> dict[str, Any]:
+    """Measure a synthetic ``network``, or else a model under a method, in this process."""
+    host.use_threads(request["threads"])
+    return measured_network(request) if "network" in request else measured_case(request)

@@ -1,9 +1,9 @@
 """Resident memory of a process as a function of its live memory, fitted to synthetic networks.
 
-A process takes more than its live tensors: allocators keep freed memory, memory fragments, and
-libraries need scratch space, most of all for convolutions. The peak is modelled as ``stored`` x
-live bytes at the step's beginning + ``step`` x bytes that the step adds + ``convolution`` x bytes
-of its largest convolution + ``added`` bytes.
+A process takes more than its live tensors: freed memory is kept and fragments, and libraries need
+scratch space, most of all for convolutions. The peak is modelled as ``stored`` x live bytes at the
+step's beginning + ``step`` x bytes that it adds + ``convolution`` x bytes of its largest
+convolution + ``added`` bytes.
 """
 
 from __future__ import annotations
@@ -20,22 +20,18 @@ from bench.calibration.step_timer import Watch
 from bench.costs import process_memory as memory
 
 CLASSES = 10
-IMAGE = (128, 128)
 REPEATS = 7
-"""Steps over which the peak is taken: as many as in a check, since fragmentation grows from step
-to step."""
+"""Steps over which the peak is taken: as many as in a check, since fragmentation grows."""
 
 
 @dataclass(frozen=True)
 class Network:
     """A synthetic network and the step that is taken with it.
 
-    ``kind``: ``tokens`` (a transformer of tokens that are given), ``words`` (one with a table of
-    30,000 embeddings and dropout), ``maps`` (convolutions) or ``inverted`` (narrow layers that
-    are widened for convolutions of one channel each). ``trained``: ``all`` weights by AdamW, those
-    of ``norms``, of low-rank ``adapters`` that are put beside query, key and value of tokens or
-    words, or ``none``: inference. ``width`` of a token or of the first feature map, ``depth`` in
-    blocks.
+    ``kind``: ``tokens`` (a transformer), ``words`` (one with 30,000 embeddings and dropout),
+    ``maps`` (convolutions) or ``inverted`` (narrow layers, widened for depthwise convolutions).
+    ``trained``: ``all`` weights by AdamW, those of ``norms``, of low-rank ``adapters`` of query,
+    key and value, or ``none``: inference. ``width`` of a token or of the first feature map.
     """
 
     kind: str
@@ -53,10 +49,10 @@ class Network:
         """The network and its inputs."""
         if self.kind in ("maps", "inverted"):
             module = _maps(self.width, self.depth, self.kind == "inverted")
-            return module, torch.rand(self.batch, 3, *IMAGE)
+            return module, torch.rand(self.batch, 3, 128, 128)
         dropout = 0.1 if self.kind == "words" else 0.0
         blocks = nn.Sequential(
-            *(TransformerBlock(self.width, 4, dropout) for _ in range(self.depth))
+            *[TransformerBlock(self.width, 4, dropout) for _ in range(self.depth)]
         )
         head = nn.Linear(self.width, CLASSES)
         if self.kind == "words":
@@ -74,8 +70,6 @@ NETWORKS = tuple(
     for trained in ("none", "all", "norms", "adapters")
     if trained != "adapters" or kind in ("tokens", "words")
 )  # fmt: skip
-
-
 QUICK_NETWORKS = tuple(
     Network(kind, width, 2, 8, trained)
     for kind, width in (("tokens", 256), ("maps", 32))
@@ -115,8 +109,6 @@ def freeze(module: nn.Module, trained: str) -> None:
 
 
 class _Mean(nn.Module):
-    """The mean over tokens."""
-
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(1)
 
@@ -127,9 +119,8 @@ def _maps(width: int, depth: int, inverted: bool) -> nn.Module:
     channels = 3
     for level in range(4):
         for i in range(depth):
-            out, stride = width * 2**level, 2 if i == 0 else 1
+            out, stride, wide = width * 2**level, 2 if i == 0 else 1, 6 * channels
             if inverted and channels > 3:
-                wide = 6 * channels
                 layers += _convolution(channels, wide, 1, 1)
                 layers += _convolution(wide, wide, 3, stride, groups=wide)
                 layers += _convolution(wide, out, 1, 1)
@@ -142,19 +133,15 @@ def _maps(width: int, depth: int, inverted: bool) -> nn.Module:
 
 def _convolution(
     channels: int, out: int, kernel: int, stride: int, groups: int = 1
-) -> tuple[nn.Module, ...]:
-    return (
-        nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out),
-        nn.ReLU(inplace=True),
-    )
+) -> list[nn.Module]:
+    layer = nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return [layer, nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
 
 
 def warm_runtime(accelerator: str) -> None:
     """Load what a first training step loads, so that it counts as runtime memory.
 
-    Torch's optimizers import its compiler in their first step, and the kernels of convolutions,
-    products and attention initialize their libraries.
+    Optimizers import torch's compiler, and kernels initialize their libraries.
     """
     net = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(128, 128))
     net.to(accelerator)
@@ -209,10 +196,7 @@ def measured_network(request: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Resident memory of a process: ``runtime`` bytes at the start, then the module's model.
-
-    ``worst``: the largest relative error over the networks used for the fit.
-    """
+    """Resident memory: ``runtime`` bytes at the start, the model, ``worst`` relative error."""
 
     runtime: float
     stored: float
@@ -245,15 +229,14 @@ def measure_footprint(
 def fitted(runtime: float, seen: Sequence[tuple[float, float, float, float]]) -> Footprint:
     """The footprint with the least relative squared error.
 
-    ``seen``: for each step the bytes stored, added by the step, of the largest convolution, and
-    resident. Live memory is resident: ``stored`` and ``step`` are at least 1, the others at least
-    0.
+    ``seen``: for each step the bytes stored, added, of the largest convolution, and resident.
+    Live memory is resident: ``stored`` and ``step`` are at least 1, the others at least 0.
     """
     import numpy as np
     from scipy.optimize import nnls
 
-    stored, step, convolution, held = np.array(seen, dtype=float).T
-    parts = np.stack([stored, step, convolution, np.ones_like(held)], axis=1) / held[:, None]
+    held = np.array(seen, dtype=float)[:, 3:]
+    parts = np.array([(*row[:3], 1.0) for row in seen]) / held
     live = np.array([1.0, 1.0, 0.0, 0.0])
     more, _ = nnls(parts, np.maximum(1 - parts @ live, 0.0))
     of_stored, of_step, largest, added = (float(value) for value in live + more)

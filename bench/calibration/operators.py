@@ -1,9 +1,8 @@
 """Operators to calibrate, at the sizes of layers in vision and text models.
 
-Widths, tokens and feature maps are those of the families ViT, BERT, ResNet and MobileNet; each
-operator runs as in a step of torch: forward without gradients, backward through autograd.
-Outputs of the preceding operator are warm in the caches; weights, and activations saved for the
-backward pass, rotate through memory and are cold.
+Sizes are those of ViT, BERT, ResNet and MobileNet. Operators run as in a step of torch: forward
+without gradients, backward through autograd. Outputs of the preceding operator are warm in the
+caches; weights, and activations saved for the backward pass, rotate through memory and are cold.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from bench.costs.process_memory import MMAP_BYTES
 GRADIENTS = {"both": (True, True), "input": (True, False), "weight": (False, True)}
 """Which gradients a backward pass makes: of the input, of the weights."""
 PATCH = 16
-"""Side of the patches into which a vision transformer cuts an image."""
+"""Side of a vision transformer's patches."""
 GRAPHS = 8
 """Maximum number of forward passes kept, over which the backward passes rotate."""
 
 
 @dataclass(frozen=True)
 class Operand:
-    """An argument: its ``shape`` in memory, and how it is used.
+    """An argument and its ``shape`` in memory.
 
     ``cold``: not in the caches; ``grad``: the backward pass computes its gradient; ``own``: changed
     in place; ``flip``: two dimensions to exchange; ``below``: integers below this bound.
@@ -54,10 +53,9 @@ class Operand:
 
 @dataclass(frozen=True)
 class Operator:
-    """One call of a function of tensors, or of its backward pass.
+    """A call of a ``function`` of the operands, or of its backward pass.
 
-    ``name`` says what and how large; ``function`` gets the operands in their order; ``makes``:
-    bytes of the result, where it may be larger than the operands.
+    ``name`` says what and how large; ``makes``: bytes of a result larger than the operands.
     """
 
     name: str
@@ -74,23 +72,22 @@ class Operator:
 
     @property
     def huge(self) -> bool:
-        """Whether a tensor is so large that glibc maps fresh pages for it.
+        """Whether glibc maps fresh pages for a tensor, whose first touch slows inference down.
 
-        Their first touch slows inference down. In training the heap is usually large enough, so
-        this excludes backward passes.
+        In training the heap is usually large enough, so this excludes backward passes.
         """
-        sizes = [4 * math.prod(o.shape) for o in self.operands]
-        return not self.backward and max(*sizes, self.makes) > MMAP_BYTES
+        largest = max(4 * math.prod(o.shape) for o in self.operands)
+        return not self.backward and max(largest, self.makes) > MMAP_BYTES
 
     def calls(self, pool: Pool) -> list[Call]:
         """The call on each set of operands in turn; run it without gradients."""
         cold = 4 * sum(math.prod(o.shape) for o in self.operands if o.cold)
-        warm = [None if o.cold else o.make(pool, self.dtype) for o in self.operands]
+        warm = {i: o.make(pool, self.dtype) for i, o in enumerate(self.operands) if not o.cold}
         sets = pool.sets(cold) if cold else 1
         given = [
             [
-                o.make(pool, self.dtype) if made is None else made
-                for o, made in zip(self.operands, warm, strict=True)
+                warm[i] if i in warm else o.make(pool, self.dtype)
+                for i, o in enumerate(self.operands)
             ]
             for _ in range(min(sets, GRAPHS) if self.backward else sets)
         ]
@@ -103,10 +100,8 @@ class Operator:
         calls: list[Call] = []
         gradient: Tensor | None = None
         for tensors in given:
-            leaves = [
-                t.detach().requires_grad_() if o.grad else t
-                for o, t in zip(self.operands, tensors, strict=True)
-            ]
+            pairs = zip(self.operands, tensors, strict=True)
+            leaves = [t.detach().requires_grad_() if o.grad else t for o, t in pairs]
             with torch.enable_grad():
                 out = self.function(*leaves)
             if gradient is None:  # one for all: the operator behind has just made it
@@ -120,15 +115,10 @@ class Operator:
 class Sizes:
     """How large the operators are.
 
-    Attributes
-    ----------
-    tokens : rows of products and normalizations; a batch of texts or images has so many
-    widths : of a token
-    batches : of images
-    maps : (side, channels) of feature maps
-    numbers : elements of elementwise work
-    sequences : (samples, heads, tokens, width of a head) of attention
-    tensors : elements of a parameter that an optimizer moves
+    ``tokens``: rows of products and normalizations; ``widths`` of a token; ``batches`` of images;
+    ``maps``: (side, channels) of feature maps; ``numbers``: elements of elementwise work;
+    ``sequences``: (samples, heads, tokens, width of a head) of attention; ``tensors``: elements of
+    a parameter that an optimizer moves.
     """
 
     tokens: tuple[int, ...] = (64, 512, 1600)
@@ -154,12 +144,8 @@ SMALLEST = Sizes((4,), (8,), (1,), ((4, 8),), (), ((1, 2, 8, 8),), ())
 
 def operators(sizes: Sizes) -> Iterator[Operator]:
     """Every operator at every size but those of `convolutions`."""
-    yield from _products(sizes)
-    yield from _attention(sizes)
-    yield from _norms(sizes)
-    yield from _elementwise(sizes)
-    yield from _reductions(sizes)
-    yield from _copies(sizes)
+    for group in (_products, _attention, _norms, _elementwise, _reductions, _copies):
+        yield from group(sizes)
 
 
 def _products(sizes: Sizes) -> Iterator[Operator]:
@@ -169,25 +155,23 @@ def _products(sizes: Sizes) -> Iterator[Operator]:
         for rows in sizes.tokens:
             for k, n in ((width, width), (width, 3 * width), (width, wide), (wide, width),
                          (width, narrow), (narrow, width)):  # fmt: skip
-                yield from _linear(rows, k, n, "float32")
+                yield from _linear(rows, k, n)
         for rows in sizes.tokens[-2:]:
-            yield from _linear(rows, width, rank, "float32")
-            yield from _linear(rows, rank, width, "float32")
-        yield from _linear(samples, width, classes, "float32")
+            yield from _linear(rows, width, rank)
+            yield from _linear(rows, rank, width)
+        yield from _linear(samples, width, classes)
         yield from _linear(sizes.tokens[-1], width, wide, "bfloat16")
 
 
-def _linear(rows: int, k: int, n: int, dtype: str) -> Iterator[Operator]:
+def _linear(rows: int, k: int, n: int, dtype: str = "float32") -> Iterator[Operator]:
     """The three products of a linear layer (rows, k) -> (rows, n), and the one of LoRA."""
     x, y, weight = Operand((rows, k)), Operand((rows, n)), Operand((n, k), cold=True)
     size = f"{rows}x{k}x{n} {dtype}"
     turned = Operand((n, k), cold=True, flip=(-1, -2))
     yield Operator(f"addmm.nt {size}", torch.addmm, (Operand((n,)), x, turned), dtype=dtype)
     yield Operator(f"mm.nn {size}", torch.mm, (y, weight), dtype=dtype)
-    saved = Operand((rows, k), cold=True)
-    yield Operator(
-        f"mm.tn {size}", torch.mm, (Operand((rows, n), flip=(-1, -2)), saved), dtype=dtype
-    )
+    given = (Operand((rows, n), flip=(-1, -2)), Operand((rows, k), cold=True))
+    yield Operator(f"mm.tn {size}", torch.mm, given, dtype=dtype)
     if min(k, n) <= 10:
         yield Operator(f"mm.nt {size}", torch.mm, (x, turned), dtype=dtype)
 
@@ -251,14 +235,9 @@ def _reductions(sizes: Sizes) -> Iterator[Operator]:
     for samples, heads, tokens, _ in sizes.sequences:
         scores = (samples * heads, tokens, tokens)
         size = f"{samples}x{heads}x{tokens}x{tokens}"
-        softmax = partial(F.softmax, dim=-1)
+        softmax, saved = partial(F.softmax, dim=-1), Operand(scores, cold=True, grad=True)
         yield Operator(f"softmax {size}", softmax, (Operand(scores),))
-        yield Operator(
-            f"softmax backward {size}",
-            softmax,
-            (Operand(scores, cold=True, grad=True),),
-            backward=True,
-        )
+        yield Operator(f"softmax backward {size}", softmax, (saved,), backward=True)
         safe = getattr(torch.ops.aten, "_safe_softmax", None)
         if safe is not None:
             yield Operator(f"safe softmax {size}", partial(safe, dim=-1), (Operand(scores),))
@@ -274,7 +253,8 @@ def _copies(sizes: Sizes) -> Iterator[Operator]:
     for samples, heads, tokens, width in sizes.sequences:
         apart = Operand((samples, heads, tokens, width), flip=(1, 2))
         size = f"{samples}x{heads}x{tokens}x{width}"
-        yield Operator(f"clone of heads {size}", _contiguous, (apart,))
+        clone = partial(torch.clone, memory_format=torch.contiguous_format)
+        yield Operator(f"clone of heads {size}", clone, (apart,))
     for width in sizes.widths:
         for vocabulary in (512, 30_000):
             rows = sizes.tokens[-1]
@@ -291,18 +271,14 @@ def _copy(count: int) -> Operator:
 
 
 def large_copy(sizes: Sizes, pool: Pool) -> list[Operator]:
-    """A copy of more than twice the last-level cache, if none of the sizes has one.
+    """A copy of more than twice the last-level cache, or as much as the pool has.
 
-    It is limited by the pool: if that is too small, the cache may hold a part of it.
+    None if one of the sizes is as large.
     """
     beyond = pool.cache_bytes // 4 + 2**10  # read and written, 8 bytes for each element
     if max(sizes.numbers, default=0) >= beyond:
         return []
     return [_copy(min(beyond, pool.size // 4))]
-
-
-def _contiguous(x: Tensor) -> Tensor:
-    return x.clone(memory_format=torch.contiguous_format)
 
 
 def convolutions(sizes: Sizes) -> Iterator[Operator]:
@@ -346,7 +322,7 @@ def _convolution(
 ) -> Iterator[Operator]:
     """Forward and backward; only the weights get gradients in the ``first`` layer of a network."""
     padding = kernel // 2 if padding is None else padding
-    function = partial(_convolve, stride, padding, groups)
+    function = partial(F.conv2d, stride=stride, padding=padding, groups=groups)
     x, weight = (batch, channels, side, side), (out, channels // groups, kernel, kernel)
     size = f"{batch}x{channels}x{side}x{side} to {out}, {kernel}x{kernel}/{stride}, {groups} groups"
     made = 4 * batch * out * (side // stride) ** 2
@@ -358,43 +334,24 @@ def _convolution(
         yield Operator(f"convolution backward {of} {size}", function, operands, backward=True)
 
 
-def _convolve(stride: int, padding: int, groups: int, x: Tensor, weight: Tensor) -> Tensor:
-    return F.conv2d(x, weight, None, stride, padding, 1, groups)
-
-
 def _batch_norm(batch: int, side: int, channels: int) -> Iterator[Operator]:
     x, each = (batch, channels, side, side), Operand((channels,), own=True)
     size = f"{batch}x{channels}x{side}x{side}"
-    for training in (True, False):
-        mode = "train" if training else "eval"
-        function = partial(_normalize, training)
-        operands = (Operand(x), each, each, Operand((channels,)), Operand((channels,)))
-        yield Operator(f"batch norm {mode} {size}", function, operands)
-    function = partial(_normalize, True)
+    function = partial(F.batch_norm, training=True)
+    affine = (Operand((channels,)), Operand((channels,)))
+    for mode, forward in (("train", function), ("eval", F.batch_norm)):
+        yield Operator(f"batch norm {mode} {size}", forward, (Operand(x), each, each, *affine))
     for made, (of_x, of_weight) in GRADIENTS.items():
         scale = Operand((channels,), grad=of_weight)
         operands = (Operand(x, cold=True, grad=of_x), each, each, scale, scale)
         yield Operator(f"batch norm backward {made} {size}", function, operands, backward=True)
 
 
-def _normalize(
-    training: bool, x: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor
-) -> Tensor:
-    return F.batch_norm(x, mean, variance, scale, shift, training)
-
-
 def _pooling(batch: int, side: int, channels: int) -> Iterator[Operator]:
     size = f"{batch}x{channels}x{side}x{side}"
-    x = (batch, channels, side, side)
-    pools: dict[str, Any] = {
-        "max pool": partial(F.max_pool2d, kernel_size=3, stride=2, padding=1),
-        "mean pool": lambda t: t.mean((2, 3)),
-    }
-    for name, function in pools.items():
-        yield Operator(f"{name} {size}", function, (Operand(x),))
-    yield Operator(
-        f"max pool backward {size}",
-        pools["max pool"],
-        (Operand(x, cold=True, grad=True),),
-        backward=True,
-    )
+    x = Operand((batch, channels, side, side))
+    pool = partial(F.max_pool2d, kernel_size=3, stride=2, padding=1)
+    yield Operator(f"max pool {size}", pool, (x,))
+    yield Operator(f"mean pool {size}", lambda t: t.mean((2, 3)), (x,))
+    saved = replace(x, cold=True, grad=True)
+    yield Operator(f"max pool backward {size}", pool, (saved,), backward=True)

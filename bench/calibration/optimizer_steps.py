@@ -23,6 +23,10 @@ OPTIMIZERS: dict[str, Any] = {
 }
 
 
+BLOCKS = 12
+"""Of a network with negligible arithmetic: a transformer's, or convolutions with normalization."""
+
+
 @dataclass(frozen=True)
 class OptimizerStep:
     """A step of an optimizer over parameters of ``count`` elements each."""
@@ -47,9 +51,8 @@ class OptimizerStep:
         """The step; parameters and moments together exceed the caches where possible."""
         parameters = []
         for _ in range(self._tensors(2 * pool.cache_bytes)):
-            parameter = nn.Parameter(pool.own(self.count))
-            parameter.grad = pool.take(self.count)
-            parameters.append(parameter)
+            parameters.append(nn.Parameter(pool.own(self.count)))
+            parameters[-1].grad = pool.take(self.count)
         made = OPTIMIZERS[self.optimizer](parameters)
         made.step()  # makes the moments
         return [made.step]
@@ -57,25 +60,19 @@ class OptimizerStep:
 
 def optimizer_steps(sizes: Sizes) -> Iterator[OptimizerStep]:
     """Every optimizer at every size of a parameter."""
-    for optimizer in OPTIMIZERS:
-        for count in sizes.tensors:
-            yield OptimizerStep(optimizer, count)
+    return (OptimizerStep(each, count) for each in OPTIMIZERS for count in sizes.tensors)
 
 
 class TransformerBlock(nn.Module):
-    """A transformer's block with fused query, key and value, normalized beforehand.
-
-    ``dropout`` of attention weights, of the attention's output and of the feed-forward layers'.
-    """
+    """A transformer's block with fused query, key and value, normalized beforehand."""
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.before, self.behind = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
+        wide = 4 * width
+        self.feed_forward = nn.Sequential(nn.Linear(width, wide), nn.GELU(), nn.Linear(wide, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens of shape (n, tokens, width)."""
@@ -89,12 +86,6 @@ class TransformerBlock(nn.Module):
 
     def _dropped(self, x: Tensor) -> Tensor:
         return nn.functional.dropout(x, self.dropout, self.training) if self.dropout else x
-
-
-def _convolutional(channels: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
-    )
 
 
 @dataclass(frozen=True)
@@ -113,14 +104,10 @@ class AutogradCall:
 
 @dataclass(frozen=True)
 class Dispatch:
-    """A forward pass, with ``train`` also the backward pass, of a network of minimal width.
-
-    ``kind``: a transformer or a network of convolutions, of ``depth`` blocks.
-    """
+    """A forward pass, with ``train`` also the backward pass, of a network of minimal width."""
 
     kind: str
     train: bool
-    depth: int = 12
 
     @property
     def name(self) -> str:
@@ -129,13 +116,15 @@ class Dispatch:
 
     def calls(self, pool: Pool) -> list[Call]:
         """The pass, on one network."""
-        if self.kind == "transformer":
-            blocks: list[nn.Module] = [TransformerBlock(8, 2) for _ in range(self.depth)]
-            x = pool.take(1, 4, 8)
-        else:
-            blocks = [_convolutional(8) for _ in range(self.depth)]
-            x = pool.take(1, 8, 2, 2)
-        net = nn.Sequential(*blocks).to(pool.accelerator)
+        layers: list[nn.Module] = []
+        for _ in range(BLOCKS):
+            if self.kind == "transformer":
+                layers.append(TransformerBlock(8, 2))
+            else:
+                block = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU(inplace=True)
+                layers.append(nn.Sequential(*block))
+        x = pool.take(1, 4, 8) if self.kind == "transformer" else pool.take(1, 8, 2, 2)
+        net = nn.Sequential(*layers).to(pool.accelerator)
         net.train(self.train)
 
         def run() -> None:

@@ -1,7 +1,7 @@
 """The reference workloads of a check: models with random weights, and methods that adapt them.
 
-Speed and memory depend on shapes alone, so nothing is trained. Models and methods come from the
-registry, so that a step is the one that a run would take (`bench.defaults` names them).
+Speed and memory depend on shapes alone. Models and methods come from the registry, so that a step
+is the one that a run would take (`bench.defaults` names them).
 """
 
 from __future__ import annotations
@@ -87,10 +87,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A registered method: ``name`` and ``settings``; `LastHalf` if the name is empty.
-
-    ``blocks``: whether it needs a model that declares its blocks.
-    """
+    """A registered method (without ``name`` `LastHalf`); whether it needs a model's ``blocks``."""
 
     name: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -106,12 +103,9 @@ class MethodSpec:
 
 
 MODELS = {name: ModelSpec(*given) for name, given in defaults.WORKLOAD_MODELS.items()}
-"""The models of the check by printed name."""
-
 METHODS = {name: MethodSpec(*given) for name, given in defaults.WORKLOAD_METHODS.items()}
-"""The methods of the check by printed name; all but ``INFERENCE`` take training steps."""
-
 INFERENCE = "inference"
+"""The one of the methods that takes no training step."""
 
 
 class Repeated(DomainView):

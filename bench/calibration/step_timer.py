@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from bench.calibration.timing import Clock, busy_share
 from bench.contracts.data import Batch
 from bench.costs import process_memory as memory
@@ -28,13 +30,9 @@ WARM = 3
 class Watched:
     """What was seen of one kind of step.
 
-    Attributes
-    ----------
-    trace : of the counted step
-    seconds : of each repeat
-    busy : share of the repeats' wall time in which each thread had a processor; below 1 others
-        were at work, or the process waited for an accelerator
-    peak_bytes : the most that the process held during the repeats (see `memory`)
+    ``trace`` of the counted step; ``seconds`` of each repeat; ``busy``: share of the repeats' wall
+    time in which each thread had a processor; ``peak_bytes``: the most that the process held during
+    the repeats (see `memory`).
     """
 
     trace: StepTrace = field(default_factory=StepTrace)
@@ -44,29 +42,14 @@ class Watched:
 
 
 class Watch:
-    """Runs through the phases, step by step.
-
-    Parameters
-    ----------
-    repeats : steps to measure
-    accelerator : "cpu" or "cuda"
-    clock : gives seconds
-    threads : with which the steps compute
-    """
+    """Runs through the phases, step by step: ``repeats`` are measured, computed by ``threads``."""
 
     def __init__(
-        self,
-        repeats: int,
-        accelerator: str,
-        clock: Clock = time.perf_counter,
-        threads: int = 1,
+        self, repeats: int, accelerator: str, clock: Clock = time.perf_counter, threads: int = 1
     ) -> None:
         self.seen = Watched()
-        self._repeats = repeats
-        self._taken = 0
-        self._accelerator = accelerator
-        self._clock = clock
-        self._threads = threads
+        self._repeats, self._taken = repeats, 0
+        self._accelerator, self._clock, self._threads = accelerator, clock, threads
         self._process_s = self._wall_s = 0.0
 
     @property
@@ -106,8 +89,6 @@ class Watch:
 
     def _synchronise(self) -> None:
         if self._accelerator != "cpu":
-            import torch
-
             torch.cuda.synchronize()
 
 
@@ -119,8 +100,7 @@ class WatchedSteps(StepObserver):
 
     def __init__(self, watch: Watch, resident: Callable[[], Any]) -> None:
         self.window: Window | None = None
-        self._watch = watch
-        self._resident = resident
+        self._watch, self._resident = watch, resident
         self._step = ExitStack()
 
     def on_batch(self, kind: str, batch: Batch, data_dependent: bool) -> None:

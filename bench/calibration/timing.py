@@ -1,11 +1,8 @@
 """Time small pieces of work: interleaved rounds, cold operands, and the lower quartile.
 
-A round measures every case once, so that a slow minute of the machine hits all alike and not
-one. Of a case's rounds the lower quartile counts: whatever disturbs a computation makes it
-longer, and the minimum is an accident of its own.
-
-Operands are parts of one large block of random numbers (`Pool`), so that none has to be made.
-Consecutive parts lie one after another and start again at the end of the block, which is larger
+A round measures every case once, so that a slow minute of the machine hits all alike. Of a case's
+rounds the lower quartile counts: disturbances make a computation longer, and the minimum is an
+accident. Operands are parts, one after another, of one block of random numbers (`Pool`) larger
 than the caches: a part that was used a while ago is read from memory, as in a step.
 """
 
@@ -18,25 +15,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import numpy as np
+import torch
+from torch import Tensor
 
 Clock = Callable[[], float]
 """Seconds from an arbitrary origin."""
 
-SAMPLE_S = 1e-3
-"""A shorter call is repeated until a measurement takes this many seconds."""
+SAMPLE_S, CALLS = 1e-3, 1000
+"""A shorter call is repeated until a measurement takes so many seconds, or has so many calls."""
 LONG_S = 0.05
-"""A longer call is measured once in a round."""
-CALLS = 1000
-"""Maximum number of calls in a measurement."""
+"""A longer call is measured once in a round, others as often as ``SAMPLES``."""
+SAMPLES = 2
 WARM_S = 0.02
 """Seconds of warm-up calls before the first measurement of a round."""
-SAMPLES = 2
-"""Measurements in a round."""
-
 CACHE_BYTES = 32 * 2**20
 """Assumed size of the last-level cache where the system reports none."""
 ALIGN = 64
@@ -48,18 +42,12 @@ Call = Callable[[], object]
 
 
 class Pool:
-    """Random numbers in [0.5, 1), of one data type on one accelerator.
+    """A block of ``size`` bytes of random numbers in [0.5, 1), on ``cpu`` or ``cuda``.
 
-    Parameters
-    ----------
-    accelerator : "cpu" or "cuda"
-    size : bytes of the block
-    cache_bytes : of the last-level cache; rotating operands take at least twice as much
+    ``cache_bytes``: of the last-level cache; rotating operands take at least twice as much.
     """
 
     def __init__(self, accelerator: str, size: int, cache_bytes: int) -> None:
-        import torch
-
         self.accelerator = accelerator
         self.cache_bytes = cache_bytes
         generator = torch.Generator(accelerator).manual_seed(0)
@@ -75,7 +63,10 @@ class Pool:
 
     def take(self, *shape: int, dtype: str = "float32") -> Tensor:
         """The next part, contiguous; it may share memory with earlier parts."""
-        block = self._of(dtype)
+        kind = getattr(torch, dtype)
+        if kind not in self._typed:
+            self._typed[kind] = self._block[: self._block.numel() // 2].to(kind)
+        block = self._typed[kind]
         count = math.prod(shape)
         if self._next + count > block.numel():
             self._next = 0
@@ -89,24 +80,13 @@ class Pool:
 
     def sets(self, cold_bytes: float) -> int:
         """The number of sets of operands of this size to rotate, so that each is cold again."""
-        wanted = math.ceil(2 * self.cache_bytes / max(cold_bytes, 1.0))
-        fitting = int(self.size // max(cold_bytes, 1.0))
-        return max(min(wanted, fitting, SETS), 1)
-
-    def _of(self, dtype: str) -> Tensor:
-        import torch
-
-        kind = getattr(torch, dtype)
-        if kind not in self._typed:
-            self._typed[kind] = self._block[: self._block.numel() // 2].to(kind)
-        return self._typed[kind]
+        each = max(cold_bytes, 1.0)
+        return max(min(math.ceil(2 * self.cache_bytes / each), int(self.size // each), SETS), 1)
 
 
 def cache_bytes(accelerator: str) -> int:
     """Bytes of the last-level cache."""
     if accelerator != "cpu":
-        import torch
-
         return int(torch.cuda.get_device_properties(0).L2_cache_size)
     found = [_size(path) for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
     return max(found, default=CACHE_BYTES)
@@ -136,12 +116,9 @@ Kind = TypeVar("Kind", bound=Case)
 
 @dataclass
 class Timer:
-    """Measures cases on one accelerator.
+    """Measures cases, which compute with ``threads``, on the pool's accelerator.
 
-    clock : gives seconds
-    threads : with which cases compute
-    synchronise : waits until the accelerator has finished
-    trim : returns free memory to the system
+    ``synchronise`` waits until it has finished; ``trim`` returns free memory to the system.
     """
 
     pool: Pool
@@ -155,9 +132,8 @@ class Timer:
     def seconds(self, case: Case) -> list[float]:
         """Seconds per call of a case, measured twice; a short call is averaged over many.
 
-        As in a training step, results are kept for a while, so that the next call writes to other,
-        already used memory, which the warm-up calls have allocated. A ``huge`` case finds none and
-        takes fresh pages in every call.
+        As in a training step, results are kept for a while, so that the next call writes to memory
+        that the warm-up calls have allocated; a ``huge`` case takes fresh pages in every call.
         """
         calls = cycle(case.calls(self.pool))
         start = self.clock()
@@ -170,20 +146,21 @@ class Timer:
         if getattr(case, "huge", False):
             kept.clear()
             made.clear()
-            return [self._fresh(calls) for _ in range(SAMPLES)]
+            fresh = []
+            for _ in range(SAMPLES):
+                self.trim()
+                fresh.append(self._timed(calls, 1, deque(maxlen=1)))
+            return fresh
         once = self._timed(calls, 1, kept)
         if once >= LONG_S:
             return [once]
         number = min(max(math.ceil(SAMPLE_S / max(once, 1e-9)), 1), CALLS)
         return [self._timed(calls, number, kept) for _ in range(SAMPLES)]
 
-    def _fresh(self, calls: Iterator[Call]) -> float:
-        self.trim()
-        return self._timed(calls, 1, deque(maxlen=1))
-
-    def _turns(self, made: object, seconds: float) -> int:
+    def _turns(self, made: Any, seconds: float) -> int:
         """The number of results to keep: more than the caches hold, if the calls are short."""
-        size = sum(t.numel() * t.element_size() for t in _tensors(made))
+        parts = made if isinstance(made, list | tuple) else [made]
+        size = sum(t.numel() * t.element_size() for t in parts if hasattr(t, "element_size"))
         wanted = math.ceil(2 * self.pool.cache_bytes / size) if size else 1
         return max(min(wanted, int(WARM_S / seconds), CALLS), 1)
 
@@ -216,10 +193,7 @@ def measure(
     rounds: int,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[tuple[Kind, float]]:
-    """Each case with the lower quartile of its seconds over the rounds.
-
-    ``progress`` gets the numbers of finished and of all measurements.
-    """
+    """Each case with the lower quartile of its seconds; ``progress`` gets those done and all."""
     found: list[list[float]] = [[] for _ in cases]
     for round_ in range(rounds):
         for i, case in enumerate(cases):
@@ -228,15 +202,6 @@ def measure(
     return [(case, lower_quartile(times)) for case, times in zip(cases, found, strict=True)]
 
 
-def _tensors(made: object) -> list[Tensor]:
-    parts = made if isinstance(made, list | tuple) else [made]
-    return [cast("Tensor", part) for part in parts if hasattr(part, "element_size")]
-
-
 def lower_quartile(values: Sequence[float]) -> float:
     """The value at a quarter of the sorted values, linear between neighbours."""
-    ordered = sorted(values)
-    place = (len(ordered) - 1) / 4
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+    return float(np.quantile(values, 0.25))

@@ -1,19 +1,26 @@
-"""Predict and measure whole adaptation steps, each in a fresh process, and compare them."""
+"""Predict and measure whole adaptation steps, each in a fresh process, and compare them.
+
+Measurements are kept in a file with machine and date, to compare other profiles with.
+"""
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import pydantic
 
 from bench.calibration import host as machine
 from bench.calibration.measure_case import trace_from_json
 from bench.calibration.memory_fit import Run
 from bench.calibration.reference_workloads import METHODS, MODELS, chosen
 from bench.calibration.timing import lower_quartile
-from bench.costs.device_profile import ModelledDevice, load_device
+from bench.costs.device_profile import ModelledDevice, load_device, profile_digest
+from bench.costs.operator_kinds import OPERATOR_CLASSES
 from bench.costs.pricing import MemoryFootprint, step_cost
 from bench.errors import BenchError
 from bench.io.text_table import aligned
@@ -22,35 +29,13 @@ MEDIAN, WORST = 0.15, 0.35
 """Upper bounds of the absolute relative error over all cases, for time and for memory."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """The measurement to make: names of models and methods, samples in a batch, repeats.
-
-    ``facts``: description of the machine, from `machine.facts`.
-    """
-
-    models: Sequence[str]
-    methods: Sequence[str]
-    batch: int
-    repeats: int
-    accelerator: str
-    facts: dict[str, Any]
-    cpu_time: bool = False
-
-
 @dataclass
 class CheckResults:
     """The results of all cases.
 
-    Attributes
-    ----------
-    measured : (model, method, result) of each case
-    skipped : cases that do not apply, with the reason
-    failed : cases whose process failed, with the reason
-    facts : description of the machine at the time of the measurement
-    clock : whether seconds are wall time or CPU time of the process
-
-    A line of ``skipped`` and ``failed`` begins with "model method: ".
+    ``facts``: the machine, by `machine.facts`; ``clock``: wall time or CPU time of the process;
+    ``measured``: (model, method, result) of each case; ``skipped``: cases that do not apply;
+    ``failed``: cases without a result. Lines of the two are "model method: reason".
     """
 
     facts: dict[str, Any]
@@ -76,13 +61,11 @@ class CheckResults:
         """
         held = [(model, method) for model, method, _ in self.measured]
         held += [case_of(line) for line in (*self.skipped, *self.failed)]
-        wanted = (
-            _chosen(models, MODELS, [model for model, _ in held], "models"),
-            _chosen(methods, METHODS, [method for _, method in held], "methods"),
-        )
+        of_models = _chosen(models, MODELS, [model for model, _ in held], "models")
+        of_methods = _chosen(methods, METHODS, [method for _, method in held], "methods")
 
         def kept(model: str, method: str) -> bool:
-            return model in wanted[0] and method in wanted[1]
+            return model in of_models and method in of_methods
 
         return replace(
             self,
@@ -112,25 +95,23 @@ def _chosen(given: str | None, known: Iterable[str], held: Sequence[str], what: 
     return names
 
 
-def measure(request: Request, run: Run, log: Callable[[str], None]) -> CheckResults:
-    """Measure every case in turn; ``log`` gets a line for each."""
-    results = CheckResults(request.facts, "cpu" if request.cpu_time else "wall")
-    cases = [(model, method) for model in request.models for method in request.methods]
+def measure(
+    cases: Sequence[tuple[str, str]],
+    settings: dict[str, Any],
+    facts: dict[str, Any],
+    run: Run,
+    log: Callable[[str], None],
+) -> CheckResults:
+    """Measure every case, a model and a method, in turn; ``log`` gets a line for each.
+
+    ``settings``: ``batch`` in samples, ``repeats``, ``accelerator`` and ``clock``.
+    """
+    results = CheckResults(facts, settings["clock"])
     for i, (model, method) in enumerate(cases):
         case = f"{model} {method}"
         log(f"{i + 1}/{len(cases)} {case}")
         try:
-            answer = run(
-                {
-                    "what": case,
-                    "model": model,
-                    "method": method,
-                    "batch": request.batch,
-                    "repeats": request.repeats,
-                    "accelerator": request.accelerator,
-                    "clock": results.clock,
-                }
-            )
+            answer = run({"what": case, "model": model, "method": method, **settings})
         except BenchError as error:
             results.failed.append(str(error))
             continue
@@ -140,8 +121,7 @@ def measure(request: Request, run: Run, log: Callable[[str], None]) -> CheckResu
             results.failed.append(f"{case}: took no memory above its runtime; use a larger --batch")
         else:
             results.measured.append((model, method, answer))
-            warning = results.contention_warning(case, answer["busy"])
-            if warning:
+            if warning := results.contention_warning(case, answer["busy"]):
                 log(f"warning: {warning}")
     return results
 
@@ -150,12 +130,9 @@ def measure(request: Request, run: Run, log: Callable[[str], None]) -> CheckResu
 class Row:
     """One case: a model under a method.
 
-    Attributes
-    ----------
-    time_s, predicted_s : of a step, measured (lower quartile of the repeats) and predicted
-    allocated_bytes : live memory at the peak, counted
-    resident_bytes, predicted_bytes : what the process held at the peak, above its runtime
-    busy : share of the measured time in which the process had a processor
+    ``time_s`` of a step (lower quartile of the repeats) and ``predicted_s``; ``allocated_bytes``:
+    live memory at the peak, counted; ``resident_bytes``: what the process held at the peak, above
+    its runtime, and ``predicted_bytes``; ``busy``: share of the time in which it had a processor.
     """
 
     model: str
@@ -179,44 +156,24 @@ class Row:
 
 
 def row(model: str, method: str, answer: dict[str, Any], device: ModelledDevice) -> Row:
-    """The row of a case from the result of its process.
-
-    A profile without ``resident_memory`` predicts the allocated bytes.
-    """
+    """The row of a case; a profile without ``resident_memory`` predicts the allocated bytes."""
     trace = trace_from_json(answer["trace"])
-    return Row(
-        model,
-        method,
-        lower_quartile(answer["seconds"]),
-        step_cost(trace, device).time_s,
-        trace.peak_bytes,
-        answer["resident_bytes"],
-        MemoryFootprint.of(trace).needed_bytes(device),
-        answer["busy"],
-    )
-
-
-HEAD = ("model", "method", "time", "predicted", "error", "allocated", "resident", "predicted",
-        "error")  # fmt: skip
+    seconds = lower_quartile(answer["seconds"]), step_cost(trace, device).time_s
+    predicted = MemoryFootprint.of(trace).needed_bytes(device)
+    sizes = trace.peak_bytes, answer["resident_bytes"], predicted
+    return Row(model, method, *seconds, *sizes, answer["busy"])
 
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as text; times in ms, memory in MB."""
-    cells = [HEAD]
+    names = "model method time predicted error allocated resident predicted error"
+    cells = [tuple(names.split())]
     for each in rows:
-        cells.append(
-            (
-                each.model,
-                each.method,
-                f"{each.time_s * 1e3:.4g} ms",
-                f"{each.predicted_s * 1e3:.4g} ms",
-                f"{each.time_error:+.0%}",
-                f"{each.allocated_bytes / 1e6:.4g} MB",
-                f"{each.resident_bytes / 1e6:.4g} MB",
-                f"{each.predicted_bytes / 1e6:.4g} MB",
-                f"{each.memory_error:+.0%}",
-            )
-        )
+        times = [f"{s * 1e3:.4g} ms" for s in (each.time_s, each.predicted_s)]
+        held = (each.allocated_bytes, each.resident_bytes, each.predicted_bytes)
+        sizes = [f"{size / 1e6:.4g} MB" for size in held]
+        errors = f"{each.time_error:+.0%}", f"{each.memory_error:+.0%}"
+        cells.append((each.model, each.method, *times, errors[0], *sizes, errors[1]))
     return aligned(cells, left=2)
 
 
@@ -234,9 +191,7 @@ class Verdict:
         """Whether both bars are met."""
         return self.median <= MEDIAN and self.worst <= WORST
 
-    @property
-    def line(self) -> str:
-        """The verdict in one line."""
+    def __str__(self) -> str:
         return (
             f"{self.what}: median absolute error {self.median:.1%} (bar {MEDIAN:.0%}), worst "
             f"{self.worst:.1%} (bar {WORST:.0%}) at {self.where}: "
@@ -245,80 +200,174 @@ class Verdict:
 
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:
-    """The verdict on time, then on memory; ``rows`` must not be empty."""
+    """The verdict on time, then on memory; none without rows."""
     found = []
-    for what, errors in (
-        ("time", [abs(each.time_error) for each in rows]),
-        ("memory", [abs(each.memory_error) for each in rows]),
-    ):
+    for what in ("time", "memory") if rows else ():
+        errors = [abs(getattr(each, f"{what}_error")) for each in rows]
         worst = max(errors)
         at = rows[errors.index(worst)]
         found.append(Verdict(what, statistics.median(errors), worst, f"{at.model} {at.method}"))
     return found
 
 
-def rows_to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows with their errors, for a file."""
-    return [
-        {**asdict(each), "time_error": each.time_error, "memory_error": each.memory_error}
-        for each in rows
-    ]
-
-
 @dataclass(frozen=True)
 class Report:
-    """A check's rows and verdicts, and the results behind them."""
+    """A check's rows, and the results behind them."""
 
     rows: list[Row]
-    verdicts: list[Verdict]
     results: CheckResults
 
     @property
     def met(self) -> bool:
         """Whether all bars are met and no case failed."""
-        return not self.results.failed and all(verdict.met for verdict in self.verdicts)
+        return not self.results.failed and all(verdict.met for verdict in verdicts(self.rows))
 
-    @property
-    def text(self) -> str:
-        """The report as text."""
+    def __str__(self) -> str:
         lines = [table(self.rows), ""] if self.rows else []
         lines += [f"not applicable: {line}" for line in self.results.skipped]
         lines += [f"failed: {line}" for line in self.results.failed]
-        lines += self._contention()
-        return "\n".join([*lines, *(verdict.line for verdict in self.verdicts)])
-
-    def _contention(self) -> list[str]:
-        """A line on the case with the lowest CPU utilization, if any was too low."""
         low = [row for row in self.rows if self.results.contention_warning("", row.busy)]
-        if not low:
-            return []
-        worst = min(low, key=lambda row: row.busy)
-        line = self.results.contention_warning(f"{worst.model} {worst.method}", worst.busy)
-        return [f"not alone: {len(low)} of {len(self.rows)} cases; {line}"]
+        if low:
+            worst = min(low, key=lambda row: row.busy)
+            line = self.results.contention_warning(f"{worst.model} {worst.method}", worst.busy)
+            lines.append(f"not alone: {len(low)} of {len(self.rows)} cases; {line}")
+        return "\n".join([*lines, *map(str, verdicts(self.rows))])
 
 
 def report(results: CheckResults, device: ModelledDevice) -> Report:
-    """Predictions of the profile compared with the measured cases.
-
-    Without a measured case there are no verdicts; BenchError if none failed either.
-    """
+    """Predictions compared with measurements; BenchError if no case was measured or failed."""
     if not results.measured and not results.failed:
         why = (results.skipped or ["no case was asked for"])[0]
         raise BenchError(f"device check: nothing was measured: {why}")
-    rows = [row(*case, device) for case in results.measured]
-    return Report(rows, verdicts(rows) if rows else [], results)
+    return Report([row(*case, device) for case in results.measured], results)
 
 
 def find_device(name: str) -> ModelledDevice:
-    """A modelled profile by name or path, or ``NAME.yaml`` in the working folder by its name.
+    """A modelled profile by name or path, first ``NAME.yaml`` in the working folder.
 
     Raises BenchError if there is none, or if its costs are measured.
     """
     beside = Path(f"{name}.yaml")
     device = load_device(str(beside) if beside.is_file() else name)
     if not isinstance(device, ModelledDevice):
-        raise BenchError(
-            f"device {name!r}: its costs are measured, there is nothing to predict; name a profile "
-            "that 'bench device calibrate' wrote"
-        )
+        why = "its costs are measured, there is nothing to predict; name a profile that"
+        raise BenchError(f"device {name!r}: {why} 'bench device calibrate' wrote")
     return device
+
+
+def write_check(path: Path, report: Report, device: ModelledDevice) -> None:
+    """Write a check to a JSON file: its rows, and the measurements for `read_check`."""
+    results = report.results
+    content = {
+        "device": device.name,
+        "digest": profile_digest(device),
+        "machine": results.facts,
+        "clock": results.clock,
+        "rows": [
+            {**asdict(row), "time_error": row.time_error, "memory_error": row.memory_error}
+            for row in report.rows
+        ],
+        "measured": results.measured,
+        "skipped": results.skipped,
+        "failed": results.failed,
+    }
+    try:
+        path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BenchError(f"--save {path}: {error.strerror}; name another file") from error
+
+
+def read_check(path: Path) -> CheckResults:
+    """The measurements of an earlier check; BenchError if the file is invalid."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        saved = _Saved.model_validate_json(text, strict=True)
+    except OSError as error:
+        raise BenchError(f"--from {path}: {error.strerror}; check the path") from error
+    except ValueError as error:
+        raise BenchError(
+            f"--from {path}: is no file that 'bench device check --save' wrote ({_why(error)})"
+        ) from error
+    content = json.loads(text)
+    measured = [(model, method, answer) for model, method, answer in content["measured"]]
+    return CheckResults(content["machine"], saved.clock, measured, saved.skipped, saved.failed)
+
+
+def require_same(path: Path, results: CheckResults, device: ModelledDevice) -> None:
+    """Raise BenchError if the profile is for another accelerator or number of threads.
+
+    A profile that was not calibrated states neither.
+    """
+    for what, measured, meant in (
+        ("accelerator", results.accelerator, device.accelerator),
+        ("threads", results.facts["threads"], device.threads),
+    ):
+        if meant is not None and measured != meant:
+            raise BenchError(
+                f"--from {path}: measured with {what} {measured}, but {device.name} has {what} "
+                f"{meant}: name a profile with {what} {measured}, or leave --from out"
+            )
+
+
+def _why(error: ValueError) -> str:
+    if not isinstance(error, pydantic.ValidationError):
+        return "it is no text"
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]
+
+
+def _known(of: str) -> str:
+    if of not in OPERATOR_CLASSES:
+        raise ValueError(f"{of!r} is no class of operators")
+    return of
+
+
+def _of_case(line: str) -> str:
+    try:
+        case_of(line)
+    except ValueError:
+        raise ValueError("it begins with no case") from None
+    return line
+
+
+Class = Annotated[str, pydantic.AfterValidator(_known)]
+Line = Annotated[str, pydantic.AfterValidator(_of_case)]
+Amount = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, pydantic.Field(ge=1)]
+
+
+class _Trace(pydantic.BaseModel):
+    """As `trace_to_json` writes it: class, type, operations, bytes and calls; details by kind."""
+
+    operations: list[tuple[Class, str, Amount, Amount, Count]]
+    details: list[tuple[str, Class, str, Amount, Amount, Count]]
+    peak_bytes: Amount
+    resident_bytes: Amount
+
+
+class _Answer(pydantic.BaseModel):
+    trace: _Trace
+    seconds: Annotated[list[Positive], pydantic.Field(min_length=1)]
+    busy: Annotated[float, pydantic.Field(ge=0, le=1, allow_inf_nan=False)]
+    runtime_bytes: Amount
+    resident_bytes: Positive
+    parameters: Annotated[int, pydantic.Field(ge=0)]
+
+
+class _Machine(pydantic.BaseModel):
+    """The facts that are read; others are kept unchanged."""
+
+    threads: Count
+    accelerator: str | None = None
+
+
+class _Saved(pydantic.BaseModel):
+    """The file; without ``clock`` its seconds are wall time."""
+
+    machine: _Machine
+    clock: Literal["wall", "cpu"] = "wall"
+    measured: list[tuple[str, str, _Answer]]
+    skipped: list[Line]
+    failed: list[Line]

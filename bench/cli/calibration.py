@@ -54,8 +54,7 @@ def calibrate(
     on = machine.accelerator(accelerator)
     machine.require_threads(threads, "give --threads from 1 to that")
     _ready(on, threads, cpu_time, force)
-    from bench.calibration.calibrate import to_yaml
-    from bench.calibration.calibrate_session import Settings, calibrated
+    from bench.calibration.calibrate import Settings, calibrated, to_yaml
     from bench.costs.device_profile import load_device
 
     content = calibrated(Settings(name, threads, on, rounds, quick, cpu_time, power), _log)
@@ -101,11 +100,11 @@ def check(
     The exit code is 1 if an error is above its bar or a case fails.
     """
     from functools import partial
+    from itertools import product
 
     from bench.calibration import host as machine
-    from bench.calibration import saved_check as saved
     from bench.calibration import validate as checks
-    from bench.calibration.fresh_process import measure_fresh
+    from bench.calibration.measure_case import measure_fresh
     from bench.calibration.reference_workloads import METHODS, MODELS, chosen
 
     if earlier is not None:
@@ -114,8 +113,8 @@ def check(
     if save is not None:
         _require_writable(save, f"--save {save}", "name another file")
     if earlier is not None:
-        results = saved.read(earlier)
-        saved.require_same(earlier, results, device)
+        results = checks.read_check(earlier)
+        checks.require_same(earlier, results, device)
         results = results.only(models, methods)
     else:
         named = (chosen(models, list(MODELS), "models"), chosen(methods, list(METHODS), "methods"))
@@ -123,13 +122,15 @@ def check(
         on = machine.accelerator(device.accelerator or "auto")
         machine.require_threads(threads, f"calibrate {name} with as many, or check it elsewhere")
         _ready(on, threads, cpu_time, force)
+        clock = "cpu" if cpu_time else "wall"
+        settings = {"batch": batch, "repeats": repeats, "accelerator": on, "clock": clock}
+        run = partial(measure_fresh, threads=threads)
         facts = machine.facts(on, threads)
-        request = checks.Request(*named, batch, repeats, on, facts, cpu_time)
-        results = checks.measure(request, partial(measure_fresh, threads=threads), _log)
+        results = checks.measure(list(product(*named)), settings, facts, run, _log)
     report = checks.report(results, device)
-    typer.echo(report.text)
+    typer.echo(report)
     if save is not None:
-        saved.write(save, report, device)
+        checks.write_check(save, report, device)
     if not report.met:
         raise typer.Exit(1)
 

@@ -11,8 +11,7 @@ from bench.costs.modelled import ModelledTracker
 from bench.costs.observer import StepObserver
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError
-from bench.meters.base import EnergyMeter
-from bench.meters.errors import Unavailable
+from bench.meters.base import EnergyMeter, Unavailable
 from bench.meters.find import find_meter
 
 

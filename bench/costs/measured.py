@@ -12,8 +12,7 @@ from bench.costs.pricing import Cost
 from bench.costs.process_memory import held_bytes, peak_bytes, reset_peak
 from bench.costs.tracker import CostTracker, DeviceCosts, Key, WindowCosts
 from bench.errors import BenchError
-from bench.meters.base import EnergyMeter
-from bench.meters.errors import MeterError, Unavailable
+from bench.meters.base import EnergyMeter, MeterError, Unavailable
 
 
 class MeasuredCosts(DeviceCosts):

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
-from bench.meters.base import Clock, Energy, EnergyMeter, Ticker, in_thread
-from bench.meters.errors import MeterError, ReadFailed
-from bench.meters.lock import DeviceLock
+from bench.meters.base import BackgroundMeter, Energy, MeterError, Options
 
 TICK_S = 1.0
-"""A counter is read this often, so that it cannot run round twice unseen, and so that a reset does
-not hide in what a device could have drawn since the reading before."""
-
+"""A counter is read this often, so that it cannot wrap around twice unseen, and so that a reset
+cannot hide in what a device could have drawn since the last reading."""
 STEP_S = 0.1
-"""Counters move in steps: every millisecond with RAPL, within a tenth of a second with NVML. Two
-readings close together may see a step that took this long."""
-
+"""Longest step in which counters move: a millisecond with RAPL, a tenth of a second with NVML."""
 GAP_S = 5.0
-"""After longer without a reading a counter that is lower than before may have turned or been reset;
-nothing tells which."""
+"""After longer without a reading, a lower counter may have wrapped around or been reset."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +27,12 @@ class Counter:
     range_j: float | None = None
 
 
-class CounterMeter(EnergyMeter):
+class CounterMeter(BackgroundMeter):
     """The sum of counters that count different things.
 
-    A counter with a range that is reset looks like one that turned. It is told by the power that
-    such a turn would take between two readings. A reset passes only where the range's end was no
-    further than ``ceiling_w`` goes in that time (a second, at most ``GAP_S``), and adds no more.
-
-    Parameters
-    ----------
-    ceiling_w : a counter that rises faster between two readings is refused: it was reset
-    minimum_s : counters move in steps, and a short window may see none
+    A counter that rises faster than ``ceiling_w`` between two readings was reset, and the window is
+    refused. A reset of a counter with a range looks like a wrap-around: it passes only where the
+    range's end is no further than ``ceiling_w`` goes in that time, and adds no more.
     """
 
     def __init__(
@@ -53,39 +42,28 @@ class CounterMeter(EnergyMeter):
         counters: Sequence[Counter],
         *,
         ceiling_w: float,
-        minimum_s: float = 1.0,
-        clock: Clock = time.monotonic,
-        ticker: Ticker = in_thread,
-        lock: DeviceLock | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(name, scope, minimum_s=minimum_s, lock=lock)
+        super().__init__(name, scope, **options)
         self._counters = tuple(counters)
         self._ceiling_w = ceiling_w
-        self._clock = clock
-        self._ticker = ticker
         self._last = self._read()
-        self._last_s = 0.0
-        self._joules = 0.0
+        self._began = self._last_s = self._joules = 0.0
         self._readings = 0
-        self._began = 0.0
-        self._refused: MeterError | None = None
-        self._stop: Callable[[], None] = lambda: None
 
     @property
     def how(self) -> str:
         return f"{super().how}, difference of the energy counter"
 
     def _start(self) -> None:
-        self._joules, self._readings, self._refused = 0.0, 1, None
+        self._joules, self._readings = 0.0, 1
         self._last = self._read()
         self._began = self._last_s = self._clock()
-        self._stop = self._ticker(self._tick, itertools.count(TICK_S, TICK_S))
+        self._start_reading(itertools.count(TICK_S, TICK_S))
 
     def _finish(self) -> Energy:
-        self._stop()
-        if self._refused is not None:
-            raise self._refused
-        self._advance()
+        self._stop_reading()
+        self._sample()
         seconds = self._last_s - self._began
         # A shorter window is refused for being short.
         if seconds >= self.minimum_s and self._joules == 0:
@@ -94,18 +72,6 @@ class CounterMeter(EnergyMeter):
                 "stuck, or nothing counts behind it (a virtual machine?)"
             )
         return Energy(self._joules, seconds, self._readings, self.how)
-
-    def _drop(self) -> None:
-        self._stop()
-
-    def _tick(self) -> None:
-        if self._refused is None:
-            try:
-                self._advance()
-            except ReadFailed:
-                pass  # the next reading covers the time of this one
-            except MeterError as error:
-                self._refused = error
 
     def _read(self) -> list[float]:
         values = []
@@ -119,7 +85,7 @@ class CounterMeter(EnergyMeter):
             values.append(value)
         return values
 
-    def _advance(self) -> None:
+    def _sample(self) -> None:
         now, now_s = self._read(), self._clock()
         elapsed = now_s - self._last_s
         for counter, last, value in zip(self._counters, self._last, now, strict=True):

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.errors import BenchError, did_you_mean
-from bench.meters.base import EnergyMeter
-from bench.meters.errors import MeterError, Unavailable
+from bench.meters.base import EnergyMeter, MeterError, Unavailable
 from bench.meters.external import ExternalMeter
 from bench.meters.ina import InaMeter
 from bench.meters.nvml import NvmlMeter
@@ -21,29 +20,20 @@ LOG = "csv:"
 
 
 def find_meter(
-    name: str = AUTO,
-    *,
-    processor: Literal["cpu", "gpu"] = "cpu",
-    gpu: int | str | None = None,
-    root: Path = Path("/"),
+    name: str = AUTO, *, processor: Literal["cpu", "gpu"] = "cpu", root: Path = Path("/")
 ) -> EnergyMeter | Unavailable:
     """The meter of this machine, by name: ``rapl``, ``nvml``, ``ina``, ``csv:FILE`` or ``zeus``.
 
     ``auto`` takes the first that can be read: a Jetson board's own sensors (``ina``, the whole
-    module), then NVML's counter for work on a GPU, or RAPL for work on the CPU. A GPU's work is
-    not measured by RAPL, which does not cover it, nor the CPU's by NVML, unless named.
-
-    Parameters
-    ----------
-    name : as above; ``csv:FILE`` is the log of an external meter (see `ExternalMeter`)
-    gpu : which GPU (see `NvmlMeter`)
-    root : where ``proc`` and ``sys`` lie
+    module), then NVML's counter for work on a GPU, or RAPL for work on the CPU; neither covers the
+    other's work. ``csv:FILE`` is the log of an external meter (see `ExternalMeter`). ``proc`` and
+    ``sys`` lie under ``root``.
 
     Raises BenchError for an unknown name. If a meter cannot be used, the reason is returned.
     """
     makers: dict[str, Callable[[], EnergyMeter]] = {
         "ina": lambda: InaMeter(root),
-        "nvml": lambda: NvmlMeter(gpu),
+        "nvml": NvmlMeter,
         "rapl": lambda: RaplMeter(root),
         "zeus": ZeusMeter,
     }

@@ -1,4 +1,4 @@
-"""The power sensors on NVIDIA's Jetson modules, INA3221 and INA238, read through sysfs.
+"""NVIDIA's Jetson modules and their power sensors, INA3221 and INA238, read through sysfs.
 
 The kernel presents them in three ways (I2C addresses and hwmon numbers differ from board to board,
 so rails are found by name):
@@ -14,18 +14,69 @@ so rails are found by name):
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from bench.meters.boards import Board, recognise
-from bench.meters.errors import MeterError, ReadFailed
-from bench.meters.lock import DeviceLock
+import pydantic
+
+from bench.io.safe_yaml import read_yaml
+from bench.meters.base import DeviceLock, MeterError, ReadFailed, read_number, read_text
 from bench.meters.power import PowerMeter, Sampling
-from bench.meters.sysfs import read_number, read_text
 
 OFFSET_W = 1.0
 """How far below 0 one rail of several may read. An INA3221 is off by at most 80 uV (TI SBOS576),
 which is 0.8 W over AGX Orin's 2 mOhm at 20 V; a rail that is switched off shows it."""
+
+
+@pydantic.dataclasses.dataclass(frozen=True)
+class Board:
+    """A board's power rails, as ``boards.yaml`` describes them.
+
+    Readings above 10 times ``budget_w``, the watts of the highest power mode, are refused.
+    """
+
+    name: str
+    parts: tuple[str, ...]
+    models: tuple[str, ...]
+    total: tuple[str, ...]
+    covers: str
+    rails: Mapping[str, str]
+    budget_w: float
+
+
+@cache
+def boards() -> tuple[Board, ...]:
+    """The boards of the table, ``boards.yaml``, where each has its sources."""
+    table = read_yaml(Path(__file__).with_name("boards.yaml"), "boards")
+    return tuple(Board(name=name, **row) for name, row in table.items())
+
+
+def recognise(root: Path = Path("/")) -> Board:
+    """The board whose device tree lies under ``root``; MeterError if the table lacks it."""
+    compatible, model = _property(root, "compatible"), _property(root, "model")
+    if not compatible and not model:
+        why = "names no board; this machine has no device tree, so it is no Jetson"
+        raise MeterError(f"{root / 'proc/device-tree'} {why}")
+    for board in boards():
+        if any(part in compatible for part in board.parts):
+            return board
+    for board in boards():  # other makers' carrier boards may have renamed the module
+        if any(text in model for text in board.models):
+            return board
+    known = ", ".join(board.name for board in boards())
+    raise MeterError(
+        f"board {model!r} ({compatible.replace(chr(0), ' ')}) has no rail table; known: {known}; "
+        "add it to bench/meters/boards.yaml with a source"
+    )
+
+
+def _property(root: Path, name: str) -> str:
+    try:
+        return read_text(root / "proc/device-tree" / name)
+    except ReadFailed:
+        return ""
 
 
 @dataclass(frozen=True)

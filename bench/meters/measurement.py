@@ -1,8 +1,8 @@
 """The protocol of an energy measurement: idle baseline, warm-up, repeats, intervals.
 
 Each repeat is an idle window and, right after it, a window in which the work is called until the
-minimum time is over. The baseline belongs to its own repeat, so the interval of the energy above
-idle holds the scatter of both, and slow drift (a warming board) falls out.
+minimum time is over. With a baseline in each repeat the interval of the energy above idle covers
+the scatter of both, and slow drift (a warming board) cancels.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bench.errors import BenchError
-from bench.meters.base import Clock, Energy, EnergyMeter
-from bench.meters.errors import MeterError
+from bench.meters.base import Clock, Energy, EnergyMeter, MeterError
 
 CONFIDENCE = 0.95
 LEAST_REPEATS = 3
@@ -54,9 +53,8 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Energy and time of one call of the work, and the idle power.
+    """Energy (J) and time (s) of one call of the work, and the idle power (W).
 
-    ``gross_j`` and ``above_idle_j`` in joules, ``seconds`` per call, ``idle_w`` in watts;
     ``repeats`` are the raw values and ``how`` names the meter and what it covers.
     """
 
@@ -96,9 +94,9 @@ def measure(
     work : returns when its last operation is done (synchronise a GPU in it)
     idle_s : seconds of each idle window; by default 5, or what the meter needs if that is more
     warmup : calls before the first repeat that are not measured
-    repeats : at least 3, or there is no interval worth the name
+    repeats : at least 3, for a useful interval
     minimum_s : the work is called until its window is at least this long; default as ``idle_s``
-    settle_s : pause before each idle window: clocks and fans take a while to calm down
+    settle_s : pause before each idle window, for clocks and fans
 
     Raises BenchError if the protocol asks for too little, MeterError if the meter refuses a window
     or does not react at all.
@@ -110,10 +108,8 @@ def measure(
     minimum_s = default_s if minimum_s is None else minimum_s
     for name, seconds in (("idle_s", idle_s), ("minimum_s", minimum_s)):
         if seconds < meter.minimum_s:
-            raise BenchError(
-                f"{name}={seconds:g} is shorter than {meter.name} can measure; use at least "
-                f"{meter.minimum_s:g}"
-            )
+            least = f"{meter.name} can measure; use at least {meter.minimum_s:g}"
+            raise BenchError(f"{name}={seconds:g} is shorter than {least}")
     with meter.alone():
         for _ in range(warmup):
             work()
@@ -123,7 +119,12 @@ def measure(
             idle, _ = _window(meter, partial(sleep, idle_s), 0.0, clock)
             energy, calls = _window(meter, work, minimum_s, clock)
             rows.append(Repeat(idle, energy, calls))
-    _check_reaction(rows, meter)
+    watts = {w for row in rows for window in (row.idle, row.work) for w in window.watts}
+    if len(watts) == 1:
+        raise MeterError(
+            f"{meter.name} ({meter.scope}) reads {watts.pop():g} W throughout, at rest and at "
+            "work; the sensor is stuck, or the work does not load the device"
+        )
     return Measurement(
         gross_j=estimate([r.gross_j for r in rows]),
         above_idle_j=estimate([r.above_idle_j for r in rows]),
@@ -148,13 +149,3 @@ def _window(
         meter.cancel()
         raise
     return meter.end(), calls
-
-
-def _check_reaction(rows: Sequence[Repeat], meter: EnergyMeter) -> None:
-    """Refuse a sensor that shows the same value at rest and at work: it is stuck."""
-    watts = {w for row in rows for window in (row.idle, row.work) for w in window.watts}
-    if len(watts) == 1:
-        raise MeterError(
-            f"{meter.name} ({meter.scope}) reads {watts.pop():g} W throughout, at rest and at "
-            "work; the sensor is stuck, or the work does not load the device"
-        )

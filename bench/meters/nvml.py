@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import importlib
 import os
-import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
-from bench.meters.base import Clock, Ticker, in_thread
+from bench.meters.base import MeterError, Options, ReadFailed
 from bench.meters.counter import Counter, CounterMeter
-from bench.meters.errors import MeterError, ReadFailed
-from bench.meters.lock import DeviceLock
 
 GPU_W = 5000.0
 """No GPU draws as much; a counter that rises faster was reset."""
@@ -41,10 +38,7 @@ class NvmlMeter(CounterMeter):
         *,
         nvml: Any = None,
         environ: Mapping[str, str] = os.environ,
-        minimum_s: float = 1.0,
-        clock: Clock = time.monotonic,
-        ticker: Ticker = in_thread,
-        lock: DeviceLock | None = None,
+        **options: Unpack[Options],
     ) -> None:
         self._nvml = nvml or _import()
         try:
@@ -54,16 +48,8 @@ class NvmlMeter(CounterMeter):
             uuid = _text(self._nvml.nvmlDeviceGetUUID(handle))
         except self._nvml.NVMLError as error:
             raise MeterError(f"NVML fails: {error}; check the NVIDIA driver") from error
-        super().__init__(
-            "NVML",
-            f"GPU {model} ({uuid})",
-            [Counter(uuid, lambda: self._total_j(handle, model))],
-            ceiling_w=GPU_W,
-            minimum_s=minimum_s,
-            clock=clock,
-            ticker=ticker,
-            lock=lock,
-        )
+        counter = Counter(uuid, lambda: self._total_j(handle, model))
+        super().__init__("NVML", f"GPU {model} ({uuid})", [counter], ceiling_w=GPU_W, **options)
 
     def _total_j(self, handle: Any, model: str) -> float:
         try:
@@ -121,9 +107,8 @@ def _import() -> Any:
     try:
         return importlib.import_module("pynvml")
     except ImportError as error:
-        raise MeterError(
-            "package nvidia-ml-py is not installed; pip install nvidia-ml-py"
-        ) from error
+        why = "package nvidia-ml-py is not installed; pip install nvidia-ml-py"
+        raise MeterError(why) from error
 
 
 def _text(value: str | bytes) -> str:

@@ -1,7 +1,7 @@
 """Meters that read power: sampled at a stated rate and integrated by the trapezoidal rule.
 
-Each interval of the rate has one reading, at a random time in it: readings at even times keep step
-with work that repeats itself, and see the same part of every call.
+Each interval of the rate has one reading, at a random time in it: readings at even times would see
+the same part of every call of work that repeats itself.
 """
 
 from __future__ import annotations
@@ -14,9 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.meters.base import Clock, Energy, EnergyMeter, Ticker, in_thread
-from bench.meters.errors import MeterError, ReadFailed
-from bench.meters.lock import DeviceLock
+from bench.meters.base import (
+    BackgroundMeter,
+    Clock,
+    DeviceLock,
+    Energy,
+    MeterError,
+    Ticker,
+    in_thread,
+)
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,7 @@ class Sampling:
 
     ``rate_hz`` readings a second, fewer if the sensor takes longer, at random times from ``seed``;
     a window needs ``minimum_s`` seconds and ``minimum_samples`` readings, no two neighbours more
-    than ``gap_s`` apart: a thread that gets no processor time for longer has not seen what
-    happened. ``clock`` and ``ticker`` are for tests.
+    than ``gap_s`` apart. ``clock`` and ``ticker`` are for tests.
     """
 
     rate_hz: float = 50.0
@@ -46,8 +51,7 @@ def trapezoid(times_s: Sequence[float], watts: Sequence[float]) -> float:
 def within(began: float, ended: float, times_s: Sequence[float], watts: Sequence[float]) -> float:
     """Joules from ``began`` to ``ended``, by the readings between them (at least one).
 
-    The first and the last reading are extended to the window's ends: readings outside show a device
-    at rest, and interpolating to them would lose half an interval of work.
+    The first and the last are extended to the ends: readings outside show a device at rest.
     """
     return trapezoid([began, *times_s, ended], [watts[0], *watts, watts[-1]])
 
@@ -59,10 +63,7 @@ def jittered(every_s: float, randomness: random.Random) -> Iterator[float]:
 
 
 def check_power(watts: float, what: str, ceiling_w: float) -> float:
-    """``watts`` unchanged, if a running device can draw them.
-
-    Raises MeterError for 0, less, or more than ``ceiling_w``.
-    """
+    """``watts`` unchanged; MeterError for 0, less, or more than ``ceiling_w``."""
     if not watts > 0:
         raise MeterError(
             f"{what} reads {watts:g} W; a running device draws more than 0, so the sensor is off "
@@ -76,11 +77,8 @@ def check_power(watts: float, what: str, ceiling_w: float) -> float:
     return watts
 
 
-class PowerMeter(EnergyMeter):
-    """Integrates a power sensor over time.
-
-    A reading that fails is left out, and the gap is judged at the end of the window; one that
-    makes no sense refuses the window.
+class PowerMeter(BackgroundMeter):
+    """Integrates a power sensor over time; gaps are judged at the end of the window.
 
     Parameters
     ----------
@@ -98,74 +96,49 @@ class PowerMeter(EnergyMeter):
         sampling: Sampling | None = None,
         lock: DeviceLock | None = None,
     ) -> None:
-        self.sampling = sampling or Sampling()
-        super().__init__(name, scope, minimum_s=self.sampling.minimum_s, lock=lock)
+        self.sampling = s = sampling or Sampling()
+        super().__init__(
+            name, scope, minimum_s=s.minimum_s, clock=s.clock, ticker=s.ticker, lock=lock
+        )
         self._sensor = sensor
         self._ceiling_w = ceiling_w
         # One sequence for all windows: the same times in each would repeat the same error.
-        self._randomness = random.Random(self.sampling.seed)
+        self._randomness = random.Random(s.seed)
         self._began = 0.0
         self._times: list[float] = []
         self._watts: list[float] = []
-        self._failed: ReadFailed | None = None
-        self._refused: MeterError | None = None
-        self._stop: Callable[[], None] = lambda: None
         self._power()
 
     @property
     def how(self) -> str:
-        return (
-            f"{super().how}, {self.sampling.rate_hz:g} samples/s at random times, trapezoidal rule"
-        )
+        rate = self.sampling.rate_hz
+        return f"{super().how}, {rate:g} samples/s at random times, trapezoidal rule"
 
     def _power(self) -> float:
         return check_power(self._sensor(), f"{self.name}: {self.scope}", self._ceiling_w)
 
     def _sample(self) -> None:
-        now = self.sampling.clock()
-        watts = self._power()
+        now = self._clock()
+        self._watts.append(self._power())
         self._times.append(now)
-        self._watts.append(watts)
-
-    def _tick(self) -> None:
-        if self._refused is None:
-            try:
-                self._sample()
-            except ReadFailed as error:
-                self._failed = error
-            except MeterError as error:
-                self._refused = error
 
     def _start(self) -> None:
         self._times, self._watts = [], []
-        self._failed = self._refused = None
         self._power()  # the device is still at rest: whether it can be read, and no more
-        self._began = self.sampling.clock()
-        times_s = jittered(1 / self.sampling.rate_hz, self._randomness)
-        self._stop = self.sampling.ticker(self._tick, times_s)
+        self._began = self._clock()
+        self._start_reading(jittered(1 / self.sampling.rate_hz, self._randomness))
 
     def _finish(self) -> Energy:
-        ended = self.sampling.clock()
-        self._stop()  # it may take one more reading, when the work is over
-        if self._refused is not None:
-            raise self._refused
+        ended = self._clock()
+        self._stop_reading()  # it may take one more reading, when the work is over
         if self._times and self._times[-1] > ended:
             del self._times[-1], self._watts[-1]
         seconds = ended - self._began
         if seconds >= self.minimum_s:  # a shorter window is refused for being short
             self._check_samples(ended)
-        return Energy(
-            joules=within(self._began, ended, self._times, self._watts)
-            if self._times
-            else float("nan"),
-            seconds=seconds,
-            samples=len(self._times),
-            how=self.how,
-            watts=tuple(self._watts),
-        )
-
-    def _drop(self) -> None:
-        self._stop()
+        times, watts = self._times, tuple(self._watts)
+        joules = within(self._began, ended, times, watts) if times else float("nan")
+        return Energy(joules, seconds, len(times), self.how, watts)
 
     def _check_samples(self, ended: float) -> None:
         seconds = ended - self._began

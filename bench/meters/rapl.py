@@ -11,15 +11,12 @@ counters (CVE-2020-8694).
 from __future__ import annotations
 
 import re
-import time
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
-from bench.meters.base import Clock, Ticker, in_thread
+from bench.meters.base import MeterError, Options, read_number, read_text
 from bench.meters.counter import Counter, CounterMeter
-from bench.meters.errors import MeterError
-from bench.meters.lock import DeviceLock
-from bench.meters.sysfs import read_number, read_text
 
 PACKAGE_W = 1000.0
 """No processor package draws as much, nor its memory; a counter that rises faster was reset."""
@@ -31,28 +28,12 @@ class RaplMeter(CounterMeter):
     Raises MeterError if there are no counters or this user may not read them.
     """
 
-    def __init__(
-        self,
-        root: Path = Path("/"),
-        *,
-        minimum_s: float = 1.0,
-        clock: Clock = time.monotonic,
-        ticker: Ticker = in_thread,
-        lock: DeviceLock | None = None,
-    ) -> None:
+    def __init__(self, root: Path = Path("/"), **options: Unpack[Options]) -> None:
         counters = _counters(root / "sys/class/powercap")
         packages = [c for c in counters if c.name.startswith("package")]
         memory = " and memory" if len(counters) > len(packages) else ""
-        super().__init__(
-            "RAPL",
-            f"processor packages{memory}: {' + '.join(c.name for c in counters)}",
-            counters,
-            ceiling_w=PACKAGE_W,
-            minimum_s=minimum_s,
-            clock=clock,
-            ticker=ticker,
-            lock=lock,
-        )
+        scope = f"processor packages{memory}: {' + '.join(c.name for c in counters)}"
+        super().__init__("RAPL", scope, counters, ceiling_w=PACKAGE_W, **options)
 
 
 def _counters(folder: Path) -> list[Counter]:
@@ -60,23 +41,20 @@ def _counters(folder: Path) -> list[Counter]:
         z for z in folder.glob("intel-rapl:*") if re.fullmatch(r"intel-rapl(:\d+){1,2}", z.name)
     )
     named = {zone: read_text(zone / "name") for zone in zones}
-    counters = []
+    chosen: list[tuple[Path, str]] = []
     for package in (z for z in zones if z.name.count(":") == 1 and named[z].startswith("package")):
-        counters.append(_counter(package, named[package]))
-        for part in zones:
-            if part.name.startswith(f"{package.name}:") and named[part] == "dram":
-                counters.append(_counter(part, f"dram of {named[package]}"))
-    if not counters:
+        drams = [z for z in zones if z.name.startswith(f"{package.name}:") and named[z] == "dram"]
+        chosen.append((package, named[package]))
+        chosen += [(dram, f"dram of {named[package]}") for dram in drams]
+    if not chosen:
         raise MeterError(
             f"no RAPL package among {', '.join(z.name for z in zones) or 'no zones'} in {folder}; "
             "load the kernel module intel_rapl_msr (virtual machines and ARM have no RAPL)"
         )
-    return counters
-
-
-def _counter(zone: Path, name: str) -> Counter:
-    read = partial(_joules, zone / "energy_uj")
-    return Counter(name, read, _joules(zone / "max_energy_range_uj"))
+    return [
+        Counter(name, partial(_joules, zone / "energy_uj"), _joules(zone / "max_energy_range_uj"))
+        for zone, name in chosen
+    ]
 
 
 def _joules(file: Path) -> float:

@@ -1,10 +1,9 @@
 """Zeus (ml.energy) as a meter, for those who measure with it already; optional.
 
-Install it only where it is wanted: its dependency ``amdsmi`` breaks ``import ray`` in the same
-environment. ``zeus-ml`` is an old name of the package ``zeus``. Zeus's readings of Jetson boards
-are left out: it looks for the old driver alone, takes every rail with "cpu" in its name for the
-CPU (VDD_CPU_GPU_CV too) and one with "_in" for the total, and AGX boards have none; use
-`bench.meters.ina`.
+Its dependency ``amdsmi`` breaks ``import ray`` in the same environment. ``zeus-ml`` is an old name
+of the package ``zeus``. Zeus's readings of Jetson boards are left out: it looks for the old driver
+alone, takes every rail with "cpu" in its name for the CPU (VDD_CPU_GPU_CV too) and one with "_in"
+for the total, and AGX boards have none; use `bench.meters.ina`.
 """
 
 from __future__ import annotations
@@ -12,36 +11,20 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from bench.meters.base import Energy, EnergyMeter
-from bench.meters.errors import MeterError
-from bench.meters.lock import DeviceLock
-
-_WINDOW = "bench"
+from bench.meters.base import DeviceLock, Energy, EnergyMeter, MeterError
 
 
 class ZeusMeter(EnergyMeter):
     """Energy of the GPUs, processor packages and memory that Zeus can read, added.
 
-    The caller waits for the GPU before a window begins and ends; Zeus is told not to.
-
-    Parameters
-    ----------
-    gpus, cpus : Zeus's indices (as the framework numbers GPUs); by default all that it finds
-    monitor : a ZeusMonitor, for tests
-
-    Raises MeterError if Zeus is missing or finds nothing to read.
+    The caller waits for the GPU before a window begins and ends; Zeus is told not to. ``monitor``:
+    a ZeusMonitor, for tests. Raises MeterError if Zeus is missing or finds nothing to read.
     """
 
     def __init__(
-        self,
-        gpus: list[int] | None = None,
-        cpus: list[int] | None = None,
-        *,
-        monitor: Any = None,
-        minimum_s: float = 1.0,
-        lock: DeviceLock | None = None,
+        self, *, monitor: Any = None, minimum_s: float = 1.0, lock: DeviceLock | None = None
     ) -> None:
-        self._monitor = monitor or _monitor(gpus, cpus)
+        self._monitor = monitor or _monitor()
         parts = [f"GPU {i}" for i in self._monitor.gpu_indices]
         parts += [f"processor package {i}" for i in self._monitor.cpu_indices]
         if not parts:
@@ -71,12 +54,12 @@ class ZeusMeter(EnergyMeter):
 
     def _call(self, name: str, **options: Any) -> Any:
         try:
-            return getattr(self._monitor, name)(_WINDOW, sync_execution=False, **options)
+            return getattr(self._monitor, name)("bench", sync_execution=False, **options)
         except Exception as error:  # Zeus and the libraries below it raise many kinds
             raise MeterError(f"zeus: {name} fails: {error}; use another meter") from error
 
 
-def _monitor(gpus: list[int] | None, cpus: list[int] | None) -> Any:
+def _monitor() -> Any:
     try:
         module = importlib.import_module("zeus.monitor")
     except ImportError as error:
@@ -85,6 +68,6 @@ def _monitor(gpus: list[int] | None, cpus: list[int] | None) -> Any:
             "without ray"
         ) from error
     try:
-        return module.ZeusMonitor(gpu_indices=gpus, cpu_indices=cpus)
+        return module.ZeusMonitor()
     except Exception as error:
         raise MeterError(f"zeus cannot start: {error}; use another meter") from error

@@ -15,18 +15,20 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bench.calibration import calibrate_session as session
+from bench.calibration import calibrate as session
 from bench.calibration import host as machine
 from bench.calibration.calibrate import (
     Measurements,
     Power,
+    curves,
     launch_overhead,
     peak_bandwidth,
     peak_flops,
     profile_of,
+    single_operators,
     to_yaml,
+    traced,
 )
-from bench.calibration.calibrate_session import curves, single_operators, traced
 from bench.calibration.memory_fit import (
     Footprint,
     Network,

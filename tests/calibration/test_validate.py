@@ -15,9 +15,8 @@ import yaml
 from torch import nn
 from typer.testing import CliRunner
 
-from bench.calibration import fresh_process as fresh
 from bench.calibration import host as machine
-from bench.calibration import saved_check as saved
+from bench.calibration import measure_case as fresh
 from bench.calibration import validate as check
 from bench.calibration.measure_case import measured_case, trace_from_json, trace_to_json
 from bench.calibration.memory_fit import warm_runtime
@@ -345,7 +344,7 @@ def test_a_file_without_a_clock_holds_seconds_of_the_wall(my_box: Path) -> None:
     content = keep(my_box)
     del content["clock"]
     (my_box / "kept.json").write_text(json.dumps(content))
-    assert saved.read(my_box / "kept.json").clock == "wall"
+    assert check.read_check(my_box / "kept.json").clock == "wall"
 
 
 def test_all_failures_are_printed_where_every_case_failed(

@@ -18,7 +18,7 @@ from bench.costs.device_profile import ModelledDevice, load_device
 from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, DeviceOutOfMemory, Unsupported
-from bench.meters.errors import Unavailable
+from bench.meters.base import Unavailable
 from bench.run.window import Window
 
 Device = Callable[..., Any]

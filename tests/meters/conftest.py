@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench.meters import lock as lock_module
-from bench.meters.lock import DeviceLock
+from bench.meters import base as lock_module
+from bench.meters.base import DeviceLock
 from bench.meters.power import Sampling
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from bench.meters.base import MeterError, ReadFailed
 from bench.meters.counter import Counter, CounterMeter
-from bench.meters.errors import MeterError, ReadFailed
 
 
 class Values:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError
-from bench.meters.errors import MeterError
+from bench.meters.base import MeterError
 from bench.meters.external import ExternalMeter
 from bench.meters.measurement import measure
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError
-from bench.meters.errors import Unavailable
+from bench.meters.base import Unavailable
 from bench.meters.external import ExternalMeter
 from bench.meters.find import find_meter, require_meter
 from bench.meters.ina import InaMeter

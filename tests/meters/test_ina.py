@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench.meters.boards import Board, boards, recognise
-from bench.meters.errors import MeterError
-from bench.meters.ina import InaMeter, find_rails
+from bench.meters.base import MeterError
+from bench.meters.ina import Board, InaMeter, boards, find_rails, recognise
 
 XAVIER_NX = ("nvidia,p3509-0000+p3668-0000", "nvidia,tegra194")
 AGX_ORIN = ("nvidia,p3737-0000+p3701-0005", "nvidia,p3701-0005", "nvidia,tegra234")

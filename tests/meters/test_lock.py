@@ -15,11 +15,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from bench.meters.base import EnergyMeter
-from bench.meters.errors import MeterError
+from bench.meters.base import DeviceLock, EnergyMeter, MeterError
 from bench.meters.external import ExternalMeter
 from bench.meters.ina import InaMeter
-from bench.meters.lock import DeviceLock
 from bench.meters.nvml import NvmlMeter
 from bench.meters.power import PowerMeter
 from bench.meters.rapl import RaplMeter
@@ -28,7 +26,7 @@ from bench.meters.zeus_adapter import ZeusMeter
 OTHER = """
 import sys
 from pathlib import Path
-from bench.meters.lock import DeviceLock
+from bench.meters.base import DeviceLock
 with DeviceLock(folder=Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()

@@ -14,7 +14,7 @@ from bench.costs.device_profile import load_device
 from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
 from bench.meters import measurement as protocol
-from bench.meters.errors import Unavailable
+from bench.meters.base import Unavailable
 from bench.meters.power import PowerMeter
 from bench.run.window import Window
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bench.errors import BenchError
-from bench.meters.errors import MeterError
-from bench.meters.lock import DeviceLock
+from bench.meters.base import DeviceLock, MeterError
 from bench.meters.measurement import Measurement, estimate, measure
 from bench.meters.power import PowerMeter, Sampling
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.meters.errors import MeterError
+from bench.meters.base import MeterError
 from bench.meters.nvml import NvmlMeter
 
 

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.meters.errors import MeterError, ReadFailed
-from bench.meters.lock import DeviceLock
+from bench.meters.base import DeviceLock, MeterError, ReadFailed
 from bench.meters.power import PowerMeter, Sampling, jittered, trapezoid, within
 
 

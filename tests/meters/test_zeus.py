@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.meters.errors import MeterError
-from bench.meters.lock import DeviceLock
+from bench.meters.base import DeviceLock, MeterError
 from bench.meters.zeus_adapter import ZeusMeter
 
 

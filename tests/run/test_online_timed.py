@@ -26,7 +26,7 @@ from bench.costs.device_profile import MeasuredDevice, load_device
 from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, Unsupported
-from bench.meters.errors import Unavailable
+from bench.meters.base import Unavailable
 from bench.run.determinism import seed_everything
 from bench.run.evaluator import make_scorer
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
