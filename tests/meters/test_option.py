@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from bench import registry
 from bench.cli import app, main
-from bench.errors import Unsupported
-from bench.meters.external import ExternalMeter
-from bench.run import run_cell
+from bench.records.record import Costs
+from bench.records.store import Store
 
 
 @pytest.fixture
@@ -23,43 +24,56 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def trackers(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The cost trackers of runs, which end before anything is trained."""
-    seen: list[Any] = []
-
-    def execute(cell: Any, method: Any, tracker: Any, logger: Any) -> Any:
-        seen.append(tracker)
-        raise Unsupported("enough for a test")
-
-    monkeypatch.setattr(run_cell, "_execute", execute)
-    threads = torch.get_num_threads()
-    yield seen
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
+TOYS = Path(__file__).parents[1] / "plugins"
+SUITE = """
+name: toys
+description: nothing that takes long to train
+stream: {name: toy-line, samples: 40}
+model: {name: toy-net, width: 8}
+protocol: {window_s: 60, batch_size: 8}
+methods: [source-only]
+seeds: 1
+devices: host
+"""
 
 
 def arguments(tmp_path: Path, *more: str) -> list[str]:
+    (tmp_path / "toys.yaml").write_text(SUITE)
     return [
-        "run", "--suite", "smoke", "--methods", "source-only", "--seeds", "0",
+        "run", "--suite", str(tmp_path / "toys.yaml"),
+        "--plugin", str(TOYS / "toy_stream.py"), "--plugin", str(TOYS / "toy_model.py"),
         "--executor", "inline", "--store", str(tmp_path / "store"), *more,
     ]  # fmt: skip
 
 
-def test_the_named_meter_measures_the_run(tmp_path: Path, log: Path, trackers: Any) -> None:
-    given = arguments(tmp_path, "--device", "host", "--meter", f"csv:{log}")
-    CliRunner().invoke(app, given)
-    (tracker,) = trackers
-    (device,) = tracker.devices
-    assert f"energy of whole windows by external meter (what it feeds: {log})" in device.how
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Costs]]:
+    """``bench run --device host`` in this process, and the costs that it recorded."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    threads = torch.get_num_threads()
+
+    def go(*more: str) -> Costs:
+        done = CliRunner().invoke(app, arguments(tmp_path, "--device", "host", *more))
+        assert done.exit_code == 0, done.output
+        (record,) = Store(tmp_path / "store")
+        assert record.results is not None
+        return record.results.costs
+
+    with registry.isolated():
+        yield go
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
 
 
-def test_a_run_without_the_option_takes_the_meter_of_the_machine(
-    tmp_path: Path, log: Path, trackers: Any
-) -> None:
-    CliRunner().invoke(app, arguments(tmp_path, "--device", "host"))
-    (tracker,) = trackers
-    assert not isinstance(tracker.devices[0]._energy, ExternalMeter)
+def test_the_named_meter_measures_the_run(log: Path, run: Callable[..., Costs]) -> None:
+    costs = run("--meter", f"csv:{log}")
+    assert f"energy of whole windows by external meter (what it feeds: {log})" in (
+        costs.adaptation_time.how
+    )
+
+
+def test_a_run_without_the_option_takes_no_external_meter(run: Callable[..., Costs]) -> None:
+    assert "external meter" not in run().adaptation_time.how
 
 
 @pytest.mark.parametrize(
