@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 
-from bench.scheduling.assignment import NoPlan, Plan, make_plan
-from bench.scheduling.greedy import greedy_choice
+from bench.scheduling.baselines import greedy_choice, hand_out
 from bench.scheduling.problem import (
     ROUNDING,
+    Choice,
     Floats,
     Ints,
+    NoPlan,
     Problem,
+    Solver,
     mean_accuracy,
     whole_iterations,
 )
-from bench.scheduling.shares import hand_out
 
 
 class TooLarge(NoPlan):
@@ -25,7 +25,7 @@ class TooLarge(NoPlan):
 
 
 @dataclass(frozen=True)
-class Exact:
+class Exact(Solver):
     """Every combination of levels, each with the best division of the device.
 
     Shares are whole multiples of ``quantum``: 0.01 gives 100 units, and the optimum is exact over
@@ -46,12 +46,8 @@ class Exact:
     most_values: int = 5_000_000
     name = "exact"
 
-    def solve(self, problem: Problem, seed: int = 0) -> Plan:
-        """The best plan; the seed has no influence.
-
-        Raises `NoPlan` without polish if no plan fits the grid, and `TooLarge`.
-        """
-        began = time.process_time()
+    def choose(self, problem: Problem, seed: int) -> Choice:
+        """The best plan's. Raises `NoPlan` without polish if none fits the grid, and `TooLarge`."""
         plans: list[tuple[Ints, Floats]] = []
         if (found := self._on_grid(problem)) is not None:
             levels, shares = found[0], np.asarray(found[1] * self.quantum, dtype=float)
@@ -62,8 +58,7 @@ class Exact:
             )
         if self.polish:
             plans.append(greedy_choice(problem))
-        levels, shares = max(plans, key=lambda plan: mean_accuracy(problem, *plan))
-        return make_plan(problem, levels, shares, self.name, time.process_time() - began)
+        return *max(plans, key=lambda plan: mean_accuracy(problem, *plan)), 0.0
 
     def _on_grid(self, problem: Problem) -> tuple[Ints, Ints] | None:
         """Levels and units of the best plan on the grid, both of shape (N,); None without one."""

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import BenchError
-from bench.scheduling.assignment import NoPlan, Plan, make_plan
-from bench.scheduling.baselines import uniform_choice
-from bench.scheduling.greedy import greedy_choice
-from bench.scheduling.problem import ROUNDING, Floats, Ints, Problem, mean_accuracy
-from bench.scheduling.shares import hand_out
+from bench.scheduling.baselines import greedy_choice, hand_out, uniform_choice
+from bench.scheduling.problem import (
+    ROUNDING,
+    Choice,
+    Floats,
+    Ints,
+    NoPlan,
+    Problem,
+    Solver,
+    mean_accuracy,
+)
 
 _PRECISION = 1e-3
 """Of a share or a weight: 10 genes each."""
 
 
 @dataclass(frozen=True)
-class Genetic:
+class Genetic(Solver):
     """``sko.GA.GA`` on levels and shares (EdgeTA names scikit-opt 0.6.6; that it was GA is likely).
 
     Every individual is repaired before it is judged, so none breaks a constraint: its genes are a
@@ -49,25 +55,16 @@ class Genetic:
         if self.size_pop < 4 or self.size_pop % 2:
             raise BenchError(f"solver genetic: {self.size_pop} individuals; give 4 or more, even")
 
-    def solve(self, problem: Problem, seed: int = 0) -> Plan:
-        """The best plan found; equal seeds give equal plans.
-
-        Raises `NoPlan` if ``plain`` and the best individual breaks a constraint.
-        """
-        began = time.process_time()
+    def choose(self, problem: Problem, seed: int) -> Choice:
+        """The best plan's. Raises `NoPlan` if ``plain`` and it breaks a constraint."""
         with _seeded(seed):
-            levels, shares = (self._plain if self.plain else self._repaired)(problem)
-        return make_plan(problem, levels, shares, self.name, time.process_time() - began)
+            return *(self._plain if self.plain else self._repaired)(problem), 0.0
 
     def _repaired(self, problem: Problem) -> tuple[Ints, Floats]:
         def decoded(x: Floats) -> tuple[Ints, Floats]:
             return repaired(problem, *_split(problem, x))
 
-        def loss(x: Floats) -> Floats:
-            levels, shares = decoded(x)
-            return -problem.accuracies(levels, problem.iterations(levels, shares)).mean(1)
-
-        ga = self._ga(problem, loss, least=0.0)
+        ga = self._ga(problem, decoded, least=0.0)
         starts = [greedy_choice(problem), uniform_choice(problem)]
         for row, (levels, shares) in enumerate(starts):
             weights = shares - problem.at(problem.needs, levels)
@@ -80,10 +77,6 @@ class Genetic:
         return max(plans, key=lambda plan: mean_accuracy(problem, *plan))
 
     def _plain(self, problem: Problem) -> tuple[Ints, Floats]:
-        def loss(x: Floats) -> Floats:
-            levels, shares = _split(problem, x)
-            return -problem.accuracies(levels, problem.iterations(levels, shares)).mean(1)
-
         def over_share(x: Floats) -> float:
             return float(_split(problem, x[None])[1].sum()) - 1
 
@@ -96,7 +89,8 @@ class Genetic:
             return float(problem.min_iterations - problem.iterations(levels, shares).min())
 
         constraints = (over_share, over_memory, too_few)
-        ga = self._ga(problem, loss, least=problem.min_share, constraint_ueq=constraints)
+        decoded = partial(_split, problem)
+        ga = self._ga(problem, decoded, least=problem.min_share, constraint_ueq=constraints)
         x, _ = ga.run()
         for broken, what in zip(constraints, ("shares", "memory", "iterations"), strict=True):
             if broken(x) > ROUNDING:
@@ -107,10 +101,15 @@ class Genetic:
         levels, shares = _split(problem, x[None])
         return levels[0], shares[0]
 
-    def _ga(self, problem: Problem, loss: Any, least: float, **more: Any) -> Any:
+    def _ga(self, problem: Problem, decoded: Any, least: float, **more: Any) -> Any:
         """The algorithm over one gene group a level (if there are several), then a share each."""
+
+        def loss(x: Floats) -> Floats:
+            levels, shares = decoded(x)
+            return -problem.accuracies(levels, problem.iterations(levels, shares)).mean(1)
+
+        loss.mode = "vectorization"  # type: ignore[attr-defined]
         several = problem.levels[problem.levels > 1]
-        loss.mode = "vectorization"
         return _scikit_opt()(
             func=loss,
             n_dim=len(several) + len(problem),

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from bench.errors import BenchError
-from bench.scheduling.assignment import Assignment, Plan
+from bench.scheduling.problem import Assignment, Plan
 
 DEFAULT_IMAGE = "registry.local/edge-adaptation-bench:latest"
 """A placeholder, not a published image."""

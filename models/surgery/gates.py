@@ -18,13 +18,7 @@ from torch import Tensor, nn
 from bench import BenchError, FoundationModel
 from bench.contracts.data import Inputs
 
-from .linear import (
-    WrappedLinear,
-    cut_linear,
-    largest,
-    linear_at,
-    replace_module,
-)
+from .linear import WrappedLinear, cut_linear, largest, linear_at, replace_module
 from .neurons import pairs
 
 

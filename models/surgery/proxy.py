@@ -41,9 +41,7 @@ def most_important(importances: Mapping[str, Tensor], sparsity: float) -> dict[s
 
 
 def make_proxy(
-    knowledge_base: FoundationModel,
-    importances: Mapping[str, Tensor],
-    kept: Mapping[str, Tensor],
+    knowledge_base: FoundationModel, importances: Mapping[str, Tensor], kept: Mapping[str, Tensor]
 ) -> tuple[FoundationModel, dict[str, Slice]]:
     """An independent copy without gates that has only the neurons kept.
 
