@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from bench import BenchError, Block, FoundationModel, LocalPath, ModelConfig, register
+from bench import BenchError, LocalPath, ModelConfig, register
 
-from .vit import resize_vit_attention, vit_blocks
+from .vit import TimmViT
 from .weights import load_weights
 
 
@@ -17,7 +17,7 @@ class ViTB16Config(ModelConfig):
 
 
 @register("model", "vit_base_patch16_224")
-class ViTB16(FoundationModel):
+class ViTB16(TimmViT):
     """Vision transformer ViT-B/16 (timm), 12 blocks of width 768, 85.8 M parameters, 224 x 224.
 
     Dosovitskiy et al., ICLR 2021.
@@ -40,9 +40,3 @@ class ViTB16(FoundationModel):
         if config.weights:
             load_weights(module, config.weights, cls.head_name)
         return cls(module)
-
-    def blocks(self) -> list[Block]:
-        return vit_blocks(self.module)
-
-    def resize_attention(self, block: Block, heads: int, head_width: int) -> None:
-        resize_vit_attention(self.module, block, heads, head_width)

@@ -28,10 +28,7 @@ class Gate(nn.Module):
     The mean is over a sample's tokens, padding included. W2 is drawn Kaiming-normal and b2
     is 1, so that at first every neuron counts about equally.
 
-    Parameters
-    ----------
-    inputs : width of x; neurons : m
-    reduction : the bottleneck has m // reduction units, at least 1
+    inputs : width of x; neurons : m; the bottleneck has m // reduction units, at least 1
     """
 
     def __init__(self, inputs: int, neurons: int, reduction: int = 16) -> None:
@@ -65,8 +62,7 @@ class GatedLinear(WrappedLinear):
         """Output of shape (n, ..., out)."""
         factors = keep_largest(self.gate(x), self.sparsity)
         outputs = cast(Tensor, self.linear(x))
-        middle = [1] * (outputs.dim() - 2)
-        return outputs * factors.view(len(factors), *middle, -1)
+        return outputs * factors.view(len(factors), *[1] * (outputs.dim() - 2), -1)
 
     def keep(self, rows: Tensor) -> list[str]:
         cut_linear(self.gate.up, rows=rows)

@@ -56,8 +56,6 @@ def replace_module(model: FoundationModel, name: str, new: nn.Module) -> None:
 def cut_linear(layer: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
     """Keep only ``rows`` (output neurons, with their biases) and ``columns`` (inputs), in place.
 
-    Parameters
-    ----------
     rows, columns : int64 tensors of ids in the wanted order; None keeps all
     """
     if rows is not None:

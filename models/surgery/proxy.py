@@ -49,20 +49,12 @@ def make_proxy(
     and the `most_important` neurons at it, the proxy's output on the sample equals the knowledge
     base's at this sparsity.
 
-    Parameters
-    ----------
     importances : (m,) by the gated layer's name, as a row of
         `bench.models.surgery.gates.importance`
     kept : int64 ids of neurons by the gated layer's name
 
-    Returns
-    -------
-    The proxy, and what it holds of the knowledge base's parameters: a `Slice` for every parameter
-    of the proxy, which has the same name in both.
-
-    Raises
-    ------
-    BenchError if importances, kept neurons and gated layers do not fit each other.
+    Returns the proxy, and by name a `Slice` for each of its parameters: its part of the original.
+    Raises BenchError if importances, kept neurons and gated layers do not fit each other.
     """
     proxy = knowledge_base.clone()
     layers = gated_layers(proxy)

@@ -39,16 +39,12 @@ def strongest(model: FoundationModel, ratio: int, matched: bool = True) -> list[
 
     The number of heads stays, each gets narrower. Biases do not count in the norms.
 
-    Parameters
-    ----------
     matched : select jointly what is multiplied with each other: the same dimensions of a
         head's query and key (sum of both rows' norms), value rows with their columns of the
         output layer, feed-forward rows with their columns. False: each layer by itself, over
         all heads, and a fused layer over query, key and value together.
 
-    Raises
-    ------
-    BenchError if there are no blocks, ``ratio`` < 1, or a width is not divisible by it.
+    Raises BenchError if there are no blocks, ``ratio`` < 1, or a width is not divisible by it.
     """
     return [_kept(model, block, ratio, matched) for block in _checked_blocks(model, ratio)]
 
@@ -123,8 +119,8 @@ def _kept(model: FoundationModel, block: Block, ratio: int, matched: bool) -> Ke
     if matched:
         scores, values = largest(q + k, width), largest(v + out, width)
         both, passed = _flat(scores, q.shape[1]), _flat(values, q.shape[1])
-        return Kept(_by_layer(block, both, both, passed, q.numel()), passed, ff_in, ff_out,
-                    block.heads)  # fmt: skip
+        by_layer = _by_layer(block, both, both, passed, q.numel())
+        return Kept(by_layer, passed, ff_in, ff_out, block.heads)
     total = block.heads * width
     if block.fused:
         rows: tuple[Tensor, ...] = (largest(torch.cat([q, k, v]).flatten(), 3 * total),)
