@@ -6,7 +6,7 @@ import io
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from .aggregate import SOURCE_ONLY, Row
 from .comparison import Comparison
-from .metrics import is_timed, primary
+from .metrics import WORDS, is_timed, primary
 from .table_model import clean, name_of
 
 if TYPE_CHECKING:
@@ -65,9 +65,8 @@ def styles(comparisons: Sequence[Comparison]) -> dict[str, Style]:
     chosen = {SOURCE_ONLY: Style(GREY, "o")}
     ordered = sorted(labels, key=lambda n: (n not in shown, shown.get(n, False), n))
     for i, label in enumerate(ordered):
-        again = i // len(_COLOURS)
-        marker = _MARKERS[(i + again) % len(_MARKERS)]
-        chosen[label] = Style(_COLOURS[i % len(_COLOURS)], marker)
+        again, colour = divmod(i, len(_COLOURS))
+        chosen[label] = Style(_COLOURS[colour], _MARKERS[(i + again) % len(_MARKERS)])
     return chosen
 
 
@@ -78,10 +77,11 @@ def prominent(comparison: Comparison, limit: int = LINES) -> list[Row]:
     what has seen labels.
     """
     best = next((row for row in comparison.drawn if row.supervised), None)
-    ordered = sorted(
-        comparison.drawn,
-        key=lambda row: (not row.is_source_only, row is not best, not row.competes),
-    )
+
+    def rank(row: Row) -> tuple[bool, bool, bool]:
+        return not row.is_source_only, row is not best, not row.competes
+
+    ordered = sorted(comparison.drawn, key=rank)
     kept = {id(row) for row in ordered[:limit]}
     return [row for row in comparison.drawn if id(row) in kept]
 
@@ -96,41 +96,10 @@ class View:
     over: str
 
 
-VIEWS = {
-    "after": View(
-        "accuracy after adaptation (%)",
-        "Accuracy after adaptation",
-        "Accuracy on each target domain right after adaptation to it",
-        "mean over the domains",
-    ),
-    "online": View(
-        "online accuracy (%)",
-        "Online accuracy",
-        "Accuracy on the stream of each target domain, each batch predicted before it is adapted "
-        "to",
-        "mean over the domains",
-    ),
-    "seen_at_end": View(
-        "accuracy over everything seen (%)",
-        "Accuracy over everything seen",
-        "Accuracy over the test samples of the source and of all target domains seen so far, after "
-        "each domain",
-        "at the end of the stream",
-    ),
-}
-"""By the name of the measure that a protocol compares methods by."""
-
-
 def view_of(protocol: Mapping[str, Any]) -> View:
     """The view of the accuracy by which a protocol compares methods."""
-    view = VIEWS[primary(protocol).name]
-    if is_timed(protocol) and view is VIEWS["online"]:
-        along = (
-            "Accuracy on the stream of each target domain, which does not wait: each batch "
-            "predicted on arrival by the last model that was ready"
-        )
-        return replace(view, along=along)
-    return view
+    name = primary(protocol).name
+    return View(**WORDS["views"]["timed" if name == "online" and is_timed(protocol) else name])
 
 
 @contextmanager
@@ -154,9 +123,8 @@ def finished(figure: Figure, name: str, title: str, caption: str) -> Drawing:
     png, pdf = io.BytesIO(), io.BytesIO()
     # Neither times nor versions in the files: equal records give equal bytes.
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-    figure.savefig(
-        pdf, format="pdf", metadata=dict.fromkeys(("CreationDate", "Creator", "Producer"))
-    )
+    unset = dict.fromkeys(("CreationDate", "Creator", "Producer"))
+    figure.savefig(pdf, format="pdf", metadata=unset)
     width = figure.get_figwidth()
     return Drawing(name, clean(title), clean(caption), width, png.getvalue(), pdf.getvalue())
 
@@ -177,16 +145,9 @@ def legend(axes: Axes, columns: int = 1, last: str = "") -> None:
     """Outside, where it covers no line; in the order of drawing, but for the label ``last``."""
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     ordered = sorted(handles, key=lambda label: label == last)
-    axes.legend(
-        [handles[label] for label in ordered],
-        ordered,
-        loc="upper left",
-        bbox_to_anchor=(1.01, 1.0),
-        frameon=False,
-        borderaxespad=0.0,
-        ncols=columns,
-        columnspacing=1.0,
-    )
+    shown = [handles[label] for label in ordered]
+    look: dict[str, Any] = {"frameon": False, "borderaxespad": 0.0, "columnspacing": 1.0}
+    axes.legend(shown, ordered, loc="upper left", bbox_to_anchor=(1.01, 1.0), ncols=columns, **look)
 
 
 def tag(row: Row) -> str:

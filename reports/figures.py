@@ -71,9 +71,6 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
     return front
 
 
-# ---------------------------------------------------------------------------
-
-
 def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
     protocol = comparison.cell.protocol
     view = view_of(protocol)
@@ -83,16 +80,12 @@ def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
     width = min(14.0, max(6.4, 3.2 + 0.32 * len(stages)))
     with sheet(width, 4.2) as (figure, axes):
         for row in shown:
-            known = [
-                (x, 100 * y)
-                for results in row.results.values()
-                for x, y in _course(results, protocol, domains)
-            ]
+            known = [p for r in row.results.values() for p in _course(r, protocol, domains)]
             if not known:
                 continue
             sns.lineplot(
                 x=[x for x, _ in known],
-                y=[y for _, y in known],
+                y=[100 * y for _, y in known],
                 errorbar=_interval,
                 err_kws={"alpha": 0.08 if row.supervised else 0.16, "linewidth": 0},
                 ax=axes,
@@ -140,14 +133,15 @@ def _course(
 
 def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
     view = view_of(comparison.cell.protocol)
-    known = [row for row in comparison.drawn if row.costs["energy"].estimate is not None]
+    known, kinds = _with_cost(comparison, "energy")
     absent = ", ".join(tag(row) for row in comparison.drawn if row.costs["energy"].estimate is None)
-    kinds = " and ".join(sorted({kind for row in known for kind in row.costs["energy"].kinds}))
     columns = math.ceil(sum(1 + tag(row).count("\n") for row in known) / _LEGEND)
     with sheet(6.8 + 1.7 * (columns - 1), 4.2) as (figure, axes):
         points: dict[str, tuple[float, float]] = {}
         energies = []
-        crowded = len(known) > LINES
+        sizes: dict[str, Any] = {"markersize": 7, "capsize": 2, "elinewidth": 1}
+        if len(known) > LINES:
+            sizes = {"markersize": 6, "capsize": 0, "elinewidth": 0.6}
         for row in known:
             energy, accuracy = row.costs["energy"].estimate, row.accuracy["score"]
             assert energy is not None
@@ -166,9 +160,7 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
                 marker=style.marker,
                 markerfacecolor=style.color if row.competes else "white",
                 linestyle="none",
-                markersize=6 if crowded else 7,
-                capsize=0 if crowded else 2,
-                elinewidth=0.6 if crowded else 1,
+                **sizes,
             )
         best = pareto(points)
         front = [points[name] for name in best]
@@ -194,8 +186,7 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
 
 
 def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
-    rows = [row for row in comparison.drawn if row.costs["memory"].estimate is not None]
-    kinds = " and ".join(sorted({kind for row in rows for kind in row.costs["memory"].kinds}))
+    rows, kinds = _with_cost(comparison, "memory")
     with sheet(6.4, 1.1 + (0.34 if len(rows) <= LINES else 0.24) * len(rows)) as (figure, axes):
         for i, row in enumerate(rows):
             assert row.costs["memory"].estimate is not None
@@ -221,6 +212,12 @@ def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             "Peak memory of adaptation and inference above the runtime's own share, mean and 95 % "
             f"interval over seeds. Pale: supervised references (†).{oracles(rows)}",
         )
+
+
+def _with_cost(comparison: Comparison, name: str) -> tuple[list[Row], str]:
+    """The rows where a cost is known, and of what kinds it is, for an axis."""
+    rows = [row for row in comparison.drawn if row.costs[name].estimate is not None]
+    return rows, " and ".join(sorted({kind for row in rows for kind in row.costs[name].kinds}))
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float]:

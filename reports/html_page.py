@@ -23,9 +23,7 @@ CSS_DPI = 96
 
 
 def page(
-    comparisons: Sequence[Comparison],
-    drawings: Mapping[str, Sequence[Drawing]],
-    note: str = "",
+    comparisons: Sequence[Comparison], drawings: Mapping[str, Sequence[Drawing]], note: str = ""
 ) -> str:
     """The report as HTML; ``drawings`` are the figures of each comparison by its ``key``.
 
@@ -48,9 +46,6 @@ def page(
         last=max((record.started for record in records), default=""),
         runs=len(records),
     )
-
-
-# ---------------------------------------------------------------------------
 
 
 def _section(comparison: Comparison, drawings: Sequence[Drawing]) -> dict[str, Any]:
