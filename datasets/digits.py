@@ -24,6 +24,7 @@ from .corruptions import SEVERITIES, VALIDATION_SEVERITIES, apply_shift
 Part = Literal["test", "validation"]
 
 CLASSES = 10
+ALL_CLASSES = tuple(range(CLASSES))
 SHIFTS = {"test": tuple(SEVERITIES), "validation": tuple(VALIDATION_SEVERITIES)}
 """The shifts that a stream of each part may contain: none is in both."""
 

@@ -35,11 +35,9 @@ class Row:
     """A method with its settings, over seeds.
 
     ``label`` is the method's name with what tells it from the comparison's other rows.
-    ``accuracy`` has every name of `metrics.MEASURES`, as fractions, and ``costs`` every name of
-    `metrics.COSTS`, in the units of records: "time" in seconds over the whole stream, "energy" in
-    joules, "memory" in bytes above the runtime (resident memory where it is known, else live
-    memory), "inference" in seconds for a sample. Where no run knows a value it is None, or a `Cost`
-    without estimate.
+    ``accuracy`` has every name of `metrics.MEASURES`, as fractions or None where no run knows it;
+    ``costs`` every name of `metrics.COSTS`, in seconds (of the stream, or for a sample), joules and
+    bytes above the runtime (resident memory where it is known, else live memory).
     ``difference`` is to source-only in the score, paired by seed, and None for source-only itself.
     """
 

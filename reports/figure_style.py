@@ -86,20 +86,12 @@ def prominent(comparison: Comparison, limit: int = LINES) -> list[Row]:
     return [row for row in comparison.drawn if id(row) in kept]
 
 
-@dataclass(frozen=True)
-class View:
-    """How figures name the accuracy by which a protocol compares methods."""
-
-    axis: str
-    title: str
-    along: str
-    over: str
-
-
-def view_of(protocol: Mapping[str, Any]) -> View:
-    """The view of the accuracy by which a protocol compares methods."""
+def view_of(protocol: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """What figures call the accuracy that a protocol compares by: axis, title, along, over."""
     name = primary(protocol).name
-    return View(**WORDS["views"]["timed" if name == "online" and is_timed(protocol) else name])
+    timed = name == "online" and is_timed(protocol)
+    view = WORDS["views"]["timed" if timed else name]
+    return view["axis"], view["title"], view["along"], view["over"]
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
     protocol = comparison.cell.protocol
-    view = view_of(protocol)
+    axis, title, along, _ = view_of(protocol)
     domains = comparison.domains
     stages = ["source", *domains] if has_matrix(protocol) else domains
     shown = prominent(comparison)
@@ -103,18 +103,18 @@ def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
         if len(stages) > 5:
             for tick in axes.get_xticklabels():
                 tick.set(ha="right", rotation_mode="anchor")
-        axes.set(xlabel="target domain, in the order of the stream", ylabel=view.axis)
+        axes.set(xlabel="target domain, in the order of the stream", ylabel=axis)
         axes.set_xlim(-0.5, len(stages) - 0.5)
         legend(axes)
         kept = {id(row) for row in shown}
         left = ", ".join(name_of(row) for row in comparison.drawn if id(row) not in kept)
         caption = (
-            f"{view.along}, mean and 95 % interval over seeds. Dashed grey: no adaptation. Dotted: "
+            f"{along}, mean and 95 % interval over seeds. Dashed grey: no adaptation. Dotted: "
             f"supervised references (†), which see the target labels.{oracles(shown)}"
         )
         if left:
             caption += f" Left out of {len(comparison.drawn)} rows, see the table: {left}."
-        return finished(figure, "stream", f"{view.title}: {comparison.title}", caption)
+        return finished(figure, "stream", f"{title}: {comparison.title}", caption)
 
 
 def _course(
@@ -132,7 +132,7 @@ def _course(
 
 
 def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
-    view = view_of(comparison.cell.protocol)
+    axis, title, _, over = view_of(comparison.cell.protocol)
     known, kinds = _with_cost(comparison, "energy")
     absent = ", ".join(tag(row) for row in comparison.drawn if row.costs["energy"].estimate is None)
     columns = math.ceil(sum(1 + tag(row).count("\n") for row in known) / _LEGEND)
@@ -173,10 +173,10 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
         about = f"adaptation energy of the whole stream (J, {kinds})"
         if absent:
             about += "\n" + textwrap.fill(f"not drawn, energy unavailable: {absent}", 60)
-        axes.set(xlabel=about, ylabel=f"{view.axis},\n{view.over}")
+        axes.set(xlabel=about, ylabel=f"{axis},\n{over}")
         legend(axes, columns, last=_FRONT)
         caption = (
-            f"{view.title}, {view.over}, against the energy of adapting; bars are 95 % intervals "
+            f"{title}, {over}, against the energy of adapting; bars are 95 % intervals "
             f"over seeds. Line: Pareto front of the methods ({', '.join(best) or 'none'}). Hollow: "
             f"supervised references (†), which are no part of it.{oracles(known)}"
         )

@@ -26,12 +26,8 @@ VALUES: dict[str, Callable[[Results], float | None]] = {
 
 @dataclass(frozen=True)
 class Measure:
-    """One accuracy of a run, as a fraction, as ``words.yaml`` describes it.
-
-    ``name`` : in rows and in CSV
-    ``head`` : of its column
-    ``meaning`` : what it is, with its source, to stand after "head = "
-    ``signed`` : whether it is a difference, shown with its sign
+    """One accuracy of a run, as a fraction: its name in rows and CSV, the head of its column, what
+    it means with its source, and whether it is a difference, shown with its sign.
     """
 
     name: str

@@ -16,7 +16,6 @@ from bench.scheduling.problem import (
     Ints,
     Problem,
     Solver,
-    mean_accuracy,
     whole_iterations,
 )
 
@@ -184,16 +183,13 @@ class Recl(Solver):
 class Ekya(Solver):
     """Micro-profiling and the thief of Ekya (Bhardwaj et al., NSDI 2022).
 
-    Each candidate level of each application is first trained for some iterations; the device
-    seconds of that are taken from the window. Then, from fair shares, each job steals quanta from
-    each other one while the mean of predicted accuracies rises; at any shares each job picks its
-    best candidate. Simplified: profiles are taken to predict as well as ours do; candidates are
-    levels only (no inference configurations: inference has no share here); where profiling all
-    would take more than ``most_profiling`` of the window, fewer levels, evenly spaced, are
-    candidates, for Ekya drops unpromising configurations too; the memory limit is added.
-
-    profiling_iterations : of each candidate
-    quantum : of share, that is stolen at a time
+    Each candidate level is first trained for ``profiling_iterations``, whose device seconds are
+    taken from the window. Then, from fair shares, each job steals a ``quantum`` of share at a time
+    from each other one while the mean of predicted accuracies rises; at any shares each job picks
+    its best candidate. Simplified: profiles are taken to predict as well as ours do; candidates are
+    levels only (inference has no share here); where profiling all would take more than
+    ``most_profiling`` of the window, fewer levels, evenly spaced, are candidates, for Ekya drops
+    unpromising configurations too; the memory limit is added.
     """
 
     profiling_iterations: int = 5
@@ -229,7 +225,7 @@ class Ekya(Solver):
         """Thief scheduling over the candidates, from feasible levels; levels and shares."""
         shares = by_weight(np.ones(len(problem)), problem.at(problem.needs, base))
         levels = _best_at(problem, candidates, base, shares)
-        reached = mean_accuracy(problem, levels, shares)
+        reached = float(problem.mean_accuracies(levels, shares))
         for thief in range(len(problem)):
             for victim in range(len(problem)):
                 while victim != thief:
@@ -239,7 +235,7 @@ class Ekya(Solver):
                     if trial[victim] < problem.needs[victim, base[victim]]:
                         break
                     picked = _best_at(problem, candidates, base, trial)
-                    got = mean_accuracy(problem, picked, trial)
+                    got = float(problem.mean_accuracies(picked, trial))
                     if got <= reached:
                         break
                     shares, levels, reached = trial, picked, got

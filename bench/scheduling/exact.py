@@ -15,7 +15,6 @@ from bench.scheduling.problem import (
     NoPlan,
     Problem,
     Solver,
-    mean_accuracy,
     whole_iterations,
 )
 
@@ -28,15 +27,13 @@ class TooLarge(NoPlan):
 class Exact(Solver):
     """Every combination of levels, each with the best division of the device.
 
-    Shares are whole multiples of ``quantum``: 0.01 gives 100 units, and the optimum is exact over
-    all plans on that grid. If the best plan without the memory limit keeps the limit, it is the
-    optimum. Otherwise the applications are split into two halves; for each half all combinations
-    of levels are enumerated, each with its best value for every number of units, and the halves
-    are joined through the combinations of the second half in the order of their memory.
+    Exact over all plans whose shares are whole multiples (units) of ``quantum``. If the best plan
+    without the memory limit keeps the limit, it is the optimum. Otherwise all combinations of
+    levels are enumerated for each half of the applications, with their best values for every
+    number of units; the halves are joined in the order of the second half's memory.
 
-    With ``polish``, idle parts of shares are then pooled and handed out off the grid, which only
-    adds iterations, and the greedy plan is returned in the rare case that it is better still (or
-    that no plan fits the grid).
+    With ``polish``, idle parts of shares are then handed out off the grid, which only adds
+    iterations, and the greedy plan is taken where it is better still (or none fits the grid).
 
     most_values : `TooLarge` is raised where combinations times numbers of units are more than this
     """
@@ -58,7 +55,7 @@ class Exact(Solver):
             )
         if self.polish:
             plans.append(greedy_choice(problem))
-        return *max(plans, key=lambda plan: mean_accuracy(problem, *plan)), 0.0
+        return *max(plans, key=lambda plan: problem.mean_accuracies(*plan)), 0.0
 
     def _on_grid(self, problem: Problem) -> tuple[Ints, Ints] | None:
         """Levels and units of the best plan on the grid, both of shape (N,); None without one."""

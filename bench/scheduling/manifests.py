@@ -88,48 +88,33 @@ def _dns_label(name: str) -> str:
 def _job(
     name: str, given: Assignment, window_s: float, runtime_bytes: float, cpus: float, image: str
 ) -> dict[str, Any]:
-    memory = str(math.ceil(given.memory_bytes + runtime_bytes))
-    share = _share(given.share)
+    memory, share = str(math.ceil(given.memory_bytes + runtime_bytes)), _share(given.share)
     resources = {"cpu": f"{max(int(1000 * given.share * cpus), 1)}m", "memory": memory}
     labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "edge-adaptation-bench"}
+    gpu = {"gpu_request": share, "gpu_limit": share, "gpu_mem": memory}
+    arguments = {"application": given.name, "sparsity": given.sparsity}
+    arguments |= {"iterations": given.iterations, "share": share}
+    container = {
+        "name": "retraining",
+        "image": image,
+        "args": [f"--{key}={value}" for key, value in arguments.items()],
+        "resources": {"requests": resources, "limits": dict(resources)},
+    }
+    pod = {
+        "metadata": {
+            "labels": dict(labels),
+            "annotations": {f"kubeshare/{key}": value for key, value in gpu.items()},
+        },
+        "spec": {"restartPolicy": "Never", "containers": [container]},
+    }
+    annotations = {"edge-adaptation-bench/application": given.name}
+    # No second try: it would start in a window that has partly passed.
+    spec = {"activeDeadlineSeconds": math.ceil(window_s), "backoffLimit": 0, "template": pod}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {
-            "name": name,
-            "labels": labels,
-            "annotations": {"edge-adaptation-bench/application": given.name},
-        },
-        "spec": {
-            "activeDeadlineSeconds": math.ceil(window_s),
-            "backoffLimit": 0,  # a second try would start in a window that has partly passed
-            "template": {
-                "metadata": {
-                    "labels": dict(labels),
-                    "annotations": {
-                        "kubeshare/gpu_request": share,
-                        "kubeshare/gpu_limit": share,
-                        "kubeshare/gpu_mem": memory,
-                    },
-                },
-                "spec": {
-                    "restartPolicy": "Never",
-                    "containers": [
-                        {
-                            "name": "retraining",
-                            "image": image,
-                            "args": [
-                                f"--application={given.name}",
-                                f"--sparsity={given.sparsity}",
-                                f"--iterations={given.iterations}",
-                                f"--share={share}",
-                            ],
-                            "resources": {"requests": resources, "limits": dict(resources)},
-                        }
-                    ],
-                },
-            },
-        },
+        "metadata": {"name": name, "labels": labels, "annotations": annotations},
+        "spec": spec,
     }
 
 

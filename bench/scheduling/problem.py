@@ -7,7 +7,6 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, TypeVar
@@ -73,22 +72,22 @@ class Problem:
     @cached_property
     def seconds(self) -> Floats:
         """Seconds of the whole device that an iteration takes; shape (N, levels)."""
-        return self._table(lambda a: a.seconds_per_iteration, math.inf)
+        return self._table("seconds_per_iteration", math.inf)
 
     @cached_property
     def memory(self) -> Floats:
         """Bytes; shape (N, levels)."""
-        return self._table(lambda a: a.memory_bytes, math.inf)
+        return self._table("memory_bytes", math.inf)
 
     @cached_property
     def start(self) -> Floats:
         """Accuracy before retraining; shape (N, levels)."""
-        return self._table(lambda a: a.start, 0.0)
+        return self._table("start", 0.0)
 
     @cached_property
     def ceiling(self) -> Floats:
         """Accuracy after endless retraining; shape (N, levels)."""
-        return self._table(lambda a: a.accuracy, 0.0)
+        return self._table("accuracy", 0.0)
 
     @cached_property
     def half(self) -> Floats:
@@ -98,14 +97,13 @@ class Problem:
     @cached_property
     def needs(self) -> Floats:
         """The least share at which a level keeps the constraints; shape (N, levels)."""
-        least = np.maximum(self.min_share, self.min_iterations * self.seconds / self.window_s)
-        return np.asarray(least)
+        share = self.min_iterations * self.seconds / self.window_s
+        return np.asarray(np.maximum(self.min_share, share))
 
-    def _table(self, of: Callable[[Application], tuple[float, ...]], rest: float) -> Floats:
+    def _table(self, field: str, rest: float) -> Floats:
         table = np.full((len(self), int(self.levels.max())), rest)
-        for row, application in zip(table, self.applications, strict=True):
-            values = of(application)
-            row[: len(values)] = values
+        for row, application, count in zip(table, self.applications, self.levels, strict=True):
+            row[:count] = getattr(application, field)
         return table
 
     def at(self, table: NDArray[Entry], levels: Ints) -> NDArray[Entry]:
@@ -120,6 +118,10 @@ class Problem:
         """Predicted accuracies at levels and iterations of shape (..., N); same shape."""
         start, ceiling = self.at(self.start, levels), self.at(self.ceiling, levels)
         return np.asarray(saturating(start, ceiling, self.half, iterations))
+
+    def mean_accuracies(self, levels: Ints, shares: Floats) -> Floats:
+        """The objective at levels and shares of shape (..., N); shape (...)."""
+        return np.asarray(self.accuracies(levels, self.iterations(levels, shares)).mean(-1))
 
     def fits(self, levels: Ints) -> NDArray[np.bool_]:
         """Whether levels of shape (..., N) leave shares and memory for all; shape (...)."""
@@ -199,11 +201,6 @@ def whole_iterations(exact: ArrayLike) -> Ints:
     """Whole iterations of a fractional number; 600 steps of 0.1 s fit 60 s in spite of rounding."""
     exact = np.asarray(exact, dtype=float)
     return np.asarray(np.floor(exact + ROUNDING * np.maximum(exact, 1.0)), dtype=np.int64)
-
-
-def mean_accuracy(problem: Problem, levels: Ints, shares: Floats) -> float:
-    """The objective at levels and shares of shape (N,)."""
-    return float(problem.accuracies(levels, problem.iterations(levels, shares)).mean())
 
 
 class NoPlan(BenchError):

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from bench import Domain, Split, register
 
-from ..digits import CLASSES, SHIFTS, DigitsConfig, DigitsStream, Step
+from ..digits import ALL_CLASSES, SHIFTS, DigitsConfig, DigitsStream, Step
 
 
 class DigitsAppsConfig(DigitsConfig):
@@ -63,11 +63,10 @@ class DigitsApps(DigitsStream):
     preload = ("sklearn.datasets", "sklearn.model_selection")
 
     def __init__(self, config: DigitsAppsConfig, seed: int) -> None:
-        everything = tuple(range(CLASSES))
-        super().__init__(config, seed, everything, ())
+        super().__init__(config, seed, ALL_CLASSES, ())
         self.streams = [
             [
-                Step(f"app{app}-{shift}-{severity}", everything, shift, severity)
+                Step(f"app{app}-{shift}-{severity}", ALL_CLASSES, shift, severity)
                 for shift, severity in _stream(config, seed, app)
             ]
             for app in range(config.applications)

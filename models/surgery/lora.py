@@ -20,10 +20,7 @@ class LoraLinear(nn.Module):
     qkv layer gets a pair each for query, key and value (Hu et al., ICLR 2022). A is drawn
     Kaiming-uniform and B is zero: insertion changes no output.
 
-    base : the layer, of shape (out, in)
-    rank : width r of the bottleneck
-    scale : alpha / r
-    parts : number of row groups; must divide ``out``
+    base : of shape (out, in); rank : r; scale : alpha / r; parts : must divide ``out``
     """
 
     def __init__(self, base: nn.Linear, rank: int, scale: float, parts: int) -> None:

@@ -1,9 +1,8 @@
 """Static width pruning: each block's inner widths are cut to the rows and columns of largest norm.
 
-Embedding width, depth and head stay. The released EdgeTA (MPOptimizer, ``Big_model``) selects
-as ``matched=False`` does: what remains of a layer no longer meets its own counterpart in the
-next, and parts of a fused query-key-value layer mix. ``matched=True`` selects what
-belongs together.
+Embedding width, depth and head stay. ``matched=True`` selects what belongs together. The released
+EdgeTA (MPOptimizer, ``Big_model``) selects as ``matched=False`` does: what remains of a layer no
+longer meets its counterpart in the next, and parts of a fused query-key-value layer mix.
 """
 
 from __future__ import annotations
