@@ -114,9 +114,8 @@ def _salt_pepper(images: Tensor, share: float, generator: torch.Generator) -> Te
 
 
 def _stripes(images: Tensor, amplitude: float, generator: torch.Generator) -> Tensor:
-    width = images.shape[-1]
     phase = 2 * torch.pi * torch.rand((len(images), 1, 1, 1), generator=generator)
-    columns = torch.arange(width).view(1, 1, 1, width)
+    columns = torch.arange(images.shape[-1]).view(1, 1, 1, -1)
     return images + amplitude * torch.sin(2 * torch.pi * columns / 8.0 + phase)
 
 
@@ -126,11 +125,10 @@ def _perspective(images: Tensor, share: float, _: torch.Generator) -> Tensor:
     height, width = images.shape[-2:]
     right, bottom = width - 1.0, height - 1.0
     inset = share / 2 * right
-    return F.perspective(
-        images,
-        startpoints=[[0.0, 0.0], [right, 0.0], [right, bottom], [0.0, bottom]],
-        endpoints=[[inset, 0.0], [right - inset, 0.0], [right, bottom], [0.0, bottom]],
-    )
+    lower = [[right, bottom], [0.0, bottom]]
+    before = [[0.0, 0.0], [right, 0.0], *lower]
+    after = [[inset, 0.0], [right - inset, 0.0], *lower]
+    return F.perspective(images, startpoints=before, endpoints=after)
 
 
 def _pixelate(images: Tensor, blocks: float, _: torch.Generator) -> Tensor:

@@ -85,9 +85,8 @@ class DigitsStream(Stream):
     def data_digest(cls, config: Any) -> str:
         spec = find_spec("sklearn")
         assert spec is not None
-        assert spec.submodule_search_locations
-        folder = Path(spec.submodule_search_locations[0])
-        return file_digest(folder / "datasets" / "data" / "digits.csv.gz")
+        assert spec.origin is not None
+        return file_digest(Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz")
 
     def source(self) -> Domain:
         training, test = (self._split(s, self._source_classes) for s in ("source", "test"))

@@ -34,9 +34,8 @@ class Comparison:
     """Runs that differ in the method alone, and so may stand in one table.
 
     ``rows``: source-only, the other methods, then the supervised references, each from the best
-    score down. ``notes``: what a reader must know of runs that were left out or do not quite
-    match. ``variant`` names the settings that tell this comparison from others with the same
-    title, else "".
+    score down. ``notes``: of runs that were left out or do not quite match. ``variant``: the
+    settings that tell this comparison from others of the same title, else "".
     """
 
     key: str

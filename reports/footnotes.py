@@ -86,13 +86,10 @@ def _source_note(rows: Iterable[Row]) -> str:
     """Accuracy before any adaptation; methods that make their own small model have another."""
     known = [row for row in rows if row.results]
     reference = [row for row in known if row.is_source_only] or known
-    held_out = {
-        row.label: mean_ci([r.source_before for r in row.results.values()]) for row in known
-    }
     by_seed = {seed: r.source_before for row in reference for seed, r in row.results.items()}
     own = percent(mean_ci(by_seed.values()))
     text = f"Before the stream, accuracy on held-out source data: {own}"
-    means = [estimate.mean for estimate in held_out.values()]
+    means = [mean_ci([r.source_before for r in row.results.values()]).mean for row in known]
     if max(means) - min(means) < 0.01:
         return f"{text}."
     low, high = (f"{100 * mean:.1f}" for mean in (min(means), max(means)))

@@ -14,7 +14,7 @@ from bench.records.record import Record
 
 from .aggregate import fate, show_all
 from .comparison import Comparison, flat_settings
-from .figure_style import Drawing
+from .figures import Drawing
 from .footnotes import footnotes
 from .table_model import DASH, blocks, clean, name_of, settings_of
 
@@ -25,10 +25,7 @@ CSS_DPI = 96
 def page(
     comparisons: Sequence[Comparison], drawings: Mapping[str, Sequence[Drawing]], note: str = ""
 ) -> str:
-    """The report as HTML; ``drawings`` are the figures of each comparison by its ``key``.
-
-    Everything that comes from records is escaped by the template engine, text and attributes.
-    """
+    """The report as HTML, everything from records escaped; ``drawings``: figures by ``key``."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

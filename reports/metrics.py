@@ -95,19 +95,15 @@ def columns(protocol: Mapping[str, Any]) -> tuple[list[Measure], list[Measure]]:
     """
     online = ["online"] if is_online(protocol) else []
     online += ["adapted"] if is_timed(protocol) else []
+    words: dict[str, str] = {}
+    levels, changes = ["before", "after", "gain", "final", "forgetting"], list[str]()
     if has_matrix(protocol):
         timed = {"online": WORDS["timed"]["online"]} if is_timed(protocol) else {}
-        known = WORDS["with_all_domains"] | timed
+        words = WORDS["with_all_domains"] | timed
         levels = [*online, "seen_at_end", "seen_on_average", "after"]
         changes = ["forgetting", "backward_transfer", "forward_transfer"]
-        return [_read(name, known) for name in levels], [_read(name, known) for name in changes]
-    if online:
-        names = [*online, "after", "final", "forgetting"]
-        known = WORDS["timed" if is_timed(protocol) else "online"]
-        return [_read(name, known) for name in names], []
-    return [_read(name, {}) for name in ("before", "after", "gain", "final", "forgetting")], []
-
-
-def _read(name: str, otherwise: Mapping[str, str]) -> Measure:
-    measure = MEASURES[name]
-    return replace(measure, meaning=otherwise.get(name, measure.meaning))
+    elif online:
+        words = WORDS["timed" if is_timed(protocol) else "online"]
+        levels = [*online, "after", "final", "forgetting"]
+    known = {n: replace(m, meaning=words.get(n, m.meaning)) for n, m in MEASURES.items()}
+    return [known[name] for name in levels], [known[name] for name in changes]

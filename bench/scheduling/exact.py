@@ -97,11 +97,8 @@ def _values(problem: Problem, i: int, quantum: float) -> Floats:
 
 
 def _divided(values: list[Floats]) -> Ints | None:
-    """Units of each application for the highest sum of values; None if no division is allowed.
-
-    values : of each application, of shape (units + 1,)
-
-    Of equal sums, the one that gives the first applications fewest units.
+    """Units of each application for the highest sum of values, each of shape (units + 1,); None if
+    no division is allowed. Of equal sums, the one that gives the first applications fewest units.
     """
     rest = [np.zeros(len(values[0]))]
     for each in reversed(values):

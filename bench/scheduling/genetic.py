@@ -30,8 +30,7 @@ class Genetic(Solver):
 
     plain : as published instead: genes are levels and shares, broken constraints are penalised by
         scikit-opt, the first individuals are random. The best individual may then break one.
-    size_pop : individuals, even
-    max_iter : generations
+    size_pop : individuals, even; max_iter : generations
     prob_mut : that a gene flips; scikit-opt's default, 0.001, stops too early on this problem
     """
 

@@ -1,9 +1,8 @@
 """Kubernetes manifests of a plan: one batch/v1 Job for each application.
 
-The share of the GPU stands on the pod template in the annotations of KubeShare 1 (Yeh et al., HPDC
-2020), memory in bytes. KubeShare itself reads them on its own SharePods: a cluster needs a
-controller that makes SharePods of such pods, or ignores the share. `DEFAULT_IMAGE` is a
-placeholder: build an image whose entry point takes the arguments below and name it.
+The share of the GPU stands on the pod template in annotations of KubeShare 1 (Yeh et al., HPDC
+2020), memory in bytes. KubeShare reads them on its own SharePods: without a controller that makes
+these of such pods, the share is ignored. The image's entry point must take the arguments below.
 """
 
 from __future__ import annotations
@@ -36,12 +35,9 @@ def manifests(
 ) -> dict[str, dict[str, Any]]:
     """The Jobs of a plan by their names.
 
-    window_s : after which Kubernetes ends a Job, rounded up to whole seconds
-    runtime_bytes : of each application's process besides its working memory; CPU and GPU of these
-        boards share their memory, so that both limits are the sum
-    cpus : cores of the device, divided by the same shares as its GPU
-
-    Raises BenchError if two applications would get one name, or the image has none.
+    Kubernetes ends a Job after ``window_s``, rounded up. A process takes ``runtime_bytes`` besides
+    its working memory; CPU and GPU share memory, so that both limits are the sum. ``cpus``: cores,
+    divided as the GPU. Raises BenchError if two Jobs would get one name, or the image has none.
     """
     if not image or image != "".join(image.split()):
         raise BenchError(f"image {image!r}: give an image's name without blanks")

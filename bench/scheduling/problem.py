@@ -37,10 +37,8 @@ class Problem:
         subject to sum_i r_i <= 1,  r_i >= min_share,
                    sum_i memory_i(s_i) <= M,  T_i >= min_iterations
 
-    where W is ``window_s`` and M ``memory_bytes``. Arrays below have shape (N, levels), in the
-    order of the applications and of their sparsities; where an application has fewer levels than
-    another, its row ends with infinite seconds and memory.
-
+    where W is ``window_s`` and M ``memory_bytes``. Arrays below have shape (N, levels); where an
+    application has fewer levels than another, its row ends with infinite seconds and memory.
     Raises BenchError that names the constraint if no choice fulfils them all.
     """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import cast
 
@@ -132,15 +132,10 @@ def recorded(model: FoundationModel) -> Iterator[dict[str, Tensor]]:
     def note(name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         values[name] = output
 
-    handles = [
-        layer.gate.register_forward_hook(partial(note, name))
-        for name, layer in gated_layers(model).items()
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, layer in gated_layers(model).items():
+            hooks.enter_context(layer.gate.register_forward_hook(partial(note, name)))
         yield values
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def importance(model: FoundationModel, x: Inputs) -> dict[str, Tensor]:

@@ -54,9 +54,8 @@ def replace_module(model: FoundationModel, name: str, new: nn.Module) -> None:
 
 @torch.no_grad()
 def cut_linear(layer: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
-    """Keep only ``rows`` (output neurons, with their biases) and ``columns`` (inputs), in place.
-
-    rows, columns : int64 tensors of ids in the wanted order; None keeps all
+    """Keep only ``rows`` (output neurons, with their biases) and ``columns`` (inputs), in place:
+    int64 tensors of ids in the wanted order; None keeps all.
     """
     if rows is not None:
         layer.weight = _like(layer.weight, layer.weight[rows])

@@ -22,8 +22,7 @@ class LowRankLinear(nn.Module):
     sqrt(S) V^T of shape (rank, in), without bias, and ``up`` is U sqrt(S), of shape
     (out, rank), with the layer's bias.
 
-    layer : the layer, of shape (out, in)
-    rank : 1 to min(in, out); None: `break_even_rank`
+    ``rank`` is 1 to min(in, out); None: `break_even_rank`.
     """
 
     def __init__(self, layer: nn.Linear, rank: int | None = None) -> None:

@@ -46,11 +46,9 @@ def make_proxy(
     """An independent copy without gates that has only the neurons kept.
 
     They are multiplied by their importance. With one sample's importances, taken at a sparsity,
-    and the `most_important` neurons at it, the proxy's output on the sample equals the knowledge
-    base's at this sparsity.
+    and the `most_important` neurons at it, both models' outputs on the sample are equal.
 
-    importances : (m,) by the gated layer's name, as a row of
-        `bench.models.surgery.gates.importance`
+    importances : (m,) by the gated layer's name, as a row of `gates.importance`
     kept : int64 ids of neurons by the gated layer's name
 
     Returns the proxy, and by name a `Slice` for each of its parameters: its part of the original.

@@ -38,10 +38,9 @@ def strongest(model: FoundationModel, ratio: int, matched: bool = True) -> list[
 
     The number of heads stays, each gets narrower. Biases do not count in the norms.
 
-    matched : select jointly what is multiplied with each other: the same dimensions of a
-        head's query and key (sum of both rows' norms), value rows with their columns of the
-        output layer, feed-forward rows with their columns. False: each layer by itself, over
-        all heads, and a fused layer over query, key and value together.
+    matched : select jointly what is multiplied with each other (norms added): a head's query and
+        key rows, value rows and output columns, feed-forward rows and columns. False: each layer
+        by itself, over all heads, a fused one over query, key and value together.
 
     Raises BenchError if there are no blocks, ``ratio`` < 1, or a width is not divisible by it.
     """
@@ -63,8 +62,7 @@ def cut(model: FoundationModel, kept: list[Kept]) -> None:
     """Cut every block to what is kept, in place, so that it computes as if the rest were zero.
 
     Narrower heads divide scores by the root of the new width; to make up for it query and key rows
-    are each multiplied by (new width / old width)^(1/4), so that both remain the same multiple of
-    the uncut ones (in a fused layer the first two thirds of the rows).
+    (of a fused layer the first two thirds) are each multiplied by (new width / old width)^(1/4).
 
     Raises BenchError if ``kept`` does not fit the blocks.
     """
