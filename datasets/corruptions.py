@@ -1,13 +1,10 @@
 """Image shifts: each turns clean images into those of one target domain.
 
-A shift is a function ``(images, severity, generator) -> images`` on float32
-images of shape (n, 1, height, width) with values in [0, 1]. ``severity`` is 1
-(moderate) or 2 (strong); what it means in the shift's own unit stands in
-`SEVERITIES` and, for the shifts of other kinds that methods are tuned on, in
-`VALIDATION_SEVERITIES`. The corruptions follow the families of Hendrycks & Dietterich
-(ICLR 2019) scaled to small grey images; the geometric ones are the classical
-rotated/translated-digits domains (Ghifary et al., ICCV 2015). torchvision is imported
-on first use: it is slow to import and planning does not need it.
+Images are float32 of shape (n, 1, height, width) in [0, 1]. What severity 1 (moderate) and 2
+(strong) mean in a shift's own unit stands in `SEVERITIES` and, for the shifts that methods are
+tuned on, in `VALIDATION_SEVERITIES`. The corruptions follow the families of Hendrycks & Dietterich
+(ICLR 2019) scaled to small grey images; the geometric ones are the classical rotated and translated
+digits (Ghifary et al., ICCV 2015). torchvision is slow to import, so it is imported on first use.
 """
 
 from __future__ import annotations
@@ -51,18 +48,8 @@ VALIDATION_SEVERITIES: dict[str, tuple[str, float, float]] = {
 def apply_shift(name: str, images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Apply shift ``name`` at severity 1 or 2.
 
-    Parameters
-    ----------
-    images : Tensor of shape (n, 1, height, width), float32 in [0, 1]
-    generator : source of every random draw; the same state gives the same images
-
-    Returns
-    -------
-    Tensor of the same shape, clamped to [0, 1].
-
-    Raises
-    ------
-    KeyError if there is no such shift; ValueError if the severity is not 1 or 2.
+    Every random draw is from ``generator``. Returns images of the same shape, clamped to [0, 1].
+    Raises KeyError if there is no such shift; ValueError if the severity is not 1 or 2.
     """
     if severity not in (1, 2):
         raise ValueError(f"severity {severity!r} of shift {name!r}: use 1 or 2")
@@ -75,22 +62,8 @@ def _affine(images: Tensor, angle: float = 0.0, scale: float = 1.0, shear: float
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional as F
 
-    return F.affine(
-        images,
-        angle=angle,
-        translate=[0, 0],
-        scale=scale,
-        shear=[shear, 0.0],
-        interpolation=InterpolationMode.BILINEAR,
-    )
-
-
-def _rotation(images: Tensor, degrees: float, _: torch.Generator) -> Tensor:
-    return _affine(images, angle=-degrees)
-
-
-def _noise(images: Tensor, std: float, generator: torch.Generator) -> Tensor:
-    return images + std * torch.randn(images.shape, generator=generator)
+    bilinear = InterpolationMode.BILINEAR
+    return F.affine(images, angle, [0, 0], scale, [shear, 0.0], interpolation=bilinear)
 
 
 def _blur(images: Tensor, sigma: float, _: torch.Generator) -> Tensor:
@@ -105,14 +78,6 @@ def _contrast(images: Tensor, factor: float, _: torch.Generator) -> Tensor:
     return mean + factor * (images - mean)
 
 
-def _brightness(images: Tensor, amount: float, _: torch.Generator) -> Tensor:
-    return images + amount
-
-
-def _inversion(images: Tensor, share: float, _: torch.Generator) -> Tensor:
-    return (1.0 - share) * images + share * (1.0 - images)
-
-
 def _occlusion(images: Tensor, side: float, generator: torch.Generator) -> Tensor:
     size, (height, width) = int(side), images.shape[-2:]
     top = torch.randint(0, height - size + 1, (len(images), 1, 1, 1), generator=generator)
@@ -121,14 +86,6 @@ def _occlusion(images: Tensor, side: float, generator: torch.Generator) -> Tenso
     columns = torch.arange(width).view(1, 1, 1, width)
     inside = (rows >= top) & (rows < top + size) & (columns >= left) & (columns < left + size)
     return images.masked_fill(inside, 0.0)
-
-
-def _scale(images: Tensor, factor: float, _: torch.Generator) -> Tensor:
-    return _affine(images, scale=factor)
-
-
-def _shear(images: Tensor, degrees: float, _: torch.Generator) -> Tensor:
-    return _affine(images, shear=degrees)
 
 
 def _translation(images: Tensor, pixels: float, generator: torch.Generator) -> Tensor:
@@ -144,9 +101,8 @@ def _translation(images: Tensor, pixels: float, generator: torch.Generator) -> T
 
 def _roll_with_zeros(images: Tensor, down: int, right: int) -> Tensor:
     height, width = images.shape[-2:]
-    padded = torch.nn.functional.pad(
-        images, (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
-    )
+    margins = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
+    padded = torch.nn.functional.pad(images, margins)
     top, left = max(-down, 0), max(-right, 0)
     return padded[..., top : top + height, left : left + width]
 
@@ -158,9 +114,8 @@ def _salt_pepper(images: Tensor, share: float, generator: torch.Generator) -> Te
 
 
 def _stripes(images: Tensor, amplitude: float, generator: torch.Generator) -> Tensor:
-    width = images.shape[-1]
     phase = 2 * torch.pi * torch.rand((len(images), 1, 1, 1), generator=generator)
-    columns = torch.arange(width).view(1, 1, 1, width)
+    columns = torch.arange(images.shape[-1]).view(1, 1, 1, -1)
     return images + amplitude * torch.sin(2 * torch.pi * columns / 8.0 + phase)
 
 
@@ -170,24 +125,15 @@ def _perspective(images: Tensor, share: float, _: torch.Generator) -> Tensor:
     height, width = images.shape[-2:]
     right, bottom = width - 1.0, height - 1.0
     inset = share / 2 * right
-    return F.perspective(
-        images,
-        startpoints=[[0.0, 0.0], [right, 0.0], [right, bottom], [0.0, bottom]],
-        endpoints=[[inset, 0.0], [right - inset, 0.0], [right, bottom], [0.0, bottom]],
-    )
-
-
-def _gamma(images: Tensor, exponent: float, _: torch.Generator) -> Tensor:
-    return images**exponent
+    lower = [[right, bottom], [0.0, bottom]]
+    before = [[0.0, 0.0], [right, 0.0], *lower]
+    after = [[inset, 0.0], [right - inset, 0.0], *lower]
+    return F.perspective(images, startpoints=before, endpoints=after)
 
 
 def _pixelate(images: Tensor, blocks: float, _: torch.Generator) -> Tensor:
     coarse = torch.nn.functional.adaptive_avg_pool2d(images, int(blocks))
     return torch.nn.functional.interpolate(coarse, size=images.shape[-2:], mode="nearest")
-
-
-def _speckle(images: Tensor, std: float, generator: torch.Generator) -> Tensor:
-    return images * (1.0 + std * torch.randn(images.shape, generator=generator))
 
 
 def _dilation(images: Tensor, side: float, _: torch.Generator) -> Tensor:
@@ -206,22 +152,22 @@ def _illumination(images: Tensor, amplitude: float, generator: torch.Generator) 
 
 
 _SHIFTS: dict[str, Shift] = {
-    "rotation": _rotation,
-    "noise": _noise,
+    "rotation": lambda images, degrees, _: _affine(images, angle=-degrees),
+    "noise": lambda images, std, g: images + std * torch.randn(images.shape, generator=g),
     "blur": _blur,
     "contrast": _contrast,
-    "brightness": _brightness,
-    "inversion": _inversion,
+    "brightness": lambda images, amount, _: images + amount,
+    "inversion": lambda images, share, _: (1.0 - share) * images + share * (1.0 - images),
     "occlusion": _occlusion,
-    "scale": _scale,
-    "shear": _shear,
+    "scale": lambda images, factor, _: _affine(images, scale=factor),
+    "shear": lambda images, degrees, _: _affine(images, shear=degrees),
     "translation": _translation,
     "salt-pepper": _salt_pepper,
     "stripes": _stripes,
     "perspective": _perspective,
-    "gamma": _gamma,
+    "gamma": lambda images, exponent, _: images**exponent,
     "pixelate": _pixelate,
-    "speckle": _speckle,
+    "speckle": lambda images, std, g: images * (1.0 + std * torch.randn(images.shape, generator=g)),
     "dilation": _dilation,
     "illumination": _illumination,
 }

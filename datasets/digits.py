@@ -24,6 +24,7 @@ from .corruptions import SEVERITIES, VALIDATION_SEVERITIES, apply_shift
 Part = Literal["test", "validation"]
 
 CLASSES = 10
+ALL_CLASSES = tuple(range(CLASSES))
 SHIFTS = {"test": tuple(SEVERITIES), "validation": tuple(VALIDATION_SEVERITIES)}
 """The shifts that a stream of each part may contain: none is in both."""
 
@@ -66,8 +67,6 @@ class DigitsStream(Stream):
     A domain of some classes has its share of these. The random parts of a shift are drawn from
     (seed, domain, split).
 
-    Parameters
-    ----------
     source_classes : the classes that the source model is trained and tested on
     steps : the target domains in the order of the stream
     """
@@ -80,39 +79,40 @@ class DigitsStream(Stream):
         super().__init__(config, seed)
         self.input_shape = (1, config.size, config.size)
         self._source_classes = source_classes
-        self._steps = {step.name: step for step in steps}
+        self._steps = list(steps)
 
     @classmethod
     def data_digest(cls, config: Any) -> str:
         spec = find_spec("sklearn")
         assert spec is not None
-        assert spec.submodule_search_locations
-        folder = Path(spec.submodule_search_locations[0])
-        return file_digest(folder / "datasets" / "data" / "digits.csv.gz")
+        assert spec.origin is not None
+        return file_digest(Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz")
 
     def source(self) -> Domain:
-        return Domain(
-            "source",
-            self._split("source", self._source_classes),
-            self._split("test", self._source_classes),
-        )
+        training, test = (self._split(s, self._source_classes) for s in ("source", "test"))
+        return Domain("source", training, test)
 
     def source_settings(self) -> dict[str, Any]:
-        return {
-            "part": self.config.part,
-            "size": self.config.size,
-            "source_classes": list(self._source_classes),
-        }
+        part, size = self.config.part, self.config.size
+        return {"part": part, "size": size, "source_classes": list(self._source_classes)}
+
+    @classmethod
+    def validation(cls, config: Any) -> Any:
+        return config.model_copy(update={"part": "validation"})
 
     def domain_names(self) -> list[str]:
-        return list(self._steps)
+        return [step.name for step in self._steps]
+
+    def position(self, name: str) -> int:
+        """The place of a domain in the stream; BenchError if there is none of that name."""
+        if name not in (names := self.domain_names()):
+            raise BenchError(
+                f"{type(self).__name__} has no domain {name!r}; {did_you_mean(name, names)}"
+            )
+        return names.index(name)
 
     def domain(self, name: str) -> Domain:
-        if name not in self._steps:
-            raise BenchError(
-                f"{type(self).__name__} has no domain {name!r}; {did_you_mean(name, self._steps)}"
-            )
-        step = self._steps[name]
+        step = self._steps[self.position(name)]
         return Domain(name, self._shifted(step, "adaptation"), self._shifted(step, "test"))
 
     def _shifted(self, step: Step, split: str) -> Split:

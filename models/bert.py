@@ -77,20 +77,18 @@ class Bert(FoundationModel):
         return cls(module)
 
     def blocks(self) -> list[Block]:
-        layers = cast(nn.ModuleList, self.module.get_submodule("bert.encoder.layer"))
+        layers = cast(Any, self.module.get_submodule("bert.encoder.layer"))
+        names = [f"bert.encoder.layer.{i}" for i in range(len(layers))]
         return [
             Block(
-                qkv=tuple(
-                    f"bert.encoder.layer.{i}.attention.self.{part}"
-                    for part in ("query", "key", "value")
-                ),
-                out=f"bert.encoder.layer.{i}.attention.output.dense",
-                ff_in=f"bert.encoder.layer.{i}.intermediate.dense",
-                ff_out=f"bert.encoder.layer.{i}.output.dense",
-                heads=cast(Any, layer.get_submodule("attention.self")).num_attention_heads,
-                attention=f"bert.encoder.layer.{i}.attention.self",
+                qkv=tuple(f"{name}.attention.self.{p}" for p in ("query", "key", "value")),
+                out=f"{name}.attention.output.dense",
+                ff_in=f"{name}.intermediate.dense",
+                ff_out=f"{name}.output.dense",
+                heads=layer.attention.self.num_attention_heads,
+                attention=f"{name}.attention.self",
             )
-            for i, layer in enumerate(layers)
+            for name, layer in zip(names, layers, strict=True)
         ]
 
     def resize_attention(self, block: Block, heads: int, head_width: int) -> None:

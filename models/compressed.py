@@ -42,24 +42,18 @@ class Compressed(Variant):
     config: CompressedConfig
 
     def make(self, model: FoundationModel, source: DomainView) -> FoundationModel:
-        key = digest(
-            [
-                weights_digest(model.module),
-                source_digest(source),
-                self.config.model_dump(mode="json"),
-                code_digest(Path(__file__)),
-            ]
-        )
+        made_from = [weights_digest(model.module), source_digest(source)]
+        settings = self.config.model_dump(mode="json")
+        key = digest([*made_from, settings, code_digest(Path(__file__))])
         small = model.clone()
         cut(small, strongest(small, self.config.ratio))
 
         def train() -> dict[str, torch.Tensor]:
             c = self.config
+            training = c.steps, c.learning_rate, c.weight_decay, c.distillation
             with torch.random.fork_rng(devices=[]), source.preserve_rng():
                 torch.manual_seed(0)
-                distil(
-                    small, model, source, c.steps, c.learning_rate, c.weight_decay, c.distillation
-                )
+                distil(small, model, source, *training)
             return small.module.state_dict()
 
         path = cache_folder() / "compressed" / f"{key[:20]}.pt"

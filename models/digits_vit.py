@@ -1,4 +1,4 @@
-"""The embedded foundation model: a small vision transformer of timm's class."""
+"""The embedded foundation models: small vision transformers of timm's class."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench import Block, FoundationModel, ModelConfig, SourceTraining, register
+from bench import ModelConfig, SourceTraining, register
+from bench.contracts.data import Inputs
 
-from .vit import resize_vit_attention, vit_blocks
+from .vit import TimmViT
 
 
 class DigitsViTConfig(ModelConfig):
@@ -23,7 +24,7 @@ class DigitsViTConfig(ModelConfig):
 
 
 @register("model", "digits-vit")
-class DigitsViT(FoundationModel):
+class DigitsViT(TimmViT):
     """Vision transformer (timm), 4 blocks of width 64, 0.21 M parameters, for small grey images.
 
     Dosovitskiy et al., ICLR 2021. Source training augments by moving each batch
@@ -42,24 +43,38 @@ class DigitsViT(FoundationModel):
         from timm.models.vision_transformer import VisionTransformer
 
         channels, height, width = input_shape
-        return cls(
-            VisionTransformer(
-                img_size=(height, width),
-                patch_size=config.patch,
-                in_chans=channels,
-                num_classes=classes,
-                embed_dim=config.width,
-                depth=config.depth,
-                num_heads=config.heads,
-            )
+        module = VisionTransformer(
+            img_size=(height, width),
+            patch_size=config.patch,
+            in_chans=channels,
+            num_classes=classes,
+            embed_dim=config.width,
+            depth=config.depth,
+            num_heads=config.heads,
         )
-
-    def blocks(self) -> list[Block]:
-        return vit_blocks(self.module)
-
-    def resize_attention(self, block: Block, heads: int, head_width: int) -> None:
-        resize_vit_attention(self.module, block, heads, head_width)
+        return cls(module)
 
     def augment(self, x: Any) -> Tensor:
         down, right = torch.randint(-1, 2, (2,)).tolist()
         return torch.roll(x, (down, right), dims=(-2, -1))
+
+
+@register("model", "digits-apps-vit")
+class DigitsAppsViT(DigitsViT):
+    """``digits-vit`` for several applications: it reads the images and passes over whose they are.
+
+    Inputs are a dict of ``image``, float of shape (n, 1, height, width), and ``app``, int64 of
+    shape (n,), or the images alone.
+    """
+
+    Config = DigitsViTConfig
+    input_shape = (1, 32, 32)
+    preload = ("timm.models.vision_transformer", "torchvision.transforms.v2")
+
+    def __call__(self, x: Inputs) -> Tensor:
+        return super().__call__(x["image"] if isinstance(x, dict) else x)
+
+    def augment(self, x: Inputs) -> Inputs:
+        if isinstance(x, dict):
+            return {**x, "image": super().augment(x["image"])}
+        return super().augment(x)

@@ -35,11 +35,9 @@ class Row:
     """A method with its settings, over seeds.
 
     ``label`` is the method's name with what tells it from the comparison's other rows.
-    ``accuracy`` has every name of `metrics.MEASURES`, as fractions, and ``costs`` every name of
-    `metrics.COSTS`, in the units of records: "time" in seconds over the whole stream, "energy" in
-    joules, "memory" in bytes above the runtime (resident memory where it is known, else live
-    memory), "inference" in seconds for a sample. Where no run knows a value it is None, or a `Cost`
-    without estimate.
+    ``accuracy`` has every name of `metrics.MEASURES`, as fractions or None where no run knows it;
+    ``costs`` every name of `metrics.COSTS`, in seconds (of the stream, or for a sample), joules and
+    bytes above the runtime (resident memory where it is known, else live memory).
     ``difference`` is to source-only in the score, paired by seed, and None for source-only itself.
     """
 
@@ -100,20 +98,11 @@ def make_row(
     """A row from runs that differ in the seed alone; ``reference``: source-only's scores."""
     results = results_of(runs)
     itself = label == SOURCE_ONLY and not supervised
-    return Row(
-        label=label,
-        supervised=supervised,
-        runs=tuple(runs),
-        accuracy={
-            name: _over_seeds(measure.value(r) for r in results.values())
-            for name, measure in MEASURES.items()
-        },
-        difference=None if itself else paired_difference(scores(runs), reference),
-        costs={
-            name: _cost(column.amount(r.costs) for r in results.values())
-            for name, column in COSTS.items()
-        },
-    )
+    found = results.values()
+    accuracy = {name: _over_seeds(map(m.value, found)) for name, m in MEASURES.items()}
+    difference = None if itself else paired_difference(scores(runs), reference)
+    costs = {name: _cost(c.amount(r.costs) for r in found) for name, c in COSTS.items()}
+    return Row(label, supervised, tuple(runs), accuracy, difference, costs)
 
 
 def fate(record: Record) -> str:
@@ -158,9 +147,8 @@ def label(record: Record, full: bool = False, mark_unavailable: Container[str] =
     name = record.cell.method.name
     if origin_of_settings(record) in ("tuned", "oracle") and not full:
         return name
-    changed = show_all(
-        {k: v for k, v in record.method.changed.items() if k not in mark_unavailable}
-    )
+    told = {k: v for k, v in record.method.changed.items() if k not in mark_unavailable}
+    changed = show_all(told)
     return f"{name} ({changed})" if changed else name
 
 
@@ -179,9 +167,6 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-# ---------------------------------------------------------------------------
-
-
 def _over_seeds(values: Iterable[float | None]) -> Estimate | None:
     known = [v for v in values if v is not None]
     return mean_ci(known) if known else None
@@ -189,10 +174,10 @@ def _over_seeds(values: Iterable[float | None]) -> Estimate | None:
 
 def _cost(found: Iterable[Amount | None]) -> Cost:
     amounts = [a for a in found if a is not None]
-    known = [a.value for a in amounts if a.value is not None]
+    known = [a for a in amounts if a.value is not None]
     return Cost(
-        estimate=mean_ci(known) if known else None,
-        kinds=tuple(sorted({a.kind for a in amounts if a.value is not None})),
-        hows=tuple(sorted({a.how for a in amounts if a.value is not None})),
+        estimate=_over_seeds(a.value for a in amounts),
+        kinds=tuple(sorted({a.kind for a in known})),
+        hows=tuple(sorted({a.how for a in known})),
         gaps=tuple(sorted({a.how for a in amounts if a.value is None})),
     )

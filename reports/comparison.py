@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,9 +34,8 @@ class Comparison:
     """Runs that differ in the method alone, and so may stand in one table.
 
     ``rows``: source-only, the other methods, then the supervised references, each from the best
-    score down. ``notes``: what a reader must know of runs that were left out or do not quite
-    match. ``variant`` names the settings that tell this comparison from others with the same
-    title, else "".
+    score down. ``notes``: of runs that were left out or do not quite match. ``variant``: the
+    settings that tell this comparison from others of the same title, else "".
     """
 
     key: str
@@ -47,8 +47,7 @@ class Comparison:
     @property
     def title(self) -> str:
         """Stream, model and device, for people, and a warning where one is due."""
-        title = _title(self.cell)
-        title = f"{title} ({self.variant})" if self.variant else title
+        title = _title(self.cell) + (f" ({self.variant})" if self.variant else "")
         return f"{title} — contains ORACLE settings" if self.has_oracle else title
 
     @property
@@ -86,9 +85,7 @@ def compare(records: Iterable[Record]) -> list[Comparison]:
     are equal; a modelled and a measured device never meet. Where their code differs, a table
     shows one version: that of the record that was started last. The rest is counted in a note.
     """
-    newest: dict[str, Record] = {}
-    for record in sorted(records, key=age):
-        newest[record.identity] = record
+    newest = {record.identity: record for record in sorted(records, key=age)}
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in newest.values():
         groups[digest(_settings(record.cell))].append(record)
@@ -110,9 +107,6 @@ def flat_settings(cell: Cell) -> dict[str, str]:
     return flat | {"data": cell.data[:12]}
 
 
-# ---------------------------------------------------------------------------
-
-
 def _settings(cell: Cell) -> dict[str, Any]:
     settings = {
         "stream": [cell.stream.name, cell.stream.config],
@@ -132,10 +126,9 @@ def _title(cell: Cell) -> str:
 
 def _slug(cell: Cell) -> str:
     # A device may be given as the path of its profile; the folder says nothing to a reader.
-    names = [cell.stream.name, cell.model.name, cell.device_title]
-    if cell.variant is not None:
-        # By itself, so that a long name of the model does not cut it off.
-        names.insert(2, variant_title(cell.variant))
+    # The variant by itself, so that a long name of the model does not cut it off.
+    variant = [] if cell.variant is None else [variant_title(cell.variant)]
+    names = [cell.stream.name, cell.model.name, *variant, cell.device_title]
     return "-".join(re.sub(r"[^a-z0-9]+", "-", n.lower()).strip("-")[:40] or "x" for n in names)
 
 
@@ -170,7 +163,8 @@ def _comparison(key: str, records: Sequence[Record], variant: str) -> Comparison
     runs = []
     for name, group in named:
         code = group[-1].cell.method.code
-        current = sorted((r for r in group if r.cell.method.code == code), key=_seed)
+        current = [r for r in group if r.cell.method.code == code]
+        current.sort(key=lambda r: r.cell.seed)
         if len(current) < len(group):
             notes.append(f"{_count(len(group) - len(current))} of older code of {name} left out")
         runs.append((name, group[-1].cell.target_labels, current))
@@ -182,8 +176,7 @@ def _comparison(key: str, records: Sequence[Record], variant: str) -> Comparison
 def _rank(row: Row) -> tuple[bool, bool, float]:
     """Best score first; rows without results last. Ties stay in the order of names."""
     score = row.accuracy["score"]
-    worst = float("inf")
-    return row.supervised, not row.is_source_only, worst if score is None else -score.mean
+    return row.supervised, not row.is_source_only, math.inf if score is None else -score.mean
 
 
 def _names(groups: Sequence[list[Record]]) -> list[tuple[str, list[Record]]]:
@@ -200,12 +193,10 @@ def _names(groups: Sequence[list[Record]]) -> list[tuple[str, list[Record]]]:
     origins: dict[tuple[bool, str], set[str]] = defaultdict(set)
     for record, name in zip(last, names, strict=True):
         origins[(record.cell.target_labels, name)].add(origin_of_settings(record))
-    told = [
-        f"{name} [{origin_of_settings(r)}]" if len(origins[(r.cell.target_labels, name)]) > 1
-        else name
-        for r, name in zip(last, names, strict=True)
-    ]  # fmt: skip
-    return list(zip(told, groups, strict=True))
+    for i, (record, name) in enumerate(zip(last, names, strict=True)):
+        if len(origins[(record.cell.target_labels, name)]) > 1:
+            names[i] = f"{name} [{origin_of_settings(record)}]"
+    return list(zip(names, groups, strict=True))
 
 
 def _shared(records: Sequence[Record]) -> set[str]:
@@ -218,28 +209,23 @@ def _newest_setting(records: Sequence[Record]) -> tuple[list[Record], list[str]]
     """The records, oldest first, whose stream, model, profile and core are the last one's."""
     ordered = sorted(records, key=age)
     newest = _versions(ordered[-1].cell)
-    left: dict[str, list[Record]] = defaultdict(list)
-    kept = []
+    groups: dict[str, list[Record]] = defaultdict(list)
     for record in ordered:
         versions = _versions(record.cell)
         differing = [name for name, version in versions.items() if version != newest[name]]
-        if differing:
-            left[", ".join(differing)].append(record)
-        else:
-            kept.append(record)
+        groups[", ".join(differing)].append(record)
+    kept = groups.pop("")
     notes = [
         f"{_count(len(group))} of older {what} left out "
         f"({', '.join(sorted({label(r) for r in group}))})"
-        for what, group in sorted(left.items())
+        for what, group in sorted(groups.items())
     ]
     return kept, notes
 
 
 def _versions(cell: Cell) -> dict[str, object]:
-    made = (
-        {} if cell.variant is None else {f"code of variant {cell.variant.name}": cell.variant.code}
-    )
-    return made | {
+    variants = [] if cell.variant is None else [cell.variant]
+    return {f"code of variant {v.name}": v.code for v in variants} | {
         f"code of stream {cell.stream.name}": cell.stream.code,
         f"code of model {cell.model.name}": cell.model.code,
         f"profile of device {cell.device}": cell.device_digest,
@@ -266,20 +252,16 @@ def _mismatches(rows: Sequence[Row]) -> list[str]:
     if not any(row.is_source_only and row.results for row in rows):
         notes.append(f"No {SOURCE_ONLY} run is ok here, so no difference to it is known")
     for row in rows:
-        if row.difference is not None and row.difference.n < len(row.results):
+        n, energy = len(row.results), row.costs["energy"]
+        if row.difference is not None and row.difference.n < n:
             notes.append(
                 f"The difference of {row.label} to {SOURCE_ONLY} is over common seeds alone: "
-                f"{row.difference.n} of its {len(row.results)}"
+                f"{row.difference.n} of its {n}"
             )
-        if row.costs["energy"].estimate is not None and row.costs["energy"].gaps:
-            known, n = row.costs["energy"].estimate.n, len(row.results)
-            notes.append(f"Energy of {row.label} is known in {known} of {n} runs")
+        if energy.estimate is not None and energy.gaps:
+            notes.append(f"Energy of {row.label} is known in {energy.estimate.n} of {n} runs")
     return notes
 
 
 def _count(n: int) -> str:
     return "1 record" if n == 1 else f"{n} records"
-
-
-def _seed(record: Record) -> int:
-    return record.cell.seed

@@ -6,43 +6,161 @@ for the same records.
 
 from __future__ import annotations
 
+import io
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
+import matplotlib as mpl
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from bench.records.record import Results
 
-from .aggregate import Row
+from .aggregate import SOURCE_ONLY, Row
 from .comparison import Comparison
-from .figure_style import (
-    LINES,
-    Drawing,
-    Style,
-    finished,
-    legend,
-    oracles,
-    pale,
-    plain,
-    prominent,
-    sheet,
-    tag,
-    view_of,
-)
-from .metrics import has_matrix, is_online
+from .metrics import WORDS, has_matrix, is_online, is_timed, primary
 from .statistics import mean_ci
-from .table_model import decimals, name_of
+from .table_model import clean, decimals, name_of
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+DPI = 150
+GREY = "#767676"
+# The color-blind safe palette of seaborn without its grey, which is source-only's, and without
+# its yellow, which a white page swallows.
+_COLOURS = [sns.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4, 5, 6, 9)]
+_MARKERS = "osD^vPXp"
 
+LINES = 10
+"""Rows that the figure of the stream shows; more lines cannot be told apart."""
 _FRONT = "Pareto front"
 _TICKS = 40
 """Domains whose names fit under one axis; of longer streams only some are named."""
 _LEGEND = 22
 """Lines of a legend's column."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method looks in every figure of a report."""
+
+    color: Any
+    marker: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished figure: what it shows in words, its width in inches, its bytes as PNG and PDF."""
+
+    name: str
+    title: str
+    caption: str
+    width: float
+    png: bytes
+    pdf: bytes
+
+
+def styles(comparisons: Sequence[Comparison]) -> dict[str, Style]:
+    """A style for every label, the same in all figures; source-only is grey.
+
+    Beyond eight methods colors come again with another marker; those in figures of streams,
+    whose markers are small, come first.
+    """
+    labels = {row.label for c in comparisons for row in c.rows} - {SOURCE_ONLY}
+    shown = {row.label: row.supervised for c in comparisons for row in prominent(c)}
+    chosen = {SOURCE_ONLY: Style(GREY, "o")}
+    ordered = sorted(labels, key=lambda n: (n not in shown, shown.get(n, False), n))
+    for i, label in enumerate(ordered):
+        again, colour = divmod(i, len(_COLOURS))
+        chosen[label] = Style(_COLOURS[colour], _MARKERS[(i + again) % len(_MARKERS)])
+    return chosen
+
+
+def prominent(comparison: Comparison, limit: int = LINES) -> list[Row]:
+    """The rows with results that a crowded figure shows, in the order of the table.
+
+    Source-only, the best supervised reference, and the methods with the best scores; after them
+    what has seen labels.
+    """
+    best = next((row for row in comparison.drawn if row.supervised), None)
+
+    def rank(row: Row) -> tuple[bool, bool, bool]:
+        return not row.is_source_only, row is not best, not row.competes
+
+    ordered = sorted(comparison.drawn, key=rank)
+    kept = {id(row) for row in ordered[:limit]}
+    return [row for row in comparison.drawn if id(row) in kept]
+
+
+def view_of(protocol: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """What figures call the accuracy that a protocol compares by: axis, title, along, over."""
+    name = primary(protocol).name
+    timed = name == "online" and is_timed(protocol)
+    view = WORDS["views"]["timed" if timed else name]
+    return view["axis"], view["title"], view["along"], view["over"]
+
+
+@contextmanager
+def sheet(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of this size in inches; its settings hold inside the block alone."""
+    settings = {"axes.edgecolor": "0.3", "grid.color": "0.9"}
+    with (
+        sns.plotting_context("paper"),
+        sns.axes_style("whitegrid", rc=settings),
+        mpl.rc_context({"pdf.fonttype": 42}),
+    ):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        sns.despine(ax=axes)
+        yield figure, axes
+
+
+def finished(figure: Figure, name: str, title: str, caption: str) -> Drawing:
+    """The figure in both formats. Call it inside `sheet`."""
+    png, pdf = io.BytesIO(), io.BytesIO()
+    # Neither times nor versions in the files: equal records give equal bytes.
+    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    unset = dict.fromkeys(("CreationDate", "Creator", "Producer"))
+    figure.savefig(pdf, format="pdf", metadata=unset)
+    width = figure.get_figwidth()
+    return Drawing(name, clean(title), clean(caption), width, png.getvalue(), pdf.getvalue())
+
+
+def pale(color: Any) -> tuple[float, ...]:
+    """Half way to white: transparency would let the grid through."""
+    return tuple(0.5 + 0.5 * part for part in to_rgb(color))
+
+
+def oracles(rows: Iterable[Row]) -> str:
+    """The end of a caption where settings saw the test labels."""
+    if not any(row.is_oracle for row in rows):
+        return ""
+    return " ‡ ORACLE, as the references no competitor: settings selected with the test labels."
+
+
+def legend(axes: Axes, columns: int = 1, last: str = "") -> None:
+    """Outside, where it covers no line; in the order of drawing, but for the label ``last``."""
+    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    ordered = sorted(handles, key=lambda label: label == last)
+    shown = [handles[label] for label in ordered]
+    look: dict[str, Any] = {"frameon": False, "borderaxespad": 0.0, "columnspacing": 1.0}
+    axes.legend(shown, ordered, loc="upper left", bbox_to_anchor=(1.01, 1.0), ncols=columns, **look)
+
+
+def tag(row: Row) -> str:
+    """A row's name for a legend or an axis, in short lines."""
+    return textwrap.fill(plain(name_of(row)), 28, break_on_hyphens=False)
+
+
+def plain(text: str) -> str:
+    """Text in which a dollar sign starts no formula."""
+    return clean(text).replace("$", r"\$")
 
 
 def draw(comparison: Comparison, look: Mapping[str, Style]) -> list[Drawing]:
@@ -71,28 +189,21 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
     return front
 
 
-# ---------------------------------------------------------------------------
-
-
 def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
     protocol = comparison.cell.protocol
-    view = view_of(protocol)
+    axis, title, along, _ = view_of(protocol)
     domains = comparison.domains
     stages = ["source", *domains] if has_matrix(protocol) else domains
     shown = prominent(comparison)
     width = min(14.0, max(6.4, 3.2 + 0.32 * len(stages)))
     with sheet(width, 4.2) as (figure, axes):
         for row in shown:
-            known = [
-                (x, 100 * y)
-                for results in row.results.values()
-                for x, y in _course(results, protocol, domains)
-            ]
+            known = [p for r in row.results.values() for p in _course(r, protocol, domains)]
             if not known:
                 continue
             sns.lineplot(
                 x=[x for x, _ in known],
-                y=[y for _, y in known],
+                y=[100 * y for _, y in known],
                 errorbar=_interval,
                 err_kws={"alpha": 0.08 if row.supervised else 0.16, "linewidth": 0},
                 ax=axes,
@@ -110,18 +221,18 @@ def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
         if len(stages) > 5:
             for tick in axes.get_xticklabels():
                 tick.set(ha="right", rotation_mode="anchor")
-        axes.set(xlabel="target domain, in the order of the stream", ylabel=view.axis)
+        axes.set(xlabel="target domain, in the order of the stream", ylabel=axis)
         axes.set_xlim(-0.5, len(stages) - 0.5)
         legend(axes)
         kept = {id(row) for row in shown}
         left = ", ".join(name_of(row) for row in comparison.drawn if id(row) not in kept)
         caption = (
-            f"{view.along}, mean and 95 % interval over seeds. Dashed grey: no adaptation. Dotted: "
+            f"{along}, mean and 95 % interval over seeds. Dashed grey: no adaptation. Dotted: "
             f"supervised references (†), which see the target labels.{oracles(shown)}"
         )
         if left:
             caption += f" Left out of {len(comparison.drawn)} rows, see the table: {left}."
-        return finished(figure, "stream", f"{view.title}: {comparison.title}", caption)
+        return finished(figure, "stream", f"{title}: {comparison.title}", caption)
 
 
 def _course(
@@ -139,15 +250,16 @@ def _course(
 
 
 def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
-    view = view_of(comparison.cell.protocol)
-    known = [row for row in comparison.drawn if row.costs["energy"].estimate is not None]
+    axis, title, _, over = view_of(comparison.cell.protocol)
+    known, kinds = _with_cost(comparison, "energy")
     absent = ", ".join(tag(row) for row in comparison.drawn if row.costs["energy"].estimate is None)
-    kinds = " and ".join(sorted({kind for row in known for kind in row.costs["energy"].kinds}))
     columns = math.ceil(sum(1 + tag(row).count("\n") for row in known) / _LEGEND)
     with sheet(6.8 + 1.7 * (columns - 1), 4.2) as (figure, axes):
         points: dict[str, tuple[float, float]] = {}
         energies = []
-        crowded = len(known) > LINES
+        sizes: dict[str, Any] = {"markersize": 7, "capsize": 2, "elinewidth": 1}
+        if len(known) > LINES:
+            sizes = {"markersize": 6, "capsize": 0, "elinewidth": 0.6}
         for row in known:
             energy, accuracy = row.costs["energy"].estimate, row.accuracy["score"]
             assert energy is not None
@@ -166,9 +278,7 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
                 marker=style.marker,
                 markerfacecolor=style.color if row.competes else "white",
                 linestyle="none",
-                markersize=6 if crowded else 7,
-                capsize=0 if crowded else 2,
-                elinewidth=0.6 if crowded else 1,
+                **sizes,
             )
         best = pareto(points)
         front = [points[name] for name in best]
@@ -181,10 +291,10 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
         about = f"adaptation energy of the whole stream (J, {kinds})"
         if absent:
             about += "\n" + textwrap.fill(f"not drawn, energy unavailable: {absent}", 60)
-        axes.set(xlabel=about, ylabel=f"{view.axis},\n{view.over}")
+        axes.set(xlabel=about, ylabel=f"{axis},\n{over}")
         legend(axes, columns, last=_FRONT)
         caption = (
-            f"{view.title}, {view.over}, against the energy of adapting; bars are 95 % intervals "
+            f"{title}, {over}, against the energy of adapting; bars are 95 % intervals "
             f"over seeds. Line: Pareto front of the methods ({', '.join(best) or 'none'}). Hollow: "
             f"supervised references (†), which are no part of it.{oracles(known)}"
         )
@@ -194,8 +304,7 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
 
 
 def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
-    rows = [row for row in comparison.drawn if row.costs["memory"].estimate is not None]
-    kinds = " and ".join(sorted({kind for row in rows for kind in row.costs["memory"].kinds}))
+    rows, kinds = _with_cost(comparison, "memory")
     with sheet(6.4, 1.1 + (0.34 if len(rows) <= LINES else 0.24) * len(rows)) as (figure, axes):
         for i, row in enumerate(rows):
             assert row.costs["memory"].estimate is not None
@@ -221,6 +330,12 @@ def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             "Peak memory of adaptation and inference above the runtime's own share, mean and 95 % "
             f"interval over seeds. Pale: supervised references (†).{oracles(rows)}",
         )
+
+
+def _with_cost(comparison: Comparison, name: str) -> tuple[list[Row], str]:
+    """The rows where a cost is known, and of what kinds it is, for an axis."""
+    rows = [row for row in comparison.drawn if row.costs[name].estimate is not None]
+    return rows, " and ".join(sorted({kind for row in rows for kind in row.costs[name].kinds}))
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float]:

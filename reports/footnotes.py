@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from .aggregate import SOURCE_ONLY, Row, fate, shorten
 from .comparison import Comparison
-from .metrics import COSTS, columns, has_matrix, is_online, primary
+from .metrics import COSTS, WORDS, columns, has_matrix, is_online, primary
 from .statistics import mean_ci
-from .table_model import (
-    DAGGER,
-    DASH,
-    DOUBLE_DAGGER,
-    ORIGINS,
-    clean,
-    decimals,
-    name_of,
-    percent,
-)
+from .table_model import DAGGER, DASH, DOUBLE_DAGGER, ORIGINS, clean, decimals, name_of, percent
 
 REASON_LIMIT = 240
 """Characters of a reason in a footnote; the page shows all of it."""
@@ -27,42 +18,23 @@ ORACLE = (
     f"{DOUBLE_DAGGER} ORACLE: settings selected with the labels of the test stream; an upper bound "
     "of tuning that no deployed device can have, NO FAIR COMPARISON with the other rows."
 )
-_SETTINGS = {
-    "tuned": "the best of equally many trials for each method on a validation stream made from "
-    "source data ('bench tune')",
-    "oracle": "the best of such trials on the test stream itself",
-    "given": "set in the suite by hand",
-    "default": "the method's own",
-    "none": "nothing to tune",
-}
-_ORIGINS = {
-    "published": "named as EdgeTA's baseline in its paper or code",
-    "group-harness": "from that group's own harness",
-    "chosen-here": "chosen here",
-}
 
 
 def footnotes(comparison: Comparison, note: str = "") -> list[str]:
-    """What a reader needs beside the cells, one line each; ``note`` comes first, but for a warning
-    of oracle settings.
-    """
+    """What a reader needs besides the cells; ``note`` comes first, but for a warning of oracles."""
     rows = comparison.rows
     notes = [ORACLE] if comparison.has_oracle else []
     notes += [clean(note)] if note else []
     protocol = ", ".join(f"{k}={v}" for k, v in comparison.cell.protocol.items() if k != "name")
     notes.append(f"Protocol {comparison.cell.protocol.get('name', DASH)}: {protocol}.")
     if comparison.drawn:
-        notes += _meanings(comparison)
-        notes.append(_source_note(rows))
-        notes.append(_interval_note(rows))
+        notes += [*_meanings(comparison), _source_note(rows), _interval_note(rows)]
     if any(row.supervised for row in rows):
         notes.append(
             f"{DAGGER} supervised reference: adapts with the labels of the target domains, which "
             "the other methods do not see; a yardstick, not a competitor."
         )
-    notes += _words(rows)
-    notes += _cost_notes(rows)
-    notes += _window_notes(comparison)
+    notes += [*_words(rows), *_cost_notes(rows), *_window_notes(comparison)]
     notes += [f"{text}." for text in comparison.notes]
     notes += [line for row in rows for line in missing_runs(row)]
     return [clean(text) for text in notes]
@@ -78,9 +50,6 @@ def missing_runs(row: Row) -> list[str]:
         f"{shorten(reason or 'no reason recorded', REASON_LIMIT)}"
         for (status, reason), seeds in reasons.items()
     ]
-
-
-# ---------------------------------------------------------------------------
 
 
 def _meanings(comparison: Comparison) -> list[str]:
@@ -104,11 +73,11 @@ def _words(rows: Iterable[Row]) -> list[str]:
     """What the words in the columns of origin and settings mean, as far as they occur."""
     provenances = {row.facts.provenance for row in rows}
     kinds = {row.settings for row in rows}
-    origins = [f"{ORIGINS[p]} = {what}" for p, what in _ORIGINS.items() if p in provenances]
+    origins = [f"{ORIGINS[p]} = {what}" for p, what in WORDS["origins"].items() if p in provenances]
+    names = {"none": DASH}
     settings = [
-        f"{DASH if kind == 'none' else kind} = {what}" for kind, what in _SETTINGS.items()
-        if kind in kinds
-    ]  # fmt: skip
+        f"{names.get(k, k)} = {what}" for k, what in WORDS["settings"].items() if k in kinds
+    ]
     notes = [f"Origin: {'; '.join(origins)}."] if origins else []
     return [*notes, f"Settings: {'; '.join(settings)}."]
 
@@ -117,13 +86,10 @@ def _source_note(rows: Iterable[Row]) -> str:
     """Accuracy before any adaptation; methods that make their own small model have another."""
     known = [row for row in rows if row.results]
     reference = [row for row in known if row.is_source_only] or known
-    held_out = {
-        row.label: mean_ci([r.source_before for r in row.results.values()]) for row in known
-    }
     by_seed = {seed: r.source_before for row in reference for seed, r in row.results.items()}
     own = percent(mean_ci(by_seed.values()))
     text = f"Before the stream, accuracy on held-out source data: {own}"
-    means = [estimate.mean for estimate in held_out.values()]
+    means = [mean_ci([r.source_before for r in row.results.values()]).mean for row in known]
     if max(means) - min(means) < 0.01:
         return f"{text}."
     low, high = (f"{100 * mean:.1f}" for mean in (min(means), max(means)))
@@ -145,27 +111,21 @@ def _interval_note(rows: Iterable[Row]) -> str:
 def _cost_notes(rows: Iterable[Row]) -> list[str]:
     known: dict[tuple[str, str], list[str]] = defaultdict(list)
     gaps: dict[tuple[str, str], list[str]] = defaultdict(list)
-    runtime: set[float] = set()
     for name, column in COSTS.items():
-        head = column.head
-        hows, kinds = set(), set()
+        costs = [row.costs[name] for row in rows]
+        kinds, hows = {k for c in costs for k in c.kinds}, {h for c in costs for h in c.hows}
         for row in rows:
-            value = row.costs[name]
-            hows |= set(value.hows)
-            kinds |= set(value.kinds)
-            for how in value.gaps:
-                gaps[(head, how or "no reason recorded")].append(name_of(row))
+            for how in row.costs[name].gaps:
+                gaps[(column.head, how or "no reason recorded")].append(name_of(row))
         if hows:
-            known[(" and ".join(sorted(kinds)), "; ".join(sorted(hows)))].append(head)
-    for row in rows:
-        amounts = (r.costs.runtime_memory.value for r in row.results.values())
-        runtime |= {a for a in amounts if a is not None}
-    notes = []
-    for (kind, how), heads in known.items():
-        told = ", ".join(heads)
-        notes.append(f"{told[0].upper()}{told[1:]}: {kind}: {how}.")
-    for (head, how), labels in gaps.items():
-        notes.append(f"{head[0].upper()}{head[1:]} unavailable ({', '.join(labels)}): {how}.")
+            known[(" and ".join(sorted(kinds)), "; ".join(sorted(hows)))].append(column.head)
+    amounts = {r.costs.runtime_memory.value for row in rows for r in row.results.values()}
+    runtime = {a for a in amounts if a is not None}
+    notes = [f"{_capital(', '.join(heads))}: {k}: {how}." for (k, how), heads in known.items()]
+    notes += [
+        f"{_capital(head)} unavailable ({', '.join(labels)}): {how}."
+        for (head, how), labels in gaps.items()
+    ]
     if known:
         notes.append("Adaptation time and energy are sums over the stream; 1 MB is 1e6 bytes.")
     if runtime:
@@ -174,30 +134,27 @@ def _cost_notes(rows: Iterable[Row]) -> list[str]:
     return notes
 
 
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def _window_notes(comparison: Comparison) -> list[str]:
     closed = []
     for row in comparison.drawn:
-        stages = [d for r in row.results.values() for d in r.domains]
-        n = sum(d.window_closed for d in stages)
-        if n:
-            closed.append(f"{name_of(row)} on {n} of {len(stages)}")
-    if not closed:
-        return []
-    return [f"The window closed before the method was done: {'; '.join(closed)} domains."]
+        stages = [d.window_closed for r in row.results.values() for d in r.domains]
+        if any(stages):
+            closed.append(f"{name_of(row)} on {sum(stages)} of {len(stages)}")
+    told = f"The window closed before the method was done: {'; '.join(closed)} domains."
+    return [told] if closed else []
 
 
-def _seeds(seeds: Iterable[int]) -> str:
-    listed = sorted(seeds)
-    return f"seed{'s' if len(listed) > 1 else ''} {_listed(listed)}"
-
-
-def _listed(seeds: list[int]) -> str:
-    """Seeds in ascending order, with runs of three or more as ``0-4``."""
+def _seeds(seeds: Collection[int]) -> str:
+    """Seeds in ascending order, with runs of three or more as ``seeds 0-4``."""
     spans: list[list[int]] = []
-    for seed in seeds:
+    for seed in sorted(seeds):
         if spans and seed == spans[-1][-1] + 1:
             spans[-1].append(seed)
         else:
             spans.append([seed])
     parts = (f"{s[0]}-{s[-1]}" if len(s) > 2 else ", ".join(map(str, s)) for s in spans)
-    return ", ".join(parts)
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(parts)}"

@@ -12,9 +12,9 @@ import jinja2
 
 from bench.records.record import Record
 
-from .aggregate import Row, fate, show_all
+from .aggregate import fate, show_all
 from .comparison import Comparison, flat_settings
-from .figure_style import Drawing
+from .figures import Drawing
 from .footnotes import footnotes
 from .table_model import DASH, blocks, clean, name_of, settings_of
 
@@ -23,14 +23,9 @@ CSS_DPI = 96
 
 
 def page(
-    comparisons: Sequence[Comparison],
-    drawings: Mapping[str, Sequence[Drawing]],
-    note: str = "",
+    comparisons: Sequence[Comparison], drawings: Mapping[str, Sequence[Drawing]], note: str = ""
 ) -> str:
-    """The report as HTML; ``drawings`` are the figures of each comparison by its ``key``.
-
-    Everything that comes from records is escaped by the template engine, text and attributes.
-    """
+    """The report as HTML, everything from records escaped; ``drawings``: figures by ``key``."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -38,8 +33,11 @@ def page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals |= {"name_of": name_of, "settings_of": settings_of, "fate": fate}
+    environment.filters |= {"clean": clean, "show_all": show_all, "base64": base64.b64encode}
     records = [record for comparison in comparisons for record in comparison.records]
     return environment.get_template("page.html").render(
+        css_dpi=CSS_DPI,
         note=clean(note),
         comparisons=[_section(c, drawings.get(c.key, ())) for c in comparisons],
         versions=_versions(records),
@@ -50,9 +48,6 @@ def page(
     )
 
 
-# ---------------------------------------------------------------------------
-
-
 def _section(comparison: Comparison, drawings: Sequence[Drawing]) -> dict[str, Any]:
     return {
         "id": comparison.slug,
@@ -60,42 +55,10 @@ def _section(comparison: Comparison, drawings: Sequence[Drawing]) -> dict[str, A
         "blocks": blocks(comparison),
         "footnotes": footnotes(comparison),
         "has_oracle": comparison.has_oracle,
-        "figures": [
-            {
-                "title": drawing.title,
-                "caption": drawing.caption,
-                "width": round(drawing.width * CSS_DPI),
-                "data": base64.b64encode(drawing.png).decode(),
-            }
-            for drawing in drawings
-        ],
+        "figures": drawings,
         "energy_unknown": drawings and all(d.name != "tradeoff" for d in drawings),
         "settings": _shared(comparison),
-        "methods": [_method(row) for row in comparison.rows],
-        "missing": [_missing(row, record) for row in comparison.rows for record in row.missing],
-    }
-
-
-def _method(row: Row) -> dict[str, str]:
-    facts = row.facts
-    return {
-        "name": name_of(row),
-        "family": facts.family,
-        "provenance": facts.provenance,
-        "settings": settings_of(row),
-        "changed": clean(show_all(facts.changed)),
-        "paper": facts.paper,
-        "needs": ", ".join(need.replace("_", " ") for need in facts.needs),
-    }
-
-
-def _missing(row: Row, record: Record) -> dict[str, Any]:
-    return {
-        "name": name_of(row),
-        "seed": record.cell.seed,
-        "status": fate(record) + (f" on the {record.oom_on}" if record.oom_on else ""),
-        "reason": clean(record.reason) or "no reason recorded",
-        "log": record.log,
+        "rows": comparison.rows,
     }
 
 

@@ -37,7 +37,6 @@ def mean_ci(values: Iterable[float]) -> Estimate:
     The half width is t(0.975, n - 1) s / sqrt(n) with the sample standard deviation s
     (Student, The probable error of a mean, Biometrika 1908). It speaks of the seeds: data
     sets and devices other than the one used are not in it.
-
     Raises BenchError if there are no values or if one is not finite.
     """
     known = list(values)

@@ -46,22 +46,23 @@ def blocks(comparison: Comparison) -> list[Block]:
     def accuracies(row: Row, measures: list[Measure]) -> list[str]:
         return [percent(row.accuracy[m.name], signed=m.signed) for m in measures]
 
-    def accuracy(row: Row) -> tuple[str, ...]:
-        cells = accuracies(row, levels)
-        difference = percent(row.difference, signed=True)
-        return (name_of(row), origin_of(row), settings_of(row), *cells, difference, row.seeds)
+    def accuracy(row: Row) -> list[str]:
+        cells = [*accuracies(row, levels), percent(row.difference, signed=True), row.seeds]
+        return [origin_of(row), settings_of(row), *cells]
 
-    def transfer(row: Row) -> tuple[str, ...]:
-        return (name_of(row), *accuracies(row, changes))
+    def transfer(row: Row) -> list[str]:
+        return accuracies(row, changes)
 
-    def costs(row: Row) -> tuple[str, ...]:
-        return (name_of(row), *(cost(row.costs[n], c.factor) for n, c in COSTS.items()))
+    def costs(row: Row) -> list[str]:
+        return [cost(row.costs[n], c.factor) for n, c in COSTS.items()]
 
     def block(
-        title: str, heads: list[str], cells: Callable[[Row], tuple[str, ...]], texts: int = 1
+        title: str, heads: list[str], cells: Callable[[Row], list[str]], texts: int = 1
     ) -> Block:
-        methods = tuple(cells(row) for row in comparison.rows if not row.supervised)
-        references = tuple(cells(row) for row in comparison.rows if row.supervised)
+        methods, references = (
+            tuple((name_of(r), *cells(r)) for r in comparison.rows if r.supervised is supervised)
+            for supervised in (False, True)
+        )
         return Block(title, tuple(heads), methods, references, texts)
 
     heads = ["method", "origin", "settings", *(m.head for m in levels), "vs source-only", "ok runs"]
@@ -112,9 +113,6 @@ def decimals(value: float, digits: int = 3) -> int:
 def clean(text: str) -> str:
     """Text in one line without control characters, which could steer a terminal."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-# ---------------------------------------------------------------------------
 
 
 def _with_interval(estimate: Estimate, places: int, signed: bool) -> str:

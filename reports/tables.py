@@ -14,15 +14,7 @@ from .comparison import Comparison
 from .footnotes import footnotes, missing_runs
 from .metrics import COSTS, MEASURES
 from .statistics import Estimate
-from .table_model import (
-    DAGGER,
-    DASH,
-    DOUBLE_DAGGER,
-    Block,
-    blocks,
-    clean,
-    origin_of,
-)
+from .table_model import DAGGER, DASH, DOUBLE_DAGGER, Block, blocks, clean, origin_of
 
 WIDTH = 120
 """Columns that a plain-text table may take."""
@@ -49,11 +41,9 @@ def markdown(comparison: Comparison, note: str = "") -> str:
     """GitHub-flavoured Markdown; text from records cannot become markup."""
     lines = [f"## {_md(comparison.title)}", ""]
     for block in blocks(comparison):
-        lines += [f"**{_md(block.title)}**", ""]
-        lines.append(_md_row(block.heads))
-        lines.append("|" + ":---|" * block.texts + "---:|" * (len(block.heads) - block.texts))
-        lines += [_md_row(row) for row in (*block.methods, *block.references)]
-        lines.append("")
+        rule = "|" + ":---|" * block.texts + "---:|" * (len(block.heads) - block.texts)
+        lines += [f"**{_md(block.title)}**", "", _md_row(block.heads), rule]
+        lines += [*(_md_row(row) for row in (*block.methods, *block.references)), ""]
     lines += [f"- {_md(footnote)}" for footnote in footnotes(comparison, note)]
     return "\n".join(lines) + "\n"
 
@@ -77,9 +67,8 @@ def latex(comparison: Comparison, note: str = "") -> str:
         for block in part:
             lines += _tex_block(block)
         if part is parts[-1]:
-            lines += [r"  \begin{minipage}{\linewidth}\raggedright"]
-            lines += [rf"    {_tex(footnote)}\par" for footnote in footnotes(comparison, note)]
-            lines += [r"  \end{minipage}"]
+            told = [rf"    {_tex(footnote)}\par" for footnote in footnotes(comparison, note)]
+            lines += [r"  \begin{minipage}{\linewidth}\raggedright", *told, r"  \end{minipage}"]
         lines += [r"\end{table*}"]
     return "\n".join(lines) + "\n"
 
@@ -206,7 +195,7 @@ def _tex(value: str) -> str:
 
 def _tex_row(cells: Sequence[Sequence[str]], sides: str, align: str = "t") -> str:
     """Cells of several lines, as in plain text: a page is no wider than a terminal."""
-    made = (_tex_cell(cell, align, side) for cell, side in zip(cells, sides, strict=True))
+    made = map(_tex_cell, cells, [align] * len(cells), sides)
     return "    " + " & ".join(made) + r" \\"
 
 

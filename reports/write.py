@@ -29,7 +29,6 @@ def files(records: Iterable[Record], folder: Path, note: str = "") -> list[Path]
     Names are ``table-SCENARIO-MODEL-DEVICE.md`` and the like; comparisons that differ in
     settings alone get a digest of these as well. ``note`` heads the page and the footnotes.
     Returns the paths; files of these names are replaced, others left alone.
-
     Raises BenchError if no record has results or if the folder cannot be written.
     """
     comparisons = compare(records)
@@ -39,8 +38,7 @@ def files(records: Iterable[Record], folder: Path, note: str = "") -> list[Path]
             "results; see their reasons with 'bench report' and run the suite again"
         )
     # Imported here: the summary on a terminal needs neither seaborn nor the template engine.
-    from .figure_style import styles
-    from .figures import draw
+    from .figures import draw, styles
     from .html_page import page
 
     look = styles(comparisons)

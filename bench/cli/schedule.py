@@ -14,8 +14,7 @@ from bench.errors import BenchError
 from bench.io.text_table import aligned
 
 if TYPE_CHECKING:
-    from bench.scheduling.assignment import Plan
-    from bench.scheduling.problem import Problem
+    from bench.scheduling.problem import Plan, Problem
 
 
 class SolverName(StrEnum):

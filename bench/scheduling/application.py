@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
 import pydantic
+from numpy.typing import ArrayLike, NDArray
 
 from bench.errors import BenchError
 from bench.io.safe_yaml import read_yaml
 from bench.study.suite import explain
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import ArrayLike, NDArray
 
 Sparsity = Annotated[float, pydantic.Field(ge=0, lt=1)]
 Accuracy = Annotated[float, pydantic.Field(ge=0, le=1)]
@@ -22,18 +20,18 @@ Seconds = Annotated[float, pydantic.Field(ge=1e-6)]
 Bytes = Annotated[float, pydantic.Field(gt=0)]
 
 
-class _Strict(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
-    pass
+class Strict(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
+    """Data from outside: checked, and never changed."""
 
 
-class Probe(_Strict):
+class Probe(Strict):
     """An accuracy that was measured online, on labelled samples of the new domain."""
 
     sparsity: Sparsity
     accuracy: Accuracy
 
 
-class Application(_Strict):
+class Application(Strict):
     """One foundation model with its stream, as its scheduler sees it.
 
     The tuples have one entry for each level of ``sparsities`` (the share of neurons that the proxy
@@ -87,17 +85,13 @@ class Application(_Strict):
     def accuracy_after(self, level: int, iterations: ArrayLike) -> NDArray[np.float64]:
         """Predicted accuracies after numbers of iterations, of any shape; same shape.
 
-        ``start + (ceiling - start) * T / (T + half)``: our model, chosen here. It rises steeply
-        and then saturates, as the power-law factors of edge scaling laws do, with one parameter
-        instead of many. Where the ceiling is below the start, retraining brings nothing and
-        costs nothing: the proxy from before is kept.
+        ``start + (ceiling - start) * T / (T + half)``: our model, chosen here. It rises steeply,
+        then saturates, with one parameter. Where the ceiling is below the start, retraining
+        brings nothing and costs nothing: the proxy from before is kept.
         """
-        import numpy as np
-
         done = np.asarray(iterations, dtype=float)
-        return np.asarray(
-            saturating(self.start[level], self.accuracy[level], self.half_iterations, done)
-        )
+        start, ceiling = self.start[level], self.accuracy[level]
+        return np.asarray(saturating(start, ceiling, self.half_iterations, done))
 
     def corrected(self, probed_accuracy: float, probed_sparsity: float) -> Application:
         """The application with ``start`` shifted so that it meets a measured accuracy.
@@ -121,12 +115,10 @@ class Application(_Strict):
 
 def saturating(start: Any, ceiling: Any, half: Any, iterations: Any) -> Any:
     """The accuracy model of `Application.accuracy_after`; numbers or arrays that broadcast."""
-    import numpy as np
-
     return start + np.maximum(ceiling - start, 0.0) * (iterations / (iterations + half))
 
 
-class Applications(_Strict):
+class Applications(Strict):
     """A file of applications that share a device.
 
     min_iterations : that every application does in each window
@@ -141,9 +133,8 @@ class Applications(_Strict):
     @classmethod
     def _named_once(cls, value: tuple[Application, ...]) -> tuple[Application, ...]:
         names = [application.name for application in value]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two applications are called {name!r}")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two applications are called {twice[0]!r}")
         return value
 
 

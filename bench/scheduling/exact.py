@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 
-from bench.scheduling.assignment import NoPlan, Plan, make_plan
-from bench.scheduling.greedy import greedy_choice
+from bench.scheduling.baselines import greedy_choice, hand_out
 from bench.scheduling.problem import (
     ROUNDING,
+    Choice,
     Floats,
     Ints,
+    NoPlan,
     Problem,
-    mean_accuracy,
+    Solver,
     whole_iterations,
 )
-from bench.scheduling.shares import hand_out
 
 
 class TooLarge(NoPlan):
@@ -25,18 +24,16 @@ class TooLarge(NoPlan):
 
 
 @dataclass(frozen=True)
-class Exact:
+class Exact(Solver):
     """Every combination of levels, each with the best division of the device.
 
-    Shares are whole multiples of ``quantum``: 0.01 gives 100 units, and the optimum is exact over
-    all plans on that grid. If the best plan without the memory limit keeps the limit, it is the
-    optimum. Otherwise the applications are split into two halves; for each half all combinations
-    of levels are enumerated, each with its best value for every number of units, and the halves
-    are joined through the combinations of the second half in the order of their memory.
+    Exact over all plans whose shares are whole multiples (units) of ``quantum``. If the best plan
+    without the memory limit keeps the limit, it is the optimum. Otherwise all combinations of
+    levels are enumerated for each half of the applications, with their best values for every
+    number of units; the halves are joined in the order of the second half's memory.
 
-    With ``polish``, idle parts of shares are then pooled and handed out off the grid, which only
-    adds iterations, and the greedy plan is returned in the rare case that it is better still (or
-    that no plan fits the grid).
+    With ``polish``, idle parts of shares are then handed out off the grid, which only adds
+    iterations, and the greedy plan is taken where it is better still (or none fits the grid).
 
     most_values : `TooLarge` is raised where combinations times numbers of units are more than this
     """
@@ -46,12 +43,8 @@ class Exact:
     most_values: int = 5_000_000
     name = "exact"
 
-    def solve(self, problem: Problem, seed: int = 0) -> Plan:
-        """The best plan; the seed has no influence.
-
-        Raises `NoPlan` without polish if no plan fits the grid, and `TooLarge`.
-        """
-        began = time.process_time()
+    def choose(self, problem: Problem, seed: int) -> Choice:
+        """The best plan's. Raises `NoPlan` without polish if none fits the grid, and `TooLarge`."""
         plans: list[tuple[Ints, Floats]] = []
         if (found := self._on_grid(problem)) is not None:
             levels, shares = found[0], np.asarray(found[1] * self.quantum, dtype=float)
@@ -62,8 +55,7 @@ class Exact:
             )
         if self.polish:
             plans.append(greedy_choice(problem))
-        levels, shares = max(plans, key=lambda plan: mean_accuracy(problem, *plan))
-        return make_plan(problem, levels, shares, self.name, time.process_time() - began)
+        return *max(plans, key=lambda plan: problem.mean_accuracies(*plan)), 0.0
 
     def _on_grid(self, problem: Problem) -> tuple[Ints, Ints] | None:
         """Levels and units of the best plan on the grid, both of shape (N,); None without one."""
@@ -105,11 +97,8 @@ def _values(problem: Problem, i: int, quantum: float) -> Floats:
 
 
 def _divided(values: list[Floats]) -> Ints | None:
-    """Units of each application for the highest sum of values; None if no division is allowed.
-
-    values : of each application, of shape (units + 1,)
-
-    Of equal sums, the one that gives the first applications fewest units.
+    """Units of each application for the highest sum of values, each of shape (units + 1,); None if
+    no division is allowed. Of equal sums, the one that gives the first applications fewest units.
     """
     rest = [np.zeros(len(values[0]))]
     for each in reversed(values):

@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import BenchError
-from bench.scheduling.assignment import NoPlan, Plan, make_plan
-from bench.scheduling.baselines import uniform_choice
-from bench.scheduling.greedy import greedy_choice
-from bench.scheduling.problem import ROUNDING, Floats, Ints, Problem, mean_accuracy
-from bench.scheduling.shares import hand_out
+from bench.scheduling.baselines import greedy_choice, hand_out, uniform_choice
+from bench.scheduling.problem import ROUNDING, Choice, Floats, Ints, NoPlan, Problem, Solver
 
 _PRECISION = 1e-3
 """Of a share or a weight: 10 genes each."""
 
 
 @dataclass(frozen=True)
-class Genetic:
+class Genetic(Solver):
     """``sko.GA.GA`` on levels and shares (EdgeTA names scikit-opt 0.6.6; that it was GA is likely).
 
-    Every individual is repaired before it is judged, so none breaks a constraint: its genes are a
-    level and a weight for each application, and shares follow from the weights. The greedy and the
-    uniform plan are among the first individuals, and idle parts of the best plan's shares are
-    handed out at the end.
+    Genes are a level and a weight for each application; shares follow from the weights, and every
+    individual is repaired before it is judged. The greedy and the uniform plan are among the first
+    individuals, and idle parts of the best plan's shares are handed out at the end.
 
     plain : as published instead: genes are levels and shares, broken constraints are penalised by
         scikit-opt, the first individuals are random. The best individual may then break one.
-    size_pop : individuals, even
-    max_iter : generations
+    size_pop : individuals, even; max_iter : generations
     prob_mut : that a gene flips; scikit-opt's default, 0.001, stops too early on this problem
     """
 
@@ -49,25 +44,16 @@ class Genetic:
         if self.size_pop < 4 or self.size_pop % 2:
             raise BenchError(f"solver genetic: {self.size_pop} individuals; give 4 or more, even")
 
-    def solve(self, problem: Problem, seed: int = 0) -> Plan:
-        """The best plan found; equal seeds give equal plans.
-
-        Raises `NoPlan` if ``plain`` and the best individual breaks a constraint.
-        """
-        began = time.process_time()
+    def choose(self, problem: Problem, seed: int) -> Choice:
+        """The best plan's. Raises `NoPlan` if ``plain`` and it breaks a constraint."""
         with _seeded(seed):
-            levels, shares = (self._plain if self.plain else self._repaired)(problem)
-        return make_plan(problem, levels, shares, self.name, time.process_time() - began)
+            return *(self._plain if self.plain else self._repaired)(problem), 0.0
 
     def _repaired(self, problem: Problem) -> tuple[Ints, Floats]:
         def decoded(x: Floats) -> tuple[Ints, Floats]:
             return repaired(problem, *_split(problem, x))
 
-        def loss(x: Floats) -> Floats:
-            levels, shares = decoded(x)
-            return -problem.accuracies(levels, problem.iterations(levels, shares)).mean(1)
-
-        ga = self._ga(problem, loss, least=0.0)
+        ga = self._ga(problem, decoded, least=0.0)
         starts = [greedy_choice(problem), uniform_choice(problem)]
         for row, (levels, shares) in enumerate(starts):
             weights = shares - problem.at(problem.needs, levels)
@@ -77,40 +63,36 @@ class Genetic:
         levels, shares = (found[0] for found in decoded(x[None]))
         # Genes round the starting plans; the unrounded ones still stand.
         plans = [(levels, hand_out(problem, levels, shares)), *starts]
-        return max(plans, key=lambda plan: mean_accuracy(problem, *plan))
+        return max(plans, key=lambda plan: problem.mean_accuracies(*plan))
 
     def _plain(self, problem: Problem) -> tuple[Ints, Floats]:
-        def loss(x: Floats) -> Floats:
-            levels, shares = _split(problem, x)
-            return -problem.accuracies(levels, problem.iterations(levels, shares)).mean(1)
-
-        def over_share(x: Floats) -> float:
-            return float(_split(problem, x[None])[1].sum()) - 1
-
-        def over_memory(x: Floats) -> float:
-            levels, _ = _split(problem, x[None])
-            return float(problem.at(problem.memory, levels).sum()) / problem.memory_bytes - 1
-
-        def too_few(x: Floats) -> float:
+        def excess(x: Floats) -> tuple[float, float, float]:
             levels, shares = _split(problem, x[None])
-            return float(problem.min_iterations - problem.iterations(levels, shares).min())
+            memory = float(problem.at(problem.memory, levels).sum()) / problem.memory_bytes
+            too_few = problem.min_iterations - problem.iterations(levels, shares).min()
+            return float(shares.sum()) - 1, memory - 1, float(too_few)
 
-        constraints = (over_share, over_memory, too_few)
-        ga = self._ga(problem, loss, least=problem.min_share, constraint_ueq=constraints)
+        constraints = [lambda x, i=i: excess(x)[i] for i in range(3)]
+        decoded = partial(_split, problem)
+        ga = self._ga(problem, decoded, least=problem.min_share, constraint_ueq=constraints)
         x, _ = ga.run()
-        for broken, what in zip(constraints, ("shares", "memory", "iterations"), strict=True):
-            if broken(x) > ROUNDING:
+        for over, what in zip(excess(x), ("shares", "memory", "iterations"), strict=True):
+            if over > ROUNDING:
                 raise NoPlan(
                     f"solver genetic without repair: its best individual breaks the limit of "
-                    f"{what} by {broken(x):.3g}; use it with repair"
+                    f"{what} by {over:.3g}; use it with repair"
                 )
         levels, shares = _split(problem, x[None])
         return levels[0], shares[0]
 
-    def _ga(self, problem: Problem, loss: Any, least: float, **more: Any) -> Any:
+    def _ga(self, problem: Problem, decoded: Any, least: float, **more: Any) -> Any:
         """The algorithm over one gene group a level (if there are several), then a share each."""
+
+        def loss(x: Floats) -> Floats:
+            return -problem.mean_accuracies(*decoded(x))
+
+        loss.mode = "vectorization"  # type: ignore[attr-defined]
         several = problem.levels[problem.levels > 1]
-        loss.mode = "vectorization"
         return _scikit_opt()(
             func=loss,
             n_dim=len(several) + len(problem),
@@ -149,11 +131,10 @@ def _encoded(ga: Any, x: Floats) -> NDArray[np.int64]:
 def repaired(problem: Problem, levels: Ints, weights: Floats) -> tuple[Ints, Floats]:
     """Levels and shares, both of shape (plans, N), from levels and weights of that shape.
 
-    Memory first: while a plan takes too much, the application that takes most of what can still
-    shrink goes to its next lighter level. Then time: while the least shares sum to more than 1,
-    the application with the largest goes to its next faster level that takes no more memory.
-    Plans that this does not save take feasible levels. At last each application gets its least
-    share and, by its weight, a part of the rest, so that shares sum to 1.
+    While a plan takes too much memory, the application that takes most of what can still shrink
+    goes to its next lighter level. While the least shares then sum to more than 1, the one with the
+    largest goes to its next faster level that takes no more memory. Plans that this does not save
+    take feasible levels. Each application gets its least share and by weight a part of the rest.
     """
     levels = levels.copy()
     limit = problem.memory_bytes * (1 + ROUNDING)

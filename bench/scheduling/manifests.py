@@ -1,9 +1,8 @@
 """Kubernetes manifests of a plan: one batch/v1 Job for each application.
 
-The share of the GPU stands on the pod template in the annotations of KubeShare 1 (Yeh et al., HPDC
-2020), memory in bytes. KubeShare itself reads them on its own SharePods: a cluster needs a
-controller that makes SharePods of such pods, or ignores the share. `DEFAULT_IMAGE` is a
-placeholder: build an image whose entry point takes the arguments below and name it.
+The share of the GPU stands on the pod template in annotations of KubeShare 1 (Yeh et al., HPDC
+2020), memory in bytes. KubeShare reads them on its own SharePods: without a controller that makes
+these of such pods, the share is ignored. The image's entry point must take the arguments below.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 import yaml
 
 from bench.errors import BenchError
-from bench.scheduling.assignment import Assignment, Plan
+from bench.scheduling.problem import Assignment, Plan
 
 DEFAULT_IMAGE = "registry.local/edge-adaptation-bench:latest"
 """A placeholder, not a published image."""
@@ -36,12 +35,9 @@ def manifests(
 ) -> dict[str, dict[str, Any]]:
     """The Jobs of a plan by their names.
 
-    window_s : after which Kubernetes ends a Job, rounded up to whole seconds
-    runtime_bytes : of each application's process besides its working memory; CPU and GPU of these
-        boards share their memory, so that both limits are the sum
-    cpus : cores of the device, divided by the same shares as its GPU
-
-    Raises BenchError if two applications would get one name, or the image has none.
+    Kubernetes ends a Job after ``window_s``, rounded up. A process takes ``runtime_bytes`` besides
+    its working memory; CPU and GPU share memory, so that both limits are the sum. ``cpus``: cores,
+    divided as the GPU. Raises BenchError if two Jobs would get one name, or the image has none.
     """
     if not image or image != "".join(image.split()):
         raise BenchError(f"image {image!r}: give an image's name without blanks")
@@ -88,48 +84,33 @@ def _dns_label(name: str) -> str:
 def _job(
     name: str, given: Assignment, window_s: float, runtime_bytes: float, cpus: float, image: str
 ) -> dict[str, Any]:
-    memory = str(math.ceil(given.memory_bytes + runtime_bytes))
-    share = _share(given.share)
+    memory, share = str(math.ceil(given.memory_bytes + runtime_bytes)), _share(given.share)
     resources = {"cpu": f"{max(int(1000 * given.share * cpus), 1)}m", "memory": memory}
     labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "edge-adaptation-bench"}
+    gpu = {"gpu_request": share, "gpu_limit": share, "gpu_mem": memory}
+    arguments = {"application": given.name, "sparsity": given.sparsity}
+    arguments |= {"iterations": given.iterations, "share": share}
+    container = {
+        "name": "retraining",
+        "image": image,
+        "args": [f"--{key}={value}" for key, value in arguments.items()],
+        "resources": {"requests": resources, "limits": dict(resources)},
+    }
+    pod = {
+        "metadata": {
+            "labels": dict(labels),
+            "annotations": {f"kubeshare/{key}": value for key, value in gpu.items()},
+        },
+        "spec": {"restartPolicy": "Never", "containers": [container]},
+    }
+    annotations = {"edge-adaptation-bench/application": given.name}
+    # No second try: it would start in a window that has partly passed.
+    spec = {"activeDeadlineSeconds": math.ceil(window_s), "backoffLimit": 0, "template": pod}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {
-            "name": name,
-            "labels": labels,
-            "annotations": {"edge-adaptation-bench/application": given.name},
-        },
-        "spec": {
-            "activeDeadlineSeconds": math.ceil(window_s),
-            "backoffLimit": 0,  # a second try would start in a window that has partly passed
-            "template": {
-                "metadata": {
-                    "labels": dict(labels),
-                    "annotations": {
-                        "kubeshare/gpu_request": share,
-                        "kubeshare/gpu_limit": share,
-                        "kubeshare/gpu_mem": memory,
-                    },
-                },
-                "spec": {
-                    "restartPolicy": "Never",
-                    "containers": [
-                        {
-                            "name": "retraining",
-                            "image": image,
-                            "args": [
-                                f"--application={given.name}",
-                                f"--sparsity={given.sparsity}",
-                                f"--iterations={given.iterations}",
-                                f"--share={share}",
-                            ],
-                            "resources": {"requests": resources, "limits": dict(resources)},
-                        }
-                    ],
-                },
-            },
-        },
+        "metadata": {"name": name, "labels": labels, "annotations": annotations},
+        "spec": spec,
     }
 
 

@@ -1,22 +1,27 @@
-"""The scheduling problem: which sparsity and which share of the device for each application."""
+"""The scheduling problem, which sparsity and which share of the device each application gets, and
+its solutions: plans, solvers, and the check that a plan keeps the constraints.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.errors import BenchError
-from bench.scheduling.application import Application, saturating
+from bench.scheduling.application import Application, Strict, saturating
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Entry = TypeVar("Entry", np.float64, np.int64)
+Choice = tuple[Ints, Floats, float]
+"""Levels and shares, both of shape (N,), and the seconds of the window that profiling takes."""
 
 ROUNDING = 1e-9
 """Sums of shares and products of share, window and seconds are exact but for this, relative."""
@@ -32,10 +37,8 @@ class Problem:
         subject to sum_i r_i <= 1,  r_i >= min_share,
                    sum_i memory_i(s_i) <= M,  T_i >= min_iterations
 
-    where W is ``window_s`` and M ``memory_bytes``. Arrays below have shape (N, levels), in the
-    order of the applications and of their sparsities; where an application has fewer levels than
-    another, its row ends with infinite seconds and memory.
-
+    where W is ``window_s`` and M ``memory_bytes``. Arrays below have shape (N, levels); where an
+    application has fewer levels than another, its row ends with infinite seconds and memory.
     Raises BenchError that names the constraint if no choice fulfils them all.
     """
 
@@ -67,22 +70,22 @@ class Problem:
     @cached_property
     def seconds(self) -> Floats:
         """Seconds of the whole device that an iteration takes; shape (N, levels)."""
-        return self._table(lambda a: a.seconds_per_iteration, math.inf)
+        return self._table("seconds_per_iteration", math.inf)
 
     @cached_property
     def memory(self) -> Floats:
         """Bytes; shape (N, levels)."""
-        return self._table(lambda a: a.memory_bytes, math.inf)
+        return self._table("memory_bytes", math.inf)
 
     @cached_property
     def start(self) -> Floats:
         """Accuracy before retraining; shape (N, levels)."""
-        return self._table(lambda a: a.start, 0.0)
+        return self._table("start", 0.0)
 
     @cached_property
     def ceiling(self) -> Floats:
         """Accuracy after endless retraining; shape (N, levels)."""
-        return self._table(lambda a: a.accuracy, 0.0)
+        return self._table("accuracy", 0.0)
 
     @cached_property
     def half(self) -> Floats:
@@ -92,14 +95,13 @@ class Problem:
     @cached_property
     def needs(self) -> Floats:
         """The least share at which a level keeps the constraints; shape (N, levels)."""
-        least = np.maximum(self.min_share, self.min_iterations * self.seconds / self.window_s)
-        return np.asarray(least)
+        share = self.min_iterations * self.seconds / self.window_s
+        return np.asarray(np.maximum(self.min_share, share))
 
-    def _table(self, of: Callable[[Application], tuple[float, ...]], rest: float) -> Floats:
+    def _table(self, field: str, rest: float) -> Floats:
         table = np.full((len(self), int(self.levels.max())), rest)
-        for row, application in zip(table, self.applications, strict=True):
-            values = of(application)
-            row[: len(values)] = values
+        for row, application, count in zip(table, self.applications, self.levels, strict=True):
+            row[:count] = getattr(application, field)
         return table
 
     def at(self, table: NDArray[Entry], levels: Ints) -> NDArray[Entry]:
@@ -114,6 +116,10 @@ class Problem:
         """Predicted accuracies at levels and iterations of shape (..., N); same shape."""
         start, ceiling = self.at(self.start, levels), self.at(self.ceiling, levels)
         return np.asarray(saturating(start, ceiling, self.half, iterations))
+
+    def mean_accuracies(self, levels: Ints, shares: Floats) -> Floats:
+        """The objective at levels and shares of shape (..., N); shape (...)."""
+        return np.asarray(self.accuracies(levels, self.iterations(levels, shares)).mean(-1))
 
     def fits(self, levels: Ints) -> NDArray[np.bool_]:
         """Whether levels of shape (..., N) leave shares and memory for all; shape (...)."""
@@ -195,6 +201,115 @@ def whole_iterations(exact: ArrayLike) -> Ints:
     return np.asarray(np.floor(exact + ROUNDING * np.maximum(exact, 1.0)), dtype=np.int64)
 
 
-def mean_accuracy(problem: Problem, levels: Ints, shares: Floats) -> float:
-    """The objective at levels and shares of shape (N,)."""
-    return float(problem.accuracies(levels, problem.iterations(levels, shares)).mean())
+class NoPlan(BenchError):
+    """A solver ended without a plan that keeps the constraints."""
+
+
+class Assignment(Strict):
+    """What one application gets.
+
+    share : of the device, in (0, 1]
+    iterations : of retraining, whole, that fit the window at this share
+    memory_bytes : while retraining, without the runtime's own share
+    accuracy : predicted at the end of the window, in [0, 1]
+    """
+
+    name: str
+    sparsity: float
+    share: float
+    iterations: int
+    memory_bytes: float
+    accuracy: float
+
+
+class Plan(Strict):
+    """Assignments in the order of the applications.
+
+    mean_accuracy : over the applications, predicted
+    cpu_s : CPU seconds of this process that the decision took
+    profiling_s : seconds of the window that the device spends before the assignments start
+    """
+
+    assignments: tuple[Assignment, ...]
+    mean_accuracy: float
+    solver: str
+    cpu_s: float
+    profiling_s: float = 0.0
+
+
+class Solver(ABC):
+    """Turns a problem into a plan that keeps its constraints."""
+
+    name: ClassVar[str]
+
+    def solve(self, problem: Problem, seed: int = 0) -> Plan:
+        """The plan; equal seeds give equal plans but for their CPU time. May raise `NoPlan`."""
+        began = time.process_time()
+        choice = self.choose(problem, seed)
+        return make_plan(problem, choice, self.name, time.process_time() - began)
+
+    @abstractmethod
+    def choose(self, problem: Problem, seed: int) -> Choice:
+        """The plan's levels, shares and seconds of profiling."""
+
+
+def make_plan(problem: Problem, choice: Choice, solver: str, cpu_s: float) -> Plan:
+    """The plan of a choice; its iterations fit what profiling leaves of the window.
+
+    Raises RuntimeError if a solver breaks a constraint: no such plan leaves this package.
+    """
+    levels, shares, profiling_s = choice
+    left = problem.window_s - profiling_s
+    iterations = whole_iterations(shares * left / problem.at(problem.seconds, levels))
+    accuracies = problem.accuracies(levels, iterations)
+    plan = Plan(
+        assignments=tuple(
+            Assignment(
+                name=application.name,
+                sparsity=application.sparsities[levels[i]],
+                share=float(shares[i]),
+                iterations=int(iterations[i]),
+                memory_bytes=application.memory_bytes[levels[i]],
+                accuracy=float(accuracies[i]),
+            )
+            for i, application in enumerate(problem.applications)
+        ),
+        mean_accuracy=float(accuracies.mean()),
+        solver=solver,
+        cpu_s=cpu_s,
+        profiling_s=profiling_s,
+    )
+    if broken := check(problem, plan):
+        raise RuntimeError(f"solver {solver!r} broke its constraints: {'; '.join(broken)}")
+    return plan
+
+
+def check(problem: Problem, plan: Plan) -> list[str]:
+    """The constraints that a plan breaks, one line each; none if it keeps them all."""
+    names = [a.name for a in problem.applications]
+    if [a.name for a in plan.assignments] != names:
+        return [f"applications: the plan must assign exactly {', '.join(names)}"]
+    broken = []
+    share = sum(a.share for a in plan.assignments)
+    if share > 1 + ROUNDING:
+        broken.append(f"shares: they sum to {share:.6g}, more than 1")
+    memory = sum(a.memory_bytes for a in plan.assignments)
+    if memory > problem.memory_bytes * (1 + ROUNDING):
+        broken.append(f"memory: {memory:.6g} bytes, more than {problem.memory_bytes:.6g}")
+    left = problem.window_s - plan.profiling_s
+    for application, given in zip(problem.applications, plan.assignments, strict=True):
+        if given.sparsity not in application.sparsities:
+            broken.append(f"{given.name}: sparsity {given.sparsity:g} is none of its levels")
+            continue
+        level = application.sparsities.index(given.sparsity)
+        if given.memory_bytes != application.memory_bytes[level]:
+            broken.append(f"{given.name}: memory is not that of sparsity {given.sparsity:g}")
+        if given.share < problem.min_share * (1 - ROUNDING):
+            broken.append(f"{given.name}: share {given.share:.6g} below {problem.min_share:g}")
+        exact = given.share * left / application.seconds_per_iteration[level]
+        if given.iterations != whole_iterations(exact):
+            broken.append(f"{given.name}: {given.iterations} iterations where {exact:.6g} fit")
+        if given.iterations < problem.min_iterations:
+            least = problem.min_iterations
+            broken.append(f"{given.name}: {given.iterations} of at least {least} iterations")
+    return broken

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from bench.errors import BenchError, did_you_mean
-from bench.scheduling.assignment import Plan
-from bench.scheduling.baselines import Ekya, Recl, Uniform
+from bench.scheduling.baselines import Ekya, Greedy, Recl, Uniform
 from bench.scheduling.exact import Exact, TooLarge
 from bench.scheduling.genetic import Genetic
-from bench.scheduling.greedy import Greedy
-from bench.scheduling.problem import Problem
-
-
-class Solver(Protocol):
-    """Anything that turns a problem into a plan that keeps its constraints."""
-
-    @property
-    def name(self) -> str:
-        """As in `SOLVERS`."""
-
-    def solve(self, problem: Problem, seed: int = 0) -> Plan:
-        """The plan; equal seeds give equal plans but for their CPU time."""
-
+from bench.scheduling.problem import Plan, Problem, Solver
 
 SOLVERS: dict[str, Solver] = {
     solver.name: solver for solver in (Exact(), Genetic(), Greedy(), Uniform(), Ekya(), Recl())

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
 
-from bench import BenchError, Domain, Split, register
-from bench.errors import did_you_mean
+from bench import Domain, Split, register
 
-from ..digits import CLASSES, SHIFTS, DigitsConfig, DigitsStream, Step
+from ..digits import ALL_CLASSES, SHIFTS, DigitsConfig, DigitsStream, Step
 
 
 class DigitsAppsConfig(DigitsConfig):
@@ -65,11 +63,10 @@ class DigitsApps(DigitsStream):
     preload = ("sklearn.datasets", "sklearn.model_selection")
 
     def __init__(self, config: DigitsAppsConfig, seed: int) -> None:
-        everything = tuple(range(CLASSES))
-        super().__init__(config, seed, everything, ())
+        super().__init__(config, seed, ALL_CLASSES, ())
         self.streams = [
             [
-                Step(f"app{app}-{shift}-{severity}", everything, shift, severity)
+                Step(f"app{app}-{shift}-{severity}", ALL_CLASSES, shift, severity)
                 for shift, severity in _stream(config, seed, app)
             ]
             for app in range(config.applications)
@@ -77,7 +74,7 @@ class DigitsApps(DigitsStream):
 
     @classmethod
     def validation(cls, config: Any) -> Any:
-        checked = config.model_copy(update={"part": "validation"})
+        checked = super().validation(config)
         return checked.model_copy(update={"windows": min(config.windows, _choices(checked))})
 
     def source(self) -> Domain:
@@ -91,17 +88,9 @@ class DigitsApps(DigitsStream):
         return [f"window-{number + 1}" for number in range(self.config.windows)]
 
     def domain(self, name: str) -> Domain:
-        names = self.domain_names()
-        if name not in names:
-            raise BenchError(
-                f"{type(self).__name__} has no domain {name!r}; {did_you_mean(name, names)}"
-            )
-        steps = [stream[names.index(name)] for stream in self.streams]
-        adaptation, test = (
-            _joined(self._shifted(step, split) for step in steps)
-            for split in ("adaptation", "test")
-        )
-        return Domain(name, adaptation, test)
+        steps = [stream[self.position(name)] for stream in self.streams]
+        parts = ([self._shifted(s, part) for s in steps] for part in ("adaptation", "test"))
+        return Domain(name, *map(_joined, parts))
 
     def _in_turns(self, split: Split) -> Split:
         app = torch.arange(len(split)) % self.config.applications
@@ -115,9 +104,8 @@ def _stream(config: DigitsAppsConfig, seed: int, app: int) -> list[tuple[str, in
     return [choices[i] for i in order[: config.windows]]
 
 
-def _joined(splits: Iterable[Split]) -> Split:
+def _joined(splits: list[Split]) -> Split:
     """The splits of application 0, 1, ... one after another."""
-    each = list(splits)
-    app = torch.cat([torch.full((len(split),), number) for number, split in enumerate(each)])
-    image = torch.cat([split.x for split in each])
-    return Split({"app": app, "image": image}, torch.cat([split.y for split in each]))
+    app = torch.cat([torch.full((len(split),), number) for number, split in enumerate(splits)])
+    image = torch.cat([split.x for split in splits])
+    return Split({"app": app, "image": image}, torch.cat([split.y for split in splits]))

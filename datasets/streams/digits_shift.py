@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from bench import register
 from bench.errors import did_you_mean
 
-from ..digits import CLASSES, SHIFTS, DigitsConfig, DigitsStream, Step
+from ..digits import ALL_CLASSES, SHIFTS, DigitsConfig, DigitsStream, Step
 
 
 class DigitsShiftConfig(DigitsConfig):
@@ -71,14 +71,13 @@ class DigitsShift(DigitsStream):
     preload = ("sklearn.datasets", "sklearn.model_selection")
 
     def __init__(self, config: DigitsShiftConfig, seed: int) -> None:
-        everything = tuple(range(CLASSES))
         named = [_severity(shift) for shift in config.shifts]
         if named[0][1] is None:
             named = [(shift, s) for s in config.severities for shift, _ in named]
-        steps = [Step(f"{shift}-{s}", everything, shift, s or 1) for shift, s in named]
+        steps = [Step(f"{shift}-{s}", ALL_CLASSES, shift, s or 1) for shift, s in named]
         if config.order == "shuffled":
             steps = [steps[i] for i in np.random.default_rng(seed).permutation(len(steps))]
-        super().__init__(config, seed, everything, steps)
+        super().__init__(config, seed, ALL_CLASSES, steps)
 
     @classmethod
     def validation(cls, config: Any) -> Any:

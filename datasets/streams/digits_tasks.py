@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -88,10 +88,6 @@ class DigitsTasks(RotatedClasses):
         source, tasks = _classes(config)
         super().__init__(config, seed, source, [Step(_name(task), task) for task in tasks])
 
-    @classmethod
-    def validation(cls, config: Any) -> Any:
-        return config.model_copy(update={"part": "validation"})
-
 
 @register("stream", "digits-mixed")
 class DigitsMixed(RotatedClasses):
@@ -113,20 +109,12 @@ class DigitsMixed(RotatedClasses):
         known, severity = source, config.severity
         steps = []
 
-        def shift_known() -> None:
-            shift = next(shifts)
-            steps.append(Step(f"{shift}-{severity}", known, shift, severity))
-
         for task in tasks:
-            shift_known()
-            shift = next(shifts)
-            steps.append(Step(f"{_name(task)}-{shift}-{severity}", task, shift, severity))
+            for classes, name in ((known, ""), (task, f"{_name(task)}-")):
+                shift = next(shifts)
+                steps.append(Step(f"{name}{shift}-{severity}", classes, shift, severity))
             known += task
         super().__init__(config, seed, source, steps)
-
-    @classmethod
-    def validation(cls, config: Any) -> Any:
-        return config.model_copy(update={"part": "validation"})
 
 
 def _classes(config: DigitsTasksConfig) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from bench import DomainView, FoundationModel, Window, register, tunable
 from bench.contracts.method import Need
-from bench.models.surgery.heads import widen_head
+from bench.models.surgery.linear import widen_head
 
 from ..ewc import parameter_data, tensors
 from .config import ProxyConfig

@@ -21,8 +21,7 @@ from bench import (
 )
 from bench.models.surgery.gates import set_sparsity
 from bench.scheduling.application import Application
-from bench.scheduling.assignment import Plan
-from bench.scheduling.problem import Problem, whole_iterations
+from bench.scheduling.problem import Plan, Problem, whole_iterations
 from bench.scheduling.solvers import solve
 
 from ..edgeta.method import EdgeTA

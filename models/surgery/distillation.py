@@ -12,12 +12,7 @@ WARMUP = 0.1
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
-    """-sum_c softmax(teacher)_c log softmax(student)_c, a scalar, the mean over the batch.
-
-    Parameters
-    ----------
-    student, teacher : logits of shape (n, classes)
-    """
+    """-sum_c softmax(teacher)_c log softmax(student)_c of logits (n, classes), mean over n."""
     return -(teacher.softmax(dim=-1) * student.log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
@@ -41,17 +36,10 @@ def distil(
     """Train all of the student by AdamW on its task loss + ``weight`` * soft cross-entropy.
 
     Inputs are augmented as in source training; student and teacher see the same. The teacher
-    stays as it is, in evaluation mode. Randomness: torch's global generator and the
-    order of ``source``. Afterwards the student is in evaluation mode and holds no gradients.
-
-    Parameters
-    ----------
-    source : labelled view; its batch size is that of a step
-    learning_rate : its peak, after a tenth of the steps
-
-    Raises
-    ------
-    BenchError if ``steps`` < 1 or the source has no labels.
+    stays as it is, in evaluation mode. Randomness: torch's global generator and the order of
+    ``source``. Afterwards the student is in evaluation mode and holds no gradients.
+    ``source`` is labelled, its batch size is that of a step; ``learning_rate`` is the peak, after a
+    tenth of the steps. Raises BenchError if ``steps`` < 1 or the source has no labels.
     """
     if steps < 1:
         raise BenchError(f"distillation: {steps} steps train nothing; use 1 or more")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import cast
 
@@ -18,13 +18,7 @@ from torch import Tensor, nn
 from bench import BenchError, FoundationModel
 from bench.contracts.data import Inputs
 
-from .linear import (
-    WrappedLinear,
-    cut_linear,
-    largest,
-    linear_at,
-    replace_module,
-)
+from .linear import WrappedLinear, cut_linear, largest, linear_at, replace_module
 from .neurons import pairs
 
 
@@ -34,10 +28,7 @@ class Gate(nn.Module):
     The mean is over a sample's tokens, padding included. W2 is drawn Kaiming-normal and b2
     is 1, so that at first every neuron counts about equally.
 
-    Parameters
-    ----------
-    inputs : width of x; neurons : m
-    reduction : the bottleneck has m // reduction units, at least 1
+    inputs : width of x; neurons : m; the bottleneck has m // reduction units, at least 1
     """
 
     def __init__(self, inputs: int, neurons: int, reduction: int = 16) -> None:
@@ -71,8 +62,7 @@ class GatedLinear(WrappedLinear):
         """Output of shape (n, ..., out)."""
         factors = keep_largest(self.gate(x), self.sparsity)
         outputs = cast(Tensor, self.linear(x))
-        middle = [1] * (outputs.dim() - 2)
-        return outputs * factors.view(len(factors), *middle, -1)
+        return outputs * factors.view(len(factors), *[1] * (outputs.dim() - 2), -1)
 
     def keep(self, rows: Tensor) -> list[str]:
         cut_linear(self.gate.up, rows=rows)
@@ -142,15 +132,10 @@ def recorded(model: FoundationModel) -> Iterator[dict[str, Tensor]]:
     def note(name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         values[name] = output
 
-    handles = [
-        layer.gate.register_forward_hook(partial(note, name))
-        for name, layer in gated_layers(model).items()
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, layer in gated_layers(model).items():
+            hooks.enter_context(layer.gate.register_forward_hook(partial(note, name)))
         yield values
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def importance(model: FoundationModel, x: Inputs) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Linear layers of a model: found by name, cut to some rows or columns, replaced."""
+"""Linear layers of a model: found by name, cut to some rows or columns, replaced; its task head."""
 
 from __future__ import annotations
 
@@ -54,11 +54,8 @@ def replace_module(model: FoundationModel, name: str, new: nn.Module) -> None:
 
 @torch.no_grad()
 def cut_linear(layer: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
-    """Keep only ``rows`` (output neurons, with their biases) and ``columns`` (inputs), in place.
-
-    Parameters
-    ----------
-    rows, columns : int64 tensors of ids in the wanted order; None keeps all
+    """Keep only ``rows`` (output neurons, with their biases) and ``columns`` (inputs), in place:
+    int64 tensors of ids in the wanted order; None keeps all.
     """
     if rows is not None:
         layer.weight = _like(layer.weight, layer.weight[rows])
@@ -81,3 +78,26 @@ def largest(scores: Tensor, count: int) -> Tensor:
     """
     order = scores.argsort(dim=-1, descending=True, stable=True)
     return order[..., :count].sort(dim=-1).values
+
+
+@torch.no_grad()
+def widen_head(model: FoundationModel, known: set[int]) -> list[int]:
+    """Set the head's rows of all classes that are not ``known`` to zero, in place; returns them.
+
+    As if the head had been that of the known classes and were widened once for all that come: the
+    source's training drives the rows of classes that it never sees far below the others. Raises
+    BenchError if the head is no linear layer or has no row for a known class.
+    """
+    head = model.head
+    if not isinstance(head, nn.Linear):
+        raise BenchError(f"head {model.head_name!r} is {type(head).__name__}; only Linear widens")
+    if known and not 0 <= min(known) <= max(known) < head.out_features:
+        raise BenchError(
+            f"classes {sorted(known)} are not all among the {head.out_features} outputs of the "
+            "head; build the model for all classes"
+        )
+    new = [row for row in range(head.out_features) if row not in known]
+    head.weight[new] = 0.0
+    if head.bias is not None:
+        head.bias[new] = 0.0
+    return new

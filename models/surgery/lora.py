@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from bench import BenchError, FoundationModel
 
+from .linear import declared_blocks, replace_module
+
 
 class LoraLinear(nn.Module):
     """A frozen linear layer plus trainable low-rank terms: x -> W x + b + scale [B_i A_i x]_i.
@@ -18,12 +20,7 @@ class LoraLinear(nn.Module):
     qkv layer gets a pair each for query, key and value (Hu et al., ICLR 2022). A is drawn
     Kaiming-uniform and B is zero: insertion changes no output.
 
-    Parameters
-    ----------
-    base : the layer, of shape (out, in)
-    rank : width r of the bottleneck
-    scale : alpha / r
-    parts : number of row groups; must divide ``out``
+    base : of shape (out, in); rank : r; scale : alpha / r; parts : must divide ``out``
     """
 
     def __init__(self, base: nn.Linear, rank: int, scale: float, parts: int) -> None:
@@ -61,11 +58,8 @@ def insert_lora(model: FoundationModel, rank: int, alpha: float) -> list[nn.Para
 
     Raises BenchError if the model declares no blocks or ``rank`` exceeds a layer's width.
     """
-    blocks = model.blocks()
-    if not blocks:
-        raise BenchError(f"LoRA: {type(model).__name__} declares no blocks; implement blocks()")
     parameters: list[nn.Parameter] = []
-    for block in blocks:
+    for block in declared_blocks(model, "LoRA"):
         for name in block.qkv:
             base = model.module.get_submodule(name)
             if not isinstance(base, nn.Linear):
@@ -73,7 +67,7 @@ def insert_lora(model: FoundationModel, rank: int, alpha: float) -> list[nn.Para
             if rank > min(base.in_features, base.out_features):
                 raise BenchError(f"LoRA: rank {rank} exceeds the width of {name}; lower it")
             adapted = LoraLinear(base, rank, alpha / rank, 3 if block.fused else 1)
-            _replace(model.module, name, adapted)
+            replace_module(model, name, adapted)
             parameters += [*adapted.down, *adapted.up]
     return parameters
 
@@ -82,9 +76,4 @@ def fuse_lora(model: FoundationModel) -> None:
     """Add every adapter to its layer's weights and restore the plain layers."""
     adapted = [(n, m) for n, m in model.module.named_modules() if isinstance(m, LoraLinear)]
     for name, layer in adapted:
-        _replace(model.module, name, layer.fused())
-
-
-def _replace(root: nn.Module, name: str, new: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(root.get_submodule(parent), child, new)
+        replace_module(model, name, layer.fused())

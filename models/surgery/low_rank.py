@@ -22,10 +22,7 @@ class LowRankLinear(nn.Module):
     sqrt(S) V^T of shape (rank, in), without bias, and ``up`` is U sqrt(S), of shape
     (out, rank), with the layer's bias.
 
-    Parameters
-    ----------
-    layer : the layer, of shape (out, in)
-    rank : 1 to min(in, out); None: `break_even_rank`
+    ``rank`` is 1 to min(in, out); None: `break_even_rank`.
     """
 
     def __init__(self, layer: nn.Linear, rank: int | None = None) -> None:
@@ -70,6 +67,5 @@ def factorise(model: FoundationModel, rank: int | None = None) -> None:
 
 
 def _empty(inputs: int, outputs: int, like: Tensor) -> nn.Linear:
-    return nn.utils.skip_init(
-        nn.Linear, inputs, outputs, bias=False, device=like.device, dtype=like.dtype
-    )
+    kind = {"device": like.device, "dtype": like.dtype}
+    return nn.utils.skip_init(nn.Linear, inputs, outputs, bias=False, **kind)

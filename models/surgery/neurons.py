@@ -68,17 +68,8 @@ class Slice:
 def slice_pairs(model: FoundationModel, kept: Mapping[str, Tensor]) -> dict[str, Slice]:
     """Cut pairs to the neurons kept, in place: rows of the inner, columns of the outer layer.
 
-    Parameters
-    ----------
-    kept : int64 ids of neurons by the inner layer's name; pairs not in it stay whole
-
-    Returns
-    -------
-    What was kept of every parameter that was cut, by name.
-
-    Raises
-    ------
-    BenchError if a name is not the inner layer of a pair.
+    ``kept``: int64 ids of neurons by the inner layer's name; pairs not in it stay whole. Returns
+    what was kept of every cut parameter, by name. Raises BenchError if a name begins no pair.
     """
     outer = {pair.inner: pair.outer for pair in pairs(model)}
     slices: dict[str, Slice] = {}

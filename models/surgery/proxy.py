@@ -41,30 +41,18 @@ def most_important(importances: Mapping[str, Tensor], sparsity: float) -> dict[s
 
 
 def make_proxy(
-    knowledge_base: FoundationModel,
-    importances: Mapping[str, Tensor],
-    kept: Mapping[str, Tensor],
+    knowledge_base: FoundationModel, importances: Mapping[str, Tensor], kept: Mapping[str, Tensor]
 ) -> tuple[FoundationModel, dict[str, Slice]]:
     """An independent copy without gates that has only the neurons kept.
 
     They are multiplied by their importance. With one sample's importances, taken at a sparsity,
-    and the `most_important` neurons at it, the proxy's output on the sample equals the knowledge
-    base's at this sparsity.
+    and the `most_important` neurons at it, both models' outputs on the sample are equal.
 
-    Parameters
-    ----------
-    importances : (m,) by the gated layer's name, as a row of
-        `bench.models.surgery.gates.importance`
+    importances : (m,) by the gated layer's name, as a row of `gates.importance`
     kept : int64 ids of neurons by the gated layer's name
 
-    Returns
-    -------
-    The proxy, and what it holds of the knowledge base's parameters: a `Slice` for every parameter
-    of the proxy, which has the same name in both.
-
-    Raises
-    ------
-    BenchError if importances, kept neurons and gated layers do not fit each other.
+    Returns the proxy, and by name a `Slice` for each of its parameters: its part of the original.
+    Raises BenchError if importances, kept neurons and gated layers do not fit each other.
     """
     proxy = knowledge_base.clone()
     layers = gated_layers(proxy)

@@ -1,9 +1,8 @@
 """Static width pruning: each block's inner widths are cut to the rows and columns of largest norm.
 
-Embedding width, depth and head stay. The released EdgeTA (MPOptimizer, ``Big_model``) selects
-as ``matched=False`` does: what remains of a layer no longer meets its own counterpart in the
-next, and parts of a fused query-key-value layer mix. ``matched=True`` selects what
-belongs together.
+Embedding width, depth and head stay. ``matched=True`` selects what belongs together. The released
+EdgeTA (MPOptimizer, ``Big_model``) selects as ``matched=False`` does: what remains of a layer no
+longer meets its counterpart in the next, and parts of a fused query-key-value layer mix.
 """
 
 from __future__ import annotations
@@ -39,16 +38,11 @@ def strongest(model: FoundationModel, ratio: int, matched: bool = True) -> list[
 
     The number of heads stays, each gets narrower. Biases do not count in the norms.
 
-    Parameters
-    ----------
-    matched : select jointly what is multiplied with each other: the same dimensions of a
-        head's query and key (sum of both rows' norms), value rows with their columns of the
-        output layer, feed-forward rows with their columns. False: each layer by itself, over
-        all heads, and a fused layer over query, key and value together.
+    matched : select jointly what is multiplied with each other (norms added): a head's query and
+        key rows, value rows and output columns, feed-forward rows and columns. False: each layer
+        by itself, over all heads, a fused one over query, key and value together.
 
-    Raises
-    ------
-    BenchError if there are no blocks, ``ratio`` < 1, or a width is not divisible by it.
+    Raises BenchError if there are no blocks, ``ratio`` < 1, or a width is not divisible by it.
     """
     return [_kept(model, block, ratio, matched) for block in _checked_blocks(model, ratio)]
 
@@ -68,8 +62,7 @@ def cut(model: FoundationModel, kept: list[Kept]) -> None:
     """Cut every block to what is kept, in place, so that it computes as if the rest were zero.
 
     Narrower heads divide scores by the root of the new width; to make up for it query and key rows
-    are each multiplied by (new width / old width)^(1/4), so that both remain the same multiple of
-    the uncut ones (in a fused layer the first two thirds of the rows).
+    (of a fused layer the first two thirds) are each multiplied by (new width / old width)^(1/4).
 
     Raises BenchError if ``kept`` does not fit the blocks.
     """
@@ -123,8 +116,8 @@ def _kept(model: FoundationModel, block: Block, ratio: int, matched: bool) -> Ke
     if matched:
         scores, values = largest(q + k, width), largest(v + out, width)
         both, passed = _flat(scores, q.shape[1]), _flat(values, q.shape[1])
-        return Kept(_by_layer(block, both, both, passed, q.numel()), passed, ff_in, ff_out,
-                    block.heads)  # fmt: skip
+        by_layer = _by_layer(block, both, both, passed, q.numel())
+        return Kept(by_layer, passed, ff_in, ff_out, block.heads)
     total = block.heads * width
     if block.fused:
         rows: tuple[Tensor, ...] = (largest(torch.cat([q, k, v]).flatten(), 3 * total),)

@@ -12,7 +12,7 @@ from bench.contracts.data import Inputs
 from bench.contracts.model import FoundationModel
 from bench.models.bert import Bert, BertConfig
 from bench.models.digits_vit import DigitsViT, DigitsViTConfig
-from bench.models.vit_b16 import ViTB16
+from bench.models.vit import ViTB16
 
 CLASSES = 5
 

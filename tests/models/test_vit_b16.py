@@ -9,7 +9,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from bench.errors import BenchError
-from bench.models.vit_b16 import ViTB16, ViTB16Config
+from bench.models.vit import ViTB16, ViTB16Config
 from bench.models.weights import load_weights
 
 

@@ -16,8 +16,7 @@ from matplotlib.figure import Figure
 from bench.records.record import Record
 from bench.reports import figures
 from bench.reports.comparison import compare
-from bench.reports.figure_style import GREY, Drawing, Style, styles
-from bench.reports.figures import draw, pareto
+from bench.reports.figures import GREY, Drawing, Style, draw, pareto, styles
 
 FRONT = "Pareto front"
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchError
-from bench.scheduling.assignment import check, make_plan
-from bench.scheduling.problem import Problem
-from bench.scheduling.shares import by_weight, hand_out
+from bench.scheduling.baselines import by_weight, hand_out
+from bench.scheduling.problem import Problem, check, make_plan
 from bench.scheduling.solvers import SOLVERS, solve
 
 
@@ -80,7 +79,7 @@ def test_idle_share_becomes_iterations_and_no_plan_gets_worse(random_problem):
 def test_check_names_each_broken_constraint(make_application):
     pair = (make_application(), make_application(name="b"))
     problem = Problem(pair, 60.0, 3e9, min_iterations=5)
-    plan = make_plan(problem, np.array([0, 1]), np.array([0.5, 0.5]), "hand", 0.0)
+    plan = make_plan(problem, (np.array([0, 1]), np.array([0.5, 0.5]), 0.0), "hand", 0.0)
     assert check(problem, plan) == []
     assert [a.iterations for a in plan.assignments] == [150, 300]
     first, second = plan.assignments
@@ -99,4 +98,4 @@ def test_check_names_each_broken_constraint(make_application):
     assert "sparsity 0.3 is none" in broken(sparsity=0.3)
     assert "must assign exactly a, b" in broken(name="c")
     with pytest.raises(RuntimeError, match="solver 'hand' broke"):
-        make_plan(problem, np.array([0, 0]), np.array([0.5, 0.5]), "hand", 0.0)
+        make_plan(problem, (np.array([0, 0]), np.array([0.5, 0.5]), 0.0), "hand", 0.0)

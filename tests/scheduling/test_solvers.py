@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 
 from bench.errors import BenchError
 from bench.scheduling import solvers
-from bench.scheduling.assignment import NoPlan, check
 from bench.scheduling.baselines import Ekya
 from bench.scheduling.exact import Exact, TooLarge
 from bench.scheduling.genetic import Genetic
-from bench.scheduling.problem import Problem
+from bench.scheduling.problem import NoPlan, Problem, check
 from bench.scheduling.solvers import SOLVERS, solve, solve_best
 
 QUICK = {**SOLVERS, "genetic": Genetic(size_pop=20, max_iter=20)}

@@ -13,8 +13,7 @@ from bench.datasets.corruptions import SEVERITIES, VALIDATION_SEVERITIES
 from bench.datasets.streams.digits_apps import DigitsApps, DigitsAppsConfig
 from bench.datasets.streams.digits_shift import DigitsShift, DigitsShiftConfig
 from bench.errors import BenchError
-from bench.models.digits_apps_vit import DigitsAppsViT
-from bench.models.digits_vit import DigitsViTConfig
+from bench.models.digits_vit import DigitsAppsViT, DigitsViTConfig
 
 
 @cache

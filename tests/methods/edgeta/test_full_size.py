@@ -12,7 +12,7 @@ from bench.methods.edgeta.config import EdgeTAConfig
 from bench.methods.edgeta.method import EdgeTA
 from bench.methods.edgeta.offline import weights_of
 from bench.models.bert import Bert, BertConfig
-from bench.models.vit_b16 import ViTB16, ViTB16Config
+from bench.models.vit import ViTB16, ViTB16Config
 
 SETTINGS: dict[str, Any] = {
     "lora_steps": 1, "kb_steps": 1, "index_steps": 1, "checkpoints": 1, "max_residual": None,

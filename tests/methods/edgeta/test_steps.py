@@ -44,7 +44,7 @@ def test_the_table_divides_the_models_costs_by_the_proxys() -> None:
 
 @pytest.mark.slow
 def test_on_vit_b16_operations_follow_the_parameters() -> None:
-    from bench.models.vit_b16 import ViTB16, ViTB16Config
+    from bench.models.vit import ViTB16, ViTB16Config
 
     torch.manual_seed(0)
     model = ViTB16.build(ViTB16Config(), ViTB16.input_shape, 10)

@@ -23,7 +23,7 @@ from bench.methods.edgeta.supervised import (
     SupervisedConfig,
     SupervisedEdgeTA,
 )
-from bench.models.surgery.heads import widen_head
+from bench.models.surgery.linear import widen_head
 
 KINDS: dict[str, tuple[Any, Any]] = {
     "plain": (SupervisedEdgeTA, SupervisedConfig),

@@ -16,8 +16,7 @@ from bench.costs.device_profile import load_device
 from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
 from bench.methods.multi_app.method import MultiApp
-from bench.models.digits_apps_vit import DigitsAppsViT
-from bench.models.digits_vit import DigitsViTConfig
+from bench.models.digits_vit import DigitsAppsViT, DigitsViTConfig
 from bench.run.window import Window
 
 SIZE, CLASSES, BATCH = 8, 3, 8

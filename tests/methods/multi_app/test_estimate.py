@@ -36,8 +36,7 @@ def test_calibration_is_on_what_the_offline_stage_held_out(
 
 
 def _model(method: MultiApp):  # the model that `prepared` builds
-    from bench.models.digits_apps_vit import DigitsAppsViT
-    from bench.models.digits_vit import DigitsViTConfig
+    from bench.models.digits_vit import DigitsAppsViT, DigitsViTConfig
 
     torch.manual_seed(0)
     return DigitsAppsViT.build(DigitsViTConfig(width=16, depth=1, patch=4, heads=4), (1, 8, 8), 3)
