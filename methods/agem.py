@@ -34,12 +34,10 @@ class Agem(AvalancheMethod):
     """
 
     Config = AgemConfig
+    config: AgemConfig
     needs = ("target_labels", "replay_memory")
-    provenance = "chosen-here"
     paper = "Chaudhry, Ranzato, Rohrbach, Elhoseiny: Efficient Lifelong Learning, ICLR 2019"
     equation = "g <- g - (<g, r> / <r, r>) r if <g, r> < 0, r the gradient on a batch of the memory"
-
-    config: AgemConfig
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import DrawnAGEM

@@ -18,7 +18,6 @@ class BiasOnly(SupervisedMethod):
     """
 
     Config = SupervisedConfig
-    provenance = "chosen-here"
     paper = "Ben Zaken, Ravfogel, Goldberg: BitFit, ACL 2022"
     equation = "min over biases and head: CE(target)"
 

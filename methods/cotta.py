@@ -53,7 +53,7 @@ class Cotta(Method):
     """
 
     Config = CottaConfig
-    family = "UDA"
+    config: CottaConfig
     shifts = ("domain",)
     protocols = ("periodic", "online")
     provenance = "group-harness"
@@ -63,8 +63,6 @@ class Cotta(Method):
         "teacher = a teacher + (1-a) student; weights back to the source with probability p"
     )
     preload = ("torchvision.transforms.v2",)
-
-    config: CottaConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.views = RandomViews(
@@ -128,9 +126,7 @@ class Cotta(Method):
     def _update_teacher(self) -> None:
         teacher, student = self.teacher.module, self.model.module
         move_average(
-            list(teacher.parameters()),
-            list(student.parameters()),
-            1 - self.config.teacher_momentum,
+            list(teacher.parameters()), list(student.parameters()), 1 - self.config.teacher_momentum
         )
         for kept, new in zip(teacher.buffers(), student.buffers(), strict=True):
             kept.copy_(new)  # running statistics are averages already

@@ -38,14 +38,12 @@ class Cua(Alignment):
     """
 
     Config = CuaConfig
-    family = "UDA"
+    config: CuaConfig
     protocols = ("periodic",)
     needs = ("source_data", "replay_memory")
     provenance = "published"
     paper = "Bobu, Tzeng, Hoffman, Darrell: Adapting to Continuously Shifting Domains, ICLR-W 2018"
     equation = "min over the body: CE(source) + w MMD^2(source, target) + v CE(replay, its labels)"
-
-    config: CuaConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         super().prepare(model, source)

@@ -53,16 +53,13 @@ class Dann(Alignment):
     """
 
     Config = DannConfig
-    family = "UDA"
+    config: DannConfig
     protocols = ("periodic",)
-    provenance = "chosen-here"
     paper = (
         "Ganin, Ustinova, Ajakan, Germain, Larochelle, Laviolette, Marchand, Lempitsky: "
         "Domain-Adversarial Training of Neural Networks, JMLR 2016"
     )
     equation = "min over the body, max over d: CE(source) - w lambda_p BCE(d(features), domain)"
-
-    config: DannConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         super().prepare(model, source)

@@ -49,12 +49,9 @@ class DeepCoral(Alignment):
     """
 
     Config = DeepCoralConfig
-    family = "UDA"
-    provenance = "chosen-here"
+    config: DeepCoralConfig
     paper = "Sun, Saenko: Deep CORAL, ECCV Workshops 2016"
     equation = "min over the body: CE(source) + w |C_S - C_T|_F^2 / (4 d^2)"
-
-    config: DeepCoralConfig
 
     def alignment_loss(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
         return self.config.coral_weight * coral(source, target)

@@ -38,14 +38,12 @@ class Der(AvalancheMethod):
     """
 
     Config = DerConfig
+    config: DerConfig
     needs = ("target_labels", "replay_memory")
-    provenance = "chosen-here"
     paper = "Buzzega, Boschini, Porrello, Abati, Calderara: Dark Experience, NeurIPS 2020"
     equation = (
         "L = CE(y, f(x)) + alpha mean (f(x') - z')^2 + beta CE(y', f(x')),  (x', y', z') kept"
     )
-
-    config: DerConfig
 
     def make_strategy(self, batch_size: int) -> Any:
         from .avalanche.plugins import ReplayedDER

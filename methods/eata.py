@@ -57,7 +57,7 @@ class Eata(Method):
     """
 
     Config = EataConfig
-    family = "UDA"
+    config: EataConfig
     provenance = "group-harness"
     paper = (
         "Niu, Wu, Zhang, Chen, Zheng, Zhao, Tan: Efficient Test-Time Model Adaptation without "
@@ -67,8 +67,6 @@ class Eata(Method):
         "min over normalization scale and shift: mean over i with H(p_i) < E_0 and cos(p_i, m) < "
         "epsilon of exp(E_0 - H(p_i)) H(p_i) + beta sum_j F_j (w_j - w°_j)^2"
     )
-
-    config: EataConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model

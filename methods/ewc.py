@@ -41,11 +41,10 @@ class Ewc(AvalancheMethod):
     """
 
     Config = EwcConfig
+    config: EwcConfig
     provenance = "published"
     paper = "Kirkpatrick et al.: Overcoming catastrophic forgetting in neural networks, PNAS 2017"
     equation = "L = CE(y, f(x)) + lambda sum_i F_i (w_i - w*_i)^2,  F_i = E[(dCE/dw_i)^2]"
-
-    config: EwcConfig
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import BatchedEWC

@@ -56,12 +56,9 @@ class FeatureAlignment(Alignment):
     """
 
     Config = FeatureAlignmentConfig
-    family = "UDA"
-    provenance = "chosen-here"
+    config: FeatureAlignmentConfig
     paper = "Long, Cao, Wang, Jordan: Deep Adaptation Networks, ICML 2015"
     equation = "min over the body: CE(source) + w MMD^2(features of source, of target)"
-
-    config: FeatureAlignmentConfig
 
     def alignment_loss(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
         return self.config.mmd_weight * multi_kernel_mmd(source, target)

@@ -22,6 +22,5 @@ class FineTune(SupervisedMethod):
 
     Config = FineTuneConfig
     family = "reference"
-    provenance = "chosen-here"
     paper = "none: the supervised reference of domain-adaptation studies"
     equation = "min over all weights: CE(target)"

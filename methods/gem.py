@@ -38,12 +38,11 @@ class Gem(AvalancheMethod):
     """
 
     Config = GemConfig
+    config: GemConfig
     needs = ("target_labels", "replay_memory")
     provenance = "published"
     paper = "Lopez-Paz, Ranzato: Gradient Episodic Memory for Continual Learning, NeurIPS 2017"
     equation = "min_z |z - g|^2 subject to <z, g_k> >= 0 for the gradient g_k of each memory k"
-
-    config: GemConfig
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import DrawnGEM

@@ -35,13 +35,11 @@ class Joint(AvalancheMethod):
     """
 
     Config = JointConfig
+    config: JointConfig
     family = "reference"
     needs = ("source_data", "target_labels", "replay_memory")
-    provenance = "chosen-here"
     paper = "none: the joint-training reference of continual-learning studies"
     equation = "L = CE(y, f(x)) over batches from the union of the source and all domains so far"
-
-    config: JointConfig
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import Archive

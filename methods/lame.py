@@ -60,15 +60,12 @@ class Lame(Method):
     """
 
     Config = LameConfig
-    family = "UDA"
-    provenance = "chosen-here"
+    config: LameConfig
     paper = (
         "Boudiaf, Mueller, Ben Ayed, Bertinetto: Parameter-free Online Test-time Adaptation, "
         "CVPR 2022"
     )
     equation = "min over assignments z: sum_i KL(z_i || q_i) - sum_ij w_ij z_i . z_j"
-
-    config: LameConfig
 
     def predict(self, x: Inputs) -> Tensor:
         """Log-probabilities of shape (n, classes)."""

@@ -18,7 +18,6 @@ class LinearProbe(SupervisedMethod):
     """
 
     Config = SupervisedConfig
-    provenance = "chosen-here"
     paper = (
         "Alain, Bengio: Understanding Intermediate Layers Using Linear Classifier Probes, "
         "ICLR-W 2017"

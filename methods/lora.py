@@ -38,12 +38,10 @@ class Lora(SupervisedMethod):
     """
 
     Config = LoraConfig
+    config: LoraConfig
     protocols = ("periodic",)
-    provenance = "chosen-here"
     paper = "Hu, Shen, Wallis, Allen-Zhu, Li, Wang, Wang, Chen: LoRA, ICLR 2022"
     equation = "min over A, B: CE(target) with W + (alpha / r) B A in place of W for q, k, v"
-
-    config: LoraConfig
 
     @classmethod
     def skip(cls, cell: Cell) -> str | None:

@@ -36,11 +36,9 @@ class Lwf(AvalancheMethod):
     """
 
     Config = LwfConfig
-    provenance = "chosen-here"
+    config: LwfConfig
     paper = "Li, Hoiem: Learning without Forgetting, ECCV 2016"
     equation = "L = CE(y, f(x)) + alpha KL(softmax(f_old(x)/T) || softmax(f(x)/T)) on seen classes"
-
-    config: LwfConfig
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import FrozenLwF

@@ -41,11 +41,10 @@ class Mas(AvalancheMethod):
     """
 
     Config = MasConfig
+    config: MasConfig
     provenance = "group-harness"
     paper = "Aljundi et al.: Memory Aware Synapses: Learning what (not) to forget, ECCV 2018"
     equation = "L = CE(y, f(x)) + lambda sum_i Omega_i (w_i - w*_i)^2,  Omega_i = E|d|f(x)|^2/dw_i|"
-
-    config: MasConfig
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import BatchedMAS

@@ -38,8 +38,7 @@ class PseudoLabel(Method):
     """
 
     Config = PseudoLabelConfig
-    family = "UDA"
-    provenance = "chosen-here"
+    config: PseudoLabelConfig
     paper = (
         "Lee: Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep "
         "Neural Networks, ICML workshop 2013"
@@ -47,8 +46,6 @@ class PseudoLabel(Method):
     equation = (
         "min over the trained weights: mean over i with max_c p_ic > threshold of -log max_c p_ic"
     )
-
-    config: PseudoLabelConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model

@@ -12,13 +12,7 @@ from torch import Tensor
 from bench import Batch, register
 from bench.contracts.data import Inputs
 
-from .avalanche.memory import (
-    compact,
-    draw,
-    join,
-    reservoirs_state,
-    restore_reservoirs,
-)
+from .avalanche.memory import compact, draw, join, reservoirs_state, restore_reservoirs
 from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
@@ -42,12 +36,10 @@ class Replay(AvalancheMethod):
     """
 
     Config = ReplayConfig
+    config: ReplayConfig
     needs = ("target_labels", "replay_memory")
-    provenance = "chosen-here"
     paper = "Rolnick, Ahuja, Schwarz, Lillicrap, Wayne: Experience Replay for CL, NeurIPS 2019"
     equation = "L = CE(y, f(x)) over a batch of the domain joined with one of the memory"
-
-    config: ReplayConfig
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import Reservoirs

@@ -97,17 +97,14 @@ class Rotta(Method):
     """
 
     Config = RottaConfig
-    family = "UDA"
+    config: RottaConfig
     needs = ("replay_memory",)
-    provenance = "chosen-here"
     paper = "Yuan, Xie, Li: Robust Test-Time Adaptation in Dynamic Streams, CVPR 2023"
     equation = (
         "min over normalization scale and shift: mean over the memory of E(a_i) CE(t_i, p_i), "
         "E(a) = exp(-a/N) / (1 + exp(-a/N)); teacher = (1-nu) teacher + nu student"
     )
     preload = ("torchvision.transforms.v2",)
-
-    config: RottaConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.views = RandomViews(

@@ -97,8 +97,7 @@ class Sar(Method):
     """
 
     Config = SarConfig
-    family = "UDA"
-    provenance = "chosen-here"
+    config: SarConfig
     paper = (
         "Niu, Wu, Zhang, Wen, Chen, Zhao, Tan: Towards Stable Test-Time Adaptation in Dynamic "
         "Wild World, ICLR 2023"
@@ -107,8 +106,6 @@ class Sar(Method):
         "min over normalization scale and shift w: max over |e| <= rho of mean over i with "
         "H(p_i) < E_0 of H(p_i(w + e))"
     )
-
-    config: SarConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model

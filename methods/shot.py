@@ -69,15 +69,13 @@ class Shot(Method):
     """
 
     Config = ShotConfig
-    family = "UDA"
+    config: ShotConfig
     provenance = "published"
     paper = (
         "Liang, Hu, Feng: Do We Really Need to Access the Source Data? Source Hypothesis Transfer "
         "for Unsupervised Domain Adaptation, ICML 2020"
     )
     equation = "min over all but the head: mean_i H(p_i) - H(mean_i p_i) + beta mean_i CE(y_i, p_i)"
-
-    config: ShotConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model

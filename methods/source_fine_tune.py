@@ -22,7 +22,6 @@ class SourceFineTune(Alignment):
 
     Config = AlignmentConfig
     family = "reference"
-    provenance = "chosen-here"
     paper = "none: the control of source-supervised domain adaptation"
     equation = "min over the body: CE(source)"
 

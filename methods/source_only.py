@@ -11,6 +11,5 @@ class SourceOnly(Method):
 
     family = "reference"
     shifts = ("domain", "class")
-    provenance = "chosen-here"
     paper = "none: the lower reference of every domain-adaptation study"
     equation = "w stays what it is"

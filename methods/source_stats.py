@@ -60,8 +60,7 @@ class SourceStats(Method):
     """
 
     Config = SourceStatsConfig
-    family = "UDA"
-    provenance = "chosen-here"
+    config: SourceStatsConfig
     paper = (
         "Kojima, Matsuo, Iwasawa: Robustifying Vision Transformer without Retraining from Scratch "
         "by Test-Time Class-Conditional Feature Alignment, IJCAI 2022"
@@ -69,8 +68,6 @@ class SourceStats(Method):
     equation = (
         "min over norm layers: sum_k |M_k(T) - M_k(S)| / 2^k + w mean_c |m_c(T) - m_c(S)| / 2"
     )
-
-    config: SourceStatsConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model

@@ -51,16 +51,13 @@ class T3a(Method):
     """
 
     Config = T3aConfig
-    family = "UDA"
+    config: T3aConfig
     needs = ("replay_memory",)
-    provenance = "chosen-here"
     paper = (
         "Iwasawa, Matsuo: Test-Time Classifier Adjustment Module for Model-Agnostic Domain "
         "Generalization, NeurIPS 2021"
     )
     equation = "p(k | f) ∝ exp(f . c_k), c_k = the direction of the sum of class k's unit supports"
-
-    config: T3aConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         head = model.head

@@ -31,15 +31,13 @@ class Tent(Method):
     """
 
     Config = TentConfig
-    family = "UDA"
+    config: TentConfig
     provenance = "published"
     paper = (
         "Wang, Shelhamer, Liu, Olshausen, Darrell: Tent: Fully Test-Time Adaptation by Entropy "
         "Minimization, ICLR 2021"
     )
     equation = "min over normalization scale and shift: mean_i H(p_i), H(p) = -sum_c p_c log p_c"
-
-    config: TentConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model

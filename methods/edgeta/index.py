@@ -153,11 +153,7 @@ class NeuronIndex(nn.Module):
     """
 
     def __init__(
-        self,
-        groups: list[Group],
-        kb: dict[str, Tensor],
-        fm: dict[str, Tensor],
-        neurons: int | None,
+        self, groups: list[Group], kb: dict[str, Tensor], fm: dict[str, Tensor], neurons: int | None
     ) -> None:
         super().__init__()
         self.groups = groups

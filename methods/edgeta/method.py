@@ -29,14 +29,12 @@ class EdgeTA(ProxyMethod):
     """
 
     Config = EdgeTAConfig
-    family = "UDA"
+    config: EdgeTAConfig
     needs = ("source_data",)
     equation = (
         "proxy: CE(source) + w MMD^2;  W_kb = (W_kb + W_proxy) / 2,  W_fm += a1 I^T dW_kb,  "
         "W_kb = a2 I W_fm + (1 - a2) W_kb"
     )
-
-    config: EdgeTAConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         super().prepare(model, source)

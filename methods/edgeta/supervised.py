@@ -122,12 +122,11 @@ class SupervisedEdgeTA(SupervisedProxies):
     """
 
     Config = SupervisedConfig
+    config: SupervisedConfig
     equation = (
         "proxy: CE(y, f(x));  W_kb = (W_kb + W_proxy) / 2,  W_fm += a1 I^T dW_kb,  "
         "W_kb = a2 I W_fm + (1 - a2) W_kb;  the head is copied"
     )
-
-    config: SupervisedConfig
 
 
 @register("method", "edgeta-ewc")
@@ -141,13 +140,12 @@ class EwcEdgeTA(SupervisedProxies):
     """
 
     Config = EwcProxyConfig
+    config: EwcProxyConfig
     paper = (
         "Zhang et al.: EdgeTA, IEEE TMC 2025; Kirkpatrick et al.: Overcoming catastrophic "
         "forgetting in neural networks, PNAS 2017"
     )
     equation = "proxy: CE(y, f(x)) + lambda sum_i F_i (w_i - w*_i)^2; feedback as in edgeta"
-
-    config: EwcProxyConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         super().prepare(model, source)
@@ -202,6 +200,7 @@ class GemEdgeTA(SupervisedProxies):
     """
 
     Config = GemProxyConfig
+    config: GemProxyConfig
     needs = ("target_labels", "replay_memory")
     paper = (
         "Zhang et al.: EdgeTA, IEEE TMC 2025; Lopez-Paz, Ranzato: Gradient Episodic Memory for "
@@ -210,8 +209,6 @@ class GemEdgeTA(SupervisedProxies):
     equation = (
         "proxy: min_z |z - g|^2 subject to <z, g_k> >= 0 for each memory k; feedback as in edgeta"
     )
-
-    config: GemProxyConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         from ..avalanche.plugins import DrawnGEM

@@ -104,7 +104,6 @@ class MultiApp(Method):
     """
 
     Config = MultiAppConfig
-    family = "UDA"
     protocols = ("periodic",)
     needs = ("source_data",)
     provenance = "published"
