@@ -7,6 +7,8 @@ from torch import nn
 
 from bench import DomainView, FoundationModel, Method, MethodConfig, Window, tunable
 
+from ._losses import take_step
+
 
 class SupervisedConfig(MethodConfig):
     """``learning_rate``: of AdamW; ``epochs``: passes over the adaptation split."""
@@ -45,7 +47,5 @@ class SupervisedMethod(Method):
         self.set_mode()
         for batch in window.steps(domain.batches(self.config.epochs)):
             loss = self.model.loss(self.model(batch.x), batch.y)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+            take_step(self.optimizer, loss)
             window.log(loss=loss.detach())

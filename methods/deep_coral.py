@@ -13,14 +13,7 @@ def coral(source: Tensor, target: Tensor) -> Tensor:
     """CORAL loss |C_S - C_T|_F^2 / (4 d^2) with unbiased covariances, eqs. (1) to (3).
 
     A covariance needs two samples: with fewer on either side the loss is the constant 0.
-
-    Parameters
-    ----------
-    source : (n, d); target : (m, d)
-
-    Returns
-    -------
-    A scalar.
+    Source (n, d) and target (m, d) give a scalar.
     """
     if min(len(source), len(target)) < 2:
         return source.new_zeros(())

@@ -15,15 +15,8 @@ def multi_kernel_mmd(source: Tensor, target: Tensor, kernels: int = 5) -> Tensor
 
     k(a, b) = sum_i exp(-|a - b|^2 / h_i) with h_i = h 2^(i - kernels // 2) and h the
     mean squared distance over the joint batch, held constant in the gradient
-    (Gretton et al., JMLR 2012; Long et al., ICML 2015).
-
-    Parameters
-    ----------
-    source : (n, width); target : (m, width)
-
-    Returns
-    -------
-    A scalar: mean K_ss + mean K_tt - 2 mean K_st.
+    (Gretton et al., JMLR 2012; Long et al., ICML 2015). Source (n, width) and target (m, width)
+    give a scalar: mean K_ss + mean K_tt - 2 mean K_st.
     """
     joint = torch.cat([source, target])
     squares = joint.pow(2).sum(dim=1)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from pydantic import Field
 
 from bench import register, tunable
 
-from .avalanche.memory import portable
 from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
@@ -50,14 +48,7 @@ class Gem(AvalancheMethod):
         return DrawnGEM(self.config.patterns_per_domain, self.config.margin, self.generator)
 
     def learned(self) -> dict[str, Any]:
-        return {
-            "x": {
-                t: dict(x) if isinstance(x, dict) else x for t, x in self.plugin.memory_x.items()
-            },
-            "y": dict(self.plugin.memory_y),
-        }
+        return self.plugin.remembered()
 
     def relearn(self, learned: Mapping[str, Any]) -> None:
-        self.plugin.memory_x = {t: portable(x) for t, x in learned["x"].items()}
-        self.plugin.memory_y = dict(learned["y"])
-        self.plugin.memory_tid = {t: torch.zeros_like(y) for t, y in learned["y"].items()}
+        self.plugin.put_back(learned)

@@ -6,17 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import (
-    DomainView,
-    FoundationModel,
-    Method,
-    MethodConfig,
-    Unsupported,
-    Window,
-    register,
-    tunable,
-)
-from bench.contracts.data import Inputs
+from bench import FoundationModel, Method, MethodConfig, Unsupported, Window, register, tunable
+from bench.contracts.data import DomainView, Inputs
 
 from ._losses import at_least_float32, entropy
 

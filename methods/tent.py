@@ -6,7 +6,7 @@ import torch
 
 from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
 
-from ._losses import affine_parameters, entropy
+from ._losses import affine_parameters, entropy, take_step, train_only
 
 
 class TentConfig(MethodConfig):
@@ -33,23 +33,17 @@ class Tent(Method):
     Config = TentConfig
     config: TentConfig
     provenance = "published"
-    paper = (
-        "Wang, Shelhamer, Liu, Olshausen, Darrell: Tent: Fully Test-Time Adaptation by Entropy "
-        "Minimization, ICLR 2021"
-    )
+    paper = "Wang et al.: Tent: Fully Test-Time Adaptation by Entropy Minimization, ICLR 2021"
     equation = "min over normalization scale and shift: mean_i H(p_i), H(p) = -sum_c p_c log p_c"
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
-        parameters = affine_parameters(model)
-        model.freeze_except(parameters)
+        parameters = train_only(model, affine_parameters(model))
         self.optimizer = torch.optim.Adam(parameters, lr=self.config.learning_rate)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train()
         for batch in window.steps(domain.batches(self.config.epochs)):
             loss = entropy(self.model(batch.x)).mean()
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+            take_step(self.optimizer, loss)
             window.log(entropy=loss.detach())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch.nn.utils import parameters_to_vector
 from torch.utils.data import DataLoader
 
 from .loop import WindowedLoop
-from .memory import Samples, compact, draw, join, seeded
+from .memory import Samples, compact, draw, join, portable, seeded
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(outputs, labels) -> a scalar."""
@@ -45,6 +45,17 @@ class DrawnGEM(GEMPlugin):
         chosen = torch.randperm(len(dataset), generator=self.generator)
         kept = dataset.subset(chosen[: self.patterns_per_experience])
         self.memory_x[t], self.memory_y[t], self.memory_tid[t] = kept.as_batch()
+
+    def remembered(self) -> dict[str, Any]:
+        """The memories as tensors, for a method's state."""
+        inputs = {t: dict(x) if isinstance(x, dict) else x for t, x in self.memory_x.items()}
+        return {"x": inputs, "y": dict(self.memory_y)}
+
+    def put_back(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what `remembered` gave."""
+        self.memory_x = {t: portable(x) for t, x in kept["x"].items()}
+        self.memory_y = dict(kept["y"])
+        self.memory_tid = {t: torch.zeros_like(y) for t, y in kept["y"].items()}
 
     def after_backward(self, strategy: Any, **settings: Any) -> None:
         super().after_backward(strategy, **settings)
