@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench import FoundationModel, Method, MethodConfig, Window, tunable
-from bench.contracts.data import Batch, DomainView, LabelledBatch
+from bench.contracts.data import Batch, DomainView
 from bench.contracts.method import Need
 
 from ._losses import at_least_float32, take_step, train_only
@@ -32,7 +32,7 @@ class Alignment(Method):
     """
 
     needs: ClassVar[tuple[Need, ...]] = ("source_data",)
-
+    Config = AlignmentConfig
     config: AlignmentConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
@@ -47,7 +47,6 @@ class Alignment(Method):
         source_batches = self.source.infinite()
         for step, batch in enumerate(window.steps(domain.batches(epochs))):
             labelled = next(source_batches)
-            assert isinstance(labelled, LabelledBatch)
             logits, source_features = self.model.with_features(labelled.x)
             added = self.adaptation_loss(source_features, batch, step / steps)
             task = self.model.loss(logits, labelled.y)

@@ -23,7 +23,7 @@ class SupervisedMethod(Method):
     family = "PEFT"
     shifts = ("domain", "class")
     needs = ("target_labels",)
-
+    Config = SupervisedConfig
     config: SupervisedConfig
 
     def trained(self, model: FoundationModel) -> list[nn.Parameter]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -48,5 +47,5 @@ class Agem(AvalancheMethod):
     def learned(self) -> dict[str, Any]:
         return {"memory": [kept.tensors() for kept in self.plugin.buffers]}
 
-    def relearn(self, learned: Mapping[str, Any]) -> None:
+    def relearn(self, learned: dict[str, Any]) -> None:
         self.plugin.buffers = [Samples(**kept) for kept in learned["memory"]]

@@ -6,7 +6,7 @@ from torch import nn
 
 from bench import FoundationModel, Unsupported, register
 
-from ._supervised import SupervisedConfig, SupervisedMethod
+from ._supervised import SupervisedMethod
 
 
 @register("method", "bias-only")
@@ -17,7 +17,6 @@ class BiasOnly(SupervisedMethod):
     included, as in the paper: about a thousandth of a transformer's weights.
     """
 
-    Config = SupervisedConfig
     paper = "Ben Zaken, Ravfogel, Goldberg: BitFit, ACL 2022"
     equation = "min over biases and head: CE(target)"
 

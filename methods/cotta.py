@@ -101,8 +101,9 @@ class Cotta(TeacherMethod):
             return at_least_float32(self.teacher(x)).softmax(dim=1)
         total: Tensor | float = 0.0
         for _ in range(self.config.augmentations):
-            logits = self.teacher(self.views(x, self.generator))
-            total = total + at_least_float32(logits).softmax(dim=1)
+            total = total + at_least_float32(self.teacher(self.views(x, self.generator))).softmax(
+                dim=1
+            )
         return total / self.config.augmentations  # type: ignore[return-value]
 
     @torch.no_grad()

@@ -32,10 +32,7 @@ def multi_kernel_mmd(source: Tensor, target: Tensor, kernels: int = 5) -> Tensor
 
 
 class FeatureAlignmentConfig(AlignmentConfig):
-    """Settings of feature alignment.
-
-    ``learning_rate``: of AdamW; ``epochs``: passes over the target; ``mmd_weight``: of the MMD.
-    """
+    """``learning_rate``: of AdamW; ``epochs``: passes over the target; ``mmd_weight``: of MMD."""
 
     mmd_weight: float = tunable(1.0, 0.1, 10.0, log=True, ge=0, le=100.0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -50,5 +49,5 @@ class Gem(AvalancheMethod):
     def learned(self) -> dict[str, Any]:
         return self.plugin.remembered()
 
-    def relearn(self, learned: Mapping[str, Any]) -> None:
+    def relearn(self, learned: dict[str, Any]) -> None:
         self.plugin.put_back(learned)

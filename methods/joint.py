@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from bench import Batch, DomainView, Window, register, tunable
+from bench import Batch, DomainView, register, tunable
 from bench.contracts.data import Inputs
 
 from .avalanche.memory import Samples, ViewSamples, draw
@@ -49,20 +48,13 @@ class Joint(AvalancheMethod):
     def remember_source(self, source: DomainView) -> None:
         self.source = source
 
-    def adapt(self, domain: DomainView, window: Window) -> None:
-        self.current = domain
-        try:
-            super().adapt(domain, window)
-        finally:
-            del self.current
-
     def compose(self, batch: Batch) -> tuple[Inputs, Tensor]:
-        union = [ViewSamples(self.source), *self.plugin.domains, ViewSamples(self.current)]
+        union = [ViewSamples(self.source), *self.plugin.domains, ViewSamples(self.strategy.domain)]
         drawn = draw(union, len(batch), self.generator)
         return drawn.x, drawn.y
 
     def learned(self) -> dict[str, Any]:
         return {"domains": [kept.tensors() for kept in self.plugin.domains]}
 
-    def relearn(self, learned: Mapping[str, Any]) -> None:
+    def relearn(self, learned: dict[str, Any]) -> None:
         self.plugin.domains = [Samples(**kept) for kept in learned["domains"]]

@@ -6,7 +6,7 @@ from torch import nn
 
 from bench import FoundationModel, register
 
-from ._supervised import SupervisedConfig, SupervisedMethod
+from ._supervised import SupervisedMethod
 
 
 @register("method", "linear-probe")
@@ -17,7 +17,6 @@ class LinearProbe(SupervisedMethod):
     mode (no dropout, frozen statistics), so that the features are those of prediction.
     """
 
-    Config = SupervisedConfig
     paper = (
         "Alain, Bengio: Understanding Intermediate Layers Using Linear Classifier Probes, "
         "ICLR-W 2017"

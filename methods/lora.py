@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from bench import DomainView, FoundationModel, Window, register, registry, tunable
 from bench.models.surgery.lora import fuse_lora, insert_lora
+from bench.records.cell import Cell
 
 from ._supervised import SupervisedConfig, SupervisedMethod
-
-if TYPE_CHECKING:
-    from bench.records.cell import Cell
 
 
 class LoraConfig(SupervisedConfig):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from bench import register, tunable
@@ -53,7 +52,7 @@ class Lwf(AvalancheMethod):
             "experiences": lwf.expcount,
         }
 
-    def relearn(self, learned: Mapping[str, Any]) -> None:
+    def relearn(self, learned: dict[str, Any]) -> None:
         lwf = self.plugin.lwf
         lwf.prev_model.module.load_state_dict(learned["teacher"])
         lwf.prev_classes_by_task[0] = set(learned["classes"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -57,6 +56,6 @@ class Mas(AvalancheMethod):
     def learned(self) -> dict[str, Any]:
         return {n: tensors(getattr(self.plugin, n)) for n in ("params", "importance")}
 
-    def relearn(self, learned: Mapping[str, Any]) -> None:
+    def relearn(self, learned: dict[str, Any]) -> None:
         for name, kept in learned.items():
             setattr(self.plugin, name, parameter_data(kept))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -54,7 +53,7 @@ class Replay(AvalancheMethod):
         policy = self.plugin.policy
         return {"reservoirs": reservoirs_state(policy), "domains": policy._num_exps}
 
-    def relearn(self, learned: Mapping[str, Any]) -> None:
+    def relearn(self, learned: dict[str, Any]) -> None:
         policy = self.plugin.policy
         restore_reservoirs(policy, learned["reservoirs"])
         policy._num_exps = learned["domains"]

@@ -116,8 +116,9 @@ class Sar(Method):
         chosen = (uncertainty < margin).nonzero().squeeze(1)
         if not len(chosen):
             return None
-        mean = uncertainty[chosen].mean()
-        gradients = torch.autograd.grad(mean, self.trained, materialize_grads=True)
+        gradients = torch.autograd.grad(
+            uncertainty[chosen].mean(), self.trained, materialize_grads=True
+        )
         here = [p.detach().clone() for p in self.trained]
         self._perturb(gradients)
         again = self.model(x)[chosen] if self.batch_coupled else self.model(take(x, chosen))

@@ -83,8 +83,9 @@ class Shot(Method):
                 logits = self.model(batch.x)
                 loss = entropy(logits).mean() - diversity(logits)
                 if labels is not None:
-                    wanted = labels[batch.sample_ids]
-                    loss = loss + beta * F.cross_entropy(at_least_float32(logits), wanted)
+                    loss = loss + beta * F.cross_entropy(
+                        at_least_float32(logits), labels[batch.sample_ids]
+                    )
                 take_step(self.optimizer, loss)
                 window.log(loss=loss.detach())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -41,9 +40,7 @@ class Si(AvalancheMethod):
     Config = SiConfig
     config: SiConfig
     paper = "Zenke, Poole, Ganguli: Continual Learning Through Synaptic Intelligence, ICML 2017"
-    equation = (
-        "L = CE(y, f(x)) + c sum_i Omega_i (w_i - w*_i)^2,  Omega_i += omega_i / (Delta_i^2 + xi)"
-    )
+    equation = "L = CE + c sum_i Omega_i (w_i - w*_i)^2,  Omega_i += omega_i / (Delta_i^2 + xi)"
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import PathIntegral
@@ -66,7 +63,7 @@ class Si(AvalancheMethod):
     def learned(self) -> dict[str, Any]:
         return {"importance": self.plugin.importance, "reference": self.plugin.reference}
 
-    def relearn(self, learned: Mapping[str, Any]) -> None:
+    def relearn(self, learned: dict[str, Any]) -> None:
         for name, kept in learned.items():
             setattr(self.plugin, name, kept)
         self.plugin.path.zero_()

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from bench import Batch, register
 
-from ._alignment import Alignment, AlignmentConfig
+from ._alignment import Alignment
 
 
 @register("method", "source-fine-tune")
@@ -20,7 +20,6 @@ class SourceFineTune(Alignment):
     ``feature-alignment`` with weight 0.
     """
 
-    Config = AlignmentConfig
     family = "reference"
     paper = "none: the control of source-supervised domain adaptation"
     equation = "min over the body: CE(source)"

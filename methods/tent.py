@@ -10,11 +10,7 @@ from ._losses import affine_parameters, entropy, take_step, train_only
 
 
 class TentConfig(MethodConfig):
-    """Settings of Tent.
-
-    ``learning_rate``: Adam's step size, 1e-3 as in the paper outside ImageNet; ``epochs``: passes
-    over the adaptation split, one in the paper.
-    """
+    """``learning_rate``: of Adam, the paper's outside ImageNet; ``epochs``: passes, one there."""
 
     learning_rate: float = tunable(1e-3, 1e-5, 1e-2, log=True, ge=1e-8, le=1.0)
     epochs: int = tunable(1, 1, 5, unit="passes", le=100)

@@ -101,8 +101,8 @@ class EdgeTAConfig(ProxyConfig):
     """Settings of EdgeTA: those of `ProxyConfig`, and of retraining by feature alignment.
 
     ``mmd_weight``: of the alignment; ``trained_share``: of the neurons of each retrained layer,
-    1 for all; ``selector`` of those (see `chosen_rows`): the ones of the largest ``gradient``,
-    ``inverse``: of the smallest, ``random`` ones, or ``released``: as released, arbitrary (W14).
+    1 for all; ``selector`` of those: the ones of the largest ``gradient``, ``inverse``: of the
+    smallest, ``random`` ones, or ``released``: as released, arbitrary ones (W14).
     """
 
     mmd_weight: float = tunable(1.0, 0.1, 10.0, log=True, ge=0, le=100.0)

@@ -44,12 +44,10 @@ def proxy_to_kb(
 class ProxyMethod(Method):
     """A proxy for each domain, retrained by a subclass's `retrain`, and feedback from it.
 
-    Attributes
-    ----------
-    fm, products, kb, index : what the offline stage made (`Offline`), changed by feedback
-    model, slices : the current proxy, and what it holds of the knowledge base
-    sparsity : of the next proxy
-    head : names of the head's parameters that go back to knowledge base and model as they are
+    ``fm``, ``products``, ``kb``, ``index``: what the offline stage made (`Offline`), changed by
+    feedback; ``model``, ``slices``: the current proxy, and what it holds of the knowledge base;
+    ``sparsity``: of the next proxy; ``head``: names of the head's parameters that go back as they
+    are.
     """
 
     protocols = ("periodic",)
@@ -63,8 +61,7 @@ class ProxyMethod(Method):
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         made = offline(self.config, model, source)
-        self.fm, self.products = made.fm, made.products
-        self.kb, self.index = made.kb, made.index
+        self.fm, self.products, self.kb, self.index = made.fm, made.products, made.kb, made.index
         self.sparsity = self.config.sparsity
         with source.preserve_rng():
             first = next(source.batches())

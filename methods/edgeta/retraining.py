@@ -142,7 +142,7 @@ class ProxyAlignment(FeatureAlignment):
         """Of the loss of the first step, without taking it."""
         self.model.train()
         labelled = next(self.source.batches())
+        chosen = torch.arange(min(domain.batch_size, len(domain)))
         logits, features = self.model.with_features(labelled.x)
-        unlabelled = Batch(first_batch(domain), torch.arange(0))
-        added = self.adaptation_loss(features, unlabelled, 0.0)
+        added = self.adaptation_loss(features, Batch(take(domain.x, chosen), chosen), 0.0)
         (self.model.loss(logits, labelled.y) + added).backward()

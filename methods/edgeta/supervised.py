@@ -60,7 +60,7 @@ class SupervisedProxies(ProxyMethod):
     shifts = ("domain", "class")
     needs: ClassVar[tuple[Need, ...]] = ("target_labels",)
     preload = ("avalanche.training",)
-
+    Config = SupervisedConfig
     config: SupervisedConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
@@ -120,8 +120,6 @@ class SupervisedEdgeTA(SupervisedProxies):
     the proxy to knowledge base and model.
     """
 
-    Config = SupervisedConfig
-    config: SupervisedConfig
     equation = "proxy: CE(y, f(x));  feedback as in edgeta;  the head is copied"
 
 
@@ -156,10 +154,11 @@ class EwcEdgeTA(SupervisedProxies):
         if self.experiences:
             last = self.experiences - 1
             named = dict(self.model.module.named_parameters())
-            known = {n: part.gather(self.importances[n]) for n, part in self.slices.items()}
-            anchor = {name: named[name].detach().clone() for name in known}
-            plugin.importances[last] = parameter_data(_outer(known))
-            plugin.saved_params[last] = parameter_data(_outer(anchor))
+            of = {name: part.gather(self.importances[name]) for name, part in self.slices.items()}
+            anchor = {f"{_OUTER}{name}": named[name].detach().clone() for name in of}
+            known = {f"{_OUTER}{name}": value for name, value in of.items()}
+            plugin.importances[last] = parameter_data(known)
+            plugin.saved_params[last] = parameter_data(anchor)
         return [plugin]
 
     def keep(self, window: Window) -> None:
@@ -217,7 +216,3 @@ class GemEdgeTA(SupervisedProxies):
         super().load_state(state)
         self.memory.put_back(state["memory"])
         self.generator.set_state(state["generator"])
-
-
-def _outer(named: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{_OUTER}{name}": value for name, value in named.items()}
