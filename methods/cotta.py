@@ -51,8 +51,6 @@ class Cotta(TeacherMethod):
 
     Config = CottaConfig
     config: CottaConfig
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
     provenance = "group-harness"
     paper = "Wang, Fink, Van Gool, Dai: Continual Test-Time Domain Adaptation, CVPR 2022"
     equation = (

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from bench import register, tunable
 
-from .avalanche.memory import compact, reservoirs_state, restore_reservoirs
+from .avalanche.memory import reservoirs_state, restore_reservoirs
 from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
@@ -57,6 +57,5 @@ class Der(AvalancheMethod):
 
     def relearn(self, learned: dict[str, Any]) -> None:
         policy = self.strategy.storage_policy
-        restore_reservoirs(policy, learned["reservoirs"])
+        policy.groups = restore_reservoirs(policy, learned["reservoirs"])
         policy.seen_classes = set(learned["classes"])
-        policy.groups = compact(policy)

@@ -11,7 +11,7 @@ from torch import Tensor
 from bench import Batch, register
 from bench.contracts.data import Inputs
 
-from .avalanche.memory import compact, draw, join, reservoirs_state, restore_reservoirs
+from .avalanche.memory import draw, join, reservoirs_state, restore_reservoirs
 from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
@@ -55,6 +55,5 @@ class Replay(AvalancheMethod):
 
     def relearn(self, learned: dict[str, Any]) -> None:
         policy = self.plugin.policy
-        restore_reservoirs(policy, learned["reservoirs"])
+        self.plugin.groups = restore_reservoirs(policy, learned["reservoirs"])
         policy._num_exps = learned["domains"]
-        self.plugin.groups = compact(policy)

@@ -138,8 +138,8 @@ def reservoirs_state(policy: Any) -> dict[str, Any]:
     }
 
 
-def restore_reservoirs(policy: Any, state: Mapping[str, Any]) -> None:
-    """Put back what `reservoirs_state` gave."""
+def restore_reservoirs(policy: Any, state: Mapping[str, Any]) -> list[Samples]:
+    """Put back what `reservoirs_state` gave; the samples, as of `compact`."""
     from avalanche.training.storage_policy import ReservoirSamplingBuffer
 
     policy.buffer_groups = {}
@@ -148,6 +148,7 @@ def restore_reservoirs(policy: Any, state: Mapping[str, Any]) -> None:
         buffer.buffer = Samples(kept["x"], kept["y"], kept["logits"])
         buffer._buffer_weights = kept["weights"]
         policy.buffer_groups[int(key)] = buffer
+    return compact(policy)
 
 
 def compact(policy: Any) -> list[Samples]:
