@@ -3,8 +3,6 @@
 All of it is done before deployment, on source data, once for each content, and cached.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass

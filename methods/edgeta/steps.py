@@ -4,8 +4,6 @@
 so the weights are random: no training is needed.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import time

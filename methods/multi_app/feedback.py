@@ -1,7 +1,5 @@
 """Feedback among applications: each to its own model, the mean of the models, and back."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch
