@@ -1,26 +1,16 @@
 """What the alignment methods share: the source task plus a loss on the features."""
 
-from __future__ import annotations
-
 import math
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from bench import (
-    Batch,
-    DomainView,
-    FoundationModel,
-    LabelledBatch,
-    Method,
-    MethodConfig,
-    Window,
-    tunable,
-)
+from bench import FoundationModel, Method, MethodConfig, Window, tunable
+from bench.contracts.data import Batch, DomainView
 from bench.contracts.method import Need
 
-from ._losses import at_least_float32
+from ._losses import at_least_float32, take_step, train_only
 
 
 class AlignmentConfig(MethodConfig):
@@ -40,14 +30,12 @@ class Alignment(Method):
     """
 
     needs: ClassVar[tuple[Need, ...]] = ("source_data",)
-
+    Config = AlignmentConfig
     config: AlignmentConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
-        self.model = model
-        self.source = source
-        parameters = model.body_parameters()
-        model.freeze_except(parameters)
+        self.model, self.source = model, source
+        parameters = train_only(model, model.body_parameters())
         self.optimizer = torch.optim.AdamW(parameters, lr=self.config.learning_rate)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
@@ -57,14 +45,11 @@ class Alignment(Method):
         source_batches = self.source.infinite()
         for step, batch in enumerate(window.steps(domain.batches(epochs))):
             labelled = next(source_batches)
-            assert isinstance(labelled, LabelledBatch)
             logits, source_features = self.model.with_features(labelled.x)
             added = self.adaptation_loss(source_features, batch, step / steps)
             task = self.model.loss(logits, labelled.y)
             loss = task + added
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+            take_step(self.optimizer, loss)
             window.log(task=task.detach(), alignment=added.detach())
 
     def adaptation_loss(self, source_features: Tensor, target: Batch, progress: float) -> Tensor:

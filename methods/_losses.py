@@ -1,6 +1,4 @@
-"""Losses and parameter choices that several methods share."""
-
-from __future__ import annotations
+"""Losses, parameter choices and the training step that several methods share."""
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +15,19 @@ def entropy(logits: Tensor) -> Tensor:
     """Shannon entropy in nats of each row's softmax, shape (n,): -sum_c p_c log p_c."""
     logits = at_least_float32(logits)
     return -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1)
+
+
+def take_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step of the optimizer down the gradient of ``loss``, a scalar."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def train_only(model: FoundationModel, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    """Freeze the model but for these parameters, which are given back."""
+    model.freeze_except(parameters)
+    return parameters
 
 
 def affine_parameters(model: FoundationModel) -> list[nn.Parameter]:

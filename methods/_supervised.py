@@ -1,11 +1,11 @@
 """The training loop of the supervised methods that do nothing against forgetting."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 
 from bench import DomainView, FoundationModel, Method, MethodConfig, Window, tunable
+
+from ._losses import take_step
 
 
 class SupervisedConfig(MethodConfig):
@@ -21,7 +21,7 @@ class SupervisedMethod(Method):
     family = "PEFT"
     shifts = ("domain", "class")
     needs = ("target_labels",)
-
+    Config = SupervisedConfig
     config: SupervisedConfig
 
     def trained(self, model: FoundationModel) -> list[nn.Parameter]:
@@ -45,7 +45,5 @@ class SupervisedMethod(Method):
         self.set_mode()
         for batch in window.steps(domain.batches(self.config.epochs)):
             loss = self.model.loss(self.model(batch.x), batch.y)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+            take_step(self.optimizer, loss)
             window.log(loss=loss.detach())

@@ -1,15 +1,14 @@
 """What teacher-student methods share: a moving-average teacher and random views of images."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from bench import DomainView, Unsupported
+from bench import DomainView, FoundationModel, Method, Unsupported
+from bench.contracts.data import Inputs
 
 from ._losses import at_least_float32
 
@@ -19,18 +18,22 @@ def move_average(teacher: Sequence[Tensor], student: Sequence[Tensor], rate: flo
     get_ema_multi_avg_fn(1 - rate)(list(teacher), list(student), 0)
 
 
-def seeded_generator() -> torch.Generator:
-    """A generator of the method's own, so that its draws are part of its state."""
-    return torch.Generator().manual_seed(torch.initial_seed())
+class TeacherMethod(Method):
+    """A method whose student sees random views of images, and whose teacher predicts."""
 
+    preload = ("torchvision.transforms.v2",)
+    config: Any
 
-@contextmanager
-def drawing_from(generator: torch.Generator) -> Iterator[None]:
-    """Let libraries that draw from torch's global generator draw from ``generator``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.set_rng_state(generator.get_state())
-        yield
-        generator.set_state(torch.get_rng_state())
+    def prepare(self, model: FoundationModel, source: DomainView) -> None:
+        c = self.config
+        self.views = RandomViews(source, c.view_strength, c.horizontal_flip, self.registered_name)
+        self.generator = torch.Generator().manual_seed(torch.initial_seed())  # part of the state
+        self.model, self.teacher = model, model.clone()
+        self.teacher.freeze_except([])
+
+    def predict(self, x: Inputs) -> Tensor:
+        self.teacher.train(False)
+        return self.teacher(x)
 
 
 class RandomViews(nn.Module):
@@ -40,16 +43,9 @@ class RandomViews(nn.Module):
     left out, and the horizontal flip, which changes what a digit means and is a switch. Images are
     brought to [0, 1] by the range of the source's inputs and back.
 
-    Parameters
-    ----------
-    source : inputs of shape (n, channels, height, width), 1 or 3 channels
-    strength : share of the full ranges of color, motion, blur and noise
-    flip : flip half of the views horizontally
-    method : named in the error
-
-    Raises
-    ------
-    Unsupported if the inputs are no such images.
+    ``source``: inputs of shape (n, channels, height, width), 1 or 3 channels; ``strength``: share
+    of the full ranges of color, motion, blur and noise; ``flip``: flip half of the views
+    horizontally. Raises Unsupported, naming ``method``, if the inputs are no such images.
     """
 
     def __init__(self, source: DomainView, strength: float, flip: bool, method: str) -> None:
@@ -87,6 +83,8 @@ class RandomViews(nn.Module):
     def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """One view of a batch, of the shape and type of ``x``."""
         unit = ((at_least_float32(x) - self.low) / self.span).clamp(0, 1)
-        with drawing_from(generator):
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
+            torch.set_rng_state(generator.get_state())
             view = self.steps(unit)
+            generator.set_state(torch.get_rng_state())
         return (view * self.span + self.low).to(x.dtype)

@@ -1,8 +1,5 @@
 """A-GEM: gradients projected so that the mean loss over a memory does not grow."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -34,12 +31,10 @@ class Agem(AvalancheMethod):
     """
 
     Config = AgemConfig
+    config: AgemConfig
     needs = ("target_labels", "replay_memory")
-    provenance = "chosen-here"
     paper = "Chaudhry, Ranzato, Rohrbach, Elhoseiny: Efficient Lifelong Learning, ICLR 2019"
     equation = "g <- g - (<g, r> / <r, r>) r if <g, r> < 0, r the gradient on a batch of the memory"
-
-    config: AgemConfig
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import DrawnAGEM
@@ -50,5 +45,5 @@ class Agem(AvalancheMethod):
     def learned(self) -> dict[str, Any]:
         return {"memory": [kept.tensors() for kept in self.plugin.buffers]}
 
-    def relearn(self, learned: Mapping[str, Any]) -> None:
+    def relearn(self, learned: dict[str, Any]) -> None:
         self.plugin.buffers = [Samples(**kept) for kept in learned["memory"]]

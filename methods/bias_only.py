@@ -1,12 +1,10 @@
 """BitFit: supervised fine-tuning of the biases and the task head."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from bench import FoundationModel, Unsupported, register
 
-from ._supervised import SupervisedConfig, SupervisedMethod
+from ._supervised import SupervisedMethod
 
 
 @register("method", "bias-only")
@@ -17,8 +15,6 @@ class BiasOnly(SupervisedMethod):
     included, as in the paper: about a thousandth of a transformer's weights.
     """
 
-    Config = SupervisedConfig
-    provenance = "chosen-here"
     paper = "Ben Zaken, Ravfogel, Goldberg: BitFit, ACL 2022"
     equation = "min over biases and head: CE(target)"
 

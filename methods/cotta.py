@@ -1,19 +1,14 @@
 """CoTTA: a weight-averaged teacher, augmentation-averaged pseudo-labels, stochastic restoration."""
 
-from __future__ import annotations
-
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench import FoundationModel, Method, MethodConfig, register
-from bench.contracts.data import DomainView, Inputs
-from bench.contracts.method import tunable
-from bench.run.window import Window
+from bench import DomainView, FoundationModel, MethodConfig, Window, register, tunable
 
-from ._losses import at_least_float32
-from ._teacher import RandomViews, move_average, seeded_generator
+from ._losses import at_least_float32, take_step, train_only
+from ._teacher import TeacherMethod, move_average
 
 
 class CottaConfig(MethodConfig):
@@ -41,7 +36,7 @@ class CottaConfig(MethodConfig):
 
 
 @register("method", "cotta")
-class Cotta(Method):
+class Cotta(TeacherMethod):
     """Continual test-time adaptation (Wang et al., CVPR 2022), on images.
 
     The student, all its weights, learns the teacher's soft labels, eq. (5); the teacher follows
@@ -53,30 +48,19 @@ class Cotta(Method):
     """
 
     Config = CottaConfig
-    family = "UDA"
-    shifts = ("domain",)
-    protocols = ("periodic", "online")
+    config: CottaConfig
     provenance = "group-harness"
     paper = "Wang, Fink, Van Gool, Dai: Continual Test-Time Domain Adaptation, CVPR 2022"
     equation = (
         "min over all weights: -mean_i sum_c t_ic log p_ic; t = teacher's mean over views; "
         "teacher = a teacher + (1-a) student; weights back to the source with probability p"
     )
-    preload = ("torchvision.transforms.v2",)
-
-    config: CottaConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
-        self.views = RandomViews(
-            source, self.config.view_strength, self.config.horizontal_flip, "cotta"
-        )
-        self.generator = seeded_generator()
-        self.model, self.teacher, self.anchor = model, model.clone(), model.clone()
-        for fixed in (self.teacher, self.anchor):
-            fixed.freeze_except([])
-            fixed.train(False)
-        parameters = list(model.module.parameters())
-        model.freeze_except(parameters)
+        super().prepare(model, source)
+        self.teacher.train(False)
+        self.anchor = self.teacher.clone()
+        parameters = train_only(model, list(model.module.parameters()))
         self.optimizer = torch.optim.Adam(parameters, lr=self.config.learning_rate)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
@@ -91,17 +75,11 @@ class Cotta(Method):
             if window.closed:
                 return
 
-    def predict(self, x: Inputs) -> Tensor:
-        self.teacher.train(False)
-        return self.teacher(x)
-
     def _learn(self, x: Tensor, doubtful: bool) -> Tensor:
         """One update of student and teacher; the loss."""
         labels = self._pseudo_labels(x, doubtful)
         loss = F.cross_entropy(at_least_float32(self.model(x)), labels)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        take_step(self.optimizer, loss)
         self._update_teacher()
         self._restore()
         return loss.detach()
@@ -127,11 +105,8 @@ class Cotta(Method):
     @torch.no_grad()
     def _update_teacher(self) -> None:
         teacher, student = self.teacher.module, self.model.module
-        move_average(
-            list(teacher.parameters()),
-            list(student.parameters()),
-            1 - self.config.teacher_momentum,
-        )
+        rate = 1 - self.config.teacher_momentum
+        move_average(list(teacher.parameters()), list(student.parameters()), rate)
         for kept, new in zip(teacher.buffers(), student.buffers(), strict=True):
             kept.copy_(new)  # running statistics are averages already
 

@@ -1,12 +1,11 @@
 """CUA: feature alignment plus replay of the source and of pseudo-labelled earlier domains."""
 
-from __future__ import annotations
-
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
-from bench import Batch, DomainView, FoundationModel, LabelledBatch, Window, register, take, tunable
+from bench import Batch, DomainView, FoundationModel, Window, register, take, tunable
 from bench.contracts.data import Inputs
 
 from ._alignment import Alignment, AlignmentConfig
@@ -38,14 +37,12 @@ class Cua(Alignment):
     """
 
     Config = CuaConfig
-    family = "UDA"
+    config: CuaConfig
     protocols = ("periodic",)
     needs = ("source_data", "replay_memory")
     provenance = "published"
     paper = "Bobu, Tzeng, Hoffman, Darrell: Adapting to Continuously Shifting Domains, ICLR-W 2018"
     equation = "min over the body: CE(source) + w MMD^2(source, target) + v CE(replay, its labels)"
-
-    config: CuaConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         super().prepare(model, source)
@@ -64,7 +61,6 @@ class Cua(Alignment):
         size = self.source.batch_size
         memory = DomainView("replay", self.memory_x, self.memory_y, size, self.generator)
         replayed = next(memory.infinite())
-        assert isinstance(replayed, LabelledBatch)
         replay = self.model.loss(self.model(replayed.x), replayed.y)
         return alignment + self.config.replay_weight * replay
 
@@ -77,14 +73,8 @@ class Cua(Alignment):
         x = take(domain.x, self._choose(domain))
         parts = torch.arange(min(len(domain), self.config.replay_samples)).split(domain.batch_size)
         labels = [self.model(take(x, part)).argmax(dim=1) for part in parts]
-        self.memory_x = _joined(self.memory_x, x)
+        self.memory_x = tree_map(lambda a, b: torch.cat([a, b]), self.memory_x, x)
         self.memory_y = torch.cat([self.memory_y, *labels])
 
     def _choose(self, domain: DomainView) -> Tensor:
         return torch.randperm(len(domain), generator=self.generator)[: self.config.replay_samples]
-
-
-def _joined(first: Inputs, second: Inputs) -> Inputs:
-    if isinstance(first, dict):
-        return {name: torch.cat([first[name], second[name]]) for name in first}
-    return torch.cat([first, second])

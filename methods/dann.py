@@ -1,7 +1,5 @@
 """DANN: the source task plus a domain discriminator behind gradient reversal."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -53,16 +51,10 @@ class Dann(Alignment):
     """
 
     Config = DannConfig
-    family = "UDA"
-    protocols = ("periodic",)
-    provenance = "chosen-here"
-    paper = (
-        "Ganin, Ustinova, Ajakan, Germain, Larochelle, Laviolette, Marchand, Lempitsky: "
-        "Domain-Adversarial Training of Neural Networks, JMLR 2016"
-    )
-    equation = "min over the body, max over d: CE(source) - w lambda_p BCE(d(features), domain)"
-
     config: DannConfig
+    protocols = ("periodic",)
+    paper = "Ganin et al.: Domain-Adversarial Training of Neural Networks, JMLR 2016"
+    equation = "min over the body, max over d: CE(source) - w lambda_p BCE(d(features), domain)"
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         super().prepare(model, source)
@@ -70,11 +62,8 @@ class Dann(Alignment):
         with torch.no_grad():
             _, features = model.with_features(take(source.x, torch.tensor([0])))
         like = at_least_float32(features)
-        self.discriminator = nn.Sequential(
-            nn.Linear(like.shape[1], self.config.hidden),
-            nn.ReLU(),
-            nn.Linear(self.config.hidden, 1),
-        ).to(like)
+        first, last = nn.Linear(like.shape[1], self.config.hidden), nn.Linear(self.config.hidden, 1)
+        self.discriminator = nn.Sequential(first, nn.ReLU(), last).to(like)
         self.optimizer.add_param_group({"params": list(self.discriminator.parameters())})
 
     def alignment_loss(self, source: Tensor, target: Tensor, progress: float) -> Tensor:

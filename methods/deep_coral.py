@@ -1,7 +1,5 @@
 """Deep CORAL: the source task plus the distance between source and target covariances."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from bench import register, tunable
@@ -13,14 +11,7 @@ def coral(source: Tensor, target: Tensor) -> Tensor:
     """CORAL loss |C_S - C_T|_F^2 / (4 d^2) with unbiased covariances, eqs. (1) to (3).
 
     A covariance needs two samples: with fewer on either side the loss is the constant 0.
-
-    Parameters
-    ----------
-    source : (n, d); target : (m, d)
-
-    Returns
-    -------
-    A scalar.
+    Source (n, d) and target (m, d) give a scalar.
     """
     if min(len(source), len(target)) < 2:
         return source.new_zeros(())
@@ -49,12 +40,9 @@ class DeepCoral(Alignment):
     """
 
     Config = DeepCoralConfig
-    family = "UDA"
-    provenance = "chosen-here"
+    config: DeepCoralConfig
     paper = "Sun, Saenko: Deep CORAL, ECCV Workshops 2016"
     equation = "min over the body: CE(source) + w |C_S - C_T|_F^2 / (4 d^2)"
-
-    config: DeepCoralConfig
 
     def alignment_loss(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
         return self.config.coral_weight * coral(source, target)

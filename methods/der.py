@@ -1,15 +1,12 @@
 """DER++: replay that keeps the outputs which the model gave to remembered samples."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
 from bench import register, tunable
 
-from .avalanche.memory import compact, reservoirs_state, restore_reservoirs
+from .avalanche.memory import reservoirs_state, restore_reservoirs
 from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
@@ -38,34 +35,25 @@ class Der(AvalancheMethod):
     """
 
     Config = DerConfig
-    needs = ("target_labels", "replay_memory")
-    provenance = "chosen-here"
-    paper = "Buzzega, Boschini, Porrello, Abati, Calderara: Dark Experience, NeurIPS 2020"
-    equation = (
-        "L = CE(y, f(x)) + alpha mean (f(x') - z')^2 + beta CE(y', f(x')),  (x', y', z') kept"
-    )
-
     config: DerConfig
+    needs = ("target_labels", "replay_memory")
+    paper = "Buzzega, Boschini, Porrello, Abati, Calderara: Dark Experience, NeurIPS 2020"
+    equation = "L = CE(y, f(x)) + alpha mean (f(x') - z')^2 + beta CE(y', f(x')); x', y', z' kept"
 
     def make_strategy(self, batch_size: int) -> Any:
         from .avalanche.plugins import ReplayedDER
 
+        c = self.config
+        more = {"mem_size": c.memory_size, "alpha": c.alpha, "beta": c.beta}
         return ReplayedDER.over(
-            self.model,
-            self.optimizer,
-            batch_size,
-            mem_size=self.config.memory_size,
-            alpha=self.config.alpha,
-            beta=self.config.beta,
-            generator=self.generator,
+            self.model, self.optimizer, batch_size, generator=self.generator, **more
         )
 
     def learned(self) -> dict[str, Any]:
         policy = self.strategy.storage_policy
         return {"reservoirs": reservoirs_state(policy), "classes": sorted(policy.seen_classes)}
 
-    def relearn(self, learned: Mapping[str, Any]) -> None:
+    def relearn(self, learned: dict[str, Any]) -> None:
         policy = self.strategy.storage_policy
-        restore_reservoirs(policy, learned["reservoirs"])
+        policy.groups = restore_reservoirs(policy, learned["reservoirs"])
         policy.seen_classes = set(learned["classes"])
-        policy.groups = compact(policy)

@@ -1,7 +1,5 @@
 """EATA: entropy minimisation on reliable, non-redundant samples, held by a Fisher penalty."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -12,7 +10,7 @@ from torch.nn.utils import parameters_to_vector
 
 from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, take, tunable
 
-from ._losses import affine_parameters, at_least_float32, entropy
+from ._losses import affine_parameters, at_least_float32, entropy, take_step, train_only
 
 
 def couples_samples(model: FoundationModel) -> bool:
@@ -57,24 +55,18 @@ class Eata(Method):
     """
 
     Config = EataConfig
-    family = "UDA"
+    config: EataConfig
     provenance = "group-harness"
-    paper = (
-        "Niu, Wu, Zhang, Chen, Zheng, Zhao, Tan: Efficient Test-Time Model Adaptation without "
-        "Forgetting, ICML 2022"
-    )
+    paper = "Niu et al.: Efficient Test-Time Model Adaptation without Forgetting, ICML 2022"
     equation = (
         "min over normalization scale and shift: mean over i with H(p_i) < E_0 and cos(p_i, m) < "
         "epsilon of exp(E_0 - H(p_i)) H(p_i) + beta sum_j F_j (w_j - w°_j)^2"
     )
 
-    config: EataConfig
-
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
         self.batch_coupled = couples_samples(model)
-        self.trained = affine_parameters(model)
-        model.freeze_except(self.trained)
+        self.trained = train_only(model, affine_parameters(model))
         self.start = parameters_to_vector(self.trained).detach().clone()
         self.fisher = self._fisher(source)
         self.average: Tensor | None = None
@@ -93,9 +85,7 @@ class Eata(Method):
             uncertainty = entropy(logits)
             weight = (self._margin(logits) - uncertainty.detach()).exp()
             loss = (weight * uncertainty).mean() + self.config.fisher_weight * self._drift()
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+            take_step(self.optimizer, loss)
             window.log(loss=loss.detach())
 
     def _margin(self, logits: Tensor) -> float:
@@ -121,14 +111,10 @@ class Eata(Method):
         return (self.fisher * moved.pow(2)).sum()
 
     def _fisher(self, source: DomainView) -> Tensor:
-        """Mean squared gradient of the cross-entropy to the model's own hard labels, eq. (9).
-
-        Of shape (trained weights,), in the order of ``trained``.
-        """
+        """Mean squared gradient of the cross-entropy to own hard labels, eq. (9); (weights,)."""
         self.model.train(False)
-        batches = torch.randperm(len(source))[: self.config.fisher_samples].split(
-            self.config.fisher_batch
-        )
+        order = torch.randperm(len(source))[: self.config.fisher_samples]
+        batches = order.split(self.config.fisher_batch)
         fisher = torch.zeros_like(at_least_float32(self.start))
         for chosen in batches:
             logits = at_least_float32(self.model(take(source.x, chosen)))

@@ -1,8 +1,5 @@
 """EWC: a quadratic penalty that keeps weights that mattered on earlier domains."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -41,11 +38,10 @@ class Ewc(AvalancheMethod):
     """
 
     Config = EwcConfig
+    config: EwcConfig
     provenance = "published"
     paper = "Kirkpatrick et al.: Overcoming catastrophic forgetting in neural networks, PNAS 2017"
     equation = "L = CE(y, f(x)) + lambda sum_i F_i (w_i - w*_i)^2,  F_i = E[(dCE/dw_i)^2]"
-
-    config: EwcConfig
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import BatchedEWC
@@ -63,19 +59,19 @@ class Ewc(AvalancheMethod):
             for name in ("saved_params", "importances")
         }
 
-    def relearn(self, learned: Mapping[str, Any]) -> None:
+    def relearn(self, learned: dict[str, Any]) -> None:
         for name, by_domain in learned.items():
             kept = getattr(self.plugin, name)
             kept.clear()
             kept.update({t: parameter_data(values) for t, values in by_domain.items()})
 
 
-def tensors(kept: Mapping[str, Any]) -> dict[str, Any]:
+def tensors(kept: dict[str, Any]) -> dict[str, Any]:
     """The tensors of Avalanche's ``ParamData``, by name."""
     return {name: item.data for name, item in kept.items()}
 
 
-def parameter_data(kept: Mapping[str, Any]) -> dict[str, Any]:
+def parameter_data(kept: dict[str, Any]) -> dict[str, Any]:
     """Avalanche's ``ParamData`` around tensors, by name."""
     from avalanche.training.utils import ParamData
 

@@ -1,7 +1,5 @@
 """Feature alignment: the source task plus multi-kernel MMD between source and target features."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -15,15 +13,8 @@ def multi_kernel_mmd(source: Tensor, target: Tensor, kernels: int = 5) -> Tensor
 
     k(a, b) = sum_i exp(-|a - b|^2 / h_i) with h_i = h 2^(i - kernels // 2) and h the
     mean squared distance over the joint batch, held constant in the gradient
-    (Gretton et al., JMLR 2012; Long et al., ICML 2015).
-
-    Parameters
-    ----------
-    source : (n, width); target : (m, width)
-
-    Returns
-    -------
-    A scalar: mean K_ss + mean K_tt - 2 mean K_st.
+    (Gretton et al., JMLR 2012; Long et al., ICML 2015). Source (n, width) and target (m, width)
+    give a scalar: mean K_ss + mean K_tt - 2 mean K_st.
     """
     joint = torch.cat([source, target])
     squares = joint.pow(2).sum(dim=1)
@@ -39,10 +30,7 @@ def multi_kernel_mmd(source: Tensor, target: Tensor, kernels: int = 5) -> Tensor
 
 
 class FeatureAlignmentConfig(AlignmentConfig):
-    """Settings of feature alignment.
-
-    ``learning_rate``: of AdamW; ``epochs``: passes over the target; ``mmd_weight``: of the MMD.
-    """
+    """``learning_rate``: of AdamW; ``epochs``: passes over the target; ``mmd_weight``: of MMD."""
 
     mmd_weight: float = tunable(1.0, 0.1, 10.0, log=True, ge=0, le=100.0)
 
@@ -56,12 +44,9 @@ class FeatureAlignment(Alignment):
     """
 
     Config = FeatureAlignmentConfig
-    family = "UDA"
-    provenance = "chosen-here"
+    config: FeatureAlignmentConfig
     paper = "Long, Cao, Wang, Jordan: Deep Adaptation Networks, ICML 2015"
     equation = "min over the body: CE(source) + w MMD^2(features of source, of target)"
-
-    config: FeatureAlignmentConfig
 
     def alignment_loss(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
         return self.config.mmd_weight * multi_kernel_mmd(source, target)

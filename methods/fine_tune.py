@@ -1,7 +1,5 @@
 """Supervised fine-tuning of all weights on the target's labels: the upper bound."""
 
-from __future__ import annotations
-
 from bench import register, tunable
 
 from ._supervised import SupervisedConfig, SupervisedMethod
@@ -22,6 +20,5 @@ class FineTune(SupervisedMethod):
 
     Config = FineTuneConfig
     family = "reference"
-    provenance = "chosen-here"
     paper = "none: the supervised reference of domain-adaptation studies"
     equation = "min over all weights: CE(target)"

@@ -1,16 +1,11 @@
 """GEM: gradients projected so that no earlier domain's loss grows."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from typing import Any
 
-import torch
 from pydantic import Field
 
 from bench import register, tunable
 
-from .avalanche.memory import portable
 from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
@@ -38,12 +33,11 @@ class Gem(AvalancheMethod):
     """
 
     Config = GemConfig
+    config: GemConfig
     needs = ("target_labels", "replay_memory")
     provenance = "published"
     paper = "Lopez-Paz, Ranzato: Gradient Episodic Memory for Continual Learning, NeurIPS 2017"
     equation = "min_z |z - g|^2 subject to <z, g_k> >= 0 for the gradient g_k of each memory k"
-
-    config: GemConfig
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import DrawnGEM
@@ -51,14 +45,7 @@ class Gem(AvalancheMethod):
         return DrawnGEM(self.config.patterns_per_domain, self.config.margin, self.generator)
 
     def learned(self) -> dict[str, Any]:
-        return {
-            "x": {
-                t: dict(x) if isinstance(x, dict) else x for t, x in self.plugin.memory_x.items()
-            },
-            "y": dict(self.plugin.memory_y),
-        }
+        return self.plugin.remembered()
 
-    def relearn(self, learned: Mapping[str, Any]) -> None:
-        self.plugin.memory_x = {t: portable(x) for t, x in learned["x"].items()}
-        self.plugin.memory_y = dict(learned["y"])
-        self.plugin.memory_tid = {t: torch.zeros_like(y) for t, y in learned["y"].items()}
+    def relearn(self, learned: dict[str, Any]) -> None:
+        self.plugin.put_back(learned)

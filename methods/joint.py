@@ -1,13 +1,10 @@
 """Joint training: the upper bound of continual learning, on all domains seen so far."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from bench import Batch, DomainView, Window, register, tunable
+from bench import Batch, DomainView, register, tunable
 from bench.contracts.data import Inputs
 
 from .avalanche.memory import Samples, ViewSamples, draw
@@ -35,13 +32,11 @@ class Joint(AvalancheMethod):
     """
 
     Config = JointConfig
+    config: JointConfig
     family = "reference"
     needs = ("source_data", "target_labels", "replay_memory")
-    provenance = "chosen-here"
     paper = "none: the joint-training reference of continual-learning studies"
     equation = "L = CE(y, f(x)) over batches from the union of the source and all domains so far"
-
-    config: JointConfig
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import Archive
@@ -51,20 +46,13 @@ class Joint(AvalancheMethod):
     def remember_source(self, source: DomainView) -> None:
         self.source = source
 
-    def adapt(self, domain: DomainView, window: Window) -> None:
-        self.current = domain
-        try:
-            super().adapt(domain, window)
-        finally:
-            del self.current
-
     def compose(self, batch: Batch) -> tuple[Inputs, Tensor]:
-        union = [ViewSamples(self.source), *self.plugin.domains, ViewSamples(self.current)]
+        union = [ViewSamples(self.source), *self.plugin.domains, ViewSamples(self.strategy.domain)]
         drawn = draw(union, len(batch), self.generator)
         return drawn.x, drawn.y
 
     def learned(self) -> dict[str, Any]:
         return {"domains": [kept.tensors() for kept in self.plugin.domains]}
 
-    def relearn(self, learned: Mapping[str, Any]) -> None:
+    def relearn(self, learned: dict[str, Any]) -> None:
         self.plugin.domains = [Samples(**kept) for kept in learned["domains"]]

@@ -1,7 +1,5 @@
 """LAME: the outputs of a batch are corrected so that neighbours in feature space agree."""
 
-from __future__ import annotations
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -29,11 +27,8 @@ def laplacian_adjustment(
 ) -> Tensor:
     """Log of the assignments z that solve z_ik ∝ q_ik exp(sum_j w_ij z_jk), shape (n, classes).
 
-    Iterated from z = q until no probability moves by more than ``tolerance``.
-
-    Parameters
-    ----------
-    log_probabilities : log q of shape (n, classes); affinity : w of shape (n, n)
+    Iterated from z = q until no probability moves by more than ``tolerance``. The
+    ``log_probabilities`` are log q of shape (n, classes), the ``affinity`` is w of shape (n, n).
     """
     adjusted = log_probabilities
     for _ in range(max_iterations):
@@ -60,15 +55,9 @@ class Lame(Method):
     """
 
     Config = LameConfig
-    family = "UDA"
-    provenance = "chosen-here"
-    paper = (
-        "Boudiaf, Mueller, Ben Ayed, Bertinetto: Parameter-free Online Test-time Adaptation, "
-        "CVPR 2022"
-    )
-    equation = "min over assignments z: sum_i KL(z_i || q_i) - sum_ij w_ij z_i . z_j"
-
     config: LameConfig
+    paper = "Boudiaf et al.: Parameter-free Online Test-time Adaptation, CVPR 2022"
+    equation = "min over assignments z: sum_i KL(z_i || q_i) - sum_ij w_ij z_i . z_j"
 
     def predict(self, x: Inputs) -> Tensor:
         """Log-probabilities of shape (n, classes)."""

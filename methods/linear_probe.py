@@ -1,12 +1,10 @@
 """Linear probe: the task head alone is trained on the target's labels."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from bench import FoundationModel, register
 
-from ._supervised import SupervisedConfig, SupervisedMethod
+from ._supervised import SupervisedMethod
 
 
 @register("method", "linear-probe")
@@ -17,8 +15,6 @@ class LinearProbe(SupervisedMethod):
     mode (no dropout, frozen statistics), so that the features are those of prediction.
     """
 
-    Config = SupervisedConfig
-    provenance = "chosen-here"
     paper = (
         "Alain, Bengio: Understanding Intermediate Layers Using Linear Classifier Probes, "
         "ICLR-W 2017"

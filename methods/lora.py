@@ -1,18 +1,12 @@
 """LoRA: supervised fine-tuning of low-rank adapters on query, key and value."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from bench import DomainView, FoundationModel, Window, register, registry, tunable
 from bench.models.surgery.lora import fuse_lora, insert_lora
+from bench.records.cell import Cell
 
 from ._supervised import SupervisedConfig, SupervisedMethod
-
-if TYPE_CHECKING:
-    from bench.records.cell import Cell
 
 
 class LoraConfig(SupervisedConfig):
@@ -38,12 +32,10 @@ class Lora(SupervisedMethod):
     """
 
     Config = LoraConfig
+    config: LoraConfig
     protocols = ("periodic",)
-    provenance = "chosen-here"
     paper = "Hu, Shen, Wallis, Allen-Zhu, Li, Wang, Wang, Chen: LoRA, ICLR 2022"
     equation = "min over A, B: CE(target) with W + (alpha / r) B A in place of W for q, k, v"
-
-    config: LoraConfig
 
     @classmethod
     def skip(cls, cell: Cell) -> str | None:

@@ -1,8 +1,5 @@
 """LwF: distillation from the model as it was before the current domain."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from typing import Any
 
 from bench import register, tunable
@@ -36,11 +33,9 @@ class Lwf(AvalancheMethod):
     """
 
     Config = LwfConfig
-    provenance = "chosen-here"
+    config: LwfConfig
     paper = "Li, Hoiem: Learning without Forgetting, ECCV 2016"
     equation = "L = CE(y, f(x)) + alpha KL(softmax(f_old(x)/T) || softmax(f(x)/T)) on seen classes"
-
-    config: LwfConfig
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import FrozenLwF
@@ -55,7 +50,7 @@ class Lwf(AvalancheMethod):
             "experiences": lwf.expcount,
         }
 
-    def relearn(self, learned: Mapping[str, Any]) -> None:
+    def relearn(self, learned: dict[str, Any]) -> None:
         lwf = self.plugin.lwf
         lwf.prev_model.module.load_state_dict(learned["teacher"])
         lwf.prev_classes_by_task[0] = set(learned["classes"])

@@ -1,8 +1,5 @@
 """MAS: a quadratic penalty on the weights to which the outputs were sensitive."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -41,11 +38,10 @@ class Mas(AvalancheMethod):
     """
 
     Config = MasConfig
+    config: MasConfig
     provenance = "group-harness"
     paper = "Aljundi et al.: Memory Aware Synapses: Learning what (not) to forget, ECCV 2018"
     equation = "L = CE(y, f(x)) + lambda sum_i Omega_i (w_i - w*_i)^2,  Omega_i = E|d|f(x)|^2/dw_i|"
-
-    config: MasConfig
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import BatchedMAS
@@ -58,6 +54,6 @@ class Mas(AvalancheMethod):
     def learned(self) -> dict[str, Any]:
         return {n: tensors(getattr(self.plugin, n)) for n in ("params", "importance")}
 
-    def relearn(self, learned: Mapping[str, Any]) -> None:
+    def relearn(self, learned: dict[str, Any]) -> None:
         for name, kept in learned.items():
             setattr(self.plugin, name, parameter_data(kept))

@@ -1,7 +1,5 @@
 """Pseudo-labels: cross-entropy to the model's own confident hard predictions."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch
@@ -9,7 +7,7 @@ from torch.nn import functional as F
 
 from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
 
-from ._losses import affine_parameters, at_least_float32
+from ._losses import affine_parameters, at_least_float32, take_step, train_only
 
 
 class PseudoLabelConfig(MethodConfig):
@@ -38,25 +36,15 @@ class PseudoLabel(Method):
     """
 
     Config = PseudoLabelConfig
-    family = "UDA"
-    provenance = "chosen-here"
-    paper = (
-        "Lee: Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep "
-        "Neural Networks, ICML workshop 2013"
-    )
-    equation = (
-        "min over the trained weights: mean over i with max_c p_ic > threshold of -log max_c p_ic"
-    )
-
     config: PseudoLabelConfig
+    paper = "Lee: Pseudo-Label, ICML workshop 2013"
+    equation = "min over the trained weights: mean over max_c p_ic > threshold of -log max_c p_ic"
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
-        if self.config.trained == "all":
-            parameters = list(model.module.parameters())
-        else:
-            parameters = affine_parameters(model)
-        model.freeze_except(parameters)
+        every = self.config.trained == "all"
+        trained = list(model.module.parameters()) if every else affine_parameters(model)
+        parameters = train_only(model, trained)
         self.optimizer = torch.optim.Adam(parameters, lr=self.config.learning_rate)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
@@ -69,7 +57,5 @@ class PseudoLabel(Method):
             if not confident.any():
                 continue
             loss = F.cross_entropy(logits[confident], labels[confident])
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+            take_step(self.optimizer, loss)
             window.log(loss=loss.detach())

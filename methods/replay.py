@@ -1,8 +1,5 @@
 """Experience replay: a batch from memory with each batch of the current domain."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,13 +9,7 @@ from torch import Tensor
 from bench import Batch, register
 from bench.contracts.data import Inputs
 
-from .avalanche.memory import (
-    compact,
-    draw,
-    join,
-    reservoirs_state,
-    restore_reservoirs,
-)
+from .avalanche.memory import draw, join, reservoirs_state, restore_reservoirs
 from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
@@ -42,12 +33,10 @@ class Replay(AvalancheMethod):
     """
 
     Config = ReplayConfig
+    config: ReplayConfig
     needs = ("target_labels", "replay_memory")
-    provenance = "chosen-here"
     paper = "Rolnick, Ahuja, Schwarz, Lillicrap, Wayne: Experience Replay for CL, NeurIPS 2019"
     equation = "L = CE(y, f(x)) over a batch of the domain joined with one of the memory"
-
-    config: ReplayConfig
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import Reservoirs
@@ -62,8 +51,7 @@ class Replay(AvalancheMethod):
         policy = self.plugin.policy
         return {"reservoirs": reservoirs_state(policy), "domains": policy._num_exps}
 
-    def relearn(self, learned: Mapping[str, Any]) -> None:
+    def relearn(self, learned: dict[str, Any]) -> None:
         policy = self.plugin.policy
-        restore_reservoirs(policy, learned["reservoirs"])
+        self.plugin.groups = restore_reservoirs(policy, learned["reservoirs"])
         policy._num_exps = learned["domains"]
-        self.plugin.groups = compact(policy)

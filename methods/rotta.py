@@ -1,7 +1,5 @@
 """RoTTA: a category-balanced memory, a slow teacher, robust batch normalization."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from typing import Any
@@ -12,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
-from bench.contracts.data import Inputs
+from bench import DomainView, FoundationModel, MethodConfig, Window, register, tunable
 
-from ._losses import affine_parameters, at_least_float32, entropy
-from ._teacher import RandomViews, move_average, seeded_generator
+from ._losses import affine_parameters, at_least_float32, entropy, take_step, train_only
+from ._teacher import TeacherMethod, move_average
 
 
 class RobustBatchNorm(_BatchNorm):
@@ -85,7 +82,7 @@ class RottaConfig(MethodConfig):
 
 
 @register("method", "rotta")
-class Rotta(Method):
+class Rotta(TeacherMethod):
     """Robust test-time adaptation (Yuan et al., CVPR 2023), on images.
 
     The teacher labels each sample that arrives; a memory keeps about as many of each class and
@@ -97,29 +94,19 @@ class Rotta(Method):
     """
 
     Config = RottaConfig
-    family = "UDA"
+    config: RottaConfig
     needs = ("replay_memory",)
-    provenance = "chosen-here"
     paper = "Yuan, Xie, Li: Robust Test-Time Adaptation in Dynamic Streams, CVPR 2023"
     equation = (
         "min over normalization scale and shift: mean over the memory of E(a_i) CE(t_i, p_i), "
         "E(a) = exp(-a/N) / (1 + exp(-a/N)); teacher = (1-nu) teacher + nu student"
     )
-    preload = ("torchvision.transforms.v2",)
-
-    config: RottaConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
-        self.views = RandomViews(
-            source, self.config.view_strength, self.config.horizontal_flip, "rotta"
-        )
-        self.generator = seeded_generator()
         make_robust(model.module, self.config.statistics_rate)
-        self.model, self.teacher = model, model.clone()
-        self.teacher.freeze_except([])
-        self.trained = affine_parameters(model)
+        super().prepare(model, source)
+        self.trained = train_only(model, affine_parameters(model))
         self.followers = self.teacher.normalization_parameters()
-        model.freeze_except(self.trained)
         self.memory: list[dict[str, Any]] = []
         self.arrived = 0
         self.optimizer = torch.optim.Adam(self.trained, lr=self.config.learning_rate)
@@ -135,10 +122,6 @@ class Rotta(Method):
                 self.arrived += 1
                 if self.arrived % self.config.update_every == 0:
                     window.log(loss=self._update())
-
-    def predict(self, x: Inputs) -> Tensor:
-        self.teacher.train(False)
-        return self.teacher(x)
 
     def _remember(self, sample: Tensor, label: int, doubt: float, classes: int) -> None:
         """Take a sample in if there is room for its class or a worse sample to drop."""
@@ -180,9 +163,7 @@ class Rotta(Method):
         ages = torch.tensor([kept["age"] for kept in self.memory], dtype=logits.dtype)
         weights = torch.sigmoid(-ages / self.config.capacity)
         loss = (weights * F.cross_entropy(logits, labels, reduction="none")).mean()
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        take_step(self.optimizer, loss)
         move_average(self.followers, self.trained, self.config.teacher_rate)
         self.teacher.train(False)
         return loss.detach()

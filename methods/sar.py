@@ -1,7 +1,5 @@
 """SAR: sharpness-aware entropy minimisation on reliable samples, with model recovery."""
 
-from __future__ import annotations
-
 import math
 from itertools import takewhile
 from typing import Literal
@@ -10,21 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench import (
-    Block,
-    DomainView,
-    FoundationModel,
-    Method,
-    MethodConfig,
-    Unsupported,
-    Window,
-    register,
-    take,
-    tunable,
-)
-from bench.contracts.data import Inputs
+from bench import Block, FoundationModel, Method, MethodConfig, Unsupported, register, tunable
+from bench.contracts.data import DomainView, Inputs, take
+from bench.run.window import Window
 
-from ._losses import affine_parameters, at_least_float32, entropy
+from ._losses import affine_parameters, at_least_float32, entropy, train_only
 from .eata import couples_samples
 
 
@@ -97,24 +85,15 @@ class Sar(Method):
     """
 
     Config = SarConfig
-    family = "UDA"
-    provenance = "chosen-here"
-    paper = (
-        "Niu, Wu, Zhang, Wen, Chen, Zhao, Tan: Towards Stable Test-Time Adaptation in Dynamic "
-        "Wild World, ICLR 2023"
-    )
-    equation = (
-        "min over normalization scale and shift w: max over |e| <= rho of mean over i with "
-        "H(p_i) < E_0 of H(p_i(w + e))"
-    )
-
     config: SarConfig
+    paper = "Niu et al.: Towards Stable Test-Time Adaptation in Dynamic Wild World, ICLR 2023"
+    equation = "min over norms w: max over |e| <= rho: mean over H(p_i) < E_0 of H(p_i(w + e))"
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
         self.batch_coupled = couples_samples(model)
-        self.trained = lower_affine_parameters(model, self.config.frozen_blocks)
-        model.freeze_except(self.trained)
+        lower = lower_affine_parameters(model, self.config.frozen_blocks)
+        self.trained = train_only(model, lower)
         self.start = [p.detach().clone() for p in self.trained]
         self.average: float | None = None
         self.optimizer = torch.optim.SGD(self.trained, lr=self.config.learning_rate, momentum=0.9)

@@ -1,14 +1,12 @@
 """SHOT: information maximisation and centroid pseudo-labels under a frozen classifier."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
 
-from ._losses import at_least_float32, entropy
+from ._losses import at_least_float32, entropy, take_step, train_only
 
 
 def diversity(logits: Tensor) -> Tensor:
@@ -23,14 +21,7 @@ def centroid_labels(features: Tensor, probabilities: Tensor, rounds: int = 2) ->
     The first centroids weigh features by the predictions, later ones by the labels
     just found; nearness is the cosine, over features with a constant 1 appended as in the
     authors' code. A class without samples keeps no centroid and receives no label.
-
-    Parameters
-    ----------
-    features : (n, width); probabilities : (n, classes)
-
-    Returns
-    -------
-    int64 tensor of shape (n,).
+    Features (n, width) and probabilities (n, classes) give int64 labels of shape (n,).
     """
     ones = torch.ones(len(features), 1, dtype=features.dtype)
     unit = F.normalize(torch.cat([features, ones], dim=1), dim=1)
@@ -69,20 +60,14 @@ class Shot(Method):
     """
 
     Config = ShotConfig
-    family = "UDA"
-    provenance = "published"
-    paper = (
-        "Liang, Hu, Feng: Do We Really Need to Access the Source Data? Source Hypothesis Transfer "
-        "for Unsupervised Domain Adaptation, ICML 2020"
-    )
-    equation = "min over all but the head: mean_i H(p_i) - H(mean_i p_i) + beta mean_i CE(y_i, p_i)"
-
     config: ShotConfig
+    provenance = "published"
+    paper = "Liang, Hu, Feng: Do We Really Need to Access the Source Data?, ICML 2020"
+    equation = "min over all but the head: mean_i H(p_i) - H(mean_i p_i) + beta mean_i CE(y_i, p_i)"
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
-        parameters = model.body_parameters()
-        model.freeze_except(parameters)
+        parameters = train_only(model, model.body_parameters())
         self.optimizer = torch.optim.AdamW(parameters, lr=self.config.learning_rate)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
@@ -99,9 +84,7 @@ class Shot(Method):
                     loss = loss + beta * F.cross_entropy(
                         at_least_float32(logits), labels[batch.sample_ids]
                     )
-                self.optimizer.zero_grad()
-                loss.backward()
-                self.optimizer.step()
+                take_step(self.optimizer, loss)
                 window.log(loss=loss.detach())
 
     @torch.no_grad()

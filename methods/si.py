@@ -1,9 +1,6 @@
 """SI: a quadratic penalty on the weights along whose path the loss fell."""
 
-from __future__ import annotations
-
 import copy
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -39,13 +36,9 @@ class Si(AvalancheMethod):
     """
 
     Config = SiConfig
-    provenance = "chosen-here"
-    paper = "Zenke, Poole, Ganguli: Continual Learning Through Synaptic Intelligence, ICML 2017"
-    equation = (
-        "L = CE(y, f(x)) + c sum_i Omega_i (w_i - w*_i)^2,  Omega_i += omega_i / (Delta_i^2 + xi)"
-    )
-
     config: SiConfig
+    paper = "Zenke, Poole, Ganguli: Continual Learning Through Synaptic Intelligence, ICML 2017"
+    equation = "L = CE + c sum_i Omega_i (w_i - w*_i)^2,  Omega_i += omega_i / (Delta_i^2 + xi)"
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import PathIntegral
@@ -68,7 +61,7 @@ class Si(AvalancheMethod):
     def learned(self) -> dict[str, Any]:
         return {"importance": self.plugin.importance, "reference": self.plugin.reference}
 
-    def relearn(self, learned: Mapping[str, Any]) -> None:
+    def relearn(self, learned: dict[str, Any]) -> None:
         for name, kept in learned.items():
             setattr(self.plugin, name, kept)
         self.plugin.path.zero_()

@@ -1,12 +1,10 @@
 """Fine-tuning on the source alone: the control of the alignment methods."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from bench import Batch, register
 
-from ._alignment import Alignment, AlignmentConfig
+from ._alignment import Alignment
 
 
 @register("method", "source-fine-tune")
@@ -20,9 +18,7 @@ class SourceFineTune(Alignment):
     ``feature-alignment`` with weight 0.
     """
 
-    Config = AlignmentConfig
     family = "reference"
-    provenance = "chosen-here"
     paper = "none: the control of source-supervised domain adaptation"
     equation = "min over the body: CE(source)"
 

@@ -1,7 +1,5 @@
 """The source model as deployed, never adapted: the reference that every method must beat."""
 
-from __future__ import annotations
-
 from bench import Method, register
 
 
@@ -11,6 +9,5 @@ class SourceOnly(Method):
 
     family = "reference"
     shifts = ("domain", "class")
-    provenance = "chosen-here"
     paper = "none: the lower reference of every domain-adaptation study"
     equation = "w stays what it is"

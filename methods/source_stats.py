@@ -1,7 +1,5 @@
 """Source statistics: target features are moved to the stored moments of the source (CFA)."""
 
-from __future__ import annotations
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -9,7 +7,7 @@ from torch.nn import functional as F
 
 from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
 
-from ._losses import affine_parameters, at_least_float32
+from ._losses import affine_parameters, at_least_float32, train_only
 
 
 def bounded(features: Tensor) -> Tensor:
@@ -60,25 +58,17 @@ class SourceStats(Method):
     """
 
     Config = SourceStatsConfig
-    family = "UDA"
-    provenance = "chosen-here"
+    config: SourceStatsConfig
     paper = (
         "Kojima, Matsuo, Iwasawa: Robustifying Vision Transformer without Retraining from Scratch "
         "by Test-Time Class-Conditional Feature Alignment, IJCAI 2022"
     )
-    equation = (
-        "min over norm layers: sum_k |M_k(T) - M_k(S)| / 2^k + w mean_c |m_c(T) - m_c(S)| / 2"
-    )
-
-    config: SourceStatsConfig
+    equation = "min over norms: sum_k |M_k(T) - M_k(S)| / 2^k + w mean_c |m_c(T) - m_c(S)| / 2"
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
-        parameters = affine_parameters(model)
-        model.freeze_except(parameters)
-        self.optimizer = torch.optim.SGD(
-            parameters, lr=self.config.learning_rate, momentum=self.config.momentum
-        )
+        c, parameters = self.config, train_only(model, affine_parameters(model))
+        self.optimizer = torch.optim.SGD(parameters, lr=c.learning_rate, momentum=c.momentum)
         model.train(False)
         with torch.no_grad():
             outputs = [model.with_features(b.x) for b in source.batches(shuffle=False)]

@@ -1,22 +1,11 @@
 """T3A: class centroids of confident target features take the place of the classifier's weights."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import (
-    DomainView,
-    FoundationModel,
-    Method,
-    MethodConfig,
-    Unsupported,
-    Window,
-    register,
-    tunable,
-)
-from bench.contracts.data import Inputs
+from bench import FoundationModel, Method, MethodConfig, Unsupported, Window, register, tunable
+from bench.contracts.data import DomainView, Inputs
 
 from ._losses import at_least_float32, entropy
 
@@ -51,16 +40,10 @@ class T3a(Method):
     """
 
     Config = T3aConfig
-    family = "UDA"
-    needs = ("replay_memory",)
-    provenance = "chosen-here"
-    paper = (
-        "Iwasawa, Matsuo: Test-Time Classifier Adjustment Module for Model-Agnostic Domain "
-        "Generalization, NeurIPS 2021"
-    )
-    equation = "p(k | f) ∝ exp(f . c_k), c_k = the direction of the sum of class k's unit supports"
-
     config: T3aConfig
+    needs = ("replay_memory",)
+    paper = "Iwasawa, Matsuo: Test-Time Classifier Adjustment Module, NeurIPS 2021"
+    equation = "p(k | f) ∝ exp(f . c_k), c_k = the direction of the sum of class k's unit supports"
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         head = model.head

@@ -1,20 +1,14 @@
 """Tent: entropy minimisation on the normalization layers' scale and shift."""
 
-from __future__ import annotations
-
 import torch
 
 from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
 
-from ._losses import affine_parameters, entropy
+from ._losses import affine_parameters, entropy, take_step, train_only
 
 
 class TentConfig(MethodConfig):
-    """Settings of Tent.
-
-    ``learning_rate``: Adam's step size, 1e-3 as in the paper outside ImageNet; ``epochs``: passes
-    over the adaptation split, one in the paper.
-    """
+    """``learning_rate``: of Adam, the paper's outside ImageNet; ``epochs``: passes, one there."""
 
     learning_rate: float = tunable(1e-3, 1e-5, 1e-2, log=True, ge=1e-8, le=1.0)
     epochs: int = tunable(1, 1, 5, unit="passes", le=100)
@@ -31,27 +25,19 @@ class Tent(Method):
     """
 
     Config = TentConfig
-    family = "UDA"
-    provenance = "published"
-    paper = (
-        "Wang, Shelhamer, Liu, Olshausen, Darrell: Tent: Fully Test-Time Adaptation by Entropy "
-        "Minimization, ICLR 2021"
-    )
-    equation = "min over normalization scale and shift: mean_i H(p_i), H(p) = -sum_c p_c log p_c"
-
     config: TentConfig
+    provenance = "published"
+    paper = "Wang et al.: Tent: Fully Test-Time Adaptation by Entropy Minimization, ICLR 2021"
+    equation = "min over normalization scale and shift: mean_i H(p_i), H(p) = -sum_c p_c log p_c"
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
-        parameters = affine_parameters(model)
-        model.freeze_except(parameters)
+        parameters = train_only(model, affine_parameters(model))
         self.optimizer = torch.optim.Adam(parameters, lr=self.config.learning_rate)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train()
         for batch in window.steps(domain.batches(self.config.epochs)):
             loss = entropy(self.model(batch.x)).mean()
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+            take_step(self.optimizer, loss)
             window.log(entropy=loss.detach())

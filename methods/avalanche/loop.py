@@ -1,7 +1,5 @@
 """Avalanche's training loop under a window: the domain's own batches, charged and stopped."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -59,7 +57,7 @@ class WindowedLoop:
     "consolidation". Without a window (offline) nothing is charged.
     """
 
-    _domain: DomainView | None = None
+    domain: DomainView | None = None
     _window: Window | None = None
     _compose: Compose | None = None
 
@@ -83,14 +81,14 @@ class WindowedLoop:
         self, domain: DomainView, window: Window | None, epochs: int, compose: Compose
     ) -> None:
         """Train on a domain until it is done or the window closes, then consolidate."""
-        self._domain, self._window, self._compose = domain, window, compose
+        self.domain, self._window, self._compose = domain, window, compose
         self.train_epochs = domain.max_passes(epochs)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Avalanche warns of its own deprecations
                 self.train(Experience(ViewSamples(domain)), eval_streams=[])  # type: ignore[attr-defined]
         finally:
-            self._domain = self._window = self._compose = None
+            self.domain = self._window = self._compose = None
 
     def remember(self, domain: DomainView) -> None:
         """Consolidate a domain as if it had just been learned; offline."""
@@ -107,15 +105,15 @@ class WindowedLoop:
 
     def make_train_dataloader(self, **_: Any) -> None:
         """Put the domain's own batches in the place of Avalanche's loader."""
-        self.dataloader = _Batches(self)
+        self.dataloader = self  # iterated anew for each pass
 
     def _unpack_minibatch(self) -> None:
         """Nothing: batches come on their device, and dicts of tensors stay what they are."""
 
-    def _batches(self) -> Iterator[list[Any]]:
-        assert self._domain is not None
+    def __iter__(self) -> Iterator[list[Any]]:
+        assert self.domain is not None
         assert self._compose is not None
-        for batch in self._domain.batches():
+        for batch in self.domain.batches():
             with nullcontext(True) if self._window is None else self._window.step(batch) as fits:
                 if not fits:
                     self.stop_training()  # type: ignore[attr-defined]
@@ -132,16 +130,6 @@ class WindowedLoop:
         window = self._window
         with nullcontext() if window is None else window.section("consolidation"):
             super()._after_training_exp(**settings)  # type: ignore[misc]
-
-
-class _Batches:
-    """One pass over the domain each time it is iterated."""
-
-    def __init__(self, loop: WindowedLoop) -> None:
-        self._loop = loop
-
-    def __iter__(self) -> Iterator[list[Any]]:
-        return self._loop._batches()
 
 
 class Supervised(WindowedLoop, SupervisedTemplate):

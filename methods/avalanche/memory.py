@@ -37,10 +37,9 @@ def join(parts: Sequence[Inputs]) -> Inputs:
 class Samples(Dataset):
     """Inputs of n samples with their labels, and where a method keeps them its logits.
 
-    It has what Avalanche's buffers and data loaders ask of a dataset, with two differences. A
-    loader gets whole batches: Avalanche's own datasets fetch sample by sample, thousands of tiny
-    operators that the other methods do not have and that a device would be charged for. And
-    ``subset`` copies: Avalanche's subsets keep the domain that they are part of.
+    What Avalanche's buffers and data loaders ask of a dataset, with two differences: a loader gets
+    whole batches, where Avalanche's fetch sample by sample in thousands of tiny operators that a
+    device would be charged for; and ``subset`` copies, where Avalanche's keep the whole domain.
     """
 
     def __init__(self, x: Inputs, y: Tensor, logits: Tensor | None = None) -> None:
@@ -73,10 +72,7 @@ class Samples(Dataset):
 
     def concat(self, other: Any) -> Samples:
         """These samples and the others'."""
-        if not len(other):
-            return self
-        logits = None if self.logits is None else torch.cat([self.logits, other.logits])
-        return Samples(join([self.x, other.x]), torch.cat([self.y, other.y]), logits)
+        return _joined([self, other]) if len(other) else self
 
     def tensors(self) -> dict[str, Any]:
         """The samples as plain tensors, for a method's state."""
@@ -116,14 +112,13 @@ def draw(groups: Sequence[Samples], n: int, generator: torch.Generator) -> Sampl
             start += len(group)
             if len(inside):
                 parts.append(group.take(inside))
-        if len(parts) == 1:
-            return parts[0]
-        kept = [part.logits for part in parts]
-        return Samples(
-            join([part.x for part in parts]),
-            torch.cat([part.y for part in parts]),
-            None if kept[0] is None else torch.cat(kept),  # type: ignore[arg-type]
-        )
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _joined(parts: Sequence[Samples]) -> Samples:
+    kept: list[Any] = [part.logits for part in parts]
+    logits = None if kept[0] is None else torch.cat(kept)
+    return Samples(join([part.x for part in parts]), torch.cat([part.y for part in parts]), logits)
 
 
 @contextmanager
@@ -138,17 +133,13 @@ def seeded(generator: torch.Generator) -> Iterator[None]:
 def reservoirs_state(policy: Any) -> dict[str, Any]:
     """The reservoirs of an Avalanche balanced buffer as tensors and plain values."""
     return {
-        str(key): {
-            "size": buffer.max_size,
-            "weights": buffer._buffer_weights,
-            **buffer.buffer.tensors(),
-        }
-        for key, buffer in policy.buffer_groups.items()
+        str(key): {"size": b.max_size, "weights": b._buffer_weights, **b.buffer.tensors()}
+        for key, b in policy.buffer_groups.items()
     }
 
 
-def restore_reservoirs(policy: Any, state: Mapping[str, Any]) -> None:
-    """Put back what `reservoirs_state` gave."""
+def restore_reservoirs(policy: Any, state: Mapping[str, Any]) -> list[Samples]:
+    """Put back what `reservoirs_state` gave; the samples, as of `compact`."""
     from avalanche.training.storage_policy import ReservoirSamplingBuffer
 
     policy.buffer_groups = {}
@@ -157,6 +148,7 @@ def restore_reservoirs(policy: Any, state: Mapping[str, Any]) -> None:
         buffer.buffer = Samples(kept["x"], kept["y"], kept["logits"])
         buffer._buffer_weights = kept["weights"]
         policy.buffer_groups[int(key)] = buffer
+    return compact(policy)
 
 
 def compact(policy: Any) -> list[Samples]:

@@ -1,10 +1,8 @@
 """Base of the methods that train through the Avalanche library.
 
-Importing Avalanche takes seconds, so what needs it stands in ``avalanche_loop`` (the training loop)
-and ``avalanche_plugins`` (what differs from Avalanche's plugins), imported in ``prepare``.
+Importing Avalanche takes seconds, so what needs it, `loop` and `plugins`, is imported in
+``prepare``.
 """
-
-from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -40,8 +38,7 @@ class AvalancheMethod(Method):
     when the domain ends or its window closes, in a section named "consolidation". Draws from
     memory come from a generator of the method's own.
 
-    A subclass gives `make_plugin` (or `make_strategy`), and `learned` and `relearn`, which turn
-    what the plugin knows into tensors and plain values and back.
+    A subclass gives `make_plugin` (or `make_strategy`), `learned` and `relearn`.
     """
 
     family = "CL"
@@ -49,7 +46,6 @@ class AvalancheMethod(Method):
     protocols = ("periodic",)
     needs: ClassVar[tuple[Need, ...]] = ("target_labels",)
     preload = ("avalanche.training",)
-
     config: AvalancheConfig
 
     def make_plugin(self) -> Any:
@@ -80,7 +76,7 @@ class AvalancheMethod(Method):
         """What the plugin keeps between domains, as tensors and plain values."""
 
     @abstractmethod
-    def relearn(self, learned: Mapping[str, Any]) -> None:
+    def relearn(self, learned: dict[str, Any]) -> None:
         """Put back what `learned` gave."""
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
@@ -103,10 +99,6 @@ class AvalancheMethod(Method):
         self.relearn(parts["learned"])
 
     def _parts(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "optimizer": self.optimizer,
-            "generator": self.generator,
-            "experiences": self.strategy.clock.train_exp_counter,
-            "learned": self.learned(),
-        }
+        held = {name: getattr(self, name) for name in ("model", "optimizer", "generator")}
+        experiences = self.strategy.clock.train_exp_counter
+        return {**held, "experiences": experiences, "learned": self.learned()}

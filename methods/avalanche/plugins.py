@@ -1,9 +1,7 @@
 """Avalanche's plugins where they need a change, and where there is none to change."""
 
-from __future__ import annotations
-
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,21 +17,17 @@ from torch.nn.utils import parameters_to_vector
 from torch.utils.data import DataLoader
 
 from .loop import WindowedLoop
-from .memory import Samples, compact, draw, join, seeded
+from .memory import Samples, compact, draw, join, portable, seeded
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(outputs, labels) -> a scalar."""
-
 Turn = Callable[[list[Tensor]], Any]
-"""What gradients become before they are averaged, all parameters at once."""
 
 
 class DrawnGEM(GEMPlugin):
     """GEM whose memories come from a given generator and whose large products are torch's.
 
-    The gradients of the memories are let go after each step, and what is of the size of the model
-    is computed where the model is and counted; only the program over as many
-    variables as there are earlier domains goes to ``quadprog``, in double precision.
+    The memories' gradients are let go after each step. Only the program over as many variables as
+    there are earlier domains goes to ``quadprog``, in double precision; the rest is counted.
     """
 
     def __init__(self, patterns: int, margin: float, generator: torch.Generator) -> None:
@@ -45,6 +39,17 @@ class DrawnGEM(GEMPlugin):
         chosen = torch.randperm(len(dataset), generator=self.generator)
         kept = dataset.subset(chosen[: self.patterns_per_experience])
         self.memory_x[t], self.memory_y[t], self.memory_tid[t] = kept.as_batch()
+
+    def remembered(self) -> dict[str, Any]:
+        """The memories as tensors, for a method's state."""
+        inputs = {t: dict(x) if isinstance(x, dict) else x for t, x in self.memory_x.items()}
+        return {"x": inputs, "y": dict(self.memory_y)}
+
+    def put_back(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what `remembered` gave."""
+        self.memory_x = {t: portable(x) for t, x in kept["x"].items()}
+        self.memory_y = dict(kept["y"])
+        self.memory_tid = {t: torch.zeros_like(y) for t, y in kept["y"].items()}
 
     def after_backward(self, strategy: Any, **settings: Any) -> None:
         super().after_backward(strategy, **settings)
@@ -146,26 +151,18 @@ class BatchedEWC(EWCPlugin):
             pull_back(strategy.model, anchor, self.importances[t], self.ewc_lambda)
 
     def compute_importances(
-        self,
-        model: Any,
-        criterion: Any,
-        optimizer: Any,
-        dataset: Any,
-        device: Any,
-        batch: int,
-        **_: Any,
+        self, model: Any, loss: Any, optimizer: Any, data: Any, _: Any, batch: int, **more: Any
     ) -> Any:
         return mean_over_batches(
-            model, optimizer, dataset, batch, criterion, lambda g: torch._foreach_mul(g, g)
+            model, optimizer, data, batch, loss, lambda g: torch._foreach_mul(g, g)
         )
 
 
 class BatchedMAS(MASPlugin):
     """MAS whose importances and penalty take few operators; what it keeps is Avalanche's.
 
-    Avalanche's leaves dropout on and moves BatchNorm's statistics while it estimates, raises
-    ValueError on a batch whose loss is exactly 0, and averages importances over domains. Without
-    ``alpha`` they add up.
+    Avalanche's leaves dropout on and moves BatchNorm's statistics while it estimates, and raises
+    ValueError on a batch whose loss is exactly 0. Without ``alpha`` importances add up.
     """
 
     def __init__(self, penalty: float, alpha: float | None) -> None:
@@ -223,9 +220,8 @@ class PathIntegral(SupervisedPlugin):
     @torch.no_grad()
     def before_update(self, strategy: Any, **_: Any) -> None:
         """Note the weights and the gradient of the task loss alone."""
-        gradients = [
-            torch.zeros_like(p) if p.grad is None else p.grad for p in strategy.model.parameters()
-        ]
+        parameters = strategy.model.parameters()
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         self._before = self._weights(strategy.model)
         pull = 2 * self.penalty * self.importance * (self._before - self.reference)
         self._gradient = parameters_to_vector(gradients) - pull

@@ -1,14 +1,12 @@
 """Settings of EdgeTA: its offline stage, the retraining of proxies, and the feedback."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from bench import MethodConfig, tunable
 
-from .partial import Selector
+from .retraining import Selector
 
 OFFLINE = (
     "ratio", "matched", "attention", "lora_rank", "lora_steps", "lora_learning_rate",
@@ -101,9 +99,8 @@ class EdgeTAConfig(ProxyConfig):
     """Settings of EdgeTA: those of `ProxyConfig`, and of retraining by feature alignment.
 
     ``mmd_weight``: of the alignment; ``trained_share``: of the neurons of each retrained layer,
-    1 for all; ``selector`` of the others (see `bench.methods.edgeta.partial`): those of the
-    largest ``gradient`` are trained, ``inverse``: of the smallest, ``random`` ones, or
-    ``released``: as released, arbitrary ones (W14).
+    1 for all; ``selector`` of those: the ones of the largest ``gradient``, ``inverse``: of the
+    smallest, ``random`` ones, or ``released``: as released, arbitrary ones (W14).
     """
 
     mmd_weight: float = tunable(1.0, 0.1, 10.0, log=True, ge=0, le=100.0)

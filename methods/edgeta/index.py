@@ -1,7 +1,5 @@
 """The neuron index: each neuron of the knowledge base as a combination of the model's neurons."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,11 +16,7 @@ from bench.models.surgery.low_rank import LowRankLinear
 
 @dataclass(frozen=True)
 class Part:
-    """Where a weight matrix with a row per neuron is: a parameter, a third of it, its transpose.
-
-    ``name`` of the parameter; ``third``: 0, 1 or 2 of a fused layer's rows; ``columns``: neurons
-    are its columns.
-    """
+    """A weight matrix with a row per neuron: a parameter or a third of its rows, or transposed."""
 
     name: str
     third: int | None = None
@@ -61,18 +55,21 @@ class Group:
 
     def add_to_fm(self, weights: dict[str, Tensor], change: Tensor) -> None:
         """F += change, in place."""
-        dim = 0 if self.stacked else 1
-        matrices = [part.read(weights) for part in self.fm]
-        for matrix, piece in zip(matrices, change.split([m.shape[dim] for m in matrices], dim),
-                                 strict=True):  # fmt: skip
+        for matrix, piece in _pieces(self.fm, weights, change, 0 if self.stacked else 1):
             matrix.add_(piece)
 
     def write_to_kb(self, weights: dict[str, Tensor], values: Tensor) -> None:
         """K = values, in place."""
-        matrices = [part.read(weights) for part in self.kb]
-        for matrix, piece in zip(matrices, values.split([m.shape[1] for m in matrices], dim=1),
-                                 strict=True):  # fmt: skip
+        for matrix, piece in _pieces(self.kb, weights, values, 1):
             matrix.copy_(piece)
+
+
+def _pieces(
+    parts: tuple[Part, ...], weights: dict[str, Tensor], values: Tensor, dim: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each part's matrix with its piece of ``values``, which lie along ``dim``."""
+    matrices = [part.read(weights) for part in parts]
+    return zip(matrices, values.split([m.shape[dim] for m in matrices], dim), strict=True)
 
 
 def paired_groups(kb: FoundationModel, fm: FoundationModel) -> list[Group]:
@@ -85,18 +82,15 @@ def paired_groups(kb: FoundationModel, fm: FoundationModel) -> list[Group]:
     """
     groups = []
     for small, large in zip(kb.blocks(), fm.blocks(), strict=True):
+        both = ((kb, small), (fm, large))
         if not isinstance(kb.module.get_submodule(small.out), LowRankLinear):
-            q, k, v = ([_rows(model, block.qkv, i) for model, block in ((kb, small), (fm, large))]
-                       for i in range(3))  # fmt: skip
+            q, k, v = ([_rows(model, block.qkv, i) for model, block in both] for i in range(3))
             groups.append(Group(f"{large.qkv[0]}.query-key", (q[0], k[0]), (q[1], k[1])))
-            out = [Part(_weight(model, block.out), columns=True)
-                   for model, block in ((kb, small), (fm, large))]  # fmt: skip
+            out = [Part(_weight(model, block.out), columns=True) for model, block in both]
             groups.append(Group(f"{large.out}.value", (v[0], out[0]), (v[1], out[1])))
-        both = [
-            (Part(_weight(model, block.ff_in)), Part(_weight(model, block.ff_out), columns=True))
-            for model, block in ((kb, small), (fm, large))
-        ]
-        groups.append(Group(large.ff_in, both[0], both[1]))
+        rows = [Part(_weight(model, block.ff_in)) for model, block in both]
+        columns = [Part(_weight(model, block.ff_out), columns=True) for model, block in both]
+        groups.append(Group(large.ff_in, (rows[0], columns[0]), (rows[1], columns[1])))
     return groups
 
 
@@ -114,9 +108,8 @@ def released_groups(kb: FoundationModel, fm: FoundationModel) -> list[Group]:
                 if isinstance(fm.module.get_submodule(other), LoraLinear):
                     below += (Part(f"{other}.lora_product"),)
                 groups.append(Group(other, (Part(_weight(kb, own)),), below, stacked=True))
-        for own, other, columns in (
-            (small.ff_in, large.ff_in, False), (small.ff_out, large.ff_out, True),
-        ):  # fmt: skip
+        pairs = ((small.ff_in, large.ff_in, False), (small.ff_out, large.ff_out, True))
+        for own, other, columns in pairs:
             kb_part = Part(_weight(kb, own), columns=columns)
             groups.append(Group(other, (kb_part,), (Part(_weight(fm, other), columns=columns),)))
     known = dict(fm.module.named_parameters())
@@ -128,9 +121,8 @@ def released_groups(kb: FoundationModel, fm: FoundationModel) -> list[Group]:
 
 
 def _rows(model: FoundationModel, qkv: tuple[str, ...], i: int) -> Part:
-    if len(qkv) == 1:
-        return Part(_weight(model, qkv[0]), third=i)
-    return Part(_weight(model, qkv[i]))
+    fused = len(qkv) == 1
+    return Part(_weight(model, qkv[0 if fused else i]), third=i if fused else None)
 
 
 def _weight(model: FoundationModel, name: str) -> str:
@@ -142,22 +134,14 @@ def _weight(model: FoundationModel, name: str) -> str:
 
 
 class NeuronIndex(nn.Module):
-    """Matrices I with K ~ I F for every group, sparse or dense.
+    """Matrices I with K ~ I F for every group, whose weights lie in ``kb`` and ``fm``.
 
-    Parameters
-    ----------
-    groups : what is matched
-    kb, fm : the weights that they lie in
-    neurons : number of nonzero entries in a row of I, for the model's neurons most like
-        the knowledge base's, fitted by least squares; None: a dense I of zeros, as released
+    ``neurons``: number of nonzero entries in a row of I, for the model's neurons most like
+    the knowledge base's, fitted by least squares; None: a dense I of zeros, as released.
     """
 
     def __init__(
-        self,
-        groups: list[Group],
-        kb: dict[str, Tensor],
-        fm: dict[str, Tensor],
-        neurons: int | None,
+        self, groups: list[Group], kb: dict[str, Tensor], fm: dict[str, Tensor], neurons: int | None
     ) -> None:
         super().__init__()
         self.groups = groups

@@ -1,9 +1,9 @@
 """EdgeTA for domain shifts: each domain's proxy is retrained by feature alignment."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from bench import DomainView, FoundationModel, Window, register
 
@@ -29,14 +29,12 @@ class EdgeTA(ProxyMethod):
     """
 
     Config = EdgeTAConfig
-    family = "UDA"
+    config: EdgeTAConfig
     needs = ("source_data",)
     equation = (
         "proxy: CE(source) + w MMD^2;  W_kb = (W_kb + W_proxy) / 2,  W_fm += a1 I^T dW_kb,  "
         "W_kb = a2 I W_fm + (1 - a2) W_kb"
     )
-
-    config: EdgeTAConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         super().prepare(model, source)
@@ -45,13 +43,10 @@ class EdgeTA(ProxyMethod):
     def retrain(self, domain: DomainView, window: Window) -> bool:
         c = self.config
         # An attribute while it lasts: its optimizer is in the device's memory.
-        self.retraining = ProxyAlignment(
-            FeatureAlignmentConfig(
-                learning_rate=c.learning_rate, epochs=c.epochs, mmd_weight=c.mmd_weight
-            ),
-            c.trained_share,
-            c.selector,
+        settings = FeatureAlignmentConfig(
+            learning_rate=c.learning_rate, epochs=c.epochs, mmd_weight=c.mmd_weight
         )
+        self.retraining = ProxyAlignment(settings, c.trained_share, c.selector)
         self.retraining.prepare(self.model, self.source)
         self.retraining.adapt(domain, window)
         trained = bool(self.retraining.optimizer.state)
@@ -64,3 +59,27 @@ class EdgeTA(ProxyMethod):
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
         self.source.rng_state = state["source"]
+
+
+class ReleasedConfig(EdgeTAConfig):
+    """`EdgeTAConfig` with the release's choices (docs/explanation/edgeta-release-defects.md)."""
+
+    importance: Literal["mean", "first", "entropy"] = "first"
+    kb_to_fm: float = Field(1.0, ge=0, le=1)
+    fm_to_kb: float = Field(1.0, ge=0, le=1)
+    feedback_biases: bool = False
+    matched: bool = False
+    lora_in_feedback: bool = False
+    index: Literal["sparse", "dense"] = "dense"
+    max_residual: float | None = Field(None, gt=0, le=1000)
+
+
+@register("method", "edgeta-faithful")
+class EdgeTAFaithful(EdgeTA):
+    """EdgeTA as released: neurons cut apart from what they meet, a dense index, one sample.
+
+    The release is a copy of the authors' code inside LINC-BIT/MPOptimizer (``Big_model``). Its
+    rates of the feedback are those of image classification, 1 and 1.
+    """
+
+    Config = ReleasedConfig

@@ -3,11 +3,8 @@
 All of it is done before deployment, on source data, once for each content, and cached.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +23,7 @@ from bench.models.surgery.low_rank import factorise
 from bench.models.surgery.pruning import cut, strongest, strongest_heads
 from bench.registry.component_code import code_digest
 
+from .._losses import take_step, train_only
 from .config import ProxyConfig
 from .index import NeuronIndex, paired_groups, released_groups
 
@@ -39,14 +37,9 @@ VALIDATED = 4
 class Offline:
     """What EdgeTA brings to the device.
 
-    Attributes
-    ----------
-    fm : the foundation model, adapted to the source by LoRA
-    products : LoRA products that are kept apart instead of fused into the model, by the name
-        that the index knows them by; empty unless as released
-    kb : the gated knowledge base
-    index : the neuron index
-    accuracy : of the knowledge base on held-out source data, by sparsity
+    ``fm``: the model, adapted to the source by LoRA; ``products``: LoRA products that are kept
+    apart instead of fused into it, by the name in the index; empty unless as released; ``kb``: the
+    gated knowledge base; ``accuracy``: its own on held-out source data, by sparsity.
     """
 
     fm: FoundationModel
@@ -58,10 +51,6 @@ class Offline:
     def fm_weights(self) -> dict[str, Tensor]:
         """The model's parameters by name, and the separate LoRA products."""
         return {**weights_of(self.fm), **self.products}
-
-    def kb_weights(self) -> dict[str, Tensor]:
-        """The knowledge base's parameters by name."""
-        return weights_of(self.kb)
 
 
 def weights_of(model: FoundationModel) -> dict[str, Tensor]:
@@ -82,24 +71,18 @@ def offline(config: ProxyConfig, model: FoundationModel, source: DomainView) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         made = _structure(config, start)
-        key = digest(
-            [
-                weights_digest(model.module),
-                source_digest(source),
-                config.offline(),
-                code_digest(Path(__file__)),
-            ]
-        )
+        inputs = [weights_digest(model.module), source_digest(source), config.offline()]
+        key = digest([*inputs, code_digest(Path(__file__))])
         path = cache_folder() / "edgeta" / f"{key[:20]}.pt"
         kept = cached(path, lambda: _trained(config, start, source))
-    made.fm.module.load_state_dict(kept["fm"])
-    made.kb.module.load_state_dict(kept["kb"])
-    made.index.load_state_dict(kept["index"])
+    modules = {"fm": made.fm.module, "kb": made.kb.module, "index": made.index}
+    for name, module in modules.items():
+        module.load_state_dict(kept[name])
     made.products.update(kept["products"])
     made.accuracy.update(kept["accuracy"])
-    made.index.require_residual(made.kb_weights(), made.fm_weights(), config.max_residual)
-    for each in (made.fm.module, made.kb.module, made.index):
-        each.to(dtype).requires_grad_(False)
+    made.index.require_residual(weights_of(made.kb), made.fm_weights(), config.max_residual)
+    for module in modules.values():
+        module.to(dtype).requires_grad_(False)
     made.products = {name: product.to(dtype) for name, product in made.products.items()}
     made.fm.train(False)
     made.kb.train(False)
@@ -116,13 +99,9 @@ def lora_products(fm: FoundationModel) -> dict[str, Tensor]:
     }
 
 
-# ---------------------------------------------------------------------------
-
-
 def _structure(config: ProxyConfig, model: FoundationModel) -> Offline:
     """An untrained result with the shapes of a trained one."""
-    fm = model.clone()
-    kb = model.clone()
+    fm, kb = model.clone(), model.clone()
     _cut(config, kb)
     insert_gates(kb, config.gate_reduction)
     if not config.lora_in_feedback:
@@ -155,16 +134,11 @@ def _trained(config: ProxyConfig, model: FoundationModel, source: DomainView) ->
             raise BenchError(
                 f"EdgeTA: {len(source)} source samples leave none to train on; give 2 or more"
             )
-        train = _part(source, order[held:])
-        validation = _part(source, order[:held])
+        train, validation = _part(source, order[held:]), _part(source, order[:held])
         made = _train_stages(config, model, train, validation)
-    return {
-        "fm": made.fm.module.state_dict(),
-        "products": made.products,
-        "kb": made.kb.module.state_dict(),
-        "index": made.index.state_dict(),
-        "accuracy": made.accuracy,
-    }
+    modules = {"fm": made.fm.module, "kb": made.kb.module, "index": made.index}
+    weights = {name: module.state_dict() for name, module in modules.items()}
+    return {**weights, "products": made.products, "accuracy": made.accuracy}
 
 
 def _part(source: DomainView, chosen: Tensor) -> DomainView:
@@ -184,10 +158,8 @@ def _train_stages(
     _require_equal(fm, fused, validation)
     kb = fused.clone()
     _cut(config, kb)
-    distil(
-        kb, fused, train, config.kb_steps, config.kb_learning_rate, config.kb_weight_decay,
-        config.distillation,
-    )  # fmt: skip
+    c = config
+    distil(kb, fused, train, c.kb_steps, c.kb_learning_rate, c.kb_weight_decay, c.distillation)
     insert_gates(kb, config.gate_reduction)
     kept = fused if config.lora_in_feedback else fm
     products = {} if config.lora_in_feedback else lora_products(fm)
@@ -198,15 +170,12 @@ def _train_stages(
 
 def _adapt_lora(config: ProxyConfig, fm: FoundationModel, train: DomainView) -> None:
     """Train low-rank adapters on q, k and v and the head on the source; they stay inserted."""
-    parameters = insert_lora(fm, config.lora_rank, config.lora_rank) + fm.head_parameters()
-    fm.freeze_except(parameters)
+    adapters = insert_lora(fm, config.lora_rank, config.lora_rank)
+    parameters = train_only(fm, adapters + fm.head_parameters())
     optimizer = torch.optim.Adam(parameters, lr=config.lora_learning_rate)
     fm.train()
     for _, batch in zip(range(config.lora_steps), train.infinite(), strict=False):
-        loss = fm.loss(fm(fm.augment(batch.x)), batch.y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        take_step(optimizer, fm.loss(fm(fm.augment(batch.x)), batch.y))
     optimizer.zero_grad()
     fm.train(False)
 
@@ -231,16 +200,10 @@ def _train_index(
     """
     kb, index, fm = made.kb, made.index, made.fm_weights()
     kb.module.requires_grad_(True)
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": list(kb.module.parameters()), "lr": config.index_kb_learning_rate},
-            {
-                "params": list(index.parameters()),
-                "lr": config.index_learning_rate,
-                "weight_decay": config.index_weight_decay,
-            },
-        ]
-    )
+    of_kb = {"params": list(kb.module.parameters()), "lr": config.index_kb_learning_rate}
+    of_index = {"params": list(index.parameters()), "lr": config.index_learning_rate}
+    decay = {"weight_decay": config.index_weight_decay}
+    optimizer = torch.optim.AdamW([of_kb, of_index | decay])
     steps = config.index_steps
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
     every = max(steps // config.checkpoints, 1)
@@ -254,9 +217,7 @@ def _train_index(
         size = torch.stack([g.abs().sum() for g in gates.values()]).sum() / len(batch)
         misfit = index.loss(dict(kb.module.named_parameters()), fm)
         loss = kb.loss(outputs, batch.y) + config.index_weight * misfit + config.gate_l1 * size
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        take_step(optimizer, loss)
         schedule.step()
         if (step + 1) % every == 0 or step + 1 == steps:
             accuracy = _validated(config, kb, validation)
@@ -271,7 +232,7 @@ def _train_index(
     index.load_state_dict(best[2])
     kb.train(False)
     set_sparsity(kb, 0.0)
-    index.refit(made.kb_weights(), fm)
+    index.refit(weights_of(kb), fm)
     return best[3]
 
 
@@ -288,35 +249,18 @@ def _sparsities(config: ProxyConfig) -> Iterator[float]:
             yield drawn()
 
 
+@torch.no_grad()
 def _validated(
     config: ProxyConfig, kb: FoundationModel, validation: DomainView
 ) -> dict[float, float]:
-    """Accuracy of the masked knowledge base at evenly spaced sparsities."""
+    """Accuracy of the masked knowledge base, set to evaluation, at evenly spaced sparsities."""
     low, high = config.min_sparsity, config.max_sparsity
     found = {}
-    with evaluating(kb):
-        for i in range(VALIDATED):
-            sparsity = round(low + (high - low) * i / (VALIDATED - 1), 6)
-            set_sparsity(kb, sparsity)
-            found[sparsity] = accuracy_of(kb, validation)
+    kb.train(False)
+    for i in range(VALIDATED):
+        sparsity = round(low + (high - low) * i / (VALIDATED - 1), 6)
+        set_sparsity(kb, sparsity)
+        batches = validation.batches(shuffle=False)
+        hits = [float(kb.correct(kb(batch.x), batch.y).sum()) for batch in batches]
+        found[sparsity] = sum(hits) / len(validation)
     return found
-
-
-@torch.no_grad()
-def accuracy_of(model: FoundationModel, data: DomainView) -> float:
-    """The task metric over a labelled view."""
-    hits = [
-        float(model.correct(model(batch.x), batch.y).sum()) for batch in data.batches(shuffle=False)
-    ]
-    return sum(hits) / len(data)
-
-
-@contextmanager
-def evaluating(model: FoundationModel) -> Iterator[None]:
-    """Evaluation mode inside."""
-    mode = model.module.training
-    model.train(False)
-    try:
-        yield
-    finally:
-        model.train(mode)

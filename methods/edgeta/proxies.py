@@ -1,15 +1,7 @@
-"""What EdgeTA's variants share on the device: proxies, and the feedback from them.
-
-Defects of the authors' release (docs/explanation/edgeta-release-defects.md), and where each can be
-chosen: W4 and W5 ``matched``, W8 ``index``, W10 ``lora_in_feedback`` (and the order of averaging:
-`bench.methods.edgeta.feedback.average_task_agnostic`), W11 ``importance``, W12 ``max_residual``,
-W13 ``train_head`` of `bench.methods.edgeta.supervised`, W14 ``selector``.
-"""
-
-from __future__ import annotations
+"""What EdgeTA's variants share on the device: proxies, and the feedback from them."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,20 +14,38 @@ from bench.models.surgery.neurons import Slice
 from bench.models.surgery.proxy import make_proxy, most_important
 
 from .config import ProxyConfig
-from .feedback import proxy_to_kb
-from .offline import Offline, offline, weights_of
-from .retraining import retrained
+from .offline import offline, weights_of
+from .retraining import first_batch, retrained
+
+
+@torch.no_grad()
+def proxy_to_kb(
+    proxy: Mapping[str, Tensor],
+    kb: dict[str, Tensor],
+    slices: Mapping[str, Slice],
+    names: Sequence[str],
+    head: Sequence[str] = (),
+) -> None:
+    """W_kb = (W_kb + W_proxy) / 2 where the proxy has it, in place; the rest stays.
+
+    ``slices``: what the proxy holds of each parameter; ``names``: the parameters that go back;
+    those of ``head`` are copied outright.
+    """
+    for name in names:
+        own, part = kb[name], slices[name]
+        mean = (part.gather(own) + proxy[name]) / 2
+        own.copy_(part.scatter(own, mean))
+    for name in head:
+        kb[name].copy_(slices[name].scatter(kb[name], proxy[name]))
 
 
 class ProxyMethod(Method):
     """A proxy for each domain, retrained by a subclass's `retrain`, and feedback from it.
 
-    Attributes
-    ----------
-    fm, products, kb, index : what the offline stage made (`Offline`), changed by feedback
-    model, slices : the current proxy, and what it holds of the knowledge base
-    sparsity : of the next proxy
-    head : names of the head's parameters that go back to knowledge base and model as they are
+    ``fm``, ``products``, ``kb``, ``index``: what the offline stage made (`Offline`), changed by
+    feedback; ``model``, ``slices``: the current proxy, and what it holds of the knowledge base;
+    ``sparsity``: of the next proxy; ``head``: names of the head's parameters that go back as they
+    are.
     """
 
     protocols = ("periodic",)
@@ -48,9 +58,8 @@ class ProxyMethod(Method):
     head: tuple[str, ...] = ()
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
-        made: Offline = offline(self.config, model, source)
-        self.fm, self.products = made.fm, made.products
-        self.kb, self.index = made.kb, made.index
+        made = offline(self.config, model, source)
+        self.fm, self.products, self.kb, self.index = made.fm, made.products, made.kb, made.index
         self.sparsity = self.config.sparsity
         with source.preserve_rng():
             first = next(source.batches())
@@ -58,8 +67,7 @@ class ProxyMethod(Method):
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         with window.section("proxy"):
-            sample = take(domain.x, torch.arange(min(domain.batch_size, len(domain))))
-            self.model, self.slices = self.generate(sample)
+            self.model, self.slices = self.generate(first_batch(domain))
         if not self.retrain(domain, window):
             raise Unsupported(
                 f"{self.registered_name}: the window of {window.budget_s:.3g} s closes before the "
@@ -106,7 +114,9 @@ class ProxyMethod(Method):
         if c.feedback == "none":
             return False
         proxy, kb = weights_of(self.model), weights_of(self.kb)
-        names = [name for name in retrained(self.model) if c.feedback_biases or not _is_bias(name)]
+        names = retrained(self.model)
+        if not c.feedback_biases:
+            names = [name for name in names if not name.endswith("bias")]
         before = {**kb, **{name: kb[name].clone() for name in names}}
         proxy_to_kb(proxy, kb, self.slices, names, self.head)
         if c.feedback == "direct":
@@ -125,19 +135,13 @@ class ProxyMethod(Method):
         """The model's parameters by name, and the separate LoRA products."""
         return {**weights_of(self.fm), **self.products}
 
-    def predict(self, x: Inputs) -> Tensor:
-        self.model.train(False)
-        return self.model(x)
-
     def state(self) -> dict[str, Any]:
         return {
             "fm": copied(self.fm.module.state_dict()),
             "products": copied(self.products),
             "kb": copied(self.kb.module.state_dict()),
             "proxy": copied(self.model.module.state_dict()),
-            "kept": {
-                name: self.slices[f"{name}.linear.weight"].rows for name in gated_layers(self.kb)
-            },
+            "kept": {n: self.slices[f"{n}.linear.weight"].rows for n in gated_layers(self.kb)},
             "sparsity": self.sparsity,
         }
 
@@ -150,10 +154,6 @@ class ProxyMethod(Method):
         self.model.module.load_state_dict(state["proxy"])
         self.model.train(False)
         self.sparsity = state["sparsity"]
-
-
-def _is_bias(name: str) -> bool:
-    return name.endswith("bias")
 
 
 def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

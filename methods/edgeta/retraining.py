@@ -1,14 +1,31 @@
-"""What of a proxy is retrained, and its retraining by feature alignment."""
+"""What of a proxy is retrained, wholly or in part, and its retraining by feature alignment.
 
-from __future__ import annotations
+An unused variant of EdgeTA's release trains a fifth of the neurons, those whose weights differ
+most after a step. It compares the weights without taking the step, so that all differences are
+zero and the choice is arbitrary (defect W14); here it is one of the selectors, ``released``.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from bench import Batch, DomainView, FoundationModel, Window, take
+from bench import Batch, BenchError, DomainView, FoundationModel, Window, take
+from bench.contracts.data import Inputs
+from bench.models.surgery.linear import largest
 
+from .._losses import train_only
 from ..feature_alignment import FeatureAlignment, FeatureAlignmentConfig
-from .partial import Selector, chosen_rows, training_only
+
+Selector = Literal["gradient", "random", "inverse", "released"]
+
+
+def first_batch(view: DomainView) -> Inputs:
+    """The first samples of a view, as many as a batch has, in their own order."""
+    return take(view.x, torch.arange(min(view.batch_size, len(view))))
 
 
 def retrained(proxy: FoundationModel) -> list[str]:
@@ -37,10 +54,59 @@ def retrained_layers(proxy: FoundationModel) -> dict[str, nn.Linear]:
     }
 
 
+@torch.no_grad()
+def chosen_rows(
+    layers: Mapping[str, nn.Linear], share: float, selector: Selector
+) -> dict[str, Tensor]:
+    """Ids of the neurons to train, ceil(share m) of the m of each layer, ascending, by its name.
+
+    ``gradient``: those of the largest sum of |dL/dw| over a neuron's weights and bias, which is
+    how far a plain gradient step moves them (AdamW's first step moves all alike); ``inverse``: of
+    the smallest; ``random``: drawn from torch's global generator; ``released``: of differences
+    that are all zero, the first ones. Raises BenchError where gradients are needed and missing.
+    """
+    return {
+        name: largest(_scores(name, layer, selector), max(math.ceil(share * layer.out_features), 1))
+        for name, layer in layers.items()
+    }
+
+
+def _scores(name: str, layer: nn.Linear, selector: Selector) -> Tensor:
+    if selector == "random":
+        return torch.rand(layer.out_features)
+    if selector == "released":
+        return torch.zeros(layer.out_features)
+    if layer.weight.grad is None:
+        raise BenchError(f"partial retraining: {name} has no gradient; run a backward pass first")
+    moved = layer.weight.grad.abs().sum(dim=1)
+    if layer.bias is not None and layer.bias.grad is not None:
+        moved = moved + layer.bias.grad.abs()
+    return -moved if selector == "inverse" else moved
+
+
+@contextmanager
+def training_only(layers: Mapping[str, nn.Linear], rows: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, gradients of all other neurons of these layers are zero.
+
+    An optimizer without weight decay and without earlier moments then leaves them as they are.
+    """
+    handles = []
+    for name, layer in layers.items():
+        mask = torch.zeros_like(layer.weight[:, 0]).index_fill_(0, rows[name], 1.0).detach()
+        for parameter, shaped in ((layer.weight, mask.unsqueeze(1)), (layer.bias, mask)):
+            if parameter is not None and parameter.requires_grad:
+                handles.append(parameter.register_hook(shaped.mul))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 class ProxyAlignment(FeatureAlignment):
     """Feature alignment of a proxy: of its parameters, only those that EdgeTA retrains.
 
-    ``share`` of the neurons of each layer, chosen by ``selector``: see `partial`.
+    ``share`` of the neurons of each layer, chosen by ``selector``: see `chosen_rows`.
     """
 
     def __init__(
@@ -50,15 +116,12 @@ class ProxyAlignment(FeatureAlignment):
         self.share, self.selector = share, selector
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
-        self.model = model
-        self.source = source
+        self.model, self.source = model, source
         named = dict(model.module.named_parameters())
-        parameters = [named[name] for name in retrained(model)]
-        model.freeze_except(parameters)
+        parameters = train_only(model, [named[name] for name in retrained(model)])
         decay = 0.01 if self.share == 1 else 0.0  # AdamW's own; it would move untrained neurons
-        self.optimizer = torch.optim.AdamW(
-            parameters, lr=self.config.learning_rate, weight_decay=decay
-        )
+        rate = self.config.learning_rate
+        self.optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         if self.share == 1:

@@ -4,8 +4,6 @@
 so the weights are random: no training is needed.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import time
@@ -20,20 +18,14 @@ from bench.models.surgery.gates import importance, insert_gates, set_sparsity
 from bench.models.surgery.proxy import make_proxy, most_important
 from bench.models.surgery.pruning import cut, strongest
 
+from .._losses import take_step
 from ..feature_alignment import FeatureAlignmentConfig
 from .retraining import ProxyAlignment
 
 
 @dataclass
 class Step:
-    """A model's retraining step by feature alignment.
-
-    Attributes
-    ----------
-    parameters : of the model
-    trace : of a step whose optimizer has state
-    seconds : wall time, the median of the repeats
-    """
+    """A model's retraining step, traced once its optimizer has state; seconds: median wall time."""
 
     parameters: int
     trace: StepTrace
@@ -45,10 +37,8 @@ def retraining_steps(
 ) -> list[Step]:
     """The step of the model, then of a proxy at each sparsity; repeats are interleaved.
 
-    Parameters
-    ----------
-    x : inputs of n samples; a step takes n of the source and n of the target
-    ratio : the knowledge base's inner widths are the model's divided by it
+    A step takes the n samples ``x`` as source and as target; ``ratio``: the model's inner widths
+    divided by the knowledge base's.
     """
     kb = model.clone()
     cut(kb, strongest(kb, ratio))
@@ -63,7 +53,7 @@ def retraining_steps(
     traces = []
     for run in runs:
         run.step()  # makes the optimizer's state
-        with StepTracer([run.alignment]) as tracer:
+        with StepTracer([run]) as tracer:
             run.step()
         traces.append(tracer.trace)
     times: list[list[float]] = [[] for _ in runs]
@@ -78,22 +68,17 @@ def retraining_steps(
     ]
 
 
-class _Retrained:
+class _Retrained(ProxyAlignment):
     def __init__(self, model: FoundationModel, x: torch.Tensor) -> None:
+        super().__init__(FeatureAlignmentConfig())
         y = torch.zeros(len(x), dtype=torch.int64)
-        source = DomainView("source", x, y, len(x), torch.Generator().manual_seed(0))
-        self.alignment = ProxyAlignment(FeatureAlignmentConfig())
-        self.alignment.prepare(model, source)
-        self.x, self.y = x, y
+        self.prepare(model, DomainView("source", x, y, len(x), torch.Generator().manual_seed(0)))
         model.train()
 
     def step(self) -> None:
-        model, optimizer = self.alignment.model, self.alignment.optimizer
-        logits, features = model.with_features(self.x)
-        added = self.alignment.adaptation_loss(features, Batch(self.x, torch.arange(0)), 0.0)
-        optimizer.zero_grad()
-        (model.loss(logits, self.y) + added).backward()
-        optimizer.step()
+        logits, features = self.model.with_features(self.source.x)
+        added = self.adaptation_loss(features, Batch(self.source.x, torch.arange(0)), 0.0)
+        take_step(self.optimizer, self.model.loss(logits, self.source.y) + added)
 
 
 def table(steps: Sequence[Step], sparsities: Sequence[float]) -> str:
@@ -122,19 +107,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="vit_base_patch16_224")
     parser.add_argument("--image", type=int, nargs=3, default=[3, 224, 224], metavar="N")
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--ratio", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    for name, default in (("batch", 4), ("ratio", 4), ("repeats", 5), ("threads", 1)):
+        parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     kind = registry.load("model", given.model)
     model = kind.build(kind.Config(), tuple(given.image), 10)
-    sparsities = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9)
-    x = torch.rand(given.batch, *given.image)
-    steps = retraining_steps(model, x, given.ratio, sparsities, given.repeats)
-    print(table(steps, sparsities))
+    sparsities, x = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9), torch.rand(given.batch, *given.image)
+    print(table(retraining_steps(model, x, given.ratio, sparsities, given.repeats), sparsities))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ lives for one domain, so what EWC knows of parameters is kept in the knowledge b
 read through the proxy's slices.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -60,7 +58,7 @@ class SupervisedProxies(ProxyMethod):
     shifts = ("domain", "class")
     needs: ClassVar[tuple[Need, ...]] = ("target_labels",)
     preload = ("avalanche.training",)
-
+    Config = SupervisedConfig
     config: SupervisedConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
@@ -70,9 +68,8 @@ class SupervisedProxies(ProxyMethod):
             for each in (self.fm, self.kb, self.model):
                 widen_head(each, known)
         if self.config.train_head:
-            self.head = tuple(
-                f"{model.head_name}.{name}" for name, _ in self.model.head.named_parameters()
-            )
+            names = (name for name, _ in self.model.head.named_parameters())
+            self.head = tuple(f"{model.head_name}.{name}" for name in names)
         self.experiences = 0
 
     def plugins(self) -> list[Any]:
@@ -121,13 +118,7 @@ class SupervisedEdgeTA(SupervisedProxies):
     the proxy to knowledge base and model.
     """
 
-    Config = SupervisedConfig
-    equation = (
-        "proxy: CE(y, f(x));  W_kb = (W_kb + W_proxy) / 2,  W_fm += a1 I^T dW_kb,  "
-        "W_kb = a2 I W_fm + (1 - a2) W_kb;  the head is copied"
-    )
-
-    config: SupervisedConfig
+    equation = "proxy: CE(y, f(x));  feedback as in edgeta;  the head is copied"
 
 
 @register("method", "edgeta-ewc")
@@ -141,13 +132,9 @@ class EwcEdgeTA(SupervisedProxies):
     """
 
     Config = EwcProxyConfig
-    paper = (
-        "Zhang et al.: EdgeTA, IEEE TMC 2025; Kirkpatrick et al.: Overcoming catastrophic "
-        "forgetting in neural networks, PNAS 2017"
-    )
-    equation = "proxy: CE(y, f(x)) + lambda sum_i F_i (w_i - w*_i)^2; feedback as in edgeta"
-
     config: EwcProxyConfig
+    paper = "Zhang et al.: EdgeTA, IEEE TMC 2025; Kirkpatrick et al.: EWC, PNAS 2017"
+    equation = "proxy: CE(y, f(x)) + lambda sum_i F_i (w_i - w*_i)^2; feedback as in edgeta"
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         super().prepare(model, source)
@@ -165,12 +152,11 @@ class EwcEdgeTA(SupervisedProxies):
         if self.experiences:
             last = self.experiences - 1
             named = dict(self.model.module.named_parameters())
-            known = {
-                name: part.gather(self.importances[name]) for name, part in self.slices.items()
-            }
-            anchor = {name: named[name].detach().clone() for name in known}
-            plugin.importances[last] = parameter_data(_outer(known))
-            plugin.saved_params[last] = parameter_data(_outer(anchor))
+            of = {name: part.gather(self.importances[name]) for name, part in self.slices.items()}
+            anchor = {f"{_OUTER}{name}": named[name].detach().clone() for name in of}
+            known = {f"{_OUTER}{name}": value for name, value in of.items()}
+            plugin.importances[last] = parameter_data(known)
+            plugin.saved_params[last] = parameter_data(anchor)
         return [plugin]
 
     def keep(self, window: Window) -> None:
@@ -202,16 +188,10 @@ class GemEdgeTA(SupervisedProxies):
     """
 
     Config = GemProxyConfig
-    needs = ("target_labels", "replay_memory")
-    paper = (
-        "Zhang et al.: EdgeTA, IEEE TMC 2025; Lopez-Paz, Ranzato: Gradient Episodic Memory for "
-        "Continual Learning, NeurIPS 2017"
-    )
-    equation = (
-        "proxy: min_z |z - g|^2 subject to <z, g_k> >= 0 for each memory k; feedback as in edgeta"
-    )
-
     config: GemProxyConfig
+    needs = ("target_labels", "replay_memory")
+    paper = "Zhang et al.: EdgeTA, IEEE TMC 2025; Lopez-Paz, Ranzato: GEM, NeurIPS 2017"
+    equation = "proxy: min_z |z - g|^2 with <z, g_k> >= 0 for each memory k; feedback as in edgeta"
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         from ..avalanche.plugins import DrawnGEM
@@ -227,20 +207,10 @@ class GemEdgeTA(SupervisedProxies):
         return [self.memory]
 
     def state(self) -> dict[str, Any]:
-        inputs = {t: dict(x) if isinstance(x, dict) else x for t, x in self.memory.memory_x.items()}
-        kept = {"x": inputs, "y": dict(self.memory.memory_y)}
-        return {**super().state(), "memory": kept, "generator": self.generator.get_state()}
+        kept = {"memory": self.memory.remembered(), "generator": self.generator.get_state()}
+        return {**super().state(), **kept}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        from ..avalanche.memory import portable
-
         super().load_state(state)
-        labels = state["memory"]["y"]
-        self.memory.memory_x = {t: portable(x) for t, x in state["memory"]["x"].items()}
-        self.memory.memory_y = dict(labels)
-        self.memory.memory_tid = {t: torch.zeros_like(y) for t, y in labels.items()}
+        self.memory.put_back(state["memory"])
         self.generator.set_state(state["generator"])
-
-
-def _outer(named: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{_OUTER}{name}": value for name, value in named.items()}

@@ -2,12 +2,9 @@
 
 The accuracy of a model on a new domain is estimated by its mean confidence, the largest softmax
 output averaged over a batch, times the ratio of accuracy to confidence on held-out source data
-(after the differences of confidences of Guillory et al., ICCV 2021). It is an estimate and no
-measurement: it ranks domains by how unsure the model is of them, and a model that is wrong with
-confidence, as after a harmful retraining, is taken for a good one.
+(after Guillory et al., ICCV 2021). A model that is wrong with confidence, as after a harmful
+retraining, is taken for a good one.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Sequence
@@ -19,11 +16,7 @@ from bench import DomainView, FoundationModel, take
 from bench.contracts.data import Inputs
 from bench.models.surgery.gates import set_sparsity
 
-from ..edgeta.offline import HELD_OUT, evaluating
-
-_SEEN = (0.05, 0.95)
-"""Share of the possible gain that a window is taken to have brought, at least and at most."""
-_HALF = (1.0, 1000.0)
+from ..edgeta.offline import HELD_OUT
 
 
 @dataclass(frozen=True)
@@ -47,6 +40,7 @@ class Calibration:
         return self.accuracy[self.sparsities.index(sparsity)]
 
 
+@torch.no_grad()
 def calibrate(kb: FoundationModel, source: DomainView, sparsities: Sequence[float]) -> Calibration:
     """Accuracy and confidence on the part of the source that EdgeTA's offline stage holds out."""
     # The same permutation as there: the knowledge base was trained on the rest.
@@ -54,31 +48,30 @@ def calibrate(kb: FoundationModel, source: DomainView, sparsities: Sequence[floa
     chosen = order[: max(round(HELD_OUT * len(source)), 1)]
     x, y = take(source.x, chosen), source.y[chosen]
     accuracy, sure = [], []
-    with evaluating(kb), torch.no_grad():
-        for sparsity in sparsities:
-            set_sparsity(kb, sparsity)
-            accuracy.append(float(kb.correct(kb(x), y).mean()))
-            sure.append(confidence(kb, x))
+    kb.train(False)
+    for sparsity in sparsities:
+        set_sparsity(kb, sparsity)
+        accuracy.append(float(kb.correct(kb(x), y).mean()))
+        sure.append(confidence(kb, x))
     return Calibration(tuple(sparsities), tuple(accuracy), tuple(sure))
 
 
 @torch.no_grad()
 def confidence(model: FoundationModel, x: Inputs) -> float:
-    """Mean over samples of the largest softmax output, in evaluation mode."""
-    with evaluating(model):
-        return float(model(x).float().softmax(dim=-1).amax(dim=-1).mean())
+    """Mean over samples of the largest softmax output; puts the model in evaluation mode."""
+    model.train(False)
+    return float(model(x).float().softmax(dim=-1).amax(dim=-1).mean())
 
 
 def updated_half(half: float, start: float, after: float, ceiling: float, iterations: int) -> float:
     """Iterations to half of the gain, after a window in which an accuracy rose.
 
     ``start + (ceiling - start) T / (T + half)`` meets ``after`` at ``half = T (1 - f) / f`` with
-    the share ``f`` of the possible gain; the result is the geometric mean of this and the earlier
-    value, in [1, 1000]. Where there was next to nothing to gain it stays.
+    the share ``f`` of the possible gain, from 0.05 to 0.95; the result is the geometric mean of
+    this and the earlier value, in [1, 1000]. Where there was next to nothing to gain it stays.
     """
     if iterations < 1 or ceiling - start < 0.02:
         return half
-    low, high = _SEEN
-    share = min(max((after - start) / (ceiling - start), low), high)
+    share = min(max((after - start) / (ceiling - start), 0.05), 0.95)
     seen = iterations * (1 - share) / share
-    return min(max(math.sqrt(half * seen), _HALF[0]), _HALF[1])
+    return min(max(math.sqrt(half * seen), 1.0), 1000.0)

@@ -1,11 +1,36 @@
 """Feedback among applications: each to its own model, the mean of the models, and back."""
 
-from __future__ import annotations
+from collections.abc import Callable, Sequence
 
-from collections.abc import Sequence
+import torch
+from torch import Tensor
 
-from ..edgeta.feedback import average_task_agnostic
 from ..edgeta.method import EdgeTA
+
+
+@torch.no_grad()
+def average_task_agnostic(
+    models: Sequence[dict[str, Tensor]], shared: Callable[[str], bool]
+) -> None:
+    """Every application's model becomes the mean over applications where ``shared``, in place.
+
+    All means are taken before any is written, so the order of applications does not matter.
+    Parameters that are not in all models, with equal shapes, stay.
+    """
+    first = models[0]
+    names = [
+        name
+        for name, tensor in first.items()
+        if shared(name) and all(name in m and m[name].shape == tensor.shape for m in models)
+    ]
+    # In double precision and sorted by value: a sum in another order would round otherwise.
+    means = {
+        name: torch.stack([m[name].double() for m in models]).sort(dim=0).values.mean(dim=0)
+        for name in names
+    }
+    for model in models:
+        for name, mean in means.items():
+            model[name].copy_(mean)
 
 
 def joint_feedback(apps: Sequence[EdgeTA]) -> None:

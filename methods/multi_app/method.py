@@ -1,35 +1,53 @@
 """EdgeTA for several applications that share a device and its retraining window."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple
-from typing import Any
+from typing import Any, Literal
 
-import torch
+from pydantic import Field
 
-from bench import (
-    BenchError,
-    DomainView,
-    FoundationModel,
-    Method,
-    Unsupported,
-    Window,
-    register,
-    take,
-)
+from bench import BenchError, DomainView, FoundationModel, Method, Unsupported, Window, register
 from bench.models.surgery.gates import set_sparsity
 from bench.scheduling.application import Application
 from bench.scheduling.problem import Plan, Problem, whole_iterations
 from bench.scheduling.solvers import solve
 
+from ..edgeta.config import EdgeTAConfig
 from ..edgeta.method import EdgeTA
-from .config import MultiAppConfig
+from ..edgeta.retraining import first_batch
 from .estimate import calibrate, confidence, updated_half
 from .feedback import joint_feedback
-from .retraining import Profile, Retraining, make_proxy, profiled
+from .retraining import Retraining, make_proxy, profiled
 from .routing import Routed, owners, split
+
+
+class MultiAppConfig(EdgeTAConfig):
+    """As `EdgeTAConfig`, for every application, and what a scheduler may choose.
+
+    ``scheduler``: of `bench.scheduling`; that EdgeTA used scikit-opt's genetic algorithm is likely
+    (the repair of plans that break a constraint is added here), and ekya and recl are simplified
+    (see `bench.scheduling.baselines`); ``epochs``: most passes over an application's samples in one
+    window; ``levels``: how many sparsities there are to choose from, evenly from ``min_sparsity``
+    to ``max_sparsity``; ``sparsity``: that of the proxies before the first window; ``min_share``:
+    of the device, that each application gets; ``memory_mb``: megabytes that the applications may
+    take together while retraining; ``half_iterations``: iterations to half of the gain, before any
+    were seen. Proxies are retrained whole: ``trained_share`` is 1.
+    """
+
+    scheduler: Literal["exact", "genetic", "greedy", "uniform", "ekya", "recl"] = "exact"
+    epochs: int = Field(10, ge=1, le=100)
+    levels: int = Field(4, ge=1, le=10)
+    sparsity: float = Field(0.3, ge=0, lt=1)
+    min_share: float = Field(0.05, gt=0, le=1)
+    memory_mb: float = Field(4000.0, gt=0, le=1e6)
+    half_iterations: float = Field(30.0, ge=1, le=1000)
+    trained_share: float = Field(1.0, ge=1, le=1)
+
+    def grid(self) -> list[float]:
+        """The sparsities to choose from, rising."""
+        low, high = self.min_sparsity, self.max_sparsity
+        steps = max(self.levels - 1, 1)
+        return sorted({round(low + (high - low) * i / steps, 6) for i in range(self.levels)})
 
 
 @register(
@@ -42,26 +60,22 @@ from .routing import Routed, owners, split
     "method",
     "apps-genetic",
     config={"scheduler": "genetic"},
-    summary="EdgeTA for several applications, its problem solved by scikit-opt's genetic "
-    "algorithm.",
+    summary="EdgeTA for several applications, scheduled by scikit-opt's genetic algorithm.",
 )
 @register(
     "method",
     "apps-greedy",
     config={"scheduler": "greedy"},
-    summary="EdgeTA for several applications; the step that gains most for its share is taken "
-    "first.",
+    summary="EdgeTA for several applications; what gains most for its share comes first.",
     provenance="chosen-here",
     paper="none: the usual heuristic for EdgeTA's problem",
-    equation="take the level and share of the largest accuracy gain per share until the window is "
-    "full",
+    equation="take the level and share of the largest gain per share until the window is full",
 )
 @register(
     "method",
     "apps-uniform",
     config={"scheduler": "uniform"},
-    summary="EdgeTA for several applications with equal shares, at the least sparse level that "
-    "fits.",
+    summary="EdgeTA for several applications with equal shares, as little sparse as fits.",
     provenance="group-harness",
     paper="none: equal division of device and memory",
     equation="r_i = 1 / N, s_i the least that fits an equal part of the memory",
@@ -70,8 +84,7 @@ from .routing import Routed, owners, split
     "method",
     "apps-ekya",
     config={"scheduler": "ekya"},
-    summary="EdgeTA for several applications; shares are stolen while the mean accuracy rises "
-    "(Ekya).",
+    summary="EdgeTA for several applications; shares move while mean accuracy rises (Ekya).",
     provenance="group-harness",
     paper="Bhardwaj et al.: Ekya: Continuous Learning of Video Analytics Models, NSDI 2022",
     equation="move a quantum of share from one job to another while mean accuracy rises",
@@ -80,8 +93,7 @@ from .routing import Routed, owners, split
     "method",
     "apps-recl",
     config={"scheduler": "recl"},
-    summary="EdgeTA for several applications; shares in proportion to the predicted accuracy "
-    "gain (RECL).",
+    summary="EdgeTA for several applications; shares in proportion to predicted gains (RECL).",
     provenance="group-harness",
     paper="Khani et al.: RECL: Responsive Resource-Efficient Continuous Learning, NSDI 2023",
     equation="r_i proportional to the gain of accuracy at an equal share",
@@ -95,22 +107,16 @@ class MultiApp(Method):
     its share, and feedback closes the window. The decision runs on the host that runs the
     benchmark; its CPU time is logged and printed, and not charged: it is not the device's.
 
-    Attributes
-    ----------
-    plan : of the last window
-    made : iterations made in the last window, by application
-    decision_cpu_s : CPU seconds of all decisions so far
+    ``plan``: of the last window; ``made``: iterations made in it, by application;
+    ``decision_cpu_s``: CPU seconds of all decisions so far.
     """
 
     Config = MultiAppConfig
-    family = "UDA"
     protocols = ("periodic",)
     needs = ("source_data",)
     provenance = "published"
     paper = "Zhang et al.: EdgeTA: Neuron-Grained Scaling of Foundation Models, IEEE TMC 2025"
-    equation = (
-        "max (1/N) sum_i accuracy_i(s_i, T_i), sum_i r_i <= 1, r_i >= least share, memory <= M"
-    )
+    equation = "max (1/N) sum_i accuracy_i(s_i, T_i), sum_i r_i <= 1, r_i >= least, memory <= M"
     makes_own_model = True
     uses_device_clock = True
     conformance_config = EdgeTA.conformance_config
@@ -118,15 +124,13 @@ class MultiApp(Method):
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.source = source
-        self.apps: list[EdgeTA] = []
-        for _ in range(int(owners(source.x).max()) + 1):
-            app = EdgeTA(self.config)
+        self.apps = [EdgeTA(self.config) for _ in range(int(owners(source.x).max()) + 1)]
+        for app in self.apps:
             app.prepare(model, source)
-            self.apps.append(app)
         # All start from the same knowledge base, so that one calibration serves them all.
         self.calibration = calibrate(self.apps[0].kb, source, self.config.grid())
         self.halves = [self.config.half_iterations] * len(self.apps)
-        self.profile: Profile | None = None
+        self.profile: tuple[tuple[float, ...], tuple[float, ...]] | None = None
         self.section_s: dict[str, float] = {}
         self.windows = 0
         self.plan: Plan | None = None
@@ -140,18 +144,28 @@ class MultiApp(Method):
             first = min(views)
             self.profile = profiled(self.apps[first], views[first], window, self.config.grid())
         known = [self._application(app, view, window) for app, view in views.items()]
-        most = {app: self._most_iterations(view) for app, view in views.items()}
-        problem, binding = self._problem(known, sum(most.values()), window)
+        most = [self.config.epochs * max(len(v) // v.batch_size, 1) for v in views.values()]
+        problem, binding = self._problem(known, sum(most), window)
         plan = self.plan = solve(problem, self.config.scheduler, seed=self.windows)
         self._tell(domain, plan, window)
         seconds = problem.window_s - plan.profiling_s
         if plan.profiling_s > 0:
             self._profile_anew(views, problem, plan, window)
         self.made = {}
-        for (app, view), given, before in zip(views.items(), plan.assignments, known, strict=True):
-            count = min(given.iterations, most[app]) if binding else most[app]
-            share = given.share * seconds if binding else window.budget_s
-            self.made[app] = self._retrain(app, view, window, given.sparsity, count, share, before)
+        calibration = self.calibration
+        for app, given, before, limit in zip(views, plan.assignments, known, most, strict=True):
+            sparsity, each, view = given.sparsity, self.apps[app], views[app]
+            with self._section(window, "proxy"):
+                make_proxy(each, view, sparsity)
+                self.model = Routed([app.model for app in self.apps])
+            with window.time_slice(given.share * seconds if binding else window.budget_s):
+                count = min(given.iterations, limit) if binding else limit
+                made = self.made[app] = Retraining(each).run(view, window, count)
+            with self._section(window, "probe"):
+                sure = confidence(each.model, first_batch(view))
+            start = before.start[before.sparsities.index(sparsity)]
+            after, ceiling = calibration.estimate(sure, sparsity), calibration.ceiling(sparsity)
+            self.halves[app] = updated_half(self.halves[app], start, after, ceiling, made)
         with self._section(window, "feedback"):
             joint_feedback([self.apps[app] for app in views])
         self.windows += 1
@@ -163,12 +177,12 @@ class MultiApp(Method):
         sparsity = min(known.sparsities, key=lambda level: abs(level - each.sparsity))
         with self._section(window, "probe"):
             set_sparsity(each.kb, sparsity)
-            sure = confidence(each.kb, _first_batch(view))
+            sure = confidence(each.kb, first_batch(view))
         return Application(
             name=f"app{app}",
             sparsities=known.sparsities,
-            seconds_per_iteration=self.profile.seconds,
-            memory_bytes=self.profile.memory,
+            seconds_per_iteration=self.profile[0],
+            memory_bytes=self.profile[1],
             accuracy=known.accuracy,
             start=known.accuracy,
             half_iterations=self.halves[app],
@@ -182,52 +196,23 @@ class MultiApp(Method):
         Raises Unsupported if what is left is too short for a plan.
         """
         assert self.profile is not None
+        costs = self.profile[0]
         sections = len(known) * (self._lasted("proxy", "profile") + self._lasted("probe"))
         left = window.budget_s - window.spent_s - sections - self._lasted("feedback")
-        slowest = max(self.profile.seconds)
+        slowest = max(costs)
         binding = left < most * slowest
         if not binding:
             left = most * slowest
-            equal = (slowest,) * len(self.profile.seconds)
+            equal = (slowest,) * len(costs)
             known = [a.model_copy(update={"seconds_per_iteration": equal}) for a in known]
+        memory, least = self.config.memory_mb * 1e6, self.config.min_share
         try:
-            problem = Problem(
-                tuple(known), left, self.config.memory_mb * 1e6, min_share=self.config.min_share
-            )
+            return Problem(tuple(known), left, memory, min_share=least), binding
         except BenchError as error:
             raise Unsupported(
                 f"{self.config.scheduler}: {left:.3g} s of the window of {window.budget_s:.3g} s "
                 f"are left for retraining, and no plan fits: {error}"
             ) from error
-        return problem, binding
-
-    def _retrain(
-        self,
-        app: int,
-        view: DomainView,
-        window: Window,
-        sparsity: float,
-        iterations: int,
-        seconds: float,
-        before: Application,
-    ) -> int:
-        """A new proxy, retrained within its share, and what its gain says; iterations made."""
-        each = self.apps[app]
-        with self._section(window, "proxy"):
-            make_proxy(each, view, sparsity)
-            self.model = Routed([app.model for app in self.apps])
-        with window.time_slice(seconds):
-            made = Retraining(each).run(view, window, iterations)
-        with self._section(window, "probe"):
-            after = self.calibration.estimate(confidence(each.model, _first_batch(view)), sparsity)
-        self.halves[app] = updated_half(
-            self.halves[app],
-            before.start[before.sparsities.index(sparsity)],
-            after,
-            self.calibration.ceiling(sparsity),
-            made,
-        )
-        return made
 
     def _profile_anew(
         self, views: dict[int, DomainView], problem: Problem, plan: Plan, window: Window
@@ -245,9 +230,6 @@ class MultiApp(Method):
             make_proxy(each, view, sparsity)
         Retraining(each).run(view, window, int(whole_iterations(plan.profiling_s / cost)))
         each.model, each.slices, each.sparsity = kept
-
-    def _most_iterations(self, view: DomainView) -> int:
-        return self.config.epochs * max(len(view) // view.batch_size, 1)
 
     def _tell(self, domain: DomainView, plan: Plan, window: Window) -> None:
         self.decision_cpu_s += plan.cpu_s
@@ -277,7 +259,7 @@ class MultiApp(Method):
         return {
             "apps": [app.state() for app in self.apps],
             "halves": list(self.halves),
-            "profile": None if self.profile is None else list(astuple(self.profile)),
+            "profile": self.profile,
             "section_s": dict(self.section_s),
             "windows": self.windows,
         }
@@ -285,12 +267,6 @@ class MultiApp(Method):
     def load_state(self, state: Mapping[str, Any]) -> None:
         for app, kept in zip(self.apps, state["apps"], strict=True):
             app.load_state(kept)
-        self.halves = list(state["halves"])
-        self.profile = None if state["profile"] is None else Profile(*state["profile"])
-        self.section_s = dict(state["section_s"])
-        self.windows = state["windows"]
+        self.halves, self.section_s = list(state["halves"]), dict(state["section_s"])
+        self.profile, self.windows = state["profile"], state["windows"]
         self.model = Routed([app.model for app in self.apps])
-
-
-def _first_batch(view: DomainView) -> Any:
-    return take(view.x, torch.arange(min(view.batch_size, len(view))))

@@ -1,17 +1,12 @@
 """Retraining of proxies for a number of iterations, and what an iteration costs by sparsity."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 
-import torch
-
-from bench import DomainView, LabelledBatch, Unsupported, Window, take
+from bench import DomainView, Unsupported, Window
 
 from ..edgeta.method import EdgeTA
-from ..edgeta.retraining import ProxyAlignment
+from ..edgeta.retraining import ProxyAlignment, first_batch
 from ..feature_alignment import FeatureAlignmentConfig
 
 
@@ -22,10 +17,8 @@ class Retraining(ProxyAlignment):
     """
 
     def __init__(self, app: EdgeTA) -> None:
-        c = app.config
-        super().__init__(
-            FeatureAlignmentConfig(learning_rate=c.learning_rate, mmd_weight=c.mmd_weight)
-        )
+        rate, weight = app.config.learning_rate, app.config.mmd_weight
+        super().__init__(FeatureAlignmentConfig(learning_rate=rate, mmd_weight=weight))
         self.prepare(app.model, app.source)
         self.kind = f"adapt at {app.sparsity:g}"
 
@@ -36,7 +29,6 @@ class Retraining(ProxyAlignment):
         made = 0
         for batch in window.steps(islice(view.infinite(), iterations), self.kind):
             labelled = next(source)
-            assert isinstance(labelled, LabelledBatch)
             logits, features = self.model.with_features(labelled.x)
             added = self.adaptation_loss(features, batch, 0.0)
             task = self.model.loss(logits, labelled.y)
@@ -49,31 +41,22 @@ class Retraining(ProxyAlignment):
         return made
 
 
-@dataclass(frozen=True)
-class Profile:
-    """Of retraining, by sparsity: seconds of the whole device an iteration, and bytes.
-
-    The bytes are those of model, knowledge base, index and the proxy with its gradients and
-    AdamW's two moments; activations, alike for all, are left out.
-    """
-
-    sparsities: tuple[float, ...]
-    seconds: tuple[float, ...]
-    memory: tuple[float, ...]
-
-
 def make_proxy(app: EdgeTA, view: DomainView, sparsity: float) -> None:
     """The application's next proxy, from a batch of its samples, as EdgeTA makes it."""
     app.sparsity = sparsity
-    first = torch.arange(min(view.batch_size, len(view)))
-    app.model, app.slices = app.generate(take(view.x, first))
+    app.model, app.slices = app.generate(first_batch(view))
 
 
-def profiled(app: EdgeTA, view: DomainView, window: Window, sparsities: Sequence[float]) -> Profile:
-    """Read the profile off the device's clock: two iterations of a proxy of each sparsity.
+def profiled(
+    app: EdgeTA, view: DomainView, window: Window, sparsities: Sequence[float]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Seconds of the whole device that an iteration takes, and bytes, by sparsity.
 
-    The second one counts, for the first also makes the optimizer's state. Work and iterations are
-    charged; what was trained is thrown away. Raises Unsupported if the window closes before.
+    Read off the device's clock: two iterations of a proxy of each sparsity, of which the second
+    counts, for the first also makes the optimizer's state. The bytes are those of model,
+    knowledge base, index and the proxy with its gradients and AdamW's two moments; activations,
+    alike for all, are left out. Work and iterations are charged; what was trained is thrown away.
+    Raises Unsupported if the window closes before.
     """
     seconds, memory = [], []
     kept = app.model, app.slices, app.sparsity
@@ -96,4 +79,4 @@ def profiled(app: EdgeTA, view: DomainView, window: Window, sparsities: Sequence
         trained = sum(p.nbytes for p in proxy.parameters() if p.requires_grad)
         memory.append(float(base + sum(p.nbytes for p in proxy.parameters()) + 3 * trained))
     app.model, app.slices, app.sparsity = kept
-    return Profile(tuple(sparsities), tuple(seconds), tuple(memory))
+    return tuple(seconds), tuple(memory)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from bench.methods.edgeta.config import EdgeTAConfig
-from bench.methods.edgeta.faithful import ReleasedConfig
-from bench.methods.edgeta.feedback import average_task_agnostic, proxy_to_kb
 from bench.methods.edgeta.index import Group, NeuronIndex, Part
-from bench.methods.edgeta.method import EdgeTA
+from bench.methods.edgeta.method import EdgeTA, ReleasedConfig
 from bench.methods.edgeta.offline import weights_of
+from bench.methods.edgeta.proxies import proxy_to_kb
 from bench.methods.edgeta.retraining import retrained
+from bench.methods.multi_app.feedback import average_task_agnostic
 from bench.models.surgery.neurons import Slice
 
 

@@ -13,10 +13,9 @@ from bench.contracts.data import take
 from bench.costs.step_tracer import live_tensors
 from bench.errors import DeviceOutOfMemory, Unsupported
 from bench.methods.edgeta.config import EdgeTAConfig
-from bench.methods.edgeta.faithful import EdgeTAFaithful, ReleasedConfig
-from bench.methods.edgeta.feedback import proxy_to_kb
-from bench.methods.edgeta.method import EdgeTA
+from bench.methods.edgeta.method import EdgeTA, EdgeTAFaithful, ReleasedConfig
 from bench.methods.edgeta.offline import weights_of
+from bench.methods.edgeta.proxies import proxy_to_kb
 from bench.methods.edgeta.retraining import retrained
 from bench.models.surgery.gates import importance, set_sparsity
 from bench.models.surgery.neurons import pairs

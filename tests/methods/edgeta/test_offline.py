@@ -14,7 +14,7 @@ from bench.contracts.model import Block
 from bench.errors import BenchError
 from bench.methods.edgeta import offline as stage
 from bench.methods.edgeta.config import OFFLINE, EdgeTAConfig
-from bench.methods.edgeta.faithful import ReleasedConfig
+from bench.methods.edgeta.method import ReleasedConfig
 from bench.methods.edgeta.offline import Offline, lora_products, offline
 from bench.models.digits_vit import DigitsViT
 from bench.models.surgery.gates import gated_layers, set_sparsity

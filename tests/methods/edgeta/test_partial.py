@@ -12,8 +12,7 @@ from bench.errors import BenchError
 from bench.methods.edgeta.config import EdgeTAConfig
 from bench.methods.edgeta.method import EdgeTA
 from bench.methods.edgeta.offline import weights_of
-from bench.methods.edgeta.partial import chosen_rows, training_only
-from bench.methods.edgeta.retraining import retrained, retrained_layers
+from bench.methods.edgeta.retraining import chosen_rows, retrained, retrained_layers, training_only
 
 
 def layer() -> nn.Linear:

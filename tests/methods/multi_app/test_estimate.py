@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.methods.edgeta.offline import offline
-from bench.methods.multi_app.config import MultiAppConfig
 from bench.methods.multi_app.estimate import Calibration, updated_half
-from bench.methods.multi_app.method import MultiApp
+from bench.methods.multi_app.method import MultiApp, MultiAppConfig
 
 
 def test_an_estimate_is_confidence_times_the_ratio_on_the_source() -> None:

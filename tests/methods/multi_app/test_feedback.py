@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.methods.edgeta.feedback import proxy_to_kb
 from bench.methods.edgeta.method import EdgeTA
 from bench.methods.edgeta.offline import weights_of
+from bench.methods.edgeta.proxies import proxy_to_kb
 from bench.methods.edgeta.retraining import retrained
 from bench.methods.multi_app.feedback import joint_feedback, task_agnostic
 from bench.methods.multi_app.method import MultiApp
