@@ -56,8 +56,7 @@ class Curves(pydantic.BaseModel, extra="forbid", frozen=True):
         for length in range(len(parts), 0, -1):
             stem = ".".join(parts[:length])
             found = self._pool(
-                dtype,
-                (c for k, c in self.kinds.items() if k == stem or k.startswith(f"{stem}.")),
+                dtype, (c for k, c in self.kinds.items() if k == stem or k.startswith(f"{stem}."))
             )
             if found:
                 return found

@@ -24,10 +24,7 @@ from bench.contracts.model import FoundationModel
 from bench.contracts.untraced import uncounted
 from bench.run.determinism import as_in_a_run
 
-_VALUE_ERRORS = (
-    fake_tensor.DataDependentOutputException,
-    fake_tensor.DynamicOutputShapeException,
-)
+_VALUE_ERRORS = (fake_tensor.DataDependentOutputException, fake_tensor.DynamicOutputShapeException)
 _WHERE = torch.ops.prim.device.default
 _INDICES = {"arange", "randint", "randperm"}
 """Operators whose results are integers where no type is asked for."""
