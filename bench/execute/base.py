@@ -18,7 +18,7 @@ from bench.io.atomic_write import write_atomically
 from bench.records.cell import Cell
 from bench.records.record import Record, Status
 from bench.records.store import Store
-from bench.run.recording import make_record, now
+from bench.run.results import make_record, now
 from bench.study.job import Job
 
 

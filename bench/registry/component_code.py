@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.io.digest import digest
-from bench.registry.discovery import Entry
+from bench.registry.discovery import Entry, module_file
 
 ROOMS = ("bench.methods", "bench.models", "bench.datasets")
 """Code outside the core that a component may import, and that then counts as part of it."""
@@ -61,8 +61,7 @@ def _collect_source(thing: Any, seen: dict[str, str]) -> None:
     except (OSError, TypeError, SyntaxError):
         seen[thing.__qualname__] = ""
         return
-    stripped = _Computation()
-    seen[thing.__qualname__] = ast.unparse(stripped.visit(tree))
+    seen[thing.__qualname__] = ast.unparse(_Computation().visit(tree))
     around = vars(sys.modules[thing.__module__]) if thing.__module__ in sys.modules else {}
     for name in sorted({n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}):
         used = around.get(name)
@@ -79,11 +78,11 @@ def _collect(file: Path, seen: dict[str, str]) -> None:
     body, imports = _parse(file)
     seen[str(file)] = body
     for module, level in imports:
-        origin = _find(file.parents[level - 1], module) if level else _room_file(module)
-        if origin is not None:
-            for package in _packages(origin):
-                _collect(package, seen)
-            _collect(origin, seen)
+        found = module_file(file.parents[level - 1], module) if level else _room_file(module)
+        if found is not None:
+            origin = found.resolve()
+            for each in (*_packages(origin), origin):
+                _collect(each, seen)
 
 
 def _packages(file: Path) -> list[Path]:
@@ -120,8 +119,8 @@ class _Computation(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> Any:
         made = super().visit(node)
-        if isinstance(made, _DOCUMENTED):
-            _drop_docstring(made)
+        if isinstance(made, _DOCUMENTED) and ast.get_docstring(made, clean=False) is not None:
+            made.body = made.body[1:]
         if isinstance(getattr(made, "body", None), list) and not made.body:
             made.body = [] if isinstance(made, ast.Module) else [ast.Pass()]
         return made
@@ -169,33 +168,14 @@ def _assigned(node: ast.stmt) -> str:
     return getattr(node.target, "id", "") if isinstance(node, ast.AnnAssign) else ""
 
 
-def _drop_docstring(node: Any) -> None:
-    first = node.body[0] if node.body else None
-    if (
-        isinstance(first, ast.Expr)
-        and isinstance(first.value, ast.Constant)
-        and isinstance(first.value.value, str)
-    ):
-        node.body = node.body[1:]
-
-
 def _room_file(module: str) -> Path | None:
     """The file of a room's module, found by path: finding it by import would import its parents."""
     for room in ROOMS:
         if module == room or module.startswith(f"{room}."):
             for location in _locations(room):
-                found = _find(location, module[len(room) + 1 :])
+                found = module_file(location, module[len(room) + 1 :])
                 if found is not None:
                     return found
-    return None
-
-
-def _find(folder: Path, module: str) -> Path | None:
-    """The file of ``module`` relative to ``folder``; None for a name that is no module."""
-    path = folder.joinpath(*module.split(".")) if module else folder
-    for file in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
-        if file.is_file():
-            return file.resolve()
     return None
 
 

@@ -22,13 +22,19 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.errors import BenchError, did_you_mean
-from bench.registry.discovery import Entry, forget_sources, scan_file, scan_package, summary_of
-from bench.registry.kinds import CONTRACTS, ENTRY_POINT_GROUPS, KINDS, PACKAGES
+from bench.registry.discovery import (
+    CONTRACTS,
+    KINDS,
+    Entry,
+    discover,
+    forget_sources,
+    scan_file,
+    summary_of,
+)
 from bench.registry.moved import require_current_imports
 
 T = TypeVar("T")
@@ -102,14 +108,13 @@ def plugins() -> list[Path]:
 def entries(kind: str) -> dict[str, Entry]:
     """All components of one kind by name, in alphabetical order."""
     known = dict(_table().get(kind, {}))
-    for (its_kind, name), found in _run_time.items():
-        if its_kind == kind:
-            if name in known:
-                raise BenchError(
-                    f"{kind} {name!r} is registered twice, in {known[name].file} and at run time "
-                    f"as {found.module}.{found.attribute}: rename one"
-                )
-            known[name] = found
+    for name, found in [(name, e) for (its_kind, name), e in _run_time.items() if its_kind == kind]:
+        if name in known:
+            raise BenchError(
+                f"{kind} {name!r} is registered twice, in {known[name].file} and at run time "
+                f"as {found.module}.{found.attribute}: rename one"
+            )
+        known[name] = found
     return dict(sorted(known.items()))
 
 
@@ -139,17 +144,17 @@ def load(kind: str, name: str) -> Any:
 @contextmanager
 def isolated() -> Iterator[None]:
     """Forget inside and afterwards what is registered inside: plugins and run-time components."""
-    plugins_before, run_time_before = dict(_plugins), dict(_run_time)
-    _plugins.clear()
-    _run_time.clear()
+    stores: tuple[dict[Any, Any], ...] = (_plugins, _run_time)
+    before = [dict(store) for store in stores]
+    for store in stores:
+        store.clear()
     _forget()
     try:
         yield
     finally:
-        _plugins.clear()
-        _plugins.update(plugins_before)
-        _run_time.clear()
-        _run_time.update(run_time_before)
+        for store, held in zip(stores, before, strict=True):
+            store.clear()
+            store.update(held)
         _forget()
 
 
@@ -225,56 +230,25 @@ def _changed(thing: Any, found: Entry) -> Any:
             field = copy.copy(thing.Config.model_fields[name])
             field.default = value
             fields[name] = (field.annotation, field)
-        config = pydantic.create_model(
-            thing.Config.__name__,
-            __base__=thing.Config,
-            __doc__=thing.Config.__doc__,
-            __module__=thing.__module__,
-            **fields,  # type: ignore[call-overload]
-        )
-        _variants[thing, found.name] = type(
-            thing.__name__,
-            (thing,),
-            {
-                "__module__": thing.__module__,
-                "__doc__": found.summary,
-                "Config": config,
-                "registered_name": found.name,
-                **found.changes,
-            },
-        )
+        given = {"__base__": thing.Config, "__doc__": thing.Config.__doc__, **fields}
+        module = {"__module__": thing.__module__}
+        config = pydantic.create_model(thing.Config.__name__, **module, **given)
+        facts = {"__doc__": found.summary, "Config": config, "registered_name": found.name}
+        members = {**module, **facts, **found.changes}
+        _variants[thing, found.name] = type(thing.__name__, (thing,), members)
     return _variants[thing, found.name]
 
 
 @cache
 def _table() -> dict[str, dict[str, Entry]]:
     table: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
-    for found in _discover():
+    for found in discover(_plugins):
         earlier = table[found.kind].get(found.name)
-        if earlier is not None and (earlier.file, earlier.attribute) != (
-            found.file,
-            found.attribute,
-        ):
+        same = (found.file, found.attribute)
+        if earlier is not None and (earlier.file, earlier.attribute) != same:
             raise BenchError(
                 f"{found.kind} {found.name!r} is registered twice, in {earlier.file} and "
                 f"{found.file}: rename one"
             )
         table[found.kind][found.name] = found
     return table
-
-
-def _discover() -> Iterator[Entry]:
-    for package in PACKAGES:
-        yield from scan_package(package)
-    for group in ENTRY_POINT_GROUPS:
-        for point in entry_points(group=group):
-            module = point.value.partition(":")[0].strip()
-            spec = importlib.util.find_spec(module)
-            if spec is None or spec.origin is None:
-                raise BenchError(
-                    f"entry point {point.name!r} of group {group!r} names {module!r}, which is "
-                    "not installed: reinstall or remove the package that declares it"
-                )
-            yield from scan_file(Path(spec.origin), module, f"entry point {point.name}")
-    for file, module in _plugins.items():
-        yield from scan_file(file, module, f"plugin {file}")

@@ -190,16 +190,9 @@ class Protocol(ABC):
 
     def _stage(self, domain: Domain) -> Stage:
         before = self.accuracy(domain.test)
-        stage = Stage(
-            name=domain.name,
-            before=before,
-            after=before,
-            final=before,
-            adaptation_samples=0,
-            test_samples=len(domain.test),
-            window_closed=False,
-            charges={},
-        )
+        accuracies = dict.fromkeys(("before", "after", "final"), before)
+        counts = {"adaptation_samples": 0, "test_samples": len(domain.test)}
+        stage = Stage(name=domain.name, **accuracies, **counts, window_closed=False, charges={})
         logger, module = self.deployment.logger, self.method.model.module
         with Window(self.tracker, self.config.budget_s, logger, module) as window:
             self.adapt(domain, window, stage)
