@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
-from bench.contracts.untraced import uncounted
 from bench.errors import BenchError, LabelsHidden
 
 Inputs = Any
@@ -25,6 +25,13 @@ def batch_length(x: Inputs) -> int:
 def take(x: Inputs, indices: Tensor) -> Inputs:
     """The samples at ``indices``."""
     return {k: v[indices] for k, v in x.items()} if isinstance(x, dict) else x[indices]
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Hide the operators inside from a running `StepTracer`: fetching data is no arithmetic."""
+    with _disable_current_modes():
+        yield
 
 
 class Batch:

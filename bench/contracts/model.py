@@ -1,4 +1,4 @@
-"""The contract of a foundation model: a real ``nn.Module`` and what a method may ask of it."""
+"""The contracts of a foundation model (a real ``nn.Module``) and of a variant made of it."""
 
 from __future__ import annotations
 
@@ -171,6 +171,26 @@ class FoundationModel(ABC):
     def train(self, mode: bool = True) -> None:
         """Training (dropout on) or evaluation mode of the module."""
         self.module.train(mode)
+
+
+class Variant(ABC):
+    """Makes the model that a device gets from the one that was trained on the source.
+
+    ``Config`` has at least ``ratio``, how many times narrower the model becomes: suites write
+    ``NAME:RATIO``. The work is offline and costs the device nothing.
+    """
+
+    Config: ClassVar[type[ModelConfig]]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def make(self, model: FoundationModel, source: DomainView) -> FoundationModel:
+        """The variant of ``model``, in evaluation mode; ``source`` is labelled.
+
+        ``model`` stays as it is. Equal for equal model, source and settings.
+        """
 
 
 def weights_digest(module: nn.Module) -> str:

@@ -8,8 +8,7 @@ from typing import Any
 from bench.costs.device_profile import DeviceProfile
 from bench.costs.measured import MeasuredTracker
 from bench.costs.modelled import ModelledTracker
-from bench.costs.observer import StepObserver
-from bench.costs.tracker import CostTracker
+from bench.costs.tracker import CostTracker, StepObserver
 from bench.errors import BenchError
 from bench.meters.base import EnergyMeter
 from bench.meters.errors import Unavailable

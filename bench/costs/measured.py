@@ -7,10 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.costs.device_profile import MeasuredDevice
-from bench.costs.observer import ChargedStep, StepObserver
 from bench.costs.pricing import Cost
 from bench.costs.process_memory import held_bytes, peak_bytes, reset_peak
-from bench.costs.tracker import CostTracker, DeviceCosts, Key, WindowCosts
+from bench.costs.tracker import (
+    ChargedStep,
+    CostTracker,
+    DeviceCosts,
+    Key,
+    StepObserver,
+    WindowCosts,
+)
 from bench.errors import BenchError
 from bench.meters.base import EnergyMeter
 from bench.meters.errors import MeterError, Unavailable

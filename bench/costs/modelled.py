@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from bench.costs.device_profile import ModelledDevice
-from bench.costs.observer import ChargedStep, StepObserver
 from bench.costs.pricing import Cost, MemoryFootprint, step_cost
 from bench.costs.step_tracer import StepTrace, StepTracer, live_tensors
-from bench.costs.trace_policy import TracePolicy
-from bench.costs.tracker import CostTracker, DeviceCosts, Key
+from bench.costs.tracker import ChargedStep, CostTracker, DeviceCosts, Key, StepObserver
 from bench.errors import DeviceOutOfMemory
 
 
@@ -61,6 +60,39 @@ class ModelledCosts(DeviceCosts):
         self.window.energy_j += cost.energy_j
         self.window.steps += 1
         return cost.time_s
+
+
+class TracePolicy:
+    """The first two steps of the run and the first of each window are traced, of each key.
+
+    The others are charged what the last trace came to. The first of a window is traced because a
+    method's work may grow; if it left something in memory, as an optimizer's state, the second of
+    the window is traced too.
+    """
+
+    def __init__(self) -> None:
+        self._steps: Counter[Key] = Counter()
+        self._traced_in_window: set[Key] = set()
+        self._settled: set[Key] = set()
+
+    def open_window(self) -> None:
+        """A window opens."""
+        self._traced_in_window.clear()
+        self._settled.clear()
+
+    def wants(self, key: Key) -> bool:
+        """Whether the next step of this key is traced."""
+        return key not in self._settled or self._steps[key] < 2
+
+    def step_ended(self, key: Key) -> None:
+        """A step ended, traced or not."""
+        self._steps[key] += 1
+
+    def step_traced(self, key: Key, grew: bool) -> None:
+        """A step was traced; ``grew``: it left more in memory than it found."""
+        if not grew or key in self._traced_in_window:
+            self._settled.add(key)
+        self._traced_in_window.add(key)
 
 
 class ModelledTracker(CostTracker):

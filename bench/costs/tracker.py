@@ -15,17 +15,58 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.contracts.data import Batch
-from bench.costs.observer import ChargedStep, StepObserver
-from bench.costs.pricing import Cost
+from bench.costs.pricing import Cost, MemoryFootprint
+from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError, Unsupported
 
 Key = tuple[str, Hashable]
 """A step's kind and the shape of its batch."""
+
+
+@dataclass(frozen=True)
+class ChargedStep:
+    """A step or section that has ended.
+
+    Attributes
+    ----------
+    kind : as the method calls it
+    seconds : charged, by the name of the device
+    trace : what it did; None unless it was traced
+    """
+
+    kind: str
+    seconds: Mapping[str, float]
+    trace: StepTrace | None = None
+
+
+class StepObserver:
+    """Receives what happens in a run, from its tracker; override the events of interest.
+
+    What an observer does in them is neither traced nor charged.
+    """
+
+    def on_window(self) -> None:
+        """A window has opened."""
+
+    def on_batch(self, kind: str, batch: Batch, data_dependent: bool) -> None:
+        """A step over a batch fits the window and is about to begin."""
+
+    def on_section(self, kind: str) -> None:
+        """A section is about to begin."""
+
+    def on_step(self, step: ChargedStep) -> None:
+        """A step or section has ended and was charged."""
+
+    def on_inference(self, trace: StepTrace) -> None:
+        """A prediction was traced, as the price of inference."""
+
+    def on_memory(self, footprint: MemoryFootprint) -> None:
+        """A modelled device must hold so much at once."""
 
 
 @dataclass

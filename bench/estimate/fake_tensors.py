@@ -19,9 +19,8 @@ from torch.nn import functional
 from torch.utils._foreach_utils import _foreach_supported_types
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from bench.contracts.data import Inputs
+from bench.contracts.data import Inputs, uncounted
 from bench.contracts.model import FoundationModel
-from bench.contracts.untraced import uncounted
 from bench.run.determinism import as_in_a_run
 
 _VALUE_ERRORS = (fake_tensor.DataDependentOutputException, fake_tensor.DynamicOutputShapeException)

@@ -22,9 +22,9 @@ from bench.contracts.model import FoundationModel
 from bench.contracts.stream import Split, Stream
 from bench.costs.device_profile import ModelledDevice
 from bench.costs.modelled import ModelledTracker
-from bench.costs.observer import ChargedStep, StepObserver
 from bench.costs.pricing import MemoryFootprint, step_cost
 from bench.costs.step_tracer import StepTrace
+from bench.costs.tracker import ChargedStep, StepObserver
 from bench.errors import BenchError, Unsupported
 from bench.estimate.fake_tensors import reads_values
 from bench.estimate.fit import modelled
@@ -131,7 +131,7 @@ def trace_method(
 ) -> MethodTraces:
     """Let a prepared method adapt to ``domains`` and predict ``x``, on a device where all fits.
 
-    Traced are the steps that a run traces, see `bench.costs.trace_policy`. ``stop_early``: the
+    Traced are the steps that a run traces, see `TracePolicy`. ``stop_early``: the
     window of the last domain closes after two steps of the main kind.
     """
     traces = MethodTraces()

@@ -1,4 +1,4 @@
-"""The estimation worker: counts methods in a process of its own, for `bench.estimate.client`."""
+"""The estimation worker: counts methods in a process of its own, for `bench.estimate.fit`."""
 
 from __future__ import annotations
 

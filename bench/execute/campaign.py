@@ -15,7 +15,7 @@ from bench import registry
 from bench.costs.device_profile import load_device
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Limits, available_cores
-from bench.io.folders import require_folder
+from bench.io.atomic_write import require_folder
 from bench.meters.find import AUTO, require_meter
 from bench.records.cell import Cell, Component
 from bench.records.protocol_facts import DEFAULT

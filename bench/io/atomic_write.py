@@ -1,10 +1,12 @@
-"""Write files that appear whole or not at all."""
+"""Write files that appear whole or not at all, in folders that a user names."""
 
 from __future__ import annotations
 
 import os
 import uuid
 from pathlib import Path
+
+from bench.errors import BenchError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -25,3 +27,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         name.unlink(missing_ok=True)
         raise
+
+
+def require_folder(folder: Path, option: str) -> None:
+    """Make a folder; BenchError that names the option if it cannot be made or written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(
+            f"{option}: {folder} cannot be created: {error.strerror}; name another folder"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise BenchError(f"{option}: {folder} cannot be written; name another folder")

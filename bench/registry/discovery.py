@@ -20,7 +20,7 @@ from bench.errors import BenchError
 CONTRACTS: dict[str, tuple[str, str] | None] = {
     "method": ("bench.contracts.method", "Method"),
     "model": ("bench.contracts.model", "FoundationModel"),
-    "variant": ("bench.contracts.variant", "Variant"),
+    "variant": ("bench.contracts.model", "Variant"),
     "stream": ("bench.contracts.stream", "Stream"),
     "protocol": ("bench.run.protocols.base", "Protocol"),
     "executor": ("bench.execute.base", "Executor"),

@@ -34,9 +34,9 @@ class Window:
             if fits:
                 loss = ...
 
-    A step whose cost is known is not begun if it does not fit. Which steps are traced operator by
-    operator says `bench.costs.trace_policy`; the others are charged what the last trace came to.
-    A window is a context manager, opened and closed by the protocol.
+    A step whose cost is known is not begun if it does not fit. Only some steps are traced (see
+    `bench.costs.modelled.TracePolicy`); the others are charged what the last trace came to. A
+    window is a context manager, opened and closed by the protocol.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bench.contracts.data import DomainView, Inputs, take
-from bench.contracts.untraced import uncounted
+from bench.contracts.data import uncounted
 
 
 class _Mapped(dict):
