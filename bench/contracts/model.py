@@ -22,9 +22,8 @@ from bench.io.digest import digest
 class Block:
     """Names of one transformer block's linear layers, relative to the model's module.
 
-    ``qkv`` holds one name if query, key and value are one fused layer (rows in that
-    order), else three names. ``heads`` is the number of attention heads, ``attention`` the
-    module that holds their number and width; surgery on widths needs it.
+    ``qkv`` holds one name if query, key and value are one fused layer (rows in that order), else
+    three. ``attention`` is the module that holds the number of ``heads`` and their width.
     """
 
     qkv: tuple[str, ...]
@@ -63,10 +62,9 @@ class ModelConfig(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan
 class FoundationModel(ABC):
     """A model from timm, transformers or elsewhere, with its structure declared by names.
 
-    Subclasses implement `build` and `blocks`, set ``head_name`` (the name
-    of the task head inside ``module``), and may override the rest. ``preload`` names modules
-    that are slow to import, loaded once for all runs that need them. ``input_shape`` is the usual
-    shape of one sample, for `bench fit`: (channels, height, width), or (tokens,) for texts.
+    Subclasses implement `build` and `blocks`, set ``head_name`` (the task head inside ``module``),
+    and may override the rest. ``preload`` names modules that are slow to import. ``input_shape`` is
+    the usual shape of a sample, for `bench fit`: (channels, height, width), or (tokens,) for texts.
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
@@ -82,20 +80,15 @@ class FoundationModel(ABC):
     @classmethod
     @abstractmethod
     def build(cls, config: Any, input_shape: tuple[int, ...], classes: int) -> FoundationModel:
-        """A model with fresh weights, drawn from torch's global generator.
-
-        ``input_shape`` is one sample's shape, (channels, height, width) for images.
-        """
+        """A model with fresh weights, from torch's global generator, for one sample's shape."""
 
     @abstractmethod
     def blocks(self) -> list[Block]:
         """The transformer blocks from input to output; empty if the model has none."""
 
     def resize_attention(self, block: Block, heads: int, head_width: int) -> None:
-        """Tell a block's attention module its new geometry after its layers were cut.
-
-        Afterwards it splits queries, keys and values into ``heads`` parts of ``head_width``
-        and scales scores by head_width**-0.5. Raises BenchError where a model cannot.
+        """Let attention split queries, keys and values into ``heads`` parts of ``head_width`` and
+        scale scores by head_width**-0.5, after its layers were cut. BenchError if it cannot.
         """
         raise BenchError(
             f"{type(self).__name__}: its attention cannot change width; implement "
@@ -151,12 +144,8 @@ class FoundationModel(ABC):
     def normalization_parameters(self) -> list[nn.Parameter]:
         """Scale and shift of every normalization layer (LayerNorm, GroupNorm, BatchNorm)."""
         kinds = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
-        return [
-            p
-            for layer in self.module.modules()
-            if isinstance(layer, kinds)
-            for p in layer.parameters(recurse=False)
-        ]
+        layers = [layer for layer in self.module.modules() if isinstance(layer, kinds)]
+        return [p for layer in layers for p in layer.parameters(recurse=False)]
 
     def clone(self) -> FoundationModel:
         """An independent copy with equal weights."""

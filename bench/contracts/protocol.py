@@ -1,8 +1,4 @@
-"""The settings of a protocol, and what its class declares.
-
-A protocol is registered (`bench.run.protocols`): it says in which order a method predicts and
-adapts along a stream, and under which budget.
-"""
+"""The settings of a protocol: in which order a method predicts and adapts, under which budget."""
 
 from __future__ import annotations
 
@@ -54,10 +50,7 @@ class ProtocolConfig(pydantic.BaseModel, extra="forbid", frozen=True):
 
 
 def protocol_class(settings: Mapping[str, Any]) -> Any:
-    """The class of the protocol that the settings of a suite or a cell name.
-
-    Raises BenchError with the nearest name if there is none.
-    """
+    """The class of the protocol that settings name; BenchError with the nearest name if none."""
     return registry.load("protocol", str(settings.get("name", DEFAULT)))
 
 

@@ -22,19 +22,11 @@ def make_tracker(
     observers: Sequence[StepObserver] = (),
     meter: str = "auto",
 ) -> CostTracker:
-    """The tracker of a run.
+    """The tracker of a run; BenchError if a measured device shares it: tracing slows its steps.
 
-    Parameters
-    ----------
-    devices : profiles; a measured one stands alone, since tracing slows the steps it measures
     resident : returns what the method keeps in memory (walked for tensors)
-    energy : meter of a measured device; default: the one that ``meter`` names
+    energy : meter of a measured device; by default the one that `find_meter` finds for ``meter``
     observers : listen to what is charged
-    meter : for `bench.meters.find.find_meter`
-
-    Raises
-    ------
-    BenchError if a measured device shares the run
     """
     modelled = [device for device in devices if device.cost == "modelled"]
     measured = [device for device in devices if device.cost == "measured"]

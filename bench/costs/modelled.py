@@ -41,8 +41,7 @@ class ModelledCosts(DeviceCosts):
         return cost
 
     def expected_s(self, key: Key) -> float | None:
-        cost = self._costs.get(key)
-        return None if cost is None else cost.time_s
+        return self._costs[key].time_s if key in self._costs else None
 
     def update_peak(self, footprint: MemoryFootprint) -> float:
         """Bring the peaks up to date; bytes that must fit the device, the runtime's included."""
@@ -65,9 +64,8 @@ class ModelledCosts(DeviceCosts):
 class TracePolicy:
     """The first two steps of the run and the first of each window are traced, of each key.
 
-    The others are charged what the last trace came to. The first of a window is traced because a
-    method's work may grow; if it left something in memory, as an optimizer's state, the second of
-    the window is traced too.
+    A method's work may grow from window to window; if the first step left something in memory, as
+    an optimizer's state, the second of the window is traced too.
     """
 
     def __init__(self) -> None:
@@ -98,11 +96,7 @@ class TracePolicy:
 class ModelledTracker(CostTracker):
     """Traces the steps that `TracePolicy` names and charges each step what its last trace costs.
 
-    Parameters
-    ----------
-    devices : profiles
-    resident : returns what the method keeps in memory (walked for tensors)
-    observers : listen to what is charged
+    ``resident`` returns what the method keeps in memory, which is walked for tensors.
     """
 
     devices: Sequence[ModelledCosts]
@@ -206,9 +200,8 @@ class ModelledTracker(CostTracker):
 
     def _stored_bytes(self) -> int:
         """Bytes in memory now, between steps."""
-        sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes()
-                 for t in live_tensors(self._kept_between_steps())}  # fmt: skip
-        return sum(sizes.values())
+        storages = (t.untyped_storage() for t in live_tensors(self._kept_between_steps()))
+        return sum({each._cdata: each.nbytes() for each in storages}.values())
 
     def _account_growth(self) -> None:
         """What the method keeps may have grown since its steps were traced (replay memory)."""
@@ -237,12 +230,10 @@ class ModelledTracker(CostTracker):
         total = device.update_peak(footprint)
         if total <= device.memory_limit:
             return True
-        self._drop(
-            device,
-            DeviceOutOfMemory(
-                f"{what} needs {total / 1e6:.1f} MB ({device.runtime_bytes / 1e6:.1f} MB of them "
-                f"runtime) on {device.name}, which leaves {device.memory_limit / 1e6:.1f} MB to "
-                "applications; use a smaller batch or model"
-            ),
+        reason = (
+            f"{what} needs {total / 1e6:.1f} MB ({device.runtime_bytes / 1e6:.1f} MB of them "
+            f"runtime) on {device.name}, which leaves {device.memory_limit / 1e6:.1f} MB to "
+            "applications; use a smaller batch or model"
         )
+        self._drop(device, DeviceOutOfMemory(reason))
         return False

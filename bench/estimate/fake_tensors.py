@@ -1,8 +1,7 @@
 """Models and data without values: torch's fake tensors, so that a step is counted from shapes.
 
-A fake tensor has a shape, a type and a place in memory of a stated size, and no contents.
-Operators on it compute shapes alone, in tens of microseconds whatever the size. What reads a value
-(``item()``, a boolean index) raises one of torch's exceptions, see `reads_values`.
+Operators on a fake tensor compute shapes alone, in tens of microseconds whatever the size. What
+reads a value (``item()``, a boolean index) raises one of torch's exceptions, see `reads_values`.
 """
 
 from __future__ import annotations
@@ -118,14 +117,12 @@ def without_values(fakes: FakeMode) -> Iterator[None]:
 
 def reads_values(error: BaseException) -> bool:
     """Whether an exception says that a value was asked for that fake tensors do not have."""
-    seen: set[int] = set()
+    causes: list[BaseException] = []
     cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        if isinstance(cause, _VALUE_ERRORS):
-            return True
-        seen.add(id(cause))
+    while cause is not None and cause not in causes:
+        causes.append(cause)
         cause = cause.__cause__ or cause.__context__
-    return False
+    return any(isinstance(each, _VALUE_ERRORS) for each in causes)
 
 
 def sample_inputs(shape: tuple[int, ...], n: int) -> Inputs:
@@ -161,16 +158,13 @@ def _apply(self: nn.Module, fn: Any, recurse: bool = True) -> nn.Module:
 
 def _deepcopy(self: FakeTensor, memo: dict[int, Any]) -> Tensor:
     """Parameters as ``nn.Parameter`` copies itself; others by a copy that is no operator."""
+    if id(self) not in memo and isinstance(self, nn.Parameter):
+        copied = self.data.clone(memory_format=torch.preserve_format)
+        memo[id(self)] = nn.Parameter(copied, self.requires_grad)
     if id(self) in memo:
         return cast(Tensor, memo[id(self)])
-    made: Tensor
-    if isinstance(self, nn.Parameter):
-        copied = self.data.clone(memory_format=torch.preserve_format)
-        made = memo[id(self)] = nn.Parameter(copied, self.requires_grad)
-        return made
     with uncounted():
-        made = Tensor.__deepcopy__(self, memo)
-    return made
+        return cast(Tensor, Tensor.__deepcopy__(self, memo))
 
 
 @contextmanager

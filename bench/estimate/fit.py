@@ -34,8 +34,6 @@ from bench.io.subprocess_call import ProcessEnded, call_each
 class Request(pydantic.BaseModel, extra="forbid", frozen=True):
     """What to estimate; sent to the worker process as JSON.
 
-    Attributes
-    ----------
     model, methods, devices : names; a device may be a profile's path
     shape : of one sample
     classes : of the task
@@ -72,19 +70,11 @@ class Price(pydantic.BaseModel, extra="forbid", frozen=True):
         if self.step_s is None:
             return None
         left = max(window_s - self.domain_s, 0.0)
-        return math.floor(
-            left / self.step_s * (1 + 1e-9)
-        )  # sums of rounded costs, as in `CostTracker`
+        return math.floor(left / self.step_s * (1 + 1e-9))  # rounded costs, as in `CostTracker`
 
 
 class Estimate(pydantic.BaseModel, extra="forbid", frozen=True):
-    """A method's costs by device, or why there are none.
-
-    Attributes
-    ----------
-    unavailable : the reason; empty if the method was counted
-    prices : by device
-    """
+    """A method's prices by device, or the reason why they are ``unavailable``."""
 
     method: str
     unavailable: str = ""
@@ -92,10 +82,7 @@ class Estimate(pydantic.BaseModel, extra="forbid", frozen=True):
 
 
 def default_shape(model: str) -> tuple[int, ...]:
-    """The shape of a sample of a model, by its name.
-
-    Raises BenchError if the model is unknown or declares none.
-    """
+    """The shape of a model's sample; BenchError if the model is unknown or declares none."""
     declared = registry.entry("model", model).facts.get("input_shape")
     if declared is None:
         raise BenchError(
@@ -107,11 +94,8 @@ def default_shape(model: str) -> tuple[int, ...]:
 def default_methods(model: str) -> list[str]:
     """The registered methods for a model's task."""
     task = registry.entry("model", model).facts.get("task", "classification")
-    return [
-        name
-        for name, entry in registry.entries("method").items()
-        if task in entry.facts.get("tasks", ("classification",))
-    ]
+    known = registry.entries("method").items()
+    return [name for name, e in known if task in e.facts.get("tasks", ("classification",))]
 
 
 def modelled(name: str) -> ModelledDevice:

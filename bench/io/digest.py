@@ -11,8 +11,7 @@ from typing import Any
 def digest(value: Any) -> str:
     """SHA-256 of a value made of dicts, lists, strings, numbers, booleans and None.
 
-    Independent of the order of keys. Raises TypeError or ValueError on anything
-    else, NaN and infinities included: two unequal things must not meet in one digest.
+    Independent of the order of keys. Raises TypeError or ValueError on anything else, as NaN.
     """
     _require_text_keys(value)
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -45,12 +45,8 @@ def call(
 ) -> Any:
     """What ``function(argument)`` returns, by way of JSON.
 
-    Parameters
-    ----------
-    what : begins every error's message
-    environment : variables to set in the process beside those of this one
-    timeout_s : the process is killed after so many seconds
-    cure : what to do then, for the error's message
+    ``what`` begins every error's message; ``environment`` adds variables; the process is killed
+    after ``timeout_s``, and the error then names the ``cure``.
 
     Raises BenchError with the message of one that the function raised, or on timeout;
     ProcessEnded if the process ended otherwise.
@@ -83,13 +79,11 @@ def _answers(
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as errors:
         given.write(json.dumps(argument).encode())
         given.seek(0)
+        variables = {**os.environ, **(environment or {})}
         process = subprocess.Popen(
-            command,
-            stdin=given,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env={**os.environ, **(environment or {})},
+            command, stdin=given, stdout=subprocess.PIPE, stderr=errors, env=variables
         )
+        assert process.stdout is not None
 
         def stop() -> None:
             late.set()
@@ -99,7 +93,6 @@ def _answers(
         if timeout_s is not None:
             timer.start()
         try:
-            assert process.stdout is not None
             for line in process.stdout:
                 kind, value = json.loads(line)
                 if kind == "end":
@@ -116,7 +109,6 @@ def _answers(
             timer.cancel()
             process.kill()
             process.wait()
-            assert process.stdout is not None
             process.stdout.close()
 
 

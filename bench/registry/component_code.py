@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.io.digest import digest
-from bench.registry.discovery import Entry, module_file
+from bench.registry.discovery import Entry, assigned_name, module_file
 
 ROOMS = ("bench.methods", "bench.models", "bench.datasets")
 """Code outside the core that a component may import, and that then counts as part of it."""
@@ -25,10 +25,9 @@ def code_digest(file: Path) -> str:
     """Digest of what a component computes with: its file and the room modules that it imports.
 
     Imports are followed transitively, with the ``__init__.py`` of the folders they lie in. Hashed
-    is the syntax tree without what computes nothing: comments, layout, docstrings, the
-    paper, equation and summary of a component, imports for type checkers, and where in this
-    project an imported name comes from. So code may be explained, moved and regrouped without
-    losing results; the core itself is versioned (`bench.records.cell.CORE_VERSION`).
+    is the syntax tree without comments, layout, docstrings, the paper, equation and summary of a
+    component, imports for type checkers, and where in this project an imported name comes from.
+    The core itself is versioned (`bench.records.cell.CORE_VERSION`).
     """
     seen: dict[str, str] = {}
     _collect(file.resolve(), seen)
@@ -37,8 +36,7 @@ def code_digest(file: Path) -> str:
 
 def component_digest(component: Entry) -> str:
     """Digest of a component's code; of one that was registered at run time without a file, the
-    source of its class and of the functions, classes and plain constants that it uses from where
-    it was written, as far as Python knows their source.
+    source of its class and of the functions, classes and plain constants that it uses.
 
     Raises BenchError if the source of the class itself is not known.
     """
@@ -109,8 +107,7 @@ def _parse(file: Path) -> tuple[str, tuple[tuple[str, int], ...]]:
 class _Computation(ast.NodeTransformer):
     """Takes out of a tree what does not change a result.
 
-    ``names``: what is imported from this project, as ``name`` or ``name as other``; ``imports``:
-    all that is imported, as (module, level).
+    ``names``: imported from this project, as ``name as other``; ``imports``: all (module, level).
     """
 
     def __init__(self) -> None:
@@ -133,7 +130,7 @@ class _Computation(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
-        node.body = [each for each in node.body if _assigned(each) not in _DESCRIPTIVE]
+        node.body = [each for each in node.body if assigned_name(each) not in _DESCRIPTIVE]
         for decorator in node.decorator_list:
             if isinstance(decorator, ast.Call):
                 decorator.keywords = [
@@ -159,13 +156,6 @@ class _Computation(ast.NodeTransformer):
 
 _DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _DESCRIPTIVE = ("paper", "equation")
-
-
-def _assigned(node: ast.stmt) -> str:
-    """The name that a statement gives a value to, or nothing."""
-    if isinstance(node, ast.Assign) and len(node.targets) == 1:
-        return getattr(node.targets[0], "id", "")
-    return getattr(node.target, "id", "") if isinstance(node, ast.AnnAssign) else ""
 
 
 def _room_file(module: str) -> Path | None:

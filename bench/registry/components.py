@@ -5,11 +5,10 @@ A component registers itself where it is written::
     @register("method", "tent")
     class Tent(Method): ...
 
-Discovery reads the source text of the rooms (``bench.methods``, ``bench.models``,
+Discovery parses the source text of the rooms (``bench.methods``, ``bench.models``,
 ``bench.datasets``, ``bench.reports``), of the core's own protocols and executors, of the modules
-named by installed entry points, and of plugin files. It parses and does not execute; a
-component's module is imported when it is loaded. A class that is written in a notebook, or made
-by a function, is found too once `register` has been called with it.
+named by installed entry points, and of plugin files; a component's module is imported when it is
+loaded. A class of a notebook is found once `register` has been called with it.
 """
 
 from __future__ import annotations
@@ -52,8 +51,6 @@ def register(
     In a file, all arguments must be literals: discovery reads them from the source text. One class
     may be registered under several names: each further one gives what differs under it.
 
-    Parameters
-    ----------
     config : settings whose defaults differ from those of the class's ``Config``
     changes : class attributes that differ, as ``provenance`` and ``paper``; ``summary`` stands in
         the place of the docstring
@@ -62,19 +59,15 @@ def register(
         raise BenchError(f"register: unknown kind {kind!r}; use one of {', '.join(KINDS)}")
 
     def mark(thing: T) -> T:
-        own = not (config or changes)
-        if own:
+        if not (config or changes):
             thing.registered_name = name  # type: ignore[attr-defined]
         module = getattr(thing, "__module__", "")
         if not _importing and not module.startswith((OWN_PACKAGE, PLUGIN_PREFIX)):
-            facts = {n: getattr(thing, n) for n in dir(thing) if _is_fact(thing, n)}
             given = {k: v for k, v in changes.items() if k != "summary"}
+            facts = {n: getattr(thing, n) for n in dir(thing) if _is_fact(thing, n)} | given
             summary = changes.get("summary") or summary_of(getattr(thing, "__doc__", None))
-            attribute = getattr(thing, "__qualname__", name)
-            _run_time[kind, name] = Entry(
-                kind, name, module, attribute, None, summary, RUN_TIME, {**facts, **given},
-                config or {}, given, thing,
-            )  # fmt: skip
+            place = (module, getattr(thing, "__qualname__", name), None, summary, RUN_TIME)
+            _run_time[kind, name] = Entry(kind, name, *place, facts, config or {}, given, thing)
         return thing
 
     return mark

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
@@ -50,10 +51,8 @@ ENTRY_POINT_GROUPS = (*(f"bench.{kind}s" for kind in KINDS), "bench.datasets")
 class Entry:
     """One registered component.
 
-    Attributes
-    ----------
     module, attribute : where the class or function is
-    file : the file it is written in; None for what was registered at run time without a file
+    file : it is written in; None for what was registered at run time
     summary : the first paragraph of its docstring
     origin : "bench", "plugin FILE", "entry point NAME" or "run time"
     facts : class attributes that are literals (family, tasks, needs, ...), inherited ones too
@@ -190,19 +189,20 @@ def _facts(node: ast.ClassDef, file: Path, seen: tuple[str, ...] = ()) -> dict[s
         if found is not None:
             facts |= _facts(*found, (*seen, f"{file}:{node.name}"))
     for statement in node.body:
-        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-            target, value = statement.targets[0], statement.value
-        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            target, value = statement.target, statement.value
-        else:
-            continue
-        if isinstance(target, ast.Name):
-            facts.pop(target.id, None)
-            try:
-                facts[target.id] = ast.literal_eval(value)
-            except ValueError:
-                continue
+        name = assigned_name(statement)
+        value = getattr(statement, "value", None)
+        if name and value is not None:
+            facts.pop(name, None)
+            with suppress(ValueError):
+                facts[name] = ast.literal_eval(value)
     return facts
+
+
+def assigned_name(node: ast.stmt) -> str:
+    """The name that a statement gives a value to, or nothing."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        return getattr(node.targets[0], "id", "")
+    return getattr(node.target, "id", "") if isinstance(node, ast.AnnAssign) else ""
 
 
 def _class(name: str, file: Path) -> tuple[ast.ClassDef, Path] | None:
@@ -210,8 +210,9 @@ def _class(name: str, file: Path) -> tuple[ast.ClassDef, Path] | None:
     for node in _tree(file).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return node, file
-    imports = [node for node in ast.walk(_tree(file)) if isinstance(node, ast.ImportFrom)]
-    for statement in imports:
+    for statement in ast.walk(_tree(file)):
+        if not isinstance(statement, ast.ImportFrom):
+            continue
         for alias in statement.names:
             if (alias.asname or alias.name) == name:
                 origin = _imported_file(statement.module or "", statement.level, file)

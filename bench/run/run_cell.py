@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 def run_job(job: Job) -> None:
     """Run a job to its end and write one record for each device that it settles.
 
-    A device whose window closes elsewhere than the others' gets no record: it is deferred, and
-    the caller runs it again. Exceptions become records; only a store that cannot be written
-    (BenchError) and interruptions leave this function.
+    A device whose window closes elsewhere than the others' gets no record: it is deferred. Raises
+    BenchError if the store cannot be written; other exceptions become records.
     """
     import torch
 

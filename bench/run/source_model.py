@@ -20,11 +20,7 @@ SEED = 0
 
 
 def source_path(cell: Cell, stream: Stream) -> Path:
-    """Where the weights of a cell's source model are, or will be.
-
-    The name depends on all that the weights depend on: the model with its recipe, the source's
-    data and settings, and the code of both.
-    """
+    """Where the weights of a cell's source model are, or will be, named by all that shapes them."""
     recipe = [cell.model.content(), cell.stream.code, cell.data, stream.source_settings()]
     key = digest([*recipe, cell.core, SEED])
     return cache_folder() / "source-models" / f"{key[:20]}.pt"
