@@ -35,10 +35,7 @@ def uncounted() -> Iterator[None]:
 
 
 class Batch:
-    """Model inputs without labels: ``x`` of n samples; ``len(batch)`` is n.
-
-    ``sample_ids``: positions of the samples in their view, an int64 tensor of shape (n,).
-    """
+    """Inputs ``x`` of n samples, without labels; ``sample_ids``: places in the view, int64 (n,)."""
 
     __slots__ = ("sample_ids", "x")
 

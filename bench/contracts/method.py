@@ -141,10 +141,7 @@ class Method(ABC):
         return self.model(x)
 
     def stored(self) -> Any:
-        """What lives in the device's memory between steps; default: all that the object holds.
-
-        Walked for tensors, modules and optimizers; data views count as storage, not memory.
-        """
+        """What is in memory between steps (walked for tensors); default: all the object holds."""
         return vars(self)
 
     def state(self) -> dict[str, Any]:

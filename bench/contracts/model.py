@@ -42,8 +42,7 @@ class Block:
 class SourceTraining(pydantic.BaseModel, extra="forbid", frozen=True):
     """How a model is trained on the source: AdamW, one-cycle rate, label smoothing.
 
-    Units: ``learning_rate`` is the peak of the cycle; ``warmup`` is the share of
-    the steps before the peak; ``clip_norm`` bounds the gradient's 2-norm.
+    ``learning_rate``: the cycle's peak, after a share ``warmup`` of steps; ``clip_norm``: 2-norm.
     """
 
     epochs: int = pydantic.Field(60, ge=1)
@@ -87,8 +86,8 @@ class FoundationModel(ABC):
         """The transformer blocks from input to output; empty if the model has none."""
 
     def resize_attention(self, block: Block, heads: int, head_width: int) -> None:
-        """Let attention split queries, keys and values into ``heads`` parts of ``head_width`` and
-        scale scores by head_width**-0.5, after its layers were cut. BenchError if it cannot.
+        """Split queries, keys and values into ``heads`` parts of ``head_width``, after layers were cut,
+        and scale scores by head_width**-0.5. Raises BenchError where a model cannot.
         """
         raise BenchError(
             f"{type(self).__name__}: its attention cannot change width; implement "
@@ -163,10 +162,9 @@ class FoundationModel(ABC):
 
 
 class Variant(ABC):
-    """Makes the model that a device gets from the one that was trained on the source.
+    """Makes the model that a device gets from the one that was trained on the source, offline.
 
-    ``Config`` has at least ``ratio``, how many times narrower the model becomes: suites write
-    ``NAME:RATIO``. The work is offline and costs the device nothing.
+    ``Config`` has at least ``ratio``, how many times narrower: suites write ``NAME:RATIO``.
     """
 
     Config: ClassVar[type[ModelConfig]]
@@ -176,10 +174,7 @@ class Variant(ABC):
 
     @abstractmethod
     def make(self, model: FoundationModel, source: DomainView) -> FoundationModel:
-        """The variant of ``model``, in evaluation mode; ``source`` is labelled.
-
-        ``model`` stays as it is. Equal for equal model, source and settings.
-        """
+        """A new model, in evaluation mode; equal for equal model, labelled source and settings."""
 
 
 def weights_digest(module: nn.Module) -> str:

@@ -55,11 +55,7 @@ def protocol_class(settings: Mapping[str, Any]) -> Any:
 
 
 def protocol_config(settings: Mapping[str, Any]) -> ProtocolConfig:
-    """The settings of a suite or a cell, checked by the protocol that they name.
-
-    Raises BenchError if there is no such protocol, pydantic.ValidationError if it refuses them.
-    """
-    config: ProtocolConfig = protocol_class(settings).Config.model_validate(
-        {"name": DEFAULT, **settings}
-    )
+    """Settings checked by the protocol they name; pydantic.ValidationError if it refuses them."""
+    given = {"name": DEFAULT, **settings}
+    config: ProtocolConfig = protocol_class(settings).Config.model_validate(given)
     return config

@@ -32,10 +32,9 @@ def capture(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def restore(values: dict[str, Any], state: Mapping[str, Any]) -> None:
-    """Put a captured state into the attributes of an object prepared alike.
+    """Put a captured state into the attributes of an object prepared alike, models in place.
 
-    Modules, optimizers and parameters stay the objects that they are; plain values and tensors
-    are replaced. Raises BenchError, naming the attribute, where the state does not fit.
+    Raises BenchError, naming the attribute, where the state does not fit.
     """
     for name, (kind, kept) in state.items():
         if name not in values:

@@ -76,9 +76,7 @@ class Stream(ABC):
 
     @classmethod
     def validation(cls, config: Any) -> Any:
-        """Settings of this stream's validation stream for ``config``: made from source data
-        alone, with shifts that the stream of ``config`` does not contain. Methods are tuned on it.
-        """
+        """Settings of a stream to tune on: from source data, with shifts that this one lacks."""
         raise BenchError(
             f"stream {cls.__name__} has no validation stream: implement validation(config)"
         )

@@ -19,10 +19,7 @@ _FUSED = ("_transformer_encoder_layer_fwd", "_native_multi_head_attention", "mkl
 
 
 def products(packet: Any, kind: str, args: Any, kwargs: Any, out: Any) -> float | None:
-    """Operations of an operator (an overload packet) of class ``kind``; None without products.
-
-    Raises BenchError for one that has products and no formula.
-    """
+    """Operations by a formula; None without products, BenchError for products without a formula."""
     name = packet.__name__
     if name in _OWN:
         return float(_OWN[name](args))

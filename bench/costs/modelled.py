@@ -64,8 +64,7 @@ class ModelledCosts(DeviceCosts):
 class TracePolicy:
     """The first two steps of the run and the first of each window are traced, of each key.
 
-    A method's work may grow from window to window; if the first step left something in memory, as
-    an optimizer's state, the second of the window is traced too.
+    The second of a window too, if the first left something in memory, as an optimizer's state.
     """
 
     def __init__(self) -> None:
@@ -94,10 +93,7 @@ class TracePolicy:
 
 
 class ModelledTracker(CostTracker):
-    """Traces the steps that `TracePolicy` names and charges each step what its last trace costs.
-
-    ``resident`` returns what the method keeps in memory, which is walked for tensors.
-    """
+    """Charges steps by traces (see `TracePolicy`); ``resident`` gives what the method keeps."""
 
     devices: Sequence[ModelledCosts]
     flops: float

@@ -58,10 +58,7 @@ def operator_class(name: str) -> str:
 
 
 def operator_kind(name: str, args: Sequence[Any]) -> str:
-    """The kind of a call of an aten operator, by its name without overload and its arguments.
-
-    A call whose arguments do not stand where torch 2.6 to 2.15 have them is of the kind ``name``.
-    """
+    """The kind of a call by name and arguments; ``name`` where torch has them in other places."""
     try:
         return _kind(name, args)
     except (IndexError, AttributeError, TypeError, ValueError):

@@ -48,10 +48,7 @@ def trim() -> None:
 
 
 def reset_peak(accelerator: str) -> None:
-    """From now on `peak_bytes` is the peak since this call.
-
-    Raises BenchError where the kernel does not let a process do so.
-    """
+    """`peak_bytes` is the peak since this call; BenchError where the kernel refuses that."""
     if accelerator != "cpu":
         import torch
 

@@ -64,11 +64,7 @@ class Curves(pydantic.BaseModel, extra="forbid", frozen=True):
 
 
 class Speed:
-    """Seconds of a call of any size, from the points of one kind.
-
-    points : at least one
-    peak, bandwidth : of the device, in FLOP/s and bytes/s; they shape the curve between points
-    """
+    """Seconds of a call of any size, from the points of one kind; peaks in FLOP/s and bytes/s."""
 
     def __init__(self, points: Sequence[Point], peak: float, bandwidth: float) -> None:
         import numpy as np

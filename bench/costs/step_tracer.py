@@ -91,11 +91,7 @@ _FREE = {
 
 
 class StepTracer:
-    """Context in which one step is counted.
-
-    ``resident``: what is in memory before the step, see `live_tensors`; ``trace``: the count;
-    ``optimizers``: those that made a step.
-    """
+    """Counts one step into ``trace``; ``resident`` is in memory before it, see `live_tensors`."""
 
     def __init__(self, resident: Any = ()) -> None:
         self.trace = StepTrace()
@@ -244,10 +240,7 @@ _OPAQUE = (
 
 
 def live_tensors(thing: Any, _seen: set[int] | None = None) -> Iterator[Tensor]:
-    """All tensors reachable from modules, optimizers, containers and plain objects.
-
-    With gradients and optimizer state. A `DomainView` is not entered: its data are in storage.
-    """
+    """All tensors reachable, with gradients and optimizer state; not those of views, in storage."""
     seen = set() if _seen is None else _seen
     if id(thing) in seen or isinstance(thing, _OPAQUE):
         return

@@ -28,10 +28,7 @@ Key = tuple[str, Hashable]
 
 @dataclass(frozen=True)
 class ChargedStep:
-    """A step or section that has ended.
-
-    ``kind`` is as the method calls it, ``seconds`` by device; ``trace`` is None unless traced.
-    """
+    """A step or section that has ended: seconds by device; no trace where it was not traced."""
 
     kind: str
     seconds: Mapping[str, float]
@@ -209,9 +206,7 @@ class CostTracker(ABC):
         """What ``predict`` of so many samples gives, traced or timed as the price of inference."""
 
     def add_double_buffer(self, size: int) -> None:
-        """A copy of ``size`` bytes serves predictions during adaptation; the largest one counts,
-        with what a prediction adds. A measured peak is not changed.
-        """
+        """A copy of ``size`` bytes serves predictions meanwhile; the largest one counts."""
 
     def close(self) -> None:
         """The window ends: stop tracing and the energy meter, whatever happened inside a step."""

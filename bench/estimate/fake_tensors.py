@@ -1,7 +1,6 @@
 """Models and data without values: torch's fake tensors, so that a step is counted from shapes.
 
-Operators on a fake tensor compute shapes alone, in tens of microseconds whatever the size. What
-reads a value (``item()``, a boolean index) raises one of torch's exceptions, see `reads_values`.
+What reads a value (``item()``, a boolean index) raises an exception, see `reads_values`.
 """
 
 from __future__ import annotations
@@ -29,11 +28,7 @@ _INDICES = {"arange", "randint", "randperm"}
 
 
 class FakeMode(FakeTensorMode):
-    """Inside, new tensors are fake, but for integers and booleans made from such alone.
-
-    Labels, orders of samples and seeds therefore have values, as in a run; weights, inputs and
-    all that follows from them have none.
-    """
+    """Inside, new tensors are fake, but for integers and booleans (labels, orders of samples)."""
 
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
@@ -100,10 +95,7 @@ def emptied(model: FoundationModel, fakes: FakeMode) -> FoundationModel:
 
 @contextmanager
 def without_values(fakes: FakeMode) -> Iterator[None]:
-    """Count inside as in a run, with new tensors fake.
-
-    Where torch takes another way for fake tensors than for real ones it is led back.
-    """
+    """Count inside as in a run, with new tensors fake, the way that torch takes for real ones."""
     with (
         as_in_a_run(),
         _replaced(nn.Module, "_apply", _apply),
@@ -126,11 +118,7 @@ def reads_values(error: BaseException) -> bool:
 
 
 def sample_inputs(shape: tuple[int, ...], n: int) -> Inputs:
-    """Inputs of ``n`` samples of a shape: token ids if it is (length,), else floats.
-
-    Texts are a dict of ``input_ids`` and ``attention_mask``, int64 of shape (n, length), with
-    the last quarter padded.
-    """
+    """Inputs of n samples: floats, or for shape (length,) token ids, the last quarter padded."""
     if len(shape) > 1:
         return torch.zeros(n, *shape)
     (length,) = shape
@@ -146,10 +134,7 @@ _torch_one_hot = functional.one_hot
 
 
 def _apply(self: nn.Module, fn: Any, recurse: bool = True) -> nn.Module:
-    """As ``nn.Module._apply``, but a move to where everything is does nothing.
-
-    Torch would swap each fake parameter for itself, and refuse where an optimizer holds it.
-    """
+    """As ``nn.Module._apply``, but a move to where all is does nothing: torch may refuse it."""
     tensors = [*self.parameters(recurse), *self.buffers(recurse)]
     if all(fn(tensor) is tensor for tensor in tensors):
         return self

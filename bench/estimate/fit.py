@@ -53,11 +53,7 @@ class Request(pydantic.BaseModel, extra="forbid", frozen=True):
 
 
 class Price(pydantic.BaseModel, extra="forbid", frozen=True):
-    """Costs on one device, as the module's docstring defines them.
-
-    Seconds and joules of a step (None for a method without steps) and of a domain; bytes that must
-    fit beside the runtime. Joules are None where the device's energy is unknown.
-    """
+    """Costs on one device, see above; None without steps, and joules where energy is unknown."""
 
     memory_bytes: float
     step_s: float | None

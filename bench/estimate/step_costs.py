@@ -1,7 +1,6 @@
 """What the steps of a method cost: its own code, traced on two domains, on real or fake tensors.
 
-`trace_method` does the run; `bench fit` prices it for devices (`shape_costs`, on fake tensors), and
-``bench docs`` reports the costliest step of each kind (`embedded_costs`, on the embedded model).
+`shape_costs` is for ``bench fit``, `embedded_costs` for ``bench docs``.
 """
 
 from __future__ import annotations
@@ -116,8 +115,7 @@ def trace_method(
 ) -> MethodTraces:
     """Let a prepared method adapt to ``domains`` and predict ``x``, on a device where all fits.
 
-    Traced are the steps that a run traces, see `TracePolicy`. ``stop_early``: the
-    window of the last domain closes after two steps of the main kind.
+    ``stop_early``: the window of the last domain closes after two steps of the main kind.
     """
     traces = MethodTraces()
     profile = modelled(defaults.DEVICE)  # any: what is traced is priced elsewhere
@@ -252,11 +250,7 @@ def _explained(reason: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class StepCost:
-    """The costliest step (or section, or prediction) of one kind, the first of several left out.
-
-    ``kind``: as the method calls it, or "predict"; ``varies``: the method says that its work
-    depends on the data; the peak includes what the method keeps; ``time_s`` is modelled.
-    """
+    """The costliest step (or section, or prediction) of one kind, the first of several left out."""
 
     kind: str
     varies: bool
@@ -268,10 +262,7 @@ class StepCost:
 
 
 def embedded_costs(name: str) -> list[StepCost]:
-    """The steps of a method with default settings, batch size 50, on two domains in a row.
-
-    Raises Unsupported if it does not run on the embedded model.
-    """
+    """A method's steps by default settings on two domains; Unsupported if it does not run."""
     with as_in_a_run():
         stream, source, model = _embedded()
         method_class: type[Method] = registry.load("method", name)

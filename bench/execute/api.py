@@ -1,7 +1,4 @@
-"""The Python API: run a suite, load results, write a report, from a notebook or a script.
-
-Errors are `BenchError`; events go to the logger ``bench``, or to a listener of your own.
-"""
+"""The Python API: run a suite, load results, write a report; events go to the logger ``bench``."""
 
 from __future__ import annotations
 
@@ -153,11 +150,7 @@ def report(
     suite: str | None = None,
     plugins: str | Path | Sequence[str | Path] = (),
 ) -> list[Path]:
-    """Write tables, figures and an offline page of a store's records; the files' paths.
-
-    ``suite``: only its cells, as it is now. Raises BenchError without records or if ``out`` cannot
-    be written.
-    """
+    """Write the report of a store, or of one suite's cells in it; the paths, or BenchError."""
     for plugin in _texts(plugins):
         registry.add_plugin(plugin)
     selection = None if suite is None else Selection(suite=suite)

@@ -85,10 +85,7 @@ class Executor(ABC):
         return []
 
     def train_source(self, cell: Cell, log: Path, progress: Callable[[int, int], None]) -> None:
-        """Train and cache a cell's source model, by default here; BenchError if that fails.
-
-        ``log`` takes the output of another process; ``progress`` as in `source_model`.
-        """
+        """Train and cache a cell's source model, by default here; BenchError if that fails."""
         try:
             train_source(cell, progress)
         except Exception as error:
@@ -113,7 +110,7 @@ def available_cores() -> int:
 def collect(job: Job, started: str, seconds: float, status: Status, reason: str) -> Ended:
     """Read what a job left, and write ``status`` for cells it should have settled but did not.
 
-    With status ``ok`` a cell without a record was deferred; if none has one, all have failed.
+    With ``ok``, a cell without a record was deferred; if none has one, all have failed.
     """
     store = Store(job.store)
     found = {cell.identity: store.get(cell.identity) for cell in job.cells}

@@ -1,7 +1,4 @@
-"""A campaign: from cells to records, with any executor, and events for whoever shows them.
-
-``bench run``, ``bench tune`` and `bench.run_suite` are campaigns.
-"""
+"""From cells to records with any executor, and events: ``bench run``, ``tune``, `run_suite`."""
 
 from __future__ import annotations
 
@@ -73,10 +70,7 @@ class Campaign:
         self._executor.close()
 
     def train_sources(self, cells: Sequence[Cell]) -> None:
-        """Train the source models that the cells need and the cache lacks, once each.
-
-        Raises BenchError if that fails, or if a component cannot be found where runs happen.
-        """
+        """Train each source model that is not cached; BenchError if it, or a component, fails."""
         _require_reachable(cells, self._executor)
         wanted: dict[Path, Cell] = {}
         for cell in cells:
@@ -93,10 +87,7 @@ class Campaign:
     def run(
         self, jobs: Sequence[Job], follow: Callable[[Ended], Iterable[Job]] | None = None
     ) -> None:
-        """Run jobs, and those that ``follow`` from each that has ended, until all have ended.
-
-        On KeyboardInterrupt the running jobs are stopped and recorded as ``interrupted``.
-        """
+        """Run jobs, and what ``follow`` gives for each, to the end; Ctrl-C stops and records."""
         self._listener.runs_begin(jobs)
         open_jobs = len(jobs)
         try:
@@ -161,11 +152,8 @@ def run_plan(
 ) -> list[Record]:
     """Run what is missing of a plan; the records of all its cells that have one.
 
-    tensorboard : folder for live losses and accuracies
-    meter : of a measured device's energy, as `bench.meters.find.find_meter` names it
-
-    Raises BenchError if the meter cannot be used, a folder cannot be written, a source model cannot
-    be trained, or a component is not found where the runs happen. A run that fails is a record.
+    ``meter`` as in `find_meter`. Raises BenchError if the meter, a folder, a source model or a
+    component cannot be used; a run that fails is a record.
     """
     meter = _require_meter(meter, plan.suite.devices)
     with Campaign(store, executor, listener) as campaign:

@@ -10,10 +10,7 @@ from bench.errors import BenchError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
-
-    Raises OSError (a full disk, say) and then leaves the old content in place.
-    """
+    """Write a file so that a crash leaves the old content or the new; OSError leaves the old."""
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.parent / f".{path.name}.{uuid.uuid4().hex}"
     # Not mkstemp: its files are private, and colleagues share a store.

@@ -21,11 +21,7 @@ from bench.errors import BenchError
 
 
 class ProcessEnded(BenchError):
-    """The process ended before it had given all answers.
-
-    ``code`` is its exit code, negative for a signal; ``stderr`` what it wrote to standard error,
-    and ``last_line`` the end of that, which is the exception's message after a traceback.
-    """
+    """The process ended early: exit code (negative: signal), standard error and its last line."""
 
     def __init__(self, what: str, code: int, stderr: str) -> None:
         self.code, self.stderr = code, stderr
@@ -59,10 +55,7 @@ def call(
 def call_each(
     function: str, argument: Any, *, environment: Mapping[str, str] | None = None
 ) -> Iterator[Any]:
-    """What ``function(argument)`` yields, each value when it is known; errors as in `call`.
-
-    The process ends with the iterator.
-    """
+    """What ``function(argument)`` yields, each when it is known; errors as in `call`."""
     command = [sys.executable, "-P", "-m", __name__, function, "each"]
     return _answers(command, argument, "", environment, None, "")
 

@@ -25,11 +25,9 @@ def cache_folder() -> Path:
 
 
 def cached(path: Path, make: Callable[[], Weights]) -> Weights:
-    """What ``path`` holds, made by ``make`` and kept there on first use.
+    """What ``path`` holds, made by ``make`` and kept there on first use, or if it is damaged.
 
-    Two processes that ask at once make it once: the second waits for the first. The file appears
-    whole or not at all, is read with ``weights_only``, and is made again if it is damaged.
-    Raises BenchError if the cache cannot be written.
+    Of two processes that ask at once the second waits. BenchError if the cache cannot be written.
     """
     import torch
     from filelock import FileLock

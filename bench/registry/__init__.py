@@ -1,7 +1,4 @@
-"""What components exist, what they declare, and what code they are.
-
-Rooms, plugins and other packages register components; the core finds them here by name.
-"""
+"""What components exist, what they declare, and what code they are."""
 
 from __future__ import annotations
 

@@ -105,10 +105,7 @@ def _parse(file: Path) -> tuple[str, tuple[tuple[str, int], ...]]:
 
 
 class _Computation(ast.NodeTransformer):
-    """Takes out of a tree what does not change a result.
-
-    ``names``: imported from this project, as ``name as other``; ``imports``: all (module, level).
-    """
+    """Takes out what changes no result; keeps ``names`` and ``imports`` (module, level) apart."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()

@@ -74,10 +74,7 @@ def register(
 
 
 def add_plugin(path: str | Path) -> None:
-    """Make the components of one Python file known to this process.
-
-    Raises BenchError if the file is missing, does not parse or registers nothing.
-    """
+    """Add the components of a file; BenchError if it is missing, is not Python or has none."""
     file = Path(path).resolve()
     if not file.is_file():
         raise BenchError(f"plugin {path}: no such file; give the path of a Python file")

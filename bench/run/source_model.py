@@ -29,10 +29,7 @@ def source_path(cell: Cell, stream: Stream) -> Path:
 def source_model(
     cell: Cell, stream: Stream, progress: Callable[[int, int], None] | None = None
 ) -> FoundationModel:
-    """The cell's model with weights trained on the source; trains and caches on first use.
-
-    ``progress`` is called with (epochs done, epochs in all) while training.
-    """
+    """The cell's trained model, cached on first use; ``progress``: (epochs done, epochs in all)."""
     import torch
 
     from bench import registry

@@ -66,8 +66,7 @@ class Window:
     ) -> Iterator[Batch]:
         """Yield batches until they end or the window closes; the loop's body is charged.
 
-        ``kind`` names steps that do the same work; with ``data_dependent`` every step is counted
-        anew.
+        ``data_dependent``: steps of this ``kind`` differ in their work, and each is counted anew.
         """
         for batch in batches:
             if not self._begin(batch, kind, data_dependent):
@@ -83,10 +82,7 @@ class Window:
     def step(
         self, batch: Batch, kind: str = "adapt", data_dependent: bool = False
     ) -> Iterator[bool]:
-        """One step over ``batch``, as in `steps`: gives whether it fits, and charges it if it does.
-
-        Where it gives False nothing may be computed inside.
-        """
+        """Give whether a step over ``batch`` fits, and charge it; else nothing may be computed."""
         if not self._begin(batch, kind, data_dependent):
             yield False
             return

@@ -117,10 +117,10 @@ class Protocol(ABC):
         return BlockingStream(self.method, self.tracker)
 
     def run(self) -> StreamResult:
-        """The method's way through the stream, from its first evaluation to its last.
+        """Take the method through the stream, from its first evaluation to its last.
 
-        Raises BenchError if the stream has no target domain or the method breaks a rule;
-        Unsupported and DeviceOutOfMemory if no device of the run can do it.
+        Raises BenchError if there is no target domain or the method breaks a rule; Unsupported and
+        DeviceOutOfMemory if no device of the run can do it.
         """
         stream = self.deployment.stream
         source = stream.source().test
