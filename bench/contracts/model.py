@@ -86,8 +86,8 @@ class FoundationModel(ABC):
         """The transformer blocks from input to output; empty if the model has none."""
 
     def resize_attention(self, block: Block, heads: int, head_width: int) -> None:
-        """Split queries, keys and values into ``heads`` parts of ``head_width``, after layers were cut,
-        and scale scores by head_width**-0.5. Raises BenchError where a model cannot.
+        """Split queries, keys and values into ``heads`` parts of ``head_width`` after a cut, and
+        scale scores by head_width**-0.5. Raises BenchError where a model cannot.
         """
         raise BenchError(
             f"{type(self).__name__}: its attention cannot change width; implement "
