@@ -19,11 +19,10 @@ from bench.registry.components import add_plugin, load, register
 if TYPE_CHECKING:
     from bench.contracts.data import Batch, DomainView, LabelledBatch, take
     from bench.contracts.method import Method, MethodConfig, tunable
-    from bench.contracts.model import Block, FoundationModel, ModelConfig, SourceTraining
+    from bench.contracts.model import Block, FoundationModel, ModelConfig, SourceTraining, Variant
     from bench.contracts.protocol import ProtocolConfig
     from bench.contracts.settings import LocalPath
     from bench.contracts.stream import Domain, Split, Stream, StreamConfig
-    from bench.contracts.variant import Variant
     from bench.costs.device_profile import DeviceProfile, load_device
     from bench.execute.api import SuiteResults, load_results, report, run_suite
     from bench.execute.base import Ended, Executor, Limits, Stopwatch, collect, job_command
@@ -85,11 +84,16 @@ __all__ = [
 _HOMES = {
     "bench.contracts.data": ("Batch", "DomainView", "LabelledBatch", "take"),
     "bench.contracts.method": ("Method", "MethodConfig", "tunable"),
-    "bench.contracts.model": ("Block", "FoundationModel", "ModelConfig", "SourceTraining"),
+    "bench.contracts.model": (
+        "Block",
+        "FoundationModel",
+        "ModelConfig",
+        "SourceTraining",
+        "Variant",
+    ),
     "bench.contracts.protocol": ("ProtocolConfig",),
     "bench.contracts.settings": ("LocalPath",),
     "bench.contracts.stream": ("Domain", "Split", "Stream", "StreamConfig"),
-    "bench.contracts.variant": ("Variant",),
     "bench.costs.device_profile": ("DeviceProfile", "load_device"),
     "bench.execute.api": ("SuiteResults", "load_results", "report", "run_suite"),
     "bench.execute.base": ("Ended", "Executor", "Limits", "Stopwatch", "collect", "job_command"),

@@ -119,7 +119,7 @@ def _row(estimate: Estimate, device: ModelledDevice, name: str, window_s: float)
 
 def _watched(request: Request) -> Iterator[Estimate]:
     """The estimates, with progress on a terminal."""
-    from bench.estimate.client import estimates
+    from bench.estimate.fit import estimates
 
     shown = sys.stderr.isatty()
     total = len(request.methods)

@@ -71,7 +71,7 @@ def command(
     from bench.cli.progress import SourceProgress, sigterm_as_ctrl_c
     from bench.execute.base import Limits
     from bench.execute.campaign import Campaign, make_executor
-    from bench.io.folders import require_folder
+    from bench.io.atomic_write import require_folder
     from bench.study.plan import make_cells
     from bench.study.suite import SUITES
     from bench.study.tuned_settings import tuned_path, write_tuned

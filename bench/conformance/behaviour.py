@@ -23,7 +23,7 @@ from bench.conformance.method_fixture import (
 from bench.contracts.data import Batch
 from bench.contracts.method import Method
 from bench.contracts.model import FoundationModel
-from bench.costs.observer import StepObserver
+from bench.costs.tracker import StepObserver
 from bench.errors import LabelsHidden
 from bench.run.determinism import seed_everything
 

@@ -18,7 +18,7 @@ from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Domain, Split
 from bench.costs.device_profile import MeasuredDevice
 from bench.costs.measured import MeasuredTracker
-from bench.costs.observer import StepObserver
+from bench.costs.tracker import StepObserver
 from bench.meters.base import Unavailable
 from bench.records.cell import Cell, Component
 from bench.run.determinism import seed_everything

@@ -17,10 +17,9 @@ from bench.contracts.data import Batch
 from bench.contracts.method import Method
 from bench.costs.device_profile import load_device
 from bench.costs.factory import make_tracker
-from bench.costs.observer import ChargedStep, StepObserver
 from bench.costs.operator_kinds import operator_class
 from bench.costs.step_tracer import live_tensors
-from bench.costs.tracker import CostTracker
+from bench.costs.tracker import ChargedStep, CostTracker, StepObserver
 from bench.errors import Unsupported
 from bench.run.window import UNLIMITED, Window
 

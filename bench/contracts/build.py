@@ -18,10 +18,7 @@ class Named(Protocol):
 
 
 def config_of(kind: str, component: Named) -> Any:
-    """The settings as an object of the component's ``Config``.
-
-    Raises BenchError for an unknown name, pydantic.ValidationError for settings that are refused.
-    """
+    """The settings as its ``Config``; pydantic.ValidationError for those that are refused."""
     return registry.load(kind, component.name).Config.model_validate(component.config)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
-from bench.contracts.untraced import uncounted
 from bench.errors import BenchError, LabelsHidden
 
 Inputs = Any
@@ -27,11 +27,15 @@ def take(x: Inputs, indices: Tensor) -> Inputs:
     return {k: v[indices] for k, v in x.items()} if isinstance(x, dict) else x[indices]
 
 
-class Batch:
-    """Model inputs without labels: ``x`` of n samples; ``len(batch)`` is n.
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Hide the operators inside from a running `StepTracer`: fetching data is no arithmetic."""
+    with _disable_current_modes():
+        yield
 
-    ``sample_ids``: positions of the samples in their view, an int64 tensor of shape (n,).
-    """
+
+class Batch:
+    """Inputs ``x`` of n samples, without labels; ``sample_ids``: places in the view, int64 (n,)."""
 
     __slots__ = ("sample_ids", "x")
 
@@ -70,16 +74,11 @@ class DomainView:
     """The part of a domain that is handed to a method.
 
     It holds the inputs of one split and, only where the method may see them, the labels; there
-    is no way from it to the domain, its other split or its labels. ``batches`` draws
-    from the generator given at construction, so a seed fixes the order for all methods.
+    is no way from it to the domain, its other split or its labels.
 
-    Parameters
-    ----------
-    name : the domain's name
-    x : inputs of n samples
-    y : labels of shape (n,), or None
+    x, y : inputs of n samples; labels of shape (n,), or None
     batch_size : samples in a batch; the last one of a pass may be shorter
-    generator : source of the shuffling
+    generator : of the order of batches: a seed fixes it for all methods
     single_pass : the samples may be adapted on once, whatever number of epochs is asked for
     """
 
@@ -150,10 +149,7 @@ class DomainView:
 
     @contextmanager
     def preserve_rng(self) -> Iterator[None]:
-        """Draw from a fresh generator inside, and go on afterwards as if nothing was drawn.
-
-        For offline work that is cached: whether it is done must not change what follows.
-        """
+        """Draw from a fresh generator inside, for offline work that a cache may make needless."""
         generator, self._generator = self._generator, torch.Generator().manual_seed(0)
         try:
             yield
@@ -165,20 +161,14 @@ class DomainView:
         return min(epochs, 1) if self._single_pass else epochs
 
     def batches(self, epochs: int = 1, shuffle: bool = True) -> Iterator[Batch]:
-        """``epochs`` passes over the split, each in a new random order, as batches.
-
-        An online stream gives one pass. A method that loops over epochs itself asks `passes`.
-        """
+        """Batches of ``epochs`` passes (see `max_passes`), each in a new random order."""
         for _ in range(self.max_passes(epochs)):
             order = self._order() if shuffle else torch.arange(len(self))
             for chosen in order.split(self.batch_size):
                 yield self._batch(chosen)
 
     def infinite(self) -> Iterator[Batch]:
-        """Full-size batches for ever (a short last batch of a pass is dropped if there are others).
-
-        For the second stream of a step, as the source batch beside a target batch.
-        """
+        """Full-size batches for ever; a short last one of a pass is dropped if there are others."""
         n = len(self)
         usable = max(n - n % self.batch_size, min(n, self.batch_size))
         while True:

@@ -39,8 +39,6 @@ def tunable(
 ) -> Any:
     """A hyperparameter that ``bench tune`` searches from ``low`` to ``high``, both included.
 
-    Parameters
-    ----------
     default : the paper's value, used with ``--untuned``
     unit : of the value; "1" for a pure number
     log : search on a logarithmic scale
@@ -77,9 +75,9 @@ def search_space(config: type[MethodConfig]) -> Iterator[Searched]:
 class Method(ABC):
     """Adapts a model to a stream of domains on a device.
 
-    Life of an object: ``prepare`` once, then for each domain of the stream
-    ``adapt``; ``predict`` at any time. A subclass sets ``self.model`` in
-    ``prepare`` (the default does) and usually overrides ``adapt`` alone.
+    ``prepare`` is called once, then ``adapt`` for each domain, and ``predict`` at any time. A
+    subclass sets ``self.model`` in ``prepare`` (the default does) and usually overrides ``adapt``
+    alone.
 
     Class attributes (literals, so that ``bench list`` reads them without importing):
 
@@ -87,18 +85,16 @@ class Method(ABC):
         learning) or "PEFT" (parameter-efficient fine-tuning)
     tasks : tasks it can run on
     shifts : what may change along the stream: "domain" (the inputs), "class" (new classes come)
-    protocols : "periodic" (``adapt`` gets a whole domain), "online" (``adapt`` gets one batch; a
-        stream that does not wait, "online-timed", is nothing that a method has to know)
+    protocols : "periodic" (``adapt`` gets a whole domain), "online" (``adapt`` gets one batch)
     needs : "source_data" (kept on the device), "target_labels", "replay_memory"
     provenance : "published" (one of EdgeTA's baselines by its paper or code),
         "group-harness" (from that group's own harness) or "chosen-here"
     paper : authors, title, venue, year
     equation : what one update minimises or does, in one line of plain mathematics
     makes_own_model : gets the full model under every variant, as it makes its own small one
-    uses_device_clock : its course depends on the device's seconds (`Window.spent_s`,
-        `Window.time_slice`) beyond where the window closes: each device gets a run of its own
-    conformance_config : with which ``bench check`` prepares the method, where its offline work is
-        long
+    uses_device_clock : it reads `Window.spent_s` or `Window.time_slice`: each device gets a run of
+        its own
+    conformance_config : settings for ``bench check``, where the offline work is long
     preload : modules that are slow to import, loaded once for all runs that need them
     registered_name : the name it was registered by; `register` sets it
     """
@@ -145,10 +141,7 @@ class Method(ABC):
         return self.model(x)
 
     def stored(self) -> Any:
-        """What lives in the device's memory between steps; default: all that the object holds.
-
-        Walked for tensors, modules and optimizers; data views count as storage, not memory.
-        """
+        """What is in memory between steps (walked for tensors); default: all the object holds."""
         return vars(self)
 
     def state(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The contract of a foundation model: a real ``nn.Module`` and what a method may ask of it."""
+"""The contracts of a foundation model (a real ``nn.Module``) and of a variant made of it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ from bench.io.digest import digest
 class Block:
     """Names of one transformer block's linear layers, relative to the model's module.
 
-    ``qkv`` holds one name if query, key and value are one fused layer (rows in that
-    order), else three names. ``heads`` is the number of attention heads, ``attention`` the
-    module that holds their number and width; surgery on widths needs it.
+    ``qkv`` holds one name if query, key and value are one fused layer (rows in that order), else
+    three. ``attention`` is the module that holds the number of ``heads`` and their width.
     """
 
     qkv: tuple[str, ...]
@@ -43,8 +42,7 @@ class Block:
 class SourceTraining(pydantic.BaseModel, extra="forbid", frozen=True):
     """How a model is trained on the source: AdamW, one-cycle rate, label smoothing.
 
-    Units: ``learning_rate`` is the peak of the cycle; ``warmup`` is the share of
-    the steps before the peak; ``clip_norm`` bounds the gradient's 2-norm.
+    ``learning_rate``: the cycle's peak, after a share ``warmup`` of steps; ``clip_norm``: 2-norm.
     """
 
     epochs: int = pydantic.Field(60, ge=1)
@@ -63,10 +61,9 @@ class ModelConfig(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan
 class FoundationModel(ABC):
     """A model from timm, transformers or elsewhere, with its structure declared by names.
 
-    Subclasses implement `build` and `blocks`, set ``head_name`` (the name
-    of the task head inside ``module``), and may override the rest. ``preload`` names modules
-    that are slow to import, loaded once for all runs that need them. ``input_shape`` is the usual
-    shape of one sample, for `bench fit`: (channels, height, width), or (tokens,) for texts.
+    Subclasses implement `build` and `blocks`, set ``head_name`` (the task head inside ``module``),
+    and may override the rest. ``preload`` names modules that are slow to import. ``input_shape`` is
+    the usual shape of a sample, for `bench fit`: (channels, height, width), or (tokens,) for texts.
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
@@ -82,20 +79,15 @@ class FoundationModel(ABC):
     @classmethod
     @abstractmethod
     def build(cls, config: Any, input_shape: tuple[int, ...], classes: int) -> FoundationModel:
-        """A model with fresh weights, drawn from torch's global generator.
-
-        ``input_shape`` is one sample's shape, (channels, height, width) for images.
-        """
+        """A model with fresh weights, from torch's global generator, for one sample's shape."""
 
     @abstractmethod
     def blocks(self) -> list[Block]:
         """The transformer blocks from input to output; empty if the model has none."""
 
     def resize_attention(self, block: Block, heads: int, head_width: int) -> None:
-        """Tell a block's attention module its new geometry after its layers were cut.
-
-        Afterwards it splits queries, keys and values into ``heads`` parts of ``head_width``
-        and scales scores by head_width**-0.5. Raises BenchError where a model cannot.
+        """Split queries, keys and values into ``heads`` parts of ``head_width`` after a cut, and
+        scale scores by head_width**-0.5. Raises BenchError where a model cannot.
         """
         raise BenchError(
             f"{type(self).__name__}: its attention cannot change width; implement "
@@ -151,12 +143,8 @@ class FoundationModel(ABC):
     def normalization_parameters(self) -> list[nn.Parameter]:
         """Scale and shift of every normalization layer (LayerNorm, GroupNorm, BatchNorm)."""
         kinds = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
-        return [
-            p
-            for layer in self.module.modules()
-            if isinstance(layer, kinds)
-            for p in layer.parameters(recurse=False)
-        ]
+        layers = [layer for layer in self.module.modules() if isinstance(layer, kinds)]
+        return [p for layer in layers for p in layer.parameters(recurse=False)]
 
     def clone(self) -> FoundationModel:
         """An independent copy with equal weights."""
@@ -171,6 +159,22 @@ class FoundationModel(ABC):
     def train(self, mode: bool = True) -> None:
         """Training (dropout on) or evaluation mode of the module."""
         self.module.train(mode)
+
+
+class Variant(ABC):
+    """Makes the model that a device gets from the one that was trained on the source, offline.
+
+    ``Config`` has at least ``ratio``, how many times narrower: suites write ``NAME:RATIO``.
+    """
+
+    Config: ClassVar[type[ModelConfig]]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def make(self, model: FoundationModel, source: DomainView) -> FoundationModel:
+        """A new model, in evaluation mode; equal for equal model, labelled source and settings."""
 
 
 def weights_digest(module: nn.Module) -> str:

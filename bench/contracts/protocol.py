@@ -1,8 +1,4 @@
-"""The settings of a protocol, and what its class declares.
-
-A protocol is registered (`bench.run.protocols`): it says in which order a method predicts and
-adapts along a stream, and under which budget.
-"""
+"""The settings of a protocol: in which order a method predicts and adapts, under which budget."""
 
 from __future__ import annotations
 
@@ -54,19 +50,12 @@ class ProtocolConfig(pydantic.BaseModel, extra="forbid", frozen=True):
 
 
 def protocol_class(settings: Mapping[str, Any]) -> Any:
-    """The class of the protocol that the settings of a suite or a cell name.
-
-    Raises BenchError with the nearest name if there is none.
-    """
+    """The class of the protocol that settings name; BenchError with the nearest name if none."""
     return registry.load("protocol", str(settings.get("name", DEFAULT)))
 
 
 def protocol_config(settings: Mapping[str, Any]) -> ProtocolConfig:
-    """The settings of a suite or a cell, checked by the protocol that they name.
-
-    Raises BenchError if there is no such protocol, pydantic.ValidationError if it refuses them.
-    """
-    config: ProtocolConfig = protocol_class(settings).Config.model_validate(
-        {"name": DEFAULT, **settings}
-    )
+    """Settings checked by the protocol they name; pydantic.ValidationError if it refuses them."""
+    given = {"name": DEFAULT, **settings}
+    config: ProtocolConfig = protocol_class(settings).Config.model_validate(given)
     return config

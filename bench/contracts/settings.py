@@ -22,17 +22,9 @@ LocalPath = Annotated[str, _LOCAL]
 
 
 def file_digests(config: pydantic.BaseModel) -> dict[str, str]:
-    """SHA-256 of what each `LocalPath` of ``config`` names, by setting; empty ones are left out.
-
-    A folder's digest is that of its files' names and contents. Raises BenchError if there is no
-    such file or folder.
-    """
-    found = {}
-    for name, field in type(config).model_fields.items():
-        path = getattr(config, name)
-        if _LOCAL in field.metadata and path:
-            found[name] = _content_digest(Path(path), name)
-    return found
+    """SHA-256 of the contents that each `LocalPath` names; BenchError if one cannot be read."""
+    local = [n for n, field in type(config).model_fields.items() if _LOCAL in field.metadata]
+    return {n: _content_digest(Path(path), n) for n in local if (path := getattr(config, n))}
 
 
 def _content_digest(path: Path, setting: str) -> str:

@@ -20,11 +20,10 @@ _PLAIN = (bool, int, float, str, type(None))
 def capture(values: Mapping[str, Any]) -> dict[str, Any]:
     """The state of an object's attributes, for ``torch.save`` and a ``weights_only`` load.
 
-    Modules and optimizers give their ``state_dict``, generators and views the state of their
-    random order, tensors and containers (dict, list, tuple, deque) of plain values a copy. The
-    settings (``config``) and references to a module's parameters hold no state of their own.
-    Raises BenchError for anything else: such a method overrides `Method.state` and
-    `Method.load_state`.
+    Modules and optimizers give their ``state_dict``, generators and views the state of their random
+    order, tensors and containers (dict, list, tuple, deque) of plain values a copy. The settings
+    (``config``) and references to a module's parameters hold no state of their own. Raises
+    BenchError for anything else: such a method overrides `Method.state` and `Method.load_state`.
     """
     modules = [_module(v) for v in values.values() if isinstance(v, FoundationModel | nn.Module)]
     known = {id(parameter) for module in modules for parameter in module.parameters()}
@@ -33,10 +32,9 @@ def capture(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def restore(values: dict[str, Any], state: Mapping[str, Any]) -> None:
-    """Put a captured state into the attributes of an object prepared alike.
+    """Put a captured state into the attributes of an object prepared alike, models in place.
 
-    Modules, optimizers and parameters stay the objects that they are; plain values and tensors
-    are replaced. Raises BenchError, naming the attribute, where the state does not fit.
+    Raises BenchError, naming the attribute, where the state does not fit.
     """
     for name, (kind, kept) in state.items():
         if name not in values:
@@ -92,9 +90,8 @@ def _capture(name: str, value: Any, known: set[int]) -> tuple[str, Any] | None:
         return "view", value.rng_state
     leaves = list(_leaves(value))
     if leaves and all(_is_parameter(leaf) for leaf in leaves):
-        if all(id(leaf) in known for leaf in leaves):
-            return None
-        return "parameters", _copied(leaves)
+        held = all(id(leaf) in known for leaf in leaves)
+        return None if held else ("parameters", _copied(leaves))
     for leaf in leaves:
         if _is_parameter(leaf):
             raise BenchError(

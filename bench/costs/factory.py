@@ -8,8 +8,7 @@ from typing import Any
 from bench.costs.device_profile import DeviceProfile
 from bench.costs.measured import MeasuredTracker
 from bench.costs.modelled import ModelledTracker
-from bench.costs.observer import StepObserver
-from bench.costs.tracker import CostTracker
+from bench.costs.tracker import CostTracker, StepObserver
 from bench.errors import BenchError
 from bench.meters.base import EnergyMeter, Unavailable
 from bench.meters.find import find_meter
@@ -22,19 +21,11 @@ def make_tracker(
     observers: Sequence[StepObserver] = (),
     meter: str = "auto",
 ) -> CostTracker:
-    """The tracker of a run.
+    """The tracker of a run; BenchError if a measured device shares it: tracing slows its steps.
 
-    Parameters
-    ----------
-    devices : profiles; a measured one stands alone, since tracing slows the steps it measures
     resident : returns what the method keeps in memory (walked for tensors)
-    energy : meter of a measured device; default: the one that ``meter`` names
+    energy : meter of a measured device; by default the one that `find_meter` finds for ``meter``
     observers : listen to what is charged
-    meter : for `bench.meters.find.find_meter`
-
-    Raises
-    ------
-    BenchError if a measured device shares the run
     """
     modelled = [device for device in devices if device.cost == "modelled"]
     measured = [device for device in devices if device.cost == "measured"]

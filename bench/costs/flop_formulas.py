@@ -1,9 +1,8 @@
 """How many arithmetic operations an operator does, beyond what torch's own counter knows.
 
-`torch.utils.flop_counter` overcounts the backward pass of grouped convolutions, leaves out
-products with vectors, and has formulas for attention on a CPU in some versions alone. An operator
-that does products and that neither knows is an error: taken for elementwise work it would be
-almost free.
+`torch.utils.flop_counter` overcounts the backward pass of grouped convolutions, leaves out products
+with vectors, and has formulas for attention on a CPU in some versions alone. An operator that does
+products and that neither knows is an error: taken for elementwise work it would be almost free.
 """
 
 from __future__ import annotations
@@ -20,11 +19,7 @@ _FUSED = ("_transformer_encoder_layer_fwd", "_native_multi_head_attention", "mkl
 
 
 def products(packet: Any, kind: str, args: Any, kwargs: Any, out: Any) -> float | None:
-    """Operations of an operator (an overload packet) of class ``kind``, by a formula.
-
-    None for one without products: its operations follow from its sizes. Raises BenchError for one
-    that has products and no formula.
-    """
+    """Operations by a formula; None without products, BenchError for products without a formula."""
     name = packet.__name__
     if name in _OWN:
         return float(_OWN[name](args))
@@ -71,7 +66,7 @@ _OWN: dict[str, Callable[[Any], float]] = {
     # Forward: scores, and their mean of values. Backward: scores again; gradients of values and
     # weights, of queries and keys.
     "_scaled_dot_product_flash_attention_for_cpu": lambda args: _attention(args[:3], 1, 1),
-    "_scaled_dot_product_flash_attention_for_cpu_backward": lambda args: _attention(
-        args[1:4], 3, 2
+    "_scaled_dot_product_flash_attention_for_cpu_backward": (
+        lambda args: _attention(args[1:4], 3, 2)
     ),
 }

@@ -7,10 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.costs.device_profile import MeasuredDevice
-from bench.costs.observer import ChargedStep, StepObserver
 from bench.costs.pricing import Cost
 from bench.costs.process_memory import held_bytes, peak_bytes, reset_peak
-from bench.costs.tracker import CostTracker, DeviceCosts, Key, WindowCosts
+from bench.costs.tracker import (
+    ChargedStep,
+    CostTracker,
+    DeviceCosts,
+    Key,
+    StepObserver,
+    WindowCosts,
+)
 from bench.errors import BenchError
 from bench.meters.base import EnergyMeter, MeterError, Unavailable
 
@@ -18,10 +24,9 @@ from bench.meters.base import EnergyMeter, MeterError, Unavailable
 class MeasuredCosts(DeviceCosts):
     """Charges wall time and resident memory of this process, and the energy of this machine.
 
-    Energy is all that the meter's scope used from the opening of a window to its end, whatever
-    else the machine did meanwhile; a window without steps took none. Where there is no meter, or it
-    refuses a window (which may be too short for its sensor), the energy of adaptation is
-    unavailable, with the reason; so is that of predictions, for reasons of its own.
+    Energy is all that the meter's scope used during a window, whatever else the machine did; a
+    window without steps took none. Without a meter, or if it refuses a window (which may be too
+    short for its sensor), energy is unavailable, with the reason.
     """
 
     kind = "measured"
@@ -49,7 +54,7 @@ class MeasuredCosts(DeviceCosts):
         return self._last.get(key)
 
     def charge(self, key: Key, seconds: float, cut_short: bool = False) -> None:
-        """Charge one step that took ``seconds``; one ``cut_short`` is no guide to others."""
+        """Charge one step; one that was ``cut_short`` does not say how long others take."""
         if not cut_short:
             self._last[key] = seconds
         self.window.time_s += seconds
@@ -108,14 +113,7 @@ class MeasuredCosts(DeviceCosts):
 
 
 class MeasuredTracker(CostTracker):
-    """Times each step of a run that is for this machine alone: tracing would slow the steps.
-
-    Parameters
-    ----------
-    device : the profile of this machine
-    energy : its meter, or why it has none
-    observers : listen to what is charged
-    """
+    """Times each step of a run that is for this machine alone: tracing would slow the steps."""
 
     def __init__(
         self,
@@ -147,9 +145,6 @@ class MeasuredTracker(CostTracker):
 
     def finish(self) -> None:
         self._device.read_memory()
-
-    def _begin(self, key: Key, recount: bool) -> None:
-        """Nothing: a step is timed whatever it does."""
 
     def _charge(self, key: Key, wall_s: float, budget_s: float, cut_short: bool) -> ChargedStep:
         self._device.charge(key, wall_s, cut_short)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from bench.costs.device_profile import ModelledDevice
-from bench.costs.observer import ChargedStep, StepObserver
 from bench.costs.pricing import Cost, MemoryFootprint, step_cost
 from bench.costs.step_tracer import StepTrace, StepTracer, live_tensors
-from bench.costs.trace_policy import TracePolicy
-from bench.costs.tracker import CostTracker, DeviceCosts, Key
+from bench.costs.tracker import ChargedStep, CostTracker, DeviceCosts, Key, StepObserver
 from bench.errors import DeviceOutOfMemory
 
 
@@ -42,8 +41,7 @@ class ModelledCosts(DeviceCosts):
         return cost
 
     def expected_s(self, key: Key) -> float | None:
-        cost = self._costs.get(key)
-        return None if cost is None else cost.time_s
+        return self._costs[key].time_s if key in self._costs else None
 
     def update_peak(self, footprint: MemoryFootprint) -> float:
         """Bring the peaks up to date; bytes that must fit the device, the runtime's included."""
@@ -63,15 +61,39 @@ class ModelledCosts(DeviceCosts):
         return cost.time_s
 
 
-class ModelledTracker(CostTracker):
-    """Traces the steps that `TracePolicy` names and charges each step what its last trace costs.
+class TracePolicy:
+    """The first two steps of the run and the first of each window are traced, of each key.
 
-    Parameters
-    ----------
-    devices : profiles
-    resident : returns what the method keeps in memory (walked for tensors)
-    observers : listen to what is charged
+    The second of a window too, if the first left something in memory, as an optimizer's state.
     """
+
+    def __init__(self) -> None:
+        self._steps: Counter[Key] = Counter()
+        self._traced_in_window: set[Key] = set()
+        self._settled: set[Key] = set()
+
+    def open_window(self) -> None:
+        """A window opens."""
+        self._traced_in_window.clear()
+        self._settled.clear()
+
+    def wants(self, key: Key) -> bool:
+        """Whether the next step of this key is traced."""
+        return key not in self._settled or self._steps[key] < 2
+
+    def step_ended(self, key: Key) -> None:
+        """A step ended, traced or not."""
+        self._steps[key] += 1
+
+    def step_traced(self, key: Key, grew: bool) -> None:
+        """A step was traced; ``grew``: it left more in memory than it found."""
+        if not grew or key in self._traced_in_window:
+            self._settled.add(key)
+        self._traced_in_window.add(key)
+
+
+class ModelledTracker(CostTracker):
+    """Charges steps by traces (see `TracePolicy`); ``resident`` gives what the method keeps."""
 
     devices: Sequence[ModelledCosts]
     flops: float
@@ -174,9 +196,8 @@ class ModelledTracker(CostTracker):
 
     def _stored_bytes(self) -> int:
         """Bytes in memory now, between steps."""
-        sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes()
-                 for t in live_tensors(self._kept_between_steps())}  # fmt: skip
-        return sum(sizes.values())
+        storages = (t.untyped_storage() for t in live_tensors(self._kept_between_steps()))
+        return sum({each._cdata: each.nbytes() for each in storages}.values())
 
     def _account_growth(self) -> None:
         """What the method keeps may have grown since its steps were traced (replay memory)."""
@@ -205,12 +226,10 @@ class ModelledTracker(CostTracker):
         total = device.update_peak(footprint)
         if total <= device.memory_limit:
             return True
-        self._drop(
-            device,
-            DeviceOutOfMemory(
-                f"{what} needs {total / 1e6:.1f} MB ({device.runtime_bytes / 1e6:.1f} MB of them "
-                f"runtime) on {device.name}, which leaves {device.memory_limit / 1e6:.1f} MB to "
-                "applications; use a smaller batch or model"
-            ),
+        reason = (
+            f"{what} needs {total / 1e6:.1f} MB ({device.runtime_bytes / 1e6:.1f} MB of them "
+            f"runtime) on {device.name}, which leaves {device.memory_limit / 1e6:.1f} MB to "
+            "applications; use a smaller batch or model"
         )
+        self._drop(device, DeviceOutOfMemory(reason))
         return False

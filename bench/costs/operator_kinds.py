@@ -1,8 +1,8 @@
 """Classes and kinds of operators: what tells apart operators of one size in speed.
 
-A device profile states a share of the peak rates by *class*. A class such as ``convolution`` holds
-operators that reach very different rates for the same operations and bytes, so a calibrated profile
-has its curves by *kind*: the operator's name with, where it matters, which operands are transposed
+A device profile states a share of the peak rates by *class*. Operators of one class can differ much
+in speed, so a calibrated profile has its curves by *kind*: the operator's name with, where it
+matters, which operands are transposed
 (``mm.tn``), the shape of a convolution (``convolution.depthwise.strided``), whether statistics are
 computed (``native_batch_norm.train``) and which gradients are made
 (``convolution_backward.dense.input``).
@@ -17,18 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OPERATOR_CLASSES = (
-    "matmul",
-    "attention",
-    "convolution",
-    "normalisation",
-    "elementwise",
-    "reduction",
-    "copy",
-    "optimiser",
-)
-"""Classes of operators that reach different shares of a device's peak rates, as profiles spell
-them.
-"""
+    "matmul", "attention", "convolution", "normalisation",
+    "elementwise", "reduction", "copy", "optimiser",
+)  # fmt: skip
+"""Classes of operators, as profiles spell them."""
 
 OPTIMIZER = "optimiser"
 """The kind of every operator inside an optimizer's step: they are timed as whole steps."""
@@ -55,24 +47,18 @@ def operator_class(name: str) -> str:
     """The class (one of ``OPERATOR_CLASSES``) of an aten operator by its name without overload."""
     if name in _MATMUL:
         return "matmul"
-    if "attention" in name:
-        return "attention"
-    if "convolution" in name:
-        return "convolution"
+    for kind in ("attention", "convolution"):
+        if kind in name:
+            return kind
     if any(kind in name for kind in _NORMALIZATION):
         return "normalisation"
     if name in _REDUCTION:
         return "reduction"
-    if name in _COPY:
-        return "copy"
-    return "elementwise"
+    return "copy" if name in _COPY else "elementwise"
 
 
 def operator_kind(name: str, args: Sequence[Any]) -> str:
-    """The kind of a call of an aten operator, by its name without overload and its arguments.
-
-    A call whose arguments do not stand where torch 2.6 to 2.15 have them is of the kind ``name``.
-    """
+    """The kind of a call by name and arguments; ``name`` where torch has them in other places."""
     try:
         return _kind(name, args)
     except (IndexError, AttributeError, TypeError, ValueError):
@@ -89,9 +75,9 @@ def _kind(name: str, args: Sequence[Any]) -> str:
     if name in ("convolution", "_convolution"):
         return f"{name}.{_convolution(args[1], args[8])}{_strided(args[3])}"
     parts = [name]
-    if any(part in name for part in _STATISTICS):
-        flags = [a for a in args if isinstance(a, bool)]
-        parts += ["train" if flags[0] else "eval"] if flags else []
+    flags = [a for a in args if isinstance(a, bool)]
+    if flags and any(part in name for part in _STATISTICS):
+        parts.append("train" if flags[0] else "eval")
     if name.endswith("_norm_backward") and args and _is_mask(args[-1]):
         parts.append(_made(args[-1]))
     return ".".join(parts)

@@ -24,17 +24,14 @@ class Cost:
 def step_cost(trace: StepTrace, device: ModelledDevice) -> Cost:
     """Time, energy and peak memory of a counted step.
 
-    Time: operators run one after another, so the times of the calls add up. Without curves a
-    call takes the longest of its dispatch, its arithmetic and its memory traffic (Williams,
-    Waterman & Patterson, CACM 2009, per operator, at the share of the peak its class reaches):
-    they are dispatched while the device works. With curves its work takes what was measured for
-    its kind and size (`bench.costs.speed_curves`), and where ``dispatch`` is ``added`` the dispatch
-    comes on top, but for the calls of an optimizer, which were measured with theirs.
-    Energy: idle power over the whole time, plus joules per operation and per byte. A processor
-    that dispatches what it computes (``added``) is busy all the time, whatever share of its peaks
-    it reaches: the watts of ``power_budget`` over the whole time.
-    Memory: the counted live storages; the runtime's own share stands in the profile, and what the
-    process takes for them is `MemoryFootprint.resident_bytes`.
+    Time: the sum over the calls. Without curves a call takes the longest of its dispatch, its
+    arithmetic and its memory traffic (Williams, Waterman & Patterson, CACM 2009, per operator, at
+    the share of the peak its class reaches). With curves its work takes what was measured for its
+    kind and size; where ``dispatch`` is ``added`` the dispatch comes on top, but for the calls of
+    an optimizer, which were measured with theirs.
+    Energy: idle power over the whole time, plus joules per operation and per byte; with ``added``
+    the watts of ``power_budget`` over the whole time, since such a processor is always busy.
+    Memory: the counted live storages, without the runtime's own share.
     """
     time = _Clock(device).step_s(trace)
     if device.dispatch == "added":
@@ -52,8 +49,6 @@ def step_cost(trace: StepTrace, device: ModelledDevice) -> Cost:
 class MemoryFootprint:
     """What is held at the peak of a step, in bytes, the runtime's share left out.
 
-    Attributes
-    ----------
     stored : live when the step begins
     step : what the step adds at its peak
     convolution : of its largest convolution, for which libraries need scratch space
@@ -80,12 +75,8 @@ class MemoryFootprint:
         known = device.resident_memory
         if known is None:
             return None
-        return (
-            known.stored.value * self.stored
-            + known.step.value * self.step
-            + known.convolution.value * self.convolution
-            + known.added.value
-        )
+        tensors = known.stored.value * self.stored + known.step.value * self.step
+        return tensors + known.convolution.value * self.convolution + known.added.value
 
     def needed_bytes(self, device: ModelledDevice) -> float:
         """What must fit the device: what the process takes where that is known, else what lives."""
@@ -118,10 +109,8 @@ class _Clock:
 
     def _roofline_s(self, of: str, dtype: str, flops: float, size: float) -> float:
         reach = self._device.efficiency[of]
-        return max(
-            flops / (self._peak(dtype) * reach.flops.value),
-            size / (self._device.bandwidth.value * reach.bandwidth.value),
-        )
+        bandwidth = self._device.bandwidth.value * reach.bandwidth.value
+        return max(flops / (self._peak(dtype) * reach.flops.value), size / bandwidth)
 
     def _peak(self, dtype: str) -> float:
         return self._device.flops.get(dtype, self._device.flops["float32"]).value

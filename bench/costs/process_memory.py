@@ -22,8 +22,8 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def long_run() -> None:
     """Bring the allocator to where it is in a long run.
 
-    glibc takes blocks from fresh pages, which are slow at first touch, from a size on that grows
-    to that of the largest block freed so far, up to 32 MiB: free one of nearly this size.
+    glibc takes blocks from fresh pages, which are slow at first, from a size on that grows to that
+    of the largest block freed so far, up to 32 MiB: free one of nearly this size.
     """
     import torch
 
@@ -48,10 +48,7 @@ def trim() -> None:
 
 
 def reset_peak(accelerator: str) -> None:
-    """From now on `peak_bytes` is the peak since this call.
-
-    Raises BenchError where the kernel does not let a process do so.
-    """
+    """`peak_bytes` is the peak since this call; BenchError where the kernel refuses that."""
     if accelerator != "cpu":
         import torch
 
@@ -98,10 +95,8 @@ def memory_bytes(accelerator: str) -> tuple[float, float]:
 
 
 def _status(key: str) -> int:
-    try:
+    with suppress(OSError):
         for line in STATUS.read_text().splitlines():
             if line.startswith(f"{key}:"):
                 return int(line.split()[1]) * 1024
-    except OSError:
-        pass
     raise BenchError(f"{STATUS} has no {key}: resident memory is read on Linux alone")

@@ -1,15 +1,13 @@
 """Measured speeds of operators: curves of a calibrated profile and how a size in between is read.
 
-A curve holds points (operations, bytes, seconds) of one kind of operator
-(`bench.costs.operator_kinds`). What is interpolated is the share of the roofline that a point
-reaches,
+A curve holds points (operations, bytes, seconds) of one kind of operator. What is interpolated is
+the share of the roofline that a point reaches,
 
     share = max(operations / peak, bytes / bandwidth) / seconds,
 
 linearly in logarithms: a linear radial basis function over (log operations, log bytes) with a
-constant, which passes through every point. Where the points lie on one line it is the straight
-line between neighbours and stays level beyond the ends; elsewhere it is kept within the shares
-that were measured. No call takes less than the shortest one that was measured of its kind.
+constant, which passes through every point, kept within the shares that were measured. No call takes
+less than the shortest one that was measured of its kind.
 """
 
 from __future__ import annotations
@@ -55,11 +53,8 @@ class Curves(pydantic.BaseModel, extra="forbid", frozen=True):
         parts = kind.split(".")
         for length in range(len(parts), 0, -1):
             stem = ".".join(parts[:length])
-            found = self._pool(
-                dtype,
-                (c for k, c in self.kinds.items() if k == stem or k.startswith(f"{stem}.")),
-            )
-            if found:
+            related = (c for k, c in self.kinds.items() if f"{k}.".startswith(f"{stem}."))
+            if found := self._pool(dtype, related):
                 return found
         return self._pool(dtype, (c for c in self.kinds.values() if c.of == of))
 
@@ -69,13 +64,7 @@ class Curves(pydantic.BaseModel, extra="forbid", frozen=True):
 
 
 class Speed:
-    """Seconds of a call of any size, from the points of one kind.
-
-    Parameters
-    ----------
-    points : at least one
-    peak, bandwidth : of the device, in FLOP/s and bytes/s; they shape the curve between points
-    """
+    """Seconds of a call of any size, from the points of one kind; peaks in FLOP/s and bytes/s."""
 
     def __init__(self, points: Sequence[Point], peak: float, bandwidth: float) -> None:
         import numpy as np

@@ -1,24 +1,22 @@
 """Count a real step: operations, bytes and live memory, read off the operators that run.
 
-A `StepTracer` is a torch dispatch mode. It sees every operator of the forward and backward
-pass and of the optimizer after autograd and composite operators have been resolved, so
-the count is of what was computed, frozen layers and skipped gradients included.
-It changes no result: operators run as they would without it.
+A torch dispatch mode sees every operator of the forward and backward pass and of the optimizer
+after autograd and composite operators have been resolved, so the count is of what was computed,
+with frozen layers and skipped gradients. It changes no result.
 
-Conventions (stated so that a number can be checked by hand):
+Conventions (so that a number can be checked by hand):
 
 * a multiply-add is 2 operations (matrix products, attention, convolutions: see
   `bench.costs.flop_formulas`); reductions and normalizations count 1 per input element, copies
   none, any other operator 1 per output element;
-* bytes are the sizes of the tensors that an operator reads and writes, each once,
-  as if nothing stayed in cache;
-* views cost nothing; each other operator is one launch. Inside an optimizer step
-  the calls of one operator over all parameters count as one launch, as torch's
-  multi-tensor ("foreach") kernels do on an accelerator, because the loop that torch
-  runs on a CPU is not what the modelled device would run;
-* live memory is the total size of the storages that exist at once: those the method
-  stores, those that the step brings (batch, activations, gradients) and optimizer
-  state. Scratch space inside a kernel is not seen.
+* bytes are the sizes of the tensors that an operator reads and writes, each once, as if nothing
+  stayed in cache;
+* views cost nothing; each other operator is one launch. Inside an optimizer step the calls of one
+  operator over all parameters count as one launch, as with torch's multi-tensor ("foreach") kernels
+  on an accelerator;
+* live memory is the total size of the storages that exist at once: those the method stores, those
+  of the step (batch, activations, gradients) and optimizer state. Scratch space inside a kernel is
+  not seen.
 """
 
 from __future__ import annotations
@@ -56,8 +54,6 @@ Detail = tuple[str, str, str, float, float]
 class StepTrace:
     """What one step did.
 
-    Attributes
-    ----------
     operations : how often each (class, data type, operations, bytes) was launched
     peak_bytes : largest total of live storages during the step
     resident_bytes : what the method kept in memory when the step began
@@ -95,18 +91,7 @@ _FREE = {
 
 
 class StepTracer:
-    """Context in which one step is counted; the result is ``trace``.
-
-    Parameters
-    ----------
-    resident : what is in memory before the step begins: tensors, modules,
-        optimizers, and containers of them (see `live_tensors`)
-
-    Attributes
-    ----------
-    trace : the count
-    optimizers : those that made a step
-    """
+    """Counts one step into ``trace``; ``resident`` is in memory before it, see `live_tensors`."""
 
     def __init__(self, resident: Any = ()) -> None:
         self.trace = StepTrace()
@@ -146,20 +131,13 @@ class StepTracer:
         outputs = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
         for tensor in (*inputs, *outputs):
             self._add_live(tensor)
-        name = packet.__name__
-        if not (func.is_view or name in _FREE):
-            self._count(packet, name, args, kwargs, out, inputs, outputs)
+        if not (func.is_view or packet.__name__ in _FREE):
+            self._count(packet, args, kwargs, out, inputs, outputs)
 
     def _count(
-        self,
-        packet: Any,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        out: Any,
-        inputs: list[Tensor],
-        outputs: list[Tensor],
+        self, packet: Any, args: Any, kwargs: Any, out: Any, inputs: list[Any], outputs: list[Any]
     ) -> None:
+        name = packet.__name__
         written = sum(t.numel() for t in outputs) or sum(t.numel() for t in inputs)
         kind = operator_class(name)
         known = products(packet, kind, args, kwargs, out)
@@ -251,10 +229,8 @@ def _touched_bytes(tensor: Tensor) -> int:
 
 
 def _dtype_name(tensors: Iterable[Tensor]) -> str:
-    for tensor in tensors:
-        if tensor.dtype.is_floating_point:
-            return str(tensor.dtype).removeprefix("torch.")
-    return "float32"
+    dtype = next((t.dtype for t in tensors if t.dtype.is_floating_point), torch.float32)
+    return str(dtype).removeprefix("torch.")
 
 
 _OPAQUE = (
@@ -264,11 +240,7 @@ _OPAQUE = (
 
 
 def live_tensors(thing: Any, _seen: set[int] | None = None) -> Iterator[Tensor]:
-    """All tensors reachable from modules, optimizers, containers and plain objects.
-
-    Gradients and optimizer state are included. A `DomainView` is not entered: its data lie
-    on the device's storage, not in memory, and are charged there.
-    """
+    """All tensors reachable, with gradients and optimizer state; not those of views, in storage."""
     seen = set() if _seen is None else _seen
     if id(thing) in seen or isinstance(thing, _OPAQUE):
         return
@@ -277,11 +249,8 @@ def live_tensors(thing: Any, _seen: set[int] | None = None) -> Iterator[Tensor]:
         yield thing
         if thing.is_leaf and thing.grad is not None:
             yield thing.grad
-    elif isinstance(thing, Mapping):
-        for value in list(thing.values()):
-            yield from live_tensors(value, seen)
-    elif isinstance(thing, list | tuple | set | frozenset | deque):
-        for value in list(thing):
+    elif isinstance(thing, Mapping | list | tuple | set | frozenset | deque):
+        for value in list(thing.values() if isinstance(thing, Mapping) else thing):
             yield from live_tensors(value, seen)
     else:
         if hasattr(thing, "__dict__"):

@@ -1,13 +1,11 @@
 """What a run is charged on its devices: the interface that windows and protocols use.
 
-A run trains once for several devices as long as they would make the same decisions. The
-`CostTracker` asks every device whether the next step still fits its window; devices that answer
-otherwise than the rest are *deferred* to a run of their own, and devices whose memory
-or window does not suffice are *dropped* with the reason. What remains at the end was trained
-exactly as it would have been for each device alone.
+A run trains once for several devices as long as they would make the same decisions. Devices in
+whose window the next step does not fit, while it fits others', are *deferred* to a run of their
+own; devices whose memory or window does not suffice are *dropped* with the reason.
 
-There are two implementations, `bench.costs.modelled` and `bench.costs.measured`;
-`bench.costs.factory.make_tracker` chooses.
+`bench.costs.factory.make_tracker` chooses between `bench.costs.modelled` and
+`bench.costs.measured`.
 """
 
 from __future__ import annotations
@@ -15,17 +13,48 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.contracts.data import Batch
-from bench.costs.observer import ChargedStep, StepObserver
-from bench.costs.pricing import Cost
+from bench.costs.pricing import Cost, MemoryFootprint
+from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError, Unsupported
 
 Key = tuple[str, Hashable]
 """A step's kind and the shape of its batch."""
+
+
+@dataclass(frozen=True)
+class ChargedStep:
+    """A step or section that has ended: seconds by device; no trace where it was not traced."""
+
+    kind: str
+    seconds: Mapping[str, float]
+    trace: StepTrace | None = None
+
+
+class StepObserver:
+    """Receives the events of a run; what it does in them is neither traced nor charged."""
+
+    def on_window(self) -> None:
+        """A window has opened."""
+
+    def on_batch(self, kind: str, batch: Batch, data_dependent: bool) -> None:
+        """A step over a batch fits the window and is about to begin."""
+
+    def on_section(self, kind: str) -> None:
+        """A section is about to begin."""
+
+    def on_step(self, step: ChargedStep) -> None:
+        """A step or section has ended and was charged."""
+
+    def on_inference(self, trace: StepTrace) -> None:
+        """A prediction was traced, as the price of inference."""
+
+    def on_memory(self, footprint: MemoryFootprint) -> None:
+        """A modelled device must hold so much at once."""
 
 
 @dataclass
@@ -40,8 +69,6 @@ class WindowCosts:
 class DeviceCosts(ABC):
     """What one device is charged for adaptation, inference and memory in one run.
 
-    Attributes
-    ----------
     kind, how : whether costs are modelled or measured, and by what
     window : the total since the current window opened
     inference, inference_samples : cost of predicting one batch of so many samples
@@ -84,8 +111,6 @@ class DeviceCosts(ABC):
 class CostTracker(ABC):
     """Charges each step of a run to every device of the run.
 
-    Attributes
-    ----------
     devices : those that are still in the run
     deferred : names of those that need a run of their own
     dropped : why others cannot do the run, by name
@@ -117,10 +142,7 @@ class CostTracker(ABC):
         """Deployment begins: offline work is not on the device."""
 
     def mark_unavailable(self, energy: str = "", memory: str = "") -> None:
-        """Why the energy of windows or the peak of memory cannot be measured in this run.
-
-        Modelled costs are known in any case.
-        """
+        """Why energy or peak memory cannot be measured in this run; modelled ones are known."""
 
     def open_window(self) -> None:
         """Start every device's window at zero and bring memory peaks up to date."""
@@ -131,18 +153,19 @@ class CostTracker(ABC):
 
     def admit(self, key: Key, budget_s: float) -> bool:
         """Whether one more step of ``key`` fits the window; devices that differ are deferred."""
-        fits = []
-        for device in self.devices:
-            expected = device.expected_s(key)
-            spent = device.window.time_s
+
+        def fits(device: DeviceCosts) -> bool:
+            expected, spent = device.expected_s(key), device.window.time_s
             if expected is None:
-                fits.append(spent < budget_s)
-            else:  # the tolerance is for sums of rounded costs: 600 steps of 0.1 s fit 60 s
-                fits.append(spent + expected <= budget_s * (1 + 1e-9))
-        if any(fits) and not all(fits):
-            self.deferred += [d.name for d, fit in zip(self.devices, fits, strict=True) if not fit]
-            self.devices = [d for d, fit in zip(self.devices, fits, strict=True) if fit]
-        return any(fits)
+                return spent < budget_s
+            # The tolerance is for sums of rounded costs: 600 steps of 0.1 s fit 60 s.
+            return spent + expected <= budget_s * (1 + 1e-9)
+
+        fitting = [device for device in self.devices if fits(device)]
+        if fitting:
+            self.deferred += [d.name for d in self.devices if d not in fitting]
+            self.devices = fitting
+        return bool(fitting)
 
     @property
     def is_open(self) -> bool:
@@ -150,10 +173,7 @@ class CostTracker(ABC):
         return self._open is not None
 
     def begin(self, key: Key, recount: bool = False, batch: Batch | None = None) -> None:
-        """A step over ``batch`` begins, or a section where there is none.
-
-        ``recount``: its work may be other than that of earlier steps of this key.
-        """
+        """A step over ``batch``, else a section, begins; ``recount``: trace it in any case."""
         if self._open is not None:
             raise BenchError(f"step {key[0]!r} begins inside step {self._open[0]!r}: do not nest")
         for observer in self._observers:
@@ -166,10 +186,10 @@ class CostTracker(ABC):
         self._started = time.perf_counter()
 
     def end(self, budget_s: float = float("inf"), cut_short: bool = False) -> None:
-        """The step ended: charge it. Devices that it does not fit are dropped with the reason.
+        """Charge the step that ended; devices whose window is shorter than it are dropped.
 
-        A step that was ``cut_short`` (left by ``break``) sets no price for others: if it was
-        traced it is charged what it did, else a whole step.
+        One that was ``cut_short`` (by ``break``) sets no price for others: if it was traced it is
+        charged what it did, else a whole step.
         """
         if self._open is None:
             return
@@ -183,22 +203,13 @@ class CostTracker(ABC):
 
     @abstractmethod
     def inference(self, samples: int, predict: Callable[[], Any]) -> Any:
-        """Run ``predict`` once, tracing or timing it as the price of inference; what it returned.
-
-        ``samples``: in the batch that it predicts.
-        """
+        """What ``predict`` of so many samples gives, traced or timed as the price of inference."""
 
     def add_double_buffer(self, size: int) -> None:
-        """Predictions go on while the method adapts, by a copy of ``size`` bytes of what is stored.
-
-        The most of all calls counts, with what a prediction adds, from the next look at memory on.
-        A measured peak is not changed.
-        """
+        """A copy of ``size`` bytes serves predictions meanwhile; the largest one counts."""
 
     def close(self) -> None:
-        """The window ends: leave no tracing and no energy meter running, whatever happened
-        inside a step.
-        """
+        """The window ends: stop tracing and the energy meter, whatever happened inside a step."""
         self._open = None
 
     @abstractmethod
@@ -207,7 +218,6 @@ class CostTracker(ABC):
 
     # -----------------------------------------------------------------------
 
-    @abstractmethod
     def _begin(self, key: Key, recount: bool) -> None:
         """Prepare to charge a step, before its time starts."""
 
@@ -220,13 +230,11 @@ class CostTracker(ABC):
     ) -> None:
         """Drop a device whose whole window is shorter than one step."""
         if seconds > budget_s:
-            self._drop(
-                device,
-                Unsupported(
-                    f"one {kind} step takes {seconds:.3g} s on {device.name}, longer than the "
-                    f"whole window of {budget_s:.3g} s; lengthen window_s or use a smaller batch"
-                ),
+            reason = (
+                f"one {kind} step takes {seconds:.3g} s on {device.name}, longer than the "
+                f"whole window of {budget_s:.3g} s; lengthen window_s or use a smaller batch"
             )
+            self._drop(device, Unsupported(reason))
 
     def _drop(self, device: DeviceCosts, reason: BenchError) -> None:
         self.dropped[device.name] = reason

@@ -1,8 +1,6 @@
 """Models and data without values: torch's fake tensors, so that a step is counted from shapes.
 
-A fake tensor has a shape, a type and a place in memory of a stated size, and no contents.
-Operators on it compute shapes alone, in tens of microseconds whatever the size. What reads a value
-(``item()``, a boolean index) raises one of torch's exceptions, see `reads_values`.
+What reads a value (``item()``, a boolean index) raises an exception, see `reads_values`.
 """
 
 from __future__ import annotations
@@ -19,26 +17,18 @@ from torch.nn import functional
 from torch.utils._foreach_utils import _foreach_supported_types
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from bench.contracts.data import Inputs
+from bench.contracts.data import Inputs, uncounted
 from bench.contracts.model import FoundationModel
-from bench.contracts.untraced import uncounted
 from bench.run.determinism import as_in_a_run
 
-_VALUE_ERRORS = (
-    fake_tensor.DataDependentOutputException,
-    fake_tensor.DynamicOutputShapeException,
-)
+_VALUE_ERRORS = (fake_tensor.DataDependentOutputException, fake_tensor.DynamicOutputShapeException)
 _WHERE = torch.ops.prim.device.default
 _INDICES = {"arange", "randint", "randperm"}
 """Operators whose results are integers where no type is asked for."""
 
 
 class FakeMode(FakeTensorMode):
-    """Inside, new tensors are fake, but for integers and booleans made from such alone.
-
-    Labels, orders of samples and seeds therefore have values, as in a run; weights, inputs and
-    all that follows from them have none.
-    """
+    """Inside, new tensors are fake, but for integers and booleans (labels, orders of samples)."""
 
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
@@ -105,10 +95,7 @@ def emptied(model: FoundationModel, fakes: FakeMode) -> FoundationModel:
 
 @contextmanager
 def without_values(fakes: FakeMode) -> Iterator[None]:
-    """Count inside as in a run, with new tensors fake.
-
-    Where torch takes another way for fake tensors than for real ones it is led back.
-    """
+    """Count inside as in a run, with new tensors fake, the way that torch takes for real ones."""
     with (
         as_in_a_run(),
         _replaced(nn.Module, "_apply", _apply),
@@ -122,22 +109,16 @@ def without_values(fakes: FakeMode) -> Iterator[None]:
 
 def reads_values(error: BaseException) -> bool:
     """Whether an exception says that a value was asked for that fake tensors do not have."""
-    seen: set[int] = set()
+    causes: list[BaseException] = []
     cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        if isinstance(cause, _VALUE_ERRORS):
-            return True
-        seen.add(id(cause))
+    while cause is not None and cause not in causes:
+        causes.append(cause)
         cause = cause.__cause__ or cause.__context__
-    return False
+    return any(isinstance(each, _VALUE_ERRORS) for each in causes)
 
 
 def sample_inputs(shape: tuple[int, ...], n: int) -> Inputs:
-    """Inputs of ``n`` samples of a shape: token ids if it is (length,), else floats.
-
-    Texts are a dict of ``input_ids`` and ``attention_mask``, int64 of shape (n, length), with
-    the last quarter padded.
-    """
+    """Inputs of n samples: floats, or for shape (length,) token ids, the last quarter padded."""
     if len(shape) > 1:
         return torch.zeros(n, *shape)
     (length,) = shape
@@ -153,10 +134,7 @@ _torch_one_hot = functional.one_hot
 
 
 def _apply(self: nn.Module, fn: Any, recurse: bool = True) -> nn.Module:
-    """As ``nn.Module._apply``, but a move to where everything is does nothing.
-
-    Torch would swap each fake parameter for itself, and refuse where an optimizer holds it.
-    """
+    """As ``nn.Module._apply``, but a move to where all is does nothing: torch may refuse it."""
     tensors = [*self.parameters(recurse), *self.buffers(recurse)]
     if all(fn(tensor) is tensor for tensor in tensors):
         return self
@@ -165,16 +143,13 @@ def _apply(self: nn.Module, fn: Any, recurse: bool = True) -> nn.Module:
 
 def _deepcopy(self: FakeTensor, memo: dict[int, Any]) -> Tensor:
     """Parameters as ``nn.Parameter`` copies itself; others by a copy that is no operator."""
+    if id(self) not in memo and isinstance(self, nn.Parameter):
+        copied = self.data.clone(memory_format=torch.preserve_format)
+        memo[id(self)] = nn.Parameter(copied, self.requires_grad)
     if id(self) in memo:
         return cast(Tensor, memo[id(self)])
-    made: Tensor
-    if isinstance(self, nn.Parameter):
-        copied = self.data.clone(memory_format=torch.preserve_format)
-        made = memo[id(self)] = nn.Parameter(copied, self.requires_grad)
-        return made
     with uncounted():
-        made = Tensor.__deepcopy__(self, memo)
-    return made
+        return cast(Tensor, Tensor.__deepcopy__(self, memo))
 
 
 @contextmanager

@@ -20,19 +20,20 @@ All estimates are modelled, with the method's default settings and random weight
 from __future__ import annotations
 
 import math
+import signal
+from collections.abc import Iterator
 
 import pydantic
 
 from bench import defaults, registry
 from bench.costs.device_profile import ModelledDevice, load_device
 from bench.errors import BenchError
+from bench.io.subprocess_call import ProcessEnded, call_each
 
 
 class Request(pydantic.BaseModel, extra="forbid", frozen=True):
     """What to estimate; sent to the worker process as JSON.
 
-    Attributes
-    ----------
     model, methods, devices : names; a device may be a profile's path
     shape : of one sample
     classes : of the task
@@ -52,11 +53,7 @@ class Request(pydantic.BaseModel, extra="forbid", frozen=True):
 
 
 class Price(pydantic.BaseModel, extra="forbid", frozen=True):
-    """Costs on one device, as the module's docstring defines them.
-
-    Seconds and joules of a step (None for a method without steps) and of a domain; bytes that must
-    fit beside the runtime. Joules are None where the device's energy is unknown.
-    """
+    """Costs on one device, see above; None without steps, and joules where energy is unknown."""
 
     memory_bytes: float
     step_s: float | None
@@ -69,19 +66,11 @@ class Price(pydantic.BaseModel, extra="forbid", frozen=True):
         if self.step_s is None:
             return None
         left = max(window_s - self.domain_s, 0.0)
-        return math.floor(
-            left / self.step_s * (1 + 1e-9)
-        )  # sums of rounded costs, as in `CostTracker`
+        return math.floor(left / self.step_s * (1 + 1e-9))  # rounded costs, as in `CostTracker`
 
 
 class Estimate(pydantic.BaseModel, extra="forbid", frozen=True):
-    """A method's costs by device, or why there are none.
-
-    Attributes
-    ----------
-    unavailable : the reason; empty if the method was counted
-    prices : by device
-    """
+    """A method's prices by device, or the reason why they are ``unavailable``."""
 
     method: str
     unavailable: str = ""
@@ -89,10 +78,7 @@ class Estimate(pydantic.BaseModel, extra="forbid", frozen=True):
 
 
 def default_shape(model: str) -> tuple[int, ...]:
-    """The shape of a sample of a model, by its name.
-
-    Raises BenchError if the model is unknown or declares none.
-    """
+    """The shape of a model's sample; BenchError if the model is unknown or declares none."""
     declared = registry.entry("model", model).facts.get("input_shape")
     if declared is None:
         raise BenchError(
@@ -104,11 +90,8 @@ def default_shape(model: str) -> tuple[int, ...]:
 def default_methods(model: str) -> list[str]:
     """The registered methods for a model's task."""
     task = registry.entry("model", model).facts.get("task", "classification")
-    return [
-        name
-        for name, entry in registry.entries("method").items()
-        if task in entry.facts.get("tasks", ("classification",))
-    ]
+    known = registry.entries("method").items()
+    return [name for name, e in known if task in e.facts.get("tasks", ("classification",))]
 
 
 def modelled(name: str) -> ModelledDevice:
@@ -120,3 +103,38 @@ def modelled(name: str) -> ModelledDevice:
             f"modelled device, as {defaults.DEVICE} ('bench device list')"
         )
     return device
+
+
+def estimates(request: Request) -> Iterator[Estimate]:
+    """The estimates of a request in the order of its methods, each when it is known.
+
+    They are made in `bench.estimate.worker`, a process that is started again if a method crashes
+    it: torch ends the process where an exception reaches certain C++ code.
+    Raises BenchError if the model cannot be built or the counting process does not start.
+    """
+    left = list(request.methods)
+    while left:
+        remaining = {**request.model_dump(mode="json"), "methods": left}
+        answers = call_each(
+            "bench.estimate.worker:serve", remaining, environment={"OMP_NUM_THREADS": "1"}
+        )
+        try:
+            next(answers)  # the model is built
+        except ProcessEnded as ended:
+            raise BenchError(
+                "fit: the counting process ended before it began: "
+                f"{ended.last_line or 'it said nothing'}; run 'bench doctor'"
+            ) from ended
+        try:
+            for answer in answers:
+                left.pop(0)
+                yield Estimate.model_validate(answer)
+        except ProcessEnded as ended:
+            yield Estimate(method=left.pop(0), unavailable=_reason(ended.code))
+
+
+def _reason(code: int) -> str:
+    if code == -signal.SIGALRM:
+        return "counting it took too long; a run counts it"
+    how = signal.Signals(-code).name if code < 0 else f"code {code}"
+    return f"counting it ended the process ({how}); a run counts it"

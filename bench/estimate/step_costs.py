@@ -1,13 +1,12 @@
 """What the steps of a method cost: its own code, traced on two domains, on real or fake tensors.
 
-`trace_method` does the run; `bench fit` prices it for devices (`shape_costs`, on fake tensors), and
-``bench docs`` reports the costliest step of each kind (`embedded_costs`, on the embedded model).
+`shape_costs` is for ``bench fit``, `embedded_costs` for ``bench docs``.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,9 +21,9 @@ from bench.contracts.model import FoundationModel
 from bench.contracts.stream import Split, Stream
 from bench.costs.device_profile import ModelledDevice
 from bench.costs.modelled import ModelledTracker
-from bench.costs.observer import ChargedStep, StepObserver
 from bench.costs.pricing import MemoryFootprint, step_cost
 from bench.costs.step_tracer import StepTrace
+from bench.costs.tracker import ChargedStep, StepObserver
 from bench.errors import BenchError, Unsupported
 from bench.estimate.fake_tensors import reads_values
 from bench.estimate.fit import modelled
@@ -43,8 +42,6 @@ DEPENDS = "its work depends on the data; a run counts it"
 class DomainTraces:
     """What a method did in one domain.
 
-    Attributes
-    ----------
     begun : steps by kind
     traced : kind and trace of the steps and sections that were traced, in their order
     sections : kinds of those that are sections
@@ -58,14 +55,7 @@ class DomainTraces:
 
 
 class MethodTraces(StepObserver):
-    """What a method did in the domains that it met.
-
-    Attributes
-    ----------
-    domains : in their order
-    prediction : of one batch
-    footprints : memory while the method adapted and predicted
-    """
+    """What a method did in its ``domains``; its memory meanwhile; the prediction of one batch."""
 
     def __init__(self) -> None:
         self.domains: list[DomainTraces] = []
@@ -75,10 +65,7 @@ class MethodTraces(StepObserver):
         self._last_kind = ""
 
     def end_after(self, window: Window, kind: str) -> None:
-        """End ``window`` with its second step of a kind.
-
-        The second one: the first may have made an optimizer's state.
-        """
+        """End ``window`` with its second step of a kind: the first makes an optimizer's state."""
         self._window, self._last_kind = window, kind
 
     def on_window(self) -> None:
@@ -106,16 +93,13 @@ class MethodTraces(StepObserver):
 
     def by_kind(self) -> dict[str, list[StepTrace]]:
         """The traces of each kind of step or section, in their order."""
-        found: dict[str, list[StepTrace]] = {}
+        found = defaultdict(list)
         for kind, trace in (pair for domain in self.domains for pair in domain.traced):
-            found.setdefault(kind, []).append(trace)
+            found[kind].append(trace)
         return found
 
     def main_kind(self) -> str:
-        """Kind of the steps that adapt: "adapt", else that with most arithmetic; "" if none.
-
-        In the first domain.
-        """
+        """Of the first domain's steps "adapt", else that with most arithmetic; "" if none."""
         begun, traces = self.domains[0].begun, self.by_kind()
         if "adapt" in begun:
             return "adapt"
@@ -131,8 +115,7 @@ def trace_method(
 ) -> MethodTraces:
     """Let a prepared method adapt to ``domains`` and predict ``x``, on a device where all fits.
 
-    Traced are the steps that a run traces, see `bench.costs.trace_policy`. ``stop_early``: the
-    window of the last domain closes after two steps of the main kind.
+    ``stop_early``: the window of the last domain closes after two steps of the main kind.
     """
     traces = MethodTraces()
     profile = modelled(defaults.DEVICE)  # any: what is traced is priced elsewhere
@@ -168,15 +151,7 @@ def _prepared(
 
 @dataclass(frozen=True)
 class Task:
-    """What a method is counted on.
-
-    Attributes
-    ----------
-    inputs : gives the inputs of n samples
-    batch : samples in a batch
-    samples : adaptation samples of a domain, a multiple of ``batch``
-    classes : of the labels, which come in turn
-    """
+    """What a method is counted on, as in `Request`; ``inputs`` gives the inputs of n samples."""
 
     inputs: Callable[[int], Inputs]
     batch: int
@@ -195,8 +170,6 @@ class Task:
 class MethodCosts:
     """What a method does on its device.
 
-    Attributes
-    ----------
     steps : by kind, how often such a step is done for one adaptation step, and its trace when the
         optimizer has its state; empty for a method without steps
     sections : kind and trace of the further work for one domain
@@ -218,11 +191,11 @@ def shape_costs(
 ) -> MethodCosts:
     """The costs of a method with its default settings, from tensors that may be fake.
 
-    The method meets two domains. The first is one batch: it shows which steps go together and
-    leaves the optimizer its state. The second has ``task.samples`` samples and a window that
-    closes after two adaptation steps: the result holds the last of them and all that is done for a
-    domain besides. The source is one batch, or ``task.samples`` where a replay memory is filled
-    from it. Raises Unsupported with the reason where the costs of a method cannot be known so.
+    The first domain is one batch: it shows which steps go together and leaves the optimizer its
+    state. The second has ``task.samples`` samples and a window that closes after two adaptation
+    steps: the result holds the last of them and all that is done for a domain besides. The source
+    is one batch, or ``task.samples`` where a replay memory is filled from it. Raises Unsupported
+    with the reason where the costs of a method cannot be known so.
     """
     if method_class.makes_own_model:
         raise Unsupported("it makes its own small model in a long offline stage; a run counts it")
@@ -234,10 +207,8 @@ def shape_costs(
         method = _prepared(method_class, make_model, task.view("source", filled))
     labelled = "target_labels" in method.needs
     with _explained(DEPENDS):
-        domains = [
-            task.view("first", task.batch, labelled),
-            task.view("second", task.samples, labelled),
-        ]
+        sizes = {"first": task.batch, "second": task.samples}
+        domains = [task.view(name, samples, labelled) for name, samples in sizes.items()]
         x = task.inputs(task.batch)
         traces = trace_method(method, domains, x, [_FixedWork()], stop_early=True)
     first, second = traces.domains
@@ -279,15 +250,7 @@ def _explained(reason: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class StepCost:
-    """The costliest step (or section, or prediction) of one kind, the first of several left out.
-
-    Attributes
-    ----------
-    kind : as the method calls it; "predict" is inference
-    varies : whether the method says that the work depends on the data
-    operations, bytes, launches, peak_bytes : counted; the peak includes what the method keeps
-    time_s : modelled on the device
-    """
+    """The costliest step (or section, or prediction) of one kind, the first of several left out."""
 
     kind: str
     varies: bool
@@ -299,10 +262,7 @@ class StepCost:
 
 
 def embedded_costs(name: str) -> list[StepCost]:
-    """The steps of a method with default settings, batch size 50, on two domains in a row.
-
-    Raises Unsupported if it does not run on the embedded model.
-    """
+    """A method's steps by default settings on two domains; Unsupported if it does not run."""
     with as_in_a_run():
         stream, source, model = _embedded()
         method_class: type[Method] = registry.load("method", name)
@@ -331,10 +291,8 @@ def _costliest(
 ) -> StepCost:
     # The first of several makes the optimizer's state, which later ones find.
     priced = [(step_cost(trace, device).time_s, trace) for trace in traces[1:] or traces]
-    time_s, trace = max(priced, key=lambda pair: pair[0])
-    return StepCost(
-        kind, varies, trace.flops, trace.bytes, trace.launches, trace.peak_bytes, time_s
-    )
+    time_s, t = max(priced, key=lambda pair: pair[0])
+    return StepCost(kind, varies, t.flops, t.bytes, t.launches, t.peak_bytes, time_s)
 
 
 @cache

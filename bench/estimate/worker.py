@@ -1,4 +1,4 @@
-"""The estimation worker: counts methods in a process of its own, for `bench.estimate.client`."""
+"""The estimation worker: counts methods in a process of its own, for `bench.estimate.fit`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,7 @@ LIMIT_S = 120
 
 
 def serve(values: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
-    """Yield None when the request's model is built, then each method's `Estimate` in order.
-
-    Raises BenchError if a plugin, a device or the model cannot be loaded.
-    """
+    """Yield None when the model is built, then each `Estimate`; BenchError if it cannot be."""
     request = Request.model_validate(values)
     for plugin in request.plugins:
         registry.add_plugin(plugin)

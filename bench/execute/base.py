@@ -18,7 +18,7 @@ from bench.io.atomic_write import write_atomically
 from bench.records.cell import Cell
 from bench.records.record import Record, Status
 from bench.records.store import Store
-from bench.run.recording import make_record, now
+from bench.run.results import make_record, now
 from bench.study.job import Job
 
 
@@ -50,13 +50,8 @@ class Executor(ABC):
     The store is the truth: a job is the command of `job_command` on any machine that has the
     store's folder, and `collect` reads what it left there.
 
-    Parameters
-    ----------
     workers : runs at a time
     limits : what each run may take; BenchError for a limit that this executor cannot enforce
-
-    Attributes
-    ----------
     enforces : the fields of `Limits` that it can enforce
     in_process : runs see the classes of this process, those registered in a notebook too
     waiting : jobs that were submitted and do not run yet
@@ -85,23 +80,12 @@ class Executor(ABC):
         """Let jobs run; those that have ended since the last call, after a while perhaps none."""
 
     def cancel(self) -> list[Ended]:
-        """Stop the jobs that run and forget those that wait.
-
-        Returns the stopped ones, recorded as ``interrupted``.
-        """
+        """Stop all jobs; those that ran, recorded as ``interrupted``."""
         self.waiting.clear()
         return []
 
     def train_source(self, cell: Cell, log: Path, progress: Callable[[int, int], None]) -> None:
-        """Train and cache the source model of a cell, by default in this process.
-
-        Parameters
-        ----------
-        log : where the output of another process goes
-        progress : called with (epochs done, epochs in all)
-
-        Raises BenchError if training fails.
-        """
+        """Train and cache a cell's source model, by default here; BenchError if that fails."""
         try:
             train_source(cell, progress)
         except Exception as error:
@@ -126,28 +110,21 @@ def available_cores() -> int:
 def collect(job: Job, started: str, seconds: float, status: Status, reason: str) -> Ended:
     """Read what a job left, and write ``status`` for cells it should have settled but did not.
 
-    With status ``ok`` (a clean end) a cell without a record was deferred; if no cell has one, the
-    job did nothing and all its cells are recorded as failed.
+    With ``ok``, a cell without a record was deferred; if none has one, all have failed.
     """
     store = Store(job.store)
-    records: list[Record] = []
-    open_cells: list[Cell] = []
-    for cell in job.cells:
-        record = store.get(cell.identity)
-        # An ok record of another command on the same store settles a cell as well.
-        if record is not None and (record.run == job.run or record.status == "ok"):
-            records.append(record)
-        else:
-            open_cells.append(cell)
+    found = {cell.identity: store.get(cell.identity) for cell in job.cells}
+    # An ok record of another command on the same store settles a cell as well.
+    settled = {i: r for i, r in found.items() if r and (r.run == job.run or r.status == "ok")}
+    records = list(settled.values())
+    open_cells = [cell for cell in job.cells if cell.identity not in settled]
     if status == "ok" and records:
         return Ended(job, records, open_cells)
     if status == "ok":
         status, reason = "failed", "the run ended without a record; see its log"
+    facts = {"reason": reason, "oom_on": "host" if status == "oom" else None}
     for cell in open_cells:
-        on = "host" if status == "oom" else None
-        record = make_record(
-            job, cell, status=status, reason=reason, started=started, wall_s=seconds, oom_on=on
-        )
+        record = make_record(job, cell, status=status, started=started, wall_s=seconds, **facts)
         store.write(record)
         records.append(record)
     return Ended(job, records, [])

@@ -1,9 +1,4 @@
-"""A campaign: from cells to records, with any executor, and events for whoever shows them.
-
-It trains the source models that cells share, once each; hands jobs to the executor; runs the
-devices that a job deferred again; and says what happens to a `CampaignListener`. ``bench run``,
-``bench tune`` and `bench.run_suite` are campaigns.
-"""
+"""From cells to records with any executor, and events: ``bench run``, ``tune``, `run_suite`."""
 
 from __future__ import annotations
 
@@ -12,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import registry
+from bench.contracts.build import build
 from bench.costs.device_profile import load_device
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Limits, available_cores
-from bench.io.folders import require_folder
+from bench.io.atomic_write import require_folder
 from bench.meters.find import AUTO, require_meter
-from bench.records.cell import Cell, Component
+from bench.records.cell import Cell
 from bench.records.protocol_facts import DEFAULT
 from bench.records.record import Record
 from bench.records.store import Store
@@ -49,10 +45,7 @@ class CampaignListener:
 
 
 def make_executor(name: str, workers: int | None = None, limits: Limits | None = None) -> Executor:
-    """The registered executor of this name, by default with a worker for each core.
-
-    Raises BenchError for an unknown name or a limit that it cannot enforce.
-    """
+    """The executor of this name; BenchError if unknown or if it cannot enforce a limit."""
     executor: Executor = registry.load("executor", name)(workers or available_cores(), limits)
     return executor
 
@@ -77,16 +70,11 @@ class Campaign:
         self._executor.close()
 
     def train_sources(self, cells: Sequence[Cell]) -> None:
-        """Train the source models that the cells need and the cache lacks, once each.
-
-        Raises BenchError if a training fails, or if a component cannot be found where runs happen.
-        """
+        """Train each source model that is not cached; BenchError if it, or a component, fails."""
         _require_reachable(cells, self._executor)
         wanted: dict[Path, Cell] = {}
         for cell in cells:
-            stream_class = registry.load("stream", cell.stream.name)
-            stream = stream_class(stream_class.Config.model_validate(cell.stream.config), cell.seed)
-            wanted[source_path(cell, stream)] = cell
+            wanted[source_path(cell, build("stream", cell.stream, cell.seed))] = cell
         for path, cell in wanted.items():
             if path.exists():
                 continue
@@ -99,14 +87,7 @@ class Campaign:
     def run(
         self, jobs: Sequence[Job], follow: Callable[[Ended], Iterable[Job]] | None = None
     ) -> None:
-        """Run jobs, and those that follow from them, until all have ended.
-
-        Parameters
-        ----------
-        follow : called with each job that has ended; returns further jobs
-
-        On KeyboardInterrupt the running jobs are stopped and recorded as ``interrupted``.
-        """
+        """Run jobs, and what ``follow`` gives for each, to the end; Ctrl-C stops and records."""
         self._listener.runs_begin(jobs)
         open_jobs = len(jobs)
         try:
@@ -135,11 +116,10 @@ def _require_reachable(cells: Iterable[Cell], executor: Executor) -> None:
     if executor.in_process:
         return
     for cell in cells:
-        names = {"protocol": cell.protocol.get("name", DEFAULT)}
-        for kind in ("method", "model", "stream", "variant"):
-            component: Component | None = getattr(cell, kind)
-            if component is not None:
-                names[kind] = component.name
+        kinds = ("method", "model", "stream", "variant")
+        components = {kind: getattr(cell, kind) for kind in kinds}
+        names = {kind: component.name for kind, component in components.items() if component}
+        names["protocol"] = cell.protocol.get("name", DEFAULT)
         for kind, name in names.items():
             if registry.entry(kind, name).origin == RUN_TIME:
                 raise BenchError(
@@ -172,14 +152,8 @@ def run_plan(
 ) -> list[Record]:
     """Run what is missing of a plan; the records of all its cells that have one.
 
-    Parameters
-    ----------
-    tensorboard : folder for live losses and accuracies
-    meter : of a measured device's energy, as `bench.meters.find.find_meter` names it
-
-    Raises BenchError if the meter cannot be used, a folder cannot be written, a source model
-    cannot be trained, or a component is not found where the runs happen. A run that fails is a
-    record.
+    ``meter`` as in `find_meter`. Raises BenchError if the meter, a folder, a source model or a
+    component cannot be used; a run that fails is a record.
     """
     meter = _require_meter(meter, plan.suite.devices)
     with Campaign(store, executor, listener) as campaign:

@@ -1,12 +1,11 @@
 """A process that has imported the heavy libraries and forks a child for each run.
 
 Started by `ProcessExecutor` as ``python -P -m bench.execute.fork_server MODULE...``. It reads one
-JSON object a line from standard input, ``{"id": ..., "work": ..., "log": ...}``, and
-answers on standard output with ``{"ready": true}``, ``{"id": ..., "pid": ...}`` when a child
-started and ``{"id": ..., "code": ...}`` when it ended (negative: killed by that signal). It
-starts no thread of its own and computes nothing, so that a fork is safe; torch is imported once
-for all runs.
-When its input ends, or its parent dies, it kills its children and exits.
+JSON object a line from standard input, ``{"id": ..., "work": ..., "log": ...}``, and answers on
+standard output with ``{"ready": true}``, ``{"id": ..., "pid": ...}`` when a child started and
+``{"id": ..., "code": ...}`` when it ended (negative: killed by that signal). It starts no thread of
+its own and computes nothing, so that a fork is safe; torch is imported once for all runs. When its
+input ends, or its parent dies, it kills its children and exits.
 """
 
 from __future__ import annotations

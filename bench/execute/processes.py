@@ -35,17 +35,10 @@ PRELOAD = ("torch", "torch._dynamo", "bench.execute.work", "bench.run.protocols.
 
 
 class Launcher:
-    """One launcher process (see `bench.execute.fork_server`) and the answers it has given.
-
-    Parameters
-    ----------
-    modules : imported once, for all its children
-    """
+    """A process of `bench.execute.fork_server`; ``modules`` are imported once for its children."""
 
     def __init__(self, modules: Sequence[str]) -> None:
-        environment = dict(os.environ)
-        for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-            environment[variable] = "1"
+        threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         # Libraries warn while they are imported; that is not for the user's terminal.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
         self._process = subprocess.Popen(
@@ -53,22 +46,21 @@ class Launcher:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=environment,
+            env={**os.environ, **dict.fromkeys(threads, "1")},
             start_new_session=True,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self.output = self._process.stdout
+        self._input, self.output = self._process.stdin, self._process.stdout
         os.set_blocking(self.output.fileno(), False)
         self._pending = b""
 
     def submit(self, name: str, work: dict[str, Any], log: Path) -> None:
         """Ask for a child that does ``work`` and writes its output to ``log``."""
         line = json.dumps({"id": name, "work": work, "log": str(log.resolve())})
-        assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # seen as the end of its answers
-            self._process.stdin.write(line.encode() + b"\n")
-            self._process.stdin.flush()
+            self._input.write(line.encode() + b"\n")
+            self._input.flush()
 
     def answers(self) -> list[dict[str, Any]] | None:
         """Complete answers received since the last call; None if the launcher is gone."""
@@ -91,8 +83,7 @@ class Launcher:
     def stop(self) -> None:
         """End the launcher and its children."""
         with contextlib.suppress(OSError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
+            self._input.close()
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -180,11 +171,8 @@ class ProcessExecutor(Executor):
     def train_source(self, cell: Cell, log: Path, progress: Callable[[int, int], None]) -> None:
         launcher = self._launcher(_preload(cell))
         log.unlink(missing_ok=True)
-        work = {
-            "do": "source",
-            "cell": cell.model_dump(mode="json"),
-            "plugins": [str(p) for p in registry.plugins()],
-        }
+        plugins = [str(p) for p in registry.plugins()]
+        work = {"do": "source", "cell": cell.model_dump(mode="json"), "plugins": plugins}
         launcher.submit("source", work, log)
         position, code = 0, None
         while code is None:
@@ -247,12 +235,8 @@ class ProcessExecutor(Executor):
 def _preload(cell: Cell) -> tuple[str, ...]:
     """The slow imports that a cell's components declare; runs that share them share a launcher."""
     modules = list(PRELOAD)
-    for kind, component in (
-        ("stream", cell.stream),
-        ("model", cell.model),
-        ("method", cell.method),
-    ):
-        modules += registry.entry(kind, component.name).facts.get("preload", ())
+    for kind in ("stream", "model", "method"):
+        modules += registry.entry(kind, getattr(cell, kind).name).facts.get("preload", ())
     return tuple(dict.fromkeys(modules))
 
 
@@ -290,11 +274,10 @@ def _resident(pid: int) -> int:
 
 def _last_line(log: Path) -> str:
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+        said = log.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return "no log was written"
-    said = [line.strip() for line in lines if line.strip()]
-    return said[-1][:300] if said else "its log is empty"
+    return said.split("\n")[-1].strip()[:300] if said else "its log is empty"
 
 
 def _report_epochs(log: Path, position: int, progress: Callable[[int, int], None]) -> int:

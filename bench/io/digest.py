@@ -9,11 +9,7 @@ from typing import Any
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of a value made of dicts, lists, strings, numbers, booleans and None.
-
-    Independent of the order of keys. Raises TypeError or ValueError on anything
-    else, NaN and infinities included: two unequal things must not meet in one digest.
-    """
+    """SHA-256 of JSON values, whatever the order of keys; TypeError or ValueError on others."""
     _require_text_keys(value)
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

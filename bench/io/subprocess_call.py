@@ -21,11 +21,7 @@ from bench.errors import BenchError
 
 
 class ProcessEnded(BenchError):
-    """The process ended before it had given all answers.
-
-    ``code`` is its exit code, negative for a signal; ``stderr`` what it wrote to standard error,
-    and ``last_line`` the end of that, which is the exception's message after a traceback.
-    """
+    """The process ended early: exit code (negative: signal), standard error and its last line."""
 
     def __init__(self, what: str, code: int, stderr: str) -> None:
         self.code, self.stderr = code, stderr
@@ -45,12 +41,8 @@ def call(
 ) -> Any:
     """What ``function(argument)`` returns, by way of JSON.
 
-    Parameters
-    ----------
-    what : begins every error's message
-    environment : variables to set in the process beside those of this one
-    timeout_s : the process is killed after so many seconds
-    cure : what to do then, for the error's message
+    ``what`` begins every error's message; ``environment`` adds variables; the process is killed
+    after ``timeout_s``, and the error then names the ``cure``.
 
     Raises BenchError with the message of one that the function raised, or on timeout;
     ProcessEnded if the process ended otherwise.
@@ -63,10 +55,7 @@ def call(
 def call_each(
     function: str, argument: Any, *, environment: Mapping[str, str] | None = None
 ) -> Iterator[Any]:
-    """What ``function(argument)`` yields, each value when it is known; errors as in `call`.
-
-    The process ends with the iterator.
-    """
+    """What ``function(argument)`` yields, each when it is known; errors as in `call`."""
     command = [sys.executable, "-P", "-m", __name__, function, "each"]
     return _answers(command, argument, "", environment, None, "")
 
@@ -83,13 +72,11 @@ def _answers(
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as errors:
         given.write(json.dumps(argument).encode())
         given.seek(0)
+        variables = {**os.environ, **(environment or {})}
         process = subprocess.Popen(
-            command,
-            stdin=given,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env={**os.environ, **(environment or {})},
+            command, stdin=given, stdout=subprocess.PIPE, stderr=errors, env=variables
         )
+        assert process.stdout is not None
 
         def stop() -> None:
             late.set()
@@ -99,7 +86,6 @@ def _answers(
         if timeout_s is not None:
             timer.start()
         try:
-            assert process.stdout is not None
             for line in process.stdout:
                 kind, value = json.loads(line)
                 if kind == "end":
@@ -116,7 +102,6 @@ def _answers(
             timer.cancel()
             process.kill()
             process.wait()
-            assert process.stdout is not None
             process.stdout.close()
 
 

@@ -18,33 +18,28 @@ Weights = dict[str, Any]
 
 def cache_folder() -> Path:
     """``$BENCH_CACHE``, else ``edge-adaptation-bench`` in the user's cache folder."""
-    if os.environ.get("BENCH_CACHE"):
-        return Path(os.environ["BENCH_CACHE"])
+    if named := os.environ.get("BENCH_CACHE"):
+        return Path(named)
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "edge-adaptation-bench"
 
 
 def cached(path: Path, make: Callable[[], Weights]) -> Weights:
-    """What ``path`` holds, made by ``make`` and kept there on first use.
+    """What ``path`` holds, made by ``make`` and kept there on first use, or if it is damaged.
 
-    Two processes that ask at once make it once: the second waits for the first. The file appears
-    whole or not at all, is read with ``weights_only``, and is made again if it is damaged.
-    Raises BenchError if the cache cannot be written.
+    Of two processes that ask at once the second waits. BenchError if the cache cannot be written.
     """
-    weights = _read(path)
-    return _make_once(path, make) if weights is None else weights
-
-
-def _make_once(path: Path, make: Callable[[], Weights]) -> Weights:
-    """Make it unless another process has done so while this one waited for the lock."""
     import torch
     from filelock import FileLock
 
+    weights = _read(path)
+    if weights is not None:
+        return weights
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         held = FileLock(f"{path}.lock").acquire()
     with held:
-        weights = _read(path)
+        weights = _read(path)  # another process may have made it meanwhile
         if weights is None:
             weights = make()  # an OSError in here is about something else than the cache
             stream = io.BytesIO()

@@ -12,40 +12,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CELL = {
-    "identity": "object",
-    "suite": "object",
-    "method": "object",
-    "model": "object",
-    "variant": "object",
-    "stream": "object",
-    "device": "object",
-    "seed": "int64",
-    "protocol": "object",
-    "settings_origin": "object",
-    "target_labels": "bool",
-    "status": "object",
-    "reason": "object",
-    "attempt": "int64",
-    "wall_s": "float64",
-}
+    "identity": "object", "suite": "object", "method": "object", "model": "object",
+    "variant": "object", "stream": "object", "device": "object", "seed": "int64",
+    "protocol": "object", "settings_origin": "object", "target_labels": "bool", "status": "object",
+    "reason": "object", "attempt": "int64", "wall_s": "float64",
+}  # fmt: skip
 """Columns of every cell.
 
 ``settings_origin``: default, given (by the suite), tuned or oracle; ``wall_s``: of the run.
 """
 DOMAIN = {
-    "domain": "object",
-    "before": "float64",
-    "after": "float64",
-    "final": "float64",
-    "online": "float64",
-    "adapted": "float64",
-    "adaptation_samples": "Int64",
-    "test_samples": "Int64",
-    "steps": "Int64",
-    "time_s": "float64",
-    "energy_j": "float64",
+    "domain": "object", "before": "float64", "after": "float64", "final": "float64",
+    "online": "float64", "adapted": "float64", "adaptation_samples": "Int64",
+    "test_samples": "Int64", "steps": "Int64", "time_s": "float64", "energy_j": "float64",
     "window_closed": "boolean",
-}
+}  # fmt: skip
 """Columns of `bench.records.record.DomainResult`; missing where the cell has no results."""
 COSTS = {
     "adaptation_time_s": "adaptation_time",
@@ -88,9 +69,7 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 def _rows(record: Record) -> Iterator[dict[str, Any]]:
     cell, results = record.cell, record.results
-    row: dict[str, Any] = {
-        "identity": record.identity,
-        "suite": record.suite,
+    row: dict[str, Any] = {name: getattr(record, name, None) for name in CELL} | {
         "method": cell.method.name,
         "model": cell.model.name,
         "variant": variant_title(cell.variant) or "full",
@@ -100,10 +79,6 @@ def _rows(record: Record) -> Iterator[dict[str, Any]]:
         "protocol": cell.protocol.get("name", "periodic"),
         "settings_origin": cell.settings_origin,
         "target_labels": cell.target_labels,
-        "status": record.status,
-        "reason": record.reason,
-        "attempt": record.attempt,
-        "wall_s": record.wall_s,
     }
     if results is None:
         yield row

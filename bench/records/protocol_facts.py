@@ -26,10 +26,7 @@ class ProtocolFacts:
 
 
 def protocol_facts(settings: Mapping[str, Any]) -> ProtocolFacts:
-    """What the protocol of a suite or a cell declares, read without importing it.
-
-    A protocol that is not known here, as in the record of a run with a plugin, has the defaults.
-    """
+    """What a protocol declares, read without importing it; an unknown one has the defaults."""
     entry = registry.entries("protocol").get(settings.get("name", DEFAULT))
     facts = {} if entry is None else entry.facts
     return ProtocolFacts(**{k: v for k, v in facts.items() if k in ProtocolFacts.__annotations__})

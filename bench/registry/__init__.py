@@ -1,21 +1,9 @@
-"""What components exist, what they declare, and what code they are.
-
-Rooms, plugins and other packages register components; the core finds them here by name.
-"""
+"""What components exist, what they declare, and what code they are."""
 
 from __future__ import annotations
 
-from bench.registry.components import (
-    add_plugin,
-    entries,
-    entry,
-    isolated,
-    load,
-    plugins,
-    register,
-)
-from bench.registry.discovery import Entry
-from bench.registry.kinds import KINDS
+from bench.registry.components import add_plugin, entries, entry, isolated, load, plugins, register
+from bench.registry.discovery import KINDS, Entry
 
 __all__ = [
     "KINDS",

@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.io.digest import digest
-from bench.registry.discovery import Entry
+from bench.registry.discovery import Entry, assigned_name, module_file
 
 ROOMS = ("bench.methods", "bench.models", "bench.datasets")
 """Code outside the core that a component may import, and that then counts as part of it."""
@@ -25,10 +25,9 @@ def code_digest(file: Path) -> str:
     """Digest of what a component computes with: its file and the room modules that it imports.
 
     Imports are followed transitively, with the ``__init__.py`` of the folders they lie in. Hashed
-    is the syntax tree without what computes nothing: comments, layout, docstrings, the
-    paper, equation and summary of a component, imports for type checkers, and where in this
-    project an imported name comes from. So code may be explained, moved and regrouped without
-    losing results; the core itself is versioned (`bench.records.cell.CORE_VERSION`).
+    is the syntax tree without comments, layout, docstrings, the paper, equation and summary of a
+    component, imports for type checkers, and where in this project an imported name comes from.
+    The core itself is versioned (`bench.records.cell.CORE_VERSION`).
     """
     seen: dict[str, str] = {}
     _collect(file.resolve(), seen)
@@ -37,8 +36,7 @@ def code_digest(file: Path) -> str:
 
 def component_digest(component: Entry) -> str:
     """Digest of a component's code; of one that was registered at run time without a file, the
-    source of its class and of the functions, classes and plain constants that it uses from where
-    it was written, as far as Python knows their source.
+    source of its class and of the functions, classes and plain constants that it uses.
 
     Raises BenchError if the source of the class itself is not known.
     """
@@ -61,8 +59,7 @@ def _collect_source(thing: Any, seen: dict[str, str]) -> None:
     except (OSError, TypeError, SyntaxError):
         seen[thing.__qualname__] = ""
         return
-    stripped = _Computation()
-    seen[thing.__qualname__] = ast.unparse(stripped.visit(tree))
+    seen[thing.__qualname__] = ast.unparse(_Computation().visit(tree))
     around = vars(sys.modules[thing.__module__]) if thing.__module__ in sys.modules else {}
     for name in sorted({n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}):
         used = around.get(name)
@@ -79,11 +76,11 @@ def _collect(file: Path, seen: dict[str, str]) -> None:
     body, imports = _parse(file)
     seen[str(file)] = body
     for module, level in imports:
-        origin = _find(file.parents[level - 1], module) if level else _room_file(module)
-        if origin is not None:
-            for package in _packages(origin):
-                _collect(package, seen)
-            _collect(origin, seen)
+        found = module_file(file.parents[level - 1], module) if level else _room_file(module)
+        if found is not None:
+            origin = found.resolve()
+            for each in (*_packages(origin), origin):
+                _collect(each, seen)
 
 
 def _packages(file: Path) -> list[Path]:
@@ -108,11 +105,7 @@ def _parse(file: Path) -> tuple[str, tuple[tuple[str, int], ...]]:
 
 
 class _Computation(ast.NodeTransformer):
-    """Takes out of a tree what does not change a result.
-
-    ``names``: what is imported from this project, as ``name`` or ``name as other``; ``imports``:
-    all that is imported, as (module, level).
-    """
+    """Takes out what changes no result; keeps ``names`` and ``imports`` (module, level) apart."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
@@ -120,8 +113,8 @@ class _Computation(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> Any:
         made = super().visit(node)
-        if isinstance(made, _DOCUMENTED):
-            _drop_docstring(made)
+        if isinstance(made, _DOCUMENTED) and ast.get_docstring(made, clean=False) is not None:
+            made.body = made.body[1:]
         if isinstance(getattr(made, "body", None), list) and not made.body:
             made.body = [] if isinstance(made, ast.Module) else [ast.Pass()]
         return made
@@ -134,7 +127,7 @@ class _Computation(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
-        node.body = [each for each in node.body if _assigned(each) not in _DESCRIPTIVE]
+        node.body = [each for each in node.body if assigned_name(each) not in _DESCRIPTIVE]
         for decorator in node.decorator_list:
             if isinstance(decorator, ast.Call):
                 decorator.keywords = [
@@ -162,40 +155,14 @@ _DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _DESCRIPTIVE = ("paper", "equation")
 
 
-def _assigned(node: ast.stmt) -> str:
-    """The name that a statement gives a value to, or nothing."""
-    if isinstance(node, ast.Assign) and len(node.targets) == 1:
-        return getattr(node.targets[0], "id", "")
-    return getattr(node.target, "id", "") if isinstance(node, ast.AnnAssign) else ""
-
-
-def _drop_docstring(node: Any) -> None:
-    first = node.body[0] if node.body else None
-    if (
-        isinstance(first, ast.Expr)
-        and isinstance(first.value, ast.Constant)
-        and isinstance(first.value.value, str)
-    ):
-        node.body = node.body[1:]
-
-
 def _room_file(module: str) -> Path | None:
     """The file of a room's module, found by path: finding it by import would import its parents."""
     for room in ROOMS:
         if module == room or module.startswith(f"{room}."):
             for location in _locations(room):
-                found = _find(location, module[len(room) + 1 :])
+                found = module_file(location, module[len(room) + 1 :])
                 if found is not None:
                     return found
-    return None
-
-
-def _find(folder: Path, module: str) -> Path | None:
-    """The file of ``module`` relative to ``folder``; None for a name that is no module."""
-    path = folder.joinpath(*module.split(".")) if module else folder
-    for file in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
-        if file.is_file():
-            return file.resolve()
     return None
 
 

@@ -5,11 +5,10 @@ A component registers itself where it is written::
     @register("method", "tent")
     class Tent(Method): ...
 
-Discovery reads the source text of the rooms (``bench.methods``, ``bench.models``,
+Discovery parses the source text of the rooms (``bench.methods``, ``bench.models``,
 ``bench.datasets``, ``bench.reports``), of the core's own protocols and executors, of the modules
-named by installed entry points, and of plugin files. It parses and does not execute; a
-component's module is imported when it is loaded. A class that is written in a notebook, or made
-by a function, is found too once `register` has been called with it.
+named by installed entry points, and of plugin files; a component's module is imported when it is
+loaded. A class of a notebook is found once `register` has been called with it.
 """
 
 from __future__ import annotations
@@ -22,13 +21,19 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.errors import BenchError, did_you_mean
-from bench.registry.discovery import Entry, forget_sources, scan_file, scan_package, summary_of
-from bench.registry.kinds import CONTRACTS, ENTRY_POINT_GROUPS, KINDS, PACKAGES
+from bench.registry.discovery import (
+    CONTRACTS,
+    KINDS,
+    Entry,
+    discover,
+    forget_sources,
+    scan_file,
+    summary_of,
+)
 from bench.registry.moved import require_current_imports
 
 T = TypeVar("T")
@@ -46,8 +51,6 @@ def register(
     In a file, all arguments must be literals: discovery reads them from the source text. One class
     may be registered under several names: each further one gives what differs under it.
 
-    Parameters
-    ----------
     config : settings whose defaults differ from those of the class's ``Config``
     changes : class attributes that differ, as ``provenance`` and ``paper``; ``summary`` stands in
         the place of the docstring
@@ -56,29 +59,22 @@ def register(
         raise BenchError(f"register: unknown kind {kind!r}; use one of {', '.join(KINDS)}")
 
     def mark(thing: T) -> T:
-        own = not (config or changes)
-        if own:
+        if not (config or changes):
             thing.registered_name = name  # type: ignore[attr-defined]
         module = getattr(thing, "__module__", "")
         if not _importing and not module.startswith((OWN_PACKAGE, PLUGIN_PREFIX)):
-            facts = {n: getattr(thing, n) for n in dir(thing) if _is_fact(thing, n)}
             given = {k: v for k, v in changes.items() if k != "summary"}
+            facts = {n: getattr(thing, n) for n in dir(thing) if _is_fact(thing, n)} | given
             summary = changes.get("summary") or summary_of(getattr(thing, "__doc__", None))
-            attribute = getattr(thing, "__qualname__", name)
-            _run_time[kind, name] = Entry(
-                kind, name, module, attribute, None, summary, RUN_TIME, {**facts, **given},
-                config or {}, given, thing,
-            )  # fmt: skip
+            place = (module, getattr(thing, "__qualname__", name), None, summary, RUN_TIME)
+            _run_time[kind, name] = Entry(kind, name, *place, facts, config or {}, given, thing)
         return thing
 
     return mark
 
 
 def add_plugin(path: str | Path) -> None:
-    """Make the components of one Python file known to this process.
-
-    Raises BenchError if the file is missing, does not parse or registers nothing.
-    """
+    """Add the components of a file; BenchError if it is missing, is not Python or has none."""
     file = Path(path).resolve()
     if not file.is_file():
         raise BenchError(f"plugin {path}: no such file; give the path of a Python file")
@@ -102,14 +98,13 @@ def plugins() -> list[Path]:
 def entries(kind: str) -> dict[str, Entry]:
     """All components of one kind by name, in alphabetical order."""
     known = dict(_table().get(kind, {}))
-    for (its_kind, name), found in _run_time.items():
-        if its_kind == kind:
-            if name in known:
-                raise BenchError(
-                    f"{kind} {name!r} is registered twice, in {known[name].file} and at run time "
-                    f"as {found.module}.{found.attribute}: rename one"
-                )
-            known[name] = found
+    for name, found in [(name, e) for (its_kind, name), e in _run_time.items() if its_kind == kind]:
+        if name in known:
+            raise BenchError(
+                f"{kind} {name!r} is registered twice, in {known[name].file} and at run time "
+                f"as {found.module}.{found.attribute}: rename one"
+            )
+        known[name] = found
     return dict(sorted(known.items()))
 
 
@@ -139,17 +134,17 @@ def load(kind: str, name: str) -> Any:
 @contextmanager
 def isolated() -> Iterator[None]:
     """Forget inside and afterwards what is registered inside: plugins and run-time components."""
-    plugins_before, run_time_before = dict(_plugins), dict(_run_time)
-    _plugins.clear()
-    _run_time.clear()
+    stores: tuple[dict[Any, Any], ...] = (_plugins, _run_time)
+    before = [dict(store) for store in stores]
+    for store in stores:
+        store.clear()
     _forget()
     try:
         yield
     finally:
-        _plugins.clear()
-        _plugins.update(plugins_before)
-        _run_time.clear()
-        _run_time.update(run_time_before)
+        for store, held in zip(stores, before, strict=True):
+            store.clear()
+            store.update(held)
         _forget()
 
 
@@ -225,56 +220,25 @@ def _changed(thing: Any, found: Entry) -> Any:
             field = copy.copy(thing.Config.model_fields[name])
             field.default = value
             fields[name] = (field.annotation, field)
-        config = pydantic.create_model(
-            thing.Config.__name__,
-            __base__=thing.Config,
-            __doc__=thing.Config.__doc__,
-            __module__=thing.__module__,
-            **fields,  # type: ignore[call-overload]
-        )
-        _variants[thing, found.name] = type(
-            thing.__name__,
-            (thing,),
-            {
-                "__module__": thing.__module__,
-                "__doc__": found.summary,
-                "Config": config,
-                "registered_name": found.name,
-                **found.changes,
-            },
-        )
+        given = {"__base__": thing.Config, "__doc__": thing.Config.__doc__, **fields}
+        module = {"__module__": thing.__module__}
+        config = pydantic.create_model(thing.Config.__name__, **module, **given)
+        facts = {"__doc__": found.summary, "Config": config, "registered_name": found.name}
+        members = {**module, **facts, **found.changes}
+        _variants[thing, found.name] = type(thing.__name__, (thing,), members)
     return _variants[thing, found.name]
 
 
 @cache
 def _table() -> dict[str, dict[str, Entry]]:
     table: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
-    for found in _discover():
+    for found in discover(_plugins):
         earlier = table[found.kind].get(found.name)
-        if earlier is not None and (earlier.file, earlier.attribute) != (
-            found.file,
-            found.attribute,
-        ):
+        same = (found.file, found.attribute)
+        if earlier is not None and (earlier.file, earlier.attribute) != same:
             raise BenchError(
                 f"{found.kind} {found.name!r} is registered twice, in {earlier.file} and "
                 f"{found.file}: rename one"
             )
         table[found.kind][found.name] = found
     return table
-
-
-def _discover() -> Iterator[Entry]:
-    for package in PACKAGES:
-        yield from scan_package(package)
-    for group in ENTRY_POINT_GROUPS:
-        for point in entry_points(group=group):
-            module = point.value.partition(":")[0].strip()
-            spec = importlib.util.find_spec(module)
-            if spec is None or spec.origin is None:
-                raise BenchError(
-                    f"entry point {point.name!r} of group {group!r} names {module!r}, which is "
-                    "not installed: reinstall or remove the package that declares it"
-                )
-            yield from scan_file(Path(spec.origin), module, f"entry point {point.name}")
-    for file, module in _plugins.items():
-        yield from scan_file(file, module, f"plugin {file}")

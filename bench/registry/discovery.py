@@ -9,23 +9,50 @@ from __future__ import annotations
 import ast
 import importlib.util
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.registry.kinds import KINDS
+
+CONTRACTS: dict[str, tuple[str, str] | None] = {
+    "method": ("bench.contracts.method", "Method"),
+    "model": ("bench.contracts.model", "FoundationModel"),
+    "variant": ("bench.contracts.model", "Variant"),
+    "stream": ("bench.contracts.stream", "Stream"),
+    "protocol": ("bench.run.protocols.base", "Protocol"),
+    "executor": ("bench.execute.base", "Executor"),
+    "report": None,
+}
+"""For each kind, module and name of the class that its components are subclasses of, if any. A
+further kind is a line here and a class to subclass.
+"""
+
+KINDS = tuple(CONTRACTS)
+
+PACKAGES = (
+    "bench.methods",
+    "bench.models",
+    "bench.datasets",
+    "bench.reports",
+    "bench.run.protocols",
+    "bench.execute",
+)
+"""Packages of this project in which components are looked for."""
+
+ENTRY_POINT_GROUPS = (*(f"bench.{kind}s" for kind in KINDS), "bench.datasets")
+"""Groups under which other installed packages name modules with components."""
 
 
 @dataclass(frozen=True)
 class Entry:
     """One registered component.
 
-    Attributes
-    ----------
     module, attribute : where the class or function is
-    file : the file it is written in; None for what was registered at run time without a file
+    file : it is written in; None for what was registered at run time
     summary : the first paragraph of its docstring
     origin : "bench", "plugin FILE", "entry point NAME" or "run time"
     facts : class attributes that are literals (family, tasks, needs, ...), inherited ones too
@@ -45,6 +72,24 @@ class Entry:
     config: dict[str, Any] = field(default_factory=dict, hash=False)
     changes: dict[str, Any] = field(default_factory=dict, hash=False)
     thing: Any = field(default=None, hash=False, compare=False)
+
+
+def discover(plugins: dict[Path, str]) -> Iterator[Entry]:
+    """The components of this project, of installed packages, and of plugins (file: module)."""
+    for package in PACKAGES:
+        yield from scan_package(package)
+    for group in ENTRY_POINT_GROUPS:
+        for point in entry_points(group=group):
+            module = point.value.partition(":")[0].strip()
+            spec = importlib.util.find_spec(module)
+            if spec is None or spec.origin is None:
+                raise BenchError(
+                    f"entry point {point.name!r} of group {group!r} names {module!r}, which is "
+                    "not installed: reinstall or remove the package that declares it"
+                )
+            yield from scan_file(Path(spec.origin), module, f"entry point {point.name}")
+    for file, module in plugins.items():
+        yield from scan_file(file, module, f"plugin {file}")
 
 
 def scan_package(package: str) -> Iterator[Entry]:
@@ -75,18 +120,16 @@ def scan_file(file: Path, module: str, origin: str) -> list[Entry]:
             call = _registration(decorator, ours)
             if call is None:
                 continue
-            kind, name, given = call
+            kind, name, changes = call
             if kind not in KINDS:
                 raise BenchError(
                     f"{file}:{node.lineno}: unknown kind {kind!r}; use one of {', '.join(KINDS)}"
                 )
-            config, changes = given.pop("config", {}), given
+            config = changes.pop("config", {})
             summary = changes.pop("summary", None) or summary_of(ast.get_docstring(node))
-            facts = _facts(node, file) if isinstance(node, ast.ClassDef) else {}
-            found.append(
-                Entry(kind, name, module, node.name, file, summary, origin, {**facts, **changes},
-                      config, changes)
-            )  # fmt: skip
+            facts = (_facts(node, file) if isinstance(node, ast.ClassDef) else {}) | changes
+            place = (module, node.name, file, summary, origin)
+            found.append(Entry(kind, name, *place, facts, config, changes))
     return found
 
 
@@ -128,16 +171,12 @@ def _registration(decorator: ast.expr, ours: set[str]) -> tuple[str, str, dict[s
     """Kind, name and keywords of ``@register("kind", "name", ...)``; None for anything else."""
     if not isinstance(decorator, ast.Call) or ast.unparse(decorator.func) not in ours:
         return None
-    values = [a.value for a in decorator.args if isinstance(a, ast.Constant)]
-    if len(values) != 2 or len(decorator.args) != 2 or not all(isinstance(v, str) for v in values):
+    try:
+        kind, name = map(ast.literal_eval, decorator.args)
+        given = {str(k.arg): ast.literal_eval(k.value) for k in decorator.keywords}
+    except ValueError:  # no literals, or not two of them
         return None
-    given = {}
-    for keyword in decorator.keywords:
-        try:
-            given[str(keyword.arg)] = ast.literal_eval(keyword.value)
-        except ValueError:
-            return None
-    return str(values[0]), str(values[1]), given
+    return (kind, name, given) if isinstance(kind, str) and isinstance(name, str) else None
 
 
 def _facts(node: ast.ClassDef, file: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -150,19 +189,20 @@ def _facts(node: ast.ClassDef, file: Path, seen: tuple[str, ...] = ()) -> dict[s
         if found is not None:
             facts |= _facts(*found, (*seen, f"{file}:{node.name}"))
     for statement in node.body:
-        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-            target, value = statement.targets[0], statement.value
-        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            target, value = statement.target, statement.value
-        else:
-            continue
-        if isinstance(target, ast.Name):
-            facts.pop(target.id, None)
-            try:
-                facts[target.id] = ast.literal_eval(value)
-            except ValueError:
-                continue
+        name = assigned_name(statement)
+        value = getattr(statement, "value", None)
+        if name and value is not None:
+            facts.pop(name, None)
+            with suppress(ValueError):
+                facts[name] = ast.literal_eval(value)
     return facts
+
+
+def assigned_name(node: ast.stmt) -> str:
+    """The name that a statement gives a value to, or nothing."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        return getattr(node.targets[0], "id", "")
+    return getattr(node.target, "id", "") if isinstance(node, ast.AnnAssign) else ""
 
 
 def _class(name: str, file: Path) -> tuple[ast.ClassDef, Path] | None:
@@ -170,25 +210,27 @@ def _class(name: str, file: Path) -> tuple[ast.ClassDef, Path] | None:
     for node in _tree(file).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return node, file
-    imports = [node for node in ast.walk(_tree(file)) if isinstance(node, ast.ImportFrom)]
-    for statement in imports:
+    for statement in ast.walk(_tree(file)):
+        if not isinstance(statement, ast.ImportFrom):
+            continue
         for alias in statement.names:
             if (alias.asname or alias.name) == name:
-                origin = _module_file(statement.module or "", statement.level, file)
-                if origin is None or origin == file:
-                    return None
-                return _class(alias.name, origin)
+                origin = _imported_file(statement.module or "", statement.level, file)
+                return None if origin in (None, file) else _class(alias.name, origin)
     return None
 
 
-def _module_file(module: str, level: int, file: Path) -> Path | None:
+def module_file(folder: Path, module: str) -> Path | None:
+    """The file of ``module`` relative to ``folder``; None for a name that is no module."""
+    path = folder.joinpath(*module.split(".")) if module else folder
+    candidates = (path.with_name(f"{path.name}.py"), path / "__init__.py")
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _imported_file(module: str, level: int, file: Path) -> Path | None:
     """The file of an imported module of this project; None for other packages' modules."""
     if level:
-        path = file.parents[level - 1].joinpath(*module.split(".")) if module else file.parent
-        for candidate in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
-            if candidate.is_file():
-                return candidate
-        return None
+        return module_file(file.parents[level - 1], module)
     if module.partition(".")[0] != "bench":
         return None
     spec = importlib.util.find_spec(module)  # runs the packages above it, which are empty

@@ -23,10 +23,7 @@ def moved_names() -> tuple[dict[str, str], dict[str, str]]:
 
 @cache
 def require_current_imports(file: Path) -> None:
-    """Raise BenchError if a plugin imports what has moved, with its line and the new place.
-
-    Imports inside ``try`` are left alone: such a plugin serves several versions.
-    """
+    """BenchError, with line and new place, if a plugin imports what moved, save inside ``try``."""
     facade = getattr(sys.modules["bench"], "__all__", ())
     for line, module, name in _imports(ast.parse(file.read_text(encoding="utf-8"))):
         renamed = moved_names()[1].get(f"{module}.{name}", "")

@@ -1,10 +1,17 @@
-"""Whether a cell can run, from the declarations of its components."""
+"""Whether a cell can run: by what its components declare, and as it was planned."""
 
 from __future__ import annotations
 
 from bench import registry
-from bench.records.cell import Cell
+from bench.contracts.build import config_of
+from bench.contracts.protocol import protocol_config
+from bench.contracts.settings import file_digests
+from bench.costs.device_profile import load_device, profile_digest
+from bench.errors import BenchError
+from bench.records.cell import Cell, Component
 from bench.records.protocol_facts import DEFAULT, protocol_facts
+from bench.registry.component_code import component_digest
+from bench.study.job import Job
 
 
 def unsupported(cell: Cell) -> str | None:
@@ -32,3 +39,32 @@ def unsupported(cell: Cell) -> str | None:
         )
     reason: str | None = method.skip(cell)
     return reason
+
+
+def require_planned_code(job: Job) -> None:
+    """Raise BenchError if code, a file or a profile is no longer what was planned."""
+    cell = job.cells[0]
+    for kind in ("method", "model", "variant", "stream"):
+        component: Component | None = getattr(cell, kind)
+        if component is None:
+            continue
+        for what, planned, found in (
+            ("code", component.code, _code(kind, component.name)),
+            ("files", component.files, file_digests(config_of(kind, component))),
+        ):
+            if found != planned:
+                raise _changed(f"the {what} of {kind} {component.name!r}")
+    protocol = protocol_config(cell.protocol)
+    if protocol.code and protocol.code != _code("protocol", protocol.name):
+        raise _changed(f"the code of protocol {protocol.name!r}")
+    for each in job.cells:
+        if profile_digest(load_device(each.device)) != each.device_digest:
+            raise _changed(f"the profile of {each.device!r}")
+
+
+def _code(kind: str, name: str) -> str:
+    return component_digest(registry.entry(kind, name))
+
+
+def _changed(what: str) -> BenchError:
+    return BenchError(f"{what} changed after this run was planned; give the command again")

@@ -41,8 +41,7 @@ def evaluate(
     """Accuracy of ``method`` on a split.
 
     With a tracker, the last full batch (caches are warm by then) sets the cost of inference.
-    Raises BenchError if predicting changes the method's tensors, since a method must not adapt to
-    test data, or if the number of outputs is not the number of samples.
+    Raises BenchError if predicting changes the method's tensors or gives another number of outputs.
     """
     held = _tensors(method)  # kept alive, so that no other tensor can get its identity
     before = _versions(held)

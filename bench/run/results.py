@@ -1,25 +1,87 @@
-"""From what a run measured to the results that are recorded for one of its devices."""
+"""From what a run measured, or how it ended, to the record of each of its cells."""
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bench.records.record import Amount, Costs, DomainResult, Results
+from pydantic_core import to_jsonable_python
+
+from bench import registry
+from bench.errors import BenchError, DeviceOutOfMemory, Unsupported
+from bench.records.cell import Cell
+from bench.records.environment import environment
+from bench.records.record import Amount, Costs, DomainResult, MethodFacts, Record, Results, Status
+from bench.study.job import Job
 
 if TYPE_CHECKING:
     from bench.costs.tracker import CostTracker, DeviceCosts
     from bench.run.protocols.base import Stage, StreamResult
 
 
+def now() -> str:
+    """UTC time in ISO 8601, seconds."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def method_facts(cell: Cell) -> MethodFacts:
+    """What a cell's method declares, with the settings that differ from its defaults."""
+    from bench.contracts.method import search_space
+
+    method = registry.load("method", cell.method.name)
+    defaults = {
+        name: to_jsonable_python(field.get_default(call_default_factory=True))
+        for name, field in method.Config.model_fields.items()
+        if not field.is_required()
+    }
+    missing = object()
+    changed = {k: v for k, v in cell.method.config.items() if defaults.get(k, missing) != v}
+    return MethodFacts(
+        family=method.family,
+        provenance=method.provenance,
+        paper=method.paper,
+        needs=list(method.needs),
+        changed=changed,
+        settings_origin=cell.settings_origin if any(search_space(method.Config)) else "none",
+    )
+
+
+def make_record(job: Job, cell: Cell, *, status: Status, **more: Any) -> Record:
+    """The record of ``cell`` in this run; ``more``: ``started``, ``wall_s`` and what is known."""
+    return Record(
+        identity=cell.identity,
+        run=job.run,
+        suite=job.suite,
+        status=status,
+        cell=cell,
+        method=method_facts(cell),
+        attempt=job.attempts[job.cells.index(cell)] + 1,
+        log=str(job.log.relative_to(job.store)),
+        environment=environment(),
+        **more,
+    )
+
+
+def ending(error: BaseException) -> dict[str, Any]:
+    """The fields ``status``, ``reason`` and ``oom_on`` of a record."""
+    text = " ".join(str(error).split())
+    if isinstance(error, DeviceOutOfMemory):
+        return {"status": "oom", "reason": text, "oom_on": "device"}
+    if isinstance(error, Unsupported):
+        return {"status": "unsupported", "reason": text}
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:
+        reason = f"host memory: {text or 'MemoryError'}"
+        return {"status": "oom", "reason": reason, "oom_on": "host"}
+    reason = text if isinstance(error, BenchError) else f"{type(error).__name__}: {text}"
+    return {"status": "failed", "reason": reason}
+
+
 def results_on(device: DeviceCosts, stream: StreamResult, tracker: CostTracker) -> Results:
     """The results of a run on one device: the scores of the stream, and the device's costs."""
     domains = [_domain(stage, device) for stage in stream.stages]
-    return Results(
-        **stream.model_dump(exclude={"stages"}),
-        domains=domains,
-        costs=_costs(device, domains, tracker),
-    )
+    costs = _costs(device, domains, tracker)
+    return Results(**stream.model_dump(exclude={"stages"}), domains=domains, costs=costs)
 
 
 def _domain(stage: Stage, device: DeviceCosts) -> DomainResult:

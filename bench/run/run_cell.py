@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import registry
@@ -12,13 +13,9 @@ from bench.costs.device_profile import load_device
 from bench.errors import Unsupported
 from bench.records.cell import Cell
 from bench.records.store import Store
-from bench.run.applicability import unsupported
+from bench.run.applicability import require_planned_code, unsupported
 from bench.run.determinism import seed_everything
-from bench.run.endings import ending
-from bench.run.planned_code import require_planned_code
-from bench.run.recording import make_record, now
-from bench.run.results import results_on
-from bench.run.tensorboard import ScalarLog, scalar_log
+from bench.run.results import ending, make_record, now, results_on
 from bench.study.job import Job
 
 if TYPE_CHECKING:
@@ -31,9 +28,8 @@ if TYPE_CHECKING:
 def run_job(job: Job) -> None:
     """Run a job to its end and write one record for each device that it settles.
 
-    A device whose window closes elsewhere than the others' gets no record: it is deferred, and
-    the caller runs it again. Exceptions become records; only a store that cannot be written
-    (BenchError) and interruptions leave this function.
+    A device whose window closes elsewhere than the others' gets no record: it is deferred. Raises
+    BenchError if the store cannot be written; other exceptions become records.
     """
     import torch
 
@@ -43,7 +39,7 @@ def run_job(job: Job) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     started, clock = now(), time.perf_counter()
     store = Store(job.store)
-    logger: ScalarLog | None = None
+    logger: _ScalarLog | None = None
     tracker: CostTracker | None = None
 
     cells = {cell.device: cell for cell in job.cells}
@@ -58,14 +54,12 @@ def run_job(job: Job) -> None:
         method = build("method", job.cells[0].method)
         devices = [load_device(name) for name in cells]
         tracker = make_tracker(devices, method.stored, meter=job.meter)
-        logger = scalar_log(job)
+        logger = _scalar_log(job)
         stream, source_digest = _run_method(job.cells[0], method, tracker, logger)
         for device in tracker.devices:
-            endings[device.name] = {
-                "status": "ok",
-                "results": results_on(device, stream, tracker),
-                "source_model": source_digest,
-            }
+            results = results_on(device, stream, tracker)
+            ended = {"status": "ok", "source_model": source_digest}
+            endings[device.name] = {**ended, "results": results}
     except Exception as error:
         if tracker is None or tracker.devices:
             traceback.print_exc()
@@ -81,16 +75,34 @@ def run_job(job: Job) -> None:
         store.write(make_record(job, cells[name], started=started, wall_s=wall_s, **fields))
 
 
-# ---------------------------------------------------------------------------
+class _ScalarLog:
+    """Writes (name, value, step) to a folder of TensorBoard events, while the run goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), flush_secs=2)
+
+    def __call__(self, name: str, value: float, step: int) -> None:
+        self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _scalar_log(job: Job) -> _ScalarLog | None:
+    """The log that a job asks for, named after its first cell, or None."""
+    if job.tensorboard is None:
+        return None
+    cell = job.cells[0]
+    name = f"{job.suite}-{cell.method.name}-seed{cell.seed}-{cell.training_key[:8]}"
+    return _ScalarLog(Path(job.tensorboard) / name)
 
 
 def _run_method(
-    cell: Cell, method: Method, tracker: CostTracker, logger: ScalarLog | None
+    cell: Cell, method: Method, tracker: CostTracker, logger: _ScalarLog | None
 ) -> tuple[StreamResult, str]:
-    """Prepare the method on the source and take it along the stream.
-
-    The result, and the digest of the source model's weights.
-    """
+    """Prepare a method and take it along the stream; the result, and the source model's digest."""
     import torch
 
     from bench.contracts.data import DomainView
@@ -122,9 +134,7 @@ def _run_method(
     labelled = "target_labels" in method.needs and (cell.target_labels or stream.supervised)
     tracker.start()
     try:
-        outcome = run_stream(
-            protocol, Deployment(method, stream, tracker, correct, labelled, cell.seed, logger)
-        )
+        deployment = Deployment(method, stream, tracker, correct, labelled, cell.seed, logger)
+        return run_stream(protocol, deployment), source_digest
     finally:
         tracker.close()
-    return outcome, source_digest

@@ -20,33 +20,16 @@ SEED = 0
 
 
 def source_path(cell: Cell, stream: Stream) -> Path:
-    """Where the weights of a cell's source model are, or will be.
-
-    The name depends on all that the weights depend on: the model with its recipe, the source's
-    data and settings, and the code of both.
-    """
-    key = digest(
-        [
-            cell.model.content(),
-            cell.stream.code,
-            cell.data,
-            stream.source_settings(),
-            cell.core,
-            SEED,
-        ]
-    )
+    """Where the weights of a cell's source model are, or will be, named by all that shapes them."""
+    recipe = [cell.model.content(), cell.stream.code, cell.data, stream.source_settings()]
+    key = digest([*recipe, cell.core, SEED])
     return cache_folder() / "source-models" / f"{key[:20]}.pt"
 
 
 def source_model(
     cell: Cell, stream: Stream, progress: Callable[[int, int], None] | None = None
 ) -> FoundationModel:
-    """The cell's model with weights trained on the source; trains and caches on first use.
-
-    Parameters
-    ----------
-    progress : called with (epochs done, epochs in all) while training
-    """
+    """The cell's trained model, cached on first use; ``progress``: (epochs done, epochs in all)."""
     import torch
 
     from bench import registry
@@ -58,7 +41,7 @@ def source_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model: FoundationModel = model_class.build(config, stream.input_shape, stream.classes)
-        weights = cached(path, lambda: _trained(model, stream, progress))
+        weights = cached(path, lambda: _train(model, stream, progress))
     try:
         model.module.load_state_dict(weights)
     except RuntimeError as error:
@@ -69,16 +52,9 @@ def source_model(
     return model
 
 
-def _trained(
-    model: FoundationModel, stream: Stream, progress: Callable[[int, int], None] | None
-) -> Weights:
-    _train(model, stream, progress)
-    return model.module.state_dict()
-
-
 def _train(
     model: FoundationModel, stream: Stream, progress: Callable[[int, int], None] | None
-) -> None:
+) -> Weights:
     import torch
 
     from bench.contracts.data import DomainView
@@ -88,14 +64,11 @@ def _train(
     generator = torch.Generator().manual_seed(SEED)
     view = DomainView("source", split.x, split.y, recipe.batch_size, generator)
     steps_per_epoch = max(len(view) // recipe.batch_size, 1)
-    optimizer = torch.optim.AdamW(
-        model.module.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
+    rate, steps = recipe.learning_rate, recipe.epochs * steps_per_epoch
+    parameters = model.module.parameters()
+    optimizer = torch.optim.AdamW(parameters, rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        recipe.learning_rate,
-        total_steps=recipe.epochs * steps_per_epoch,
-        pct_start=recipe.warmup,
+        optimizer, rate, total_steps=steps, pct_start=recipe.warmup
     )
     threads = torch.get_num_threads()
     torch.set_num_threads(THREADS)
@@ -118,3 +91,4 @@ def _train(
         optimizer.zero_grad()  # gradients would count as the deployed model's memory
         torch.set_num_threads(threads)
         model.train(False)
+    return model.module.state_dict()

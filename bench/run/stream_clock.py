@@ -55,29 +55,17 @@ class RealTimeStream(BlockingStream):
 
     Batches arrive every ``interval_s`` seconds, also from one domain to the next. Each is predicted
     on arrival by the last model that is ready. Prediction has priority and takes the share
-    s = inference / interval of the device's time. Adaptation has the rest: an adaptation that costs
-    A device seconds is ready A / (1 - s) seconds after its batch arrived. Batches that arrive
-    earlier are predicted by the previous model and not adapted to; a batch that arrives exactly
-    then is predicted by the new model and adapted to.
-
-    The paper counts time in batches, by the speed of a method relative to prediction. Here both are
-    device seconds, so that results depend on the device. The cost of inference is the one measured
-    before the stream.
+    s = inference / interval of the device's time: an adaptation that costs A device seconds is
+    ready A / (1 - s) seconds after its batch arrived. Batches that arrive earlier are predicted by
+    the previous model and not adapted to. The paper counts time in batches, relative to the speed
+    of prediction; here it is device seconds, with the cost of inference before the stream.
 
     The simulation adapts immediately and serves predictions from a snapshot until adaptation would
     have finished. If a batch arrives in that interval, peak memory includes a second copy of the
-    weights and buffers that adaptation changed, and what a prediction adds. Other state that a
-    method predicts with, such as class centroids, is not counted twice.
+    weights and buffers that adaptation changed, and what a prediction adds, but not of other state.
 
-    Parameters
-    ----------
-    method, tracker : of a run on one device, with its price of inference
-    interval_s : seconds from one batch to the next
-    batch_size : samples in a batch
-
-    Raises
-    ------
-    Unsupported if the device cannot even predict the stream; BenchError if devices share the run
+    Raises Unsupported if the device cannot even predict the stream, BenchError if devices share
+    the run.
     """
 
     def __init__(

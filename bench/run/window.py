@@ -34,19 +34,13 @@ class Window:
             if fits:
                 loss = ...
 
-    A step whose cost is known is not begun if it does not fit. Which steps are traced operator by
-    operator says `bench.costs.trace_policy`; the others are charged what the last trace came to.
-    A window is a context manager, opened and closed by the protocol.
+    A step whose cost is known is not begun if it does not fit. Only some steps are traced (see
+    `bench.costs.modelled.TracePolicy`); the others are charged what the last trace came to. A
+    window is a context manager, opened and closed by the protocol.
 
-    Parameters
-    ----------
-    tracker : the run's tracker
     budget_s : device seconds in this window
-    logger : receives what the method logs, or None
-    module : its parameters may change inside steps and sections alone, or None
-
-    Attributes
-    ----------
+    logger : receives what the method logs
+    module : its parameters may change inside steps and sections alone
     closed : whether no further step begins; set to True it ends the window with the open step
     """
 
@@ -72,8 +66,7 @@ class Window:
     ) -> Iterator[Batch]:
         """Yield batches until they end or the window closes; the loop's body is charged.
 
-        ``kind`` names steps that do the same work. With ``data_dependent`` every step is counted
-        anew, for methods whose work depends on what they see (skipped samples, say).
+        ``data_dependent``: steps of this ``kind`` differ in their work, and each is counted anew.
         """
         for batch in batches:
             if not self._begin(batch, kind, data_dependent):
@@ -89,11 +82,7 @@ class Window:
     def step(
         self, batch: Batch, kind: str = "adapt", data_dependent: bool = False
     ) -> Iterator[bool]:
-        """One step over ``batch``, as in `steps`: gives whether it fits, and charges it if it does.
-
-        Where it gives False the window is closed, or its slice is over (see `time_slice`), and
-        nothing may be computed inside.
-        """
+        """Give whether a step over ``batch`` fits, and charge it; else nothing may be computed."""
         if not self._begin(batch, kind, data_dependent):
             yield False
             return
@@ -112,11 +101,10 @@ class Window:
 
     @property
     def spent_s(self) -> float:
-        """Device seconds charged in this window so far; an open step is not among them.
+        """Device seconds charged in this window so far, without an open step.
 
-        A method that reads them depends on the device and declares ``uses_device_clock = True``, so
-        that each device has a run of its own. Raises BenchError where devices that share this
-        run were charged differently.
+        A method that reads them declares ``uses_device_clock = True``, so that each device has a
+        run of its own. Raises BenchError where devices that share this run differ.
         """
         spent = {device.window.time_s for device in self._tracker.devices}
         if len(spent) > 1:
@@ -131,11 +119,10 @@ class Window:
     def time_slice(self, seconds: float) -> Iterator[None]:
         """Admit steps inside only while they end within ``seconds`` of the device from now.
 
-        A step that does not fit the part ends its loop and leaves the window open for what comes
-        after the part; one that does not fit the window closes it, as ever. A step of unknown
-        cost begins if any of the part is left; sections are done in any case, and both may end
-        past the part. Parts may be nested: the inner one ends with the outer one. It reads the
-        clock: see `spent_s`. Raises BenchError if ``seconds`` is negative or not a number.
+        A step that does not fit the slice ends its loop and leaves the window open. A step of
+        unknown cost begins if any of the slice is left, sections are done in any case, and both
+        may end past it. Slices may be nested. It reads the clock: see `spent_s`. Raises
+        BenchError if ``seconds`` is negative or not a number.
         """
         if not seconds >= 0:
             raise BenchError(f"a part of {seconds} s of a window: give 0 or more seconds")
@@ -150,9 +137,8 @@ class Window:
     def section(self, kind: str, shape: Hashable = None) -> Iterator[None]:
         """Charge work that is no step over a batch (building a proxy, estimating importance).
 
-        The work is done and charged also where it ends past the window's end, so that a method
-        can finish what it must; the record shows the time. Each occurrence is counted. One
-        section that alone is longer than the window makes the method unsupported there.
+        It is done and charged also where it ends past the window, and counted each time. A section
+        that alone is longer than the window makes the method unsupported there.
         """
         self._require_no_free_work()
         self._tracker.begin((kind, shape), recount=True)
@@ -205,7 +191,11 @@ class Window:
         finally:
             if open_step:
                 self._versions = self._parameter_versions()
-            self._flush()
+            # After the step, so that reading the values is not charged.
+            logged, self._logged = self._logged, []
+            for name, value, step in logged:
+                assert self._logger is not None
+                self._logger(name, float(value), step)
 
     def _parameter_versions(self) -> dict[int, int]:
         """How often each parameter was changed in place, by identity."""
@@ -220,13 +210,6 @@ class Window:
                 "the model's weights changed outside a step: train inside "
                 "'for batch in window.steps(...)' or 'with window.section(...)', which are charged"
             )
-
-    def _flush(self) -> None:
-        """Hand on what was logged: after the step, so that reading the values is not charged."""
-        logged, self._logged = self._logged, []
-        for name, value, step in logged:
-            assert self._logger is not None
-            self._logger(name, float(value), step)
 
 
 def _shape(x: Any) -> Hashable:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from bench.contracts.data import DomainView, Inputs, take
-from bench.contracts.untraced import uncounted
+from bench.contracts.data import DomainView, Inputs, take, uncounted
 
 
 class _Mapped(dict):

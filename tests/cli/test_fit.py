@@ -161,7 +161,7 @@ def test_mistakes_are_told_in_one_line(given, said, monkeypatch, capsys) -> None
 
 
 def test_the_command_is_read_without_torch() -> None:
-    code = "import bench.cli.fit, bench.estimate.client, sys; print('torch' in sys.modules)"
+    code = "import bench.cli.fit, bench.estimate.fit, sys; print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     )

@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bench.contracts.data import DomainView
+from bench.contracts.data import DomainView, uncounted
 from bench.contracts.method import Method, MethodConfig
 from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Split
-from bench.contracts.untraced import uncounted
 from bench.costs.factory import make_tracker
 from bench.errors import BenchError, LabelsHidden
 from bench.run.arrivals import arrivals, target_view

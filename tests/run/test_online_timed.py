@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from bench import registry
 from bench.conformance.method_fixture import setting
-from bench.contracts.data import DomainView
+from bench.contracts.data import DomainView, uncounted
 from bench.contracts.method import Method, MethodConfig
 from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Domain, Split, Stream, StreamConfig
-from bench.contracts.untraced import uncounted
 from bench.costs.device_profile import MeasuredDevice, load_device
 from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker

@@ -51,7 +51,7 @@ class CountsFM(Counts):
 VARIANT = '''
 from bench import register
 from bench.contracts.model import ModelConfig
-from bench.contracts.variant import Variant
+from bench.contracts.model import Variant
 
 class TwinConfig(ModelConfig):
     ratio: int = 1

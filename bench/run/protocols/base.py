@@ -32,15 +32,9 @@ COPIES = (
 class Deployment:
     """A prepared method and what it runs with.
 
-    Attributes
-    ----------
-    method : prepared on the source
-    stream : source and target domains
-    tracker : charges the devices of the run
-    correct : scores outputs, see `bench.run.evaluator`
-    labelled : whether the method sees the labels of the adaptation splits
-    seed : of the order in which samples arrive
-    logger : receives the accuracies and what the method logs, or None
+    ``correct`` scores outputs, see `bench.run.evaluator`; ``labelled``: the method sees the labels
+    of the adaptation splits; ``seed``: of the order in which samples arrive; ``logger`` receives
+    the accuracies and what the method logs.
     """
 
     method: Method
@@ -93,8 +87,6 @@ class Protocol(ABC):
     evaluate on all. A subclass is registered as ``@register("protocol", NAME)`` and says how a
     method adapts to one domain.
 
-    Attributes
-    ----------
     Config : the class of its settings
     timed, method_protocol : literals, see `bench.records.protocol_facts.ProtocolFacts`
     energy_unavailable : why the energy of adaptation cannot be measured, if it cannot
@@ -118,20 +110,17 @@ class Protocol(ABC):
 
     @abstractmethod
     def adapt(self, domain: Domain, window: Window, scores: DomainScores) -> None:
-        """Let the method adapt to ``domain``; fill in ``scores`` what is measured meanwhile.
-
-        That is ``adaptation_samples`` at least; the accuracies before and after are not its task.
-        """
+        """Let the method adapt to ``domain``; fill in ``adaptation_samples`` of ``scores``."""
 
     def make_clock(self) -> BlockingStream:
         """The clock of the stream; called once the price of inference is known."""
         return BlockingStream(self.method, self.tracker)
 
     def run(self) -> StreamResult:
-        """The method's way through the stream, from its first evaluation to its last.
+        """Take the method through the stream, from its first evaluation to its last.
 
-        Raises BenchError if the stream has no target domain or the method breaks a rule;
-        Unsupported and DeviceOutOfMemory if no device of the run can do it.
+        Raises BenchError if there is no target domain or the method breaks a rule; Unsupported and
+        DeviceOutOfMemory if no device of the run can do it.
         """
         stream = self.deployment.stream
         source = stream.source().test
@@ -190,16 +179,9 @@ class Protocol(ABC):
 
     def _stage(self, domain: Domain) -> Stage:
         before = self.accuracy(domain.test)
-        stage = Stage(
-            name=domain.name,
-            before=before,
-            after=before,
-            final=before,
-            adaptation_samples=0,
-            test_samples=len(domain.test),
-            window_closed=False,
-            charges={},
-        )
+        accuracies = dict.fromkeys(("before", "after", "final"), before)
+        counts = {"adaptation_samples": 0, "test_samples": len(domain.test)}
+        stage = Stage(name=domain.name, **accuracies, **counts, window_closed=False, charges={})
         logger, module = self.deployment.logger, self.method.model.module
         with Window(self.tracker, self.config.budget_s, logger, module) as window:
             self.adapt(domain, window, stage)
@@ -209,9 +191,9 @@ class Protocol(ABC):
         return stage
 
     def _log(self, stage: Stage, position: int) -> None:
-        if self.deployment.logger is not None:
-            self.deployment.logger("accuracy/before", stage.before, position)
-            self.deployment.logger("accuracy/after", stage.after, position)
+        if (logger := self.deployment.logger) is not None:
+            logger("accuracy/before", stage.before, position)
+            logger("accuracy/after", stage.after, position)
 
 
 def run_stream(config: ProtocolConfig, deployment: Deployment) -> StreamResult:

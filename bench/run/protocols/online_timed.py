@@ -40,10 +40,9 @@ class OnlineTimedConfig(ProtocolConfig):
 class OnlineTimed(Online):
     """As online, but batches arrive at a pace that does not depend on the method.
 
-    See `bench.run.stream_clock.RealTimeStream`. A domain begins when its first batch arrives and
-    ends when that of the next would, and each evaluation is of the last model that is ready then.
-    An adaptation that outlasts its domain goes on in the next one, unless that begins with a reset,
-    and is charged to the domain it began in.
+    See `bench.run.stream_clock.RealTimeStream`. Each evaluation is of the last model that is ready
+    then. An adaptation that outlasts its domain goes on in the next one, unless that begins with a
+    reset, and is charged to the domain it began in.
     """
 
     Config = OnlineTimedConfig
