@@ -38,8 +38,7 @@ def command(
     selection: Selection,
     jobs: Jobs = None,
     timeout: Annotated[
-        float | None,
-        typer.Option("--timeout", min=0.1, help="Seconds until a run is killed."),
+        float | None, typer.Option("--timeout", min=0.1, help="Seconds until a run is killed.")
     ] = None,
     memory_limit: Annotated[
         float | None,

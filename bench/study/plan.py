@@ -111,9 +111,7 @@ def _component(kind: str, reference: Reference, where: str) -> Component:
     except BenchError as error:
         raise BenchError(f"{where}: {error}") from error
     config = _validated(
-        registry.load(kind, reference.name).Config,
-        reference.config,
-        f"{where} {reference.name!r}",
+        registry.load(kind, reference.name).Config, reference.config, f"{where} {reference.name!r}"
     )
     try:
         files = file_digests(config)
@@ -241,11 +239,7 @@ def _kind(cell: Cell) -> str:
 
 
 def make_plan(
-    suite: Suite,
-    path: Path,
-    store: Store,
-    retry: Sequence[str] = (),
-    tuned: Tuned | None = None,
+    suite: Suite, path: Path, store: Store, retry: Sequence[str] = (), tuned: Tuned | None = None
 ) -> Plan:
     """Compare a suite's cells with the store.
 
