@@ -27,7 +27,7 @@ CpuTime = Annotated[
 
 def calibrate(
     name: Annotated[
-        str, typer.Option("--name", help="Of the profile; it is written to NAME.yaml here.")
+        str, typer.Option(help="Of the profile; it is written to NAME.yaml here.")
     ] = "this-machine",
     threads: Annotated[int, typer.Option(help="Threads to compute with, as runs will.")] = 1,
     accelerator: Annotated[

@@ -18,9 +18,7 @@ def command(
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every registered method.")] = False,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", help="Only this check; repeatable.")
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this check; repeatable.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the checks and stop.")] = False,
 ) -> None:
     """Run the conformance suite on methods: one line a check, with the cure where one fails."""
@@ -39,13 +37,9 @@ def command(
         for check in CHECKS.values():
             typer.echo(f"{check.name.ljust(width)}  {check.promise}")
         return
-    names: list[str] = []
-    for each in given:
-        names += methods_of_file(each) if each.endswith(".py") else [each]
-    if everything:
-        names += registry.entries("method")
+    names = [n for g in given for n in (methods_of_file(g) if g.endswith(".py") else [g])]
     failed = False
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys([*names, *(registry.entries("method") if everything else ())]):
         typer.echo(f"method {name}")
         results = []
         for result in check_method(name, only or []):

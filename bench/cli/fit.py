@@ -28,10 +28,10 @@ importances). Steps: as many as fit the window beside that work."""
 
 
 def command(
-    model: Annotated[str, typer.Option("--model", help="As in 'bench list models'.")],
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Samples in a batch.")] = 8,
+    model: Annotated[str, typer.Option(help="As in 'bench list models'.")],
+    batch: Annotated[int, typer.Option(min=1, help="Samples in a batch.")] = 8,
     window: Annotated[
-        float, typer.Option("--window", help="Seconds in which a method may adapt to a domain.")
+        float, typer.Option(help="Seconds in which a method may adapt to a domain.")
     ] = 60.0,
     devices: Annotated[
         list[str] | None,
@@ -42,16 +42,13 @@ def command(
         typer.Option("--methods", "--method", help="As tent,lora. Default: all for the task."),
     ] = None,
     shape: Annotated[
-        str | None,
-        typer.Option("--shape", help="Of one sample, as 3,224,224, or 128 tokens of a text."),
+        str | None, typer.Option(help="Of one sample, as 3,224,224, or 128 tokens of a text.")
     ] = None,
     samples: Annotated[
         int | None,
-        typer.Option(
-            "--samples", min=1, help="Of a domain, up to whole batches. Default: 4 batches."
-        ),
+        typer.Option(min=1, help="Of a domain, up to whole batches. Default: 4 batches."),
     ] = None,
-    classes: Annotated[int, typer.Option("--classes", min=2, help="Of the task.")] = 10,
+    classes: Annotated[int, typer.Option(min=2, help="Of the task.")] = 10,
     plugins: Plugins = None,
 ) -> None:
     """Estimate memory, time and energy of methods on devices, without weights and in seconds."""

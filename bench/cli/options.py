@@ -16,28 +16,26 @@ from bench.study.selection import DEFAULT_STORE, DEFAULT_SUITE, Selection
 if TYPE_CHECKING:
     from bench.records.store import Store
 
-SuiteName = Annotated[str, typer.Option("--suite", help="A suite's name, or the path of a file.")]
+SuiteName = Annotated[str, typer.Option(help="A suite's name, or the path of a file.")]
 Devices = Annotated[
     list[str] | None,
-    typer.Option("--device", help="Device to charge costs on; repeatable. Default: the suite's."),
+    typer.Option(help="Device to charge costs on; repeatable. Default: the suite's."),
 ]
 Methods = Annotated[
-    str | None, typer.Option("--methods", help="Only these methods, as a,b; others may be added.")
+    str | None, typer.Option(help="Only these methods, as a,b; others may be added.")
 ]
-Model = Annotated[str | None, typer.Option("--model", help="Instead of the suite's model.")]
+Model = Annotated[str | None, typer.Option(help="Instead of the suite's model.")]
 Variants = Annotated[
     list[str] | None,
     typer.Option(
-        "--variant",
-        help="'full' or a smaller model as compressed:8; repeatable. Default: the suite's.",
+        help="'full' or a smaller model as compressed:8; repeatable. Default: the suite's."
     ),
 ]
-Seeds = Annotated[str | None, typer.Option("--seeds", help="As 0..4 or 0,3,7.")]
+Seeds = Annotated[str | None, typer.Option(help="As 0..4 or 0,3,7.")]
 Interval = Annotated[
     float | None,
     typer.Option(
-        "--interval",
-        help="Seconds between batches, for a suite under online-timed. Default: the suite's.",
+        help="Seconds between batches, for a suite under online-timed. Default: the suite's."
     ),
 ]
 Untuned = Annotated[
@@ -45,21 +43,16 @@ Untuned = Annotated[
 ]
 TunedFile = Annotated[
     Path | None,
-    typer.Option("--tuned", help="Tuned settings to use. Default: those beside the suite, if any."),
+    typer.Option(help="Tuned settings to use. Default: those beside the suite, if any."),
 ]
-StoreRoot = Annotated[
-    Path, typer.Option("--store", envvar="BENCH_STORE", help="Folder of the records.")
-]
+StoreRoot = Annotated[Path, typer.Option(envvar="BENCH_STORE", help="Folder of the records.")]
 Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugin", help="Python file that registers components; its code is run."),
 ]
-Jobs = Annotated[
-    int | None, typer.Option("--jobs", min=1, help="Runs at a time. Default: the cores.")
-]
-ExecutorName = Annotated[
-    str, typer.Option("--executor", help="Where runs happen; 'inline' for a debugger.")
-]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at a time. Default: the cores.")]
+Timeout = Annotated[float | None, typer.Option(min=0.1, help="Seconds until a run is killed.")]
+ExecutorName = Annotated[str, typer.Option(help="Where runs happen; 'inline' for a debugger.")]
 DEFAULT_EXECUTOR = "processes"
 
 

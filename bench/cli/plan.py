@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def command(
     selection: Selection,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="For the estimate. Default: the cores.")
+        int | None, typer.Option(min=1, help="For the estimate. Default: the cores.")
     ] = None,
 ) -> None:
     """Show what 'bench run' with the same options would do; nothing is run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,8 +89,8 @@ class Progress(SourceProgress):
 
 
 @contextmanager
-def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Within it SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
+def stoppable(progress: SourceProgress, said: Callable[[], str]) -> Iterator[None]:
+    """Within it Ctrl-C and SIGTERM end the command with exit code 130 and what ``said`` gives."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -98,8 +98,13 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except KeyboardInterrupt:
+        progress.close()
+        typer.echo(f"bench: stopped; {said()}", err=True)
+        raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+        progress.close()
 
 
 def _outcome(record: Record) -> str:

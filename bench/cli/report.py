@@ -14,9 +14,9 @@ from bench.study.selection import DEFAULT_STORE, Selection, existing_store
 
 def command(
     store: StoreRoot = DEFAULT_STORE,
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("report"),
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("report"),
     suite: Annotated[
-        str | None, typer.Option("--suite", help="Only the cells of this suite as it is now.")
+        str | None, typer.Option(help="Only the cells of this suite as it is now.")
     ] = None,
     plugins: Plugins = None,
     untuned: Untuned = False,

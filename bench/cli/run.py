@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,15 +12,12 @@ from bench.cli.options import (
     DEFAULT_EXECUTOR,
     ExecutorName,
     Jobs,
+    Timeout,
     warn,
     warn_unreadable,
     with_selection,
 )
 from bench.study.selection import DEFAULT_STORE, Selection
-
-if TYPE_CHECKING:
-    from bench.records.record import Record
-    from bench.records.store import Store
 
 
 class Retry(StrEnum):
@@ -37,28 +34,23 @@ class Retry(StrEnum):
 def command(
     selection: Selection,
     jobs: Jobs = None,
-    timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0.1, help="Seconds until a run is killed.")
-    ] = None,
+    timeout: Timeout = None,
     memory_limit: Annotated[
         float | None,
         typer.Option(
-            "--memory-limit",
-            min=0.1,
-            help="GiB of resident memory at which a run is killed. Default: 80 % / jobs.",
+            min=0.1, help="GiB of resident memory at which a run is killed. Default: 80 % / jobs."
         ),
     ] = None,
     retry: Annotated[
-        list[Retry] | None, typer.Option("--retry", help="Run such records again; repeatable.")
+        list[Retry] | None, typer.Option(help="Run such records again; repeatable.")
     ] = None,
     tensorboard: Annotated[
-        Path | None, typer.Option("--tensorboard", help="Folder for live losses and accuracies.")
+        Path | None, typer.Option(help="Folder for live losses and accuracies.")
     ] = None,
     meter: Annotated[
         str,
         typer.Option(
-            "--meter",
-            help="Of a measured device's energy: auto, rapl, nvml, ina, csv:FILE or zeus.",
+            help="Of a measured device's energy: auto, rapl, nvml, ina, csv:FILE or zeus."
         ),
     ] = "auto",
     executor: ExecutorName = DEFAULT_EXECUTOR,
@@ -67,7 +59,8 @@ def command(
 
     Exit code: 0 every run ended in a result, 1 some failed, 2 bad input, 130 stopped.
     """
-    from bench.cli.progress import Progress, sigterm_as_ctrl_c
+    from bench import registry
+    from bench.cli.progress import Progress, stoppable
     from bench.execute.base import Limits
     from bench.execute.campaign import make_executor, run_plan
 
@@ -78,33 +71,20 @@ def command(
     limits = Limits(timeout, memory_limit and memory_limit * 2**30)
     runner = make_executor(executor, jobs, limits)
     progress = Progress(len(plan.done))
-    try:
-        with sigterm_as_ctrl_c():
-            records = run_plan(plan, store, runner, progress, tensorboard, meter)
-    except KeyboardInterrupt:
-        progress.close()
-        typer.echo(
-            f"bench: stopped; {progress.settled - progress.interrupted} cells are done, "
-            "the same command runs the rest",
-            err=True,
-        )
-        raise typer.Exit(130) from None
-    finally:
-        progress.close()
-    _conclude(records, store)
-    if any(record.is_failure for record in records):
-        raise typer.Exit(1)
 
+    def said() -> str:
+        ended = progress.settled - progress.interrupted
+        return f"{ended} cells are done, the same command runs the rest"
 
-def _conclude(records: list[Record], store: Store) -> None:
-    from bench import registry
-
+    with stoppable(progress, said):
+        records = run_plan(plan, store, runner, progress, tensorboard, meter)
     typer.echo(registry.load("report", "summary")(records))
     for record in records:
         if record.status != "ok":
             typer.echo(f"{record.status}: {record.cell.title}: {record.reason} ({record.log})")
     typer.echo(f"records: {store.records.resolve()}")
-    typer.echo(
-        "next: bench report" + (f" --store {store.root}" if store.root != DEFAULT_STORE else "")
-    )
+    beside = f" --store {store.root}" if store.root != DEFAULT_STORE else ""
+    typer.echo(f"next: bench report{beside}")
     warn_unreadable(store)
+    if any(record.is_failure for record in records):
+        raise typer.Exit(1)

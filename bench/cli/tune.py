@@ -18,6 +18,7 @@ from bench.cli.options import (
     Plugins,
     Seeds,
     SuiteName,
+    Timeout,
     Variants,
 )
 from bench.cli.options import selection as selected
@@ -40,25 +41,23 @@ def command(
     suite: SuiteName = DEFAULT_SUITE,
     methods: Methods = None,
     trials: Annotated[
-        int, typer.Option("--trials", min=1, help="For each method, its defaults included.")
+        int, typer.Option(min=1, help="For each method, its defaults included.")
     ] = 16,
     seeds: Seeds = "0",
     model: Model = None,
     variant: Variants = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="File to write. Default: <suite>.tuned.yaml.")
+        Path | None, typer.Option(help="File to write. Default: <suite>.tuned.yaml.")
     ] = None,
     oracle: Annotated[
         bool, typer.Option("--oracle", help="Search on the test stream itself. Not a fair setting.")
     ] = False,
     store: Annotated[  # not BENCH_STORE: trials are no results, and reports read all of a store
-        Path, typer.Option("--store", help="Folder of the trials' records.")
+        Path, typer.Option(help="Folder of the trials' records.")
     ] = Path("bench-tuning"),
     plugins: Plugins = None,
     jobs: Jobs = None,
-    timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0.1, help="Seconds until a trial is killed.")
-    ] = None,
+    timeout: Timeout = None,
     executor: ExecutorName = DEFAULT_EXECUTOR,
 ) -> None:
     """Tune methods on the suite's validation stream and write the settings to use with it.
@@ -68,7 +67,7 @@ def command(
     if it stands beside the suite's, else with --tuned. With --methods and the --out of an earlier
     search under the same budget, the settings of the other methods stay.
     """
-    from bench.cli.progress import SourceProgress, sigterm_as_ctrl_c
+    from bench.cli.progress import SourceProgress, stoppable
     from bench.execute.base import Limits
     from bench.execute.campaign import Campaign, make_executor
     from bench.io.folders import require_folder
@@ -100,17 +99,11 @@ def command(
     _beside_others(target, found, tuner.names)  # refused now, not when the search has ended
     progress = SourceProgress()
     runner = make_executor(executor, jobs, Limits(timeout_s=timeout))
-    try:
-        with sigterm_as_ctrl_c(), Campaign(opened, runner, progress) as campaign:
-            require_folder(target.parent, f"--out {target}")
-            campaign.train_sources(cells)
-            campaign.run(tuner.begin(), tuner.ended)
-    except KeyboardInterrupt:
-        progress.close()
-        typer.echo("bench: stopped; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
-    finally:
-        progress.close()
+    stopped = stoppable(progress, lambda: "the same command goes on from here")
+    with stopped, Campaign(opened, runner, progress) as campaign:
+        require_folder(target.parent, f"--out {target}")
+        campaign.train_sources(cells)
+        campaign.run(tuner.begin(), tuner.ended)
     tuned = tuned_file(chosen, searched, cells, tuner, trials, oracle)
     write_tuned(target, _beside_others(target, tuned, tuner.names))
     for name, best in tuned.methods.items():
