@@ -37,12 +37,8 @@ class Job(pydantic.BaseModel, extra="forbid", frozen=True):
 
     def again(self, cells: Sequence[Cell]) -> Job:
         """A new run of some of this job's cells, with the same attempts."""
-        numbers = [self.cells.index(cell) for cell in cells]
-        changes = {
-            "run": _new_run(),
-            "cells": tuple(cells),
-            "attempts": tuple(self.attempts[i] for i in numbers),
-        }
+        attempts = tuple(self.attempts[self.cells.index(cell)] for cell in cells)
+        changes = {"run": _new_run(), "cells": tuple(cells), "attempts": attempts}
         return self.model_copy(update=changes)
 
 

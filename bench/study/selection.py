@@ -81,10 +81,8 @@ class Selection:
     ) -> tuple[Plan, Store]:
         """What to run, and the store it was compared with.
 
-        Parameters
-        ----------
-        retry : statuses of records whose cells are run again
-        warn : called with a warning if the tuned settings were selected on the test stream
+        Cells with a record of a status in ``retry`` are run again. ``warn`` is called if the
+        tuned settings were selected on the test stream.
         """
         from bench.study.plan import make_plan
 

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pydantic
 
-from bench.errors import BenchError
 from bench.io.safe_yaml import read_yaml
-from bench.study.suite import explain
+from bench.study.suite import validated
 
 SUFFIX = ".times.yaml"
 ROUNDS = 7
@@ -36,25 +35,15 @@ class Times(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False
     methods: dict[str, float]
 
 
-def times_path(suite: Path) -> Path:
-    """Where the reference times of a suite file stand: beside it."""
-    return suite.with_name(suite.stem + SUFFIX)
-
-
-def read_times(path: Path) -> Times:
-    """A file of reference times; BenchError that names the file and the key."""
-    try:
-        return Times.model_validate(read_yaml(path, "reference times"))
-    except pydantic.ValidationError as error:
-        raise BenchError(f"reference times {path}: {explain(error, Times)}") from error
-
-
 def scaled_times(suite: Path) -> dict[str, float]:
-    """Seconds that a run of each method of a suite should take here; empty without a reference."""
-    path = times_path(suite)
+    """Seconds that a run of each method of a suite should take here; empty without a reference.
+
+    Raises BenchError that names the file and the key.
+    """
+    path = suite.with_name(suite.stem + SUFFIX)
     if not path.exists():
         return {}
-    times = read_times(path)
+    times = validated(Times, read_yaml(path, "reference times"), f"reference times {path}")
     factor = calibrate() / times.calibration_s
     return {name: seconds * factor for name, seconds in times.methods.items()}
 

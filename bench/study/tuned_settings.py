@@ -13,7 +13,7 @@ from bench.io.atomic_write import write_atomically
 from bench.io.safe_yaml import read_yaml
 from bench.records.cell import SettingsOrigin
 from bench.records.protocol_facts import DEFAULT, protocol_facts
-from bench.study.suite import Reference, Suite, explain
+from bench.study.suite import Reference, Suite, validated
 
 SUFFIX = ".tuned.yaml"
 
@@ -71,11 +71,7 @@ def tuned_path(suite: Path) -> Path:
 
 def read_tuned(path: Path) -> Tuned:
     """A tuned-settings file; BenchError that names the file, the key and the cure."""
-    content = read_yaml(path, "tuned settings")
-    try:
-        return Tuned.model_validate(content)
-    except pydantic.ValidationError as error:
-        raise BenchError(f"tuned settings {path}: {explain(error, Tuned)}") from error
+    return validated(Tuned, read_yaml(path, "tuned settings"), f"tuned settings {path}")
 
 
 def write_tuned(path: Path, tuned: Tuned) -> None:
@@ -112,10 +108,8 @@ def merged(old: Tuned, new: Tuned) -> Tuned:
                 f"command has {now!r}: a file holds equal budgets; tune all of its methods, or "
                 "name another file"
             )
-    added = {
-        name: found.model_copy(update={"command": new.command})
-        for name, found in new.methods.items()
-    }
+    by = {"command": new.command}
+    added = {name: found.model_copy(update=by) for name, found in new.methods.items()}
     return old.model_copy(update={"methods": {**old.methods, **added}})
 
 
@@ -150,6 +144,6 @@ def settle(
     known = tuned.methods if tuned is not None else {}
     best = known.get(f"{reference.name}@{variant}", known.get(reference.name))
     if tuned is not None and best is not None and not (given and set(best.settings) <= set(given)):
-        merged = Reference(name=reference.name, config={**best.settings, **given})
-        return merged, "oracle" if tuned.oracle else "tuned"
+        both = {**best.settings, **given}
+        return Reference(name=reference.name, config=both), "oracle" if tuned.oracle else "tuned"
     return reference, "given" if given else "default"

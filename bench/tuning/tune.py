@@ -43,12 +43,8 @@ def validation_suite(suite: Suite) -> Suite:
     stream_class = registry.load("stream", suite.stream.name)
     config = config_of("stream", suite.stream)
     settings = stream_class.validation(config).model_dump(mode="json")
-    return suite.model_copy(
-        update={
-            "name": f"{suite.name}-validation",
-            "stream": Reference(name=suite.stream.name, config=settings),
-        }
-    )
+    stream = Reference(name=suite.stream.name, config=settings)
+    return suite.model_copy(update={"name": f"{suite.name}-validation", "stream": stream})
 
 
 @dataclass
@@ -168,21 +164,17 @@ class Tuner:
             )
         return found
 
-    # -----------------------------------------------------------------------
-
     def _next(self, search: _Search) -> list[Job]:
         """Jobs of the next trial that is not in the store yet."""
         while search.started < self._trials:
             self._ask(search)
             cells = [_with(cell, search.settings) for cell in search.cells]
-            search.waiting = {cell.identity: None for cell in cells}
-            missing = []
-            for cell in cells:
-                record = self._store.get(cell.identity)
-                if record is None or record.status == "interrupted":
-                    missing.append(cell)
-                else:
-                    search.waiting[cell.identity] = _score(record)
+            records = {cell.identity: self._store.get(cell.identity) for cell in cells}
+            search.waiting = {
+                key: None if record is None or record.status == "interrupted" else _score(record)
+                for key, record in records.items()
+            }
+            missing = [cell for cell in cells if search.waiting[cell.identity] is None]
             if missing:
                 return [make_job([cell], self._suite.name, self._store) for cell in missing]
             self._settle(search)
@@ -206,16 +198,15 @@ class Tuner:
         search.waiting = {}
         if failed:
             search.failed += 1
+            if search.trial is not None:
+                search.study.tell(search.trial, state=optuna.trial.TrialState.FAIL)
         else:
             search.scores.append((score, search.settings))
-        if search.trial is not None:
-            if failed:
-                search.study.tell(search.trial, state=optuna.trial.TrialState.FAIL)
-            else:
+            if search.trial is not None:
                 search.study.tell(search.trial, score)
-        elif not failed:
-            search.default_score = score
-            self._teach_default(search, score)
+            else:
+                search.default_score = score
+                self._teach_default(search, score)
         shown = None if failed else score
         self._notify(search.name, search.started, self._trials, shown, search.settings)
 
@@ -225,13 +216,10 @@ class Tuner:
 
         config = search.cells[0].method.config
         if all(s.low <= config[s.name] <= s.high for s in search.space):
-            search.study.add_trial(
-                optuna.trial.create_trial(
-                    params={s.name: config[s.name] for s in search.space},
-                    distributions={s.name: distribution(s) for s in search.space},
-                    value=score,
-                )
-            )
+            params = {s.name: config[s.name] for s in search.space}
+            axes = {s.name: distribution(s) for s in search.space}
+            trial = optuna.trial.create_trial(params=params, distributions=axes, value=score)
+            search.study.add_trial(trial)
 
 
 def _study(name: str) -> optuna.Study:
@@ -239,9 +227,8 @@ def _study(name: str) -> optuna.Study:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(
-        seed=zlib.crc32(name.encode()), n_startup_trials=RANDOM_TRIALS
-    )
+    seed = zlib.crc32(name.encode())
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS)
     return optuna.create_study(sampler=sampler, direction="maximize")
 
 
@@ -268,8 +255,7 @@ def rounded(value: float, searched: Searched) -> float:
     """A drawn value as it is tried: of `DIGITS` significant figures, and inside its bounds."""
     if searched.integer:
         return int(value)
-    rounded = float(f"{value:.{DIGITS}g}")
-    return min(max(rounded, searched.low), searched.high)
+    return min(max(float(f"{value:.{DIGITS}g}"), searched.low), searched.high)
 
 
 def default_out(suite_file: Path, shipped: Path) -> Path:
