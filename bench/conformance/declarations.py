@@ -65,8 +65,7 @@ def declared(subject: MethodFixture) -> str:
 
 
 def _require_legal(name: str, value: Any, legal: tuple[str, ...] | None) -> None:
-    single = name in ("family", "provenance")
-    values = (value,) if single else value
+    values = (value,) if name in ("family", "provenance") else value
     if not isinstance(values, tuple) or not all(isinstance(v, str) for v in values):
         raise CheckFailed(f"{name} is {value!r}: write a tuple of texts, as ('a',)")
     if not values and name not in _MAY_BE_EMPTY:
@@ -97,9 +96,7 @@ def settings(subject: MethodFixture) -> str:
                 "give Field(..., ge=, le=), or a type of finitely many values (bool, Literal)"
             )
         if not re.search(rf"\b{name}\b", documented):
-            raise CheckFailed(
-                f"setting {name!r} is not in the docstring of {config.__name__}: add it"
-            )
+            raise CheckFailed(f"setting {name!r} is not in the docstring of {config.__name__}")
     searched = list(search_space(config))
     for axis in searched:
         low, high = bounds(config.model_fields[axis.name])

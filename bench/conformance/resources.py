@@ -81,16 +81,11 @@ def _adapt(
     changed = watch.changed
     if changed is None and watch.after:
         changed = first_difference(watch.after, weights(method))
+    inside = "inside 'for batch in window.steps(...)' or 'with window.section(...)'"
     if changed is not None:
-        raise CheckFailed(
-            f"{changed} changes outside the steps: change weights inside 'for batch in "
-            "window.steps(...)' or 'with window.section(...)', which are charged"
-        )
+        raise CheckFailed(f"{changed} changes outside the steps: change it {inside}")
     if free.found:
-        raise CheckFailed(
-            f"computes outside the steps ({free.found[0]}): work inside 'for batch in "
-            "window.steps(...)' or 'with window.section(...)', which are charged"
-        )
+        raise CheckFailed(f"computes outside the steps ({free.found[0]}): work {inside}")
     return [step.seconds[DEVICE] for step in watch.charged if step.kind not in watch.sections]
 
 
@@ -102,12 +97,9 @@ def _watched(method: Method) -> tuple[CostTracker, _WeightWatch]:
 class _WeightWatch(StepObserver):
     """Watches the weights between the steps.
 
-    Attributes
-    ----------
-    charged : steps and sections in their order
-    sections : kinds of those that are sections
-    after : the weights after the last of them, or when the window opened
-    changed : the first weight that changed between two of them
+    ``charged``: steps and sections in their order; ``sections``: kinds of the latter; ``after``:
+    weights after the last of them, or when the window opened; ``changed``: the first weight that
+    changed between two of them.
     """
 
     def __init__(self, method: Method) -> None:
@@ -163,11 +155,8 @@ def memory(subject: MethodFixture) -> str:
     try:
         method = subject.prepare(SIZE)
         for number in range(DOMAINS):
-            view = subject.view(
-                number % 2, number * SAMPLES, SAMPLES, batch_size=SIZE, single_pass=True
-            )
-            subject.adapt(method, view)
-            del view
+            where = (number % 2, number * SAMPLES, SAMPLES)
+            subject.adapt(method, subject.view(*where, batch_size=SIZE, single_pass=True))
             if number + 1 == EARLY:
                 early = _Memory(method)
         late = _Memory(method)
@@ -229,7 +218,5 @@ def _operations(tensors: Iterable[Tensor]) -> int:
 
 def _values(thing: Any) -> int:
     if isinstance(thing, Mapping):
-        return sum(_values(value) for value in thing.values())
-    if isinstance(thing, list | tuple):
-        return sum(_values(value) for value in thing)
-    return 1
+        thing = list(thing.values())
+    return sum(map(_values, thing)) if isinstance(thing, list | tuple) else 1

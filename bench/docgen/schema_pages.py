@@ -96,19 +96,19 @@ def _default(field: FieldInfo) -> str:
 def _models(root: type[pydantic.BaseModel]) -> list[type[pydantic.BaseModel]]:
     """A model and those that its fields hold, each once, from the outside inwards."""
     found: dict[type[pydantic.BaseModel], None] = {}
-
-    def visit(annotation: Any) -> None:
-        if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-            if annotation not in found:
-                found[annotation] = None
-                for field in annotation.model_fields.values():
-                    visit(field.annotation)
-        else:
-            for part in typing.get_args(annotation):
-                visit(part)
-
-    visit(root)
+    waiting: list[Any] = [root]
+    while waiting:
+        annotation = waiting.pop(0)
+        parts = list(typing.get_args(annotation))
+        if _is_model(annotation) and annotation not in found:
+            found[annotation] = None
+            parts = [field.annotation for field in annotation.model_fields.values()]
+        waiting = parts + waiting
     return list(found)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel)
 
 
 def _type(annotation: Any) -> str:
@@ -124,7 +124,7 @@ def _type(annotation: Any) -> str:
         return f"list of {_type(parts[0])}"
     if origin is dict:
         return "mapping" if parts[1] is Any else f"mapping to {_type(parts[1])}"
-    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+    if _is_model(annotation):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
     names = {
         str: "text", int: "whole number", float: "number", bool: "true or false",
