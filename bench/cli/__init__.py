@@ -7,6 +7,7 @@ import io
 import sys
 
 import typer
+from typer import Option
 
 from bench.cli import device
 from bench.errors import BenchError
@@ -41,7 +42,7 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(
+    version: bool = Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version."
     ),
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from bench.errors import BenchError
 
@@ -12,14 +13,14 @@ from bench.errors import BenchError
 def command(
     methods: Annotated[
         list[str] | None,
-        typer.Argument(
+        Argument(
             metavar="[NAME|FILE]...",
             help="Registered methods, or Python files that register some; their code is run.",
         ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every registered method.")] = False,
-    only: Annotated[list[str] | None, typer.Option(help="Only this check; repeatable.")] = None,
-    list_: Annotated[bool, typer.Option("--list", help="List the checks and stop.")] = False,
+    everything: Annotated[bool, Option("--all", help="Every registered method.")] = False,
+    only: Annotated[list[str] | None, Option(help="Only this check; repeatable.")] = None,
+    list_: Annotated[bool, Option("--list", help="List the checks and stop.")] = False,
 ) -> None:
     """Run the conformance suite on methods: one line a check, with the cure where one fails."""
     if not (methods or everything or list_):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from bench.cli import calibration
 from bench.defaults import DEVICE
@@ -66,10 +67,8 @@ def list_() -> None:
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help=f"As {DEVICE}, {DEVICE}@15w or my.yaml.")],
-    sources: Annotated[
-        bool, typer.Option("--sources", help="Each number's source in full, not cut short.")
-    ] = False,
+    name: Annotated[str, Argument(help=f"As {DEVICE}, {DEVICE}@15w or my.yaml.")],
+    sources: Annotated[bool, Option("--sources", help="Each number's source in full.")] = False,
 ) -> None:
     """Show every number of a device with unit, confidence and source."""
     from bench.costs.device_profile import ModelledDevice, load_device, profile_digest
@@ -117,9 +116,7 @@ def show(
 
 
 @app.command("validate")
-def validate(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A profile, as my.yaml.")],
-) -> None:
+def validate(file: Annotated[str, Argument(metavar="FILE", help="A profile, as my.yaml.")]) -> None:
     """Check a profile and its power modes; print the main numbers, or what is wrong."""
     from bench.costs.device_profile import ModelledDevice, load_device
 

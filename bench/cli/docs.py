@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from bench.errors import BenchError, did_you_mean
 
@@ -19,10 +20,8 @@ PAGES = ("cli", "suite-file", "record", "methods")
 
 def command(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("docs/reference"),
-    only: Annotated[
-        str | None, typer.Option(help="Only these pages, as a,b: cli, suite-file, record, methods.")
-    ] = None,
+    out: Annotated[Path, Option(help="Folder to write to.")] = Path("docs/reference"),
+    only: Annotated[str | None, Option(help="Only some of cli,suite-file,record,methods.")] = None,
 ) -> None:
     """Write the reference pages of commands, suite files, records and methods.
 

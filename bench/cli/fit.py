@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from bench.cli.options import Plugins, method_names
 from bench.defaults import DEVICE
@@ -28,27 +29,21 @@ importances). Steps: as many as fit the window beside that work."""
 
 
 def command(
-    model: Annotated[str, typer.Option(help="As in 'bench list models'.")],
-    batch: Annotated[int, typer.Option(min=1, help="Samples in a batch.")] = 8,
-    window: Annotated[
-        float, typer.Option(help="Seconds in which a method may adapt to a domain.")
-    ] = 60.0,
+    model: Annotated[str, Option(help="As in 'bench list models'.")],
+    batch: Annotated[int, Option(min=1, help="Samples in a batch.")] = 8,
+    window: Annotated[float, Option(help="Seconds in which methods may adapt to a domain.")] = 60.0,
     devices: Annotated[
         list[str] | None,
-        typer.Option("--device", help=f"As {DEVICE}@10w; repeatable. Default: all but the modes."),
+        Option("--device", help=f"As {DEVICE}@10w; repeatable. Default: all but the modes."),
     ] = None,
     methods: Annotated[
-        str | None,
-        typer.Option("--methods", "--method", help="As tent,lora. Default: all for the task."),
+        str | None, Option("--methods", "--method", help="As tent,lora. Default: all for the task.")
     ] = None,
-    shape: Annotated[
-        str | None, typer.Option(help="Of one sample, as 3,224,224, or 128 tokens of a text.")
-    ] = None,
+    shape: Annotated[str | None, Option(help="Of a sample: 3,224,224, or 128 for a text.")] = None,
     samples: Annotated[
-        int | None,
-        typer.Option(min=1, help="Of a domain, up to whole batches. Default: 4 batches."),
+        int | None, Option(min=1, help="Of a domain, up to whole batches. Default: 4 batches.")
     ] = None,
-    classes: Annotated[int, typer.Option(min=2, help="Of the task.")] = 10,
+    classes: Annotated[int, Option(min=2, help="Of the task.")] = 10,
     plugins: Plugins = None,
 ) -> None:
     """Estimate memory, time and energy of methods on devices, without weights and in seconds."""

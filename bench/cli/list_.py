@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
+from typer import Argument
 
 from bench.cli.options import Plugins
 from bench.io.text_table import aligned
@@ -24,7 +25,7 @@ class Kind(StrEnum):
 
 
 def command(
-    kind: Annotated[Kind | None, typer.Argument(help="Default: everything.")] = None,
+    kind: Annotated[Kind | None, Argument(help="Default: everything.")] = None,
     plugins: Plugins = None,
 ) -> None:
     """List methods, models and their variants, streams, devices and suites."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from bench import defaults
 from bench.errors import BenchError
@@ -23,11 +24,11 @@ class Family(StrEnum):
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="As my-idea: the file becomes my_idea.py.")],
+    name: Annotated[str, Argument(help="As my-idea: the file becomes my_idea.py.")],
     family: Annotated[
-        Family, typer.Option(help="uda: without target labels; cl: supervised, continual.")
+        Family, Option(help="uda: no labels; cl: supervised continual.")
     ] = Family.uda,
-    folder: Annotated[Path, typer.Option("--dir", help="Folder to write to.")] = Path("."),
+    folder: Annotated[Path, Option("--dir", help="Folder to write to.")] = Path("."),
 ) -> None:
     """Write a small method that keeps the contract, and its test; both pass as they are."""
     module = _module(name)

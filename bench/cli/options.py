@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from bench.errors import BenchError
 from bench.study.selection import DEFAULT_STORE, DEFAULT_SUITE, Selection
@@ -16,43 +17,33 @@ from bench.study.selection import DEFAULT_STORE, DEFAULT_SUITE, Selection
 if TYPE_CHECKING:
     from bench.records.store import Store
 
-SuiteName = Annotated[str, typer.Option(help="A suite's name, or the path of a file.")]
+SuiteName = Annotated[str, Option(help="A suite's name, or the path of a file.")]
 Devices = Annotated[
-    list[str] | None,
-    typer.Option(help="Device to charge costs on; repeatable. Default: the suite's."),
+    list[str] | None, Option(help="Device to charge costs on; repeatable. Default: the suite's.")
 ]
-Methods = Annotated[
-    str | None, typer.Option(help="Only these methods, as a,b; others may be added.")
-]
-Model = Annotated[str | None, typer.Option(help="Instead of the suite's model.")]
+Methods = Annotated[str | None, Option(help="Only these methods, as a,b; others may be added.")]
+Model = Annotated[str | None, Option(help="Instead of the suite's model.")]
 Variants = Annotated[
     list[str] | None,
-    typer.Option(
-        help="'full' or a smaller model as compressed:8; repeatable. Default: the suite's."
-    ),
+    Option(help="'full' or a smaller model as compressed:8; repeatable. Default: the suite's."),
 ]
-Seeds = Annotated[str | None, typer.Option(help="As 0..4 or 0,3,7.")]
+Seeds = Annotated[str | None, Option(help="As 0..4 or 0,3,7.")]
 Interval = Annotated[
     float | None,
-    typer.Option(
-        help="Seconds between batches, for a suite under online-timed. Default: the suite's."
-    ),
+    Option(help="Seconds between batches, for a suite under online-timed. Default: the suite's."),
 ]
-Untuned = Annotated[
-    bool, typer.Option("--untuned", help="The papers' default settings, not the tuned ones.")
-]
+Untuned = Annotated[bool, Option("--untuned", help="The papers' default settings, not tuned ones.")]
 TunedFile = Annotated[
-    Path | None,
-    typer.Option(help="Tuned settings to use. Default: those beside the suite, if any."),
+    Path | None, Option(help="Tuned settings to use. Default: those beside the suite, if any.")
 ]
-StoreRoot = Annotated[Path, typer.Option(envvar="BENCH_STORE", help="Folder of the records.")]
+StoreRoot = Annotated[Path, Option(envvar="BENCH_STORE", help="Folder of the records.")]
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", help="Python file that registers components; its code is run."),
+    Option("--plugin", help="Python file that registers components; its code is run."),
 ]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at a time. Default: the cores.")]
-Timeout = Annotated[float | None, typer.Option(min=0.1, help="Seconds until a run is killed.")]
-ExecutorName = Annotated[str, typer.Option(help="Where runs happen; 'inline' for a debugger.")]
+Jobs = Annotated[int | None, Option(min=1, help="Runs at a time. Default: the cores.")]
+Timeout = Annotated[float | None, Option(min=0.1, help="Seconds until a run is killed.")]
+ExecutorName = Annotated[str, Option(help="Where runs happen; 'inline' for a debugger.")]
 DEFAULT_EXECUTOR = "processes"
 
 

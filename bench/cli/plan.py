@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from bench.cli.options import duration, warn, warn_unreadable, with_selection
 from bench.study.selection import Selection
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 @with_selection
 def command(
     selection: Selection,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="For the estimate. Default: the cores.")
-    ] = None,
+    jobs: Annotated[int | None, Option(min=1, help="For the estimate. Default: the cores.")] = None,
 ) -> None:
     """Show what 'bench run' with the same options would do; nothing is run."""
     from bench.execute.base import available_cores

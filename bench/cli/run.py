@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from bench.cli.options import (
     DEFAULT_EXECUTOR,
@@ -37,21 +38,14 @@ def command(
     timeout: Timeout = None,
     memory_limit: Annotated[
         float | None,
-        typer.Option(
+        Option(
             min=0.1, help="GiB of resident memory at which a run is killed. Default: 80 % / jobs."
         ),
     ] = None,
-    retry: Annotated[
-        list[Retry] | None, typer.Option(help="Run such records again; repeatable.")
-    ] = None,
-    tensorboard: Annotated[
-        Path | None, typer.Option(help="Folder for live losses and accuracies.")
-    ] = None,
+    retry: Annotated[list[Retry] | None, Option(help="Run such records again; repeatable.")] = None,
+    tensorboard: Annotated[Path | None, Option(help="Folder of live losses and accuracy.")] = None,
     meter: Annotated[
-        str,
-        typer.Option(
-            help="Of a measured device's energy: auto, rapl, nvml, ina, csv:FILE or zeus."
-        ),
+        str, Option(help="Of a measured device's energy: auto, rapl, nvml, ina, csv:FILE or zeus.")
     ] = "auto",
     executor: ExecutorName = DEFAULT_EXECUTOR,
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from bench import defaults
 from bench.errors import BenchError
@@ -29,23 +30,17 @@ class SolverName(StrEnum):
 
 
 def command(
-    apps: Annotated[Path, typer.Option(help="YAML file of the applications.")],
-    device: Annotated[str, typer.Option(help="The device that they share.")],
-    window: Annotated[float, typer.Option(help="Seconds of the retraining window.")],
-    solver: Annotated[
-        SolverName | None, typer.Option(help="Default: exact where it is fast, else genetic.")
-    ] = None,
+    apps: Annotated[Path, Option(help="YAML file of the applications.")],
+    device: Annotated[str, Option(help="The device that they share.")],
+    window: Annotated[float, Option(help="Seconds of the retraining window.")],
+    solver: Annotated[SolverName | None, Option(help="Default: exact if fast, or genetic.")] = None,
     min_iterations: Annotated[
-        int | None, typer.Option(min=1, help="Of each application. Default: the file's.")
+        int | None, Option(min=1, help="Of each application. Default: the file's.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of genetic.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for plan.json and Kubernetes manifests.")
-    ] = None,
-    image: Annotated[
-        str | None, typer.Option(help="Of the manifests. Default: a placeholder.")
-    ] = None,
-    cpus: Annotated[float, typer.Option(help="Cores of the device, for the manifests.")] = 4.0,
+    seed: Annotated[int, Option(min=0, max=2**31 - 1, help="Of genetic.")] = 0,
+    out: Annotated[Path | None, Option(help="For plan.json and Kubernetes manifests.")] = None,
+    image: Annotated[str | None, Option(help="Of the manifests. Default: a placeholder.")] = None,
+    cpus: Annotated[float, Option(help="Cores of the device, for the manifests.")] = 4.0,
 ) -> None:
     """Plan which sparsity and which share of a device each application gets for one window.
 

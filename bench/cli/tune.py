@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from bench.cli.options import (
     DEFAULT_EXECUTOR,
@@ -40,20 +41,16 @@ LOUD = (
 def command(
     suite: SuiteName = DEFAULT_SUITE,
     methods: Methods = None,
-    trials: Annotated[
-        int, typer.Option(min=1, help="For each method, its defaults included.")
-    ] = 16,
+    trials: Annotated[int, Option(min=1, help="For each method, its defaults included.")] = 16,
     seeds: Seeds = "0",
     model: Model = None,
     variant: Variants = None,
-    out: Annotated[
-        Path | None, typer.Option(help="File to write. Default: <suite>.tuned.yaml.")
-    ] = None,
+    out: Annotated[Path | None, Option(help="File to write. Default: <suite>.tuned.yaml.")] = None,
     oracle: Annotated[
-        bool, typer.Option("--oracle", help="Search on the test stream itself. Not a fair setting.")
+        bool, Option("--oracle", help="Search on the test stream itself. Not a fair setting.")
     ] = False,
     store: Annotated[  # not BENCH_STORE: trials are no results, and reports read all of a store
-        Path, typer.Option(help="Folder of the trials' records.")
+        Path, Option(help="Folder of the trials' records.")
     ] = Path("bench-tuning"),
     plugins: Plugins = None,
     jobs: Jobs = None,
