@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
+from bench.cli.options import warn
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -99,7 +100,11 @@ def check(
     from bench.calibration.reference_workloads import METHODS, MODELS, chosen
 
     if earlier is not None:
-        _require_default(context, "batch", "repeats", "cpu_time", "force")
+        for parameter in ("batch", "repeats", "cpu_time", "force"):
+            source = context.get_parameter_source(parameter)
+            if source is not None and source.name != "DEFAULT":
+                option = parameter.replace("_", "-")
+                raise BenchError(f"--{option}: nothing is measured with --from; leave one out")
     device = checks.find_device(name)
     if save is not None:
         _require_writable(save, f"--save {save}", "name another file")
@@ -140,16 +145,7 @@ def _ready(accelerator: str, threads: int, cpu_time: bool, force: bool) -> None:
     if accelerator != "cpu":
         warnings.append(machine.require_idle_accelerator(force))
     for warning in filter(None, warnings):
-        _log(f"warning: {warning}")
-
-
-def _require_default(context: typer.Context, *parameters: str) -> None:
-    """Raise BenchError for an option of measuring where nothing is measured."""
-    for parameter in parameters:
-        source = context.get_parameter_source(parameter)
-        if source is not None and source.name != "DEFAULT":
-            option = f"--{parameter.replace('_', '-')}"
-            raise BenchError(f"{option}: nothing is measured with --from; leave one of them out")
+        warn(warning)
 
 
 def _require_writable(path: Path, what: str, cure: str) -> None:

@@ -8,6 +8,7 @@ import typer
 from typer import Argument, Option
 
 from bench.errors import BenchError
+from bench.io.text_table import aligned
 
 
 def command(
@@ -34,9 +35,7 @@ def command(
     from bench.conformance import CHECKS, check_method, methods_of_file
 
     if list_:
-        width = max(map(len, CHECKS))
-        for check in CHECKS.values():
-            typer.echo(f"{check.name.ljust(width)}  {check.promise}")
+        typer.echo(aligned([[check.name, check.promise] for check in CHECKS.values()]))
         return
     names = [n for g in given for n in (methods_of_file(g) if g.endswith(".py") else [g])]
     failed = False

@@ -19,11 +19,7 @@ from bench.io.text_table import aligned
 if TYPE_CHECKING:
     from bench.costs.device_profile import DeviceProfile, ModelledDevice, Quantity
 
-app = typer.Typer(
-    help="Device profiles: list them, show one's numbers with their sources, check a file.",
-    invoke_without_command=True,
-    rich_markup_mode=None,
-)
+app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 UNITS = {
     "flops": "FLOP/s",
@@ -41,8 +37,6 @@ UNITS = {
 """Unit of each key of a profile; an efficiency is a share."""
 
 PREFIXES = {12: "T", 9: "G", 6: "M", 3: "k", 0: "", -3: "m", -6: "µ", -9: "n", -12: "p"}
-
-SOURCE_WIDTH = 56
 
 
 @app.callback()
@@ -80,17 +74,14 @@ def show(
         typer.echo("its costs are measured where the benchmark runs: there are no numbers to show")
         return
     modes = profile.mode_names
-    if len(modes) > 1:
+    if modes:
         others = ", ".join(f"{name}@{mode}" for mode in modes[1:])
-        typer.echo(f"power mode {modes[0]}; others: {others}")
-    elif modes:
-        typer.echo(f"power mode {modes[0]}")
+        typer.echo(f"power mode {modes[0]}" + (f"; others: {others}" if others else ""))
     if profile.curves is not None:
-        kinds_measured = len(profile.curves.kinds)
         typer.echo(
             f"calibrated on {profile.accelerator or 'cpu'} with {profile.threads or 1} threads: "
-            f"curves of {kinds_measured} kinds of operators go before the shares; dispatch is "
-            f"{profile.dispatch}"
+            f"curves of {len(profile.curves.kinds)} kinds of operators go before the shares; "
+            f"dispatch is {profile.dispatch}"
         )
     numbers = list(_numbers(profile))
     kinds = Counter(quantity.confidence for _, _, quantity in numbers)
@@ -101,18 +92,14 @@ def show(
     typer.echo()
     rows = [["key", "value", "confidence", "" if sources else "source"]]
     for key, unit, quantity in numbers:
-        short = textwrap.shorten(quantity.source, SOURCE_WIDTH, placeholder=" ...")
-        row = [key, _size(quantity.value, unit), quantity.confidence, "" if sources else short]
-        rows.append(row)
+        short = "" if sources else textwrap.shorten(quantity.source, 56, placeholder=" ...")
+        rows.append([key, _size(quantity.value, unit), quantity.confidence, short])
     head, *lines = aligned(rows).splitlines()
     typer.echo(head)
     for line, (_, _, quantity) in zip(lines, numbers, strict=True):
         typer.echo(line)
         if sources:
-            indent = " " * 6
-            typer.echo(
-                textwrap.fill(quantity.source, 96, initial_indent=indent, subsequent_indent=indent)
-            )
+            typer.echo(textwrap.indent(textwrap.fill(quantity.source, 90), " " * 6))
 
 
 @app.command("validate")
@@ -145,14 +132,10 @@ def _figures(profile: DeviceProfile) -> list[str]:
 
     if not isinstance(profile, ModelledDevice):
         return ["-", *["measured"] * 2, *["-"] * 3]
-    return [
-        profile.default_mode or "-",
-        _size(profile.flops["float32"].value, UNITS["flops"]),
-        _size(profile.bandwidth.value, UNITS["bandwidth"]),
-        _size(profile.memory_for_applications.value, UNITS["memory"]),
-        _size(profile.power_idle.value, UNITS["power_idle"]),
-        _size(profile.power_budget.value, UNITS["power_budget"]),
-    ]
+    keys = ("bandwidth", "memory_for_applications", "power_idle", "power_budget")
+    peak = _size(profile.flops["float32"].value, UNITS["flops"])
+    sizes = (_size(getattr(profile, key).value, UNITS[key]) for key in keys)
+    return [profile.default_mode or "-", peak, *sizes]
 
 
 def _numbers(profile: ModelledDevice) -> Iterator[tuple[str, str, Quantity]]:
@@ -163,15 +146,14 @@ def _numbers(profile: ModelledDevice) -> Iterator[tuple[str, str, Quantity]]:
             yield f"resident_memory.{part}", unit, getattr(profile.resident_memory, part)
     for key, unit in UNITS.items():
         value = getattr(profile, key)
-        if not isinstance(value, dict):
+        if key == "efficiency":
+            for part, share in value.items():
+                yield f"{key}.{part}.flops", unit, share.flops
+                yield f"{key}.{part}.bandwidth", unit, share.bandwidth
+        elif isinstance(value, dict):
+            yield from ((f"{key}.{part}", unit, inner) for part, inner in value.items())
+        else:
             yield key, unit, value
-            continue
-        for part, inner in value.items():
-            if key == "efficiency":
-                yield f"{key}.{part}.flops", unit, inner.flops
-                yield f"{key}.{part}.bandwidth", unit, inner.bandwidth
-            else:
-                yield f"{key}.{part}", unit, inner
 
 
 def _size(value: float, unit: str) -> str:

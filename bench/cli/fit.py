@@ -55,11 +55,10 @@ def command(
     for plugin in plugins or []:
         registry.add_plugin(plugin)
     registry.entry("model", model)
+    names = default_methods(model) if methods is None else dict.fromkeys(method_names(methods))
     request = Request(
         model=model,
-        methods=tuple(
-            default_methods(model) if methods is None else dict.fromkeys(method_names(methods))
-        ),
+        methods=tuple(names),
         devices=tuple(dict.fromkeys(devices or _all_devices())),
         shape=default_shape(model) if shape is None else _shape(shape),
         classes=classes,
@@ -81,10 +80,8 @@ def command(
             typer.echo(aligned(rows, left=2, indent="  "))
     if len(counted) < len(found):
         typer.echo("\nunavailable on every device:")
-        width = max(len(each.method) for each in found if each.unavailable)
-        for each in found:
-            if each.unavailable:
-                typer.echo(f"  {each.method.ljust(width)}  {each.unavailable}")
+        rows = [[each.method, each.unavailable] for each in found if each.unavailable]
+        typer.echo(aligned(rows, indent="  "))
     typer.echo("\n" + textwrap.fill(" ".join(NOTE.split()), 100))
 
 
@@ -98,15 +95,9 @@ def _row(estimate: Estimate, device: ModelledDevice, name: str, window_s: float)
     memory = [f"{needed / 1e6:.0f}", f"{given / 1e6:.0f}"]
     if needed > given:
         return [estimate.method, "no", *memory, *"----"]
-    steps = price.steps_in(window_s)
-    return [
-        estimate.method,
-        "yes",
-        *memory,
-        *("-" if value is None else f"{value:.3g}" for value in (price.step_s, price.step_j)),
-        f"{price.domain_s:.3g}" if price.domain_s else "-",
-        "-" if steps is None else str(steps),
-    ]
+    steps, times = price.steps_in(window_s), (price.step_s, price.step_j, price.domain_s or None)
+    numbers = ["-" if value is None else f"{value:.3g}" for value in times]
+    return [estimate.method, "yes", *memory, *numbers, "-" if steps is None else str(steps)]
 
 
 def _watched(request: Request) -> Iterator[Estimate]:

@@ -61,13 +61,15 @@ def selection(
     plugins: Plugins = None,
 ) -> Selection:
     """What the shared options choose."""
+    from bench.study.suite import parse_seeds
+
     return Selection(
         suite=suite,
         devices=tuple(device or ()),
         methods=None if methods is None else _split(methods),
         model=model,
         variants=tuple(variant or ()),
-        seeds=None if seeds is None else _seeds(seeds),
+        seeds=None if seeds is None else tuple(parse_seeds(seeds)),
         interval=interval,
         untuned=untuned,
         tuned=tuned,
@@ -113,12 +115,6 @@ def _split(methods: str) -> tuple[str, ...]:
     return names
 
 
-def _seeds(text: str) -> tuple[int, ...]:
-    from bench.study.suite import parse_seeds
-
-    return tuple(parse_seeds(text))
-
-
 def warn(text: str) -> None:
     """A warning on the terminal."""
     typer.echo(f"bench: warning: {text}", err=True)
@@ -126,12 +122,10 @@ def warn(text: str) -> None:
 
 def duration(seconds: float) -> str:
     """Seconds for people: ``42 s``, ``3 min 5 s``, ``2 h 10 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def warn_unreadable(store: Store) -> None:

@@ -9,6 +9,7 @@ import typer
 from typer import Option
 
 from bench.cli.options import duration, warn, warn_unreadable, with_selection
+from bench.io.text_table import aligned
 from bench.study.selection import Selection
 
 if TYPE_CHECKING:
@@ -31,12 +32,12 @@ def command(
     seeds_text = ", ".join(str(s) for s in plan.suite.seeds)
     typer.echo(f"suite {plan.suite.name}: {plan.suite.description}")
     typer.echo(f"devices {', '.join(plan.suite.devices)}; seeds {seeds_text}; store {opened.root}")
-    names = list(dict.fromkeys(c.method.name for c in plan.cells))
-    width = max(len(n) for n in names)
     settings = {c.method.name: c.settings_origin for c in plan.cells}
-    for name in names:
-        counts = f"{done[name]} done, {missing[name]} to run"
-        typer.echo(f"  {name.ljust(width)}  {counts}, {settings[name]} settings")
+    rows = [
+        [name, f"{done[name]} done, {missing[name]} to run, {origin} settings"]
+        for name, origin in settings.items()
+    ]
+    typer.echo(aligned(rows, indent="  "))
     trainings = len(plan.shared_runs())
     typer.echo(f"{len(plan.done)} of {len(plan.cells)} cells done, {len(plan.missing)} to run")
     if trainings < len(plan.missing):
@@ -60,11 +61,8 @@ def _estimate(plan: Plan, store: Store, workers: int) -> str:
     found = plan.estimate(store, lambda: scaled_times(plan.path))
     if found.unknown == found.trainings:
         return "time: unknown, no earlier run of these methods in the store"
-    sources = []
-    if found.scaled + found.unknown < found.trainings:
-        sources.append("earlier runs")
-    if found.scaled:
-        sources.append("reference times scaled to this machine")
+    sources = ["earlier runs"] if found.scaled + found.unknown < found.trainings else []
+    sources += ["reference times scaled to this machine"] if found.scaled else []
     text = f"time: about {duration(found.wall_s(workers))} with --jobs {workers}, from "
     text += " and ".join(sources)
     if found.saved_s:

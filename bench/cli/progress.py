@@ -49,20 +49,15 @@ class SourceProgress(CampaignListener):
 
 
 class Progress(SourceProgress):
-    """Shows the runs too.
+    """Shows the runs too; ``done`` cells have a record from before.
 
-    Attributes
-    ----------
-    done : cells with a record from before
-    settled, interrupted : records of this campaign, and how many of them are of stopped runs
+    ``settled`` and ``interrupted``: records of this campaign, and those of stopped runs.
     """
 
     def __init__(self, done: int) -> None:
         super().__init__()
         self.done = done
-        self.settled = 0
-        self.interrupted = 0
-        self._total = 0
+        self.settled = self.interrupted = self._total = 0
 
     def runs_begin(self, jobs: Sequence[Job]) -> None:
         self._total = sum(len(job.cells) for job in jobs)

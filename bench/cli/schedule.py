@@ -10,6 +10,7 @@ import typer
 from typer import Option
 
 from bench import defaults
+from bench.cli.options import warn
 from bench.errors import BenchError
 from bench.io.text_table import aligned
 
@@ -61,10 +62,8 @@ def command(
         require_folder(out, f"--out {out}")
     if solver is None:
         plan, why = solve_best(problem, seed)
-        chosen = f"{plan.solver}, chosen: {why}"
     else:
-        plan = solve(problem, solver, seed)
-        chosen = plan.solver
+        plan, why = solve(problem, solver, seed), ""
     typer.echo(
         f"device {device}: {_size(limit)} for {len(problem)} applications, besides a runtime of "
         f"{_size(runtime)} each; window {window:g} s"
@@ -78,7 +77,8 @@ def command(
     )
     if plan.profiling_s:
         typer.echo(f"profiling takes the first {plan.profiling_s:.1f} s of the window")
-    typer.echo(f"solver {chosen}; {plan.cpu_s:.3f} s of CPU")
+    chosen = f", chosen: {why}" if solver is None else ""
+    typer.echo(f"solver {plan.solver}{chosen}; {plan.cpu_s:.3f} s of CPU")
     if out is not None:
         _write(out, problem, plan, device, runtime, cpus, image)
 
@@ -140,10 +140,9 @@ def _write(
             ) from error
     typer.echo(f"wrote plan.json and {len(jobs)} manifests to {out}")
     if others:
-        typer.echo(
-            f"bench: warning: --out {out} also holds {', '.join(others)}, which this plan does "
-            "not name; 'kubectl apply' of the folder would start them too",
-            err=True,
+        warn(
+            f"--out {out} also holds {', '.join(others)}, which this plan does not name; 'kubectl "
+            "apply' of the folder would start them too"
         )
 
 

@@ -122,14 +122,12 @@ def _beside_others(target: Path, tuned: Tuned, names: list[str]) -> Tuned:
     """
     from bench.study.tuned_settings import merged, read_tuned
 
-    if target.exists():
-        old = read_tuned(target)
-        if set(old.methods) - set(names):
-            try:
-                return merged(old, tuned)
-            except BenchError as error:
-                raise BenchError(f"--out {target}: {error}") from None
-    return tuned
+    if not target.exists() or not set((old := read_tuned(target)).methods) - set(names):
+        return tuned
+    try:
+        return merged(old, tuned)
+    except BenchError as error:
+        raise BenchError(f"--out {target}: {error}") from None
 
 
 def _show_trial(

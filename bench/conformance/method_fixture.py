@@ -106,10 +106,6 @@ class MethodFixture:
             target_labels=target_labels,
         )
 
-    def config(self) -> Any:
-        """The method's settings: its defaults, but for what makes offline work short."""
-        return self.method_class.Config.model_validate(self.method_class.conformance_config)
-
     def prepare(
         self, batch_size: int = BATCH, samples: int = 60, dtype: torch.dtype = torch.float32
     ) -> Method:
@@ -124,7 +120,8 @@ class MethodFixture:
         model.module.to(dtype)
         x, y = shared.source.x[:samples].to(dtype), shared.source.y[:samples].clone()
         source = DomainView("source", x, y, batch_size, torch.Generator().manual_seed(0))
-        method = self.method_class(self.config())
+        short = self.method_class.conformance_config  # defaults, but with little offline work
+        method = self.method_class(self.method_class.Config.model_validate(short))
         method.prepare(model, source)
         if "source_data" not in method.needs:
             undeclared = "source data after prepare without declaring needs = ('source_data',)"

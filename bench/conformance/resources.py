@@ -34,40 +34,33 @@ DOMAINS, EARLY = 10, 1
 def window(subject: MethodFixture) -> str:
     """Works inside charged steps alone, and ends when the window closes."""
     method = subject.prepare()
-    tracker, watch = _watched(method)
-    whole = _adapt(subject, method, tracker, watch, 0, UNLIMITED)
+    whole, sections = _adapt(subject, method, 0, UNLIMITED)
     if not whole:
-        if len(watch.charged) >= SAMPLES // SIZE:
+        if sections >= SAMPLES // SIZE:
             raise CheckFailed(
-                f"takes no steps and {len(watch.charged)} sections, which no window ends: take "
-                "batches from window.steps(...)"
+                f"takes no steps and {sections} sections, which no window ends: take batches from "
+                "window.steps(...)"
             )
         return "adapted on 5 batches: it takes no steps"
     if len(whole) > 1:
         few = min(3, len(whole) - 1)
         budget = sum(whole[:few]) - whole[few - 1] / 2
-        other = subject.prepare()
-        taken = _adapt(subject, other, *_watched(other), 0, budget)
+        taken, _ = _adapt(subject, subject.prepare(), 0, budget)
         if len(taken) >= len(whole):
             raise CheckFailed(
                 f"takes all {len(whole)} steps in a window of {budget:.3g} s that has room for "
                 f"{few}: take them from window.steps(...)"
             )
-    _adapt(subject, method, tracker, watch, 1, min(whole) / 2)
+    _adapt(subject, method, 1, min(whole) / 2)
     return f"adapted in {sum(whole):.3g} s on {DEVICE}, in a window for a few steps, and for none"
 
 
 def _adapt(
-    subject: MethodFixture,
-    method: Method,
-    tracker: CostTracker,
-    watch: _WeightWatch,
-    domain: int,
-    budget_s: float,
-) -> list[float]:
-    """Adapt on five batches; the device seconds of each step, sections not among them."""
-    watch.charged.clear()
-    watch.sections.clear()
+    subject: MethodFixture, method: Method, domain: int, budget_s: float
+) -> tuple[list[float], int]:
+    """Adapt on five batches; the device seconds of each step, and the number of sections."""
+    watch = _WeightWatch(method)
+    tracker = make_tracker([load_device(DEVICE)], method.stored, observers=[watch])
     opened = Window(tracker, budget_s, None, method.model.module)
     try:
         with _FreeWork(tracker) as free:
@@ -75,7 +68,7 @@ def _adapt(
     except Unsupported:
         if budget_s == UNLIMITED:
             raise
-        return []  # one section is longer than this window: refused, as it must be
+        return [], 0  # one section is longer than this window: refused, as it must be
     finally:
         tracker.close()
     changed = watch.changed
@@ -86,12 +79,8 @@ def _adapt(
         raise CheckFailed(f"{changed} changes outside the steps: change it {inside}")
     if free.found:
         raise CheckFailed(f"computes outside the steps ({free.found[0]}): work {inside}")
-    return [step.seconds[DEVICE] for step in watch.charged if step.kind not in watch.sections]
-
-
-def _watched(method: Method) -> tuple[CostTracker, _WeightWatch]:
-    watch = _WeightWatch(method)
-    return make_tracker([load_device(DEVICE)], method.stored, observers=[watch]), watch
+    steps = [s.seconds[DEVICE] for s in watch.charged if s.kind not in watch.sections]
+    return steps, len(watch.charged) - len(steps)
 
 
 class _WeightWatch(StepObserver):

@@ -51,10 +51,11 @@ def suite_page() -> str:
         "## Keys",
         table(["key", "default", "meaning"], rows),
         REFERENCES,
-        *_components("protocol", "Protocols"),
-        *_components("stream", "Streams"),
-        *_components("model", "Models"),
-        *_components("variant", "Variants"),
+        *(
+            part
+            for kind in ("protocol", "stream", "model", "variant")
+            for part in _components(kind)
+        ),
         "## Methods",
         "Their settings are in [methods.md](methods.md).",
         "## Suites that ship",
@@ -76,9 +77,9 @@ def record_page() -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _components(kind: str, title: str) -> Iterator[str]:
+def _components(kind: str) -> Iterator[str]:
     """Every registered component of a kind with its settings."""
-    yield f"## {title}"
+    yield f"## {kind.capitalize()}s"
     for name, entry in registry.entries(kind).items():
         config = registry.load(kind, name).Config
         yield f"### {name}"

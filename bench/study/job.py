@@ -14,7 +14,7 @@ from bench.records.store import Store
 
 
 class Job(pydantic.BaseModel, extra="forbid", frozen=True):
-    """What a run needs to know; travels to its process as JSON.
+    """One run, which travels to its process as JSON.
 
     ``cells`` share their training key and differ in the device. ``attempts`` counts earlier
     runs of each cell. ``run`` names this run and its log. ``store`` and ``plugins`` are absolute

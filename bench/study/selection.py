@@ -131,10 +131,10 @@ def _at_interval(suite: Suite, interval: float) -> dict[str, Any]:
     from bench.records.protocol_facts import DEFAULT, protocol_facts
 
     if not protocol_facts(suite.protocol).timed:
+        name = suite.protocol.get("name", DEFAULT)
         raise BenchError(
-            f"--interval {interval:g}: suite {suite.name} is "
-            f"{suite.protocol.get('name', DEFAULT)}, whose stream waits; leave it out, or take a "
-            "suite whose stream does not wait, such as real-time"
+            f"--interval {interval:g}: suite {suite.name} is {name}, whose stream waits; leave it "
+            "out, or take a suite whose stream does not wait, such as real-time"
         )
     if not 0 < interval < math.inf:
         raise BenchError(f"--interval {interval:g}: give seconds above 0, as 0.5")

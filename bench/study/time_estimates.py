@@ -1,10 +1,8 @@
 """How long a run takes before any was made: reference times, scaled to the speed of this machine.
 
-``bench plan`` prefers the times of earlier runs in the store. For methods without one it takes the
-times that ship with a suite (``suites/NAME.times.yaml``), multiplied by how much slower a fixed
-piece of work is here than it was there. To write such a file, run the suite: ``methods`` are
-``bench.load_results(store).groupby("method").wall_s.median()``, and ``calibration_s`` is what
-`calibrate` gives on that machine.
+For methods without an earlier run ``bench plan`` takes the times that ship with a suite
+(``suites/NAME.times.yaml``), scaled by the time of a fixed piece of work here and there. To write
+such a file: ``bench.load_results(store).groupby("method").wall_s.median()``, and `calibrate`.
 """
 
 from __future__ import annotations
@@ -49,10 +47,9 @@ def scaled_times(suite: Path) -> dict[str, float]:
 
 
 def calibrate() -> float:
-    """Seconds of a fixed piece of work on one thread: training steps of a small network.
+    """Seconds of training steps of a small network on one thread, the median of several rounds.
 
     Small operators, as in the embedded model, so that their overhead counts as it does there.
-    The median of several rounds.
     """
     import torch
 

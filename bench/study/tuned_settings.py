@@ -18,11 +18,7 @@ from bench.study.suite import Reference, Suite, validated
 SUFFIX = ".tuned.yaml"
 
 
-class _Strict(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
-    pass
-
-
-class TunedMethod(_Strict):
+class TunedMethod(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """The settings that a search found for one method (none: its defaults), and their score.
 
     ``score`` and ``default_score`` are in [0, 1], on the stream that was searched on; the defaults
@@ -40,7 +36,7 @@ class TunedMethod(_Strict):
     command: str | None = None
 
 
-class Tuned(_Strict):
+class Tuned(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """A tuned-settings file.
 
     ``validation``: settings of the stream that was searched on; ``oracle``: it was the test
@@ -91,18 +87,11 @@ def write_tuned(path: Path, tuned: Tuned) -> None:
         ) from error
 
 
-BUDGET = (
-    "suite", "stream", "validation", "model", "protocol", "device", "data", "trials", "seeds",
-    "oracle",
-)  # fmt: skip
-"""What two searches must have in common for their results to stand in one file."""
-
-
 def merged(old: Tuned, new: Tuned) -> Tuned:
     """``old`` with the methods that ``new`` tuned; raises BenchError if the budgets differ."""
-    for name in BUDGET:
+    for name in Tuned.model_fields:
         before, now = getattr(old, name), getattr(new, name)
-        if before != now:
+        if before != now and name not in ("command", "version", "optuna", "methods"):
             raise BenchError(
                 f"has settings of other methods that were tuned with {name} {before!r}, and this "
                 f"command has {now!r}: a file holds equal budgets; tune all of its methods, or "
