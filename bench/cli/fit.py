@@ -56,6 +56,8 @@ def command(
         registry.add_plugin(plugin)
     registry.entry("model", model)
     names = default_methods(model) if methods is None else dict.fromkeys(method_names(methods))
+    for name in names:
+        registry.entry("method", name)
     request = Request(
         model=model,
         methods=tuple(names),

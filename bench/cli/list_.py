@@ -12,16 +12,8 @@ from typer import Argument
 from bench.cli.options import Plugins
 from bench.io.text_table import aligned
 
-
-class Kind(StrEnum):
-    """What can be listed."""
-
-    methods = "methods"
-    models = "models"
-    variants = "variants"
-    streams = "streams"
-    devices = "devices"
-    suites = "suites"
+Kind = StrEnum("Kind", "methods models variants streams devices suites")
+"""What can be listed."""
 
 
 def command(

@@ -15,12 +15,8 @@ from typer import Argument, Option
 from bench import defaults
 from bench.errors import BenchError
 
-
-class Family(StrEnum):
-    """What the method starts from."""
-
-    uda = "uda"
-    cl = "cl"
+Family = StrEnum("Family", "uda cl")
+"""What the method starts from."""
 
 
 def command(

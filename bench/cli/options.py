@@ -66,7 +66,7 @@ def selection(
     return Selection(
         suite=suite,
         devices=tuple(device or ()),
-        methods=None if methods is None else _split(methods),
+        methods=None if methods is None else method_names(methods),
         model=model,
         variants=tuple(variant or ()),
         seeds=None if seeds is None else tuple(parse_seeds(seeds)),
@@ -95,20 +95,8 @@ def with_selection(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def method_names(given: str) -> list[str]:
-    """The registered methods that ``a,b`` names, as they stand there.
-
-    Raises BenchError if it names none, or one that is not known.
-    """
-    from bench import registry
-
-    names = list(_split(given))
-    for name in names:
-        registry.entry("method", name)
-    return names
-
-
-def _split(methods: str) -> tuple[str, ...]:
+def method_names(methods: str) -> tuple[str, ...]:
+    """The methods that ``a,b`` names; BenchError if it names none."""
     names = tuple(n.strip() for n in methods.split(",") if n.strip())
     if not names:
         raise BenchError(f"--methods {methods!r}: names no method; write a,b")

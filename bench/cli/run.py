@@ -20,15 +20,8 @@ from bench.cli.options import (
 )
 from bench.study.selection import DEFAULT_STORE, Selection
 
-
-class Retry(StrEnum):
-    """Which recorded outcomes are run again."""
-
-    failed = "failed"
-    timeout = "timeout"
-    oom = "oom"
-    unsupported = "unsupported"
-    all = "all"
+Retry = StrEnum("Retry", "failed timeout oom unsupported all")
+"""Which recorded outcomes are run again."""
 
 
 @with_selection

@@ -19,15 +19,8 @@ if TYPE_CHECKING:
     from bench.scheduling.problem import Problem
 
 
-class SolverName(StrEnum):
-    """How to decide."""
-
-    exact = "exact"
-    genetic = "genetic"
-    greedy = "greedy"
-    uniform = "uniform"
-    ekya = "ekya"
-    recl = "recl"
+SolverName = StrEnum("SolverName", "exact genetic greedy uniform ekya recl")
+"""How to decide."""
 
 
 def command(

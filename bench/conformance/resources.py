@@ -196,7 +196,7 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 def _operations(tensors: Iterable[Tensor]) -> int:
     seen: set[Any] = set()
-    waiting: list[Any] = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+    waiting: list[Any] = [tensor.grad_fn for tensor in tensors]
     while waiting:
         node = waiting.pop()
         if node is not None and node not in seen:

@@ -20,9 +20,7 @@ def page(root: Any) -> str:
     """The whole page; ``root`` is the click group of ``bench``."""
     context = root.context_class(root, info_name="bench")
     leaves = list(_leaves(root, context))
-    rows = [
-        [f"[`{path}`](#{path.replace(' ', '-')})", _paragraphs(leaf)[0]] for path, leaf, _ in leaves
-    ]
+    rows = [[f"[`{p}`](#{p.replace(' ', '-')})", _paragraphs(leaf)[0]] for p, leaf, _ in leaves]
     parts = [HEAD.strip(), table(["command", "what it does"], rows)]
     for path, leaf, context in leaves:
         pieces = " ".join(leaf.collect_usage_pieces(context))
@@ -35,13 +33,11 @@ def page(root: Any) -> str:
 
 def _leaves(command: Any, context: Any) -> Iterator[tuple[str, Any, Any]]:
     """The commands that do something: (what to type, command, context)."""
-    children = getattr(command, "commands", None)
-    if children is None:
+    if not hasattr(command, "commands"):
         yield context.command_path, command, context
         return
-    for name, child in children.items():
-        inner = child.context_class(child, info_name=name, parent=context)
-        yield from _leaves(child, inner)
+    for name, child in command.commands.items():
+        yield from _leaves(child, child.context_class(child, info_name=name, parent=context))
 
 
 def _paragraphs(command: Any) -> list[str]:
@@ -49,7 +45,6 @@ def _paragraphs(command: Any) -> list[str]:
 
 
 def _option(record: tuple[str, str]) -> list[str]:
-    name, meaning = record
     # A list is a repeatable option: the type of one value says more.
-    name = re.sub(r"<list\[(.+)\]>", r"<\1>", name)
-    return [f"`{name}`", meaning.replace("  [", " [")]
+    name = re.sub(r"<list\[(.+)\]>", r"<\1>", record[0])
+    return [f"`{name}`", record[1].replace("  [", " [")]

@@ -171,7 +171,7 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         first, dots, last = part.partition("..")
         try:
-            chosen = range(int(first), (int(last) if dots else int(first)) + 1)
+            chosen = range(int(first), int(last if dots else first) + 1)
         except ValueError:
             raise BenchError(f"--seeds {text!r}: write 0..4 or 0,1,2") from None
         if len(chosen) > MOST_SEEDS or (chosen and chosen[-1] > LARGEST_SEED):

@@ -70,12 +70,6 @@ class _Search:
     def name(self) -> str:
         return self.cells[0].tuning_key
 
-    def add_seed(self, cell: Cell) -> None:
-        """Take the cell of another seed; one of another listing of the method is left out."""
-        first = self.cells[0]
-        if (cell.method, cell.target_labels) == (first.method, first.target_labels):
-            self.cells.append(cell)
-
 
 class Tuner:
     """Asks for trials and takes their results, for all methods of a validation suite.
@@ -88,11 +82,8 @@ class Tuner:
     store : where trials are kept, and taken from if they are there
     notify : called with every trial that has ended
 
-    Attributes
-    ----------
-    untunable : methods that are not tuned, each with the reason
-
-    On each variant of the model a method is tuned for itself, with the same number of trials.
+    ``untunable``: methods that are not tuned, each with the reason. On each variant of the model a
+    method is tuned for itself, with the same number of trials.
     """
 
     def __init__(
@@ -107,14 +98,16 @@ class Tuner:
         for cell in cells:
             name = cell.tuning_key
             if name in self._searches:
-                self._searches[name].add_seed(cell)
+                mine = self._searches[name].cells  # those of its first listing, one for each seed
+                if (cell.method, cell.target_labels) == (mine[0].method, mine[0].target_labels):
+                    mine.append(cell)
                 continue
             method = registry.load("method", cell.method.name)
             if cell.variant is not None and method.makes_own_model:
                 continue  # the same run as on the full model
             fields = list(search_space(method.Config))
-            mine = given[cell.method.name, cell.target_labels]
-            space = [s for s in fields if s.name not in mine]
+            by_suite = given[cell.method.name, cell.target_labels]
+            space = [s for s in fields if s.name not in by_suite]
             if not fields:
                 self.untunable[name] = "it has no setting to search"
             elif not space:
