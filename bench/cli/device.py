@@ -52,11 +52,9 @@ def list_() -> None:
     """List the devices and their power modes with the main numbers of each."""
     from bench.costs.device_profile import device_names, load_device
 
-    rows = [["name", *FIGURES, "title"]]
-    for name in device_names():
-        profile = load_device(name)
-        rows.append([name, *_figures(profile), profile.title])
-    typer.echo(aligned(rows))
+    profiles = {name: load_device(name) for name in device_names()}
+    rows = [[name, *_figures(profile), profile.title] for name, profile in profiles.items()]
+    typer.echo(aligned([["name", *FIGURES, "title"], *rows]))
 
 
 @app.command("show")
@@ -113,9 +111,8 @@ def validate(file: Annotated[str, Argument(metavar="FILE", help="A profile, as m
     typer.echo(f"ok  {file}: {profile.title}")
     rows = [["", *FIGURES], [file, *_figures(profile)]]
     if isinstance(profile, ModelledDevice):
-        for mode in profile.modes:
-            variant = profile.in_mode(mode)
-            rows.append([variant.name, *_figures(variant)])
+        variants = map(profile.in_mode, profile.modes)
+        rows += [[variant.name, *_figures(variant)] for variant in variants]
     typer.echo(aligned(rows))
     typer.echo(f"next: bench run --device {file}")
 

@@ -42,10 +42,10 @@ def command(
 
 
 def _page(name: str, context: typer.Context) -> str:
-    from bench.docgen import cli_page, methods_page, schema_pages
+    from bench.docgen import methods_page, schema_pages
 
     if name == "cli":
-        return cli_page.page(context.find_root().command)
+        return schema_pages.cli_page(context.find_root().command)
     if name == "suite-file":
         return schema_pages.suite_page()
     return schema_pages.record_page() if name == "record" else methods_page.page(_costs())

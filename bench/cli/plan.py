@@ -33,10 +33,7 @@ def command(
     typer.echo(f"suite {plan.suite.name}: {plan.suite.description}")
     typer.echo(f"devices {', '.join(plan.suite.devices)}; seeds {seeds_text}; store {opened.root}")
     settings = {c.method.name: c.settings_origin for c in plan.cells}
-    rows = [
-        [name, f"{done[name]} done, {missing[name]} to run, {origin} settings"]
-        for name, origin in settings.items()
-    ]
+    rows = [[n, f"{done[n]} done, {missing[n]} to run, {o} settings"] for n, o in settings.items()]
     typer.echo(aligned(rows, indent="  "))
     trainings = len(plan.shared_runs())
     typer.echo(f"{len(plan.done)} of {len(plan.cells)} cells done, {len(plan.missing)} to run")

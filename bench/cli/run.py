@@ -9,26 +9,18 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from bench.cli.options import (
-    DEFAULT_EXECUTOR,
-    ExecutorName,
-    Jobs,
-    Timeout,
-    warn,
-    warn_unreadable,
-    with_selection,
-)
+from bench.cli import options
 from bench.study.selection import DEFAULT_STORE, Selection
 
 Retry = StrEnum("Retry", "failed timeout oom unsupported all")
 """Which recorded outcomes are run again."""
 
 
-@with_selection
+@options.with_selection
 def command(
     selection: Selection,
-    jobs: Jobs = None,
-    timeout: Timeout = None,
+    jobs: options.Jobs = None,
+    timeout: options.Timeout = None,
     memory_limit: Annotated[
         float | None,
         Option(
@@ -40,7 +32,7 @@ def command(
     meter: Annotated[
         str, Option(help="Of a measured device's energy: auto, rapl, nvml, ina, csv:FILE or zeus.")
     ] = "auto",
-    executor: ExecutorName = DEFAULT_EXECUTOR,
+    executor: options.ExecutorName = options.DEFAULT_EXECUTOR,
 ) -> None:
     """Run the missing cells of a suite and print the comparison.
 
@@ -54,7 +46,7 @@ def command(
     again = tuple(r.value for r in retry or [])
     if Retry.all in again:
         again = tuple(r.value for r in Retry)
-    plan, store = selection.plan(again, warn)
+    plan, store = selection.plan(again, options.warn)
     limits = Limits(timeout, memory_limit and memory_limit * 2**30)
     runner = make_executor(executor, jobs, limits)
     progress = Progress(len(plan.done))
@@ -72,6 +64,6 @@ def command(
     typer.echo(f"records: {store.records.resolve()}")
     beside = f" --store {store.root}" if store.root != DEFAULT_STORE else ""
     typer.echo(f"next: bench report{beside}")
-    warn_unreadable(store)
+    options.warn_unreadable(store)
     if any(record.is_failure for record in records):
         raise typer.Exit(1)

@@ -10,19 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
-from bench.cli.options import (
-    DEFAULT_EXECUTOR,
-    ExecutorName,
-    Jobs,
-    Methods,
-    Model,
-    Plugins,
-    Seeds,
-    SuiteName,
-    Timeout,
-    Variants,
-)
-from bench.cli.options import selection as selected
+from bench.cli import options
 from bench.errors import BenchError
 from bench.study.selection import DEFAULT_SUITE, open_store
 
@@ -39,12 +27,12 @@ LOUD = (
 
 
 def command(
-    suite: SuiteName = DEFAULT_SUITE,
-    methods: Methods = None,
+    suite: options.SuiteName = DEFAULT_SUITE,
+    methods: options.Methods = None,
     trials: Annotated[int, Option(min=1, help="For each method, its defaults included.")] = 16,
-    seeds: Seeds = "0",
-    model: Model = None,
-    variant: Variants = None,
+    seeds: options.Seeds = "0",
+    model: options.Model = None,
+    variant: options.Variants = None,
     out: Annotated[Path | None, Option(help="File to write. Default: <suite>.tuned.yaml.")] = None,
     oracle: Annotated[
         bool, Option("--oracle", help="Search on the test stream itself. Not a fair setting.")
@@ -52,10 +40,10 @@ def command(
     store: Annotated[  # not BENCH_STORE: trials are no results, and reports read all of a store
         Path, Option(help="Folder of the trials' records.")
     ] = Path("bench-tuning"),
-    plugins: Plugins = None,
-    jobs: Jobs = None,
-    timeout: Timeout = None,
-    executor: ExecutorName = DEFAULT_EXECUTOR,
+    plugins: options.Plugins = None,
+    jobs: options.Jobs = None,
+    timeout: options.Timeout = None,
+    executor: options.ExecutorName = options.DEFAULT_EXECUTOR,
 ) -> None:
     """Tune methods on the suite's validation stream and write the settings to use with it.
 
@@ -73,7 +61,7 @@ def command(
     from bench.study.tuned_settings import tuned_path, write_tuned
     from bench.tuning.tune import Tuner, default_out, validation_suite
 
-    chosen, path = selected(
+    chosen, path = options.selection(
         suite=suite, methods=methods, model=model, variant=variant, seeds=seeds, plugins=plugins
     ).choose()
     target = out or default_out(path, SUITES)

@@ -25,9 +25,8 @@ from bench.errors import Unsupported
 from bench.run.window import UNLIMITED, Window
 
 DEVICE = defaults.DEVICE
-SAMPLES, SIZE = 40, 8
-DOMAINS, EARLY = 10, 1
-"""Domains of 5 batches in the check of memory: 50 batches; and after how many it starts."""
+SAMPLES, SIZE, DOMAINS = 40, 8, 10
+"""Of a domain, of a batch, and how many domains the check of memory takes: 50 batches."""
 
 
 @check
@@ -146,13 +145,13 @@ def memory(subject: MethodFixture) -> str:
         for number in range(DOMAINS):
             where = (number % 2, number * SAMPLES, SAMPLES)
             subject.adapt(method, subject.view(*where, batch_size=SIZE, single_pass=True))
-            if number + 1 == EARLY:
+            if number == 0:
                 early = _Memory(method)
         late = _Memory(method)
     finally:
         gc.unfreeze()
     grown, shown = late.everywhere - early.everywhere, late.stored - early.stored
-    batches = f"{(DOMAINS - EARLY) * SAMPLES // SIZE} batches"
+    batches = f"{(DOMAINS - 1) * SAMPLES // SIZE} batches"
     if not replays and max(grown, shown) > 0:
         raise CheckFailed(
             f"tensors of {max(grown, shown)} bytes more are alive after {batches}: keep none, or "

@@ -35,7 +35,14 @@ def check_method(name: str, only: Sequence[str] = ()) -> Iterator[Result]:
         if each not in CHECKS:
             raise BenchError(f"unknown check {each!r}: {did_you_mean(each, CHECKS)}")
     subject = MethodFixture(name)
-    _require_modules(subject)
+    for module in subject.method_class.preload:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            raise BenchError(
+                f"method {name!r} needs module {module}, which cannot be imported: "
+                f"{type(error).__name__}: {error}; install it, or see 'bench doctor'"
+            ) from error
     if "classification" not in subject.method_class.tasks:
         raise BenchError(
             f"method {name!r} does {', '.join(subject.method_class.tasks)}; the checks run on "
@@ -65,17 +72,6 @@ def methods_of_file(path: str | Path) -> list[str]:
             '@register("method", "name")'
         )
     return names
-
-
-def _require_modules(subject: MethodFixture) -> None:
-    for module in subject.method_class.preload:
-        try:
-            importlib.import_module(module)
-        except Exception as error:
-            raise BenchError(
-                f"method {subject.name!r} needs module {module}, which cannot be imported: "
-                f"{type(error).__name__}: {error}; install it, or see 'bench doctor'"
-            ) from error
 
 
 def _run(check: Check, subject: MethodFixture) -> Result:

@@ -119,10 +119,7 @@ def suite_files() -> dict[str, Path]:
 
 
 def load_suite(name: str) -> tuple[Suite, Path]:
-    """A suite by its name, or from a file given by its path; with the file it came from.
-
-    Raises BenchError, one line that names the file, the key and the cure.
-    """
+    """A suite by its name or its file's path, and the file; BenchError names file, key and cure."""
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         known = suite_files()

@@ -142,9 +142,7 @@ class Tuner:
     def results(self) -> dict[str, TunedMethod]:
         """The best settings of each method with a result, by mean score over the seeds."""
         found = {}
-        for name, search in self._searches.items():
-            if not search.scores:
-                continue
+        for name, search in ((n, s) for n, s in self._searches.items() if s.scores):
             # Of equal scores the first stands: the defaults come before all others.
             score, settings = max(search.scores, key=lambda pair: pair[0])
             found[name] = TunedMethod(
