@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import sys
 
 import typer
+from typer import Option
 
-from bench.cli import (
-    check,
-    device,
-    docs,
-    doctor,
-    fit,
-    list_,
-    new_method,
-    plan,
-    report,
-    run,
-    schedule,
-    status,
-    tune,
-)
+from bench.cli import device
 from bench.errors import BenchError
+
+COMMANDS = (
+    "list_", "plan", "run", "status", "tune", "report", "fit", "schedule", "check", "new_method",
+    "docs", "doctor",
+)  # fmt: skip
+"""Modules of the commands, in the order of ``bench --help``."""
 
 app = typer.Typer(
     name="bench",
@@ -32,19 +26,10 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-app.command("list")(list_.command)
-app.command("plan")(plan.command)
-app.command("run")(run.command)
-app.command("status")(status.command)
-app.command("tune")(tune.command)
-app.command("report")(report.command)
-app.command("fit")(fit.command)
-app.command("schedule")(schedule.command)
-app.command("check")(check.command)
-app.command("new-method")(new_method.command)
-app.command("docs")(docs.command)
+for _name in COMMANDS:
+    _module = importlib.import_module(f"bench.cli.{_name}")
+    app.command(_name.rstrip("_").replace("_", "-"))(_module.command)
 app.add_typer(device.app, name="device")
-app.command("doctor")(doctor.command)
 
 
 def _version(value: bool) -> None:
@@ -57,7 +42,7 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(
+    version: bool = Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version."
     ),
 ) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
+from bench.cli.options import warn
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -16,32 +18,23 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 """What a calibrated profile may be called."""
 
-Force = Annotated[bool, typer.Option("--force", help="Measure although others are at work.")]
-CpuTime = Annotated[
-    bool,
-    typer.Option(
-        "--cpu-time", help="Seconds of the process, not of the wall: for a machine in use."
-    ),
-]
+Force = Annotated[bool, Option("--force", help="Measure although others are at work.")]
+CpuTime = Annotated[bool, Option("--cpu-time", help="Process time: for a machine in use.")]
 
 
 def calibrate(
     name: Annotated[
-        str, typer.Option("--name", help="Of the profile; it is written to NAME.yaml here.")
+        str, Option(help="Of the profile, which becomes ./NAME.yaml.")
     ] = "this-machine",
-    threads: Annotated[int, typer.Option(help="Threads to compute with, as runs will.")] = 1,
-    accelerator: Annotated[
-        str, typer.Option(help="cpu or cuda; auto: cuda where there is one.")
-    ] = "auto",
-    rounds: Annotated[int, typer.Option(min=1, help="How often every operator is timed.")] = 5,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Few small sizes: a rough profile, in a minute.")
-    ] = False,
+    threads: Annotated[int, Option(help="Threads to compute with, as runs will.")] = 1,
+    accelerator: Annotated[str, Option(help="cpu, cuda, or auto: cuda if there is one.")] = "auto",
+    rounds: Annotated[int, Option(min=1, help="How often every operator is timed.")] = 5,
+    quick: Annotated[bool, Option("--quick", help="Few small sizes: rough, in a minute.")] = False,
     idle_watts: Annotated[
-        float | None, typer.Option(min=0.001, help="Power of the idle machine, if you know it.")
+        float | None, Option(min=0.001, help="Power of the idle machine, if you know it.")
     ] = None,
     busy_watts: Annotated[
-        float | None, typer.Option(min=0.001, help="Power while it computes; with --idle-watts.")
+        float | None, Option(min=0.001, help="Power while it computes; with --idle-watts.")
     ] = None,
     cpu_time: CpuTime = False,
     force: Force = False,
@@ -76,17 +69,15 @@ def calibrate(
 
 def check(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="As this-machine or my.yaml.")],
-    models: Annotated[str | None, typer.Option(help="Only these models, as a,b.")] = None,
-    methods: Annotated[str | None, typer.Option(help="Only these methods, as a,b.")] = None,
-    batch: Annotated[int, typer.Option(min=2, help="Samples in a batch.")] = 8,
-    repeats: Annotated[int, typer.Option(min=1, help="Steps to measure of each case.")] = 7,
-    save: Annotated[
-        Path | None, typer.Option(help="JSON file to keep errors and measurements in.")
-    ] = None,
+    name: Annotated[str, Argument(help="As this-machine or my.yaml.")],
+    models: Annotated[str | None, Option(help="Only these models, as a,b.")] = None,
+    methods: Annotated[str | None, Option(help="Only these methods, as a,b.")] = None,
+    batch: Annotated[int, Option(min=2, help="Samples in a batch.")] = 8,
+    repeats: Annotated[int, Option(min=1, help="Steps to measure of each case.")] = 7,
+    save: Annotated[Path | None, Option(help="JSON file for errors and measurements.")] = None,
     earlier: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             "--from",
             help="Measure nothing: compare with what --save has kept; --models and --methods "
             "choose among its cases.",
@@ -108,7 +99,11 @@ def check(
     from bench.calibration.reference_workloads import METHODS, MODELS, chosen
 
     if earlier is not None:
-        _require_default(context, "batch", "repeats", "cpu_time", "force")
+        for parameter in ("batch", "repeats", "cpu_time", "force"):
+            source = context.get_parameter_source(parameter)
+            if source is not None and source.name != "DEFAULT":
+                option = parameter.replace("_", "-")
+                raise BenchError(f"--{option}: nothing is measured with --from; leave one out")
     device = checks.find_device(name)
     if save is not None:
         _require_writable(save, f"--save {save}", "name another file")
@@ -151,16 +146,7 @@ def _ready(accelerator: str, threads: int, cpu_time: bool, force: bool) -> None:
     if accelerator != "cpu":
         warnings.append(machine.require_idle_accelerator(force))
     for warning in filter(None, warnings):
-        _log(f"warning: {warning}")
-
-
-def _require_default(context: typer.Context, *parameters: str) -> None:
-    """Raise BenchError for an option of measuring where nothing is measured."""
-    for parameter in parameters:
-        source = context.get_parameter_source(parameter)
-        if source is not None and source.name != "DEFAULT":
-            option = f"--{parameter.replace('_', '-')}"
-            raise BenchError(f"{option}: nothing is measured with --from; leave one of them out")
+        warn(warning)
 
 
 def _require_writable(path: Path, what: str, cure: str) -> None:

@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from bench.errors import BenchError
+from bench.io.text_table import aligned
 
 
 def command(
     methods: Annotated[
         list[str] | None,
-        typer.Argument(
+        Argument(
             metavar="[NAME|FILE]...",
             help="Registered methods, or Python files that register some; their code is run.",
         ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every registered method.")] = False,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", help="Only this check; repeatable.")
-    ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="List the checks and stop.")] = False,
+    everything: Annotated[bool, Option("--all", help="Every registered method.")] = False,
+    only: Annotated[list[str] | None, Option(help="Only this check; repeatable.")] = None,
+    list_: Annotated[bool, Option("--list", help="List the checks and stop.")] = False,
 ) -> None:
     """Run the conformance suite on methods: one line a check, with the cure where one fails."""
     if not (methods or everything or list_):
@@ -35,17 +35,11 @@ def command(
     from bench.conformance import CHECKS, check_method, methods_of_file
 
     if list_:
-        width = max(map(len, CHECKS))
-        for check in CHECKS.values():
-            typer.echo(f"{check.name.ljust(width)}  {check.promise}")
+        typer.echo(aligned([[check.name, check.promise] for check in CHECKS.values()]))
         return
-    names: list[str] = []
-    for each in given:
-        names += methods_of_file(each) if each.endswith(".py") else [each]
-    if everything:
-        names += registry.entries("method")
+    names = [n for g in given for n in (methods_of_file(g) if g.endswith(".py") else [g])]
     failed = False
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys([*names, *(registry.entries("method") if everything else ())]):
         typer.echo(f"method {name}")
         results = []
         for result in check_method(name, only or []):

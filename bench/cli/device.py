@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from bench.cli import calibration
 from bench.defaults import DEVICE
@@ -18,11 +19,7 @@ from bench.io.text_table import aligned
 if TYPE_CHECKING:
     from bench.costs.device_profile import DeviceProfile, ModelledDevice, Quantity
 
-app = typer.Typer(
-    help="Device profiles: list them, show one's numbers with their sources, check a file.",
-    invoke_without_command=True,
-    rich_markup_mode=None,
-)
+app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 UNITS = {
     "flops": "FLOP/s",
@@ -41,8 +38,6 @@ UNITS = {
 
 PREFIXES = {12: "T", 9: "G", 6: "M", 3: "k", 0: "", -3: "m", -6: "µ", -9: "n", -12: "p"}
 
-SOURCE_WIDTH = 56
-
 
 @app.callback()
 def _default(context: typer.Context) -> None:
@@ -57,19 +52,15 @@ def list_() -> None:
     """List the devices and their power modes with the main numbers of each."""
     from bench.costs.device_profile import device_names, load_device
 
-    rows = [["name", *FIGURES, "title"]]
-    for name in device_names():
-        profile = load_device(name)
-        rows.append([name, *_figures(profile), profile.title])
-    typer.echo(aligned(rows))
+    profiles = {name: load_device(name) for name in device_names()}
+    rows = [[name, *_figures(profile), profile.title] for name, profile in profiles.items()]
+    typer.echo(aligned([["name", *FIGURES, "title"], *rows]))
 
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help=f"As {DEVICE}, {DEVICE}@15w or my.yaml.")],
-    sources: Annotated[
-        bool, typer.Option("--sources", help="Each number's source in full, not cut short.")
-    ] = False,
+    name: Annotated[str, Argument(help=f"As {DEVICE}, {DEVICE}@15w or my.yaml.")],
+    sources: Annotated[bool, Option("--sources", help="Each number's source in full.")] = False,
 ) -> None:
     """Show every number of a device with unit, confidence and source."""
     from bench.costs.device_profile import ModelledDevice, load_device, profile_digest
@@ -81,17 +72,14 @@ def show(
         typer.echo("its costs are measured where the benchmark runs: there are no numbers to show")
         return
     modes = profile.mode_names
-    if len(modes) > 1:
+    if modes:
         others = ", ".join(f"{name}@{mode}" for mode in modes[1:])
-        typer.echo(f"power mode {modes[0]}; others: {others}")
-    elif modes:
-        typer.echo(f"power mode {modes[0]}")
+        typer.echo(f"power mode {modes[0]}" + (f"; others: {others}" if others else ""))
     if profile.curves is not None:
-        kinds_measured = len(profile.curves.kinds)
         typer.echo(
             f"calibrated on {profile.accelerator or 'cpu'} with {profile.threads or 1} threads: "
-            f"curves of {kinds_measured} kinds of operators go before the shares; dispatch is "
-            f"{profile.dispatch}"
+            f"curves of {len(profile.curves.kinds)} kinds of operators go before the shares; "
+            f"dispatch is {profile.dispatch}"
         )
     numbers = list(_numbers(profile))
     kinds = Counter(quantity.confidence for _, _, quantity in numbers)
@@ -102,24 +90,18 @@ def show(
     typer.echo()
     rows = [["key", "value", "confidence", "" if sources else "source"]]
     for key, unit, quantity in numbers:
-        short = textwrap.shorten(quantity.source, SOURCE_WIDTH, placeholder=" ...")
-        row = [key, _size(quantity.value, unit), quantity.confidence, "" if sources else short]
-        rows.append(row)
+        short = "" if sources else textwrap.shorten(quantity.source, 56, placeholder=" ...")
+        rows.append([key, _size(quantity.value, unit), quantity.confidence, short])
     head, *lines = aligned(rows).splitlines()
     typer.echo(head)
     for line, (_, _, quantity) in zip(lines, numbers, strict=True):
         typer.echo(line)
         if sources:
-            indent = " " * 6
-            typer.echo(
-                textwrap.fill(quantity.source, 96, initial_indent=indent, subsequent_indent=indent)
-            )
+            typer.echo(textwrap.indent(textwrap.fill(quantity.source, 90), " " * 6))
 
 
 @app.command("validate")
-def validate(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A profile, as my.yaml.")],
-) -> None:
+def validate(file: Annotated[str, Argument(metavar="FILE", help="A profile, as my.yaml.")]) -> None:
     """Check a profile and its power modes; print the main numbers, or what is wrong."""
     from bench.costs.device_profile import ModelledDevice, load_device
 
@@ -129,9 +111,8 @@ def validate(
     typer.echo(f"ok  {file}: {profile.title}")
     rows = [["", *FIGURES], [file, *_figures(profile)]]
     if isinstance(profile, ModelledDevice):
-        for mode in profile.modes:
-            variant = profile.in_mode(mode)
-            rows.append([variant.name, *_figures(variant)])
+        variants = map(profile.in_mode, profile.modes)
+        rows += [[variant.name, *_figures(variant)] for variant in variants]
     typer.echo(aligned(rows))
     typer.echo(f"next: bench run --device {file}")
 
@@ -148,14 +129,10 @@ def _figures(profile: DeviceProfile) -> list[str]:
 
     if not isinstance(profile, ModelledDevice):
         return ["-", *["measured"] * 2, *["-"] * 3]
-    return [
-        profile.default_mode or "-",
-        _size(profile.flops["float32"].value, UNITS["flops"]),
-        _size(profile.bandwidth.value, UNITS["bandwidth"]),
-        _size(profile.memory_for_applications.value, UNITS["memory"]),
-        _size(profile.power_idle.value, UNITS["power_idle"]),
-        _size(profile.power_budget.value, UNITS["power_budget"]),
-    ]
+    keys = ("bandwidth", "memory_for_applications", "power_idle", "power_budget")
+    peak = _size(profile.flops["float32"].value, UNITS["flops"])
+    sizes = (_size(getattr(profile, key).value, UNITS[key]) for key in keys)
+    return [profile.default_mode or "-", peak, *sizes]
 
 
 def _numbers(profile: ModelledDevice) -> Iterator[tuple[str, str, Quantity]]:
@@ -166,15 +143,14 @@ def _numbers(profile: ModelledDevice) -> Iterator[tuple[str, str, Quantity]]:
             yield f"resident_memory.{part}", unit, getattr(profile.resident_memory, part)
     for key, unit in UNITS.items():
         value = getattr(profile, key)
-        if not isinstance(value, dict):
+        if key == "efficiency":
+            for part, share in value.items():
+                yield f"{key}.{part}.flops", unit, share.flops
+                yield f"{key}.{part}.bandwidth", unit, share.bandwidth
+        elif isinstance(value, dict):
+            yield from ((f"{key}.{part}", unit, inner) for part, inner in value.items())
+        else:
             yield key, unit, value
-            continue
-        for part, inner in value.items():
-            if key == "efficiency":
-                yield f"{key}.{part}.flops", unit, inner.flops
-                yield f"{key}.{part}.bandwidth", unit, inner.bandwidth
-            else:
-                yield f"{key}.{part}", unit, inner
 
 
 def _size(value: float, unit: str) -> str:

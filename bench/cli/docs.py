@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from bench.errors import BenchError, did_you_mean
 
@@ -20,65 +20,40 @@ PAGES = ("cli", "suite-file", "record", "methods")
 
 def command(
     context: typer.Context,
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path(
-        "docs/reference"
-    ),
-    only: Annotated[
-        str | None,
-        typer.Option("--only", help="Only these pages, as a,b: cli, suite-file, record, methods."),
-    ] = None,
+    out: Annotated[Path, Option(help="Folder to write to.")] = Path("docs/reference"),
+    only: Annotated[str | None, Option(help="Only some of cli,suite-file,record,methods.")] = None,
 ) -> None:
     """Write the reference pages of commands, suite files, records and methods.
 
     Counting what the steps of all methods cost takes minutes; the other pages take seconds.
     """
-    names = _chosen(only)
-    _require_folder(out)
     from bench.io.atomic_write import write_atomically
+    from bench.io.folders import require_folder
 
-    make: dict[str, Callable[[], str]] = {
-        "cli": lambda: _cli(context),
-        "suite-file": _suite_file,
-        "record": _record,
-        "methods": _methods,
-    }
-    for name in names:
-        file = out / f"{name}.md"
-        write_atomically(file, make[name]().encode())
-        typer.echo(file)
-
-
-def _chosen(only: str | None) -> list[str]:
-    if only is None:
-        return list(PAGES)
-    names = [name.strip() for name in only.split(",")]
+    names = [name.strip() for name in only.split(",")] if only is not None else list(PAGES)
     for name in names:
         if name not in PAGES:
             raise BenchError(f"--only {only!r}: unknown page {name!r}; {did_you_mean(name, PAGES)}")
-    return list(dict.fromkeys(names))
+    require_folder(out, f"--out {out}")  # better now than after minutes of counting
+    for name in dict.fromkeys(names):
+        file = out / f"{name}.md"
+        write_atomically(file, _page(name, context).encode())
+        typer.echo(file)
 
 
-def _cli(context: typer.Context) -> str:
-    from bench.docgen.cli_page import page
+def _page(name: str, context: typer.Context) -> str:
+    from bench.docgen import methods_page, schema_pages
 
-    return page(context.find_root().command)
-
-
-def _suite_file() -> str:
-    from bench.docgen.schema_pages import suite_page
-
-    return suite_page()
+    if name == "cli":
+        return schema_pages.cli_page(context.find_root().command)
+    if name == "suite-file":
+        return schema_pages.suite_page()
+    return schema_pages.record_page() if name == "record" else methods_page.page(_costs())
 
 
-def _record() -> str:
-    from bench.docgen.schema_pages import record_page
-
-    return record_page()
-
-
-def _methods() -> str:
+def _costs() -> dict[str, Sequence[StepCost] | str]:
+    """The work of every method's steps, or why it was not counted."""
     from bench import registry
-    from bench.docgen.methods_page import page
     from bench.errors import Unsupported
     from bench.estimate.step_costs import embedded_costs
 
@@ -90,14 +65,4 @@ def _methods() -> str:
             costs[name] = embedded_costs(name)
         except Unsupported as why:
             costs[name] = str(why)
-    return page(costs)
-
-
-def _require_folder(out: Path) -> None:
-    """Better now than after minutes of counting."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BenchError(f"--out {out}: {error.strerror}; name another folder") from error
-    if not os.access(out, os.W_OK):
-        raise BenchError(f"--out {out}: cannot be written; name a folder, as docs/reference")
+    return costs

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from bench.cli.options import Plugins, method_names
 from bench.defaults import DEVICE
@@ -28,30 +29,21 @@ importances). Steps: as many as fit the window beside that work."""
 
 
 def command(
-    model: Annotated[str, typer.Option("--model", help="As in 'bench list models'.")],
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Samples in a batch.")] = 8,
-    window: Annotated[
-        float, typer.Option("--window", help="Seconds in which a method may adapt to a domain.")
-    ] = 60.0,
+    model: Annotated[str, Option(help="As in 'bench list models'.")],
+    batch: Annotated[int, Option(min=1, help="Samples in a batch.")] = 8,
+    window: Annotated[float, Option(help="Seconds in which methods may adapt to a domain.")] = 60.0,
     devices: Annotated[
         list[str] | None,
-        typer.Option("--device", help=f"As {DEVICE}@10w; repeatable. Default: all but the modes."),
+        Option("--device", help=f"As {DEVICE}@10w; repeatable. Default: all but the modes."),
     ] = None,
     methods: Annotated[
-        str | None,
-        typer.Option("--methods", "--method", help="As tent,lora. Default: all for the task."),
+        str | None, Option("--methods", "--method", help="As tent,lora. Default: all for the task.")
     ] = None,
-    shape: Annotated[
-        str | None,
-        typer.Option("--shape", help="Of one sample, as 3,224,224, or 128 tokens of a text."),
-    ] = None,
+    shape: Annotated[str | None, Option(help="Of a sample: 3,224,224, or 128 for a text.")] = None,
     samples: Annotated[
-        int | None,
-        typer.Option(
-            "--samples", min=1, help="Of a domain, up to whole batches. Default: 4 batches."
-        ),
+        int | None, Option(min=1, help="Of a domain, up to whole batches. Default: 4 batches.")
     ] = None,
-    classes: Annotated[int, typer.Option("--classes", min=2, help="Of the task.")] = 10,
+    classes: Annotated[int, Option(min=2, help="Of the task.")] = 10,
     plugins: Plugins = None,
 ) -> None:
     """Estimate memory, time and energy of methods on devices, without weights and in seconds."""
@@ -63,11 +55,12 @@ def command(
     for plugin in plugins or []:
         registry.add_plugin(plugin)
     registry.entry("model", model)
+    names = default_methods(model) if methods is None else dict.fromkeys(method_names(methods))
+    for name in names:
+        registry.entry("method", name)
     request = Request(
         model=model,
-        methods=tuple(
-            default_methods(model) if methods is None else dict.fromkeys(method_names(methods))
-        ),
+        methods=tuple(names),
         devices=tuple(dict.fromkeys(devices or _all_devices())),
         shape=default_shape(model) if shape is None else _shape(shape),
         classes=classes,
@@ -89,10 +82,8 @@ def command(
             typer.echo(aligned(rows, left=2, indent="  "))
     if len(counted) < len(found):
         typer.echo("\nunavailable on every device:")
-        width = max(len(each.method) for each in found if each.unavailable)
-        for each in found:
-            if each.unavailable:
-                typer.echo(f"  {each.method.ljust(width)}  {each.unavailable}")
+        rows = [[each.method, each.unavailable] for each in found if each.unavailable]
+        typer.echo(aligned(rows, indent="  "))
     typer.echo("\n" + textwrap.fill(" ".join(NOTE.split()), 100))
 
 
@@ -106,15 +97,9 @@ def _row(estimate: Estimate, device: ModelledDevice, name: str, window_s: float)
     memory = [f"{needed / 1e6:.0f}", f"{given / 1e6:.0f}"]
     if needed > given:
         return [estimate.method, "no", *memory, *"----"]
-    steps = price.steps_in(window_s)
-    return [
-        estimate.method,
-        "yes",
-        *memory,
-        *("-" if value is None else f"{value:.3g}" for value in (price.step_s, price.step_j)),
-        f"{price.domain_s:.3g}" if price.domain_s else "-",
-        "-" if steps is None else str(steps),
-    ]
+    steps, times = price.steps_in(window_s), (price.step_s, price.step_j, price.domain_s or None)
+    numbers = ["-" if value is None else f"{value:.3g}" for value in times]
+    return [estimate.method, "yes", *memory, *numbers, "-" if steps is None else str(steps)]
 
 
 def _watched(request: Request) -> Iterator[Estimate]:

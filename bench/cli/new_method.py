@@ -10,25 +10,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from bench import defaults
 from bench.errors import BenchError
 
-
-class Family(StrEnum):
-    """What the method starts from."""
-
-    uda = "uda"
-    cl = "cl"
+Family = StrEnum("Family", "uda cl")
+"""What the method starts from."""
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="As my-idea: the file becomes my_idea.py.")],
+    name: Annotated[str, Argument(help="As my-idea: the file becomes my_idea.py.")],
     family: Annotated[
-        Family,
-        typer.Option("--family", help="uda: without target labels; cl: supervised, continual."),
+        Family, Option(help="uda: no labels; cl: supervised continual.")
     ] = Family.uda,
-    folder: Annotated[Path, typer.Option("--dir", help="Folder to write to.")] = Path("."),
+    folder: Annotated[Path, Option("--dir", help="Folder to write to.")] = Path("."),
 ) -> None:
     """Write a small method that keeps the contract, and its test; both pass as they are."""
     module = _module(name)
@@ -38,20 +34,18 @@ def command(
     for path in (file, test):
         if path.exists():
             raise BenchError(f"{path}: exists; delete it or choose another name")
-    texts = {
-        path: _filled(template, module)
-        for path, template in ((file, f"{family}.py"), (test, f"{family}_test.py"))
-    }
+    texts = {file: _filled(f"{family}.py", module), test: _filled(f"{family}_test.py", module)}
     for path, text in texts.items():
-        _write(path, text)
+        try:
+            with path.open("x", encoding="utf-8") as stream:
+                stream.write(text)
+        except OSError as error:
+            raise BenchError(f"{path}: {error.strerror}; name another folder with --dir") from error
         typer.echo(f"wrote {path}")
     suite, reference = defaults.NEW_METHOD_RUNS[family]
-    typer.echo("next:")
-    typer.echo(f"  bench check {file}")
-    typer.echo(f"  pytest {test}")
     typer.echo(
-        f"  bench run --suite {suite} --plugin {file} "
-        f"--methods {reference},{module.replace('_', '-')}"
+        f"next:\n  bench check {file}\n  pytest {test}\n  bench run --suite {suite} "
+        f"--plugin {file} --methods {reference},{module.replace('_', '-')}"
     )
 
 
@@ -90,11 +84,3 @@ def _filled(template: str, module: str) -> str:
         )
     replaced = {"my-idea": module.replace("_", "-"), "my_idea": module, "MyIdea": camel}
     return re.sub("|".join(replaced), lambda found: replaced[found[0]], text)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        with path.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except OSError as error:
-        raise BenchError(f"{path}: {error.strerror}; name another folder with --dir") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from bench.errors import BenchError
 from bench.study.selection import DEFAULT_STORE, DEFAULT_SUITE, Selection
@@ -16,50 +17,33 @@ from bench.study.selection import DEFAULT_STORE, DEFAULT_SUITE, Selection
 if TYPE_CHECKING:
     from bench.records.store import Store
 
-SuiteName = Annotated[str, typer.Option("--suite", help="A suite's name, or the path of a file.")]
+SuiteName = Annotated[str, Option(help="A suite's name, or the path of a file.")]
 Devices = Annotated[
-    list[str] | None,
-    typer.Option("--device", help="Device to charge costs on; repeatable. Default: the suite's."),
+    list[str] | None, Option(help="Device to charge costs on; repeatable. Default: the suite's.")
 ]
-Methods = Annotated[
-    str | None, typer.Option("--methods", help="Only these methods, as a,b; others may be added.")
-]
-Model = Annotated[str | None, typer.Option("--model", help="Instead of the suite's model.")]
+Methods = Annotated[str | None, Option(help="Only these methods, as a,b; others may be added.")]
+Model = Annotated[str | None, Option(help="Instead of the suite's model.")]
 Variants = Annotated[
     list[str] | None,
-    typer.Option(
-        "--variant",
-        help="'full' or a smaller model as compressed:8; repeatable. Default: the suite's.",
-    ),
+    Option(help="'full' or a smaller model as compressed:8; repeatable. Default: the suite's."),
 ]
-Seeds = Annotated[str | None, typer.Option("--seeds", help="As 0..4 or 0,3,7.")]
+Seeds = Annotated[str | None, Option(help="As 0..4 or 0,3,7.")]
 Interval = Annotated[
     float | None,
-    typer.Option(
-        "--interval",
-        help="Seconds between batches, for a suite under online-timed. Default: the suite's.",
-    ),
+    Option(help="Seconds between batches, for a suite under online-timed. Default: the suite's."),
 ]
-Untuned = Annotated[
-    bool, typer.Option("--untuned", help="The papers' default settings, not the tuned ones.")
-]
+Untuned = Annotated[bool, Option("--untuned", help="The papers' default settings, not tuned ones.")]
 TunedFile = Annotated[
-    Path | None,
-    typer.Option("--tuned", help="Tuned settings to use. Default: those beside the suite, if any."),
+    Path | None, Option(help="Tuned settings to use. Default: those beside the suite, if any.")
 ]
-StoreRoot = Annotated[
-    Path, typer.Option("--store", envvar="BENCH_STORE", help="Folder of the records.")
-]
+StoreRoot = Annotated[Path, Option(envvar="BENCH_STORE", help="Folder of the records.")]
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", help="Python file that registers components; its code is run."),
+    Option("--plugin", help="Python file that registers components; its code is run."),
 ]
-Jobs = Annotated[
-    int | None, typer.Option("--jobs", min=1, help="Runs at a time. Default: the cores.")
-]
-ExecutorName = Annotated[
-    str, typer.Option("--executor", help="Where runs happen; 'inline' for a debugger.")
-]
+Jobs = Annotated[int | None, Option(min=1, help="Runs at a time. Default: the cores.")]
+Timeout = Annotated[float | None, Option(min=0.1, help="Seconds until a run is killed.")]
+ExecutorName = Annotated[str, Option(help="Where runs happen; 'inline' for a debugger.")]
 DEFAULT_EXECUTOR = "processes"
 
 
@@ -77,13 +61,15 @@ def selection(
     plugins: Plugins = None,
 ) -> Selection:
     """What the shared options choose."""
+    from bench.study.suite import parse_seeds
+
     return Selection(
         suite=suite,
         devices=tuple(device or ()),
-        methods=None if methods is None else _split(methods),
+        methods=None if methods is None else method_names(methods),
         model=model,
         variants=tuple(variant or ()),
-        seeds=None if seeds is None else _seeds(seeds),
+        seeds=None if seeds is None else tuple(parse_seeds(seeds)),
         interval=interval,
         untuned=untuned,
         tuned=tuned,
@@ -109,30 +95,12 @@ def with_selection(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def method_names(given: str) -> list[str]:
-    """The registered methods that ``a,b`` names, as they stand there.
-
-    Raises BenchError if it names none, or one that is not known.
-    """
-    from bench import registry
-
-    names = list(_split(given))
-    for name in names:
-        registry.entry("method", name)
-    return names
-
-
-def _split(methods: str) -> tuple[str, ...]:
+def method_names(methods: str) -> tuple[str, ...]:
+    """The methods that ``a,b`` names; BenchError if it names none."""
     names = tuple(n.strip() for n in methods.split(",") if n.strip())
     if not names:
         raise BenchError(f"--methods {methods!r}: names no method; write a,b")
     return names
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    from bench.study.suite import parse_seeds
-
-    return tuple(parse_seeds(text))
 
 
 def warn(text: str) -> None:
@@ -142,12 +110,10 @@ def warn(text: str) -> None:
 
 def duration(seconds: float) -> str:
     """Seconds for people: ``42 s``, ``3 min 5 s``, ``2 h 10 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def warn_unreadable(store: Store) -> None:

@@ -6,8 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from bench.cli.options import duration, warn, warn_unreadable, with_selection
+from bench.io.text_table import aligned
 from bench.study.selection import Selection
 
 if TYPE_CHECKING:
@@ -18,9 +20,7 @@ if TYPE_CHECKING:
 @with_selection
 def command(
     selection: Selection,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="For the estimate. Default: the cores.")
-    ] = None,
+    jobs: Annotated[int | None, Option(min=1, help="For the estimate. Default: the cores.")] = None,
 ) -> None:
     """Show what 'bench run' with the same options would do; nothing is run."""
     from bench.execute.base import available_cores
@@ -32,12 +32,9 @@ def command(
     seeds_text = ", ".join(str(s) for s in plan.suite.seeds)
     typer.echo(f"suite {plan.suite.name}: {plan.suite.description}")
     typer.echo(f"devices {', '.join(plan.suite.devices)}; seeds {seeds_text}; store {opened.root}")
-    names = list(dict.fromkeys(c.method.name for c in plan.cells))
-    width = max(len(n) for n in names)
     settings = {c.method.name: c.settings_origin for c in plan.cells}
-    for name in names:
-        counts = f"{done[name]} done, {missing[name]} to run"
-        typer.echo(f"  {name.ljust(width)}  {counts}, {settings[name]} settings")
+    rows = [[n, f"{done[n]} done, {missing[n]} to run, {o} settings"] for n, o in settings.items()]
+    typer.echo(aligned(rows, indent="  "))
     trainings = len(plan.shared_runs())
     typer.echo(f"{len(plan.done)} of {len(plan.cells)} cells done, {len(plan.missing)} to run")
     if trainings < len(plan.missing):
@@ -61,11 +58,8 @@ def _estimate(plan: Plan, store: Store, workers: int) -> str:
     found = plan.estimate(store, lambda: scaled_times(plan.path))
     if found.unknown == found.trainings:
         return "time: unknown, no earlier run of these methods in the store"
-    sources = []
-    if found.scaled + found.unknown < found.trainings:
-        sources.append("earlier runs")
-    if found.scaled:
-        sources.append("reference times scaled to this machine")
+    sources = ["earlier runs"] if found.scaled + found.unknown < found.trainings else []
+    sources += ["reference times scaled to this machine"] if found.scaled else []
     text = f"time: about {duration(found.wall_s(workers))} with --jobs {workers}, from "
     text += " and ".join(sources)
     if found.saved_s:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,20 +49,15 @@ class SourceProgress(CampaignListener):
 
 
 class Progress(SourceProgress):
-    """Shows the runs too.
+    """Shows the runs too; ``done`` cells have a record from before.
 
-    Attributes
-    ----------
-    done : cells with a record from before
-    settled, interrupted : records of this campaign, and how many of them are of stopped runs
+    ``settled`` and ``interrupted``: records of this campaign, and those of stopped runs.
     """
 
     def __init__(self, done: int) -> None:
         super().__init__()
         self.done = done
-        self.settled = 0
-        self.interrupted = 0
-        self._total = 0
+        self.settled = self.interrupted = self._total = 0
 
     def runs_begin(self, jobs: Sequence[Job]) -> None:
         self._total = sum(len(job.cells) for job in jobs)
@@ -89,8 +84,8 @@ class Progress(SourceProgress):
 
 
 @contextmanager
-def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Within it SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
+def stoppable(progress: SourceProgress, said: Callable[[], str]) -> Iterator[None]:
+    """Within it Ctrl-C and SIGTERM end the command with exit code 130 and what ``said`` gives."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -98,8 +93,13 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except KeyboardInterrupt:
+        progress.close()
+        typer.echo(f"bench: stopped; {said()}", err=True)
+        raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+        progress.close()
 
 
 def _outcome(record: Record) -> str:

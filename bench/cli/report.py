@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from bench.cli.options import Plugins, StoreRoot, TunedFile, Untuned, warn, warn_unreadable
 from bench.errors import BenchError
@@ -14,10 +15,8 @@ from bench.study.selection import DEFAULT_STORE, Selection, existing_store
 
 def command(
     store: StoreRoot = DEFAULT_STORE,
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("report"),
-    suite: Annotated[
-        str | None, typer.Option("--suite", help="Only the cells of this suite as it is now.")
-    ] = None,
+    out: Annotated[Path, Option(help="Folder to write to.")] = Path("report"),
+    suite: Annotated[str | None, Option(help="Only the cells of this suite as it is now.")] = None,
     plugins: Plugins = None,
     untuned: Untuned = False,
     tuned: TunedFile = None,

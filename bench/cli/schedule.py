@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from bench import defaults
+from bench.cli.options import warn
 from bench.errors import BenchError
 from bench.io.text_table import aligned
 
@@ -17,65 +18,44 @@ if TYPE_CHECKING:
     from bench.scheduling.problem import Plan, Problem
 
 
-class SolverName(StrEnum):
-    """How to decide."""
-
-    exact = "exact"
-    genetic = "genetic"
-    greedy = "greedy"
-    uniform = "uniform"
-    ekya = "ekya"
-    recl = "recl"
+SolverName = StrEnum("SolverName", "exact genetic greedy uniform ekya recl")
+"""How to decide."""
 
 
 def command(
-    apps: Annotated[Path, typer.Option("--apps", help="YAML file of the applications.")],
-    device: Annotated[str, typer.Option("--device", help="The device that they share.")],
-    window: Annotated[float, typer.Option("--window", help="Seconds of the retraining window.")],
-    solver: Annotated[
-        SolverName | None,
-        typer.Option("--solver", help="Default: exact where it is fast, else genetic."),
-    ] = None,
+    apps: Annotated[Path, Option(help="YAML file of the applications.")],
+    device: Annotated[str, Option(help="The device that they share.")],
+    window: Annotated[float, Option(help="Seconds of the retraining window.")],
+    solver: Annotated[SolverName | None, Option(help="Default: exact if fast, or genetic.")] = None,
     min_iterations: Annotated[
-        int | None,
-        typer.Option("--min-iterations", min=1, help="Of each application. Default: the file's."),
+        int | None, Option(min=1, help="Of each application. Default: the file's.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of genetic.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for plan.json and Kubernetes manifests.")
-    ] = None,
-    image: Annotated[
-        str | None, typer.Option("--image", help="Of the manifests. Default: a placeholder.")
-    ] = None,
-    cpus: Annotated[
-        float, typer.Option("--cpus", help="Cores of the device, for the manifests.")
-    ] = 4.0,
+    seed: Annotated[int, Option(min=0, max=2**31 - 1, help="Of genetic.")] = 0,
+    out: Annotated[Path | None, Option(help="For plan.json and Kubernetes manifests.")] = None,
+    image: Annotated[str | None, Option(help="Of the manifests. Default: a placeholder.")] = None,
+    cpus: Annotated[float, Option(help="Cores of the device, for the manifests.")] = 4.0,
 ) -> None:
     """Plan which sparsity and which share of a device each application gets for one window.
 
     Memory: what the device leaves to applications, less the runtime of each one's process.
     """
+    from bench.io.folders import require_folder
     from bench.scheduling.application import load_applications
     from bench.scheduling.problem import Problem
     from bench.scheduling.solvers import solve, solve_best
 
     file = load_applications(apps)
     limit, runtime = _memory(device, len(file.applications))
-    problem = Problem(
-        file.applications,
-        window,
-        limit,
-        file.min_iterations if min_iterations is None else min_iterations,
-        file.min_share,
-    )
+    least = file.min_iterations if min_iterations is None else min_iterations
+    problem = Problem(file.applications, window, limit, least, file.min_share)
     if out is not None:
-        _require_folder(out)
+        if out.is_file():
+            raise BenchError(f"--out {out}: is a file; name a folder")
+        require_folder(out, f"--out {out}")
     if solver is None:
         plan, why = solve_best(problem, seed)
-        chosen = f"{plan.solver}, chosen: {why}"
     else:
-        plan = solve(problem, solver, seed)
-        chosen = plan.solver
+        plan, why = solve(problem, solver, seed), ""
     typer.echo(
         f"device {device}: {_size(limit)} for {len(problem)} applications, besides a runtime of "
         f"{_size(runtime)} each; window {window:g} s"
@@ -89,7 +69,8 @@ def command(
     )
     if plan.profiling_s:
         typer.echo(f"profiling takes the first {plan.profiling_s:.1f} s of the window")
-    typer.echo(f"solver {chosen}; {plan.cpu_s:.3f} s of CPU")
+    chosen = f", chosen: {why}" if solver is None else ""
+    typer.echo(f"solver {plan.solver}{chosen}; {plan.cpu_s:.3f} s of CPU")
     if out is not None:
         _write(out, problem, plan, device, runtime, cpus, image)
 
@@ -113,17 +94,6 @@ def _memory(device: str, count: int) -> tuple[float, float]:
     return all_ - count * runtime, runtime
 
 
-def _require_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise BenchError(f"--out {out}: is a file; name a folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BenchError(f"--out {out}: {error.strerror}; name another folder") from error
-    if not os.access(out, os.W_OK):
-        raise BenchError(f"--out {out}: cannot be written; name another folder")
-
-
 def _write(
     out: Path,
     problem: Problem,
@@ -139,13 +109,8 @@ def _write(
     from bench.io.atomic_write import write_atomically
     from bench.scheduling.manifests import DEFAULT_IMAGE, manifests, to_yaml
 
-    jobs = manifests(
-        plan,
-        problem.window_s,
-        runtime_bytes=runtime,
-        cpus=cpus,
-        image=DEFAULT_IMAGE if image is None else image,
-    )
+    image = DEFAULT_IMAGE if image is None else image
+    jobs = manifests(plan, problem.window_s, runtime_bytes=runtime, cpus=cpus, image=image)
     content = {
         "device": device,
         "window_s": problem.window_s,
@@ -167,26 +132,17 @@ def _write(
             ) from error
     typer.echo(f"wrote plan.json and {len(jobs)} manifests to {out}")
     if others:
-        typer.echo(
-            f"bench: warning: --out {out} also holds {', '.join(others)}, which this plan does "
-            "not name; 'kubectl apply' of the folder would start them too",
-            err=True,
+        warn(
+            f"--out {out} also holds {', '.join(others)}, which this plan does not name; 'kubectl "
+            "apply' of the folder would start them too"
         )
 
 
 def _table(plan: Plan) -> str:
     rows = [["application", "sparsity", "share", "iterations", "memory", "accuracy"]]
-    rows += [
-        [
-            given.name,
-            f"{given.sparsity:g}",
-            f"{given.share:.3f}",
-            str(given.iterations),
-            _size(given.memory_bytes),
-            f"{given.accuracy:.1%}",
-        ]
-        for given in plan.assignments
-    ]
+    for a in plan.assignments:
+        numbers = [f"{a.sparsity:g}", f"{a.share:.3f}", str(a.iterations), _size(a.memory_bytes)]
+        rows.append([a.name, *numbers, f"{a.accuracy:.1%}"])
     return aligned(rows, left=1, indent="  ")
 
 

@@ -8,19 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
-from bench.cli.options import (
-    DEFAULT_EXECUTOR,
-    ExecutorName,
-    Jobs,
-    Methods,
-    Model,
-    Plugins,
-    Seeds,
-    SuiteName,
-    Variants,
-)
-from bench.cli.options import selection as selected
+from bench.cli import options
 from bench.errors import BenchError
 from bench.study.selection import DEFAULT_SUITE, open_store
 
@@ -37,29 +27,23 @@ LOUD = (
 
 
 def command(
-    suite: SuiteName = DEFAULT_SUITE,
-    methods: Methods = None,
-    trials: Annotated[
-        int, typer.Option("--trials", min=1, help="For each method, its defaults included.")
-    ] = 16,
-    seeds: Seeds = "0",
-    model: Model = None,
-    variant: Variants = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="File to write. Default: <suite>.tuned.yaml.")
-    ] = None,
+    suite: options.SuiteName = DEFAULT_SUITE,
+    methods: options.Methods = None,
+    trials: Annotated[int, Option(min=1, help="For each method, its defaults included.")] = 16,
+    seeds: options.Seeds = "0",
+    model: options.Model = None,
+    variant: options.Variants = None,
+    out: Annotated[Path | None, Option(help="File to write. Default: <suite>.tuned.yaml.")] = None,
     oracle: Annotated[
-        bool, typer.Option("--oracle", help="Search on the test stream itself. Not a fair setting.")
+        bool, Option("--oracle", help="Search on the test stream itself. Not a fair setting.")
     ] = False,
     store: Annotated[  # not BENCH_STORE: trials are no results, and reports read all of a store
-        Path, typer.Option("--store", help="Folder of the trials' records.")
+        Path, Option(help="Folder of the trials' records.")
     ] = Path("bench-tuning"),
-    plugins: Plugins = None,
-    jobs: Jobs = None,
-    timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0.1, help="Seconds until a trial is killed.")
-    ] = None,
-    executor: ExecutorName = DEFAULT_EXECUTOR,
+    plugins: options.Plugins = None,
+    jobs: options.Jobs = None,
+    timeout: options.Timeout = None,
+    executor: options.ExecutorName = options.DEFAULT_EXECUTOR,
 ) -> None:
     """Tune methods on the suite's validation stream and write the settings to use with it.
 
@@ -68,7 +52,7 @@ def command(
     if it stands beside the suite's, else with --tuned. With --methods and the --out of an earlier
     search under the same budget, the settings of the other methods stay.
     """
-    from bench.cli.progress import SourceProgress, sigterm_as_ctrl_c
+    from bench.cli.progress import SourceProgress, stoppable
     from bench.execute.base import Limits
     from bench.execute.campaign import Campaign, make_executor
     from bench.io.atomic_write import require_folder
@@ -77,7 +61,7 @@ def command(
     from bench.study.tuned_settings import tuned_path, write_tuned
     from bench.tuning.tune import Tuner, default_out, validation_suite
 
-    chosen, path = selected(
+    chosen, path = options.selection(
         suite=suite, methods=methods, model=model, variant=variant, seeds=seeds, plugins=plugins
     ).choose()
     target = out or default_out(path, SUITES)
@@ -100,17 +84,11 @@ def command(
     _beside_others(target, found, tuner.names)  # refused now, not when the search has ended
     progress = SourceProgress()
     runner = make_executor(executor, jobs, Limits(timeout_s=timeout))
-    try:
-        with sigterm_as_ctrl_c(), Campaign(opened, runner, progress) as campaign:
-            require_folder(target.parent, f"--out {target}")
-            campaign.train_sources(cells)
-            campaign.run(tuner.begin(), tuner.ended)
-    except KeyboardInterrupt:
-        progress.close()
-        typer.echo("bench: stopped; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
-    finally:
-        progress.close()
+    stopped = stoppable(progress, lambda: "the same command goes on from here")
+    with stopped, Campaign(opened, runner, progress) as campaign:
+        require_folder(target.parent, f"--out {target}")
+        campaign.train_sources(cells)
+        campaign.run(tuner.begin(), tuner.ended)
     tuned = tuned_file(chosen, searched, cells, tuner, trials, oracle)
     write_tuned(target, _beside_others(target, tuned, tuner.names))
     for name, best in tuned.methods.items():
@@ -132,14 +110,12 @@ def _beside_others(target: Path, tuned: Tuned, names: list[str]) -> Tuned:
     """
     from bench.study.tuned_settings import merged, read_tuned
 
-    if target.exists():
-        old = read_tuned(target)
-        if set(old.methods) - set(names):
-            try:
-                return merged(old, tuned)
-            except BenchError as error:
-                raise BenchError(f"--out {target}: {error}") from None
-    return tuned
+    if not target.exists() or not set((old := read_tuned(target)).methods) - set(names):
+        return tuned
+    try:
+        return merged(old, tuned)
+    except BenchError as error:
+        raise BenchError(f"--out {target}: {error}") from None
 
 
 def _show_trial(

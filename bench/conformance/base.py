@@ -22,15 +22,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one check on one method.
+    """What came of the check ``name`` on one method, in ``seconds``.
 
-    Attributes
-    ----------
-    method, name : of the method and of the check
-    passed : whether the promise is kept
-    did : what was done to find out; empty if it could not be done
-    why : why the promise is not kept, and the cure; empty if it is
-    seconds : how long it took
+    ``did``: what was done to find out, empty if it could not be done; ``why``: why the promise is
+    not kept, and the cure, empty if it is.
     """
 
     method: str
@@ -56,8 +51,7 @@ def check(function: Callable[[Any], str]) -> Callable[[Any], str]:
     It is given a method and returns what it did in a few words; it raises `CheckFailed` where the
     promise is not kept.
     """
-    name = function.__name__.replace("_", "-")
-    promise = (function.__doc__ or "").strip()
+    name, promise = function.__name__.replace("_", "-"), (function.__doc__ or "").strip()
     assert promise
     assert "\n" not in promise
     CHECKS[name] = Check(name, promise, function)

@@ -40,9 +40,7 @@ def labels(subject: MethodFixture) -> str:
         reads += view.label_reads
         _require_out_of_reach(number, view, method)
     if subject.labelled and not reads:
-        raise CheckFailed(
-            "declares needs = ('target_labels',) and reads none: drop the declaration"
-        )
+        raise CheckFailed("declares needs = ('target_labels',) and reads none: drop it")
     if reads and not subject.labelled:
         raise CheckFailed(
             f"asks for target labels (y) {reads} times: declare needs = ('target_labels',), or "
@@ -77,10 +75,8 @@ def same_seed(subject: MethodFixture) -> str:
     ends = []
     for _ in range(2):
         method = subject.prepare()
-        for domain in (0, 1):
-            subject.adapt(method, subject.view(domain))
-        predictions = subject.predict(method, subject.inputs(1))
-        ends.append({**weights(method), "the predictions": predictions})
+        subject.adapt(method, subject.view(0))
+        ends.append(_end(subject, method))
     different = first_difference(*ends)
     if different is not None:
         raise CheckFailed(
@@ -88,6 +84,12 @@ def same_seed(subject: MethodFixture) -> str:
             "seeded in prepare, or from torch's, numpy's or Python's global generator"
         )
     return "ran 2 domains twice"
+
+
+def _end(subject: MethodFixture, method: Method) -> dict[str, Tensor]:
+    """The weights and predictions of a method after another domain."""
+    subject.adapt(method, subject.view(1))
+    return {**weights(method), "the predictions": subject.predict(method, subject.inputs(1))}
 
 
 @check
@@ -111,9 +113,7 @@ def state(subject: MethodFixture) -> str:
     ends = []
     for method in (straight, resumed):
         seed_everything(1)
-        subject.adapt(method, subject.view(1))
-        predictions = subject.predict(method, subject.inputs(1))
-        ends.append({**weights(method), "the predictions": predictions})
+        ends.append(_end(subject, method))
     different = first_difference(*ends)
     if different is not None:
         raise CheckFailed(
@@ -158,15 +158,11 @@ def predict(subject: MethodFixture) -> str:
     second = subject.predict(method, x)
     changed = first_difference(held, weights(method)) or first_difference(before, method.state())
     if changed is not None:
-        raise CheckFailed(
-            f"predict changes {changed}: change it in adapt, or keep it in a local name"
-        )
+        raise CheckFailed(f"predict changes {changed}: change it in adapt, or keep it local")
     if not same(random_before, torch.get_rng_state()):
         raise CheckFailed("predict draws random numbers: put the model into evaluation mode first")
     if not same(first, second):
-        raise CheckFailed(
-            "predict gives other outputs for the same inputs: it keeps a hidden state"
-        )
+        raise CheckFailed("predict gives other outputs for the same inputs: it has hidden state")
     return "predicted 4 batches and compared all that it holds"
 
 
@@ -238,10 +234,8 @@ def same(a: Any, b: Any) -> bool:
 
 def first_difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
     """The first key whose values are not the same, or that only one has; else None."""
-    for key in (*a, *b):
-        if key not in a or key not in b or not same(a[key], b[key]):
-            return key
-    return None
+    keys = (*a, *b)
+    return next((k for k in keys if k not in a or k not in b or not same(a[k], b[k])), None)
 
 
 def weights(method: Method) -> dict[str, Tensor]:

@@ -11,27 +11,18 @@ import pydantic
 from bench import registry
 from bench.conformance.base import CheckFailed, check
 from bench.conformance.method_fixture import MethodFixture
-from bench.contracts.method import (
-    FAMILIES,
-    Method,
-    MethodConfig,
-    Need,
-    Protocol,
-    Provenance,
-    Shift,
-    search_space,
-)
+from bench.contracts import method as contract
 from bench.contracts.settings import bounds, choices
 from bench.errors import BenchError
 from bench.run.applicability import unsupported
 
 _LEGAL: dict[str, tuple[str, ...] | None] = {
-    "family": FAMILIES,
-    "provenance": typing.get_args(Provenance),
+    "family": contract.FAMILIES,
+    "provenance": typing.get_args(contract.Provenance),
     "tasks": None,
-    "shifts": typing.get_args(Shift),
-    "protocols": typing.get_args(Protocol),
-    "needs": typing.get_args(Need),
+    "shifts": typing.get_args(contract.Shift),
+    "protocols": typing.get_args(contract.Protocol),
+    "needs": typing.get_args(contract.Need),
     "preload": None,
 }
 _MAY_BE_EMPTY = ("needs", "preload")
@@ -44,7 +35,7 @@ def declared(subject: MethodFixture) -> str:
     for name, legal in _LEGAL.items():
         value = getattr(method, name)
         _require_legal(name, value, legal)
-        read = subject.entry.facts.get(name, getattr(Method, name))
+        read = subject.entry.facts.get(name, getattr(contract.Method, name))
         if read != value:
             raise CheckFailed(
                 f"{name} is {value!r}, but the source text says {read!r}: write it as a literal in "
@@ -65,8 +56,7 @@ def declared(subject: MethodFixture) -> str:
 
 
 def _require_legal(name: str, value: Any, legal: tuple[str, ...] | None) -> None:
-    single = name in ("family", "provenance")
-    values = (value,) if single else value
+    values = (value,) if name in ("family", "provenance") else value
     if not isinstance(values, tuple) or not all(isinstance(v, str) for v in values):
         raise CheckFailed(f"{name} is {value!r}: write a tuple of texts, as ('a',)")
     if not values and name not in _MAY_BE_EMPTY:
@@ -80,7 +70,7 @@ def _require_legal(name: str, value: Any, legal: tuple[str, ...] | None) -> None
 def settings(subject: MethodFixture) -> str:
     """Every setting is bounded and explained, its default valid, its search within its bounds."""
     config = subject.method_class.Config
-    if not issubclass(config, MethodConfig):
+    if not issubclass(config, contract.MethodConfig):
         raise CheckFailed(f"Config is {config.__name__}: make it a subclass of bench.MethodConfig")
     try:
         config.model_validate(config().model_dump())
@@ -97,10 +87,8 @@ def settings(subject: MethodFixture) -> str:
                 "give Field(..., ge=, le=), or a type of finitely many values (bool, Literal)"
             )
         if not re.search(rf"\b{name}\b", documented):
-            raise CheckFailed(
-                f"setting {name!r} is not in the docstring of {config.__name__}: add it"
-            )
-    searched = list(search_space(config))
+            raise CheckFailed(f"setting {name!r} is not in the docstring of {config.__name__}")
+    searched = list(contract.search_space(config))
     for axis in searched:
         low, high = bounds(config.model_fields[axis.name])
         assert low is not None

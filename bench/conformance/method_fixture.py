@@ -106,10 +106,6 @@ class MethodFixture:
             target_labels=target_labels,
         )
 
-    def config(self) -> Any:
-        """The method's settings: its defaults, but for what makes offline work short."""
-        return self.method_class.Config.model_validate(self.method_class.conformance_config)
-
     def prepare(
         self, batch_size: int = BATCH, samples: int = 60, dtype: torch.dtype = torch.float32
     ) -> Method:
@@ -124,13 +120,12 @@ class MethodFixture:
         model.module.to(dtype)
         x, y = shared.source.x[:samples].to(dtype), shared.source.y[:samples].clone()
         source = DomainView("source", x, y, batch_size, torch.Generator().manual_seed(0))
-        method = self.method_class(self.config())
+        short = self.method_class.conformance_config  # defaults, but with little offline work
+        method = self.method_class(self.method_class.Config.model_validate(short))
         method.prepare(model, source)
         if "source_data" not in method.needs:
-            source.close(
-                f"{self.name} reads source data after prepare without declaring "
-                "needs = ('source_data',)"
-            )
+            undeclared = "source data after prepare without declaring needs = ('source_data',)"
+            source.close(f"{self.name} reads {undeclared}")
         return method
 
     def view(
@@ -144,10 +139,7 @@ class MethodFixture:
         dtype: torch.dtype = torch.float32,
         of_class: int | None = None,
     ) -> WatchedView:
-        """Some samples of a target domain, with labels if the method declares that it needs them.
-
-        ``of_class``: only samples of this class.
-        """
+        """Samples of a target domain (``of_class`` alone), with labels if the method needs them."""
         split = setting().domains[domain].adaptation
         chosen = torch.arange(len(split))
         if of_class is not None:
@@ -184,11 +176,9 @@ class MethodFixture:
         """`CheckFailed` if a weight or a prediction is not a finite number."""
         for name, tensor in method.model.module.state_dict().items():
             if tensor.is_floating_point() and not tensor.isfinite().all():
-                raise CheckFailed(
-                    f"weights {name!r} are not finite {when}: guard the division or log"
-                )
+                raise CheckFailed(f"weights {name!r} are not finite {when}: guard division and log")
         if not self.predict(method, x).isfinite().all():
-            raise CheckFailed(f"predictions are not finite {when}: guard the division or log")
+            raise CheckFailed(f"predictions are not finite {when}: guard division and log")
 
 
 def unlimited_window(method: Method, *observers: StepObserver) -> Window:
@@ -217,9 +207,8 @@ class WatchedView(DomainView):
 
     def _batch(self, chosen: Tensor) -> Batch:
         given = super()._batch(chosen)
-        batch: _Batch
         if isinstance(given, LabelledBatch):
-            batch = _LabelledBatch(given.x, given.sample_ids, given.y)
+            batch: _Batch = _LabelledBatch(given.x, given.sample_ids, given.y)
         else:
             batch = _Batch(given.x, given.sample_ids)
         batch.view = self

@@ -24,49 +24,41 @@ from bench.errors import Unsupported
 from bench.run.window import UNLIMITED, Window
 
 DEVICE = defaults.DEVICE
-SAMPLES, SIZE = 40, 8
-DOMAINS, EARLY = 10, 1
-"""Domains of 5 batches in the check of memory: 50 batches; and after how many it starts."""
+SAMPLES, SIZE, DOMAINS = 40, 8, 10
+"""Of a domain, of a batch, and how many domains the check of memory takes: 50 batches."""
 
 
 @check
 def window(subject: MethodFixture) -> str:
     """Works inside charged steps alone, and ends when the window closes."""
     method = subject.prepare()
-    tracker, watch = _watched(method)
-    whole = _adapt(subject, method, tracker, watch, 0, UNLIMITED)
+    whole, sections = _adapt(subject, method, 0, UNLIMITED)
     if not whole:
-        if len(watch.charged) >= SAMPLES // SIZE:
+        if sections >= SAMPLES // SIZE:
             raise CheckFailed(
-                f"takes no steps and {len(watch.charged)} sections, which no window ends: take "
-                "batches from window.steps(...)"
+                f"takes no steps and {sections} sections, which no window ends: take batches from "
+                "window.steps(...)"
             )
         return "adapted on 5 batches: it takes no steps"
     if len(whole) > 1:
         few = min(3, len(whole) - 1)
         budget = sum(whole[:few]) - whole[few - 1] / 2
-        other = subject.prepare()
-        taken = _adapt(subject, other, *_watched(other), 0, budget)
+        taken, _ = _adapt(subject, subject.prepare(), 0, budget)
         if len(taken) >= len(whole):
             raise CheckFailed(
                 f"takes all {len(whole)} steps in a window of {budget:.3g} s that has room for "
                 f"{few}: take them from window.steps(...)"
             )
-    _adapt(subject, method, tracker, watch, 1, min(whole) / 2)
+    _adapt(subject, method, 1, min(whole) / 2)
     return f"adapted in {sum(whole):.3g} s on {DEVICE}, in a window for a few steps, and for none"
 
 
 def _adapt(
-    subject: MethodFixture,
-    method: Method,
-    tracker: CostTracker,
-    watch: _WeightWatch,
-    domain: int,
-    budget_s: float,
-) -> list[float]:
-    """Adapt on five batches; the device seconds of each step, sections not among them."""
-    watch.charged.clear()
-    watch.sections.clear()
+    subject: MethodFixture, method: Method, domain: int, budget_s: float
+) -> tuple[list[float], int]:
+    """Adapt on five batches; the device seconds of each step, and the number of sections."""
+    watch = _WeightWatch(method)
+    tracker = make_tracker([load_device(DEVICE)], method.stored, observers=[watch])
     opened = Window(tracker, budget_s, None, method.model.module)
     try:
         with _FreeWork(tracker) as free:
@@ -74,39 +66,27 @@ def _adapt(
     except Unsupported:
         if budget_s == UNLIMITED:
             raise
-        return []  # one section is longer than this window: refused, as it must be
+        return [], 0  # one section is longer than this window: refused, as it must be
     finally:
         tracker.close()
     changed = watch.changed
     if changed is None and watch.after:
         changed = first_difference(watch.after, weights(method))
+    inside = "inside 'for batch in window.steps(...)' or 'with window.section(...)'"
     if changed is not None:
-        raise CheckFailed(
-            f"{changed} changes outside the steps: change weights inside 'for batch in "
-            "window.steps(...)' or 'with window.section(...)', which are charged"
-        )
+        raise CheckFailed(f"{changed} changes outside the steps: change it {inside}")
     if free.found:
-        raise CheckFailed(
-            f"computes outside the steps ({free.found[0]}): work inside 'for batch in "
-            "window.steps(...)' or 'with window.section(...)', which are charged"
-        )
-    return [step.seconds[DEVICE] for step in watch.charged if step.kind not in watch.sections]
-
-
-def _watched(method: Method) -> tuple[CostTracker, _WeightWatch]:
-    watch = _WeightWatch(method)
-    return make_tracker([load_device(DEVICE)], method.stored, observers=[watch]), watch
+        raise CheckFailed(f"computes outside the steps ({free.found[0]}): work {inside}")
+    steps = [s.seconds[DEVICE] for s in watch.charged if s.kind not in watch.sections]
+    return steps, len(watch.charged) - len(steps)
 
 
 class _WeightWatch(StepObserver):
     """Watches the weights between the steps.
 
-    Attributes
-    ----------
-    charged : steps and sections in their order
-    sections : kinds of those that are sections
-    after : the weights after the last of them, or when the window opened
-    changed : the first weight that changed between two of them
+    ``charged``: steps and sections in their order; ``sections``: kinds of the latter; ``after``:
+    weights after the last of them, or when the window opened; ``changed``: the first weight that
+    changed between two of them.
     """
 
     def __init__(self, method: Method) -> None:
@@ -162,18 +142,15 @@ def memory(subject: MethodFixture) -> str:
     try:
         method = subject.prepare(SIZE)
         for number in range(DOMAINS):
-            view = subject.view(
-                number % 2, number * SAMPLES, SAMPLES, batch_size=SIZE, single_pass=True
-            )
-            subject.adapt(method, view)
-            del view
-            if number + 1 == EARLY:
+            where = (number % 2, number * SAMPLES, SAMPLES)
+            subject.adapt(method, subject.view(*where, batch_size=SIZE, single_pass=True))
+            if number == 0:
                 early = _Memory(method)
         late = _Memory(method)
     finally:
         gc.unfreeze()
     grown, shown = late.everywhere - early.everywhere, late.stored - early.stored
-    batches = f"{(DOMAINS - EARLY) * SAMPLES // SIZE} batches"
+    batches = f"{(DOMAINS - 1) * SAMPLES // SIZE} batches"
     if not replays and max(grown, shown) > 0:
         raise CheckFailed(
             f"tensors of {max(grown, shown)} bytes more are alive after {batches}: keep none, or "
@@ -217,7 +194,7 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 def _operations(tensors: Iterable[Tensor]) -> int:
     seen: set[Any] = set()
-    waiting: list[Any] = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+    waiting: list[Any] = [tensor.grad_fn for tensor in tensors]
     while waiting:
         node = waiting.pop()
         if node is not None and node not in seen:
@@ -228,7 +205,5 @@ def _operations(tensors: Iterable[Tensor]) -> int:
 
 def _values(thing: Any) -> int:
     if isinstance(thing, Mapping):
-        return sum(_values(value) for value in thing.values())
-    if isinstance(thing, list | tuple):
-        return sum(_values(value) for value in thing)
-    return 1
+        thing = list(thing.values())
+    return sum(map(_values, thing)) if isinstance(thing, list | tuple) else 1

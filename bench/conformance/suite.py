@@ -31,9 +31,18 @@ def check_method(name: str, only: Sequence[str] = ()) -> Iterator[Result]:
     Raises BenchError if the method cannot be checked at all: it is unknown, a module that it
     needs is missing, or it does not do the task of the data at hand.
     """
-    chosen = [_named(each) for each in only] or list(CHECKS.values())
+    for each in only:
+        if each not in CHECKS:
+            raise BenchError(f"unknown check {each!r}: {did_you_mean(each, CHECKS)}")
     subject = MethodFixture(name)
-    _require_modules(subject)
+    for module in subject.method_class.preload:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            raise BenchError(
+                f"method {name!r} needs module {module}, which cannot be imported: "
+                f"{type(error).__name__}: {error}; install it, or see 'bench doctor'"
+            ) from error
     if "classification" not in subject.method_class.tasks:
         raise BenchError(
             f"method {name!r} does {', '.join(subject.method_class.tasks)}; the checks run on "
@@ -41,8 +50,8 @@ def check_method(name: str, only: Sequence[str] = ()) -> Iterator[Result]:
         )
     with as_in_a_run():
         setting()
-    for each in chosen:
-        yield _run(each, subject)
+    for each in only or CHECKS:
+        yield _run(CHECKS[each], subject)
 
 
 def methods_of_file(path: str | Path) -> list[str]:
@@ -51,9 +60,7 @@ def methods_of_file(path: str | Path) -> list[str]:
 
     def found() -> list[str]:
         entries = registry.entries("method").values()
-        return [
-            each.name for each in entries if each.file is not None and each.file.resolve() == file
-        ]
+        return [e.name for e in entries if e.file is not None and e.file.resolve() == file]
 
     names = found()
     if not names:
@@ -65,26 +72,6 @@ def methods_of_file(path: str | Path) -> list[str]:
             '@register("method", "name")'
         )
     return names
-
-
-# ---------------------------------------------------------------------------
-
-
-def _named(name: str) -> Check:
-    if name not in CHECKS:
-        raise BenchError(f"unknown check {name!r}: {did_you_mean(name, CHECKS)}")
-    return CHECKS[name]
-
-
-def _require_modules(subject: MethodFixture) -> None:
-    for module in subject.method_class.preload:
-        try:
-            importlib.import_module(module)
-        except Exception as error:
-            raise BenchError(
-                f"method {subject.name!r} needs module {module}, which cannot be imported: "
-                f"{type(error).__name__}: {error}; install it, or see 'bench doctor'"
-            ) from error
 
 
 def _run(check: Check, subject: MethodFixture) -> Result:
@@ -107,7 +94,7 @@ def _explained(error: Exception, file: Path | None) -> str:
     """An unexpected exception with the place in the method's file where it passed last."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if file and Path(f.filename).resolve() == file.resolve()]
-    frame = (own or list(frames))[-1]
+    frame = (own or frames)[-1]
     text = " ".join(str(error).split())
     return f"raised {type(error).__name__}: {text} ({Path(frame.filename).name}:{frame.lineno})"
 

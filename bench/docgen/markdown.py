@@ -40,37 +40,20 @@ def field_notes(docstring: str | None, fields: Collection[str]) -> tuple[str, di
     text = inspect.cleandoc(docstring or "")
     notes: dict[str, str] = {}
 
-    def keep(names: Sequence[str], note: str) -> None:
-        for name in names:
-            notes[name] = code_marks(" ".join(note.split()).rstrip(".;"))
-
-    def listed(match: re.Match[str]) -> str:
-        names = match[1].split(", ")
-        if not set(names) <= set(fields):
-            return match[0]
-        keep(names, match[2])
-        return ""
+    def keep(match: re.Match[str], note: str) -> bool:
+        names = set(re.findall(r"\w+", match[1])) - {"and"}
+        if known := names <= set(fields):
+            notes.update(dict.fromkeys(names, code_marks(" ".join(note.split()).rstrip(".;"))))
+        return known
 
     rest = []
-    for paragraph in _LISTED.sub(listed, text).split("\n\n"):
-        marks = [
-            match
-            for match in _INLINE.finditer(paragraph)
-            if set(re.findall(r"\w+", match[1])) - {"and"} <= set(fields)
-        ]
+    for paragraph in _LISTED.sub(lambda m: "" if keep(m, m[2]) else m[0], text).split("\n\n"):
         end = len(paragraph)
-        for match in reversed(marks):
-            names = [name for name in re.findall(r"\w+", match[1]) if name != "and"]
-            keep(names, paragraph[match.end() : end])
-            end = match.start()
-        rest.append(paragraph[: marks[0].start()] if marks else paragraph)
+        for match in reversed(list(_INLINE.finditer(paragraph))):
+            if keep(match, paragraph[match.end() : end]):
+                end = match.start()
+        rest.append(paragraph[:end])
     return code_marks("\n\n".join(part.strip() for part in rest if part.strip())), notes
-
-
-def settings_table(config: type[pydantic.BaseModel]) -> str:
-    """The settings of a method: default, unit, what is allowed, what `bench tune` searches."""
-    rows = [_setting(name, field) for name, field in config.model_fields.items()]
-    return table(["setting", "default", "unit", "allowed", "searched"], rows)
 
 
 def described_settings(config: type[pydantic.BaseModel]) -> str:
@@ -101,34 +84,32 @@ def default(field: FieldInfo) -> str:
 
 
 def allowed(field: FieldInfo) -> str:
-    """What values a field takes: all of them if they are few, else an interval or nothing."""
+    """A field's values if they are few, else their interval: a round bracket leaves a bound out."""
     values = choices(field.annotation)
     if values is not None:
         return ", ".join(map(_text, values))
-    return interval(field) if limits(field) else "–"
+    if not (found := limits(field)):
+        return "–"
+    low, high = (given if given is None else f"{given:g}" for given in bounds(field))
+    left, right = "[" if "ge" in found else "(", "]" if "le" in found else ")"
+    return f"{left}{low or '-∞'}, {high or '∞'}{right}"
 
 
-def interval(field: FieldInfo) -> str:
-    """As ``(0, 1]``: a round bracket excludes the bound."""
-    found = limits(field)
-    low, high = bounds(field)
-    left = "-∞" if low is None else f"{low:g}"
-    right = "∞" if high is None else f"{high:g}"
-    return f"{'[' if 'ge' in found else '('}{left}, {right}{']' if 'le' in found else ')'}"
+def settings_table(config: type[pydantic.BaseModel]) -> str:
+    """The settings of a method: default, unit, what is allowed, what `bench tune` searches."""
+    rows = [_setting(name, field) for name, field in config.model_fields.items()]
+    return table(["setting", "default", "unit", "allowed", "searched"], rows)
 
 
 def _setting(name: str, field: FieldInfo) -> list[str]:
-    extra: dict[str, Any] = (
-        field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    )
-    values = choices(field.annotation)
-    accepted = interval(field) if values is None else ", ".join(map(_text, values))
+    extra: Any = field.json_schema_extra or {}
     searched = "–"
     if "search" in extra:
         low, high = extra["search"]
         searched = f"{low:g} to {high:g}" + (", log" if extra["log"] else "")
-    unit = str(extra.get("unit", "1"))
-    return [f"`{name}`", _text(field.default), "–" if unit == "1" else unit, accepted, searched]
+    unit = extra.get("unit", "1")
+    unit = "–" if unit == "1" else unit
+    return [f"`{name}`", _text(field.default), unit, allowed(field), searched]
 
 
 def _text(value: Any) -> str:

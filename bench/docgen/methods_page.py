@@ -58,16 +58,10 @@ def page(costs: Counted | None) -> str:
 
 
 def _overview(members: Mapping[str, type[Method]]) -> str:
-    rows = [
-        [
-            f"[{name}](#{name.replace('+', '')})",
-            method.provenance,
-            _words(method.needs),
-            _words(method.protocols),
-            _words(method.shifts),
-        ]
-        for name, method in members.items()
-    ]
+    rows = []
+    for name, method in members.items():
+        words = [", ".join(v) or "–" for v in (method.needs, method.protocols, method.shifts)]
+        rows.append([f"[{name}](#{name.replace('+', '')})", method.provenance, *words])
     return table(["name", "provenance", "needs", "protocols", "shifts"], rows)
 
 
@@ -87,23 +81,14 @@ def _section(
 def _costs(work: Sequence[StepCost] | str) -> str:
     if isinstance(work, str):
         return f"Not counted: {work}"
-    rows = [
-        [
-            f"{each.kind}, varies" if each.varies else each.kind,
-            _significant(each.operations / 1e6),
-            _significant(each.bytes / 1e6),
-            str(each.launches),
-            _significant(each.peak_bytes / 1e6),
-            _significant(each.time_s * 1e3),
-        ]
-        for each in work
-    ]
+    rows = []
+    for each in work:
+        millions = (each.operations, each.bytes, each.peak_bytes)
+        operations, traffic, peak = (_significant(value / 1e6) for value in millions)
+        kind, time = each.kind + ", varies" * each.varies, _significant(each.time_s * 1e3)
+        rows.append([kind, operations, traffic, str(each.launches), peak, time])
     head = ["step", "operations (M)", "traffic (MB)", "launches", "peak memory (MB)", "time (ms)"]
     return table(head, rows, align=["---"] + ["---:"] * 5)
-
-
-def _words(values: Sequence[str]) -> str:
-    return ", ".join(values) or "–"
 
 
 def _significant(value: float) -> str:

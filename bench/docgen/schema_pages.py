@@ -1,7 +1,8 @@
-"""The pages of suite files and of records in Markdown, from their pydantic models."""
+"""The pages of commands, suite files and records in Markdown, from what defines each of them."""
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -17,6 +18,12 @@ from bench.study.suite import Suite, load_suite, suite_files
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
+CLI_HEAD = """\
+# Commands
+
+Written by `bench docs` from the command line itself; do not edit. `bench COMMAND --help` prints the
+same. Options may be given in any order; a repeatable one is given once for each value.
+"""
 SUITE_HEAD = """\
 # Suite files
 
@@ -51,10 +58,11 @@ def suite_page() -> str:
         "## Keys",
         table(["key", "default", "meaning"], rows),
         REFERENCES,
-        *_components("protocol", "Protocols"),
-        *_components("stream", "Streams"),
-        *_components("model", "Models"),
-        *_components("variant", "Variants"),
+        *(
+            part
+            for kind in ("protocol", "stream", "model", "variant")
+            for part in _components(kind)
+        ),
         "## Methods",
         "Their settings are in [methods.md](methods.md).",
         "## Suites that ship",
@@ -76,9 +84,9 @@ def record_page() -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _components(kind: str, title: str) -> Iterator[str]:
+def _components(kind: str) -> Iterator[str]:
     """Every registered component of a kind with its settings."""
-    yield f"## {title}"
+    yield f"## {kind.capitalize()}s"
     for name, entry in registry.entries(kind).items():
         config = registry.load(kind, name).Config
         yield f"### {name}"
@@ -96,19 +104,19 @@ def _default(field: FieldInfo) -> str:
 def _models(root: type[pydantic.BaseModel]) -> list[type[pydantic.BaseModel]]:
     """A model and those that its fields hold, each once, from the outside inwards."""
     found: dict[type[pydantic.BaseModel], None] = {}
-
-    def visit(annotation: Any) -> None:
-        if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-            if annotation not in found:
-                found[annotation] = None
-                for field in annotation.model_fields.values():
-                    visit(field.annotation)
-        else:
-            for part in typing.get_args(annotation):
-                visit(part)
-
-    visit(root)
+    waiting: list[Any] = [root]
+    while waiting:
+        annotation = waiting.pop(0)
+        parts = list(typing.get_args(annotation))
+        if _is_model(annotation) and annotation not in found:
+            found[annotation] = None
+            parts = [field.annotation for field in annotation.model_fields.values()]
+        waiting = parts + waiting
     return list(found)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel)
 
 
 def _type(annotation: Any) -> str:
@@ -124,10 +132,44 @@ def _type(annotation: Any) -> str:
         return f"list of {_type(parts[0])}"
     if origin is dict:
         return "mapping" if parts[1] is Any else f"mapping to {_type(parts[1])}"
-    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+    if _is_model(annotation):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
     names = {
         str: "text", int: "whole number", float: "number", bool: "true or false",
         type(None): "null",
     }  # fmt: skip
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def cli_page(root: Any) -> str:
+    """The whole page of commands; ``root`` is the click group of ``bench``."""
+    context = root.context_class(root, info_name="bench")
+    leaves = list(_leaves(root, context))
+    rows = [[f"[`{p}`](#{p.replace(' ', '-')})", _paragraphs(leaf)[0]] for p, leaf, _ in leaves]
+    parts = [CLI_HEAD.strip(), table(["command", "what it does"], rows)]
+    for path, leaf, context in leaves:
+        pieces = " ".join(leaf.collect_usage_pieces(context))
+        parts += [f"## {path}", *_paragraphs(leaf), f"```text\n{path} {pieces}\n```"]
+        options = [_option(record) for p in leaf.params if (record := p.get_help_record(context))]
+        if options:
+            parts.append(table(["option", "meaning"], options))
+    return "\n\n".join(parts) + "\n"
+
+
+def _leaves(command: Any, context: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The commands that do something: (what to type, command, context)."""
+    if not hasattr(command, "commands"):
+        yield context.command_path, command, context
+        return
+    for name, child in command.commands.items():
+        yield from _leaves(child, child.context_class(child, info_name=name, parent=context))
+
+
+def _paragraphs(command: Any) -> list[str]:
+    return [" ".join(part.split()) for part in (command.help or "").split("\n\n")]
+
+
+def _option(record: tuple[str, str]) -> list[str]:
+    # A list is a repeatable option: the type of one value says more.
+    name = re.sub(r"<list\[(.+)\]>", r"<\1>", record[0])
+    return [f"`{name}`", record[1].replace("  [", " [")]

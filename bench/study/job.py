@@ -14,7 +14,7 @@ from bench.records.store import Store
 
 
 class Job(pydantic.BaseModel, extra="forbid", frozen=True):
-    """What a run needs to know; travels to its process as JSON.
+    """One run, which travels to its process as JSON.
 
     ``cells`` share their training key and differ in the device. ``attempts`` counts earlier
     runs of each cell. ``run`` names this run and its log. ``store`` and ``plugins`` are absolute
@@ -37,12 +37,8 @@ class Job(pydantic.BaseModel, extra="forbid", frozen=True):
 
     def again(self, cells: Sequence[Cell]) -> Job:
         """A new run of some of this job's cells, with the same attempts."""
-        numbers = [self.cells.index(cell) for cell in cells]
-        changes = {
-            "run": _new_run(),
-            "cells": tuple(cells),
-            "attempts": tuple(self.attempts[i] for i in numbers),
-        }
+        attempts = tuple(self.attempts[self.cells.index(cell)] for cell in cells)
+        changes = {"run": _new_run(), "cells": tuple(cells), "attempts": attempts}
         return self.model_copy(update=changes)
 
 

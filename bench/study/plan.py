@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
-
-import pydantic
+from typing import Any
 
 from bench import registry
 from bench.contracts.build import config_of
@@ -24,10 +22,8 @@ from bench.records.record import Record
 from bench.records.store import Store
 from bench.registry.component_code import component_digest
 from bench.study.job import Job, make_job
-from bench.study.suite import FULL, Reference, Suite, explain
+from bench.study.suite import FULL, Reference, Suite, validated
 from bench.study.tuned_settings import Tuned, require_fit, settle
-
-Config = TypeVar("Config", bound=pydantic.BaseModel)
 
 
 def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cell]:
@@ -46,10 +42,7 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
         require_fit(suite, tuned)
     stream_class = registry.load("stream", stream.name)
     data = stream_class.data_digest(config_of("stream", stream))
-    devices = []
-    for name in suite.devices:
-        profile = load_device(name)
-        devices.append((absolute_name(name), profile_digest(profile)))
+    devices = [(absolute_name(n), profile_digest(load_device(n))) for n in suite.devices]
     cells: dict[str, Cell] = {}
     for i, (reference, labelled) in enumerate(suite.all_methods()):
         for variant in variants[:1] if labelled else variants:
@@ -82,7 +75,7 @@ def _protocol(settings: dict[str, Any], where: str) -> dict[str, Any]:
         kind = protocol_class(settings)
     except BenchError as error:
         raise BenchError(f"{where}: key 'name': {error}") from error
-    config = _validated(kind.Config, {"name": DEFAULT, **settings}, where)
+    config = validated(kind.Config, {"name": DEFAULT, **settings}, where)
     entry = registry.entry("protocol", config.name)
     code = "" if entry.module.startswith("bench.") else component_digest(entry)
     return config.model_copy(update={"code": code}).model_dump(mode="json")
@@ -110,41 +103,23 @@ def _component(kind: str, reference: Reference, where: str) -> Component:
         entry = registry.entry(kind, reference.name)
     except BenchError as error:
         raise BenchError(f"{where}: {error}") from error
-    config = _validated(
-        registry.load(kind, reference.name).Config,
-        reference.config,
-        f"{where} {reference.name!r}",
-    )
+    where += f" {reference.name!r}"
+    config = validated(registry.load(kind, reference.name).Config, reference.config, where)
     try:
         files = file_digests(config)
     except BenchError as error:
-        raise BenchError(f"{where} {reference.name!r}: {error}") from error
-    return Component(
-        name=reference.name,
-        config=config.model_dump(mode="json"),
-        code=component_digest(entry),
-        files=files,
-    )
-
-
-def _validated(model: type[Config], value: dict[str, Any], where: str) -> Config:
-    try:
-        return model.model_validate(value)
-    except pydantic.ValidationError as error:
-        raise BenchError(f"{where}: {explain(error, model)}") from error
+        raise BenchError(f"{where}: {error}") from error
+    settings, code = config.model_dump(mode="json"), component_digest(entry)
+    return Component(name=reference.name, config=settings, code=code, files=files)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long runs take.
+    """How long runs take, in seconds of one process.
 
-    Attributes
-    ----------
-    total_s, longest_s : seconds in one process of all trainings with an estimate, and of the
-        longest of them
-    saved_s : seconds in one process that they would take longer if no devices shared a training
-    trainings, scaled, unknown : how many there are, how many of them were estimated from a
-        reference, and how many have no estimate
+    ``total_s``, ``longest_s``: of all trainings with an estimate, and of the longest. ``saved_s``:
+    what they would take longer if no devices shared one. ``trainings``, ``scaled``, ``unknown``:
+    how many there are, were estimated from a reference, and have no estimate.
     """
 
     total_s: float
@@ -191,11 +166,9 @@ class Plan:
         measured = {d for d in devices if load_device(d).cost == "measured"}
         groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
         for cell in self.missing:
-            uses_device_clock = registry.load("method", cell.method.name).uses_device_clock
-            timed = protocol_facts(cell.protocol).timed
-            own = uses_device_clock or timed or cell.device in measured
-            alone = cell.device if own else ""
-            groups[(cell.training_key, alone)].append(cell)
+            own = registry.load("method", cell.method.name).uses_device_clock
+            own = own or protocol_facts(cell.protocol).timed or cell.device in measured
+            groups[(cell.training_key, cell.device if own else "")].append(cell)
         return sorted(groups.values(), key=lambda group: group[0].seed)
 
     def jobs(self, store: Store, tensorboard: Path | None = None, meter: str = "auto") -> list[Job]:
@@ -208,17 +181,15 @@ class Plan:
     ) -> Estimate:
         """How long the missing runs take.
 
-        Where there are any, by the median of earlier runs of the same method, model and stream
-        with their protocol, else by ``reference`` (method to seconds a run), which is asked only
-        if needed.
+        By the median of earlier runs of the same method, model, stream and protocol, else by
+        ``reference`` (seconds of a run by method), which is called only if needed.
         """
         times: dict[str, list[float]] = defaultdict(list)
         for record in history:
             if record.status == "ok":
                 times[_kind(record.cell)].append(record.wall_s)
         groups = self.shared_runs()
-        new = any(_kind(group[0]) not in times for group in groups)
-        expected = reference() if new else {}
+        expected = reference() if any(_kind(g[0]) not in times for g in groups) else {}
         total = longest = saved = 0.0
         scaled = unknown = 0
         for cell, *others in groups:
@@ -241,22 +212,12 @@ def _kind(cell: Cell) -> str:
 
 
 def make_plan(
-    suite: Suite,
-    path: Path,
-    store: Store,
-    retry: Sequence[str] = (),
-    tuned: Tuned | None = None,
+    suite: Suite, path: Path, store: Store, retry: Sequence[str] = (), tuned: Tuned | None = None
 ) -> Plan:
-    """Compare a suite's cells with the store.
-
-    A cell is done if it has a record that is not ``interrupted`` and whose status is
-    not in ``retry``.
-    """
+    """A suite's cells: done where a record is neither ``interrupted`` nor to ``retry``."""
     cells = make_cells(suite, path, tuned)
-    done: dict[str, Record] = {}
-    for cell in cells:
-        record = store.get(cell.identity)
-        if record is not None and record.status not in ("interrupted", *retry):
-            done[cell.identity] = record
+    records = {cell.identity: store.get(cell.identity) for cell in cells}
+    open_ = ("interrupted", *retry)
+    done = {key: r for key, r in records.items() if r is not None and r.status not in open_}
     missing = [cell for cell in cells if cell.identity not in done]
     return Plan(suite, path, cells, done, missing, tuned)

@@ -81,10 +81,8 @@ class Selection:
     ) -> tuple[Plan, Store]:
         """What to run, and the store it was compared with.
 
-        Parameters
-        ----------
-        retry : statuses of records whose cells are run again
-        warn : called with a warning if the tuned settings were selected on the test stream
+        Cells with a record of a status in ``retry`` are run again. ``warn`` is called if the
+        tuned settings were selected on the test stream.
         """
         from bench.study.plan import make_plan
 
@@ -133,10 +131,10 @@ def _at_interval(suite: Suite, interval: float) -> dict[str, Any]:
     from bench.records.protocol_facts import DEFAULT, protocol_facts
 
     if not protocol_facts(suite.protocol).timed:
+        name = suite.protocol.get("name", DEFAULT)
         raise BenchError(
-            f"--interval {interval:g}: suite {suite.name} is "
-            f"{suite.protocol.get('name', DEFAULT)}, whose stream waits; leave it out, or take a "
-            "suite whose stream does not wait, such as real-time"
+            f"--interval {interval:g}: suite {suite.name} is {name}, whose stream waits; leave it "
+            "out, or take a suite whose stream does not wait, such as real-time"
         )
     if not 0 < interval < math.inf:
         raise BenchError(f"--interval {interval:g}: give seconds above 0, as 0.5")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 
@@ -16,6 +16,7 @@ FULL = "full"
 """The variant that is the model itself."""
 RENAMED_KEYS = {"scenario": "stream"}
 """Keys of files from before version 0.2, and what they are called now."""
+Model = TypeVar("Model", bound=pydantic.BaseModel)
 LARGEST_SEED = 2**31 - 1
 MOST_SEEDS = 1000
 
@@ -108,10 +109,8 @@ class Suite(_Strict):
 
     def all_methods(self) -> Iterator[tuple[Reference, bool]]:
         """Every method with whether it is given target labels."""
-        for method in self.methods:
-            yield method, False
-        for method in self.supervised_references:
-            yield method, True
+        yield from ((method, False) for method in self.methods)
+        yield from ((method, True) for method in self.supervised_references)
 
 
 def suite_files() -> dict[str, Path]:
@@ -120,10 +119,7 @@ def suite_files() -> dict[str, Path]:
 
 
 def load_suite(name: str) -> tuple[Suite, Path]:
-    """A suite by its name, or from a file given by its path; with the file it came from.
-
-    Raises BenchError, one line that names the file, the key and the cure.
-    """
+    """A suite by its name or its file's path, and the file; BenchError names file, key and cure."""
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         known = suite_files()
@@ -135,11 +131,17 @@ def load_suite(name: str) -> tuple[Suite, Path]:
         path = known[name]
     content = read_yaml(path, "suite")
     if not isinstance(content, dict):
-        raise BenchError(f"suite {path}: a suite is a mapping with keys {_keys(Suite)}")
+        keys = ", ".join(Suite.model_fields)
+        raise BenchError(f"suite {path}: a suite is a mapping with keys {keys}")
+    return validated(Suite, content, f"suite {path}"), path
+
+
+def validated(model: type[Model], content: Any, where: str) -> Model:
+    """``content`` as a model; BenchError with ``where`` it is, the key and the cure."""
     try:
-        return Suite.model_validate(content), path
+        return model.model_validate(content)
     except pydantic.ValidationError as error:
-        raise BenchError(f"suite {path}: {explain(error, Suite)}") from error
+        raise BenchError(f"{where}: {explain(error, model)}") from error
 
 
 def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> str:
@@ -160,17 +162,13 @@ def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) ->
     return f"key {key!r}: {given!r} is not allowed: {message[0].lower()}{message[1:]}"
 
 
-def _keys(model: type[pydantic.BaseModel]) -> str:
-    return ", ".join(model.model_fields)
-
-
 def parse_seeds(text: str) -> list[int]:
     """Seeds from the command line: ``0..4`` (both ends), ``0,3,7`` or a mix."""
     seeds: list[int] = []
     for part in text.split(","):
         first, dots, last = part.partition("..")
         try:
-            chosen = range(int(first), (int(last) if dots else int(first)) + 1)
+            chosen = range(int(first), int(last if dots else first) + 1)
         except ValueError:
             raise BenchError(f"--seeds {text!r}: write 0..4 or 0,1,2") from None
         if len(chosen) > MOST_SEEDS or (chosen and chosen[-1] > LARGEST_SEED):
@@ -199,10 +197,7 @@ def select(suite: Suite, names: Sequence[str] | None) -> Suite:
     if not names:
         return suite
     listed = {r.name for r, _ in suite.all_methods()}
-    added = [Reference(name=n) for n in dict.fromkeys(names) if n not in listed]
-    return suite.model_copy(
-        update={
-            "methods": [r for r in suite.methods if r.name in names] + added,
-            "supervised_references": [r for r in suite.supervised_references if r.name in names],
-        }
-    )
+    methods = [r for r in suite.methods if r.name in names]
+    methods += [Reference(name=n) for n in dict.fromkeys(names) if n not in listed]
+    references = [r for r in suite.supervised_references if r.name in names]
+    return suite.model_copy(update={"methods": methods, "supervised_references": references})

@@ -1,10 +1,8 @@
 """How long a run takes before any was made: reference times, scaled to the speed of this machine.
 
-``bench plan`` prefers the times of earlier runs in the store. For methods without one it takes the
-times that ship with a suite (``suites/NAME.times.yaml``), multiplied by how much slower a fixed
-piece of work is here than it was there. To write such a file, run the suite: ``methods`` are
-``bench.load_results(store).groupby("method").wall_s.median()``, and ``calibration_s`` is what
-`calibrate` gives on that machine.
+For methods without an earlier run ``bench plan`` takes the times that ship with a suite
+(``suites/NAME.times.yaml``), scaled by the time of a fixed piece of work here and there. To write
+such a file: ``bench.load_results(store).groupby("method").wall_s.median()``, and `calibrate`.
 """
 
 from __future__ import annotations
@@ -15,9 +13,8 @@ from pathlib import Path
 
 import pydantic
 
-from bench.errors import BenchError
 from bench.io.safe_yaml import read_yaml
-from bench.study.suite import explain
+from bench.study.suite import validated
 
 SUFFIX = ".times.yaml"
 ROUNDS = 7
@@ -36,34 +33,23 @@ class Times(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False
     methods: dict[str, float]
 
 
-def times_path(suite: Path) -> Path:
-    """Where the reference times of a suite file stand: beside it."""
-    return suite.with_name(suite.stem + SUFFIX)
-
-
-def read_times(path: Path) -> Times:
-    """A file of reference times; BenchError that names the file and the key."""
-    try:
-        return Times.model_validate(read_yaml(path, "reference times"))
-    except pydantic.ValidationError as error:
-        raise BenchError(f"reference times {path}: {explain(error, Times)}") from error
-
-
 def scaled_times(suite: Path) -> dict[str, float]:
-    """Seconds that a run of each method of a suite should take here; empty without a reference."""
-    path = times_path(suite)
+    """Seconds that a run of each method of a suite should take here; empty without a reference.
+
+    Raises BenchError that names the file and the key.
+    """
+    path = suite.with_name(suite.stem + SUFFIX)
     if not path.exists():
         return {}
-    times = read_times(path)
+    times = validated(Times, read_yaml(path, "reference times"), f"reference times {path}")
     factor = calibrate() / times.calibration_s
     return {name: seconds * factor for name, seconds in times.methods.items()}
 
 
 def calibrate() -> float:
-    """Seconds of a fixed piece of work on one thread: training steps of a small network.
+    """Seconds of training steps of a small network on one thread, the median of several rounds.
 
     Small operators, as in the embedded model, so that their overhead counts as it does there.
-    The median of several rounds.
     """
     import torch
 

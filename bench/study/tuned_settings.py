@@ -13,16 +13,12 @@ from bench.io.atomic_write import write_atomically
 from bench.io.safe_yaml import read_yaml
 from bench.records.cell import SettingsOrigin
 from bench.records.protocol_facts import DEFAULT, protocol_facts
-from bench.study.suite import Reference, Suite, explain
+from bench.study.suite import Reference, Suite, validated
 
 SUFFIX = ".tuned.yaml"
 
 
-class _Strict(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
-    pass
-
-
-class TunedMethod(_Strict):
+class TunedMethod(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """The settings that a search found for one method (none: its defaults), and their score.
 
     ``score`` and ``default_score`` are in [0, 1], on the stream that was searched on; the defaults
@@ -40,7 +36,7 @@ class TunedMethod(_Strict):
     command: str | None = None
 
 
-class Tuned(_Strict):
+class Tuned(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """A tuned-settings file.
 
     ``validation``: settings of the stream that was searched on; ``oracle``: it was the test
@@ -71,11 +67,7 @@ def tuned_path(suite: Path) -> Path:
 
 def read_tuned(path: Path) -> Tuned:
     """A tuned-settings file; BenchError that names the file, the key and the cure."""
-    content = read_yaml(path, "tuned settings")
-    try:
-        return Tuned.model_validate(content)
-    except pydantic.ValidationError as error:
-        raise BenchError(f"tuned settings {path}: {explain(error, Tuned)}") from error
+    return validated(Tuned, read_yaml(path, "tuned settings"), f"tuned settings {path}")
 
 
 def write_tuned(path: Path, tuned: Tuned) -> None:
@@ -95,27 +87,18 @@ def write_tuned(path: Path, tuned: Tuned) -> None:
         ) from error
 
 
-BUDGET = (
-    "suite", "stream", "validation", "model", "protocol", "device", "data", "trials", "seeds",
-    "oracle",
-)  # fmt: skip
-"""What two searches must have in common for their results to stand in one file."""
-
-
 def merged(old: Tuned, new: Tuned) -> Tuned:
     """``old`` with the methods that ``new`` tuned; raises BenchError if the budgets differ."""
-    for name in BUDGET:
+    for name in Tuned.model_fields:
         before, now = getattr(old, name), getattr(new, name)
-        if before != now:
+        if before != now and name not in ("command", "version", "optuna", "methods"):
             raise BenchError(
                 f"has settings of other methods that were tuned with {name} {before!r}, and this "
                 f"command has {now!r}: a file holds equal budgets; tune all of its methods, or "
                 "name another file"
             )
-    added = {
-        name: found.model_copy(update={"command": new.command})
-        for name, found in new.methods.items()
-    }
+    by = {"command": new.command}
+    added = {name: found.model_copy(update=by) for name, found in new.methods.items()}
     return old.model_copy(update={"methods": {**old.methods, **added}})
 
 
@@ -150,6 +133,6 @@ def settle(
     known = tuned.methods if tuned is not None else {}
     best = known.get(f"{reference.name}@{variant}", known.get(reference.name))
     if tuned is not None and best is not None and not (given and set(best.settings) <= set(given)):
-        merged = Reference(name=reference.name, config={**best.settings, **given})
-        return merged, "oracle" if tuned.oracle else "tuned"
+        both = {**best.settings, **given}
+        return Reference(name=reference.name, config=both), "oracle" if tuned.oracle else "tuned"
     return reference, "given" if given else "default"

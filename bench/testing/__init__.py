@@ -11,20 +11,25 @@ A test of one's own method needs no data set and no network of notable size::
 This package imports torch; ``import bench`` does not import it.
 """
 
-from __future__ import annotations
-
 from bench.registry import isolated as isolated_registry
 from bench.testing.makers import make_cell, make_device, make_record
-from bench.testing.methods import CountingMethod, LearningMethod
-from bench.testing.model import TinyModel, TinyModelConfig
+from bench.testing.parts import (
+    CountingMethod,
+    LearningMethod,
+    TinyModel,
+    TinyModelConfig,
+    TinyNet,
+    TinyStream,
+    TinyStreamConfig,
+)
 from bench.testing.run import run_method
-from bench.testing.stream import TinyStream, TinyStreamConfig
 
 __all__ = [
     "CountingMethod",
     "LearningMethod",
     "TinyModel",
     "TinyModelConfig",
+    "TinyNet",
     "TinyStream",
     "TinyStreamConfig",
     "isolated_registry",

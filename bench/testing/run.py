@@ -17,8 +17,7 @@ from bench.run.determinism import seed_everything
 from bench.run.evaluator import make_scorer
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.testing.makers import make_device
-from bench.testing.model import TinyModel
-from bench.testing.stream import TinyStream
+from bench.testing.parts import TinyModel, TinyStream
 
 
 def run_method(

@@ -43,12 +43,8 @@ def validation_suite(suite: Suite) -> Suite:
     stream_class = registry.load("stream", suite.stream.name)
     config = config_of("stream", suite.stream)
     settings = stream_class.validation(config).model_dump(mode="json")
-    return suite.model_copy(
-        update={
-            "name": f"{suite.name}-validation",
-            "stream": Reference(name=suite.stream.name, config=settings),
-        }
-    )
+    stream = Reference(name=suite.stream.name, config=settings)
+    return suite.model_copy(update={"name": f"{suite.name}-validation", "stream": stream})
 
 
 @dataclass
@@ -74,12 +70,6 @@ class _Search:
     def name(self) -> str:
         return self.cells[0].tuning_key
 
-    def add_seed(self, cell: Cell) -> None:
-        """Take the cell of another seed; one of another listing of the method is left out."""
-        first = self.cells[0]
-        if (cell.method, cell.target_labels) == (first.method, first.target_labels):
-            self.cells.append(cell)
-
 
 class Tuner:
     """Asks for trials and takes their results, for all methods of a validation suite.
@@ -92,11 +82,8 @@ class Tuner:
     store : where trials are kept, and taken from if they are there
     notify : called with every trial that has ended
 
-    Attributes
-    ----------
-    untunable : methods that are not tuned, each with the reason
-
-    On each variant of the model a method is tuned for itself, with the same number of trials.
+    ``untunable``: methods that are not tuned, each with the reason. On each variant of the model a
+    method is tuned for itself, with the same number of trials.
     """
 
     def __init__(
@@ -111,14 +98,16 @@ class Tuner:
         for cell in cells:
             name = cell.tuning_key
             if name in self._searches:
-                self._searches[name].add_seed(cell)
+                mine = self._searches[name].cells  # those of its first listing, one for each seed
+                if (cell.method, cell.target_labels) == (mine[0].method, mine[0].target_labels):
+                    mine.append(cell)
                 continue
             method = registry.load("method", cell.method.name)
             if cell.variant is not None and method.makes_own_model:
                 continue  # the same run as on the full model
             fields = list(search_space(method.Config))
-            mine = given[cell.method.name, cell.target_labels]
-            space = [s for s in fields if s.name not in mine]
+            by_suite = given[cell.method.name, cell.target_labels]
+            space = [s for s in fields if s.name not in by_suite]
             if not fields:
                 self.untunable[name] = "it has no setting to search"
             elif not space:
@@ -153,9 +142,7 @@ class Tuner:
     def results(self) -> dict[str, TunedMethod]:
         """The best settings of each method with a result, by mean score over the seeds."""
         found = {}
-        for name, search in self._searches.items():
-            if not search.scores:
-                continue
+        for name, search in ((n, s) for n, s in self._searches.items() if s.scores):
             # Of equal scores the first stands: the defaults come before all others.
             score, settings = max(search.scores, key=lambda pair: pair[0])
             found[name] = TunedMethod(
@@ -168,21 +155,17 @@ class Tuner:
             )
         return found
 
-    # -----------------------------------------------------------------------
-
     def _next(self, search: _Search) -> list[Job]:
         """Jobs of the next trial that is not in the store yet."""
         while search.started < self._trials:
             self._ask(search)
             cells = [_with(cell, search.settings) for cell in search.cells]
-            search.waiting = {cell.identity: None for cell in cells}
-            missing = []
-            for cell in cells:
-                record = self._store.get(cell.identity)
-                if record is None or record.status == "interrupted":
-                    missing.append(cell)
-                else:
-                    search.waiting[cell.identity] = _score(record)
+            records = {cell.identity: self._store.get(cell.identity) for cell in cells}
+            search.waiting = {
+                key: None if record is None or record.status == "interrupted" else _score(record)
+                for key, record in records.items()
+            }
+            missing = [cell for cell in cells if search.waiting[cell.identity] is None]
             if missing:
                 return [make_job([cell], self._suite.name, self._store) for cell in missing]
             self._settle(search)
@@ -206,16 +189,15 @@ class Tuner:
         search.waiting = {}
         if failed:
             search.failed += 1
+            if search.trial is not None:
+                search.study.tell(search.trial, state=optuna.trial.TrialState.FAIL)
         else:
             search.scores.append((score, search.settings))
-        if search.trial is not None:
-            if failed:
-                search.study.tell(search.trial, state=optuna.trial.TrialState.FAIL)
-            else:
+            if search.trial is not None:
                 search.study.tell(search.trial, score)
-        elif not failed:
-            search.default_score = score
-            self._teach_default(search, score)
+            else:
+                search.default_score = score
+                self._teach_default(search, score)
         shown = None if failed else score
         self._notify(search.name, search.started, self._trials, shown, search.settings)
 
@@ -225,13 +207,10 @@ class Tuner:
 
         config = search.cells[0].method.config
         if all(s.low <= config[s.name] <= s.high for s in search.space):
-            search.study.add_trial(
-                optuna.trial.create_trial(
-                    params={s.name: config[s.name] for s in search.space},
-                    distributions={s.name: distribution(s) for s in search.space},
-                    value=score,
-                )
-            )
+            params = {s.name: config[s.name] for s in search.space}
+            axes = {s.name: distribution(s) for s in search.space}
+            trial = optuna.trial.create_trial(params=params, distributions=axes, value=score)
+            search.study.add_trial(trial)
 
 
 def _study(name: str) -> optuna.Study:
@@ -239,9 +218,8 @@ def _study(name: str) -> optuna.Study:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(
-        seed=zlib.crc32(name.encode()), n_startup_trials=RANDOM_TRIALS
-    )
+    seed = zlib.crc32(name.encode())
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS)
     return optuna.create_study(sampler=sampler, direction="maximize")
 
 
@@ -268,8 +246,7 @@ def rounded(value: float, searched: Searched) -> float:
     """A drawn value as it is tried: of `DIGITS` significant figures, and inside its bounds."""
     if searched.integer:
         return int(value)
-    rounded = float(f"{value:.{DIGITS}g}")
-    return min(max(rounded, searched.low), searched.high)
+    return min(max(float(f"{value:.{DIGITS}g}"), searched.low), searched.high)
 
 
 def default_out(suite_file: Path, shipped: Path) -> Path:

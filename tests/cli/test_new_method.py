@@ -78,7 +78,7 @@ def test_what_it_writes_passes_its_tests_as_it_is(tmp_path):
         ("none", "another meaning for None"),
         ("window", "another meaning for Window"),
         ("method", "another meaning for Method"),
-        ("net", "another meaning for Net"),
+        ("tiny-net", "another meaning for TinyNet"),
         ("test-idea", "take test_idea.py for a test"),
     ],
 )

@@ -7,41 +7,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench import DomainView, FoundationModel, Window, registry
+from bench import DomainView, Window, registry
 from bench.conformance import check_method
-from bench.costs.device_profile import load_device
 from bench.costs.factory import make_tracker
+from bench.testing import TinyModel, make_device
 
 # In the project's own folders: from bench.methods.my_idea import MyIdea
 registry.add_plugin(Path(__file__).with_name("my_idea.py"))
 MyIdea = registry.load("method", "my-idea")
 
 RATE, PULL = 0.1, 0.5
-
-
-class Net(nn.Module):
-    """Small, in double precision, so that a formula can be compared to 1e-6."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(6, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits of shape (n, 3)."""
-        logits: Tensor = self.head(x)
-        return logits
-
-
-class Model(FoundationModel):
-    """The network behind the contract of a model."""
-
-    @classmethod
-    def build(cls, config: object, input_shape: object, classes: object) -> Model:
-        torch.manual_seed(0)
-        return cls(Net().double())
-
-    def blocks(self) -> list:
-        return []
 
 
 def gradients(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,13 +29,11 @@ def gradients(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor) -> tuple[Tenso
 
 def test_two_updates_descend_the_formula() -> None:
     """Each is w <- w - rate (dCE/dw + alpha (w - w_source)); the pull is 0 in the first."""
-    model = Model.build(None, None, None)
-    net = model.module
-    assert isinstance(net, Net)
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(5, 6, generator=generator, dtype=torch.float64)
+    generator = torch.manual_seed(1)
+    net = nn.Linear(6, 3).double()  # double precision: a formula can be compared to 1e-6
+    x = torch.randn(5, 6, dtype=torch.float64)
     y = torch.tensor([0, 1, 2, 0, 1])
-    source = [p.detach().clone() for p in net.head.parameters()]
+    source = [p.detach().clone() for p in net.parameters()]
     expected = [p.clone() for p in source]
     for _ in range(2):
         slopes = gradients(expected[0], expected[1], x, y)
@@ -70,11 +43,11 @@ def test_two_updates_descend_the_formula() -> None:
         ]
 
     method = MyIdea(MyIdea.Config(learning_rate=RATE, pull=PULL, epochs=2))
-    method.prepare(model, DomainView("source", x, y, 5, generator))
-    with Window(make_tracker([load_device("xavier-nx")], method.stored), budget_s=60.0) as window:
+    method.prepare(TinyModel(net, head_name=""), DomainView("source", x, y, 5, generator))
+    with Window(make_tracker([make_device()], method.stored), budget_s=1e6) as window:
         method.adapt(DomainView("target", x, y, 5, generator), window)
 
-    for new, old in zip(net.head.parameters(), expected, strict=True):
+    for new, old in zip(net.parameters(), expected, strict=True):
         torch.testing.assert_close(new.detach(), old, rtol=1e-6, atol=1e-9)
 
 
