@@ -27,8 +27,7 @@ def command(
 
     Counting what the steps of all methods cost takes minutes; the other pages take seconds.
     """
-    from bench.io.atomic_write import write_atomically
-    from bench.io.folders import require_folder
+    from bench.io.atomic_write import require_folder, write_atomically
 
     names = [name.strip() for name in only.split(",")] if only is not None else list(PAGES)
     for name in names:

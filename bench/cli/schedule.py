@@ -39,7 +39,7 @@ def command(
 
     Memory: what the device leaves to applications, less the runtime of each one's process.
     """
-    from bench.io.folders import require_folder
+    from bench.io.atomic_write import require_folder
     from bench.scheduling.application import load_applications
     from bench.scheduling.problem import Problem
     from bench.scheduling.solvers import solve, solve_best
