@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bench.run.window import Window
     from bench.study.job import Job
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Batch",
     "BenchError",

@@ -42,11 +42,8 @@ def command(
             f"{trainings} training{'s' * (trainings > 1)} instead of {len(plan.missing)}: devices "
             "share one as long as their windows hold the same steps"
         )
-    if stale := plan.stale():
-        typer.echo(
-            f"code changed since the settings were tuned: {', '.join(stale)} ('bench tune' "
-            "searches again)"
-        )
+    if note := plan.stale_note():
+        typer.echo(note)
     if plan.missing:
         typer.echo(_estimate(plan, opened, workers))
     warn_unreadable(opened)

@@ -47,6 +47,8 @@ def command(
     if Retry.all in again:
         again = tuple(r.value for r in Retry)
     plan, store = selection.plan(again, options.warn)
+    if note := plan.stale_note():
+        options.warn(note)
     limits = Limits(timeout, memory_limit and memory_limit * 2**30)
     runner = make_executor(executor, jobs, limits)
     progress = Progress(len(plan.done))

@@ -156,6 +156,12 @@ class Plan:
         now = {c.tuning_key: c.method.code for c in self.cells if c.tuning_key in known}
         return [name for name, code in now.items() if known[name].code != code]
 
+    def stale_note(self) -> str:
+        """What to tell a user of `stale` settings, in one line; empty if there are none."""
+        names = ", ".join(self.stale())
+        cure = "('bench tune' searches again)"
+        return names and f"code changed since the settings were tuned: {names} {cure}"
+
     def shared_runs(self) -> list[list[Cell]]:
         """Missing cells in groups that train once, seed by seed.
 
