@@ -1,5 +1,7 @@
 """What the alignment methods share: the source task plus a loss on the features."""
 
+from __future__ import annotations
+
 import math
 from typing import ClassVar
 

@@ -1,5 +1,7 @@
 """Losses, parameter choices and the training step that several methods share."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 

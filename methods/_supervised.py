@@ -1,5 +1,7 @@
 """The training loop of the supervised methods that do nothing against forgetting."""
 
+from __future__ import annotations
+
 import torch
 from torch import nn
 

@@ -1,5 +1,7 @@
 """What teacher-student methods share: a moving-average teacher and random views of images."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

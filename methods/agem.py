@@ -1,5 +1,7 @@
 """A-GEM: gradients projected so that the mean loss over a memory does not grow."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from pydantic import Field

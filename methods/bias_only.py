@@ -1,5 +1,7 @@
 """BitFit: supervised fine-tuning of the biases and the task head."""
 
+from __future__ import annotations
+
 from torch import nn
 
 from bench import FoundationModel, Unsupported, register

@@ -1,5 +1,7 @@
 """CoTTA: a weight-averaged teacher, augmentation-averaged pseudo-labels, stochastic restoration."""
 
+from __future__ import annotations
+
 import torch
 from pydantic import Field
 from torch import Tensor

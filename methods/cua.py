@@ -1,5 +1,7 @@
 """CUA: feature alignment plus replay of the source and of pseudo-labelled earlier domains."""
 
+from __future__ import annotations
+
 import torch
 from pydantic import Field
 from torch import Tensor

@@ -1,5 +1,7 @@
 """DANN: the source task plus a domain discriminator behind gradient reversal."""
 
+from __future__ import annotations
+
 import math
 
 import torch

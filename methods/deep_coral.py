@@ -1,5 +1,7 @@
 """Deep CORAL: the source task plus the distance between source and target covariances."""
 
+from __future__ import annotations
+
 from torch import Tensor
 
 from bench import register, tunable

@@ -1,5 +1,7 @@
 """DER++: replay that keeps the outputs which the model gave to remembered samples."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from pydantic import Field

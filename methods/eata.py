@@ -1,5 +1,7 @@
 """EATA: entropy minimisation on reliable, non-redundant samples, held by a Fisher penalty."""
 
+from __future__ import annotations
+
 import math
 
 import torch

@@ -1,5 +1,7 @@
 """EWC: a quadratic penalty that keeps weights that mattered on earlier domains."""
 
+from __future__ import annotations
+
 from typing import Any, Literal
 
 from pydantic import Field

@@ -1,5 +1,7 @@
 """Feature alignment: the source task plus multi-kernel MMD between source and target features."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

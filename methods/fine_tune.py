@@ -1,5 +1,7 @@
 """Supervised fine-tuning of all weights on the target's labels: the upper bound."""
 
+from __future__ import annotations
+
 from bench import register, tunable
 
 from ._supervised import SupervisedConfig, SupervisedMethod

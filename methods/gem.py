@@ -1,5 +1,7 @@
 """GEM: gradients projected so that no earlier domain's loss grows."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from pydantic import Field

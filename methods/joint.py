@@ -1,5 +1,7 @@
 """Joint training: the upper bound of continual learning, on all domains seen so far."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from torch import Tensor

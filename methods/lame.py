@@ -1,5 +1,7 @@
 """LAME: the outputs of a batch are corrected so that neighbours in feature space agree."""
 
+from __future__ import annotations
+
 import torch
 from pydantic import Field
 from torch import Tensor

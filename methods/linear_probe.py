@@ -1,5 +1,7 @@
 """Linear probe: the task head alone is trained on the target's labels."""
 
+from __future__ import annotations
+
 from torch import nn
 
 from bench import FoundationModel, register

@@ -1,5 +1,7 @@
 """LoRA: supervised fine-tuning of low-rank adapters on query, key and value."""
 
+from __future__ import annotations
+
 from pydantic import Field
 
 from bench import DomainView, FoundationModel, Window, register, registry, tunable

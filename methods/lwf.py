@@ -1,5 +1,7 @@
 """LwF: distillation from the model as it was before the current domain."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from bench import register, tunable

@@ -1,5 +1,7 @@
 """MAS: a quadratic penalty on the weights to which the outputs were sensitive."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from pydantic import Field

@@ -1,5 +1,7 @@
 """Pseudo-labels: cross-entropy to the model's own confident hard predictions."""
 
+from __future__ import annotations
+
 from typing import Literal
 
 import torch

@@ -1,5 +1,7 @@
 """Experience replay: a batch from memory with each batch of the current domain."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch

@@ -1,5 +1,7 @@
 """RoTTA: a category-balanced memory, a slow teacher, robust batch normalization."""
 
+from __future__ import annotations
+
 import math
 from collections import Counter
 from typing import Any

@@ -1,5 +1,7 @@
 """SAR: sharpness-aware entropy minimisation on reliable samples, with model recovery."""
 
+from __future__ import annotations
+
 import math
 from itertools import takewhile
 from typing import Literal

@@ -1,5 +1,7 @@
 """SHOT: information maximisation and centroid pseudo-labels under a frozen classifier."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,5 +1,7 @@
 """SI: a quadratic penalty on the weights along whose path the loss fell."""
 
+from __future__ import annotations
+
 import copy
 from typing import Any
 

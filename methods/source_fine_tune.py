@@ -1,5 +1,7 @@
 """Fine-tuning on the source alone: the control of the alignment methods."""
 
+from __future__ import annotations
+
 from torch import Tensor
 
 from bench import Batch, register

@@ -1,5 +1,7 @@
 """The source model as deployed, never adapted: the reference that every method must beat."""
 
+from __future__ import annotations
+
 from bench import Method, register
 
 

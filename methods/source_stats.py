@@ -1,5 +1,7 @@
 """Source statistics: target features are moved to the stored moments of the source (CFA)."""
 
+from __future__ import annotations
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn

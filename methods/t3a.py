@@ -1,5 +1,7 @@
 """T3A: class centroids of confident target features take the place of the classifier's weights."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -1,5 +1,7 @@
 """Tent: entropy minimisation on the normalization layers' scale and shift."""
 
+from __future__ import annotations
+
 import torch
 
 from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable

@@ -1,5 +1,7 @@
 """Avalanche's training loop under a window: the domain's own batches, charged and stopped."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext

@@ -4,6 +4,8 @@ Importing Avalanche takes seconds, so what needs it, `loop` and `plugins`, is im
 ``prepare``.
 """
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar

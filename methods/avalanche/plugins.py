@@ -1,5 +1,7 @@
 """Avalanche's plugins where they need a change, and where there is none to change."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable, Mapping
 from typing import Any

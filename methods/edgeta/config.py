@@ -1,5 +1,7 @@
 """Settings of EdgeTA: its offline stage, the retraining of proxies, and the feedback."""
 
+from __future__ import annotations
+
 from typing import Any, Literal
 
 from pydantic import Field, field_validator

@@ -1,5 +1,7 @@
 """The neuron index: each neuron of the knowledge base as a combination of the model's neurons."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """EdgeTA for domain shifts: each domain's proxy is retrained by feature alignment."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, Literal
 

@@ -3,6 +3,8 @@
 All of it is done before deployment, on source data, once for each content, and cached.
 """
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass

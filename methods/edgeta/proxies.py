@@ -1,5 +1,7 @@
 """What EdgeTA's variants share on the device: proxies, and the feedback from them."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -5,6 +5,8 @@ most after a step. It compares the weights without taking the step, so that all 
 zero and the choice is arbitrary (defect W14); here it is one of the selectors, ``released``.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

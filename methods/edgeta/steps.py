@@ -4,6 +4,8 @@
 so the weights are random: no training is needed.
 """
 
+from __future__ import annotations
+
 import argparse
 import statistics
 import time

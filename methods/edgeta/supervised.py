@@ -5,6 +5,8 @@ lives for one domain, so what EWC knows of parameters is kept in the knowledge b
 read through the proxy's slices.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

@@ -6,6 +6,8 @@ output averaged over a batch, times the ratio of accuracy to confidence on held-
 retraining, is taken for a good one.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Feedback among applications: each to its own model, the mean of the models, and back."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
 import torch

@@ -1,5 +1,7 @@
 """EdgeTA for several applications that share a device and its retraining window."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal

@@ -1,5 +1,7 @@
 """Retraining of proxies for a number of iterations, and what an iteration costs by sparsity."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from itertools import islice
 

@@ -1,5 +1,7 @@
 """Which samples belong to which application, and a model that sends each to its own proxy."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
