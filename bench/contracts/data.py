@@ -35,7 +35,10 @@ def uncounted() -> Iterator[None]:
 
 
 class Batch:
-    """Inputs ``x`` of n samples, without labels; ``sample_ids``: places in the view, int64 (n,)."""
+    """Model inputs without labels: ``x`` of n samples; ``len(batch)`` is n.
+
+    ``sample_ids``: positions of the samples in their view, an int64 tensor of shape (n,).
+    """
 
     __slots__ = ("sample_ids", "x")
 
@@ -76,7 +79,11 @@ class DomainView:
     It holds the inputs of one split and, only where the method may see them, the labels; there
     is no way from it to the domain, its other split or its labels.
 
-    x, y : inputs of n samples; labels of shape (n,), or None
+    Parameters
+    ----------
+    name : the domain's name
+    x : inputs of n samples
+    y : labels of shape (n,), or None
     batch_size : samples in a batch; the last one of a pass may be shorter
     generator : of the order of batches: a seed fixes it for all methods
     single_pass : the samples may be adapted on once, whatever number of epochs is asked for
@@ -149,7 +156,10 @@ class DomainView:
 
     @contextmanager
     def preserve_rng(self) -> Iterator[None]:
-        """Draw from a fresh generator inside, for offline work that a cache may make needless."""
+        """Draw from a fresh generator inside, and go on afterwards as if nothing was drawn.
+
+        For offline work that is cached: whether it is done must not change what follows.
+        """
         generator, self._generator = self._generator, torch.Generator().manual_seed(0)
         try:
             yield
@@ -161,14 +171,20 @@ class DomainView:
         return min(epochs, 1) if self._single_pass else epochs
 
     def batches(self, epochs: int = 1, shuffle: bool = True) -> Iterator[Batch]:
-        """Batches of ``epochs`` passes (see `max_passes`), each in a new random order."""
+        """``epochs`` passes over the split, each in a new random order, as batches.
+
+        An online stream gives one pass. A method that loops over epochs itself asks `max_passes`.
+        """
         for _ in range(self.max_passes(epochs)):
             order = self._order() if shuffle else torch.arange(len(self))
             for chosen in order.split(self.batch_size):
                 yield self._batch(chosen)
 
     def infinite(self) -> Iterator[Batch]:
-        """Full-size batches for ever; a short last one of a pass is dropped if there are others."""
+        """Full-size batches for ever; a short last one of a pass is dropped if there are others.
+
+        For the second input of a step, as the source batch beside a target batch.
+        """
         n = len(self)
         usable = max(n - n % self.batch_size, min(n, self.batch_size))
         while True:

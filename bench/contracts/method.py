@@ -39,6 +39,8 @@ def tunable(
 ) -> Any:
     """A hyperparameter that ``bench tune`` searches from ``low`` to ``high``, both included.
 
+    Parameters
+    ----------
     default : the paper's value, used with ``--untuned``
     unit : of the value; "1" for a pure number
     log : search on a logarithmic scale
@@ -141,7 +143,10 @@ class Method(ABC):
         return self.model(x)
 
     def stored(self) -> Any:
-        """What is in memory between steps (walked for tensors); default: all the object holds."""
+        """What is in the device's memory between steps; default: all that the object holds.
+
+        Walked for tensors, modules and optimizers; data views count as storage, not as memory.
+        """
         return vars(self)
 
     def state(self) -> dict[str, Any]:

@@ -23,7 +23,8 @@ class Block:
     """Names of one transformer block's linear layers, relative to the model's module.
 
     ``qkv`` holds one name if query, key and value are one fused layer (rows in that order), else
-    three. ``attention`` is the module that holds the number of ``heads`` and their width.
+    three. ``heads`` is the number of attention heads, ``attention`` the module that holds their
+    number and width; surgery on widths needs it.
     """
 
     qkv: tuple[str, ...]
@@ -42,7 +43,8 @@ class Block:
 class SourceTraining(pydantic.BaseModel, extra="forbid", frozen=True):
     """How a model is trained on the source: AdamW, one-cycle rate, label smoothing.
 
-    ``learning_rate``: the cycle's peak, after a share ``warmup`` of steps; ``clip_norm``: 2-norm.
+    Units: ``learning_rate`` is the peak of the cycle; ``warmup`` is the share of the steps before
+    the peak; ``clip_norm`` bounds the gradient's 2-norm.
     """
 
     epochs: int = pydantic.Field(60, ge=1)
@@ -79,7 +81,10 @@ class FoundationModel(ABC):
     @classmethod
     @abstractmethod
     def build(cls, config: Any, input_shape: tuple[int, ...], classes: int) -> FoundationModel:
-        """A model with fresh weights, from torch's global generator, for one sample's shape."""
+        """A model with fresh weights, drawn from torch's global generator.
+
+        ``input_shape`` is one sample's shape, (channels, height, width) for images.
+        """
 
     @abstractmethod
     def blocks(self) -> list[Block]:
@@ -174,7 +179,10 @@ class Variant(ABC):
 
     @abstractmethod
     def make(self, model: FoundationModel, source: DomainView) -> FoundationModel:
-        """A new model, in evaluation mode; equal for equal model, labelled source and settings."""
+        """The variant of ``model``, in evaluation mode; ``source`` is labelled.
+
+        ``model`` stays as it is. Equal for equal model, source and settings.
+        """
 
 
 def weights_digest(module: nn.Module) -> str:

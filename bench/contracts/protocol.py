@@ -17,6 +17,8 @@ class ProtocolConfig(pydantic.BaseModel, extra="forbid", frozen=True):
 
     They are part of the identity of a cell. A protocol adds its own in a subclass.
 
+    Attributes
+    ----------
     name : of the registered protocol
     batch_size : samples in a batch, in adaptation and in prediction
     samples : adaptation samples of a domain, the first ones of its split in the seed's order

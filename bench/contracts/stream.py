@@ -31,10 +31,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Domain:
-    """One domain with a name that is unique in the stream and two disjoint splits.
+    """One domain with its two disjoint splits; only the protocol and its evaluator hold it.
 
-    ``adaptation``: what a method may adapt on (of the source: what the model is trained on);
-    ``test``: held out, its labels are read by the evaluator alone.
+    Attributes
+    ----------
+    name : unique in the stream
+    adaptation : what a method may adapt on (for the source: what the model is trained on)
+    test : held out; its labels are read by the evaluator alone
     """
 
     name: str
@@ -49,6 +52,8 @@ class StreamConfig(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_na
 class Stream(ABC):
     """Source domain plus an ordered stream of target domains, fixed by a seed.
 
+    Attributes
+    ----------
     task : what the model does ("classification")
     supervised : whether every method may see the labels of adaptation splits
     shifts : what changes along the stream: "domain" (the inputs), "class" (new classes come)
@@ -76,7 +81,9 @@ class Stream(ABC):
 
     @classmethod
     def validation(cls, config: Any) -> Any:
-        """Settings of a stream to tune on: from source data, with shifts that this one lacks."""
+        """Settings of this stream's validation stream for ``config``: made from source data alone,
+        with shifts that the stream of ``config`` does not contain. Methods are tuned on it.
+        """
         raise BenchError(
             f"stream {cls.__name__} has no validation stream: implement validation(config)"
         )
@@ -86,7 +93,9 @@ class Stream(ABC):
         """The source; its adaptation split is the same for every seed: a model is trained once."""
 
     def source_settings(self) -> dict[str, Any]:
-        """The settings that the source depends on; with equal ones source models are shared."""
+        """The settings that the source depends on (all, by default): source models are shared
+        between streams where these, the data and the code are equal.
+        """
         return self.config.model_dump(mode="json")
 
     @abstractmethod

@@ -23,6 +23,8 @@ def make_tracker(
 ) -> CostTracker:
     """The tracker of a run; BenchError if a measured device shares it: tracing slows its steps.
 
+    Parameters
+    ----------
     resident : returns what the method keeps in memory (walked for tensors)
     energy : meter of a measured device; by default the one that `find_meter` finds for ``meter``
     observers : listen to what is charged

@@ -49,6 +49,8 @@ def step_cost(trace: StepTrace, device: ModelledDevice) -> Cost:
 class MemoryFootprint:
     """What is held at the peak of a step, in bytes, the runtime's share left out.
 
+    Attributes
+    ----------
     stored : live when the step begins
     step : what the step adds at its peak
     convolution : of its largest convolution, for which libraries need scratch space

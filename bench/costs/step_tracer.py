@@ -54,6 +54,8 @@ Detail = tuple[str, str, str, float, float]
 class StepTrace:
     """What one step did.
 
+    Attributes
+    ----------
     operations : how often each (class, data type, operations, bytes) was launched
     peak_bytes : largest total of live storages during the step
     resident_bytes : what the method kept in memory when the step began

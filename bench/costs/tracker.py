@@ -69,6 +69,8 @@ class WindowCosts:
 class DeviceCosts(ABC):
     """What one device is charged for adaptation, inference and memory in one run.
 
+    Attributes
+    ----------
     kind, how : whether costs are modelled or measured, and by what
     window : the total since the current window opened
     inference, inference_samples : cost of predicting one batch of so many samples
@@ -111,6 +113,8 @@ class DeviceCosts(ABC):
 class CostTracker(ABC):
     """Charges each step of a run to every device of the run.
 
+    Attributes
+    ----------
     devices : those that are still in the run
     deferred : names of those that need a run of their own
     dropped : why others cannot do the run, by name

@@ -34,6 +34,8 @@ from bench.io.subprocess_call import ProcessEnded, call_each
 class Request(pydantic.BaseModel, extra="forbid", frozen=True):
     """What to estimate; sent to the worker process as JSON.
 
+    Attributes
+    ----------
     model, methods, devices : names; a device may be a profile's path
     shape : of one sample
     classes : of the task

@@ -42,6 +42,8 @@ DEPENDS = "its work depends on the data; a run counts it"
 class DomainTraces:
     """What a method did in one domain.
 
+    Attributes
+    ----------
     begun : steps by kind
     traced : kind and trace of the steps and sections that were traced, in their order
     sections : kinds of those that are sections
@@ -170,6 +172,8 @@ class Task:
 class MethodCosts:
     """What a method does on its device.
 
+    Attributes
+    ----------
     steps : by kind, how often such a step is done for one adaptation step, and its trace when the
         optimizer has its state; empty for a method without steps
     sections : kind and trace of the further work for one domain

@@ -1,4 +1,7 @@
-"""The Python API: run a suite, load results, write a report; events go to the logger ``bench``."""
+"""The Python API: run a suite, load results, write a report, from a notebook or a script.
+
+Errors are `BenchError`; events go to the logger ``bench``, or to a listener of your own.
+"""
 
 from __future__ import annotations
 
@@ -76,6 +79,8 @@ def run_suite(
 ) -> SuiteResults:
     """Run what is missing of a suite, as ``bench run`` does, and return its records.
 
+    Parameters
+    ----------
     suite : a suite's name, or the path of a suite file
     device, methods, model, variants, seeds : instead of the suite's; ``methods`` may add
         registered ones; ``seeds``: a number of them, some of them, or ``"0..4"``
@@ -127,12 +132,15 @@ def load_results(store: str | Path | None = None) -> pd.DataFrame:
     """All records of a store as a tidy table: a row for each cell and domain.
 
     Columns of the cell: ``identity, suite, method, model, variant, stream, device, seed, protocol,
-    settings_origin, target_labels, status, reason, attempt, wall_s``. Of the domain: ``domain,
-    before, after, final, online, adapted, adaptation_samples, test_samples, steps, time_s,
-    energy_j, window_closed``. Of the whole stream, repeated in each row: ``score, source_before,
-    source_after, forgetting, adaptation_time_s, adaptation_energy_j, peak_memory_bytes,
-    runtime_memory_bytes, resident_memory_bytes, source_storage_bytes, inference_time_s,
-    inference_energy_j, flops, costs_are``.
+    settings_origin, target_labels, status, reason, attempt, wall_s``.
+
+    Of the domain: ``domain, before, after, final, online, adapted, adaptation_samples,
+    test_samples, steps, time_s, energy_j, window_closed``.
+
+    Of the whole stream, repeated in each row: ``score, source_before, source_after, forgetting,
+    adaptation_time_s, adaptation_energy_j, peak_memory_bytes, runtime_memory_bytes,
+    resident_memory_bytes, source_storage_bytes, inference_time_s, inference_energy_j, flops,
+    costs_are``.
 
     `bench.records.export` says what they mean. A cell that did not end well has one row.
     Raises BenchError if the folder has no records; warns of files that cannot be read.
@@ -150,7 +158,11 @@ def report(
     suite: str | None = None,
     plugins: str | Path | Sequence[str | Path] = (),
 ) -> list[Path]:
-    """Write the report of a store, or of one suite's cells in it; the paths, or BenchError."""
+    """Write tables, figures and an offline page of a store's records; the files' paths.
+
+    ``suite``: only the cells of this suite as it is now. Raises BenchError if there is nothing to
+    show or ``out`` cannot be written.
+    """
     for plugin in _texts(plugins):
         registry.add_plugin(plugin)
     selection = None if suite is None else Selection(suite=suite)

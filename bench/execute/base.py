@@ -26,6 +26,8 @@ from bench.study.job import Job
 class Limits:
     """What each run may take; None is no limit of the user's.
 
+    Attributes
+    ----------
     timeout_s : seconds until a run is ended, and recorded as ``timeout``
     memory_bytes : resident memory, with that of its children, above which a run is ended, and
         recorded as ``oom`` on the host
@@ -50,6 +52,8 @@ class Executor(ABC):
     The store is the truth: a job is the command of `job_command` on any machine that has the
     store's folder, and `collect` reads what it left there.
 
+    Attributes
+    ----------
     workers : runs at a time
     limits : what each run may take; BenchError for a limit that this executor cannot enforce
     enforces : the fields of `Limits` that it can enforce
@@ -80,12 +84,23 @@ class Executor(ABC):
         """Let jobs run; those that have ended since the last call, after a while perhaps none."""
 
     def cancel(self) -> list[Ended]:
-        """Stop all jobs; those that ran, recorded as ``interrupted``."""
+        """Stop the jobs that run and forget those that wait.
+
+        Returns the stopped ones, recorded as ``interrupted``.
+        """
         self.waiting.clear()
         return []
 
     def train_source(self, cell: Cell, log: Path, progress: Callable[[int, int], None]) -> None:
-        """Train and cache a cell's source model, by default here; BenchError if that fails."""
+        """Train and cache the source model of a cell, by default in this process.
+
+        Parameters
+        ----------
+        log : where the output of another process goes
+        progress : called with (epochs done, epochs in all)
+
+        Raises BenchError if training fails.
+        """
         try:
             train_source(cell, progress)
         except Exception as error:
@@ -110,7 +125,8 @@ def available_cores() -> int:
 def collect(job: Job, started: str, seconds: float, status: Status, reason: str) -> Ended:
     """Read what a job left, and write ``status`` for cells it should have settled but did not.
 
-    With ``ok``, a cell without a record was deferred; if none has one, all have failed.
+    With status ``ok`` (a clean end) a cell without a record was deferred; if no cell has one, the
+    job did nothing and all its cells are recorded as failed.
     """
     store = Store(job.store)
     found = {cell.identity: store.get(cell.identity) for cell in job.cells}

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 def aligned(rows: Sequence[Sequence[str]], left: int | None = None, indent: str = "") -> str:
     """Lines of equally wide columns, two spaces apart, without blanks at their ends.
 
+    Parameters
+    ----------
     rows : cells, equally many in each row; at least one row
     left : how many of the first columns are set to the left, the others to the right; None: all
     indent : what each line begins with

@@ -16,6 +16,8 @@ DEFAULT = "periodic"
 class ProtocolFacts:
     """What the class of a protocol declares in literals.
 
+    Attributes
+    ----------
     timed : the stream does not wait for the method, so that results depend on the device's speed
     method_protocol : which of a method's ``protocols`` it is. Under ``periodic`` a method adapts to
         a whole domain, under ``online`` to one batch at a time, each predicted before

@@ -22,6 +22,8 @@ class _Strict(pydantic.BaseModel, extra="forbid", allow_inf_nan=False):
 class Amount(_Strict):
     """A cost with how it is known.
 
+    Attributes
+    ----------
     value : in ``unit``; None where it is unavailable
     unit : s, J, B (bytes), s/sample or J/sample
     kind : how it is known
@@ -264,6 +266,8 @@ class MethodFacts(_Strict):
 class Record(_Strict):
     """One run. Its file is named by the cell's identity.
 
+    Attributes
+    ----------
     identity : 20 hexadecimal characters, a digest of the cell's content
     run : the process that made the record, which names its log too
     suite : by which the cell was run; not part of the identity

@@ -48,7 +48,11 @@ class Store:
         return self._read(path) if path.exists() else None
 
     def write(self, record: Record) -> Path:
-        """Write a record, but no failure over an ``ok`` one; BenchError if it cannot be written."""
+        """Write a record over an earlier one of the same cell; raises BenchError if impossible.
+
+        A result is never lost to a failure: where an ``ok`` record stands and this one is not,
+        nothing is written.
+        """
         path = self.path(record.identity)
         if path.exists():
             earlier = self._read(path)

@@ -51,6 +51,8 @@ def register(
     In a file, all arguments must be literals: discovery reads them from the source text. One class
     may be registered under several names: each further one gives what differs under it.
 
+    Parameters
+    ----------
     config : settings whose defaults differ from those of the class's ``Config``
     changes : class attributes that differ, as ``provenance`` and ``paper``; ``summary`` stands in
         the place of the docstring
@@ -74,7 +76,10 @@ def register(
 
 
 def add_plugin(path: str | Path) -> None:
-    """Add the components of a file; BenchError if it is missing, is not Python or has none."""
+    """Make the components of one Python file known to this process.
+
+    Raises BenchError if the file is missing, does not parse or registers nothing.
+    """
     file = Path(path).resolve()
     if not file.is_file():
         raise BenchError(f"plugin {path}: no such file; give the path of a Python file")

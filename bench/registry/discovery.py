@@ -51,6 +51,8 @@ ENTRY_POINT_GROUPS = (*(f"bench.{kind}s" for kind in KINDS), "bench.datasets")
 class Entry:
     """One registered component.
 
+    Attributes
+    ----------
     module, attribute : where the class or function is
     file : it is written in; None for what was registered at run time
     summary : the first paragraph of its docstring

@@ -38,9 +38,15 @@ class Window:
     `bench.costs.modelled.TracePolicy`); the others are charged what the last trace came to. A
     window is a context manager, opened and closed by the protocol.
 
+    Parameters
+    ----------
+    tracker : the run's tracker
     budget_s : device seconds in this window
-    logger : receives what the method logs
-    module : its parameters may change inside steps and sections alone
+    logger : receives what the method logs, or None
+    module : its parameters may change inside steps and sections alone, or None
+
+    Attributes
+    ----------
     closed : whether no further step begins; set to True it ends the window with the open step
     """
 
@@ -66,7 +72,8 @@ class Window:
     ) -> Iterator[Batch]:
         """Yield batches until they end or the window closes; the loop's body is charged.
 
-        ``data_dependent``: steps of this ``kind`` differ in their work, and each is counted anew.
+        ``kind`` names steps that do the same work. With ``data_dependent`` every step is traced
+        anew, for methods whose work depends on what they see (skipped samples, say).
         """
         for batch in batches:
             if not self._begin(batch, kind, data_dependent):
@@ -82,7 +89,11 @@ class Window:
     def step(
         self, batch: Batch, kind: str = "adapt", data_dependent: bool = False
     ) -> Iterator[bool]:
-        """Give whether a step over ``batch`` fits, and charge it; else nothing may be computed."""
+        """One step over ``batch``, as in `steps`: gives whether it fits, and charges it if it does.
+
+        Where it gives False the window is closed, or its slice is over (see `time_slice`), and
+        nothing may be computed inside.
+        """
         if not self._begin(batch, kind, data_dependent):
             yield False
             return

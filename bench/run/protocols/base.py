@@ -61,6 +61,8 @@ class StreamResult(StreamScores):
 class WindowedConfig(ProtocolConfig):
     """The settings of a protocol whose stream waits, so that a window limits adaptation.
 
+    Attributes
+    ----------
     window_s : device seconds that a method may adapt to one domain
     """
 
@@ -87,6 +89,8 @@ class Protocol(ABC):
     evaluate on all. A subclass is registered as ``@register("protocol", NAME)`` and says how a
     method adapts to one domain.
 
+    Attributes
+    ----------
     Config : the class of its settings
     timed, method_protocol : literals, see `bench.records.protocol_facts.ProtocolFacts`
     energy_unavailable : why the energy of adaptation cannot be measured, if it cannot

@@ -25,6 +25,8 @@ def _given(value: Any) -> Any:
 class OnlineTimedConfig(ProtocolConfig):
     """Settings of the online-timed protocol.
 
+    Attributes
+    ----------
     interval_s : seconds from one batch of the stream to the next
     """
 
