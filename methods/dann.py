@@ -55,7 +55,10 @@ class Dann(Alignment):
     Config = DannConfig
     config: DannConfig
     protocols = ("periodic",)
-    paper = "Ganin et al.: Domain-Adversarial Training of Neural Networks, JMLR 2016"
+    paper = (
+        "Ganin, Ustinova, Ajakan, Germain, Larochelle, Laviolette, Marchand, Lempitsky: Domain-"
+        "Adversarial Training of Neural Networks, JMLR 2016"
+    )
     equation = "min over the body, max over d: CE(source) - w lambda_p BCE(d(features), domain)"
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:

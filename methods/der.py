@@ -40,7 +40,9 @@ class Der(AvalancheMethod):
     config: DerConfig
     needs = ("target_labels", "replay_memory")
     paper = "Buzzega, Boschini, Porrello, Abati, Calderara: Dark Experience, NeurIPS 2020"
-    equation = "L = CE(y, f(x)) + alpha mean (f(x') - z')^2 + beta CE(y', f(x')); x', y', z' kept"
+    equation = (
+        "L = CE(y, f(x)) + alpha mean (f(x') - z')^2 + beta CE(y', f(x')),  (x', y', z') kept"
+    )
 
     def make_strategy(self, batch_size: int) -> Any:
         from .avalanche.plugins import ReplayedDER

@@ -59,7 +59,10 @@ class Eata(Method):
     Config = EataConfig
     config: EataConfig
     provenance = "group-harness"
-    paper = "Niu et al.: Efficient Test-Time Model Adaptation without Forgetting, ICML 2022"
+    paper = (
+        "Niu, Wu, Zhang, Chen, Zheng, Zhao, Tan: Efficient Test-Time Model Adaptation without "
+        "Forgetting, ICML 2022"
+    )
     equation = (
         "min over normalization scale and shift: mean over i with H(p_i) < E_0 and cos(p_i, m) < "
         "epsilon of exp(E_0 - H(p_i)) H(p_i) + beta sum_j F_j (w_j - w°_j)^2"

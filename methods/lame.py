@@ -58,7 +58,10 @@ class Lame(Method):
 
     Config = LameConfig
     config: LameConfig
-    paper = "Boudiaf et al.: Parameter-free Online Test-time Adaptation, CVPR 2022"
+    paper = (
+        "Boudiaf, Mueller, Ben Ayed, Bertinetto: Parameter-free Online Test-time Adaptation, CVPR"
+        " 2022"
+    )
     equation = "min over assignments z: sum_i KL(z_i || q_i) - sum_ij w_ij z_i . z_j"
 
     def predict(self, x: Inputs) -> Tensor:

@@ -39,8 +39,13 @@ class PseudoLabel(Method):
 
     Config = PseudoLabelConfig
     config: PseudoLabelConfig
-    paper = "Lee: Pseudo-Label, ICML workshop 2013"
-    equation = "min over the trained weights: mean over max_c p_ic > threshold of -log max_c p_ic"
+    paper = (
+        "Lee: Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep "
+        "Neural Networks, ICML workshop 2013"
+    )
+    equation = (
+        "min over the trained weights: mean over i with max_c p_ic > threshold of -log max_c p_ic"
+    )
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model

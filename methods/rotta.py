@@ -98,7 +98,7 @@ class Rotta(TeacherMethod):
     Config = RottaConfig
     config: RottaConfig
     needs = ("replay_memory",)
-    paper = "Yuan, Xie, Li: Robust Test-Time Adaptation in Dynamic Streams, CVPR 2023"
+    paper = "Yuan, Xie, Li: Robust Test-Time Adaptation in Dynamic Scenarios, CVPR 2023"
     equation = (
         "min over normalization scale and shift: mean over the memory of E(a_i) CE(t_i, p_i), "
         "E(a) = exp(-a/N) / (1 + exp(-a/N)); teacher = (1-nu) teacher + nu student"

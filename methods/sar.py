@@ -88,8 +88,14 @@ class Sar(Method):
 
     Config = SarConfig
     config: SarConfig
-    paper = "Niu et al.: Towards Stable Test-Time Adaptation in Dynamic Wild World, ICLR 2023"
-    equation = "min over norms w: max over |e| <= rho: mean over H(p_i) < E_0 of H(p_i(w + e))"
+    paper = (
+        "Niu, Wu, Zhang, Wen, Chen, Zhao, Tan: Towards Stable Test-Time Adaptation in Dynamic "
+        "Wild World, ICLR 2023"
+    )
+    equation = (
+        "min over normalization scale and shift w: max over |e| <= rho of mean over i with H(p_i)"
+        " < E_0 of H(p_i(w + e))"
+    )
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model

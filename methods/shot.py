@@ -64,7 +64,10 @@ class Shot(Method):
     Config = ShotConfig
     config: ShotConfig
     provenance = "published"
-    paper = "Liang, Hu, Feng: Do We Really Need to Access the Source Data?, ICML 2020"
+    paper = (
+        "Liang, Hu, Feng: Do We Really Need to Access the Source Data? Source Hypothesis Transfer"
+        " for Unsupervised Domain Adaptation, ICML 2020"
+    )
     equation = "min over all but the head: mean_i H(p_i) - H(mean_i p_i) + beta mean_i CE(y_i, p_i)"
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:

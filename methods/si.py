@@ -40,7 +40,9 @@ class Si(AvalancheMethod):
     Config = SiConfig
     config: SiConfig
     paper = "Zenke, Poole, Ganguli: Continual Learning Through Synaptic Intelligence, ICML 2017"
-    equation = "L = CE + c sum_i Omega_i (w_i - w*_i)^2,  Omega_i += omega_i / (Delta_i^2 + xi)"
+    equation = (
+        "L = CE(y, f(x)) + c sum_i Omega_i (w_i - w*_i)^2,  Omega_i += omega_i / (Delta_i^2 + xi)"
+    )
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import PathIntegral

@@ -65,7 +65,9 @@ class SourceStats(Method):
         "Kojima, Matsuo, Iwasawa: Robustifying Vision Transformer without Retraining from Scratch "
         "by Test-Time Class-Conditional Feature Alignment, IJCAI 2022"
     )
-    equation = "min over norms: sum_k |M_k(T) - M_k(S)| / 2^k + w mean_c |m_c(T) - m_c(S)| / 2"
+    equation = (
+        "min over norm layers: sum_k |M_k(T) - M_k(S)| / 2^k + w mean_c |m_c(T) - m_c(S)| / 2"
+    )
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model

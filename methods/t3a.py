@@ -44,7 +44,10 @@ class T3a(Method):
     Config = T3aConfig
     config: T3aConfig
     needs = ("replay_memory",)
-    paper = "Iwasawa, Matsuo: Test-Time Classifier Adjustment Module, NeurIPS 2021"
+    paper = (
+        "Iwasawa, Matsuo: Test-Time Classifier Adjustment Module for Model-Agnostic Domain "
+        "Generalization, NeurIPS 2021"
+    )
     equation = "p(k | f) ∝ exp(f . c_k), c_k = the direction of the sum of class k's unit supports"
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:

@@ -29,7 +29,10 @@ class Tent(Method):
     Config = TentConfig
     config: TentConfig
     provenance = "published"
-    paper = "Wang et al.: Tent: Fully Test-Time Adaptation by Entropy Minimization, ICLR 2021"
+    paper = (
+        "Wang, Shelhamer, Liu, Olshausen, Darrell: Tent: Fully Test-Time Adaptation by Entropy "
+        "Minimization, ICLR 2021"
+    )
     equation = "min over normalization scale and shift: mean_i H(p_i), H(p) = -sum_c p_c log p_c"
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:

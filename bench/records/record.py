@@ -49,8 +49,9 @@ class DomainScores(_Strict, extra="allow"):
     ``online``: on the stream itself, each batch predicted before it is adapted to (prequential
     accuracy, Gama et al., Machine Learning 2013), None under other protocols; ``adapted``: share
     of the stream's batches that were adapted on where it does not wait, None elsewhere.
-    ``window_closed``: the window ended adaptation, not the method. Further numbers have names of
-    their own: a protocol may measure what has no field.
+    ``window_closed``: the window ended adaptation, not the method.
+
+    Further numbers have names of their own: a protocol may measure what has no field.
     """
 
     __pydantic_extra__: dict[str, float]

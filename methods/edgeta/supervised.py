@@ -120,7 +120,10 @@ class SupervisedEdgeTA(SupervisedProxies):
     the proxy to knowledge base and model.
     """
 
-    equation = "proxy: CE(y, f(x));  feedback as in edgeta;  the head is copied"
+    equation = (
+        "proxy: CE(y, f(x));  W_kb = (W_kb + W_proxy) / 2,  W_fm += a1 I^T dW_kb,  W_kb = a2 I "
+        "W_fm + (1 - a2) W_kb;  the head is copied"
+    )
 
 
 @register("method", "edgeta-ewc")
@@ -135,7 +138,10 @@ class EwcEdgeTA(SupervisedProxies):
 
     Config = EwcProxyConfig
     config: EwcProxyConfig
-    paper = "Zhang et al.: EdgeTA, IEEE TMC 2025; Kirkpatrick et al.: EWC, PNAS 2017"
+    paper = (
+        "Zhang et al.: EdgeTA, IEEE TMC 2025; Kirkpatrick et al.: Overcoming catastrophic "
+        "forgetting in neural networks, PNAS 2017"
+    )
     equation = "proxy: CE(y, f(x)) + lambda sum_i F_i (w_i - w*_i)^2; feedback as in edgeta"
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
@@ -192,8 +198,13 @@ class GemEdgeTA(SupervisedProxies):
     Config = GemProxyConfig
     config: GemProxyConfig
     needs = ("target_labels", "replay_memory")
-    paper = "Zhang et al.: EdgeTA, IEEE TMC 2025; Lopez-Paz, Ranzato: GEM, NeurIPS 2017"
-    equation = "proxy: min_z |z - g|^2 with <z, g_k> >= 0 for each memory k; feedback as in edgeta"
+    paper = (
+        "Zhang et al.: EdgeTA, IEEE TMC 2025; Lopez-Paz, Ranzato: Gradient Episodic Memory for "
+        "Continual Learning, NeurIPS 2017"
+    )
+    equation = (
+        "proxy: min_z |z - g|^2 subject to <z, g_k> >= 0 for each memory k; feedback as in edgeta"
+    )
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         from ..avalanche.plugins import DrawnGEM

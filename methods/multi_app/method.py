@@ -71,7 +71,8 @@ class MultiAppConfig(EdgeTAConfig):
     summary="EdgeTA for several applications; what gains most for its share comes first.",
     provenance="chosen-here",
     paper="none: the usual heuristic for EdgeTA's problem",
-    equation="take the level and share of the largest gain per share until the window is full",
+    equation="take the level and share of the largest accuracy gain per share until the window is "
+    "full",
 )
 @register(
     "method",
@@ -118,7 +119,9 @@ class MultiApp(Method):
     needs = ("source_data",)
     provenance = "published"
     paper = "Zhang et al.: EdgeTA: Neuron-Grained Scaling of Foundation Models, IEEE TMC 2025"
-    equation = "max (1/N) sum_i accuracy_i(s_i, T_i), sum_i r_i <= 1, r_i >= least, memory <= M"
+    equation = (
+        "max (1/N) sum_i accuracy_i(s_i, T_i), sum_i r_i <= 1, r_i >= least share, memory <= M"
+    )
     makes_own_model = True
     uses_device_clock = True
     conformance_config = EdgeTA.conformance_config
