@@ -50,7 +50,7 @@ class Efficiency(_Strict):
 class Resident(_Strict):
     """What a process holds at its peak, above ``runtime_memory``: allocators keep slack.
 
-    ``stored`` x what lives when the step begins + ``step`` x what the step adds to it
+    ``stored`` x live memory when the step begins + ``step`` x what the step adds to it
     + ``convolution`` x the bytes of its largest convolution, for scratch space + ``added`` bytes.
     """
 

@@ -81,7 +81,7 @@ class MemoryFootprint:
         return tensors + known.convolution.value * self.convolution + known.added.value
 
     def needed_bytes(self, device: ModelledDevice) -> float:
-        """What must fit the device: what the process takes where that is known, else what lives."""
+        """Bytes that must fit: resident memory if the profile is calibrated, else live memory."""
         resident = self.resident_bytes(device)
         return self.live_bytes if resident is None else resident
 

@@ -94,7 +94,7 @@ def _first_visible(count: int, environ: Mapping[str, str]) -> int | str:
         raise MeterError(f"CUDA_VISIBLE_DEVICES={visible!r} hides every GPU; name one")
     if not first.isdigit():
         return first
-    # CUDA numbers GPUs by speed unless it is told to do as NVML does.
+    # CUDA numbers GPUs by speed unless CUDA_DEVICE_ORDER asks for NVML's order.
     if count > 1 and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         raise MeterError(
             f"CUDA_VISIBLE_DEVICES={visible!r} may be another GPU for NVML; set "

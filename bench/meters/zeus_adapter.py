@@ -17,7 +17,7 @@ from bench.meters.base import DeviceLock, Energy, EnergyMeter, MeterError
 class ZeusMeter(EnergyMeter):
     """Energy of the GPUs, processor packages and memory that Zeus can read, added.
 
-    The caller waits for the GPU before a window begins and ends; Zeus is told not to. ``monitor``:
+    The caller waits for the GPU before a window begins and ends; Zeus does not. ``monitor``:
     a ZeusMonitor, for tests. Raises MeterError if Zeus is missing or finds nothing to read.
     """
 

@@ -146,7 +146,7 @@ class Window:
 
     @contextmanager
     def section(self, kind: str, shape: Hashable = None) -> Iterator[None]:
-        """Charge work that is no step over a batch (building a proxy, estimating importance).
+        """Charge work outside the batch loop (building a proxy, estimating importance).
 
         It is done and charged also where it ends past the window, and counted each time. A section
         that alone is longer than the window makes the method unsupported there.

@@ -1,4 +1,4 @@
-"""A clock that moves when it is told to, locks of one's own, and machines made of files."""
+"""A clock set by hand, locks of one's own, and machines made of files."""
 
 from __future__ import annotations
 

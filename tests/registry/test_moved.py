@@ -1,4 +1,4 @@
-"""A plugin that imports what has moved is told the new place, and that place exists."""
+"""A plugin that imports what has moved gets an error with the new place, and that place exists."""
 
 from __future__ import annotations
 
