@@ -1,4 +1,4 @@
-"""A cell's identity: every field counts, the device's fields alone do not change the training key."""
+"""A cell's identity: every field counts; the training key leaves the device out."""
 
 from __future__ import annotations
 
