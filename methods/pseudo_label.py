@@ -25,7 +25,7 @@ class PseudoLabelConfig(MethodConfig):
     learning_rate: float = tunable(1e-3, 1e-5, 1e-2, log=True, ge=1e-8, le=1.0)
     epochs: int = tunable(1, 1, 5, unit="passes", le=100)
     threshold: float = tunable(0.9, 0.0, 0.99, le=1.0)
-    trained: Literal["normalization", "all"] = "normalization"
+    trained: Literal["normalisation", "all"] = "normalisation"
 
 
 @register("method", "pseudo-label")

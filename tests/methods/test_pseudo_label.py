@@ -22,7 +22,7 @@ def plain_loss(net, named, x, threshold):
 
 @pytest.mark.parametrize(
     ("trained", "names"),
-    [("normalization", {"norm.weight", "norm.bias"}), ("all", None)],
+    [("normalisation", {"norm.weight", "norm.bias"}), ("all", None)],
 )
 def test_updates_follow_the_cross_entropy_of_confident_samples(
     model, data, view, adapt, adam_by_hand, trained, names
