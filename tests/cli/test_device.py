@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from bench.cli import app, main
 from bench.costs.device_profile import PROFILES, device_names
 
-PAGE = Path(__file__).parents[2] / "docs" / "devices.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "device-profile.md"
 
 
 def run(*given: str) -> list[str]:
@@ -144,5 +144,5 @@ sys.exit(bool({{"torch", "numpy", "pandas"}} & set(sys.modules)))
 def test_the_page_shows_what_the_commands_print() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for given in (["list"], ["show", "xavier-nx@10w"]):
-        block = "\n".join(f"    {line}".rstrip() for line in run(*given))
-        assert f"    $ bench device {' '.join(given)}\n{block}\n" in page, given
+        block = "\n".join(line.rstrip() for line in run(*given))
+        assert f"$ bench device {' '.join(given)}\n{block}\n" in page, given

@@ -154,10 +154,10 @@ class Workplace:
         )
 
     def records(self, store: str = "store") -> dict:
-        """Records by (method, seed, device)."""
+        """Records by (method, seed, device); of a profile by its path the file's name."""
         from bench.records.store import Store
 
         opened = Store(self.folder / store)
-        found = {(r.cell.method.name, r.cell.seed, r.cell.device): r for r in opened}
+        found = {(r.cell.method.name, r.cell.seed, Path(r.cell.device).name): r for r in opened}
         assert not opened.unreadable
         return found
