@@ -204,7 +204,7 @@ def shape_costs(
     if method_class.makes_own_model:
         raise Unsupported("it makes its own small model in a long offline stage; a run counts it")
     if method_class.uses_device_clock:
-        raise Unsupported("its steps depend on the device's clock; a run counts them")
+        raise Unsupported("its work depends on the device's clock; a run counts it")
     seed_everything(0)
     filled = task.samples if "replay_memory" in method_class.needs else task.batch
     with _explained("its offline stage reads values of the data; a run counts it"):
