@@ -1,4 +1,4 @@
-"""Content digests: what a run depends on, as short strings that are equal when it is equal."""
+"""Digest of a component's code: equal when what it computes is equal."""
 
 from __future__ import annotations
 
