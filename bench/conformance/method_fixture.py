@@ -185,7 +185,7 @@ def unlimited_window(method: Method, *observers: StepObserver) -> Window:
     """A window that charges this machine's time and traces nothing, so that checks are quick."""
     device = MeasuredDevice(name="check", title="this machine", cost="measured")
     tracker = MeasuredTracker(device, Unavailable("a check needs no energy", {}), observers)
-    return Window(tracker, UNLIMITED, None, method.model.module)
+    return Window(tracker, UNLIMITED, None, lambda: method.model.module)
 
 
 class WatchedView(DomainView):

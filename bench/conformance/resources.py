@@ -59,7 +59,7 @@ def _adapt(
     """Adapt on five batches; the device seconds of each step, and the number of sections."""
     watch = _WeightWatch(method)
     tracker = make_tracker([load_device(DEVICE)], method.stored, observers=[watch])
-    opened = Window(tracker, budget_s, None, method.model.module)
+    opened = Window(tracker, budget_s, None, lambda: method.model.module)
     try:
         with _FreeWork(tracker) as free:
             subject.adapt(method, subject.view(domain, samples=SAMPLES, batch_size=SIZE), opened)

@@ -27,6 +27,17 @@ def take(x: Inputs, indices: Tensor) -> Inputs:
     return {k: v[indices] for k, v in x.items()} if isinstance(x, dict) else x[indices]
 
 
+def batch_positions(order: Tensor, batch_size: int) -> list[Tensor]:
+    """Split positions into batches; a last one of a single sample is joined to the one before.
+
+    Batch statistics of one sample are not defined, and all methods get the same batches.
+    """
+    batches = list(order.split(batch_size))
+    if batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
 @contextmanager
 def uncounted() -> Iterator[None]:
     """Hide the operators inside from a running `StepTracer`: fetching data is no arithmetic."""
@@ -84,7 +95,8 @@ class DomainView:
     name : the domain's name
     x : inputs of n samples
     y : labels of shape (n,), or None
-    batch_size : samples in a batch; the last one of a pass may be shorter
+    batch_size : samples in a batch; the last one of a pass may be shorter, and has one more where
+        a single sample would be left (see `batch_positions`)
     generator : of the order of batches: a seed fixes it for all methods
     single_pass : the samples may be adapted on once, whatever number of epochs is asked for
     """
@@ -177,7 +189,9 @@ class DomainView:
         """
         for _ in range(self.max_passes(epochs)):
             order = self._order() if shuffle else torch.arange(len(self))
-            for chosen in order.split(self.batch_size):
+            with uncounted():
+                batches = batch_positions(order, self.batch_size)
+            for chosen in batches:
                 yield self._batch(chosen)
 
     def infinite(self) -> Iterator[Batch]:

@@ -57,6 +57,8 @@ class Stream(ABC):
     task : what the model does ("classification")
     supervised : whether every method may see the labels of adaptation splits
     shifts : what changes along the stream: "domain" (the inputs), "class" (new classes come)
+    repeats_samples : whether samples of adaptation splits may stand in test splits too, as equal
+        texts do in some data sets; else a run refuses such a stream
     classes : number of classes
     input_shape : one sample's shape
     preload : modules that are slow to import, loaded once for all runs that need them
@@ -67,6 +69,7 @@ class Stream(ABC):
     preload: ClassVar[tuple[str, ...]] = ()
     supervised: ClassVar[bool] = False
     shifts: ClassVar[tuple[str, ...]] = ("domain",)
+    repeats_samples: ClassVar[bool] = False
     classes: int
     input_shape: tuple[int, ...]
 

@@ -125,7 +125,7 @@ def trace_method(
     device = profile.model_copy(update={"memory_for_applications": unlimited})
     tracker = ModelledTracker([device], method.stored, [traces, *observers])
     for number, domain in enumerate(domains, start=1):
-        with Window(tracker, UNLIMITED, None, method.model.module) as window:
+        with Window(tracker, UNLIMITED, None, lambda: method.model.module) as window:
             if stop_early and number == len(domains):
                 traces.end_after(window, traces.main_kind())
             method.adapt(domain, window)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING
@@ -11,11 +12,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bench.contracts.data import take
+from bench.contracts.data import batch_positions, take
 from bench.contracts.stream import Split
 from bench.costs.step_tracer import live_tensors
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError
+from bench.run.content import (
+    Content,
+    changed_part,
+    held_content,
+    outside_content,
+    random_content,
+)
+from bench.run.validity import require_outputs, require_scores
+from bench.run.weight_sample import WeightSampler
 
 if TYPE_CHECKING:
     from bench.contracts.method import Method
@@ -31,51 +41,120 @@ def make_scorer(model: FoundationModel) -> Scorer:
     return MethodType(type(model).correct, copy.copy(model))
 
 
-def evaluate(
-    method: Method,
-    split: Split,
-    batch_size: int,
-    correct: Scorer,
-    tracker: CostTracker | None = None,
-) -> float:
-    """Accuracy of ``method`` on a split.
+class Evaluator:
+    """Scores one method's predictions.
 
-    With a tracker, the last full batch (caches are warm by then) sets the cost of inference.
-    Raises BenchError if predicting changes the method's tensors or gives another number of outputs.
+    Predictions of a method that did not change are not made again. Raises BenchError if predicting
+    changes what the method holds, or gives outputs that are not finite logits of the right shape.
+
+    Parameters
+    ----------
+    method : as it predicts now; it may change between evaluations
+    tracker : prices predictions, and counts steps: after any, nothing is taken as unchanged
+    batch_size : samples in a batch
+    correct : the metric
+    classes : columns that outputs must have; None for tasks other than classification
     """
-    held = _tensors(method)  # kept alive, so that no other tensor can get its identity
-    before = _versions(held)
-    batches = torch.arange(len(split)).split(batch_size)
-    priced = max(len(split) // batch_size - 1, 0) if tracker is not None else -1
-    hits = 0.0
-    with torch.no_grad():
-        for i, chosen in enumerate(batches):
-            x = take(split.x, chosen)
-            if tracker is not None and i == priced:
-                outputs = tracker.inference(len(chosen), partial(method.predict, x))
-            else:
-                outputs = method.predict(x)
-            if len(outputs) != len(chosen):
-                raise BenchError(
-                    f"predict of {type(method).__name__} gave {len(outputs)} outputs for "
-                    f"{len(chosen)} samples"
+
+    def __init__(
+        self,
+        method: Method,
+        tracker: CostTracker,
+        batch_size: int,
+        correct: Scorer,
+        classes: int | None = None,
+    ) -> None:
+        self._method = method
+        self._tracker = tracker
+        self._batch_size = batch_size
+        self._correct = correct
+        self._classes = classes
+        self._sampler = WeightSampler()
+        self._known: dict[str, tuple[_State, float]] = {}
+
+    def accuracy(self, split: Split, where: str, priced: bool = False) -> float:
+        """Accuracy in [0, 1] on a split that ``where`` names among all that are evaluated.
+
+        ``priced``: the last full batch (caches are warm by then) sets the cost of inference.
+        """
+        before = self._state()
+        known = self._known.get(where)
+        if known is not None and known[0] == before:
+            return known[1]
+        accuracy = self._pass(split, where, priced)
+        after = self._state()
+        changed = changed_part(before.values, after.values)
+        changed = changed or changed_part(before.outside, after.outside)
+        if changed is not None:
+            raise self._changes(changed)
+        if before.is_known and after == before:
+            self._known[where] = (before, accuracy)
+        return accuracy
+
+    def batch_accuracy(self, split: Split, where: str) -> float:
+        """As `accuracy` for a batch of a stream: predicted once, its weights watched by samples."""
+        held = self._tensors()  # kept alive, so that no other tensor can get its identity
+        before = self._sampler.sample(held)
+        accuracy = self._pass(split, where, False)
+        if self._sampler.sample(self._tensors()) != before:
+            raise self._changes("a tensor")
+        return accuracy
+
+    def _state(self) -> _State:
+        held, outside = held_content(self._method), outside_content(self._method)
+        return _State(self._steps, random_content(), held, outside)
+
+    @property
+    def _steps(self) -> int:
+        return self._tracker.counts.total()
+
+    def _pass(self, split: Split, where: str, priced: bool) -> float:
+        batches = batch_positions(torch.arange(len(split)), self._batch_size)
+        full = [i for i, chosen in enumerate(batches) if len(chosen) == self._batch_size]
+        to_price = (full[-1] if full else 0) if priced else -1
+        who, where = type(self._method).__name__, f"{where} after {self._steps} steps"
+        hits = 0.0
+        with torch.no_grad():
+            for i, chosen in enumerate(batches):
+                x = take(split.x, chosen)
+                predict = partial(self._method.predict, x)
+                outputs = (
+                    self._tracker.inference(len(chosen), predict) if i == to_price else predict()
                 )
-            plain = outputs.detach().as_subclass(Tensor)
-            hits += float(correct(plain, split.y[chosen]).sum())
-    if _versions(_tensors(method)) != before:
-        raise BenchError(
-            f"predict of {type(method).__name__} changes the method's state; this protocol "
-            "evaluates what adapt has learned, so predict must only read"
+                require_outputs(outputs, len(chosen), self._classes, who, where)
+                plain = outputs.detach().as_subclass(Tensor)
+                scores = self._correct(plain, split.y[chosen])
+                require_scores(scores, len(chosen), where)
+                hits += float(scores.sum())
+        return hits / len(split)
+
+    def _changes(self, what: str) -> BenchError:
+        return BenchError(
+            f"predict of {type(self._method).__name__} changes the method's state ({what}); this "
+            "protocol evaluates what adapt has learned, so predict must only read"
         )
-    return hits / len(split)
+
+    def _tensors(self) -> list[Tensor]:
+        """Every tensor that the method holds and whose changes are counted."""
+        tensors = live_tensors([vars(self._method), self._method.stored()])
+        return [t for t in tensors if not t.is_inference()]
 
 
-def _tensors(method: Method) -> list[Tensor]:
-    """Every tensor that the method holds and whose changes are counted."""
-    tensors = live_tensors([vars(method), method.stored()])
-    return [t for t in tensors if not t.is_inference()]
+@dataclass(frozen=True)
+class _State:
+    """All that predictions depend on, see `bench.run.content`."""
 
+    steps: int
+    draws: bytes
+    held: Mapping[str, Content]
+    outside: Mapping[str, Content]
 
-def _versions(tensors: list[Tensor]) -> list[tuple[int, int]]:
-    """Identity and count of in-place changes of each."""
-    return [(id(t), t._version) for t in tensors]
+    @property
+    def values(self) -> dict[str, bytes]:
+        """Digests of the tensors and arrays of each part that is held."""
+        return {name: content.values for name, content in self.held.items()}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether nothing is in it that cannot be seen."""
+        return all(c.all is not None for c in (*self.held.values(), *self.outside.values()))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from bench.contracts.data import DomainView
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, Unsupported
+from bench.run.snapshot import Snapshot, put
 from bench.run.window import Window
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class RealTimeStream(BlockingStream):
         self._left = 1 - inference_s / interval_s
         self._arrived = 0
         self._ready_s = 0.0
-        self._earlier: dict[str, Any] | None = None
+        self._earlier: Snapshot | None = None
         self._buffered = False
 
     @property
@@ -103,15 +103,16 @@ class RealTimeStream(BlockingStream):
         if self._earlier is None:
             yield
             return
-        newer = dict(vars(self._method))
-        _put(self._method, self._earlier)
+        newer = self._earlier.serve()
         try:
             yield
         finally:
-            _put(self._method, newer)
+            put(self._method, newer)
 
     def adapt(self, view: DomainView, window: Window) -> bool:
-        self._earlier = snapshot(self._method, "online-timed")
+        self._earlier = Snapshot(self._method, "online-timed")
+        if self._arrived == 0:
+            self._earlier.require_independent()
         self._buffered = False
         before = window.spent_s
         worked = super().adapt(view, window)
@@ -137,24 +138,3 @@ class RealTimeStream(BlockingStream):
 
     def restart(self) -> None:
         self._earlier = None
-
-
-def snapshot(method: Method, purpose: str) -> dict[str, Any]:
-    """A copy of all that a method holds; Unsupported, naming the ``purpose``, if there is none."""
-    try:
-        return copy.deepcopy(vars(method))
-    except (TypeError, RuntimeError) as error:
-        raise Unsupported(
-            f"{purpose} needs a method whose state can be copied; {type(method).__name__} "
-            f"holds something that cannot: {error}"
-        ) from error
-
-
-def restore(method: Method, state: dict[str, Any]) -> None:
-    """Give a method a copy of an earlier `snapshot` in the place of all that it holds."""
-    _put(method, copy.deepcopy(state))
-
-
-def _put(method: Method, state: dict[str, Any]) -> None:
-    vars(method).clear()
-    vars(method).update(state)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from bench.contracts.data import Batch
+from bench.contracts.data import Batch, uncounted
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError
+from bench.run.weight_sample import Sample, WeightSampler, module_tensors
 
 Logger = Callable[[str, float, int], None]
 """Receives (name, value, step)."""
@@ -43,7 +45,7 @@ class Window:
     tracker : the run's tracker
     budget_s : device seconds in this window
     logger : receives what the method logs, or None
-    module : its parameters may change inside steps and sections alone, or None
+    model : gives the module whose weights may change inside steps and sections alone, or None
 
     Attributes
     ----------
@@ -55,15 +57,17 @@ class Window:
         tracker: CostTracker,
         budget_s: float,
         logger: Logger | None = None,
-        module: nn.Module | None = None,
+        model: Callable[[], nn.Module] | None = None,
     ) -> None:
         self.closed = False
         self._budget_s = budget_s
         self._until_s = budget_s
         self._tracker = tracker
         self._logger = logger
-        self._module = module
-        self._versions = self._parameter_versions()
+        self._model = model
+        self._charged = False
+        self._sampler = WeightSampler()
+        self._weights = self._sample_weights()
         self._logged: list[tuple[str, Tensor | float, int]] = []
         tracker.open_window()
 
@@ -166,9 +170,11 @@ class Window:
                 self._logged.append((name, kept, self._tracker.counts.total()))
 
     def __enter__(self) -> Window:
+        self._hook = register_optimizer_step_pre_hook(self._refuse_outside_step)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._hook.remove()
         if kind is None:
             self.close()
         else:  # nothing may hide the exception that passes
@@ -200,27 +206,46 @@ class Window:
         try:
             self._tracker.end(self.budget_s, cut_short)
         finally:
+            self._charged |= open_step
             if open_step:
-                self._versions = self._parameter_versions()
+                self._weights = self._sample_weights()
             # After the step, so that reading the values is not charged.
             logged, self._logged = self._logged, []
             for name, value, step in logged:
                 assert self._logger is not None
                 self._logger(name, float(value), step)
 
-    def _parameter_versions(self) -> dict[int, int]:
-        """How often each parameter was changed in place, by identity."""
-        if self._module is None:
-            return {}
-        return {id(p): p._version for p in self._module.parameters() if not p.is_inference()}
+    def _sample_weights(self) -> list[Sample]:
+        """What tells whether the weights changed, in place, by assignment or another way."""
+        if self._model is None:
+            return []
+        with uncounted():
+            return self._sampler.sample(module_tensors(self._model()))
 
     def _require_no_free_work(self) -> None:
-        now = self._parameter_versions()
-        if any(self._versions.get(key, version) != version for key, version in now.items()):
-            raise BenchError(
-                "the model's weights changed outside a step: train inside "
-                "'for batch in window.steps(...)' or 'with window.section(...)', which are charged"
-            )
+        now, before = self._sample_weights(), self._weights
+        if now == before:
+            return
+        replaced = [each[0] for each in now] != [each[0] for each in before]
+        if replaced and (self._charged or _values(now) == _values(before)):
+            return  # a copy as it was, or a model that was trained in steps beside this one
+        if replaced or any(a[2:] != b[2:] for a, b in zip(before, now, strict=True)):
+            raise BenchError(_OUTSIDE)
+
+    def _refuse_outside_step(self, *_: Any) -> None:
+        """Called before every optimizer's step while the window is open."""
+        if not self._tracker.is_open:
+            raise BenchError(_OUTSIDE)
+
+
+_OUTSIDE = (
+    "the model's weights changed outside a step: train inside "
+    "'for batch in window.steps(...)' or 'with window.section(...)', which are charged"
+)
+
+
+def _values(samples: Sequence[Sample]) -> list[bytes]:
+    return [values for *_, values in samples]
 
 
 def _shape(x: Any) -> Hashable:

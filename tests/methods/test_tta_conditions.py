@@ -15,9 +15,9 @@ from bench.contracts.method import search_space
 from bench.contracts.stream import Split
 from bench.costs.device_profile import load_device
 from bench.costs.factory import make_tracker
-from bench.run.evaluator import evaluate
+from bench.run.evaluator import Evaluator, make_scorer
 from bench.run.window import Window
-from bench.testing import TinyModel
+from bench.testing import TinyModel, make_device
 
 METHODS = {  # module, class, settings under which even a few samples of a raw network count
     "tent": ("Tent", {}),
@@ -156,8 +156,12 @@ def test_prediction_only_reads(name):
     method = prepared(name, build())
     adapt(method, view(images(6), 3))
     test = Split(images(5), torch.zeros(5, dtype=torch.int64))
-    first = evaluate(method, test, 2, lambda out, y: (out.argmax(dim=1) == y).float())
-    assert first == evaluate(method, test, 2, lambda out, y: (out.argmax(dim=1) == y).float())
+    tracker = make_tracker([make_device()], list)
+    first, second = (
+        Evaluator(method, tracker, 2, make_scorer(method.model)).accuracy(test, "a test split")
+        for _ in range(2)
+    )
+    assert first == second
 
 
 @pytest.mark.parametrize("name", METHODS)

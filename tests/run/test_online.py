@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from event_log import EventLog
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -16,12 +17,13 @@ from bench.contracts.method import Method, MethodConfig
 from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Split
 from bench.costs.factory import make_tracker
+from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, LabelsHidden
 from bench.run.arrivals import arrivals, target_view
-from bench.run.evaluator import evaluate, make_scorer
+from bench.run.evaluator import Evaluator, make_scorer
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.window import Window
-from bench.testing import TinyModel, TinyStream
+from bench.testing import TinyModel, TinyStream, make_device
 
 NAMES, SAMPLES = TinyStream().domain_names(), TinyStream().config.samples
 
@@ -31,17 +33,21 @@ def sample_numbers(x: Tensor) -> list[int]:
         return x[:, 1].int().tolist()
 
 
+def counting() -> CostTracker:
+    return make_tracker([make_device()], list)
+
+
 class Recorder(Method):
     """Tells a list, kept outside itself, what of the stream it is asked; predicts class 1."""
 
-    events: list[tuple[str, str, list[int]]]
+    events: EventLog
 
     def __init__(self, epochs: int = 1) -> None:
         super().__init__(MethodConfig())
         torch.manual_seed(0)
         self.model = TinyModel(nn.Linear(2, 2), "")
         self.epochs = epochs
-        type(self).events = []
+        type(self).events = EventLog()
 
     def predict(self, x: Tensor) -> Tensor:
         place = int(x[0, 0])
@@ -344,7 +350,7 @@ class Replaces(Recorder):
         self.first = id(self.mean)
 
     def predict(self, x: Tensor) -> Tensor:
-        tried = [torch.zeros(2) for _ in range(1000)]
+        tried = [torch.ones(2) for _ in range(1000)]
         self.mean = next((t for t in tried if id(t) == self.first), tried[0])
         return x
 
@@ -352,7 +358,9 @@ class Replaces(Recorder):
 def test_a_predict_that_replaces_state_is_refused_even_if_an_identity_comes_again() -> None:
     method = Replaces()
     with pytest.raises(BenchError, match="predict of Replaces changes the method's state"):
-        evaluate(method, Split(torch.rand(8, 2), torch.zeros(8)), 2, make_scorer(method.model))
+        Evaluator(method, counting(), 2, make_scorer(method.model)).accuracy(
+            Split(torch.rand(8, 2), torch.zeros(8).long()), "a test split"
+        )
 
 
 # --- reset ------------------------------------------------------------------------------

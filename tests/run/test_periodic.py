@@ -9,20 +9,26 @@ from typing import Any
 import pydantic
 import pytest
 import torch
+from event_log import EventLog
 from torch import Tensor, nn
 
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig
 from bench.contracts.protocol import protocol_config
 from bench.costs.factory import make_tracker
+from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, DeviceOutOfMemory, LabelsHidden, Unsupported
 from bench.run.arrivals import target_view
-from bench.run.evaluator import evaluate, make_scorer
+from bench.run.evaluator import Evaluator, make_scorer
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.window import Window
-from bench.testing import TinyModel, TinyStream, TinyStreamConfig
+from bench.testing import TinyModel, TinyStream, TinyStreamConfig, make_device
 
 SAMPLES, TESTS = 12, 8
+
+
+def counting() -> CostTracker:
+    return make_tracker([make_device()], list)
 
 
 class ToyStream(TinyStream):
@@ -46,8 +52,9 @@ class Fake(Method):
     def __init__(self) -> None:
         super().__init__(MethodConfig())
         self.model = linear()
+        self.adapted = 0
 
-    events: list[Any]
+    events: EventLog
 
     def predict(self, x: Tensor) -> Tensor:
         type(self).events.append(("predict", int(x[0, 0])))
@@ -56,6 +63,7 @@ class Fake(Method):
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         type(self).events.append(("adapt", domain.name))
+        self.adapted += 1  # else its predictions would not be asked for again
 
 
 @pytest.fixture
@@ -77,14 +85,14 @@ def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
 def test_each_domain_is_evaluated_adapted_and_evaluated_and_all_again_at_the_end(
     run: Callable[..., StreamResult],
 ) -> None:
-    Fake.events = []
+    Fake.events = EventLog()
     stream = run(Fake())
     assert Fake.events == [
         ("predict", 0),
         ("predict", 1), ("adapt", "first"), ("predict", 1),
         ("predict", 2), ("adapt", "second"), ("predict", 2),
         ("predict", 3), ("adapt", "third"), ("predict", 3),
-        ("predict", 1), ("predict", 2), ("predict", 3),
+        ("predict", 1), ("predict", 2),  # not the third: nothing changed since
         ("predict", 0),
     ]  # fmt: skip
     assert [s.name for s in stream.stages] == list(ToyStream.NAMES)
@@ -99,7 +107,7 @@ def test_each_domain_is_evaluated_adapted_and_evaluated_and_all_again_at_the_end
 def test_with_a_reset_after_each_domain_no_final_look_back_is_needed(
     run: Callable[..., StreamResult],
 ) -> None:
-    Fake.events = []
+    Fake.events = EventLog()
     run(Fake(), reset="domain")
     assert Fake.events[-4:] == [
         ("predict", 3), ("adapt", "third"), ("predict", 3), ("predict", 0),
@@ -107,7 +115,7 @@ def test_with_a_reset_after_each_domain_no_final_look_back_is_needed(
 
 
 def test_the_logger_hears_both_accuracies_of_every_domain(run: Callable[..., StreamResult]) -> None:
-    Fake.events, heard = [], []
+    Fake.events, heard = EventLog(), []
     run(Fake(), logger=lambda *event: heard.append(event))
     assert heard == [
         event
@@ -127,7 +135,7 @@ class Learner(Method):
         self.optimizer = torch.optim.Adam(self.model.module.parameters(), lr=0.5)
         self.counter = torch.zeros(1)
 
-    seen: list[dict[str, Any]]
+    seen: EventLog
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         before = copy.deepcopy(self.model.module.state_dict())
@@ -155,7 +163,7 @@ class Learner(Method):
 def test_a_reset_restores_weights_optimizer_and_state_before_each_domain(
     run: Callable[..., StreamResult],
 ) -> None:
-    Learner.seen = []
+    Learner.seen = EventLog()
     method = Learner()
     start = copy.deepcopy(method.model.module.state_dict())
     run(method, reset="domain")
@@ -169,13 +177,13 @@ def test_a_reset_restores_weights_optimizer_and_state_before_each_domain(
 
 
 def test_a_reset_takes_away_what_adapting_added(run: Callable[..., StreamResult]) -> None:
-    Learner.seen = []
+    Learner.seen = EventLog()
     run(Learner(), reset="domain")
     assert [seen["late"] for seen in Learner.seen] == [False, False, False]
 
 
 def test_without_a_reset_the_method_goes_on_where_it_was(run: Callable[..., StreamResult]) -> None:
-    Learner.seen = []
+    Learner.seen = EventLog()
     run(Learner(), reset="never")
     first, second, third = (seen["weights"]["weight"] for seen in Learner.seen)
     assert not torch.equal(first, second)
@@ -200,7 +208,7 @@ class Beside(Learner):
 def test_a_method_that_holds_what_cannot_be_copied_is_told_so(
     run: Callable[..., StreamResult],
 ) -> None:
-    Beside.seen = []
+    Beside.seen = EventLog()
     with pytest.raises(Unsupported, match="reset: domain needs a method whose state can be copied"):
         run(Beside(), reset="domain")
 
@@ -256,7 +264,7 @@ def test_an_exception_inside_a_step_leaves_no_counting_mode(
 def test_a_device_too_small_for_inference_is_out_before_the_stream_begins(
     run: Callable[..., StreamResult], make_device: Callable[..., Any]
 ) -> None:
-    Fake.events = []
+    Fake.events = EventLog()
     with pytest.raises(DeviceOutOfMemory, match="inference needs"):
         run(Fake(), devices=[make_device("tiny", memory=8.0, runtime=4.0)])
     assert Fake.events == [("predict", 0)]
@@ -338,7 +346,7 @@ class Cheat(Fake):
         self.way = way
         self.seen: list[Tensor] = []
         self.model.correct = self.praise  # type: ignore[method-assign]
-        type(self).events = []
+        type(self).events = EventLog()
 
     def praise(self, outputs: Tensor, y: Tensor) -> Tensor:
         self.seen.append(y)
@@ -374,7 +382,7 @@ def test_a_method_that_replaces_the_metric_changes_no_score_and_sees_no_label(
     test = ToyStream().domain("third").test
     with torch.no_grad():
         honest = float(hit(method.model(test.x), test.y).mean())
-    assert evaluate(method, test, TESTS, correct) == honest
+    assert Evaluator(method, counting(), TESTS, correct).accuracy(test, "a test split") == honest
     assert method.seen == []
 
 
@@ -382,7 +390,7 @@ def test_a_method_that_replaces_the_metric_changes_no_score_and_sees_no_label(
     ("way", "complaint"),
     [
         ("learns", "predict of Cheat changes the method's state"),
-        ("one row", "gave 1 outputs for 8 samples"),
+        ("one row", r"gave outputs of shape \(1, 2\), not \(8, 2\)"),
         ("outside", "weights changed outside a step"),
         ("keeps", "keep samples of it as replay memory"),
     ],
@@ -396,9 +404,9 @@ def test_what_would_be_free_or_wrong_is_refused(
 
 @pytest.mark.parametrize("batch_size", [1, 3, TESTS, 100])
 def test_accuracy_is_hits_over_samples_for_any_batch_size(batch_size: int) -> None:
-    Fake.events = []
+    Fake.events = EventLog()
     test = ToyStream().domain("third").test
-    assert evaluate(Fake(), test, batch_size, hit) == 5 / 8
+    assert Evaluator(Fake(), counting(), batch_size, hit).accuracy(test, "a test split") == 5 / 8
     assert len(Fake.events) == -(-TESTS // batch_size)
 
 
@@ -406,11 +414,11 @@ def test_accuracy_is_hits_over_samples_for_any_batch_size(batch_size: int) -> No
 def test_inference_is_priced_on_a_full_batch_where_there_is_one(
     make_device: Callable[..., Any], batch_size: int, priced: int
 ) -> None:
-    Fake.events = []
+    Fake.events = EventLog()
     method = Fake()
     tracker = make_tracker([make_device()], method.stored)
     test = ToyStream().domain("third").test
-    evaluate(method, test, batch_size, hit, tracker)
+    Evaluator(method, tracker, batch_size, hit).accuracy(test, "a test split", priced=True)
     assert tracker.devices[0].inference_samples == priced
     assert len(Fake.events) == -(-TESTS // batch_size)  # priced, not predicted twice
 
@@ -418,7 +426,9 @@ def test_inference_is_priced_on_a_full_batch_where_there_is_one(
 def test_inference_costs_what_its_operators_cost(make_device: Callable[..., Any]) -> None:
     method = OneLaunch()
     tracker = make_tracker([make_device(launch=0.25)], method.stored)
-    evaluate(method, ToyStream().source().test, TESTS, hit, tracker)
+    Evaluator(method, tracker, TESTS, hit).accuracy(
+        ToyStream().source().test, "a test split", priced=True
+    )
     device = tracker.devices[0]
     assert device.inference is not None
     assert device.inference.time_s == 0.25  # one addmm

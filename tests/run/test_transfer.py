@@ -212,7 +212,7 @@ class ToyStream(TinyStream):
         super().__init__(TinyStreamConfig(domains=3, samples=4))
 
     def labels(self, place: int, number: Tensor) -> Tensor:
-        return torch.ones(len(number))
+        return torch.ones(len(number)).long()
 
     def tests(self, place: int) -> int:
         return 10 * (place + 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,12 +10,13 @@ import pydantic
 
 from bench import registry
 from bench.contracts.protocol import ProtocolConfig
-from bench.contracts.stream import Domain, Split, Stream
+from bench.contracts.stream import Domain, Stream
 from bench.costs.tracker import CostTracker, WindowCosts
-from bench.errors import BenchError
 from bench.records.record import DomainScores, StreamScores
-from bench.run.evaluator import Scorer, evaluate
-from bench.run.stream_clock import BlockingStream, restore, snapshot
+from bench.run.evaluator import Evaluator, Scorer
+from bench.run.snapshot import OutsideState, Snapshot
+from bench.run.stream_clock import BlockingStream
+from bench.run.validity import BuiltStream, build_stream
 from bench.run.window import Logger, Window
 
 if TYPE_CHECKING:
@@ -110,6 +110,11 @@ class Protocol(ABC):
         self.deployment = deployment
         self.method = deployment.method
         self.tracker = deployment.tracker
+        stream = deployment.stream
+        classes = stream.classes if stream.task == "classification" else None
+        self.evaluator = Evaluator(
+            self.method, self.tracker, config.batch_size, deployment.correct, classes
+        )
         self.clock: BlockingStream
 
     @abstractmethod
@@ -123,74 +128,77 @@ class Protocol(ABC):
     def run(self) -> StreamResult:
         """Take the method through the stream, from its first evaluation to its last.
 
-        Raises BenchError if there is no target domain or the method breaks a rule; Unsupported and
-        DeviceOutOfMemory if no device of the run can do it.
+        Raises BenchError if the stream (see `build_stream`) or the method breaks a rule;
+        Unsupported and DeviceOutOfMemory if no device of the run can do it.
         """
-        stream = self.deployment.stream
-        source = stream.source().test
-        names = stream.domain_names()
-        if not names:
-            raise BenchError(f"stream {type(stream).__name__} has no target domain; name some")
-        start = snapshot(self.method, "reset: domain") if self.config.reset == "domain" else None
-        source_before = self._evaluate(source, self.tracker)
+        built = build_stream(self.deployment.stream)
+        start, outside = self._copies()
+        source_before = self._evaluate(built.source, priced=True)
         self.clock = self.make_clock()
         self.tracker.mark_unavailable(
             energy=self.energy_unavailable,
             memory=self.memory_unavailable or (COPIES if start is not None else ""),
         )
-        evaluate_all = self._matrix_rows(source, names)
-        matrix = [*evaluate_all()]
+        matrix = self._matrix_row(built)
         stages: list[Stage] = []
-        tests: list[Split] = []
-        for position, name in enumerate(names):
-            domain = stream.domain(name)
-            tests.append(domain.test)
+        for position, domain in enumerate(built.domains):
             if start is not None:
-                restore(self.method, start)
+                start.restore()
                 self.clock.restart()
             stages.append(self._stage(domain))
-            matrix += evaluate_all()
+            if outside is not None:
+                outside.require_unchanged()
+            matrix += self._matrix_row(built)
             self._log(stages[-1], position)
         self.tracker.finish()
         if self.config.reset == "never":
-            for stage, test in zip(stages, tests, strict=True):
-                stage.final = self.accuracy(test)
+            for stage, domain in zip(stages, built.domains, strict=True):
+                stage.final = self.accuracy(domain)
         return StreamResult(
             source_before=source_before,
-            # Priced again: a method may have grown what it predicts with.
-            source_after=self.accuracy(source, self.tracker),
-            source_samples=len(source),
+            # Priced again if it changed: a method may have grown what it predicts with.
+            source_after=self.accuracy(built.source, priced=True),
+            source_samples=len(built.source.test),
             matrix=matrix or None,
             stages=stages,
         )
 
-    def accuracy(self, split: Split, tracker: CostTracker | None = None) -> float:
-        """Accuracy in [0, 1] of the model that serves predictions now."""
+    def _copies(self) -> tuple[Snapshot | None, OutsideState | None]:
+        """The state to reset to, and what no copy reaches; None where no copy is needed."""
+        resets = self.config.reset == "domain"
+        if not (resets or self.timed):
+            return None, None
+        purpose = "reset: domain" if resets else self.config.name
+        start = Snapshot(self.method, purpose) if resets else None
+        if start is not None:
+            start.require_independent()
+        return start, OutsideState(self.method, purpose)
+
+    def accuracy(self, domain: Domain, priced: bool = False) -> float:
+        """Accuracy in [0, 1] on a test split, of the model that serves predictions now."""
         with self.clock.serving_model():
-            return self._evaluate(split, tracker)
+            return self._evaluate(domain, priced)
 
-    def _evaluate(self, split: Split, tracker: CostTracker | None) -> float:
-        return evaluate(
-            self.method, split, self.config.batch_size, self.deployment.correct, tracker
-        )
+    def _evaluate(self, domain: Domain, priced: bool) -> float:
+        where = f"the test split of {domain.name!r}"
+        return self.evaluator.accuracy(domain.test, where, priced)
 
-    def _matrix_rows(self, source: Split, names: Any) -> Callable[[], list[list[float]]]:
-        """Gives the matrix's next row, or none where the protocol does not evaluate all."""
+    def _matrix_row(self, built: BuiltStream) -> list[list[float]]:
+        """The matrix's next row, or none where the protocol does not evaluate all."""
         if not self.config.evaluate_all:
-            return list
-        every = [source, *(self.deployment.stream.domain(name).test for name in names)]
-        return lambda: [[self.accuracy(test) for test in every]]
+            return []
+        return [[self.accuracy(domain) for domain in (built.source, *built.domains)]]
 
     def _stage(self, domain: Domain) -> Stage:
-        before = self.accuracy(domain.test)
+        before = self.accuracy(domain)
         accuracies = dict.fromkeys(("before", "after", "final"), before)
         counts = {"adaptation_samples": 0, "test_samples": len(domain.test)}
         stage = Stage(name=domain.name, **accuracies, **counts, window_closed=False, charges={})
-        logger, module = self.deployment.logger, self.method.model.module
-        with Window(self.tracker, self.config.budget_s, logger, module) as window:
+        logger, budget_s = self.deployment.logger, self.config.budget_s
+        with Window(self.tracker, budget_s, logger, lambda: self.method.model.module) as window:
             self.adapt(domain, window, stage)
             stage.window_closed = window.closed
-        stage.after = stage.final = self.accuracy(domain.test)
+        stage.after = stage.final = self.accuracy(domain)
         stage.charges = {device.name: device.window for device in self.tracker.devices}
         return stage
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 import pydantic
 import torch
 
-from bench.contracts.data import DomainView, take
+from bench.contracts.data import DomainView, batch_positions, take
 from bench.contracts.protocol import ProtocolConfig
 from bench.contracts.stream import Domain, Split
 from bench.records.record import DomainScores
@@ -47,11 +47,13 @@ class Online(Protocol):
         """Predict, then adapt, batch by batch; the share of batches that were adapted on."""
         run = self.deployment
         stream, generator = arrivals(domain, self.config, run.seed)
-        batches = torch.arange(len(stream)).split(self.config.batch_size)
+        batches = batch_positions(torch.arange(len(stream)), self.config.batch_size)
         hits, adapted = 0.0, 0
-        for chosen in batches:
+        for number, chosen in enumerate(batches, start=1):
             arrived = Split(take(stream.x, chosen), stream.y[chosen])
-            hits += len(chosen) * self.accuracy(arrived)
+            with self.clock.serving_model():
+                where = f"batch {number} of the stream of {domain.name!r}"
+                hits += len(chosen) * self.evaluator.batch_accuracy(arrived, where)
             if self.clock.accepts_batch and not window.closed:
                 y = arrived.y if run.labelled else None
                 view = DomainView(

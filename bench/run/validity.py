@@ -1,0 +1,198 @@
+"""What a stream's data and a method's outputs must look like before a metric is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.contracts.data import Inputs, batch_length
+from bench.contracts.stream import Domain, Stream
+from bench.errors import BenchError
+
+_SAMPLED = 64
+"""Values of a sample that are compared first: full comparison is for those that agree in them."""
+
+
+@dataclass(frozen=True)
+class BuiltStream:
+    """A stream's source and its target domains in order, built once and checked."""
+
+    source: Domain
+    domains: Sequence[Domain]
+
+
+def build_stream(stream: Stream) -> BuiltStream:
+    """Build every domain of ``stream`` and check it; see `require_domain`.
+
+    Raises BenchError, naming domain and split, also where two domains have one name, there is no
+    target domain, or test samples are among those to learn from.
+    """
+    names = list(stream.domain_names())
+    who = f"stream {type(stream).__name__}"
+    if not names:
+        raise BenchError(f"{who} has no target domain; name some")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise BenchError(f"{who} has {names.count(twice)} domains named {twice!r}; rename one")
+    source = stream.source()
+    require_domain(source, stream, "source")
+    domains = []
+    for name in names:
+        domain = stream.domain(name)
+        if domain.name != name:
+            raise BenchError(f"{who}: its domain {name!r} says that its name is {domain.name!r}")
+        require_domain(domain, stream, f"domain {name!r}")
+        domains.append(domain)
+    if not stream.repeats_samples:
+        _require_disjoint([("source", source), *((f"domain {d.name!r}", d) for d in domains)])
+    return BuiltStream(source, domains)
+
+
+def require_domain(domain: Domain, stream: Stream, who: str) -> None:
+    """Raise BenchError unless both splits hold samples, finite and labelled as declared."""
+    for split_name, split in (("adaptation", domain.adaptation), ("test", domain.test)):
+        where = f"{who}: its {split_name} split"
+        if len(split) == 0:
+            raise BenchError(f"{where} is empty; leave the domain out, or give it samples")
+        _require_inputs(split.x, stream, where)
+        if stream.task == "classification":
+            _require_classes(split.y, len(split), stream.classes, where)
+
+
+def _require_inputs(x: Inputs, stream: Stream, where: str) -> None:
+    for name, tensor in x.items() if isinstance(x, dict) else [("", x)]:
+        of = f" of {name!r}" if name else ""
+        if not isinstance(tensor, Tensor):
+            raise BenchError(f"{where} has inputs{of} of type {type(tensor).__name__}, not tensors")
+        if tensor.is_floating_point() and not (good := tensor.isfinite()).all():
+            bad = (
+                int((~good).flatten(1).any(dim=1).sum()) if tensor.ndim > 1 else int((~good).sum())
+            )
+            raise BenchError(
+                f"{where} has {bad} of {len(tensor)} samples with inputs{of} that are not finite; "
+                "clean or drop them"
+            )
+    if isinstance(x, Tensor) and tuple(x.shape[1:]) != tuple(stream.input_shape):
+        raise BenchError(
+            f"{where} has samples of shape {tuple(x.shape[1:])}, and the stream declares "
+            f"input_shape = {tuple(stream.input_shape)}"
+        )
+
+
+def _require_classes(y: Any, n: int, classes: int, where: str) -> None:
+    if not isinstance(y, Tensor) or y.dtype != torch.int64:
+        kind = str(y.dtype) if isinstance(y, Tensor) else type(y).__name__
+        raise BenchError(f"{where} has labels of type {kind}; give class numbers as torch.int64")
+    if tuple(y.shape) != (n,):
+        raise BenchError(f"{where} has labels of shape {tuple(y.shape)}, not ({n},)")
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= classes:
+        raise BenchError(
+            f"{where} has labels from {low} to {high}; {classes} classes are numbered from 0 to "
+            f"{classes - 1}"
+        )
+
+
+# --- samples that are learned from and tested on ---------------------------------------------
+
+
+def _require_disjoint(domains: Sequence[tuple[str, Domain]]) -> None:
+    learned = [(who, _Samples(domain.adaptation.x)) for who, domain in domains]
+    for who, domain in domains:
+        tested = _Samples(domain.test.x)
+        for other, samples in learned:
+            shared = tested.count_in(samples)
+            if shared:
+                owner = "adaptation" if other == who else f"adaptation samples of {other}"
+                of = "adaptation samples" if other == who else owner
+                raise BenchError(
+                    f"{who}: {shared} of {len(tested)} test samples are also {of}; the splits must "
+                    "be disjoint (a stream whose samples may be equal declares "
+                    "repeats_samples = True)"
+                )
+
+
+class _Samples:
+    """Samples that can be looked up by their content."""
+
+    def __init__(self, x: Inputs) -> None:
+        self._arrays = [_rows(tensor) for tensor in (x.values() if isinstance(x, dict) else [x])]
+        n = batch_length(x)
+        step = [max(rows.shape[1] // _SAMPLED, 1) for rows in self._arrays]
+        few = [rows[:, ::s] for rows, s in zip(self._arrays, step, strict=True)]
+        joined = np.ascontiguousarray(np.concatenate([f.view(np.uint8) for f in few], axis=1))
+        self._few = [joined[i].tobytes() for i in range(n)]
+        self._places: dict[bytes, list[int]] = {}
+        for i, key in enumerate(self._few):
+            self._places.setdefault(key, []).append(i)
+
+    def __len__(self) -> int:
+        return len(self._few)
+
+    def count_in(self, others: _Samples) -> int:
+        """How many of these samples are among the others."""
+        return sum(
+            any(self._whole(i) == others._whole(j) for j in others._places.get(key, ()))
+            for i, key in enumerate(self._few)
+        )
+
+    def _whole(self, i: int) -> bytes:
+        return b"".join(rows[i].tobytes() for rows in self._arrays)
+
+
+def _rows(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """The bytes of a tensor, (n, bytes of a sample), in words that are compared whole."""
+    flat = tensor.detach().cpu().contiguous().reshape(len(tensor), -1)
+    return flat.view(torch.uint8).numpy() if flat.shape[1] else np.zeros((len(flat), 1), np.uint8)
+
+
+# --- outputs -----------------------------------------------------------------------------------
+
+
+def require_outputs(outputs: Any, n: int, classes: int | None, who: str, where: str) -> None:
+    """Raise BenchError unless ``outputs`` are finite logits of ``n`` samples.
+
+    ``classes``: how many columns they must have, None for a task that is not classification;
+    ``who`` predicted; ``where``: which samples, after how many steps.
+    """
+    if not isinstance(outputs, Tensor):
+        raise BenchError(
+            f"predict of {who} gave a {type(outputs).__name__} on {where}; return a torch tensor "
+            "of logits (torch.from_numpy makes one of an array)"
+        )
+    shape = tuple(outputs.shape)
+    if classes is not None and shape != (n, classes):
+        cure = "return logits, not class numbers" if shape in ((n,), (n, 1)) else "return logits"
+        raise BenchError(
+            f"predict of {who} gave outputs of shape {shape}, not {(n, classes)} = (samples, "
+            f"classes), on {where}; {cure}"
+        )
+    if not shape or shape[0] != n:
+        raise BenchError(
+            f"predict of {who} gave outputs of shape {shape} for {n} samples on {where}"
+        )
+    if not outputs.is_floating_point():
+        raise BenchError(
+            f"predict of {who} gave outputs of type {outputs.dtype} on {where}; return logits, not "
+            "class numbers"
+        )
+    if not (good := outputs.isfinite()).all():
+        raise BenchError(
+            f"predict of {who} gave {int((~good).sum())} of {outputs.numel()} outputs that are not "
+            f"finite on {where}; the weights diverged, or a division or log is not guarded (to "
+            "exclude a class give it a large negative logit)"
+        )
+
+
+def require_scores(scores: Any, n: int, where: str) -> None:
+    """Raise BenchError unless a metric gave one number in [0, 1] for each of ``n`` samples."""
+    if not isinstance(scores, Tensor) or tuple(scores.shape) != (n,):
+        shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise BenchError(f"the model's correct() gave {shape} on {where}, not a tensor ({n},)")
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise BenchError(f"the model's correct() gave values outside [0, 1] on {where}")
