@@ -1,4 +1,4 @@
-"""``bench check``: whether methods keep the contract."""
+"""``bench check``: whether methods, models and streams keep their contracts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from bench.errors import BenchError
+from bench.errors import BenchError, did_you_mean
 from bench.io.text_table import aligned
 
 
@@ -16,33 +16,59 @@ def command(
         list[str] | None,
         Argument(
             metavar="[NAME|FILE]...",
-            help="Registered methods, or Python files that register some; their code is run.",
+            help="Registered methods, or Python files, of which all that they register is "
+            "checked; their code is run.",
         ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        Option(metavar="NAME|FILE", help="A model, or a file's models; repeatable."),
+    ] = None,
+    stream: Annotated[
+        list[str] | None,
+        Option(metavar="NAME|FILE", help="A stream, or a file's streams; repeatable."),
     ] = None,
     everything: Annotated[bool, Option("--all", help="Every registered method.")] = False,
     only: Annotated[list[str] | None, Option(help="Only this check; repeatable.")] = None,
-    list_: Annotated[bool, Option("--list", help="List the checks and stop.")] = False,
+    list_: Annotated[bool, Option("--list", help="List the checks by kind and stop.")] = False,
 ) -> None:
-    """Run the conformance suite on methods: one line a check, with the cure where one fails."""
-    if not (methods or everything or list_):
-        raise BenchError("check: name a method or a Python file, or give --all")
+    """Run the conformance suite on methods, models and streams: one line a check, with the cure
+    where one fails.
+    """
+    asked = {"method": methods or [], "model": model or [], "stream": stream or []}
+    if not (any(asked.values()) or everything or list_):
+        raise BenchError(
+            "check: name a method, a --model, a --stream or a Python file, or give --all"
+        )
     from bench import registry
 
-    given = methods or []
-    for name in given:
-        if not name.endswith(".py"):
-            registry.entry("method", name)
-    from bench.conformance import CHECKS, check_method, methods_of_file
+    for kind, given in asked.items():
+        for name in given:
+            if not name.endswith(".py"):
+                registry.entry(kind, name)
+    from bench.conformance import CHECKS, check_component, components_of_file
 
     if list_:
-        typer.echo(aligned([[check.name, check.promise] for check in CHECKS.values()]))
+        rows = [[k, c.name, c.promise] for k, checks in CHECKS.items() for c in checks.values()]
+        typer.echo(aligned(rows))
         return
-    names = [n for g in given for n in (methods_of_file(g) if g.endswith(".py") else [g])]
+    found: list[tuple[str, str]] = []
+    for kind, given in asked.items():
+        for name in given:
+            if name.endswith(".py"):
+                kinds = [k for k in CHECKS if CHECKS[k]] if kind == "method" else [kind]
+                found += [(entry.kind, entry.name) for entry in components_of_file(name, kinds)]
+            else:
+                found.append((kind, name))
+    found += [("method", name) for name in registry.entries("method")] if everything else []
+    chosen = _chosen(only or [], {kind: list(CHECKS[kind]) for kind, _ in found})
     failed = False
-    for name in dict.fromkeys([*names, *(registry.entries("method") if everything else ())]):
-        typer.echo(f"method {name}")
+    for kind, name in dict.fromkeys(found):
+        if only and not chosen[kind]:
+            continue
+        typer.echo(f"{kind} {name}")
         results = []
-        for result in check_method(name, only or []):
+        for result in check_component(kind, name, chosen[kind]):
             typer.echo(result.line)
             results.append(result)
         bad = sum(not result.passed for result in results)
@@ -52,3 +78,12 @@ def command(
         failed |= bool(bad)
     if failed:
         raise typer.Exit(1)
+
+
+def _chosen(only: list[str], known: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The checks ``only`` of each kind; BenchError for one that no kind has."""
+    every = [check for checks in known.values() for check in checks]
+    for each in only:
+        if each not in every:
+            raise BenchError(f"unknown check {each!r}: {did_you_mean(each, every)}")
+    return {kind: [each for each in only if each in checks] for kind, checks in known.items()}

@@ -1,8 +1,9 @@
-"""The conformance suite: what every method promises, checked on real data in seconds.
+"""The conformance suite: what every method, model and stream promises, checked in seconds.
 
-``bench check`` prints it, and a method's own test asks for it::
+``bench check`` prints it, and a component's own test asks for it::
 
     assert not [result.line for result in check_method("my-idea") if not result.passed]
+    assert not [r.line for r in check_component("model", "my-network") if not r.passed]
 
 A check is a function with a one-line docstring that states the promise (see
 `bench.conformance.base`).
@@ -11,6 +12,19 @@ A check is a function with a one-line docstring that states the promise (see
 from __future__ import annotations
 
 from bench.conformance.base import CHECKS, Check, Result
-from bench.conformance.suite import check_method, methods_of_file
+from bench.conformance.suite import (
+    check_component,
+    check_method,
+    components_of_file,
+    methods_of_file,
+)
 
-__all__ = ["CHECKS", "Check", "Result", "check_method", "methods_of_file"]
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Result",
+    "check_component",
+    "check_method",
+    "components_of_file",
+    "methods_of_file",
+]

@@ -1,19 +1,45 @@
-"""What a check is: a function that says what it did, or why the method breaks its promise."""
+"""What a check is: a function that says what it did, or why the component breaks its promise.
+
+Checks are registered by kind. A module of checks makes its decorator and its subject::
+
+    check = check_of("stream")
+
+    @subject_of("stream")
+    class StreamFixture: ...  # made once of a stream's name, and given to each of its checks
+
+    @check
+    def splits(subject: StreamFixture) -> str: ...  # its docstring is the promise, in one line
+
+and is named in `bench.conformance.suite.MODULES`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
+
+from bench.registry.discovery import Entry
 
 
 class CheckFailed(Exception):
-    """The method breaks the promise; the message says how, and the cure."""
+    """The component breaks the promise; the message says how, and the cure."""
+
+
+class Subject(Protocol):
+    """What the checks of one kind are given: a component with what a check does to it.
+
+    ``too_slow`` is the cure where a check does not end in time.
+    """
+
+    name: str
+    entry: Entry
+    too_slow: str
 
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of the contract and the function that checks it on a `MethodFixture`."""
+    """One promise of a kind's contract and the function that checks it on a `Subject`."""
 
     name: str
     promise: str
@@ -22,13 +48,14 @@ class Check:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of the check ``name`` on one method, in ``seconds``.
+    """What came of the check ``name`` on one component, in ``seconds``.
 
     ``did``: what was done to find out, empty if it could not be done; ``why``: why the promise is
     not kept, and the cure, empty if it is.
     """
 
-    method: str
+    kind: str
+    component: str
     name: str
     passed: bool
     did: str
@@ -41,18 +68,45 @@ class Result:
         return f"ok   {self.name}: {self.did}" if self.passed else f"FAIL {self.name}: {self.why}"
 
 
-CHECKS: dict[str, Check] = {}
-"""All checks by name, in the order in which they run."""
+CHECKS: dict[str, dict[str, Check]] = {"method": {}, "model": {}, "stream": {}}
+"""By kind: all checks by name, in the order in which they run."""
+
+SUBJECTS: dict[str, Callable[[str], Subject]] = {}
+"""By kind: what makes the `Subject` of a component's name.
+
+It raises BenchError where the component cannot be checked at all.
+"""
+
+Made = TypeVar("Made", bound=Callable[[str], Subject])
 
 
-def check(function: Callable[[Any], str]) -> Callable[[Any], str]:
-    """Make a function a check: named after it, its docstring the promise.
+def check_of(kind: str) -> Callable[[Callable[[Any], str]], Callable[[Any], str]]:
+    """The decorator that makes a function a check of ``kind``: named after it, its docstring the
+    promise.
 
-    It is given a method and returns what it did in a few words; it raises `CheckFailed` where the
-    promise is not kept.
+    It is given the kind's subject and returns what it did in a few words; it raises `CheckFailed`
+    where the promise is not kept.
     """
-    name, promise = function.__name__.replace("_", "-"), (function.__doc__ or "").strip()
-    assert promise
-    assert "\n" not in promise
-    CHECKS[name] = Check(name, promise, function)
-    return function
+
+    def check(function: Callable[[Any], str]) -> Callable[[Any], str]:
+        name, promise = function.__name__.replace("_", "-"), (function.__doc__ or "").strip()
+        assert promise
+        assert "\n" not in promise
+        CHECKS[kind][name] = Check(name, promise, function)
+        return function
+
+    return check
+
+
+def subject_of(kind: str) -> Callable[[Made], Made]:
+    """The decorator of the class or function that makes the subject of ``kind`` of a name."""
+
+    def mark(made: Made) -> Made:
+        SUBJECTS[kind] = made
+        return made
+
+    return mark
+
+
+check = check_of("method")
+"""The decorator of the checks of methods."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench import defaults, registry
-from bench.conformance.base import CheckFailed
+from bench.conformance.base import CheckFailed, subject_of
 from bench.contracts.data import Batch, DomainView, Inputs, LabelledBatch
 from bench.contracts.method import Method
 from bench.contracts.model import FoundationModel
@@ -19,6 +19,7 @@ from bench.contracts.stream import Domain, Split
 from bench.costs.device_profile import MeasuredDevice
 from bench.costs.measured import MeasuredTracker
 from bench.costs.tracker import StepObserver
+from bench.errors import BenchError
 from bench.meters.base import Unavailable
 from bench.records.cell import Cell, Component
 from bench.run.determinism import seed_everything
@@ -73,16 +74,26 @@ def _train(model: FoundationModel, source: Split, epochs: int = 20, rate: float 
     model.train(False)
 
 
+@subject_of("method")
 class MethodFixture:
     """A registered method with what a check does to it.
 
-    Unless a check says otherwise a domain has 40 samples in batches of 16, 16 and 8.
+    Unless a check says otherwise a domain has 40 samples in batches of 16, 16 and 8. Raises
+    BenchError if the method does not do the task of the data at hand.
     """
+
+    too_slow = "adapt must return when window.closed, and loop over no endless stream"
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.entry = registry.entry("method", name)
         self.method_class: type[Method] = registry.load("method", name)
+        if "classification" not in self.method_class.tasks:
+            raise BenchError(
+                f"method {name!r} does {', '.join(self.method_class.tasks)}; the checks run on "
+                f"{SCENARIO}, which is classification"
+            )
+        setting()  # made before the first check, whose time would pay for it
         self.labelled = "target_labels" in self.method_class.needs
 
     def cell(self, stream: str, protocol: str, target_labels: bool) -> Cell:
