@@ -32,6 +32,10 @@ def command(
     meter: Annotated[
         str, Option(help="Of a measured device's energy: auto, rapl, nvml, ina, csv:FILE or zeus.")
     ] = "auto",
+    isolate_labels: Annotated[
+        bool,
+        Option("--isolate-labels", help="Keep labels of test splits out of the method's process."),
+    ] = False,
     executor: options.ExecutorName = options.DEFAULT_EXECUTOR,
 ) -> None:
     """Run the missing cells of a suite and print the comparison.
@@ -58,7 +62,7 @@ def command(
         return f"{ended} cells are done, the same command runs the rest"
 
     with stoppable(progress, said):
-        records = run_plan(plan, store, runner, progress, tensorboard, meter)
+        records = run_plan(plan, store, runner, progress, tensorboard, meter, isolate_labels)
     typer.echo(registry.load("report", "summary")(records))
     for record in records:
         if record.status != "ok":

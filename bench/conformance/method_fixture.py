@@ -37,6 +37,7 @@ class Setting:
     model: FoundationModel
     source: Split
     domains: tuple[Domain, Domain]
+    classes: int
 
 
 @cache
@@ -55,7 +56,7 @@ def setting() -> Setting:
         model: FoundationModel = model_class.build(settings, stream.input_shape, stream.classes)
         _train(model, source)
     first, second, *_ = (stream.domain(name) for name in stream.domain_names()[:2])
-    return Setting(model, source, (first, second))
+    return Setting(model, source, (first, second), stream.classes)
 
 
 def _train(model: FoundationModel, source: Split, epochs: int = 20, rate: float = 5e-3) -> None:
@@ -172,10 +173,14 @@ class MethodFixture:
         inputs: Tensor = setting().domains[domain].test.x[:samples]
         return inputs
 
+    def predict_raw(self, method: Method, x: Inputs) -> Any:
+        """Whatever the method predicts for ``x``."""
+        with torch.no_grad():
+            return method.predict(x)
+
     def predict(self, method: Method, x: Inputs) -> Tensor:
         """Outputs for ``x``; `CheckFailed` unless of shape (n, c)."""
-        with torch.no_grad():
-            outputs = method.predict(x)
+        outputs: Tensor = self.predict_raw(method, x)
         if outputs.ndim != 2 or len(outputs) != len(x):
             raise CheckFailed(
                 f"predict gave outputs of shape {tuple(outputs.shape)} for {len(x)} samples: "

@@ -18,7 +18,7 @@ from bench.errors import BenchError, did_you_mean
 from bench.registry.discovery import Entry
 from bench.run.determinism import as_in_a_run
 
-MODULES = ("declarations", "behaviour", "resources", "models")
+MODULES = ("declarations", "predictions", "behaviour", "resources", "models", "streams")
 """The modules of this folder that hold checks, which run in this order."""
 
 for _module in MODULES:

@@ -149,17 +149,19 @@ def run_plan(
     listener: CampaignListener | None = None,
     tensorboard: Path | None = None,
     meter: str = AUTO,
+    isolate_labels: bool = False,
 ) -> list[Record]:
     """Run what is missing of a plan; the records of all its cells that have one.
 
-    ``meter`` as in `find_meter`. Raises BenchError if the meter, a folder, a source model or a
-    component cannot be used; a run that fails is a record.
+    ``isolate_labels`` as in `bench.run.label_process`, ``meter`` as in `find_meter`. Raises
+    BenchError if the meter, a folder, a source model or a component cannot be used; a run that
+    fails is a record.
     """
     meter = _require_meter(meter, plan.suite.devices)
     with Campaign(store, executor, listener) as campaign:
         if tensorboard is not None:
             require_folder(tensorboard, f"--tensorboard {tensorboard}")
-        jobs = plan.jobs(store, tensorboard, meter)
+        jobs = plan.jobs(store, tensorboard, meter, isolate_labels)
         campaign.train_sources(plan.missing)
         campaign.run(jobs)
     found = [store.get(cell.identity) for cell in plan.cells]

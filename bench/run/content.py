@@ -92,6 +92,8 @@ def _attributes(thing: Any) -> list[Any]:
         for slot in (slots,) if isinstance(slots, str) else slots:
             if slot not in ("__dict__", "__weakref__") and hasattr(thing, slot):
                 found.append((slot, getattr(thing, slot)))
+    if isinstance(thing, torch.nn.Module):
+        found = [pair for pair in found if pair[0] != "training"]
     return [value for pair in found for value in pair]
 
 
@@ -124,11 +126,12 @@ def reachable(root: Any, stop: Any = None) -> Iterator[Any]:
 class Content:
     """Digests for comparison in this process.
 
-    ``all``: of everything; None if something cannot be seen. ``values``: of tensors and arrays
-    alone, so that a module's mode (training or evaluation) does not count.
+    ``all``: of everything; None if something cannot be seen. ``settled``: but for the modes of
+    modules, training or evaluation, which predicting may set. ``values``: of tensors and arrays.
     """
 
     all: bytes | None
+    settled: bytes
     values: bytes
 
 
@@ -137,15 +140,16 @@ def content_of(root: Any, stop: Any = None, enter: Callable[[Any], bool] | None 
 
     ``stop``, and things of which ``enter`` says no, count by their kind, not by what they hold.
     """
-    everything, values, known = hashlib.sha256(), hashlib.sha256(), True
+    settled, values, known = hashlib.sha256(), hashlib.sha256(), True
+    modes: list[bool] = []
     waiting, seen = [root], {id(stop): (0, stop)}
     while waiting:
         thing = waiting.pop()
         if isinstance(thing, _PLAIN):
-            everything.update(f"{type(thing).__name__}:{thing!r};".encode())
+            settled.update(f"{type(thing).__name__}:{thing!r};".encode())
             continue
         if id(thing) in seen:
-            everything.update(b"seen %d;" % seen[id(thing)][0])
+            settled.update(b"seen %d;" % seen[id(thing)][0])
             continue
         seen[id(thing)] = (len(seen), thing)
         entered = enter is None or enter(thing)
@@ -155,11 +159,14 @@ def content_of(root: Any, stop: Any = None, enter: Callable[[Any], bool] | None 
         kind = thing if isinstance(thing, _NAMED) else type(thing)
         name = getattr(kind, "__qualname__", getattr(kind, "__name__", kind))
         held = list(held or ())
-        everything.update(f"{name} {len(held)};".encode() + (own or b""))
+        settled.update(f"{name} {len(held)};".encode() + (own or b""))
+        if isinstance(thing, torch.nn.Module):
+            modes.append(thing.training)
         if isinstance(thing, Tensor | np.ndarray):
             values.update(own or b"")
         waiting.extend(held)
-    return Content(everything.digest() if known else None, values.digest())
+    whole = hashlib.sha256(settled.digest() + bytes(modes)).digest() if known else None
+    return Content(whole, settled.digest(), values.digest())
 
 
 def _own_state(thing: Any) -> bytes | None:

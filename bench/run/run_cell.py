@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from bench.contracts.method import Method
     from bench.contracts.stream import Stream
     from bench.costs.tracker import CostTracker
+    from bench.run.evaluator import Scorer
     from bench.run.protocols.base import StreamResult
+    from bench.run.validity import BuiltStream
 
 
 def run_job(job: Job) -> None:
@@ -55,7 +57,7 @@ def run_job(job: Job) -> None:
         devices = [load_device(name) for name in cells]
         tracker = make_tracker(devices, method.stored, meter=job.meter)
         logger = _scalar_log(job)
-        stream, source_digest = _run_method(job.cells[0], method, tracker, logger)
+        stream, source_digest = _run_method(job, method, tracker, logger)
         for device in tracker.devices:
             results = results_on(device, stream, tracker)
             ended = {"status": "ok", "source_model": source_digest}
@@ -100,9 +102,41 @@ def _scalar_log(job: Job) -> _ScalarLog | None:
 
 
 def _run_method(
-    cell: Cell, method: Method, tracker: CostTracker, logger: _ScalarLog | None
+    job: Job, method: Method, tracker: CostTracker, logger: _ScalarLog | None
 ) -> tuple[StreamResult, str]:
     """Prepare a method and take it along the stream; the result, and the source model's digest."""
+    from bench.run.label_process import LabelProcess
+    from bench.run.validity import build_stream, received_stream
+
+    cell = job.cells[0]
+    if not job.isolate_labels:
+        stream: Stream = build("stream", cell.stream, cell.seed)
+        labelled = _labelled(cell, method, stream)
+        return _run_on(cell, method, stream, build_stream(stream), None, labelled, tracker, logger)
+    stream_class = registry.load("stream", cell.stream.name)
+    labelled = _labelled(cell, method, stream_class)
+    with LabelProcess(cell, labelled, job.plugins) as process:
+        stream = process.stream()
+        built = received_stream(stream)
+        return _run_on(cell, method, stream, built, process.score, labelled, tracker, logger)
+
+
+def _labelled(cell: Cell, method: Method, stream: Stream | type[Stream]) -> bool:
+    """Whether the method sees labels of target domains."""
+    return "target_labels" in method.needs and (cell.target_labels or stream.supervised)
+
+
+def _run_on(
+    cell: Cell,
+    method: Method,
+    stream: Stream,
+    built: BuiltStream,
+    scorer: Scorer | None,
+    labelled: bool,
+    tracker: CostTracker,
+    logger: _ScalarLog | None,
+) -> tuple[StreamResult, str]:
+    """As `_run_method`, on a built stream; ``scorer``: the metric, by default the model's."""
     import torch
 
     from bench.contracts.data import DomainView
@@ -112,16 +146,15 @@ def _run_method(
     from bench.run.protocols.base import Deployment, run_stream
     from bench.run.source_model import source_model
 
-    stream: Stream = build("stream", cell.stream, cell.seed)
     protocol = protocol_config(cell.protocol)
     model = source_model(cell, stream)
     source_digest = weights_digest(model.module)
-    split = stream.source().adaptation
+    split = built.source.adaptation
     generator = torch.Generator().manual_seed(cell.seed)
     source = DomainView("source", split.x, split.y, protocol.batch_size, generator)
     if cell.variant is not None and not method.makes_own_model:
         model = build("variant", cell.variant).make(model, source)
-    correct = make_scorer(model)
+    correct = scorer or make_scorer(model)
     seed_everything(cell.seed)
     method.prepare(model, source)
     if "source_data" in method.needs:
@@ -131,10 +164,9 @@ def _run_method(
             f"{cell.method.name} reads source data after prepare without declaring "
             "needs = ('source_data',)"
         )
-    labelled = "target_labels" in method.needs and (cell.target_labels or stream.supervised)
     tracker.start()
     try:
-        deployment = Deployment(method, stream, tracker, correct, labelled, cell.seed, logger)
+        deployment = Deployment(method, built, tracker, correct, labelled, cell.seed, logger)
         return run_stream(protocol, deployment), source_digest
     finally:
         tracker.close()

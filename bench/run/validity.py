@@ -20,10 +20,14 @@ _SAMPLED = 64
 
 @dataclass(frozen=True)
 class BuiltStream:
-    """A stream's source and its target domains in order, built once and checked."""
+    """A stream's source and its target domains in order, built once and checked.
+
+    ``columns``: how many columns outputs must have; None for tasks other than classification.
+    """
 
     source: Domain
     domains: Sequence[Domain]
+    columns: int | None = None
 
 
 def build_stream(stream: Stream) -> BuiltStream:
@@ -50,7 +54,17 @@ def build_stream(stream: Stream) -> BuiltStream:
         domains.append(domain)
     if not stream.repeats_samples:
         _require_disjoint([("source", source), *((f"domain {d.name!r}", d) for d in domains)])
-    return BuiltStream(source, domains)
+    return BuiltStream(source, domains, _columns(stream))
+
+
+def received_stream(stream: Stream) -> BuiltStream:
+    """A stream that was built and checked elsewhere: labels may be missing here."""
+    domains = [stream.domain(name) for name in stream.domain_names()]
+    return BuiltStream(stream.source(), domains, _columns(stream))
+
+
+def _columns(stream: Stream) -> int | None:
+    return stream.classes if stream.task == "classification" else None
 
 
 def require_domain(domain: Domain, stream: Stream, who: str) -> None:

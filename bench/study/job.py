@@ -19,6 +19,7 @@ class Job(pydantic.BaseModel, extra="forbid", frozen=True):
     ``cells`` share their training key and differ in the device. ``attempts`` counts earlier
     runs of each cell. ``run`` names this run and its log. ``store`` and ``plugins`` are absolute
     paths. ``meter``: of a measured device's energy (`bench.meters.find.find_meter`).
+    ``isolate_labels``: whether labels of test splits stay out of the run's process.
     """
 
     run: str
@@ -29,6 +30,7 @@ class Job(pydantic.BaseModel, extra="forbid", frozen=True):
     plugins: tuple[str, ...] = ()
     tensorboard: str | None = None
     meter: str = "auto"
+    isolate_labels: bool = False
 
     @property
     def log(self) -> Path:
@@ -48,6 +50,7 @@ def make_job(
     store: Store,
     tensorboard: Path | None = None,
     meter: str = "auto",
+    isolate_labels: bool = False,
 ) -> Job:
     """A run of ``cells`` with the plugins of this process; earlier attempts are in the store."""
     earlier = [store.get(cell.identity) for cell in cells]
@@ -60,6 +63,7 @@ def make_job(
         plugins=tuple(str(path) for path in registry.plugins()),
         tensorboard=None if tensorboard is None else str(tensorboard.resolve()),
         meter=meter,
+        isolate_labels=isolate_labels,
     )
 
 

@@ -177,10 +177,17 @@ class Plan:
             groups[(cell.training_key, cell.device if own else "")].append(cell)
         return sorted(groups.values(), key=lambda group: group[0].seed)
 
-    def jobs(self, store: Store, tensorboard: Path | None = None, meter: str = "auto") -> list[Job]:
+    def jobs(
+        self,
+        store: Store,
+        tensorboard: Path | None = None,
+        meter: str = "auto",
+        isolate_labels: bool = False,
+    ) -> list[Job]:
         """One job for each group of missing cells."""
         name, groups = self.suite.name, self.shared_runs()
-        return [make_job(group, name, store, tensorboard, meter) for group in groups]
+        more = (tensorboard, meter, isolate_labels)
+        return [make_job(group, name, store, *more) for group in groups]
 
     def estimate(
         self, history: Iterable[Record], reference: Callable[[], Mapping[str, float]]

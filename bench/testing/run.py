@@ -16,6 +16,7 @@ from bench.costs.factory import make_tracker
 from bench.run.determinism import seed_everything
 from bench.run.evaluator import make_scorer
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
+from bench.run.validity import build_stream
 from bench.testing.makers import make_device
 from bench.testing.parts import TinyModel, TinyStream
 
@@ -49,10 +50,12 @@ def run_method(
     config = protocol_config(protocol)
     tracker = make_tracker([device or make_device()], method.stored)
     correct = make_scorer(model)
-    split = stream.source().adaptation
+    model.train(False)
+    built = build_stream(stream)
+    split = built.source.adaptation
     generator = torch.Generator().manual_seed(seed)
     source = DomainView("source", split.x, split.y, config.batch_size, generator)
     method.prepare(model, source)
     if "source_data" not in method.needs:
         source.close("the source is not on the device: declare needs = ('source_data',)")
-    return run_stream(config, Deployment(method, stream, tracker, correct, labelled, seed))
+    return run_stream(config, Deployment(method, built, tracker, correct, labelled, seed))

@@ -22,6 +22,7 @@ from bench.errors import BenchError, LabelsHidden
 from bench.run.arrivals import arrivals, target_view
 from bench.run.evaluator import Evaluator, make_scorer
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
+from bench.run.validity import build_stream
 from bench.run.window import Window
 from bench.testing import TinyModel, TinyStream, make_device
 
@@ -66,7 +67,7 @@ def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
     def go(method: Method, labelled: bool = False, seed: int = 0, **protocol: Any) -> StreamResult:
         tracker = make_tracker([make_device("toy")], method.stored)
         config = protocol_config({"name": "online", "batch_size": 4, "window_s": 999, **protocol})
-        stream, correct = TinyStream(), make_scorer(method.model)
+        stream, correct = build_stream(TinyStream()), make_scorer(method.model)
         return run_stream(config, Deployment(method, stream, tracker, correct, labelled, seed))
 
     return go
@@ -296,7 +297,7 @@ def test_every_prediction_counts_once_for_any_batch_size(
             {"name": "online", "batch_size": batch_size, "samples": samples, "window_s": 999}
         ),
         Deployment(
-            method, TinyStream(),
+            method, build_stream(TinyStream()),
             make_tracker([make_device("toy")], method.stored), make_scorer(method.model),
             False, seed,
         ),

@@ -30,6 +30,7 @@ from bench.meters.base import Unavailable
 from bench.run.determinism import seed_everything
 from bench.run.evaluator import make_scorer
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
+from bench.run.validity import build_stream
 from bench.run.window import Window
 from bench.study.plan import Plan, make_cells
 from bench.study.suite import load_suite
@@ -77,7 +78,7 @@ Run = Callable[..., StreamResult]
 
 def streamed(method: Method, tracker: CostTracker, **protocol: Any) -> StreamResult:
     config = protocol_config({"name": "online-timed", "batch_size": 4, **protocol})
-    stream, correct = TinyStream(), make_scorer(method.model)
+    stream, correct = build_stream(TinyStream()), make_scorer(method.model)
     return run_stream(config, Deployment(method, stream, tracker, correct, False, 0))
 
 

@@ -21,6 +21,7 @@ from bench.errors import BenchError, DeviceOutOfMemory, LabelsHidden, Unsupporte
 from bench.run.arrivals import target_view
 from bench.run.evaluator import Evaluator, make_scorer
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
+from bench.run.validity import build_stream
 from bench.run.window import Window
 from bench.testing import TinyModel, TinyStream, TinyStreamConfig, make_device
 
@@ -74,9 +75,10 @@ def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
     ) -> StreamResult:  # fmt: skip
         tracker = make_tracker(devices or [make_device("toy")], method.stored)
         config = protocol_config({"batch_size": TESTS, "window_s": 1000.0, **protocol})
-        stream, correct = ToyStream(), make_scorer(method.model)
+        stream, correct = build_stream(ToyStream()), make_scorer(method.model)
         return run_stream(
-            config, Deployment(method, stream, tracker, correct, labelled, seed, logger)
+            config,
+            Deployment(method, stream, tracker, correct, labelled, seed, logger),
         )
 
     return go

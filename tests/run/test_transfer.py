@@ -23,6 +23,7 @@ from bench.records.record import DomainResult, Record, Results
 from bench.records.store import Store
 from bench.run.evaluator import make_scorer
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
+from bench.run.validity import build_stream
 from bench.run.window import Window
 from bench.testing import TinyModel, TinyStream, TinyStreamConfig
 
@@ -241,7 +242,7 @@ def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
     def go(**protocol: Any) -> StreamResult:
         method = Planned()
         tracker = make_tracker([make_device()], method.stored)
-        stream, correct = ToyStream(), make_scorer(method.model)
+        stream, correct = build_stream(ToyStream()), make_scorer(method.model)
         return run_stream(
             protocol_config({"batch_size": 7, **protocol}),
             Deployment(method, stream, tracker, correct, False, 0),

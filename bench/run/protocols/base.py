@@ -10,13 +10,13 @@ import pydantic
 
 from bench import registry
 from bench.contracts.protocol import ProtocolConfig
-from bench.contracts.stream import Domain, Stream
+from bench.contracts.stream import Domain
 from bench.costs.tracker import CostTracker, WindowCosts
 from bench.records.record import DomainScores, StreamScores
 from bench.run.evaluator import Evaluator, Scorer
 from bench.run.snapshot import OutsideState, Snapshot
 from bench.run.stream_clock import BlockingStream
-from bench.run.validity import BuiltStream, build_stream
+from bench.run.validity import BuiltStream
 from bench.run.window import Logger, Window
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Deployment:
     """
 
     method: Method
-    stream: Stream
+    stream: BuiltStream
     tracker: CostTracker
     correct: Scorer
     labelled: bool
@@ -110,10 +110,12 @@ class Protocol(ABC):
         self.deployment = deployment
         self.method = deployment.method
         self.tracker = deployment.tracker
-        stream = deployment.stream
-        classes = stream.classes if stream.task == "classification" else None
         self.evaluator = Evaluator(
-            self.method, self.tracker, config.batch_size, deployment.correct, classes
+            self.method,
+            self.tracker,
+            config.batch_size,
+            deployment.correct,
+            deployment.stream.columns,
         )
         self.clock: BlockingStream
 
@@ -128,10 +130,10 @@ class Protocol(ABC):
     def run(self) -> StreamResult:
         """Take the method through the stream, from its first evaluation to its last.
 
-        Raises BenchError if the stream (see `build_stream`) or the method breaks a rule;
+        Raises BenchError if the method breaks a rule;
         Unsupported and DeviceOutOfMemory if no device of the run can do it.
         """
-        built = build_stream(self.deployment.stream)
+        built = self.deployment.stream
         start, outside = self._copies()
         source_before = self._evaluate(built.source, priced=True)
         self.clock = self.make_clock()

@@ -1,0 +1,227 @@
+"""Labels of test splits in a process of their own, for ``bench run --isolate-labels``.
+
+The process of the method never holds them: another process builds the stream and computes the
+metric. It sends inputs, and labels of adaptation splits only where the method may see them, and it
+is sent outputs. This is a wall against mistakes and curiosity, not against code that attacks other
+processes of the same user.
+
+It costs a second process with a copy of the data, the transfer of every input once and of every
+output, and no device time: both are outside what is charged.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from bench.contracts.stream import Domain, Split, Stream
+from bench.errors import BenchError
+from bench.run.validity import BuiltStream, build_stream
+
+if TYPE_CHECKING:
+    from bench.records.cell import Cell
+    from bench.run.evaluator import Scorer
+
+
+class HiddenLabels:
+    """Stands in the place of a split's labels, (n,): it can be indexed, and scored elsewhere."""
+
+    def __init__(self, split: Sequence[Any], positions: Tensor) -> None:
+        self.split = tuple(split)
+        self.positions = positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, chosen: Tensor) -> HiddenLabels:
+        return HiddenLabels(self.split, self.positions[chosen])
+
+
+class LabelProcess:
+    """The process that holds the labels. As a context manager it ends with the block.
+
+    Start it before a method is prepared. Raises BenchError, from every request, with what went
+    wrong there.
+
+    Parameters
+    ----------
+    cell : whose stream is built and whose model gives the metric
+    labelled : whether the method may see labels of the adaptation splits of target domains
+    plugins : files that register components
+    """
+
+    def __init__(self, cell: Cell, labelled: bool, plugins: Sequence[str] = ()) -> None:
+        ours, theirs = multiprocessing.Pipe()
+        context = multiprocessing.get_context("fork")
+        self._process = context.Process(
+            target=_serve, args=(theirs, ours, cell, labelled, tuple(plugins)), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        self._connection = ours
+
+    def __enter__(self) -> LabelProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+        self._process.join(5)
+        if self._process.is_alive():
+            self._process.kill()
+
+    def stream(self) -> IsolatedStream:
+        """The stream, without labels that must not be here."""
+        return IsolatedStream(self)
+
+    def score(self, outputs: Tensor, labels: Tensor | HiddenLabels) -> Tensor:
+        """The metric of each sample, see `bench.run.evaluator.Scorer`."""
+        if isinstance(labels, Tensor):
+            asked = {"do": "metric", "outputs": outputs, "labels": labels}
+        else:
+            where = {"split": labels.split, "positions": labels.positions}
+            asked = {"do": "score", "outputs": outputs, **where}
+        scores: Tensor = self.request(asked)
+        return scores
+
+    def request(self, asked: dict[str, Any]) -> Any:
+        """Ask the process for something; BenchError if it cannot give it."""
+        try:
+            _send(self._connection, asked)
+            answer = _receive(self._connection)
+        except (EOFError, OSError) as error:
+            raise BenchError("the process that holds the labels has ended; run again") from error
+        if "error" in answer:
+            raise BenchError(answer["error"])
+        return answer["value"]
+
+
+class IsolatedStream(Stream):
+    """A stream that was built in a `LabelProcess`."""
+
+    def __init__(self, process: LabelProcess) -> None:
+        facts = process.request({"do": "facts"})
+        for name, value in facts.items():
+            setattr(self, name, value)
+        self._process = process
+        self._settings = facts["settings"]
+
+    @classmethod
+    def data_digest(cls, config: Any) -> str:
+        raise BenchError("an isolated stream has no data digest of its own")
+
+    def source_settings(self) -> dict[str, Any]:
+        return dict(self._settings)
+
+    def source(self) -> Domain:
+        return self.domain("")
+
+    def domain_names(self) -> Sequence[str]:
+        names: Sequence[str] = self._process.request({"do": "names"})
+        return names
+
+    def domain(self, name: str) -> Domain:
+        """A target domain, or the source for an empty name; test labels are `HiddenLabels`."""
+        parts = self._process.request({"do": "domain", "name": name})
+        splits = {}
+        for part in ("adaptation", "test"):
+            x, y = parts[part]["x"], parts[part]["y"]
+            if y is None:
+                y = HiddenLabels((name, part), torch.arange(parts[part]["n"]))
+            splits[part] = Split(x, y)
+        return Domain(parts["name"], **splits)
+
+
+# --- in the process that holds the labels ------------------------------------------------------
+
+
+def _serve(
+    connection: Connection, other_end: Connection, cell: Cell, labelled: bool, plugins: Any
+) -> None:
+    other_end.close()
+    try:
+        answers = _Answers(cell, labelled, plugins)
+        problem = ""
+    except BenchError as error:
+        problem = str(error)
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+    while True:
+        try:
+            asked = _receive(connection)
+        except (EOFError, OSError):
+            return
+        if problem:
+            _send(connection, {"error": problem})
+            continue
+        try:
+            _send(connection, {"value": answers.answer(asked)})
+        except Exception as error:
+            _send(connection, {"error": f"{type(error).__name__}: {error}"})
+
+
+class _Answers:
+    def __init__(self, cell: Cell, labelled: bool, plugins: Sequence[str]) -> None:
+        from bench import registry
+        from bench.contracts.build import build, config_of
+        from bench.run.evaluator import make_scorer
+
+        for plugin in plugins:
+            registry.add_plugin(plugin)
+        self._stream: Stream = build("stream", cell.stream, cell.seed)
+        self._built: BuiltStream = build_stream(self._stream)
+        self._labelled = labelled
+        model_class = registry.load("model", cell.model.name)
+        config = config_of("model", cell.model)
+        model = model_class.build(config, self._stream.input_shape, self._stream.classes)
+        self._correct: Scorer = make_scorer(model)
+        self._domains = {"": self._built.source, **{d.name: d for d in self._built.domains}}
+
+    def answer(self, asked: dict[str, Any]) -> Any:
+        ways: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "facts": self._facts, "names": lambda _: [d.name for d in self._built.domains],
+            "domain": self._domain, "score": self._score, "metric": self._metric,
+        }  # fmt: skip
+        return ways[asked["do"]](asked)
+
+    def _facts(self, _: dict[str, Any]) -> dict[str, Any]:
+        stream = self._stream
+        names = ("task", "classes", "input_shape", "supervised", "shifts", "repeats_samples")
+        facts = {name: getattr(stream, name) for name in names}
+        return {**facts, "seed": stream.seed, "settings": stream.source_settings()}
+
+    def _domain(self, asked: dict[str, Any]) -> dict[str, Any]:
+        domain = self._domains[asked["name"]]
+        shown = self._labelled or not asked["name"]  # the source's adaptation split trains models
+        adaptation, test = domain.adaptation, domain.test
+        return {
+            "name": domain.name,
+            "adaptation": {
+                "x": adaptation.x, "y": adaptation.y if shown else None, "n": len(adaptation)
+            },
+            "test": {"x": test.x, "y": None, "n": len(test)},
+        }  # fmt: skip
+
+    def _score(self, asked: dict[str, Any]) -> Tensor:
+        name, part = asked["split"]
+        split: Split = getattr(self._domains[name], part)
+        return self._correct(asked["outputs"], split.y[asked["positions"]])
+
+    def _metric(self, asked: dict[str, Any]) -> Tensor:
+        return self._correct(asked["outputs"], asked["labels"])
+
+
+def _send(connection: Connection, message: dict[str, Any]) -> None:
+    stream = io.BytesIO()
+    torch.save(message, stream)
+    connection.send_bytes(stream.getvalue())
+
+
+def _receive(connection: Connection) -> Any:
+    """A message: tensors and plain values alone, so that no message can run code."""
+    return torch.load(io.BytesIO(connection.recv_bytes()), weights_only=True)
