@@ -133,8 +133,10 @@ def test_no_epochs_is_no_pass_under_either_protocol(run: Callable[..., StreamRes
 
 def test_the_sample_budget_bounds_the_stream(run: Callable[..., StreamResult]) -> None:
     stream = run(Recorder(), samples=5)
-    assert [len(b) for b in stream_of("predict", "first")] == [4, 1]
+    assert [len(b) for b in stream_of("predict", "first")] == [5]  # none alone
     assert [s.adaptation_samples for s in stream.stages] == [5, 5]
+    run(Recorder(), samples=6)
+    assert [len(b) for b in stream_of("predict", "first")] == [4, 2]
 
 
 def test_the_order_is_the_seeds_and_no_methods(run: Callable[..., StreamResult]) -> None:
@@ -372,7 +374,7 @@ def test_a_reset_is_between_domains_and_not_between_batches(
     run: Callable[..., StreamResult], reset: str, carried: float
 ) -> None:
     class Counting(Recorder):
-        counts: list[float]
+        counts: EventLog
 
         def __init__(self) -> None:
             super().__init__()
@@ -382,6 +384,6 @@ def test_a_reset_is_between_domains_and_not_between_batches(
             type(self).counts.append(float(self.count))
             self.count += 1
 
-    Counting.counts = []
+    Counting.counts = EventLog()
     run(Counting(), reset=reset)
     assert Counting.counts == [0.0, 1.0, 2.0, carried, carried + 1, carried + 2]
