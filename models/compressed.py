@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -45,7 +46,8 @@ class Compressed(Variant):
     def make(self, model: FoundationModel, source: DomainView) -> FoundationModel:
         made_from = [weights_digest(model.module), source_digest(source)]
         settings = self.config.model_dump(mode="json")
-        key = digest([*made_from, settings, code_digest(Path(__file__))])
+        blocks = [asdict(block) for block in model.blocks()]
+        key = digest([*made_from, blocks, settings, code_digest(Path(__file__))])
         small = model.clone()
         cut(small, strongest(small, self.config.ratio))
 

@@ -25,6 +25,7 @@ class ModelFixture:
     The shape of a sample is the model's declared ``input_shape``, else that of the embedded stream.
     """
 
+    patience = 5  # the default network may be large, and surgery trains it
     too_slow = "set conformance_config to a network that this machine computes in seconds"
 
     def __init__(self, name: str) -> None:

@@ -69,16 +69,16 @@ def _declared(model: FoundationModel, purpose: str) -> list[Block]:
     for block in blocks:
         if not isinstance(block, Block) or not isinstance(block.qkv, tuple):
             raise WrongBlocks(f"{who}: blocks() gave {block!r}; give Block(qkv=(name, ...), ...)")
-        if len(block.qkv) not in (1, 3):
+        if len(block.qkv) not in (1, 3) or len(set(block.qkv)) < len(block.qkv):
             raise WrongBlocks(
-                f"{who}: qkv has {len(block.qkv)} names ({', '.join(map(str, block.qkv))}); give "
-                "one fused layer, or query, key and value"
+                f"{who}: qkv names {', '.join(map(str, block.qkv)) or 'nothing'}; give one fused "
+                "layer, or three: query, key and value"
             )
     return blocks
 
 
 def _layers(model: FoundationModel, block: Block, purpose: str) -> dict[str, nn.Module]:
-    """The modules that a block names, by role's name."""
+    """The layers that a block names, by name."""
     names = (*block.qkv, block.out, block.ff_in, block.ff_out)
     found: dict[str, nn.Module] = {}
     for name in (*names, *([block.attention] if block.attention else [])):
@@ -88,8 +88,6 @@ def _layers(model: FoundationModel, block: Block, purpose: str) -> dict[str, nn.
                 f"{purpose}: blocks() of {type(model).__name__} names {name!r}, which is no module "
                 f"of its network; {nearest_module(model.module, name)}"
             )
-        if name in found:
-            raise WrongBlocks(f"{purpose}: blocks() names {name} twice in a block; check it")
         found[name] = layer
     found.pop(block.attention, None)
     return found
@@ -150,6 +148,10 @@ def geometry(block: Block, linear: Callable[[str], nn.Linear], purpose: str) -> 
     Raises WrongBlocks where sizes contradict the declaration, Unsupported for attention in which
     query, key and value have different widths.
     """
+    names = (*block.qkv, block.out, block.ff_in, block.ff_out)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise WrongBlocks(f"{purpose}: blocks() names {twice} twice in a block; check it")
     width, ff = linear(block.out).in_features, linear(block.ff_in).out_features
     if not isinstance(block.heads, int) or block.heads < 1 or width % block.heads:
         raise WrongBlocks(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -76,7 +76,8 @@ def offline(config: ProxyConfig, model: FoundationModel, source: DomainView) -> 
         torch.manual_seed(0)
         made = _structure(config, start)
         inputs = [weights_digest(model.module), source_digest(source), config.offline()]
-        key = digest([*inputs, code_digest(Path(__file__))])
+        blocks = [asdict(block) for block in model.blocks()]
+        key = digest([*inputs, blocks, code_digest(Path(__file__))])
         path = cache_folder() / "edgeta" / f"{key[:20]}.pt"
         kept = cached(path, lambda: _trained(config, start, source))
     modules = {"fm": made.fm.module, "kb": made.kb.module, "index": made.index}
