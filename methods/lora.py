@@ -54,7 +54,7 @@ class Lora(SupervisedMethod):
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
-        require_called(model, take(source.x, torch.arange(1)), "LoRA")
+        require_called(model, take(source.x, torch.arange(1)), "LoRA", qkv_only=True)
         if self.config.train_head:
             own_head(model, "LoRA with train_head")
 

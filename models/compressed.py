@@ -44,12 +44,12 @@ class Compressed(Variant):
     config: CompressedConfig
 
     def make(self, model: FoundationModel, source: DomainView) -> FoundationModel:
+        small = model.clone()
+        cut(small, strongest(small, self.config.ratio))
         made_from = [weights_digest(model.module), source_digest(source)]
         settings = self.config.model_dump(mode="json")
         blocks = [asdict(block) for block in model.blocks()]
         key = digest([*made_from, blocks, settings, code_digest(Path(__file__))])
-        small = model.clone()
-        cut(small, strongest(small, self.config.ratio))
 
         def train() -> dict[str, torch.Tensor]:
             c = self.config

@@ -12,6 +12,7 @@ from bench import defaults, registry
 from bench.conformance.base import CheckFailed, subject_of
 from bench.contracts.data import DomainView, Inputs, take
 from bench.contracts.model import FoundationModel
+from bench.errors import BenchError
 
 CLASSES, SAMPLES = 3, 4
 TOKENS = 8
@@ -32,6 +33,11 @@ class ModelFixture:
         self.name = name
         self.entry = registry.entry("model", name)
         self.model_class: type[FoundationModel] = registry.load("model", name)
+        if self.model_class.task != "classification":
+            raise BenchError(
+                f"model {name!r} does {self.model_class.task}; the checks are those of "
+                "classification"
+            )
         self.input_shape = tuple(self.model_class.input_shape or _embedded_shape())
 
     def build(self, classes: int = CLASSES, seed: int = 0) -> FoundationModel:

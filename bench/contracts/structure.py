@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -44,9 +45,8 @@ def distinct_blocks(model: FoundationModel, purpose: str) -> list[Block]:
         if earlier is not block:
             continue
         for name, layer in layers.items():
-            other = owners.setdefault(id(layer), name)
-            if other is name:
-                other = slots.shared_with(name, layer)
+            other = owners.get(id(layer)) or slots.shared_with(name, layer)
+            owners[id(layer)] = name
             if other:
                 raise Unsupported(
                     f"{purpose}: {name} shares its weights with {other}, which a change would "
@@ -67,7 +67,7 @@ def _declared(model: FoundationModel, purpose: str) -> list[Block]:
     if not blocks:
         raise Unsupported(f"{who} declares no blocks; implement blocks()")
     for block in blocks:
-        if not isinstance(block, Block) or not isinstance(block.qkv, tuple):
+        if not isinstance(block, Block) or isinstance(block.qkv, str):
             raise WrongBlocks(f"{who}: blocks() gave {block!r}; give Block(qkv=(name, ...), ...)")
         if len(block.qkv) not in (1, 3) or len(set(block.qkv)) < len(block.qkv):
             raise WrongBlocks(
@@ -153,7 +153,7 @@ def geometry(block: Block, linear: Callable[[str], nn.Linear], purpose: str) -> 
     if twice is not None:
         raise WrongBlocks(f"{purpose}: blocks() names {twice} twice in a block; check it")
     width, ff = linear(block.out).in_features, linear(block.ff_in).out_features
-    if not isinstance(block.heads, int) or block.heads < 1 or width % block.heads:
+    if not isinstance(block.heads, Integral) or block.heads < 1 or width % block.heads:
         raise WrongBlocks(
             f"{purpose}: {block.heads} heads do not divide the width {width} of {block.out}; "
             "check heads in blocks()"
@@ -206,15 +206,17 @@ def calls(model: FoundationModel, names: Iterable[str], x: Inputs) -> Mapping[st
 
 
 def require_called(
-    model: FoundationModel, x: Inputs, purpose: str, once: bool = False
+    model: FoundationModel, x: Inputs, purpose: str, *, once: bool = False, qkv_only: bool = False
 ) -> Mapping[str, int]:
     """`calls` of the blocks' layers for the samples ``x``, each at least, or exactly, one.
 
-    Raises WrongBlocks for a layer that takes no part in a forward pass: what is put in its place
-    would do nothing; Unsupported, if ``once``, for one that is called several times.
+    ``qkv_only``: of query, key and value alone. Raises WrongBlocks for a layer that takes no part
+    in a forward pass: what is put in its place would do nothing; Unsupported, if ``once``, for one
+    that is called several times.
     """
     blocks = distinct_blocks(model, purpose)
-    names = [n for b in blocks for n in (*b.qkv, b.out, b.ff_in, b.ff_out)]
+    rest = [] if qkv_only else [n for b in blocks for n in (b.out, b.ff_in, b.ff_out)]
+    names = [*(n for b in blocks for n in b.qkv), *rest]
     counts = calls(model, names, x)
     for name, count in counts.items():
         if not count:

@@ -299,6 +299,12 @@ class Unused(Layer):
     [
         (convolutions, {}, "is Conv1D, not a plain Linear"),
         (one_shared_layer, {}, "shares its weights with blocks"),
+        (lambda: Net([Layer(), Layer()]), {"ff_in": "blocks.0.fc1"}, "blocks.0.fc1 shares its"),
+        (
+            lambda: Net([Layer(), Layer()]),
+            {"qkv": ("blocks.0.attention.q", "blocks.0.attention.k", "blocks.0.attention.v")},
+            "shares its weights with blocks.0.attention.q",
+        ),
         (tied_weights, {}, r"shares its weights with (other\.weight|more\.0)"),
         (normed, {}, "weight"),
         (lambda: Net([Layer()]), {"ff_in": "blocks.0.fcl"}, "did you mean 'blocks.0.fc"),
