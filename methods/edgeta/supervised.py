@@ -64,13 +64,17 @@ class SupervisedProxies(ProxyMethod):
     config: SupervisedConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
+        known = set(source.y.tolist())
+        if self.config.train_head:  # refused before the offline stage, which takes long
+            own_head(model, "train_head")
+        if self.config.widen_head:
+            widen_head(model.clone(), known)
         super().prepare(model, source)
         if self.config.widen_head:
-            known = set(source.y.tolist())
             for each in (self.fm, self.kb, self.model):
                 widen_head(each, known)
         if self.config.train_head:
-            own = {id(p) for p in own_head(self.model, "train_head")}
+            own = {id(p) for p in self.model.head_parameters()}
             named = self.model.module.named_parameters()
             self.head = tuple(name for name, p in named if id(p) in own)
         self.experiences = 0
