@@ -36,14 +36,14 @@ def distinct_blocks(model: FoundationModel, purpose: str) -> list[Block]:
     for block in _declared(model, purpose):
         layers = _layers(model, block, purpose)
         key = tuple(map(id, layers.values()))
-        earlier = blocks.setdefault(key, block)
-        if earlier.heads != block.heads:
-            raise WrongBlocks(
-                f"{purpose}: {block.out} is listed with {earlier.heads} and with {block.heads} "
-                "heads; list a shared block with one number"
-            )
-        if earlier is not block:
+        if key in blocks:
+            if blocks[key].heads != block.heads:
+                raise WrongBlocks(
+                    f"{purpose}: {block.out} is listed with {blocks[key].heads} and with "
+                    f"{block.heads} heads; list a shared block with one number"
+                )
             continue
+        blocks[key] = block
         for name, layer in layers.items():
             other = owners.get(id(layer)) or slots.shared_with(name, layer)
             owners[id(layer)] = name

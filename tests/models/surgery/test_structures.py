@@ -226,6 +226,14 @@ def test_a_shared_block_has_one_set_of_adapters_and_one_cut() -> None:
     assert model.module.blocks[2].attention.head_width == 2
 
 
+def test_a_shared_block_has_one_number_of_heads() -> None:
+    model = Plain(shared())
+    blocks = model.blocks()
+    model.blocks = lambda: [blocks[0], Block(**{**vars(blocks[0]), "heads": 2})]
+    with pytest.raises(WrongBlocks, match="is listed with 4 and with 2 heads"):
+        distinct_blocks(model, "test")
+
+
 def test_pruning_may_leave_out_neurons_that_are_not_0_at_0() -> None:
     prune(Plain(Net([Layer(nn.Sigmoid())])))
 
