@@ -27,7 +27,7 @@ from bench.contracts.structure import (
     plain_linear,
     require_called,
 )
-from bench.errors import Unsupported
+from bench.errors import BenchError
 
 check = check_of("model")
 
@@ -273,7 +273,7 @@ def _after_surgery(subject: ModelFixture, what: str) -> str:
             predict = _operated(made, kind, subject.shortened(), subject.source())
     except WrongBlocks:
         raise
-    except Unsupported as reason:
+    except BenchError as reason:
         return f"does not apply ({reason})"
     with torch.no_grad():
         _require_logits(predict(subject.x), SAMPLES, CLASSES)

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map
 
 from bench import BenchError, DomainView, FoundationModel, take
 from bench.contracts.model import source_digest, weights_digest
+from bench.contracts.structure import WrongBlocks
 from bench.io.digest import digest
 from bench.io.weights_cache import Weights, cache_folder, cached
 from bench.models.surgery.distillation import distil, rate
@@ -66,8 +67,8 @@ def offline(config: ProxyConfig, model: FoundationModel, source: DomainView) -> 
     """The offline stage for a model that was trained on ``source``, from the cache if it is there.
 
     Torch's generator and the order of ``source`` are afterwards as they were before. Raises
-    Unsupported if the model declares no blocks, they are not what the network is, or its widths do
-    not divide by the ratio; BenchError if the index's residual is above the limit.
+    Unsupported if the model declares no blocks or they are not what the network is; BenchError if
+    its widths do not divide by the ratio or the index's residual is above the limit.
     """
     dtype = next(model.module.parameters()).dtype
     start = model.clone()
@@ -196,7 +197,7 @@ def _require_equal(fm: FoundationModel, fused: FoundationModel, data: DomainView
     batch = next(data.batches(shuffle=False))
     away = float((fm(batch.x) - fused(batch.x)).abs().max())
     if not away < 1e-3:
-        raise BenchError(
+        raise WrongBlocks(
             f"EdgeTA: fusing LoRA changes outputs by {away:.2g}; check the model's blocks()"
         )
 

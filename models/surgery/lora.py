@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bench import FoundationModel, Unsupported
+from bench import BenchError, FoundationModel, Unsupported
 from bench.contracts.structure import distinct_blocks, plain_linear
 
 from .linear import replace_module
@@ -58,14 +58,14 @@ def insert_lora(model: FoundationModel, rank: int, alpha: float) -> list[nn.Para
     """Put adapters on every block's query, key and value; return their parameters.
 
     Layers that several blocks share get one adapter. Raises Unsupported if the model declares no
-    blocks, ``rank`` exceeds a layer's width, or a layer cannot be adapted.
+    blocks or a layer cannot be adapted, BenchError if ``rank`` exceeds a layer's width.
     """
     parameters: list[nn.Parameter] = []
     for block in distinct_blocks(model, "LoRA"):
         for name in block.qkv:
             base = plain_linear(model.module.get_submodule(name), name)
             if rank > min(base.in_features, base.out_features):
-                raise Unsupported(f"LoRA: rank {rank} exceeds the width of {name}; lower it")
+                raise BenchError(f"LoRA: rank {rank} exceeds the width of {name}; lower it")
             adapted = LoraLinear(base, rank, alpha / rank, 3 if block.fused else 1)
             replace_module(model, name, adapted)
             parameters += [*adapted.down, *adapted.up]

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bench import BenchError, Block, FoundationModel, Unsupported
+from bench import BenchError, Block, FoundationModel
 from bench.contracts.structure import distinct_blocks, geometry
 
 from .linear import cut_linear, largest, linear_at
@@ -44,8 +44,8 @@ def strongest(model: FoundationModel, ratio: int, matched: bool = True) -> list[
         key rows, value rows and output columns, feed-forward rows and columns. False: each layer
         by itself, over all heads, a fused one over query, key and value together.
 
-    Blocks that share their weights count as one. Raises Unsupported if there are no blocks, they
-    are not what the network is, or a width is not divisible by ``ratio``; BenchError if it is < 1.
+    Blocks that share their weights count as one. Raises Unsupported if there are no blocks or they
+    are not what the network is; BenchError if ``ratio`` < 1 or a width is not divisible by it.
     """
     return [_kept(model, block, ratio, matched) for block in _checked_blocks(model, ratio)]
 
@@ -167,7 +167,7 @@ def _feed_forward(
 def _divided(width: int, ratio: int, layer: str, what: str) -> int:
     quotient, remainder = divmod(width, ratio)
     if remainder:
-        raise Unsupported(
+        raise BenchError(
             f"pruning: {layer} has {what} {width}, not divisible by ratio {ratio}; use a divisor"
         )
     return quotient
