@@ -76,3 +76,16 @@ WORKLOAD_METHODS: dict[str, tuple[str, dict[str, Any], bool]] = {
 EdgeTA's offline stage takes one iteration of each kind and demands no quality: only the shapes of
 its steps matter.
 """
+
+_OFFLINE = {"ratio": 2, "lora_steps": 1, "kb_steps": 1, "index_steps": 1, "checkpoints": 1}
+_SPARSE = {"index_neurons": 1, "max_residual": None, "epochs": 1}
+
+SURGERY: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "pruning": ("variant", "compressed", {"ratio": 2, "steps": 1}),
+    "lora": ("method", "lora", {"rank": 1, "epochs": 1}),
+    "proxy": ("method", "edgeta", {**_OFFLINE, **_SPARSE}),
+    "low-rank": ("method", "edgeta", {**_OFFLINE, **_SPARSE, "attention": True}),
+}
+"""What `bench check --model` tries of surgery, by what it does: kind, name and settings of a
+component that does it to a model.
+"""

@@ -27,7 +27,12 @@ def take_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 
 def train_only(model: FoundationModel, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-    """Freeze the model but for these parameters, which are given back."""
+    """Freeze the model but for these parameters, which are given back; Unsupported if none."""
+    if not parameters:
+        raise Unsupported(
+            f"{type(model).__name__} has no parameter for this method to train: its head "
+            f"{model.head_name!r} has none, or all of them; check head_name"
+        )
     model.freeze_except(parameters)
     return parameters
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from bench import DomainView, FoundationModel, Method, MethodConfig, Window, tunable
 
-from ._losses import take_step
+from ._losses import take_step, train_only
 
 
 class SupervisedConfig(MethodConfig):
@@ -36,8 +36,9 @@ class SupervisedMethod(Method):
 
     def train_only(self, parameters: list[nn.Parameter]) -> None:
         """Freeze the model but for these, and give them a new optimizer."""
-        self.model.freeze_except(parameters)
-        self.optimizer = torch.optim.AdamW(parameters, lr=self.config.learning_rate)
+        self.optimizer = torch.optim.AdamW(
+            train_only(self.model, parameters), lr=self.config.learning_rate
+        )
 
     def set_mode(self) -> None:
         """Put the model into the mode in which it is trained."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from bench import FoundationModel, Unsupported, register
+from bench.models.surgery.linear import own_head
 
 from ._supervised import SupervisedMethod
 
@@ -21,7 +22,7 @@ class BiasOnly(SupervisedMethod):
     equation = "min over biases and head: CE(target)"
 
     def trained(self, model: FoundationModel) -> list[nn.Parameter]:
-        head = model.head_parameters()
+        head = own_head(model, "bias-only") if model.head_parameters() else []
         known = {id(p) for p in head}
         biases = [
             p

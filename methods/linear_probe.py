@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from bench import FoundationModel, register
+from bench.models.surgery.linear import own_head
 
 from ._supervised import SupervisedMethod
 
@@ -24,7 +25,7 @@ class LinearProbe(SupervisedMethod):
     equation = "min over the head: CE(target)"
 
     def trained(self, model: FoundationModel) -> list[nn.Parameter]:
-        return model.head_parameters()
+        return own_head(model, "linear-probe")
 
     def set_mode(self) -> None:
         self.model.train(False)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from pydantic import Field
 
-from bench import DomainView, FoundationModel, Window, register, registry, tunable
+from bench import DomainView, FoundationModel, Window, register, registry, take, tunable
+from bench.contracts.structure import require_called
+from bench.models.surgery.linear import own_head
 from bench.models.surgery.lora import fuse_lora, insert_lora
 from bench.records.cell import Cell
 
@@ -51,6 +54,9 @@ class Lora(SupervisedMethod):
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
+        require_called(model, take(source.x, torch.arange(1)), "LoRA", qkv_only=True)
+        if self.config.train_head:
+            own_head(model, "LoRA with train_head")
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         parameters = insert_lora(self.model, self.config.rank, self.config.alpha)

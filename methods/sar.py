@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench import Block, FoundationModel, Method, MethodConfig, Unsupported, register, tunable
 from bench.contracts.data import DomainView, Inputs, take
+from bench.contracts.module_names import module_at
 from bench.run.window import Window
 
 from ._losses import affine_parameters, at_least_float32, entropy, train_only
@@ -28,16 +29,27 @@ def lower_affine_parameters(model: FoundationModel, frozen_blocks: float) -> lis
     kept = affine_parameters(model)
     modules = dict(model.module.named_modules())
     names = [_block_name(block) for block in model.blocks()]
+    found = [module_at(model.module, name) for name in names]
+    if None in found:
+        raise Unsupported(
+            f"sar: blocks() of {type(model).__name__} names layers in "
+            f"{names[found.index(None)]!r}, which is no module of its network; check it"
+        )
     if not names:
         own = {id(p) for p in kept}
         names = [
             n for n, m in modules.items() if any(id(p) in own for p in m.parameters(recurse=False))
         ]
     frozen = int(frozen_blocks * len(names))
+    if frozen and any(block in found[:-frozen] for block in found[-frozen:]):
+        raise Unsupported(
+            f"sar: the top blocks of {type(model).__name__} share their weights with those below "
+            "and cannot be frozen by themselves; set frozen_blocks: 0"
+        )
     if frozen:
-        order = list(modules)
-        above = order[order.index(names[-frozen]) :]
-        left_out = {id(p) for n in above for p in modules[n].parameters(recurse=False)}
+        order = list(modules.values())
+        first = order.index(model.module.get_submodule(names[-frozen]))
+        left_out = {id(p) for m in order[first:] for p in m.parameters(recurse=False)}
         kept = [p for p in kept if id(p) not in left_out]
     if not kept:
         raise Unsupported(

@@ -42,6 +42,7 @@ class Bert(FoundationModel):
     Config = BertConfig
     preload = ("transformers.models.bert.modeling_bert",)
     input_shape = (128,)
+    conformance_config = {"hidden_size": 64, "layers": 3, "heads": 4, "intermediate_size": 128}
     head_name = "classifier"
 
     @classmethod

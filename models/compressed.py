@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from pydantic import Field
 
-from bench import DomainView, FoundationModel, ModelConfig, Variant, register
+from bench import DomainView, FoundationModel, ModelConfig, Variant, register, take
 from bench.contracts.model import source_digest, weights_digest
 from bench.io.digest import digest
 from bench.io.weights_cache import cache_folder, cached
 from bench.registry.component_code import code_digest
 
 from .surgery.distillation import distil
+from .surgery.masking import require_prunable
 from .surgery.pruning import cut, strongest
 
 
@@ -42,14 +44,17 @@ class Compressed(Variant):
     config: CompressedConfig
 
     def make(self, model: FoundationModel, source: DomainView) -> FoundationModel:
-        made_from = [weights_digest(model.module), source_digest(source)]
-        settings = self.config.model_dump(mode="json")
-        key = digest([*made_from, settings, code_digest(Path(__file__))])
         small = model.clone()
         cut(small, strongest(small, self.config.ratio))
+        made_from = [weights_digest(model.module), source_digest(source)]
+        settings = self.config.model_dump(mode="json")
+        blocks = [asdict(block) for block in model.blocks()]
+        key = digest([*made_from, blocks, settings, code_digest(Path(__file__))])
 
         def train() -> dict[str, torch.Tensor]:
             c = self.config
+            sample = take(source.x, torch.arange(min(source.batch_size, len(source))))
+            require_prunable(model, sample, strongest, c.ratio)
             training = c.steps, c.learning_rate, c.weight_decay, c.distillation
             with torch.random.fork_rng(devices=[]), source.preserve_rng():
                 torch.manual_seed(0)

@@ -7,7 +7,15 @@ from typing import Any, cast
 from pydantic import Field
 from torch import nn
 
-from bench import BenchError, Block, FoundationModel, LocalPath, ModelConfig, register
+from bench import (
+    BenchError,
+    Block,
+    FoundationModel,
+    LocalPath,
+    ModelConfig,
+    Unsupported,
+    register,
+)
 
 from .weights import load_weights
 
@@ -31,19 +39,19 @@ class TimmViT(FoundationModel):
     def resize_attention(self, block: Block, heads: int, head_width: int) -> None:
         """Set the geometry of one block's ``Attention``.
 
-        Raises BenchError where the attention holds further weights whose size is the old width
+        Raises Unsupported where the attention holds further weights whose size is the old width
         (normalized queries and keys, scaled or gated outputs), or takes it from the tokens' width.
         """
         attention = cast(Any, self.module.get_submodule(block.attention))
         for part in ("q_norm", "k_norm", "norm", "gate"):
             found = getattr(attention, part, None)
             if not (found is None or isinstance(found, nn.Identity)):
-                raise BenchError(
+                raise Unsupported(
                     f"{block.attention}.{part} is {type(found).__name__} of the old width and is "
                     "not cut; use a vision transformer without it"
                 )
         if not hasattr(attention, "attn_dim"):
-            raise BenchError(
+            raise Unsupported(
                 f"{block.attention} is {type(attention).__name__}, whose width is that of its "
                 "tokens; use a timm whose Attention has attn_dim"
             )

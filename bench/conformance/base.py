@@ -29,11 +29,13 @@ class CheckFailed(Exception):
 class Subject(Protocol):
     """What the checks of one kind are given: a component with what a check does to it.
 
-    ``too_slow`` is the cure where a check does not end in time.
+    ``patience``: how many times the usual limit a check may take; ``too_slow``: the cure where it
+    does not end in time.
     """
 
     name: str
     entry: Entry
+    patience: int
     too_slow: str
 
 

@@ -83,6 +83,7 @@ class MethodFixture:
     BenchError if the method does not do the task of the data at hand.
     """
 
+    patience = 1
     too_slow = "adapt must return when window.closed, and loop over no endless stream"
 
     def __init__(self, name: str) -> None:

@@ -1,72 +1,304 @@
-"""Checks of models: that they build, answer in the right shapes, and are what they declare."""
+"""Checks of models: that they answer in the right shapes and are what they declare."""
 
 from __future__ import annotations
 
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pydantic
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from bench import defaults, registry
-from bench.conformance.base import CheckFailed, check_of, subject_of
-from bench.contracts.data import Inputs
-from bench.contracts.model import FoundationModel
-
-CLASSES, BATCH = 5, 4
+from bench.conformance.base import CheckFailed, check_of
+from bench.conformance.method_fixture import unlimited_window
+from bench.conformance.model_fixture import CLASSES, SAMPLES, ModelFixture
+from bench.contracts.data import DomainView, Inputs
+from bench.contracts.model import FoundationModel, ModelConfig, weights_digest
+from bench.contracts.structure import (
+    WrongBlocks,
+    distinct_blocks,
+    geometry,
+    plain_linear,
+    require_called,
+)
+from bench.errors import BenchError
 
 check = check_of("model")
 
-
-@subject_of("model")
-class ModelFixture:
-    """A registered model with default settings, built as often as asked, and inputs for it.
-
-    The shape of a sample is the model's declared ``input_shape``, else that of the embedded stream.
-    """
-
-    too_slow = "give Config defaults of a size that this machine computes in seconds"
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.entry = registry.entry("model", name)
-        self.model_class: type[FoundationModel] = registry.load("model", name)
-        self.input_shape = self.model_class.input_shape or _embedded_shape()
-
-    def build(self, classes: int = CLASSES, seed: int = 0) -> FoundationModel:
-        """The model with fresh weights of ``seed``, in evaluation mode."""
-        torch.manual_seed(seed)
-        model = self.model_class.build(self.model_class.Config(), self.input_shape, classes)
-        if not isinstance(model, FoundationModel):
-            raise CheckFailed(f"build gave {type(model).__name__}: return a FoundationModel")
-        model.train(False)
-        return model
-
-    def inputs(self, samples: int = BATCH) -> Inputs:
-        """Inputs of some samples, the same at each call: images or tokens, as the shape says."""
-        generator = torch.Generator().manual_seed(1)
-        if len(self.input_shape) == 1:
-            ids = torch.randint(0, 100, (samples, *self.input_shape), generator=generator)
-            return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        return torch.rand(samples, *self.input_shape, generator=generator)
+ROUNDING = 1e-4
+"""Largest difference that rounding explains, as a share of the largest output."""
 
 
-def _embedded_shape() -> tuple[int, ...]:
-    stream: Any = registry.load("stream", defaults.STREAM)
-    shape: tuple[int, ...] = stream(stream.Config(), 0).input_shape
-    return shape
+@check
+def declared(subject: ModelFixture) -> str:
+    """Says what it is in its docstring, and its settings and shapes are valid."""
+    model = subject.model_class
+    if not (model.__doc__ or "").strip():
+        raise CheckFailed("the class has no docstring: say in its first line what the model is")
+    if not (isinstance(model.Config, type) and issubclass(model.Config, ModelConfig)):
+        raise CheckFailed(f"Config is {model.Config!r}: make it a subclass of bench.ModelConfig")
+    for settings in ({}, model.conformance_config):
+        try:
+            model.Config.model_validate(model.Config.model_validate(settings).model_dump())
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise CheckFailed(f"setting {where!r} is not valid: {first['msg']}") from None
+    shape: Any = model.input_shape
+    if shape is not None and not (
+        isinstance(shape, tuple) and shape and all(isinstance(n, int) and n > 0 for n in shape)
+    ):
+        raise CheckFailed(
+            f"input_shape is {shape!r}: give (channels, height, width), or (tokens,) for texts"
+        )
+    return f"{len(model.Config.model_fields)} settings; samples of shape {subject.input_shape}"
 
 
 @check
 def outputs(subject: ModelFixture) -> str:
     """Gives finite outputs of shape (n, classes) for as many classes as are asked for."""
-    for classes in (2, CLASSES):
-        found = subject.build(classes)(subject.inputs())
-        if not isinstance(found, Tensor) or found.shape != (BATCH, classes):
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    with torch.no_grad():
+        _require_logits(subject.outputs, SAMPLES, CLASSES)
+        _require_logits(subject.model(subject.some(0)), 1, CLASSES)
+        _require_logits(subject.build(2)(subject.x), SAMPLES, 2)
+    return f"gave it {SAMPLES} samples and 1, for {CLASSES} and for 2 classes"
+
+
+def _require_logits(found: Any, samples: int, classes: int) -> None:
+    if not isinstance(found, Tensor) or found.shape != (samples, classes):
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise CheckFailed(
+            f"outputs are {shape} for {samples} samples and {classes} classes, not "
+            f"{(samples, classes)}: return logits of shape (n, classes) from __call__"
+        )
+    if not (found.is_floating_point() and found.isfinite().all()):
+        raise CheckFailed(
+            f"outputs ({found.dtype}) are not all finite numbers: return logits, and check the "
+            "initial weights"
+        )
+
+
+@check
+def loss(subject: ModelFixture) -> str:
+    """Its loss is a finite number with finite gradients, with and without label smoothing."""
+    for smoothing in (0.0, 0.1):
+        model = subject.model.clone()
+        model.train()
+        found = model.loss(model(subject.x), subject.y, label_smoothing=smoothing)
+        if not isinstance(found, Tensor) or found.shape != () or not found.isfinite():
+            shown = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise CheckFailed(f"loss is {found} ({shown}): return the mean, a finite scalar")
+        if not found.requires_grad:
+            raise CheckFailed("loss has no gradient: detach nothing in __call__ and loss")
+        found.backward()
+        gradients = {n: p.grad for n, p in model.module.named_parameters() if p.grad is not None}
+        wrong = [name for name, g in gradients.items() if not g.isfinite().all()]
+        if wrong or not gradients:
+            raise CheckFailed(f"gradients of {', '.join(wrong[:3]) or 'all'} are not finite")
+    return f"{len(gradients)} parameters have finite gradients"
+
+
+@check
+def correct(subject: ModelFixture) -> str:
+    """Its metric gives each sample a value between 0 and 1, shape (n,)."""
+    found = subject.model.correct(subject.outputs, subject.y)
+    if not isinstance(found, Tensor) or found.shape != (SAMPLES,):
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise CheckFailed(f"correct gave {shape} for {SAMPLES} samples: return shape (n,)")
+    if not bool(((found >= 0) & (found <= 1)).all()):
+        raise CheckFailed(f"correct gave {found.tolist()}: return values between 0 and 1")
+    return f"rated {SAMPLES} samples"
+
+
+@check
+def same_seed(subject: ModelFixture) -> str:
+    """Two builds from one seed have the same weights, bit for bit."""
+    if weights_digest(subject.build().module) != weights_digest(subject.model.module):
+        raise CheckFailed(
+            "two builds from one seed differ: draw weights from torch's global generator alone"
+        )
+    return "built it twice"
+
+
+@check
+def weights(subject: ModelFixture) -> str:
+    """Its state dict holds all that it learns: loaded into another it gives the same outputs."""
+    stream = io.BytesIO()
+    torch.save(subject.model.module.state_dict(), stream)
+    stream.seek(0)
+    other = subject.build(seed=1)
+    other.module.load_state_dict(torch.load(stream, weights_only=True))
+    with torch.no_grad():
+        if not torch.equal(other(subject.x), subject.outputs):
             raise CheckFailed(
-                f"outputs are {shape} for {BATCH} samples and {classes} classes, not "
-                f"{(BATCH, classes)}: return logits from __call__"
+                "a fresh model with the state dict of another gives other outputs: hold weights "
+                "in parameters and buffers of the module"
             )
-        if not found.isfinite().all():
-            raise CheckFailed("outputs are not finite: check the initial weights")
-    return f"built it for 2 and for {CLASSES} classes and gave it {BATCH} samples"
+    return f"saved and loaded {stream.getbuffer().nbytes / 1e6:.1f} MB"
+
+
+@check
+def evaluation(subject: ModelFixture) -> str:
+    """In evaluation mode outputs depend on the sample alone, and nothing changes or is drawn."""
+    model, random = subject.model, torch.get_rng_state()
+    before = weights_digest(model.module)
+    with torch.no_grad():
+        again = model(subject.x)
+        apart = torch.cat([model(subject.some(0)), model(subject.some(*range(1, SAMPLES)))])
+    if not torch.equal(random, torch.get_rng_state()):
+        raise CheckFailed("draws random numbers in evaluation mode: let train(False) reach all")
+    if not torch.equal(again, subject.outputs):
+        raise CheckFailed("gives other outputs for the same inputs: it has hidden state")
+    if weights_digest(model.module) != before:
+        raise CheckFailed("a forward pass changes buffers: let train(False) reach all layers")
+    away = float((apart - again).abs().max())
+    if not away <= ROUNDING * float(again.abs().max()):
+        raise CheckFailed(
+            f"outputs of a sample differ by {away:.2g} with the batch that it is in: use no "
+            "statistics of the batch in evaluation mode"
+        )
+    return f"compared a batch of {SAMPLES} with batches of 1 and {SAMPLES - 1}"
+
+
+@check
+def augment(subject: ModelFixture) -> str:
+    """Augmented training inputs have the shapes and types of the inputs."""
+    found = subject.model.augment(subject.x)
+    wanted, given = _described(subject.x), _described(found)
+    if wanted != given:
+        raise CheckFailed(f"augment gave {given} for {wanted}: keep shapes and types")
+    return f"augmented {SAMPLES} samples"
+
+
+def _described(x: Inputs) -> Any:
+    return tree_map(lambda t: (tuple(t.shape), t.dtype) if isinstance(t, Tensor) else t, x)
+
+
+@check
+def head(subject: ModelFixture) -> str:
+    """Its head is a layer of the network, given one row of finite features for each sample."""
+    model = subject.model
+    found = model.head
+    with torch.no_grad():
+        logits, features = model.with_features(subject.x)
+    if not torch.equal(logits, subject.outputs):
+        raise CheckFailed("with_features gives other outputs than a call: make one forward pass")
+    if features.ndim != 2 or len(features) != SAMPLES or not features.isfinite().all():
+        raise CheckFailed(
+            f"features have shape {tuple(features.shape)} for {SAMPLES} samples or are not finite: "
+            "name in head_name the layer that gets (n, width)"
+        )
+    held = len(model.head_parameters())
+    return f"{type(found).__name__} with {held} parameters, features of width {features.shape[1]}"
+
+
+@check
+def blocks(subject: ModelFixture) -> str:
+    """The blocks that it declares are linear layers of the network that fit each other."""
+    model = subject.model
+    if isinstance(declared := model.blocks(), list) and not declared:
+        return "it declares none: LoRA, pruning and proxies do not apply to it"
+    found = distinct_blocks(model, "blocks")
+
+    def linear(name: str) -> nn.Linear:
+        return plain_linear(model.module.get_submodule(name), name)
+
+    sizes = {geometry(block, linear, "blocks") for block in found}
+    require_called(model, subject.x, "blocks")
+    shown = sorted(f"{s.heads} heads of {s.head_width}, {s.neurons} neurons" for s in sizes)
+    shared = f" that share {len(found)}" if len(found) < len(declared) else ""
+    return f"{len(declared)} blocks{shared}: {'; '.join(shown)}"
+
+
+@check
+def clone(subject: ModelFixture) -> str:
+    """A clone has equal weights and none in common with the model."""
+    model = subject.model
+    before, twin = weights_digest(model.module), model.clone()
+    if weights_digest(twin.module) != before:
+        raise CheckFailed("a clone has other weights: copy all of the module, as the default does")
+    with torch.no_grad():
+        for tensor in (*twin.module.parameters(), *twin.module.buffers()):
+            if tensor.is_floating_point():
+                tensor.add_(1.0)
+        if weights_digest(model.module) != before or not torch.equal(
+            model(subject.x), subject.outputs
+        ):
+            raise CheckFailed(
+                "changing a clone changes the model: copy the module, as the default does"
+            )
+    return "changed every weight of a clone"
+
+
+# --- surgery, by the components of `defaults.SURGERY` ----------------------------------------
+
+
+@check
+def pruning(subject: ModelFixture) -> str:
+    """Narrower blocks compute as if the rest were zero, or it says why they cannot be narrower."""
+    return _after_surgery(subject, "pruning")
+
+
+@check
+def lora(subject: ModelFixture) -> str:
+    """Low-rank adapters can be trained in its attention, or it says why not."""
+    return _after_surgery(subject, "lora")
+
+
+@check
+def proxy(subject: ModelFixture) -> str:
+    """Its neurons can be gated and left out, or it says why not."""
+    return _after_surgery(subject, "proxy")
+
+
+@check
+def low_rank(subject: ModelFixture) -> str:
+    """Its attention can be cut to fewer heads and factorised, or it says why not."""
+    return _after_surgery(subject, "low-rank")
+
+
+def _after_surgery(subject: ModelFixture, what: str) -> str:
+    kind, name, settings = defaults.SURGERY[what]
+    component: Any = registry.load(kind, name)
+    made = component(component.Config.model_validate(settings))
+    torch.manual_seed(0)
+    try:
+        with _own_cache():
+            predict = _operated(made, kind, subject.shortened(), subject.source())
+    except WrongBlocks:
+        raise
+    except BenchError as reason:
+        return f"does not apply ({reason})"
+    with torch.no_grad():
+        _require_logits(predict(subject.x), SAMPLES, CLASSES)
+    return f"by the {kind} {name}"
+
+
+def _operated(made: Any, kind: str, model: FoundationModel, source: DomainView) -> Any:
+    """What predicts after the variant or method ``made`` has done its work."""
+    if kind == "variant":
+        return made.make(model, source)
+    made.prepare(model, source)
+    with unlimited_window(made) as window:
+        made.adapt(source, window)
+    return made.predict
+
+
+@contextmanager
+def _own_cache() -> Iterator[None]:
+    """An empty cache of weights: what a check makes is of no use to others."""
+    earlier = os.environ.get("BENCH_CACHE")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["BENCH_CACHE"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["BENCH_CACHE"]
+            if earlier is not None:
+                os.environ["BENCH_CACHE"] = earlier

@@ -25,7 +25,7 @@ for _module in MODULES:
     importlib.import_module(f"bench.conformance.{_module}")
 
 LIMIT_S = 60
-"""Seconds after which a check is given up."""
+"""Seconds after which a check is given up, times the kind's patience."""
 
 
 def check_component(kind: str, name: str, only: Sequence[str] = ()) -> Iterator[Result]:
@@ -90,7 +90,7 @@ def _run(kind: str, check: Check, subject: Subject) -> Result:
     did = why = ""
     clock = time.perf_counter()
     try:
-        with as_in_a_run(), _limit(LIMIT_S, subject.too_slow):
+        with as_in_a_run(), _limit(LIMIT_S * subject.patience, subject.too_slow):
             did = check.function(subject)
     except CheckFailed as broken:
         why = " ".join(str(broken).split())

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.contracts.data import DomainView, Inputs
-from bench.errors import BenchError
+from bench.contracts.module_names import module_at, nearest_module
+from bench.errors import BenchError, Unsupported
 from bench.io.digest import digest
 
 
@@ -24,7 +25,8 @@ class Block:
 
     ``qkv`` holds one name if query, key and value are one fused layer (rows in that order), else
     three. ``heads`` is the number of attention heads, ``attention`` the module that holds their
-    number and width; surgery on widths needs it.
+    number and width; surgery on widths needs it. ``scaled``: scores are divided by the root of the
+    head width; False where they are not (T5, GPT-Neo), or by a constant.
     """
 
     qkv: tuple[str, ...]
@@ -33,6 +35,7 @@ class Block:
     ff_out: str
     heads: int
     attention: str = ""
+    scaled: bool = True
 
     @property
     def fused(self) -> bool:
@@ -66,12 +69,14 @@ class FoundationModel(ABC):
     Subclasses implement `build` and `blocks`, set ``head_name`` (the task head inside ``module``),
     and may override the rest. ``preload`` names modules that are slow to import. ``input_shape`` is
     the usual shape of a sample, for `bench fit`: (channels, height, width), or (tokens,) for texts.
+    ``conformance_config``: settings for `bench check`, where the default network is large.
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
     task: ClassVar[str] = "classification"
     preload: ClassVar[tuple[str, ...]] = ()
     input_shape: ClassVar[tuple[int, ...] | None] = None
+    conformance_config: ClassVar[dict[str, Any]] = {}
     source_training: ClassVar[SourceTraining] = SourceTraining()
     head_name: str = "head"
 
@@ -91,10 +96,11 @@ class FoundationModel(ABC):
         """The transformer blocks from input to output; empty if the model has none."""
 
     def resize_attention(self, block: Block, heads: int, head_width: int) -> None:
-        """Split queries, keys and values into ``heads`` parts of ``head_width`` after a cut, and
-        scale scores by head_width**-0.5. Raises BenchError where a model cannot.
+        """Split queries, keys and values into ``heads`` parts of ``head_width`` after a cut, and,
+        where the block is ``scaled``, scale scores by head_width**-0.5. Raises Unsupported where a
+        model cannot.
         """
-        raise BenchError(
+        raise Unsupported(
             f"{type(self).__name__}: its attention cannot change width; implement "
             "resize_attention() and name the attention module in blocks()"
         )
@@ -104,20 +110,33 @@ class FoundationModel(ABC):
         return self.module(x)
 
     def with_features(self, x: Inputs) -> tuple[Tensor, Tensor]:
-        """Outputs and the features before the head, shape (n, width), from one forward pass."""
-        caught: list[Tensor] = []
+        """Outputs and the features before the head, shape (n, width), from one forward pass.
 
-        def catch(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            caught.append(inputs[0])
+        Raises Unsupported if the head is not called, or not with one row for each sample.
+        """
+        caught: list[Any] = []
 
-        handle = self.head.register_forward_pre_hook(catch)
+        def catch(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            caught.append(next(iter((*inputs, *named.values())), None))
+
+        handle = self.head.register_forward_pre_hook(catch, with_kwargs=True)
         try:
             outputs = self(x)
         finally:
             handle.remove()
+        head = f"{type(self).__name__}: head {self.head_name!r}"
         if not caught:
-            raise BenchError(f"{type(self).__name__}: head {self.head_name!r} was not called")
-        return outputs, caught[-1]
+            raise Unsupported(f"{head} was not called; name in head_name a layer that is")
+        features = caught[-1]
+        real = isinstance(features, Tensor) and features.is_floating_point()
+        if not real or features.shape[:-1] != outputs.shape[:-1]:
+            kind = features.dtype if isinstance(features, Tensor) else type(features).__name__
+            raise Unsupported(
+                f"{head} is given {tuple(getattr(features, 'shape', ()))} ({kind}) for "
+                f"{len(outputs)} samples, not features of shape (n, width); name in head_name the "
+                "last layer"
+            )
+        return outputs, features
 
     def loss(self, outputs: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Mean task loss, a scalar: cross-entropy for classification."""
@@ -133,8 +152,14 @@ class FoundationModel(ABC):
 
     @property
     def head(self) -> nn.Module:
-        """The task head."""
-        return self.module.get_submodule(self.head_name)
+        """The task head; BenchError if ``head_name`` names no module of the network."""
+        found = module_at(self.module, self.head_name)
+        if found is None:
+            raise BenchError(
+                f"{type(self).__name__}: head_name {self.head_name!r} is no module of its network; "
+                f"{nearest_module(self.module, self.head_name)}"
+            )
+        return found
 
     def head_parameters(self) -> list[nn.Parameter]:
         """The task head's parameters."""

@@ -6,8 +6,8 @@ All of it is done before deployment, on source data, once for each content, and 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -16,18 +16,21 @@ from torch.utils._pytree import tree_map
 
 from bench import BenchError, DomainView, FoundationModel, take
 from bench.contracts.model import source_digest, weights_digest
+from bench.contracts.structure import WrongBlocks
 from bench.io.digest import digest
 from bench.io.weights_cache import Weights, cache_folder, cached
 from bench.models.surgery.distillation import distil, rate
-from bench.models.surgery.gates import insert_gates, recorded, set_sparsity
+from bench.models.surgery.gates import insert_gates, recorded, require_gateable, set_sparsity
 from bench.models.surgery.lora import LoraLinear, fuse_lora, insert_lora
 from bench.models.surgery.low_rank import factorise
-from bench.models.surgery.pruning import cut, strongest, strongest_heads
+from bench.models.surgery.masking import require_prunable
+from bench.models.surgery.pruning import Kept, cut, strongest, strongest_heads
 from bench.registry.component_code import code_digest
 
 from .._losses import take_step, train_only
 from .config import ProxyConfig
 from .index import NeuronIndex, paired_groups, released_groups
+from .retraining import first_batch
 
 HELD_OUT = 0.2
 """Share of the source on which checkpoints are chosen."""
@@ -64,8 +67,8 @@ def offline(config: ProxyConfig, model: FoundationModel, source: DomainView) -> 
     """The offline stage for a model that was trained on ``source``, from the cache if it is there.
 
     Torch's generator and the order of ``source`` are afterwards as they were before. Raises
-    BenchError if the model declares no blocks, its widths do not divide by the ratio, or the
-    index's residual is above the limit.
+    Unsupported if the model declares no blocks or they are not what the network is; BenchError if
+    its widths do not divide by the ratio or the index's residual is above the limit.
     """
     dtype = next(model.module.parameters()).dtype
     start = model.clone()
@@ -74,7 +77,8 @@ def offline(config: ProxyConfig, model: FoundationModel, source: DomainView) -> 
         torch.manual_seed(0)
         made = _structure(config, start)
         inputs = [weights_digest(model.module), source_digest(source), config.offline()]
-        key = digest([*inputs, code_digest(Path(__file__))])
+        blocks = [asdict(block) for block in model.blocks()]
+        key = digest([*inputs, blocks, code_digest(Path(__file__))])
         path = cache_folder() / "edgeta" / f"{key[:20]}.pt"
         kept = cached(path, lambda: _trained(config, start, source))
     modules = {"fm": made.fm.module, "kb": made.kb.module, "index": made.index}
@@ -113,10 +117,13 @@ def _structure(config: ProxyConfig, model: FoundationModel) -> Offline:
 
 
 def _cut(config: ProxyConfig, kb: FoundationModel) -> None:
-    choose = strongest_heads if config.attention else strongest
-    cut(kb, choose(kb, config.ratio, config.matched))
+    cut(kb, _chooser(config)(kb, config.ratio, config.matched))
     if config.attention:
         factorise(kb)
+
+
+def _chooser(config: ProxyConfig) -> Callable[..., list[Kept]]:
+    return strongest_heads if config.attention else strongest
 
 
 def _index(
@@ -137,6 +144,9 @@ def _trained(config: ProxyConfig, model: FoundationModel, source: DomainView) ->
                 f"EdgeTA: {len(source)} source samples leave none to train on; give 2 or more"
             )
         train, validation = _part(source, order[held:]), _part(source, order[:held])
+        sample = first_batch(train)
+        require_prunable(model, sample, _chooser(config), config.ratio)
+        require_gateable(model, sample)
         made = _train_stages(config, model, train, validation)
     modules = {"fm": made.fm.module, "kb": made.kb.module, "index": made.index}
     weights = {name: module.state_dict() for name, module in modules.items()}
@@ -187,7 +197,7 @@ def _require_equal(fm: FoundationModel, fused: FoundationModel, data: DomainView
     batch = next(data.batches(shuffle=False))
     away = float((fm(batch.x) - fused(batch.x)).abs().max())
     if not away < 1e-3:
-        raise BenchError(
+        raise WrongBlocks(
             f"EdgeTA: fusing LoRA changes outputs by {away:.2g}; check the model's blocks()"
         )
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from bench import DomainView, FoundationModel, Window, register, tunable
 from bench.contracts.method import Need
-from bench.models.surgery.linear import widen_head
+from bench.models.surgery.linear import own_head, widen_head
 
 from ..ewc import parameter_data, tensors
 from .config import ProxyConfig
@@ -64,14 +64,19 @@ class SupervisedProxies(ProxyMethod):
     config: SupervisedConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
+        known = set(source.y.tolist())
+        if self.config.train_head:  # refused before the offline stage, which takes long
+            own_head(model, "train_head")
+        if self.config.widen_head:
+            widen_head(model.clone(), known)
         super().prepare(model, source)
         if self.config.widen_head:
-            known = set(source.y.tolist())
             for each in (self.fm, self.kb, self.model):
                 widen_head(each, known)
         if self.config.train_head:
-            names = (name for name, _ in self.model.head.named_parameters())
-            self.head = tuple(f"{model.head_name}.{name}" for name in names)
+            own = {id(p) for p in self.model.head_parameters()}
+            named = self.model.module.named_parameters()
+            self.head = tuple(name for name, p in named if id(p) in own)
         self.experiences = 0
 
     def plugins(self) -> list[Any]:

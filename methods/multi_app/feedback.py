@@ -55,5 +55,6 @@ def joint_feedback(apps: Sequence[EdgeTA]) -> None:
 
 def task_agnostic(app: EdgeTA, name: str) -> bool:
     """Whether applications share a parameter: all but LoRA products, the head and the last norm."""
-    own = (f"{app.fm.head_name}.", "norm")
-    return name not in app.products and not name.startswith(own)
+    head = {id(p) for p in app.fm.head_parameters()}
+    own = {n for n, p in app.fm.module.named_parameters() if id(p) in head}  # tied ones too
+    return not (name in app.products or name in own or name.startswith("norm"))

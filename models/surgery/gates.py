@@ -15,8 +15,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bench import BenchError, FoundationModel
+from bench import BenchError, FoundationModel, Unsupported
 from bench.contracts.data import Inputs
+from bench.contracts.structure import WrongBlocks, distinct_blocks, require_called
 
 from .linear import WrappedLinear, cut_linear, largest, linear_at, replace_module
 from .neurons import pairs
@@ -91,13 +92,16 @@ def keep_largest(g: Tensor, sparsity: float) -> Tensor:
 def insert_gates(model: FoundationModel, reduction: int = 16) -> list[nn.Parameter]:
     """Gate the inner layer of every neuron pair, in place; returns the gates' parameters.
 
-    Raises BenchError if there is no pair or it has a gate already.
+    Raises Unsupported if there is no pair or blocks share weights, for one importance cannot speak
+    for all of them; BenchError if there is a gate already.
     """
-    found = pairs(model)
-    if not found:
-        raise BenchError(f"gates: {type(model).__name__} declares no blocks; implement blocks()")
+    if len(distinct_blocks(model, "gates")) < len(model.blocks()):
+        raise Unsupported(
+            f"gates: blocks of {type(model).__name__} share their weights, and a neuron matters "
+            "differently in each; use a model without shared blocks"
+        )
     parameters: list[nn.Parameter] = []
-    for pair in found:
+    for pair in pairs(model):
         if isinstance(model.module.get_submodule(pair.inner), WrappedLinear):
             raise BenchError(f"gates: {pair.inner} has a gate already; insert gates once")
         gated = GatedLinear(linear_at(model, pair.inner), reduction)
@@ -125,14 +129,26 @@ def set_sparsity(model: FoundationModel, sparsity: float) -> None:
 def recorded(model: FoundationModel) -> Iterator[dict[str, Tensor]]:
     """The gates' values before zeroing, (n, m) by the gated layer's name, of the last forward pass.
 
-    They carry gradients if the pass does. The dict is filled by passes inside the context.
+    They carry gradients if the pass does. The dict is filled by passes inside the context. Raises
+    Unsupported in a pass that calls a layer twice: its importances would be those of the last call.
     """
     values: dict[str, Tensor] = {}
+    called: set[str] = set()
 
     def note(name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if name in called:
+            raise Unsupported(
+                f"gates: {name} is called twice in a forward pass, and a neuron matters "
+                "differently in each call; use a model without shared blocks"
+            )
+        called.add(name)
         values[name] = output
 
+    def begin(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        called.clear()
+
     with ExitStack() as hooks:
+        hooks.enter_context(model.module.register_forward_pre_hook(begin))
         for name, layer in gated_layers(model).items():
             hooks.enter_context(layer.gate.register_forward_hook(partial(note, name)))
         yield values
@@ -152,3 +168,30 @@ def importance(model: FoundationModel, x: Inputs) -> dict[str, Tensor]:
     finally:
         model.train(training)
     return values
+
+
+@torch.no_grad()
+def require_gateable(model: FoundationModel, x: Inputs) -> None:
+    """Raise Unsupported unless a neuron of a feed-forward layer that is zero contributes nothing.
+
+    On samples ``x``, with every other neuron at zero: what lies between the two layers must map 0
+    to 0 (GELU, ReLU; not a sigmoid), neuron by neuron. Each layer must be called once in a pass.
+    """
+    require_called(model, x, "gates", once=True)
+    twin = model.clone()
+    twin.train(False)
+    for pair in pairs(twin):
+        inner = linear_at(twin, pair.inner)
+        inner.weight[::2] = 0
+        if inner.bias is not None:
+            inner.bias[::2] = 0
+    zeroed = twin(x)
+    for pair in pairs(twin):
+        linear_at(twin, pair.outer).weight[:, ::2] = 0
+    away = float((twin(x) - zeroed).abs().max())
+    if not away <= 1e-3 * float(zeroed.abs().max()):
+        raise WrongBlocks(
+            f"gates: {type(model).__name__}: a feed-forward neuron that is zero changes the "
+            f"outputs by up to {away:.2g}, as after a sigmoid; use a model with GELU or ReLU, or "
+            "check ff_in and ff_out in blocks()"
+        )

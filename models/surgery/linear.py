@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bench import BenchError, Block, FoundationModel
+from bench import BenchError, FoundationModel, Unsupported
+from bench.contracts.structure import plain_linear
 
 
 class WrappedLinear(nn.Module):
@@ -21,29 +22,13 @@ class WrappedLinear(nn.Module):
         return ["linear"]
 
 
-def declared_blocks(model: FoundationModel, purpose: str) -> list[Block]:
-    """The model's blocks; BenchError that begins with ``purpose`` if it declares none."""
-    blocks = model.blocks()
-    if not blocks:
-        raise BenchError(
-            f"{purpose}: {type(model).__name__} declares no blocks; implement blocks()"
-        )
-    return blocks
-
-
 def linear_at(model: FoundationModel, name: str) -> nn.Linear:
     """The plain linear layer at ``name``, or inside the `WrappedLinear` there.
 
-    Raises BenchError if there is another kind of module.
+    Raises Unsupported if there is another kind of module.
     """
     found = model.module.get_submodule(name)
-    layer = found.linear if isinstance(found, WrappedLinear) else found
-    if not isinstance(layer, nn.Linear):
-        raise BenchError(
-            f"{name} is {type(found).__name__}, not a plain Linear; undo earlier surgery on it "
-            "first, or check blocks()"
-        )
-    return layer
+    return plain_linear(found.linear if isinstance(found, WrappedLinear) else found, name)
 
 
 def replace_module(model: FoundationModel, name: str, new: nn.Module) -> None:
@@ -80,17 +65,40 @@ def largest(scores: Tensor, count: int) -> Tensor:
     return order[..., :count].sort(dim=-1).values
 
 
+def own_head(model: FoundationModel, purpose: str) -> list[nn.Parameter]:
+    """The head's parameters, to be trained or changed by themselves.
+
+    Raises Unsupported, with ``purpose`` before the reason, if it has none or if its weights are
+    tied to another layer, as often to the embedding of tokens.
+    """
+    head = f"{purpose}: head {model.head_name!r} of {type(model).__name__}"
+    parameters = model.head_parameters()
+    if not parameters:
+        raise Unsupported(f"{head} ({type(model.head).__name__}) has no weights of its own")
+    own, inside = {id(p) for p in parameters}, {id(m) for m in model.head.modules()}
+    for name, module in model.module.named_modules():
+        for attribute, p in module.named_parameters(recurse=False):
+            if id(module) not in inside and id(p) in own:
+                raise Unsupported(
+                    f"{head} is tied to {name}.{attribute}, which would change with it; untie them "
+                    "or use a method that leaves the head as it is"
+                )
+    return parameters
+
+
 @torch.no_grad()
 def widen_head(model: FoundationModel, known: set[int]) -> list[int]:
     """Set the head's rows of all classes that are not ``known`` to zero, in place; returns them.
 
     As if the head had been that of the known classes and were widened once for all that come: the
     source's training drives the rows of classes that it never sees far below the others. Raises
-    BenchError if the head is no linear layer or has no row for a known class.
+    Unsupported if the head is no linear layer of its own, BenchError if it has no row for a known
+    class.
     """
     head = model.head
     if not isinstance(head, nn.Linear):
-        raise BenchError(f"head {model.head_name!r} is {type(head).__name__}; only Linear widens")
+        raise Unsupported(f"head {model.head_name!r} is {type(head).__name__}; only Linear widens")
+    own_head(model, "widen_head")
     if known and not 0 <= min(known) <= max(known) < head.out_features:
         raise BenchError(
             f"classes {sorted(known)} are not all among the {head.out_features} outputs of the "

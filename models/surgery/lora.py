@@ -8,9 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bench import BenchError, FoundationModel
+from bench import BenchError, FoundationModel, Unsupported
+from bench.contracts.structure import distinct_blocks, plain_linear
 
-from .linear import declared_blocks, replace_module
+from .linear import replace_module
 
 
 class LoraLinear(nn.Module):
@@ -27,7 +28,7 @@ class LoraLinear(nn.Module):
         super().__init__()
         rows, remainder = divmod(base.out_features, parts)
         if remainder:
-            raise BenchError(
+            raise Unsupported(
                 f"LoRA: {base.out_features} rows do not divide into {parts} parts; check blocks()"
             )
         self.base = base
@@ -56,14 +57,13 @@ class LoraLinear(nn.Module):
 def insert_lora(model: FoundationModel, rank: int, alpha: float) -> list[nn.Parameter]:
     """Put adapters on every block's query, key and value; return their parameters.
 
-    Raises BenchError if the model declares no blocks or ``rank`` exceeds a layer's width.
+    Layers that several blocks share get one adapter. Raises Unsupported if the model declares no
+    blocks or a layer cannot be adapted, BenchError if ``rank`` exceeds a layer's width.
     """
     parameters: list[nn.Parameter] = []
-    for block in declared_blocks(model, "LoRA"):
+    for block in distinct_blocks(model, "LoRA"):
         for name in block.qkv:
-            base = model.module.get_submodule(name)
-            if not isinstance(base, nn.Linear):
-                raise BenchError(f"LoRA: {name} is {type(base).__name__}, not a plain Linear")
+            base = plain_linear(model.module.get_submodule(name), name)
             if rank > min(base.in_features, base.out_features):
                 raise BenchError(f"LoRA: rank {rank} exceeds the width of {name}; lower it")
             adapted = LoraLinear(base, rank, alpha / rank, 3 if block.fused else 1)

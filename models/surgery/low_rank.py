@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from bench import BenchError, FoundationModel
+from bench.contracts.structure import distinct_blocks
 
-from .linear import declared_blocks, linear_at, replace_module
+from .linear import linear_at, replace_module
 
 
 class LowRankLinear(nn.Module):
@@ -58,10 +59,10 @@ def break_even_rank(inputs: int, outputs: int) -> int:
 def factorise(model: FoundationModel, rank: int | None = None) -> None:
     """Replace every block's attention layers (query, key, value, fused or not, and output).
 
-    Raises BenchError if there are no blocks, a layer is no plain Linear, or ``rank``
+    Raises Unsupported if there are no blocks or a layer is no plain Linear, BenchError if ``rank``
     exceeds its width.
     """
-    for block in declared_blocks(model, "low rank"):
+    for block in distinct_blocks(model, "low rank"):
         for name in (*block.qkv, block.out):
             replace_module(model, name, LowRankLinear(linear_at(model, name), rank))
 

@@ -8,13 +8,15 @@ longer meets its counterpart in the next, and parts of a fused query-key-value l
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from bench import BenchError, Block, FoundationModel
+from bench.contracts.structure import distinct_blocks, geometry
 
-from .linear import cut_linear, declared_blocks, largest, linear_at
+from .linear import cut_linear, largest, linear_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,8 @@ def strongest(model: FoundationModel, ratio: int, matched: bool = True) -> list[
         key rows, value rows and output columns, feed-forward rows and columns. False: each layer
         by itself, over all heads, a fused one over query, key and value together.
 
-    Raises BenchError if there are no blocks, ``ratio`` < 1, or a width is not divisible by it.
+    Blocks that share their weights count as one. Raises Unsupported if there are no blocks or they
+    are not what the network is; BenchError if ``ratio`` < 1 or a width is not divisible by it.
     """
     return [_kept(model, block, ratio, matched) for block in _checked_blocks(model, ratio)]
 
@@ -61,12 +64,13 @@ def strongest_heads(model: FoundationModel, ratio: int, matched: bool = True) ->
 def cut(model: FoundationModel, kept: list[Kept]) -> None:
     """Cut every block to what is kept, in place, so that it computes as if the rest were zero.
 
-    Narrower heads divide scores by the root of the new width; to make up for it query and key rows
-    (of a fused layer the first two thirds) are each multiplied by (new width / old width)^(1/4).
+    Narrower heads divide scores by the root of the new width, where they are ``scaled``; to make up
+    for it query and key rows (of a fused layer the first two thirds) are each multiplied by
+    (new width / old width)^(1/4).
 
-    Raises BenchError if ``kept`` does not fit the blocks.
+    Raises BenchError if ``kept`` does not fit the blocks, Unsupported if attention cannot change.
     """
-    blocks = declared_blocks(model, "pruning")
+    blocks = distinct_blocks(model, "pruning")
     if len(kept) != len(blocks):
         raise BenchError(
             f"pruning: {len(kept)} selections for {len(blocks)} blocks; give one for each block"
@@ -95,10 +99,11 @@ def _cut_attention(model: FoundationModel, block: Block, kept: Kept) -> None:
     for layer, ids in zip(layers, kept.qkv, strict=True):
         cut_linear(layer, rows=ids)
     scaled = 2 * rows if block.fused else rows
-    for layer in layers[:1] if block.fused else layers[:2]:
-        layer.weight[:scaled] *= (new / old) ** 0.25
-        if layer.bias is not None:
-            layer.bias[:scaled] *= (new / old) ** 0.25
+    if block.scaled:
+        for layer in layers[:1] if block.fused else layers[:2]:
+            layer.weight[:scaled] *= (new / old) ** 0.25
+            if layer.bias is not None:
+                layer.bias[:scaled] *= (new / old) ** 0.25
     cut_linear(linear_at(model, block.out), columns=kept.out)
     model.resize_attention(block, kept.heads, new)
 
@@ -106,7 +111,10 @@ def _cut_attention(model: FoundationModel, block: Block, kept: Kept) -> None:
 def _checked_blocks(model: FoundationModel, ratio: int) -> list[Block]:
     if ratio < 1:
         raise BenchError(f"pruning: ratio {ratio} would widen the model; use 1 or more")
-    return declared_blocks(model, "pruning")
+    blocks = distinct_blocks(model, "pruning")
+    for block in blocks:
+        geometry(block, partial(linear_at, model), "pruning")
+    return blocks
 
 
 def _kept(model: FoundationModel, block: Block, ratio: int, matched: bool) -> Kept:

@@ -1,4 +1,4 @@
-"""Every method that ships keeps the contract: the conformance suite, method by method."""
+"""Every method and model that ships keeps its contract: the conformance suite, one by one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import registry
-from bench.conformance import check_method, methods_of_file
+from bench.conformance import check_component, methods_of_file
 from bench.testing import isolated_registry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,8 +24,8 @@ ONE_OF_A_LOOP = {
 """Methods with the same training loop share most code: one of each is checked in every run."""
 
 
-def require_contract(name: str) -> None:
-    failed = [result.line for result in check_method(name) if not result.passed]
+def require_contract(name: str, kind: str = "method") -> None:
+    failed = [result.line for result in check_component(kind, name) if not result.passed]
     assert not failed, "\n".join(failed)
 
 
@@ -38,6 +38,17 @@ def test_a_method_of_each_loop_keeps_the_contract(loop):
 @pytest.mark.parametrize("name", list(registry.entries("method")))
 def test_every_method_keeps_the_contract(name):
     require_contract(name)
+
+
+@pytest.mark.parametrize("name", ["digits-vit", "bert-base"])
+def test_a_model_of_images_and_one_of_texts_keep_the_contract(name):
+    require_contract(name, "model")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(registry.entries("model")))
+def test_every_model_keeps_the_contract(name):
+    require_contract(name, "model")
 
 
 def test_the_example_of_contributing_keeps_it_too(tmp_path):

@@ -1,0 +1,121 @@
+"""The model under check, built as often as asked, and inputs for it."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench import defaults, registry
+from bench.conformance.base import CheckFailed, subject_of
+from bench.contracts.data import DomainView, Inputs, take
+from bench.contracts.model import FoundationModel
+from bench.errors import BenchError
+
+CLASSES, SAMPLES = 3, 4
+TOKENS = 8
+"""Ids of tokens are below it, so that small vocabularies have them."""
+
+
+@subject_of("model")
+class ModelFixture:
+    """A registered model with default settings (or its ``conformance_config``) and random inputs.
+
+    The shape of a sample is the model's declared ``input_shape``, else that of the embedded stream.
+    """
+
+    patience = 5  # the default network may be large, and surgery trains it
+    too_slow = "set conformance_config to a network that this machine computes in seconds"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.entry = registry.entry("model", name)
+        self.model_class: type[FoundationModel] = registry.load("model", name)
+        if self.model_class.task != "classification":
+            raise BenchError(
+                f"model {name!r} does {self.model_class.task}; the checks are those of "
+                "classification"
+            )
+        self.input_shape = tuple(self.model_class.input_shape or _embedded_shape())
+
+    def build(self, classes: int = CLASSES, seed: int = 0) -> FoundationModel:
+        """The model with fresh weights of ``seed``, in evaluation mode."""
+        config = self.model_class.Config.model_validate(self.model_class.conformance_config)
+        torch.manual_seed(seed)
+        model = self.model_class.build(config, self.input_shape, classes)
+        if not isinstance(model, FoundationModel):
+            raise CheckFailed(
+                f"build gave {type(model).__name__}: return the FoundationModel, cls(module)"
+            )
+        model.train(False)
+        return model
+
+    @functools.cached_property
+    def model(self) -> FoundationModel:
+        """The model of seed 0, which no check may change."""
+        return self.build()
+
+    @functools.cached_property
+    def x(self) -> Inputs:
+        """Inputs of `SAMPLES` samples: tokens for a shape (length,) if the model takes them."""
+        generator = torch.Generator().manual_seed(1)
+        reals = torch.rand(SAMPLES, *self.input_shape, generator=generator)
+        if len(self.input_shape) > 1:
+            return reals
+        ids = torch.randint(1, TOKENS, reals.shape, generator=generator)
+        for inputs in ({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, ids):
+            try:
+                with torch.no_grad():
+                    self.model(inputs)
+            except (TypeError, AttributeError, RuntimeError, LookupError):
+                continue
+            return inputs
+        return reals
+
+    @functools.cached_property
+    def outputs(self) -> torch.Tensor:
+        """The model's outputs for `x`."""
+        with torch.no_grad():
+            return self.model(self.x)
+
+    @property
+    def y(self) -> torch.Tensor:
+        """Labels of `x`."""
+        return torch.arange(SAMPLES) % CLASSES
+
+    def some(self, *samples: int) -> Inputs:
+        """Some of the inputs, by their number."""
+        return take(self.x, torch.tensor(samples))
+
+    def source(self) -> DomainView:
+        """The samples as a labelled domain, in batches of two."""
+        return DomainView("source", self.x, self.y, 2, torch.Generator().manual_seed(0))
+
+    def shortened(self) -> FoundationModel:
+        """A copy that declares the first two of its blocks: surgery on those tells of all.
+
+        Linear layers are drawn anew, as large as trained ones: small fresh weights would hide that
+        scores are scaled wrongly.
+        """
+        model = self.model.clone()
+        torch.manual_seed(2)
+        for layer in model.module.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+                if layer.bias is not None:
+                    nn.init.normal_(layer.bias, std=0.3)
+        kind: Any = type(model)
+
+        def blocks(own: Any) -> Any:
+            return kind.blocks(own)[:2]
+
+        model.__class__ = type(kind.__name__, (kind,), {"blocks": blocks, "__doc__": kind.__doc__})
+        return model
+
+
+def _embedded_shape() -> tuple[int, ...]:
+    stream: Any = registry.load("stream", defaults.STREAM)
+    shape: tuple[int, ...] = stream(stream.Config(), 0).input_shape
+    return shape
