@@ -59,8 +59,10 @@ def read_record(path: Path) -> Record:
 def reason(error: BaseException) -> str:
     """Why a file is no record, in one line of printable characters."""
     if isinstance(error, pydantic.ValidationError):
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        first = error.errors(include_url=False, include_context=False)[0]
+        text = f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"
+        if isinstance(first["input"], bool | int | float | str):
+            text += f", not {first['input']!r:.60}"
     elif isinstance(error, RecursionError):
         text = "it is nested too deeply"
     elif isinstance(error, MemoryError):

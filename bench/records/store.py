@@ -110,7 +110,8 @@ class Store:
             f"ignored: {why}"
             for path, why in self.unreadable.items()
         ]
-        return [*lines, self.count_ignored()] if lines else []
+        cure = "move them elsewhere; 'bench run' runs cells without a record"
+        return [*lines, f"{self.count_ignored()}: {cure}"] if lines else []
 
     def count_ignored(self) -> str:
         """How many files are ignored, in words; empty if none is."""
