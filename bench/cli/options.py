@@ -117,6 +117,7 @@ def duration(seconds: float) -> str:
 
 
 def warn_unreadable(store: Store) -> None:
-    """Say which record files could not be read."""
-    for path, why in store.unreadable.items():
-        warn(f"record {path} cannot be read and is ignored: {why}")
+    """Say which record files could not be read, once each, and how many they are."""
+    for line in store.warnings():
+        warn(line)
+    store.unreadable.clear()

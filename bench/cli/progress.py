@@ -82,6 +82,14 @@ class Progress(SourceProgress):
         else:
             typer.echo(f"[{self.settled}/{self._total}] {text}", err=True)
 
+    def others_run(self, cells: int) -> None:
+        what = "1 cell is" if cells == 1 else f"{cells} cells are"
+        text = f"{what} being run by another command on this store; waiting (Ctrl-C stops waiting)"
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            typer.echo(text, err=True)
+
 
 @contextmanager
 def stoppable(progress: SourceProgress, said: Callable[[], str]) -> Iterator[None]:

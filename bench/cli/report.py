@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from bench.cli.options import Plugins, StoreRoot, TunedFile, Untuned, warn, warn_unreadable
+from bench.cli.options import Plugins, StoreRoot, TunedFile, Untuned, warn
 from bench.errors import BenchError
 from bench.study.selection import DEFAULT_STORE, Selection, existing_store
 
@@ -33,4 +33,3 @@ def command(
     selection = None if suite is None else Selection(suite=suite, untuned=untuned, tuned=tuned)
     for path in write_report(opened, out, selection, warn):
         typer.echo(path)
-    warn_unreadable(opened)

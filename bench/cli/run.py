@@ -40,7 +40,8 @@ def command(
 ) -> None:
     """Run the missing cells of a suite and print the comparison.
 
-    Exit code: 0 every run ended in a result, 1 some failed, 2 bad input, 130 stopped.
+    Exit code: 0 every run ended in a result, 1 some failed or have no record, 2 bad input,
+    130 stopped.
     """
     from bench import registry
     from bench.cli.progress import Progress, stoppable
@@ -53,6 +54,7 @@ def command(
     plan, store = selection.plan(again, options.warn)
     if note := plan.stale_note():
         options.warn(note)
+    options.warn_unreadable(store)
     limits = Limits(timeout, memory_limit and memory_limit * 2**30)
     runner = make_executor(executor, jobs, limits)
     progress = Progress(len(plan.done))
@@ -62,14 +64,17 @@ def command(
         return f"{ended} cells are done, the same command runs the rest"
 
     with stoppable(progress, said):
-        records = run_plan(plan, store, runner, progress, tensorboard, meter, isolate_labels)
+        outcome = run_plan(plan, store, runner, progress, tensorboard, meter, isolate_labels)
+    records = outcome.records
     typer.echo(registry.load("report", "summary")(records))
     for record in records:
         if record.status != "ok":
             typer.echo(f"{record.status}: {record.cell.title}: {record.reason} ({record.log})")
+    for text in outcome.missing:
+        typer.echo(f"missing: {text}")
     typer.echo(f"records: {store.records.resolve()}")
     beside = f" --store {store.root}" if store.root != DEFAULT_STORE else ""
     typer.echo(f"next: bench report{beside}")
     options.warn_unreadable(store)
-    if any(record.is_failure for record in records):
+    if outcome.missing or any(record.is_failure for record in records):
         raise typer.Exit(1)

@@ -12,12 +12,18 @@ from bench.study.selection import DEFAULT_STORE, existing_store
 
 def command(store: StoreRoot = DEFAULT_STORE) -> None:
     """Count the records by suite and status, and say why runs did not end well."""
+    from bench.execute.claims import live_claims
+
     opened = existing_store(store)
     records = list(opened)
     counts = Counter((record.suite, record.status) for record in records)
     typer.echo(f"{len(records)} records in {opened.records}")
+    if ignored := opened.count_ignored():
+        typer.echo(f"  {ignored} (each is named below)")
     for (suite, status), number in sorted(counts.items()):
         typer.echo(f"  {suite}: {number} {status}")
+    for claim in live_claims(opened):
+        typer.echo(f"running: {claim.title} (process {claim.pid} on {claim.host})")
     for record in sorted(records, key=lambda r: r.started):
         if record.status != "ok":
             typer.echo(f"{record.status}: {record.cell.title}: {record.reason}")

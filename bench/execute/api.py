@@ -9,7 +9,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,13 +46,20 @@ class LogListener(CampaignListener):
     def record_ended(self, record: Record) -> None:
         _log.info("%s: %s", record.cell.title, record.reason or record.status)
 
+    def others_run(self, cells: int) -> None:
+        _log.info("%d cells are run by other commands; waiting for them", cells)
+
 
 @dataclass(frozen=True)
 class SuiteResults:
-    """What `run_suite` gives: the cells' records, and the folder of the store they lie in."""
+    """What `run_suite` gives: the cells' records, and the folder of the store they lie in.
+
+    ``missing``: cells whose record was removed meanwhile, by title, with what became of it.
+    """
 
     store: Path
     records: list[Record]
+    missing: list[str] = field(default_factory=list)
 
 
 def run_suite(
@@ -117,7 +124,7 @@ def run_suite(
         plugins=tuple(Path(text) for text in _texts(plugins)),
     )
     plan, opened = selection.plan(tuple(retry))
-    records = run_plan(
+    outcome = run_plan(
         plan,
         opened,
         make_executor(executor, jobs, Limits(timeout_s, memory_bytes)),
@@ -125,7 +132,9 @@ def run_suite(
         None if tensorboard is None else Path(tensorboard),
         meter,
     )
-    return SuiteResults(opened.root.resolve(), records)
+    for text in outcome.missing:
+        _log.warning("%s", text)
+    return SuiteResults(opened.root.resolve(), outcome.records, outcome.missing)
 
 
 def load_results(store: str | Path | None = None) -> pd.DataFrame:
@@ -147,8 +156,8 @@ def load_results(store: str | Path | None = None) -> pd.DataFrame:
     """
     opened = existing_store(_folder(store))
     frame = to_frame(opened)
-    for path, why in opened.unreadable.items():
-        warnings.warn(f"record {path} cannot be read and is ignored: {why}", stacklevel=2)
+    for line in opened.warnings():
+        warnings.warn(line, stacklevel=2)
     return frame
 
 
@@ -175,8 +184,13 @@ def write_report(
     selection: Selection | None = None,
     warn: Callable[[str], None] = warnings.warn,
 ) -> list[Path]:
-    """The report of a store's records, or of those that are cells of a selection."""
+    """The report of a store's records, or of those that are cells of a selection.
+
+    ``warn`` is told of every file that is no record, and how many they are.
+    """
     records = list(store)
+    for line in store.warnings():
+        warn(line)
     note = ""
     if selection is not None:
         devices = _devices(records, warn)

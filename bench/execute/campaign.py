@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +14,9 @@ from bench.contracts.build import build
 from bench.costs.device_profile import load_device
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Limits, available_cores
-from bench.io.atomic_write import require_folder
+from bench.execute.claims import Claims, remove_dead_claims
+from bench.io.atomic_write import remove_stale, require_folder
+from bench.io.weights_cache import remove_stale_weights
 from bench.meters.find import AUTO, require_meter
 from bench.records.cell import Cell
 from bench.records.protocol_facts import DEFAULT
@@ -23,6 +28,10 @@ from bench.study.job import Job
 
 if TYPE_CHECKING:
     from bench.study.plan import Plan
+
+
+AGAIN_S = 1.0
+"""Seconds until cells that another command runs are asked for again."""
 
 
 class CampaignListener:
@@ -41,7 +50,10 @@ class CampaignListener:
         """The first jobs are handed to the executor; more may follow from them."""
 
     def record_ended(self, record: Record) -> None:
-        """A cell has its record, however its run ended."""
+        """A cell has its record, however its run ended and whichever command ran it."""
+
+    def others_run(self, cells: int) -> None:
+        """Nothing is left but ``cells`` that other commands run; this one waits for them."""
 
 
 def make_executor(name: str, workers: int | None = None, limits: Limits | None = None) -> Executor:
@@ -51,7 +63,10 @@ def make_executor(name: str, workers: int | None = None, limits: Limits | None =
 
 
 class Campaign:
-    """Runs cells to records in one store. As a context manager it closes the executor."""
+    """Runs cells to records in one store. As a context manager it closes the executor.
+
+    Cells are claimed while they run, so that several campaigns on one store share them.
+    """
 
     def __init__(
         self, store: Store, executor: Executor, listener: CampaignListener | None = None
@@ -59,15 +74,24 @@ class Campaign:
         self.store = store
         self._executor = executor
         self._listener = listener or CampaignListener()
+        self._claims = Claims(store)
+        self._claimed: deque[Job] = deque()  # by others
+        self._ask_again = 0.0
 
     def __enter__(self) -> Campaign:
-        """Make the store's folders; BenchError if they cannot be written."""
+        """Make the store's folders, remove what killed commands left; BenchError if impossible."""
         for folder in (self.store.records, self.store.logs):
             require_folder(folder, f"--store {self.store.root}")
+            remove_stale(folder)
+        remove_dead_claims(self.store)
+        remove_stale_weights()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._executor.close()
+        try:
+            self._executor.close()
+        finally:
+            self._claims.close()
 
     def train_sources(self, cells: Sequence[Cell]) -> None:
         """Train each source model that is not cached; BenchError if it, or a component, fails."""
@@ -89,22 +113,65 @@ class Campaign:
     ) -> None:
         """Run jobs, and what ``follow`` gives for each, to the end; Ctrl-C stops and records."""
         self._listener.runs_begin(jobs)
-        open_jobs = len(jobs)
+        pending, running, others = deque(jobs), 0, 0
         try:
-            for job in jobs:
-                self._executor.submit(job)
-            while open_jobs:
-                for ended in self._executor.wait():
-                    open_jobs -= 1
-                    for job in self._ended(ended, follow):
-                        open_jobs += 1
-                        self._executor.submit(job)
+            while pending or self._claimed or running:
+                found: list[Ended] = []
+                while running < self._executor.workers and (job := self._next(pending, found)):
+                    self._executor.submit(job)
+                    running += 1
+                if running:
+                    ended = self._executor.wait()
+                    running -= len(ended)
+                    found += ended
+                elif not found:
+                    left = sum(len(job.cells) for job in self._claimed)
+                    if left != others:
+                        self._listener.others_run(left)
+                    others = left
+                    time.sleep(AGAIN_S)
+                for each in found:
+                    pending.extend(self._ended(each, follow))
         except KeyboardInterrupt:
-            for ended in self._executor.cancel():
-                self._ended(ended, follow)
+            for each in self._executor.cancel():
+                self._ended(each, follow)
             raise
 
+    def _next(self, pending: deque[Job], found: list[Ended]) -> Job | None:
+        """The next job whose cells could be claimed, if there is one.
+
+        Jobs of other commands' cells are put aside, and what those commands have settled since is
+        added to ``found``.
+        """
+        if self._claimed and time.monotonic() >= self._ask_again:
+            self._ask_again = time.monotonic() + AGAIN_S
+            pending.extendleft(reversed(self._claimed))
+            self._claimed.clear()
+        while pending:
+            job = pending.popleft()
+            mine = self._claims.take(job.cells)
+            settled = [r for cell in mine if (r := self._settled_since(job, cell)) is not None]
+            if settled:
+                self._claims.release(record.cell for record in settled)
+                found.append(Ended(job, settled, []))
+            known = {record.identity for record in settled}
+            to_run = [cell for cell in mine if cell.identity not in known]
+            if len(mine) < len(job.cells):
+                self._claimed.append(job.again([cell for cell in job.cells if cell not in mine]))
+            if to_run:
+                return job if len(to_run) == len(job.cells) else job.again(to_run)
+        return None
+
+    def _settled_since(self, job: Job, cell: Cell) -> Record | None:
+        """The record that another command made of a cell since the job was planned."""
+        record = self.store.get(cell.identity)
+        if record is None or record.status == "interrupted":
+            return None
+        earlier = job.attempts[job.cells.index(cell)]
+        return record if record.status == "ok" or record.attempt > earlier else None
+
     def _ended(self, ended: Ended, follow: Callable[[Ended], Iterable[Job]] | None) -> list[Job]:
+        self._claims.release(record.cell for record in ended.records)
         for record in ended.records:
             self._listener.record_ended(record)
         deferred = [ended.job.again(ended.deferred)] if ended.deferred else []
@@ -142,6 +209,17 @@ def _require_meter(name: str, devices: Iterable[str]) -> str:
     return checked
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a campaign left: the records of the plan's cells, and the cells without one.
+
+    ``missing``: by title, with what became of the record.
+    """
+
+    records: list[Record]
+    missing: list[str]
+
+
 def run_plan(
     plan: Plan,
     store: Store,
@@ -150,8 +228,8 @@ def run_plan(
     tensorboard: Path | None = None,
     meter: str = AUTO,
     isolate_labels: bool = False,
-) -> list[Record]:
-    """Run what is missing of a plan; the records of all its cells that have one.
+) -> Outcome:
+    """Run what is missing of a plan; the records of all its cells.
 
     ``isolate_labels`` as in `bench.run.label_process`, ``meter`` as in `find_meter`. Raises
     BenchError if the meter, a folder, a source model or a component cannot be used; a run that
@@ -164,5 +242,13 @@ def run_plan(
         jobs = plan.jobs(store, tensorboard, meter, isolate_labels)
         campaign.train_sources(plan.missing)
         campaign.run(jobs)
-    found = [store.get(cell.identity) for cell in plan.cells]
-    return [record for record in found if record is not None]
+    records, missing = [], []
+    for cell in plan.cells:
+        record = store.get(cell.identity)
+        if record is not None:
+            records.append(record)
+            continue
+        path = store.path(cell.identity)
+        why = store.unreadable.get(path, "it was removed while the command ran")
+        missing.append(f"{cell.title}: no record {path}: {why}; the same command runs it again")
+    return Outcome(records, missing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.execute.base import Ended, Executor, Stopwatch, collect
+from bench.execute.base import Ended, Executor, Limits, Stopwatch, collect
 from bench.registry import register
 from bench.run.run_cell import run_job
 from bench.study.job import Job
@@ -18,6 +18,9 @@ class InlineExecutor(Executor):
     in_process = True
 
     _running: tuple[Job, Stopwatch] | None = None
+
+    def __init__(self, workers: int = 1, limits: Limits | None = None) -> None:
+        super().__init__(1, limits)  # whatever ``workers``: it has one process
 
     def wait(self) -> list[Ended]:
         job, watch = self._running = self.waiting.popleft(), Stopwatch()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.io.atomic_write import write_atomically
+from bench.io.atomic_write import remove_stale, write_atomically
 
 Weights = dict[str, Any]
 """Tensors, and dicts, lists and plain values of them: what a ``weights_only`` load reads."""
@@ -22,6 +22,14 @@ def cache_folder() -> Path:
         return Path(named)
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "edge-adaptation-bench"
+
+
+def remove_stale_weights() -> None:
+    """Remove temporary files of the cache whose writer was killed long ago."""
+    folder = cache_folder()
+    remove_stale(folder)
+    for inner in folder.glob("*/"):
+        remove_stale(inner)
 
 
 def cached(path: Path, make: Callable[[], Weights]) -> Weights:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -64,13 +64,22 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
     device: str
     device_digest: str
     protocol: dict[str, Any]
-    seed: int
+    seed: Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)]
     target_labels: bool = False
     core: int = CORE_VERSION
     settings_origin: SettingsOrigin = pydantic.Field(
         "default", validation_alias=pydantic.AliasChoices("settings_origin", "settings")
     )
     variant: Component | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _named(self) -> Cell:
+        """What titles are made of is there."""
+        if self.variant is not None and "ratio" not in self.variant.config:
+            raise ValueError("the variant has no setting 'ratio'")
+        if not isinstance(self.protocol.get("name", ""), str):
+            raise ValueError("the protocol's name is no text")
+        return self
 
     @property
     def model_title(self) -> str:

@@ -14,6 +14,13 @@ SCHEMA_VERSION: Final = 1
 Status = Literal["ok", "failed", "oom", "timeout", "unsupported", "interrupted"]
 FAILURES = ("failed", "timeout", "interrupted")
 
+Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+"""An accuracy, or another share."""
+Number = Annotated[float, pydantic.Field(ge=-1e30, le=1e30)]
+"""Far beyond every cost, and small enough that sums and squares of it stay finite."""
+Count = Annotated[int, pydantic.Field(ge=0, le=2**53)]
+Seconds = Annotated[float, pydantic.Field(ge=0, le=1e30)]
+
 
 class _Strict(pydantic.BaseModel, extra="forbid", allow_inf_nan=False):
     pass
@@ -30,7 +37,7 @@ class Amount(_Strict):
     how : the instrument, the device profile, or the reason why it is unavailable
     """
 
-    value: float | None
+    value: Number | None
     unit: str
     kind: Literal["measured", "modelled", "unavailable"]
     how: str
@@ -54,16 +61,16 @@ class DomainScores(_Strict, extra="allow"):
     Further numbers have names of their own: a protocol may measure what has no field.
     """
 
-    __pydantic_extra__: dict[str, float]
+    __pydantic_extra__: dict[str, Number]
 
     name: str
-    before: float
-    after: float
-    final: float
-    online: float | None = None
-    adapted: float | None = None
-    adaptation_samples: int
-    test_samples: int
+    before: Share
+    after: Share
+    final: Share
+    online: Share | None = None
+    adapted: Share | None = None
+    adaptation_samples: Count
+    test_samples: Count
     window_closed: bool
 
     def measure(self, name: str, value: float) -> None:
@@ -78,9 +85,9 @@ class DomainScores(_Strict, extra="allow"):
 class DomainResult(DomainScores):
     """One target domain on one device: scores, and what adapting took."""
 
-    steps: int
-    time_s: float
-    energy_j: float | None
+    steps: Count
+    time_s: Seconds
+    energy_j: Number | None
 
 
 class Costs(_Strict, extra="allow"):
@@ -105,11 +112,11 @@ class Costs(_Strict, extra="allow"):
     source_storage: Amount
     inference_time: Amount
     inference_energy: Amount
-    steps: dict[str, int]
-    flops: float | None
-    bytes: float | None
-    launches: float | None
-    tracing_s: float
+    steps: dict[str, Count]
+    flops: Number | None
+    bytes: Number | None
+    launches: Number | None
+    tracing_s: Number
 
     def get(self, name: str) -> Amount | None:
         """A further amount by its name, None in records that do not have it."""
@@ -131,10 +138,10 @@ class StreamScores(_Strict):
     ``test_samples`` weigh its columns.
     """
 
-    source_before: float
-    source_after: float
-    source_samples: int = 0
-    matrix: list[list[float]] | None = None
+    source_before: Share
+    source_after: Share
+    source_samples: Count = 0
+    matrix: list[list[Share]] | None = None
 
 
 class Results(StreamScores):
@@ -142,6 +149,17 @@ class Results(StreamScores):
 
     domains: list[DomainResult]
     costs: Costs
+
+    @pydantic.model_validator(mode="after")
+    def _whole_matrix(self) -> Results:
+        if self.matrix is None:
+            return self
+        size = len(self.domains) + 1
+        if [len(row) for row in self.matrix] != [size] * size:
+            raise ValueError(f"the matrix of {size - 1} domains has {size} rows and columns")
+        if size > 1 and not self.source_samples + self.domains[0].test_samples:
+            raise ValueError("a matrix needs the numbers of test samples")
+        return self
 
     def mean(self, key: Literal["before", "after", "final"]) -> float:
         """Mean accuracy over the domains."""
@@ -296,8 +314,8 @@ class Record(_Strict):
     cell: Cell
     method: MethodFacts
     started: str
-    wall_s: Annotated[float, pydantic.Field(ge=0)]
-    attempt: int = 1
+    wall_s: Seconds
+    attempt: Count = 1
     log: str = ""
     environment: dict[str, Any] = {}
     source_model: str = ""

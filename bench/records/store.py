@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import errno
+import itertools
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import pydantic
-
 from bench.errors import BenchError
-from bench.io.atomic_write import write_atomically
-from bench.records.record import SCHEMA_VERSION, Record
+from bench.io.atomic_write import staged
+from bench.records.reading import read_record, reason
+from bench.records.record import Record
+
+LOCK_S = 300.0
+"""Longest that a writer waits for the others, each of which needs milliseconds."""
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+"""What a file system answers that has no locks."""
 
 
 class Store:
     """Records under ``root/records/``, logs under ``root/logs/``.
 
     Safe for many writers on a shared file system: a record is a file of its own, named by the
-    cell's identity, and appears whole. Files that cannot be read are left alone and reported.
+    cell's identity, and appears whole; which of two records of a cell stands is decided under
+    a lock. Files that are no records (see `bench.records.reading`) are left alone and reported:
+    ``unreadable`` has the reason by path, for all files read so far.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -44,30 +53,70 @@ class Store:
 
     def get(self, identity: str) -> Record | None:
         """The record of a cell, or None; a file that cannot be read counts as none."""
-        path = self.path(identity)
-        return self._read(path) if path.exists() else None
+        return self._read(self.path(identity))
 
     def write(self, record: Record) -> Path:
         """Write a record over an earlier one of the same cell; raises BenchError if impossible.
 
         A result is never lost to a failure: where an ``ok`` record stands and this one is not,
-        nothing is written.
+        nothing is written, nor where one is ``interrupted`` that was to replace a result such as
+        out of memory on the device.
         """
         path = self.path(record.identity)
-        if path.exists():
-            earlier = self._read(path)
-            if earlier is None:  # of a later version, perhaps: keep it
-                path.rename(path.with_suffix(".json.unreadable"))
-            elif earlier.status == "ok" and record.status != "ok":
-                return path  # another command's result stands
         try:
-            write_atomically(path, record.model_dump_json(indent=1).encode())
+            with staged(path, record.model_dump_json(indent=1).encode()) as publish, self.locked():
+                if not self._stands_against(record):
+                    publish()
         except OSError as error:
             raise BenchError(
-                f"record {path}: cannot be written: {error.strerror}; free space or choose "
-                "another --store"
+                f"record {path}: cannot be written: {error.strerror or error}; free space or "
+                "choose another --store"
             ) from error
         return path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from deciding about this store's files; of milliseconds, not nested.
+
+        Without effect on a file system that has no locks. Raises OSError if the lock cannot be
+        used, or is not free within `LOCK_S`.
+        """
+        from filelock import FileLock, Timeout
+
+        self.root.mkdir(parents=True, exist_ok=True)
+        file = self.root / ".lock"
+        # For colleagues who share the store too.
+        lock = FileLock(file, LOCK_S, mode=0o666, thread_local=False)
+        try:
+            lock.acquire(poll_interval=0.005)
+        except Timeout as error:
+            raise OSError(
+                f"{file} was not free for {LOCK_S:g} s; end the process that holds it"
+            ) from error
+        except NotImplementedError:
+            pass
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def warnings(self) -> list[str]:
+        """One line for each file that is ignored, and one that counts them."""
+        lines = [
+            f"record {path if str(path).isprintable() else repr(str(path))} cannot be read and is "
+            f"ignored: {why}"
+            for path, why in self.unreadable.items()
+        ]
+        cure = "move them elsewhere; 'bench run' runs cells without a record"
+        return [*lines, f"{self.count_ignored()}: {cure}"] if lines else []
+
+    def count_ignored(self) -> str:
+        """How many files are ignored, in words; empty if none is."""
+        n = len(self.unreadable)
+        return f"{n} {'file' if n == 1 else 'files'} in {self.records} ignored" if n else ""
 
     def __iter__(self) -> Iterator[Record]:
         """All readable records in the order of their file names."""
@@ -76,17 +125,25 @@ class Store:
             if record is not None:
                 yield record
 
+    def _stands_against(self, record: Record) -> bool:
+        """Whether an earlier record stays; one that cannot be read is kept under another name."""
+        path = self.path(record.identity)
+        earlier = self._read(path)
+        if earlier is not None:
+            if record.status == "interrupted":
+                return not earlier.is_failure
+            return earlier.status == "ok" and record.status != "ok"
+        if os.path.lexists(path):
+            names = (f"{path.name}.unreadable{f'-{n}' if n else ''}" for n in itertools.count())
+            path.rename(next(p for n in names if not os.path.lexists(p := path.with_name(n))))
+        return False
+
     def _read(self, path: Path) -> Record | None:
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            version = content.get("schema_version") if isinstance(content, dict) else None
-            if not isinstance(version, int) or version > SCHEMA_VERSION:
-                raise ValueError(f"schema version {version!r}; this program reads {SCHEMA_VERSION}")
-            return Record.model_validate(content)
-        except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(p) for p in first["loc"])
-            self.unreadable[path] = f"{where}: {first['msg']}"
-        except (OSError, ValueError, RecursionError) as error:
-            self.unreadable[path] = str(error)
-        return None
+            record = read_record(path)
+        except (OSError, ValueError, RecursionError, MemoryError) as error:
+            if os.path.lexists(path):
+                self.unreadable[path] = reason(error)
+            return None
+        self.unreadable.pop(path, None)
+        return record

@@ -1,0 +1,262 @@
+"""Commands on one store share its cells; a claim outlives neither its process nor its touches."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.execute import claims as module
+from bench.execute.claims import Claims, folder, live_claims, read_claim
+from bench.records.cell import Cell
+from bench.records.store import Store
+
+
+@pytest.fixture
+def cells(make_cell: Callable[..., Cell]) -> list[Cell]:
+    return [make_cell(seed=seed) for seed in range(3)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def other(store: Store, cells: list[Cell]) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has claimed the first cell."""
+    code = (
+        "import sys, time; from bench.execute.claims import Claims; from bench.records.cell import "
+        "Cell; from bench.records.store import Store; claims = Claims(Store(sys.argv[1])); "
+        "print(claims.take([Cell.model_validate_json(sys.argv[2])]) != [], flush=True); "
+        "time.sleep(600)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", code, str(store.root), cells[0].model_dump_json()],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "True\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_cell_is_claimed_once_until_it_is_given_back(store: Store, cells: list[Cell]) -> None:
+    with Claims(store) as one, Claims(store) as two:
+        assert one.take(cells[:2]) == cells[:2]
+        assert one.take(cells[:2]) == cells[:2]  # its own stay its own
+        assert two.take(cells) == cells[2:]
+        assert one.take(cells) == cells[:2]
+        assert {c.title for c in live_claims(store)} == {cell.title for cell in cells}
+        two.release(cells)  # gives back its own alone
+        one.release(cells[:1])
+        assert two.take(cells) == [cells[0], cells[2]]
+    assert list(folder(store).iterdir()) == []
+
+
+def test_a_killed_command_loses_its_claim_at_once_and_a_live_one_keeps_it(
+    store: Store, cells: list[Cell], other: subprocess.Popen[str]
+) -> None:
+    with Claims(store) as mine:
+        assert mine.take(cells) == cells[1:]
+        assert [c.pid for c in live_claims(store) if c.title == cells[0].title] == [other.pid]
+        other.kill()  # and not waited for: a process that has ended, and is still listed
+        deadline = time.monotonic() + 10
+        while not mine.take(cells[:1]):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_the_number_of_a_dead_process_that_another_got_is_not_taken_for_it(
+    store: Store, cells: list[Cell], other: subprocess.Popen[str]
+) -> None:
+    path = folder(store) / f"{cells[0].identity}.json"
+    claim = json.loads(path.read_text())
+    path.write_text(json.dumps(claim | {"began": claim["began"] - 3600}))
+    with Claims(store) as mine:
+        assert mine.take(cells[:1]) == cells[:1]
+
+
+def test_a_claim_of_another_machine_expires_when_nobody_touches_it(
+    store: Store, cells: list[Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EXPIRES_S", 0.4)
+    monkeypatch.setattr(module, "TOUCH_S", 0.1)
+    with Claims(store) as there:
+        assert there.take(cells[:2]) == cells[:2]
+        for cell in cells[:2]:
+            path = folder(store) / f"{cell.identity}.json"
+            claim = json.loads(path.read_text())
+            # What is left of it if the second one's machine has died, and its clock was wrong.
+            token = {"token": "gone"} if cell == cells[1] else {}
+            path.write_text(json.dumps(claim | token | {"machine": "another", "pid": 1}))
+            os.utime(path, (2e9, 2e9))
+        with Claims(store) as here:
+            taken, deadline = [], time.monotonic() + 10
+            while not taken:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+                taken = here.take(cells[:2])
+            assert taken == [cells[1]]
+            assert here.take(cells[:1]) == []
+
+
+@pytest.mark.parametrize("content", ["", '{"token": "cut o', "[]", '{"pid": "x"}'])
+def test_a_file_that_is_no_claim_holds_a_cell_for_a_while_alone(
+    store: Store, cells: list[Cell], monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    """It may be one that is being written."""
+    monkeypatch.setattr(module, "EXPIRES_S", 0.2)
+    folder(store).mkdir(parents=True)
+    path = folder(store) / f"{cells[0].identity}.json"
+    path.write_text(content)
+    with Claims(store) as mine:
+        assert mine.take(cells[:1]) == []
+        time.sleep(0.3)
+        assert mine.take(cells[:1]) == cells[:1]
+        assert read_claim(path) is not None
+
+
+# --- commands ----------------------------------------------------------------------
+
+
+def status(workplace) -> str:
+    """What ``bench status`` says."""
+    command = [sys.executable, "-P", "-m", "bench", "status", "--store", "store"]
+    where = {"cwd": workplace.folder, "env": workplace.environment}
+    return subprocess.run(command, capture_output=True, text=True, check=True, **where).stdout
+
+
+def test_two_commands_on_one_store_run_each_cell_once(workplace):
+    methods = ("--methods", "source-only,tent,slow,shot", "--jobs", "1")
+    processes = [workplace.start("run", *methods) for _ in range(2)]
+    said = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    records = workplace.records()
+    assert len(records) == 8
+    assert {(r.status, r.attempt) for r in records.values()} == {("ok", 1)}
+    logs = {p.stem for p in (workplace.folder / "store" / "logs").glob("*.log")}
+    assert {log for log in logs if not log.startswith("source")} == {
+        record.run for record in records.values()
+    }
+    for text in said:  # both tell of all cells
+        assert "[8/8]" in text
+    assert not list((workplace.folder / "store" / "claims").iterdir())
+    again = workplace.run("run", *methods)
+    assert "nothing to run" in again.stderr
+
+
+def test_a_command_waits_for_another_ones_cell_and_takes_it_over_when_that_dies(workplace):
+    methods = ("--methods", "source-only,slow", "--seeds", "0")
+    first = workplace.start("run", "--methods", "sleeps,source-only", "--seeds", "0")
+    claims = workplace.folder / "store" / "claims"
+    deadline = time.monotonic() + 120
+    while not any("sleeps" in p.read_text() for p in claims.glob("*.json")):
+        assert time.monotonic() < deadline
+        assert first.poll() is None, first.stderr.read()
+        time.sleep(0.05)
+    done = workplace.run("run", *methods)  # not held up by what it does not want
+    assert "being run" not in done.stderr
+    assert "running: sleeps" in status(workplace)
+
+    second = workplace.start("run", "--methods", "sleeps", "--seeds", "0", "--timeout", "3")
+    waiting = "1 cell is being run by another command on this store; waiting"
+    for line in second.stderr:
+        if waiting in line:
+            break
+    else:
+        pytest.fail("it did not wait")
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    said = second.communicate(timeout=120)[1]
+    assert second.returncode == 1
+    assert "timeout" in said
+    assert workplace.records()[("sleeps", 0, "xavier-nx")].status == "timeout"
+    assert not list(claims.iterdir())
+
+
+VANDALS = '''
+import pathlib, shutil, sys
+from bench import Method, register
+
+STORE = pathlib.Path(FOLDER) / "store"
+
+@register("method", "removes-records")
+class RemovesRecords(Method):
+    """Removes the records that there are."""
+    def adapt(self, domain, window):
+        for path in (STORE / "records").glob("*.json"):
+            path.unlink()
+
+@register("method", "removes-the-store")
+class RemovesTheStore(Method):
+    """Removes all of the store."""
+    def adapt(self, domain, window):
+        shutil.rmtree(STORE, ignore_errors=True)
+
+@register("method", "overwrites-records")
+class OverwritesRecords(Method):
+    """Writes something else into the records that there are."""
+    def adapt(self, domain, window):
+        for path in (STORE / "records").glob("*.json"):
+            path.write_text("{}")
+'''
+
+
+@pytest.mark.parametrize(
+    ("vandal", "why"),
+    [
+        ("removes-records", "it was removed while the command ran"),
+        ("removes-the-store", "it was removed while the command ran"),
+        ("overwrites-records", "schema version None"),
+    ],
+)
+def test_a_cell_whose_record_vanished_is_named_and_the_command_fails(workplace, vandal, why):
+    plugin = workplace.folder / "vandals.py"
+    plugin.write_text(VANDALS.replace("FOLDER", repr(str(workplace.folder))))
+    workplace.run("run", "--methods", "source-only", "--seeds", "0")
+    methods = ("--methods", f"source-only,{vandal}", "--seeds", "0", "--plugin", "vandals.py")
+    done = workplace.run("run", *methods, code=1)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("missing: ")]
+    assert line.startswith("missing: source-only · tiny · xavier-nx · seed 0: no record store/")
+    assert why in line
+    assert "Traceback" not in done.stderr
+    left = Store(workplace.folder / "store")
+    assert [record.cell.method.name for record in left] == [vandal]
+
+
+def test_what_killed_writers_left_long_ago_is_removed(workplace):
+    from bench.io.atomic_write import STALE_S
+
+    cache = Path(workplace.environment["BENCH_CACHE"])
+    workplace.run("run", "--methods", "source-only", "--seeds", "0")
+    folders = [workplace.folder / "store" / "records", workplace.folder / "store" / "logs"]
+    folders += [cache, cache / "source-models"]
+    names = [f".{'a' * 20}.json.{'0' * 32}", f".{'b' * 20}.pt.{'f' * 32}"]
+    now = time.time()
+    for at in folders:
+        for name, age in zip(names, (STALE_S + 60, STALE_S - 600), strict=True):
+            (at / name).write_text("half a rec")
+            os.utime(at / name, (now - age, now - age))
+        for name in ("notes", ".notes", f"notes.{'0' * 32}"):
+            (at / name).write_text("of the user")
+            os.utime(at / name, (1, 1))
+    status(workplace)
+    assert all((at / names[0]).exists() for at in folders)  # a look changes nothing
+    workplace.run("run", "--methods", "source-only", "--seeds", "0")
+    for at in folders:
+        assert not (at / names[0]).exists()
+        assert (at / names[1]).exists()
+        assert all((at / n).exists() for n in ("notes", ".notes", f"notes.{'0' * 32}"))
+        for name in (names[1], "notes", ".notes", f"notes.{'0' * 32}"):
+            (at / name).unlink()
