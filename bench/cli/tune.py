@@ -52,7 +52,7 @@ def command(
     if it stands beside the suite's, else with --tuned. With --methods and the --out of an earlier
     search under the same budget, the settings of the other methods stay.
     """
-    from bench.cli.progress import SourceProgress, stoppable
+    from bench.cli.progress import PreparationProgress, stoppable
     from bench.execute.base import Limits
     from bench.execute.campaign import Campaign, make_executor
     from bench.io.atomic_write import require_folder
@@ -82,12 +82,12 @@ def command(
         raise BenchError(f"suite {path}: nothing to tune; name other methods with --methods")
     found = tuned_file(chosen, searched, cells, tuner, trials, oracle)
     _beside_others(target, found, tuner.names)  # refused now, not when the search has ended
-    progress = SourceProgress()
+    progress = PreparationProgress()
     runner = make_executor(executor, jobs, Limits(timeout_s=timeout))
     stopped = stoppable(progress, lambda: "the same command goes on from here")
     with stopped, Campaign(opened, runner, progress) as campaign:
         require_folder(target.parent, f"--out {target}")
-        campaign.train_sources(cells)
+        campaign.prepare(cells)
         campaign.run(tuner.begin(), tuner.ended)
     tuned = tuned_file(chosen, searched, cells, tuner, trials, oracle)
     write_tuned(target, _beside_others(target, tuned, tuner.names))
