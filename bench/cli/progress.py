@@ -33,12 +33,14 @@ class _Shown:
 
     def left(self, done: int, total: int) -> str:
         """How much time is left, in words; empty while that is not known."""
-        if self._first is None:
-            self._first, self.began = done, time.monotonic()
-        made = done - self._first
-        if not made or not total:
+        if not total:
             return ""
-        seconds = (time.monotonic() - self.began) / made * (total - done)
+        if self._first is None:  # what was done before, by a command that was stopped
+            self._first, self._known = done, time.monotonic()
+        made = done - self._first
+        if not made:
+            return ""
+        seconds = (time.monotonic() - self._known) / made * (total - done)
         return f", about {duration(seconds)} left"
 
 
