@@ -17,12 +17,15 @@ def last_line(log: Path) -> str:
     """The last line of a run's output, in one line of its own."""
     try:
         with log.open("rb") as stream:
-            stream.seek(0, 2)
-            stream.seek(max(stream.tell() - TAIL, 0))
+            start = max(stream.seek(0, 2) - TAIL, 0)
+            whole = stream.seek(start) == 0
             said = stream.read().decode(errors="replace").strip()
     except OSError:
         return "no log was written"
-    return one_line(said.split("\n")[-1], SHOWN) if said else "its log is empty"
+    if not said:
+        return "its log is empty"
+    *others, last = said.split("\n")
+    return one_line(last if others or whole else f"…{last}", SHOWN)
 
 
 def new_lines(log: Path, position: int) -> tuple[list[bytes], int]:
