@@ -16,11 +16,12 @@ def one_line(text: str, limit: int = LIMIT) -> str:
     """``text`` on one line, without control characters, of ``limit`` characters at most.
 
     Escape sequences and characters that are not seen or turn the direction of writing are left
-    out; halves of surrogate pairs, which no file can hold, become the replacement character.
+    out; halves of surrogate pairs, which no file can hold, and what no font shows become the
+    replacement character.
     """
     # What is cut is not looked at: texts of many megabytes come.
-    head = " ".join(_ESCAPE.sub("", text[: 4 * limit]).split())
-    kept = "".join(_printable(sign) for sign in head)
+    head = _ESCAPE.sub("", text[: 4 * limit])
+    kept = " ".join("".join(_printable(sign) for sign in head).split())
     if len(kept) <= limit and len(text) <= 4 * limit:
         return kept
     end = f"… ({len(text):,} characters in all)"
@@ -28,10 +29,13 @@ def one_line(text: str, limit: int = LIMIT) -> str:
 
 
 def _printable(sign: str) -> str:
-    category = unicodedata.category(sign)
-    if category == "Cs":
-        return "\N{REPLACEMENT CHARACTER}"
-    return "" if category in ("Cc", "Cf") else sign
+    if sign.isspace():
+        return " "
+    if sign.isprintable():
+        return sign
+    # Of a surrogate pair, of private use or of no use: somebody meant something by it.
+    unknown = unicodedata.category(sign) in ("Cs", "Co", "Cn")
+    return "\N{REPLACEMENT CHARACTER}" if unknown else ""
 
 
 def error_text(error: BaseException) -> str:

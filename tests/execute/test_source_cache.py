@@ -51,7 +51,7 @@ def ask(workplace, tmp_path):
 
 
 def said(process: subprocess.Popen) -> tuple[int, str, Path]:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     facts = dict(line.split() for line in out.splitlines() if line.startswith(("weights", "path")))
     return out.count("epoch"), facts["weights"], Path(facts["path"])
