@@ -58,7 +58,7 @@ class AheadFails(Ahead):
     def offline_settings(cls, config):
         return {}
 
-    def make(self):
+    def prepare(self, model, source):
         raise BenchError("no such stage can be made")
 '''
 
