@@ -54,7 +54,7 @@ def said(process: subprocess.Popen) -> tuple[int, str, Path]:
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     facts = dict(line.split() for line in out.splitlines() if line.startswith(("weights", "path")))
-    return out.count("epoch"), facts["weights"], Path(facts["path"])
+    return out.count("\nepoch ") + out.startswith("epoch "), facts["weights"], Path(facts["path"])
 
 
 def test_two_processes_train_once_and_get_equal_weights(ask):
