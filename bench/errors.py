@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from bench.io.one_line import one_line
+
 
 class BenchError(Exception):
     """A mistake in what was asked for; the command line prints it and exits with 2.
@@ -13,7 +15,7 @@ class BenchError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(one_line(message))
 
 
 class Unsupported(BenchError):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import io
+import os
 import sys
+from typing import TextIO
 
 import typer
 from typer import Option
@@ -17,6 +21,9 @@ COMMANDS = (
     "docs", "doctor",
 )  # fmt: skip
 """Modules of the commands, in the order of ``bench --help``."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""Errors of writing to what is full or broken; those of a store are caught where it is written."""
 
 app = typer.Typer(
     name="bench",
@@ -55,10 +62,29 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal without UTF-8 loses a sign, no run
             stream.reconfigure(errors="replace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where it can be said that it cannot be written
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _drop(sys.stdout)
+        with contextlib.suppress(OSError):  # it may be full as well
+            print(f"bench: output cannot be written: {error.strerror}", file=sys.stderr)
+        _drop(sys.stderr)
+        sys.exit(1)
+
+
+def _drop(stream: TextIO) -> None:
+    """Let what waits to be written go nowhere if it cannot be written."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -2,53 +2,107 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from bench.cli.options import duration
 from bench.execute.campaign import CampaignListener
+from bench.execute.preparation import Preparation
+from bench.io.one_line import one_line
 from bench.records.record import Record
 from bench.study.job import Job
 
+SAY_EVERY_S = 15.0
+"""In a log, how often it is said how far a preparation has come."""
 
-class SourceProgress(CampaignListener):
-    """Shows the training of source models."""
+
+class _Shown:
+    """A preparation that is made: its bar on a terminal, and the time that it takes."""
+
+    def __init__(self, bar: Any) -> None:
+        self.bar = bar
+        self.began = self.said = time.monotonic()
+        self._first: int | None = None
+
+    def left(self, done: int, total: int) -> str:
+        """How much time is left, in words; empty while that is not known."""
+        if not total:
+            return ""
+        if self._first is None:  # what was done before, by a command that was stopped
+            self._first, self._known = done, time.monotonic()
+        made = done - self._first
+        if not made:
+            return ""
+        seconds = (time.monotonic() - self._known) / made * (total - done)
+        return f", about {duration(seconds)} left"
+
+
+class PreparationProgress(CampaignListener):
+    """Shows what is made before the runs: source models, variants, offline stages."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._live = sys.stderr.isatty()
+        self._shown: dict[str, _Shown] = {}
 
-    def source_begins(self, title: str) -> None:
-        if self._live:
-            from tqdm import tqdm
+    def preparation_begins(self, preparation: Preparation) -> None:
+        if preparation.kind == "source":  # others may be cached
+            self._show(preparation)
 
-            self._bar = tqdm(total=None, desc=title, unit="epoch", leave=False)
-        else:
-            typer.echo(f"{title} (once; then cached)", err=True)
+    def preparation_advances(self, preparation: Preparation, done: int, total: int) -> None:
+        shown = self._show(preparation)
+        left = shown.left(done, total)
+        if shown.bar is not None:
+            if total:
+                shown.bar.total = total
+            shown.bar.update(done - shown.bar.n)
+        elif left and time.monotonic() - shown.said > SAY_EVERY_S:
+            shown.said = time.monotonic()
+            say(f"{preparation.title}: {done}/{total}{left}")
 
-    def source_epoch(self, done: int, total: int) -> None:
-        if self._bar is not None:
-            self._bar.total = total
-            self._bar.update(done - self._bar.n)
+    def preparation_ends(self, preparation: Preparation, error: str) -> None:
+        shown = self._shown.pop(preparation.name, None)
+        if shown is not None and shown.bar is not None:
+            shown.bar.close()
+        if error:
+            say(f"{preparation.title}: failed, as the runs that need it will: {error}")
+        elif shown is not None:
+            say(f"{preparation.title}: done in {duration(time.monotonic() - shown.began)}")
 
-    def source_ends(self, title: str, path: Path) -> None:
-        self.close()
-        typer.echo(f"{title}: done, cached in {path}", err=True)
+    def run_left(self, files: Sequence[str]) -> None:
+        say(f"bench: warning: left in shared memory, and unused: {', '.join(files)}; remove it")
 
     def close(self) -> None:
-        """Remove the bar from the terminal."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        """Remove the bars from the terminal."""
+        bars = [self._bar, *(shown.bar for shown in self._shown.values())]
+        for bar in bars:
+            if bar is not None:
+                bar.close()
+        self._bar = None
+        self._shown.clear()
+
+    def _show(self, preparation: Preparation) -> _Shown:
+        """What is shown of it; from the first time on, it is."""
+        if preparation.name not in self._shown:
+            bar = None
+            if self._live:
+                from tqdm import tqdm
+
+                bar = tqdm(total=None, desc=preparation.title, leave=False)
+            else:
+                say(f"{preparation.title} (once; then cached)")
+            self._shown[preparation.name] = _Shown(bar)
+        return self._shown[preparation.name]
 
 
-class Progress(SourceProgress):
+class Progress(PreparationProgress):
     """Shows the runs too; ``done`` cells have a record from before.
 
     ``settled`` and ``interrupted``: records of this campaign, and those of stopped runs.
@@ -62,9 +116,9 @@ class Progress(SourceProgress):
     def runs_begin(self, jobs: Sequence[Job]) -> None:
         self._total = sum(len(job.cells) for job in jobs)
         if not self._total:
-            typer.echo(f"nothing to run: all {self.done} cells are done", err=True)
+            say(f"nothing to run: all {self.done} cells are done")
             return
-        typer.echo(f"{self._total} cells to run, {self.done} done before", err=True)
+        say(f"{self._total} cells to run, {self.done} done before")
         if self._live:
             from tqdm import tqdm
 
@@ -73,14 +127,14 @@ class Progress(SourceProgress):
     def record_ended(self, record: Record) -> None:
         self.settled += 1
         self.interrupted += record.status == "interrupted"
-        text = f"{record.cell.title}: {_outcome(record)}"
+        text = one_line(f"{record.cell.title}: {_outcome(record)}")
         if self._bar is not None:
             if record.status != "ok":
                 self._bar.write(text, file=sys.stderr)
             self._bar.set_postfix_str(f"{record.cell.method.name} {record.status}")
             self._bar.update()
         else:
-            typer.echo(f"[{self.settled}/{self._total}] {text}", err=True)
+            say(f"[{self.settled}/{self._total}] {text}")
 
     def others_run(self, cells: int) -> None:
         what = "1 cell is" if cells == 1 else f"{cells} cells are"
@@ -92,22 +146,32 @@ class Progress(SourceProgress):
 
 
 @contextmanager
-def stoppable(progress: SourceProgress, said: Callable[[], str]) -> Iterator[None]:
+def stoppable(progress: PreparationProgress, said: Callable[[], str]) -> Iterator[None]:
     """Within it Ctrl-C and SIGTERM end the command with exit code 130 and what ``said`` gives."""
 
     def stop(*_: object) -> None:
+        for number in before:  # what runs is recorded now: another Ctrl-C would lose that
+            signal.signal(number, signal.SIG_IGN)
+        say("bench: stopping…")
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except KeyboardInterrupt:
         progress.close()
-        typer.echo(f"bench: stopped; {said()}", err=True)
+        say(f"bench: stopped; {said()}")
         raise typer.Exit(130) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         progress.close()
+
+
+def say(text: str) -> None:
+    """A line on standard error; where that cannot be written to, no run is lost for it."""
+    with contextlib.suppress(OSError):
+        typer.echo(text, err=True)
 
 
 def _outcome(record: Record) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,7 +53,7 @@ def command(
     if it stands beside the suite's, else with --tuned. With --methods and the --out of an earlier
     search under the same budget, the settings of the other methods stay.
     """
-    from bench.cli.progress import SourceProgress, stoppable
+    from bench.cli.progress import PreparationProgress, stoppable
     from bench.execute.base import Limits
     from bench.execute.campaign import Campaign, make_executor
     from bench.io.atomic_write import require_folder
@@ -65,8 +66,9 @@ def command(
         suite=suite, methods=methods, model=model, variant=variant, seeds=seeds, plugins=plugins
     ).choose()
     target = out or default_out(path, SUITES)
-    if target.is_dir():
-        raise BenchError(f"--out {target}: is a folder; name a file")
+    if target.exists() and not target.is_file():
+        what = "a folder" if target.is_dir() else "no regular file"
+        raise BenchError(f"--out {target}: is {what}; name a file")
     searched = chosen.model_copy(update={"devices": chosen.devices[:1]})
     cells = make_cells(searched, path)
     if oracle:
@@ -75,19 +77,21 @@ def command(
         searched = validation_suite(searched)
         cells = make_cells(searched, path)
     opened = open_store(store)
-    tuner = Tuner(searched, cells, trials, opened, _show_trial)
+    shown = _Shown()
+    tuner = Tuner(searched, cells, trials, opened, shown)
     for name, why in tuner.untunable.items():
         typer.echo(f"{name}: not tuned: {why}", err=True)
     if not tuner.names:
         raise BenchError(f"suite {path}: nothing to tune; name other methods with --methods")
     found = tuned_file(chosen, searched, cells, tuner, trials, oracle)
     _beside_others(target, found, tuner.names)  # refused now, not when the search has ended
-    progress = SourceProgress()
+    progress = PreparationProgress()
     runner = make_executor(executor, jobs, Limits(timeout_s=timeout))
     stopped = stoppable(progress, lambda: "the same command goes on from here")
     with stopped, Campaign(opened, runner, progress) as campaign:
         require_folder(target.parent, f"--out {target}")
-        campaign.train_sources(cells)
+        campaign.prepare(cells)
+        shown.begin(len(tuner.names) * trials)
         campaign.run(tuner.begin(), tuner.ended)
     tuned = tuned_file(chosen, searched, cells, tuner, trials, oracle)
     write_tuned(target, _beside_others(target, tuned, tuner.names))
@@ -118,11 +122,23 @@ def _beside_others(target: Path, tuned: Tuned, names: list[str]) -> Tuned:
         raise BenchError(f"--out {target}: {error}") from None
 
 
-def _show_trial(
-    name: str, trial: int, trials: int, score: float | None, settings: dict[str, Any]
-) -> None:
-    shown = "no result" if score is None else f"{score:.1%}"
-    typer.echo(f"{name} {trial}/{trials}: {shown} with {settings or 'its defaults'}", err=True)
+class _Shown:
+    """Prints every trial that has ended, and about how long the others will take."""
+
+    def begin(self, trials: int) -> None:
+        """The search begins: of so many trials in all."""
+        self._began, self._trials, self._ended = time.monotonic(), trials, 0
+
+    def __call__(
+        self, name: str, trial: int, trials: int, score: float | None, settings: dict[str, Any]
+    ) -> None:
+        from bench.cli.progress import say
+
+        self._ended += 1
+        seconds = (time.monotonic() - self._began) / self._ended * (self._trials - self._ended)
+        found = "no result" if score is None else f"{score:.1%}"
+        left = f"; about {options.duration(seconds)} left" if self._ended < self._trials else ""
+        say(f"{name} {trial}/{trials}: {found} with {settings or 'its defaults'}{left}")
 
 
 def tuned_file(

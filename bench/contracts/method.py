@@ -126,6 +126,15 @@ class Method(ABC):
         """Why this method does not apply to ``cell``, or None. The reason is recorded."""
         return None
 
+    @classmethod
+    def offline_settings(cls, config: Any) -> Mapping[str, Any] | None:
+        """The settings that shape what ``prepare`` makes and keeps in the cache; None: nothing.
+
+        Where there are some, ``prepare`` is called once for each of their values before the runs,
+        outside their time limit; what it keeps must not depend on the seed.
+        """
+        return None
+
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         """Offline work before deployment; it costs the device nothing.
 

@@ -18,6 +18,7 @@ from bench.costs.device_profile import load_device
 from bench.errors import BenchError, did_you_mean
 from bench.execute.base import Limits
 from bench.execute.campaign import CampaignListener, make_executor, run_plan
+from bench.execute.preparation import Preparation
 from bench.records.export import to_frame
 from bench.records.record import Record
 from bench.records.store import Store
@@ -37,8 +38,13 @@ _log = logging.getLogger("bench")
 class LogListener(CampaignListener):
     """One line of the logger ``bench`` per event."""
 
-    def source_begins(self, title: str) -> None:
-        _log.info("%s (once; then cached)", title)
+    def preparation_advances(self, preparation: Preparation, done: int, total: int) -> None:
+        if done == 0:
+            _log.info("%s (once; then cached)", preparation.title)
+
+    def preparation_ends(self, preparation: Preparation, error: str) -> None:
+        if error:
+            _log.info("%s: failed: %s", preparation.title, error)
 
     def runs_begin(self, jobs: Sequence[Job]) -> None:
         _log.info("%d cells to run", sum(len(job.cells) for job in jobs))
@@ -48,6 +54,9 @@ class LogListener(CampaignListener):
 
     def others_run(self, cells: int) -> None:
         _log.info("%d cells are run by other commands; waiting for them", cells)
+
+    def run_left(self, files: Sequence[str]) -> None:
+        _log.warning("left in shared memory, and unused: %s; remove it", ", ".join(files))
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,22 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from bench.errors import BenchError
-from bench.execute.work import train_source
+from bench.execute.preparation import Preparation, PreparationListener
+from bench.execute.work import prepare
 from bench.io.atomic_write import write_atomically
+from bench.io.progress import listening
+from bench.io.weights_cache import read_cached
 from bench.records.cell import Cell
 from bench.records.record import Record, Status
 from bench.records.store import Store
-from bench.run.results import make_record, now
+from bench.run.results import ending, make_record, now
 from bench.study.job import Job
 
 
@@ -39,11 +43,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ended:
-    """One job ended: its records, and the cells that need a run of their own."""
+    """One job ended: its records, and the cells that need a run of their own.
+
+    ``left``: files that the run left in shared memory.
+    """
 
     job: Job
     records: list[Record]
     deferred: list[Cell]
+    left: tuple[str, ...] = ()
 
 
 class Executor(ABC):
@@ -91,23 +99,44 @@ class Executor(ABC):
         self.waiting.clear()
         return []
 
-    def train_source(self, cell: Cell, log: Path, progress: Callable[[int, int], None]) -> None:
-        """Train and cache the source model of a cell, by default in this process.
+    def prepare(
+        self, preparations: Sequence[Preparation], logs: Path, listener: PreparationListener
+    ) -> None:
+        """Make and cache what runs share, by default in this process, one after another.
 
         Parameters
         ----------
-        log : where the output of another process goes
-        progress : called with (epochs done, epochs in all)
+        preparations : each needs none of the others
+        logs : folder for the output of other processes
+        listener : is told of each
 
-        Raises BenchError if training fails.
+        Raises BenchError if a source model fails. What else fails is told to the listener, and the
+        runs that need it will say why.
         """
-        try:
-            train_source(cell, progress)
-        except Exception as error:
-            raise BenchError(f"source model: training failed: {error!r}") from error
+        for each in preparations:
+            listener.preparation_begins(each)
+            error = ""
+            try:
+                with listening(partial(listener.preparation_advances, each)):
+                    prepare(each.kind, each.cell)
+            except Exception as problem:
+                error = ending(problem)["reason"]
+            listener.preparation_ends(each, error)
+            require_source(each, error)
 
     def close(self) -> None:
         """Release what the executor holds, and end whatever still runs."""
+
+
+def require_source(preparation: Preparation, error: str, log: Path | None = None) -> None:
+    """Raise BenchError if a source model could not be made: no run is possible without it."""
+    if preparation.kind != "source":
+        return
+    if not error and read_cached(preparation.path) is None:
+        error = "the process ended before the weights were cached"
+    if error:
+        where = "" if log is None else f" (log: {log})"
+        raise BenchError(f"{preparation.title}: failed: {error}{where}")
 
 
 def job_command(job: Job) -> list[str]:

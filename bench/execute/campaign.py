@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import registry
-from bench.contracts.build import build
 from bench.costs.device_profile import load_device
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Limits, available_cores
 from bench.execute.claims import Claims, remove_dead_claims
+from bench.execute.preparation import PreparationListener, made_ahead, source_models
 from bench.io.atomic_write import remove_stale, require_folder
 from bench.io.weights_cache import remove_stale_weights
 from bench.meters.find import AUTO, require_meter
@@ -23,7 +23,6 @@ from bench.records.protocol_facts import DEFAULT
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.registry.components import RUN_TIME
-from bench.run.source_model import source_path
 from bench.study.job import Job
 
 if TYPE_CHECKING:
@@ -34,17 +33,8 @@ AGAIN_S = 1.0
 """Seconds until cells that another command runs are asked for again."""
 
 
-class CampaignListener:
+class CampaignListener(PreparationListener):
     """Receives the events of a campaign, in its process; override those of interest."""
-
-    def source_begins(self, title: str) -> None:
-        """A source model is trained; ``title`` says which."""
-
-    def source_epoch(self, done: int, total: int) -> None:
-        """It has been trained for ``done`` of ``total`` epochs."""
-
-    def source_ends(self, title: str, path: Path) -> None:
-        """It is trained, and cached in ``path``."""
 
     def runs_begin(self, jobs: Sequence[Job]) -> None:
         """The first jobs are handed to the executor; more may follow from them."""
@@ -54,6 +44,9 @@ class CampaignListener:
 
     def others_run(self, cells: int) -> None:
         """Nothing is left but ``cells`` that other commands run; this one waits for them."""
+
+    def run_left(self, files: Sequence[str]) -> None:
+        """A run has left these files in shared memory, and no process uses them."""
 
 
 def make_executor(name: str, workers: int | None = None, limits: Limits | None = None) -> Executor:
@@ -93,20 +86,14 @@ class Campaign:
         finally:
             self._claims.close()
 
-    def train_sources(self, cells: Sequence[Cell]) -> None:
-        """Train each source model that is not cached; BenchError if it, or a component, fails."""
+    def prepare(self, cells: Sequence[Cell]) -> None:
+        """Make and cache what runs share: source models, then variants and offline stages.
+
+        Raises BenchError if a source model, or a component, fails.
+        """
         _require_reachable(cells, self._executor)
-        wanted: dict[Path, Cell] = {}
-        for cell in cells:
-            wanted[source_path(cell, build("stream", cell.stream, cell.seed))] = cell
-        for path, cell in wanted.items():
-            if path.exists():
-                continue
-            log = self.store.log_path(f"source-{path.stem}")
-            title = f"training {cell.model.name} on the source of {cell.stream.name}"
-            self._listener.source_begins(title)
-            self._executor.train_source(cell, log, self._listener.source_epoch)
-            self._listener.source_ends(title, path)
+        for found in (source_models, made_ahead):
+            self._executor.prepare(found(cells), self.store.logs, self._listener)
 
     def run(
         self, jobs: Sequence[Job], follow: Callable[[Ended], Iterable[Job]] | None = None
@@ -174,6 +161,8 @@ class Campaign:
         self._claims.release(record.cell for record in ended.records)
         for record in ended.records:
             self._listener.record_ended(record)
+        if ended.left:
+            self._listener.run_left(ended.left)
         deferred = [ended.job.again(ended.deferred)] if ended.deferred else []
         return [*deferred, *(follow(ended) if follow is not None else ())]
 
@@ -240,7 +229,7 @@ def run_plan(
         if tensorboard is not None:
             require_folder(tensorboard, f"--tensorboard {tensorboard}")
         jobs = plan.jobs(store, tensorboard, meter, isolate_labels)
-        campaign.train_sources(plan.missing)
+        campaign.prepare(plan.missing)
         campaign.run(jobs)
     records, missing = [], []
     for cell in plan.cells:

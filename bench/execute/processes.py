@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import selectors
 import signal
-import subprocess
-import sys
-import tempfile
-import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,87 +16,61 @@ import psutil
 
 from bench import registry
 from bench.costs.device_profile import load_device
-from bench.errors import BenchError
-from bench.execute.base import Ended, Executor, Limits, Stopwatch, collect
+from bench.execute.base import Ended, Executor, Limits, Stopwatch, collect, require_source
+from bench.execute.launcher import Launcher
+from bench.execute.preparation import Preparation, PreparationListener
+from bench.execute.process_tree import ActiveTime, ProcessTree, signal_name
+from bench.execute.run_output import last_line, new_lines
 from bench.records.cell import Cell
 from bench.records.record import Status
+from bench.records.store import Store
 from bench.registry import register
 from bench.study.job import Job
 
 POLL_S = 0.1
 START_LIMIT_S = 300.0
 """Longest that a launcher may take to import its modules and start a run."""
+ANSWER_LIMIT_S = 10.0
+"""Longest that a launcher may take to say how a process has ended."""
 PRELOAD = ("torch", "torch._dynamo", "bench.execute.work", "bench.run.protocols.base")
 """Imported by every launcher: torch's optimizers import ``_dynamo`` on their first step."""
 
-
-class Launcher:
-    """A process of `bench.execute.fork_server`; ``modules`` are imported once for its children."""
-
-    def __init__(self, modules: Sequence[str]) -> None:
-        threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        # Libraries warn while they are imported; that is not for the user's terminal.
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "bench.execute.fork_server", *modules],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env={**os.environ, **dict.fromkeys(threads, "1")},
-            start_new_session=True,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._input, self.output = self._process.stdin, self._process.stdout
-        os.set_blocking(self.output.fileno(), False)
-        self._pending = b""
-
-    def submit(self, name: str, work: dict[str, Any], log: Path) -> None:
-        """Ask for a child that does ``work`` and writes its output to ``log``."""
-        line = json.dumps({"id": name, "work": work, "log": str(log.resolve())})
-        with contextlib.suppress(BrokenPipeError):  # seen as the end of its answers
-            self._input.write(line.encode() + b"\n")
-            self._input.flush()
-
-    def answers(self) -> list[dict[str, Any]] | None:
-        """Complete answers received since the last call; None if the launcher is gone."""
-        received = self.output.read()
-        if received == b"" or (received is None and self._process.poll() is not None):
-            return None
-        *lines, self._pending = (self._pending + (received or b"")).split(b"\n")
-        return [json.loads(line) for line in lines if line.strip()]
-
-    def last_error_line(self) -> str:
-        """The last line that the launcher wrote to its standard error."""
-        self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip()
-        return said.splitlines()[-1][:300] if said else "it said nothing"
-
-    def kill(self) -> None:
-        """End it at once: it hangs. Its answers then end, and its runs are recorded as failed."""
-        self._process.kill()
-
-    def stop(self) -> None:
-        """End the launcher and its children."""
-        with contextlib.suppress(OSError):
-            self._input.close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self.output.close()
-        self._errors.close()
+Outcome = tuple[Status, str]
+"""How a process ended: a status, and the reason where it is not ``ok``."""
 
 
 @dataclass
-class _Running:
-    job: Job
-    launcher: Launcher
-    submitted: Stopwatch
-    watch: Stopwatch | None = None
-    pid: int | None = None
-    killed: tuple[Status, str] | None = None
+class _Task:
+    """Work in a child of a launcher: a run, or something that runs share.
+
+    Attributes
+    ----------
+    name : names it to the launcher
+    timeout_s, memory_bytes : its limits
+    alone : it was in a launcher that died, and has one of its own now
+    active : time in which it could work, counted from its start
+    unanswered : time since its process has ended without a word of the launcher
+    killed : why it was killed
+    left : files that it left in shared memory
+    """
+
+    name: str
+    work: dict[str, Any]
+    log: Path
+    preload: tuple[str, ...]
+    timeout_s: float | None = None
+    memory_bytes: float | None = None
+    alone: bool = False
+    launcher: Launcher | None = None
+    tree: ProcessTree | None = None
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    active: ActiveTime = field(default_factory=ActiveTime)
+    unanswered: ActiveTime | None = None
+    killed: Outcome | None = None
+    left: tuple[str, ...] = ()
+
+
+Ending = tuple[_Task, Outcome]
 
 
 @register("executor", "processes")
@@ -108,7 +78,8 @@ class ProcessExecutor(Executor):
     """Local processes, one torch thread each; a run is killed at its limits.
 
     A run may take 80 % of the machine's memory, divided by ``workers``, unless ``limits`` say
-    otherwise.
+    otherwise. Time in which it, or the machine, stood still does not count. Where the process that
+    starts runs dies, those that it had started are begun once more, each by itself.
     """
 
     enforces = ("timeout_s", "memory_bytes")
@@ -118,8 +89,10 @@ class ProcessExecutor(Executor):
         share = 0.8 * psutil.virtual_memory().total / workers
         self._memory_bytes = self.limits.memory_bytes or share
         self._launchers: dict[tuple[str, ...], Launcher] = {}
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, _Task] = {}
+        self._jobs: dict[str, Job] = {}  # those that run, by their names
         self._alone: set[str] = set()  # runs that are timed on this machine
+        self._known_left: set[str] = set()
 
     def submit(self, job: Job) -> None:
         if any(load_device(cell.device).cost == "measured" for cell in job.cells):
@@ -128,80 +101,58 @@ class ProcessExecutor(Executor):
 
     def wait(self) -> list[Ended]:
         while self.waiting and self._may_start(self.waiting[0]):
-            self._start(self.waiting.popleft())
-        with selectors.DefaultSelector() as selector:
-            for launcher in self._launchers.values():
-                selector.register(launcher.output, selectors.EVENT_READ)
-            selector.select(timeout=POLL_S)
-        ended: list[Ended] = []
-        for preload, launcher in list(self._launchers.items()):
-            answers = launcher.answers()
-            if answers is None:
-                reason = f"its launcher process died: {launcher.last_error_line()}"
-                launcher.stop()
-                del self._launchers[preload]
-                for name in [n for n, r in self._running.items() if r.launcher is launcher]:
-                    ended.append(_finish(self._running.pop(name), "failed", reason))
-                continue
-            for answer in answers:
-                run = self._running.get(answer.get("id", ""))
-                if run is None:
-                    continue
-                if "pid" in answer:
-                    run.pid, run.watch = answer["pid"], Stopwatch()
-                else:
-                    del self._running[run.job.run]
-                    ended.append(_finish(run, *_verdict(run, answer["code"])))
-        for run in self._running.values():
-            self._police(run)
-            if run.pid is None and run.submitted.seconds > START_LIMIT_S:
-                run.launcher.kill()
-        return ended
+            job = self.waiting.popleft()
+            self._jobs[job.run] = job
+            limits = self.limits.timeout_s, self._memory_bytes
+            work = {"do": "run", "job": job.model_dump(mode="json")}
+            self._start(_Task(job.run, work, job.log, _preload(job.cells[0]), *limits))
+        return [self._finish(task, *outcome) for task, outcome in self._poll(self._has_record)]
 
     def cancel(self) -> list[Ended]:
         super().cancel()
         stopped = list(self._running.values())
-        self._running.clear()
-        for run in stopped:
-            if run.pid is not None:
-                _kill(run.pid)
+        self._kill_running()
         reason = "stopped before its end (Ctrl-C or SIGTERM)"
-        return [_finish(run, "interrupted", reason) for run in stopped]
+        return [self._finish(task, "interrupted", reason) for task in stopped]
 
-    def train_source(self, cell: Cell, log: Path, progress: Callable[[int, int], None]) -> None:
-        launcher = self._launcher(_preload(cell))
-        log.unlink(missing_ok=True)
-        plugins = [str(p) for p in registry.plugins()]
-        work = {"do": "source", "cell": cell.model_dump(mode="json"), "plugins": plugins}
-        launcher.submit("source", work, log)
-        position, code = 0, None
-        while code is None:
-            time.sleep(POLL_S)
-            answers = launcher.answers()
-            if answers is None:
-                raise BenchError(
-                    f"source model: the launcher process died: {launcher.last_error_line()}"
-                )
-            for answer in answers:
-                code = answer.get("code", code)
-            position = _report_epochs(log, position, progress)
-        if code != 0:
-            raise BenchError(
-                f"source model: training ended with code {code}: {_last_line(log)} (log: {log})"
-            )
+    def prepare(
+        self, preparations: Sequence[Preparation], logs: Path, listener: PreparationListener
+    ) -> None:
+        waiting, running = deque(preparations), dict[str, tuple[Preparation, int]]()
+        plugins = [str(path) for path in registry.plugins()]
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.workers:
+                    each = waiting.popleft()
+                    log = logs / f"{each.kind}-{each.name}.log"
+                    log.unlink(missing_ok=True)
+                    cell = each.cell.model_dump(mode="json")
+                    work = {"do": each.kind, "cell": cell, "plugins": plugins}
+                    memory = None if each.kind == "source" else self._memory_bytes
+                    listener.preparation_begins(each)
+                    self._start(_Task(each.name, work, log, _preload(each.cell), None, memory))
+                    running[each.name] = each, 0
+                ended = self._poll()
+                for name, (each, position) in running.items():
+                    log = logs / f"{each.kind}-{name}.log"
+                    running[name] = each, _tell(each, log, position, listener)
+                for task, (status, reason) in ended:
+                    each, _ = running.pop(task.name)
+                    error = "" if status == "ok" else reason
+                    listener.preparation_ends(each, error)
+                    require_source(each, error, task.log)
+        finally:
+            self._kill_running()
 
     def close(self) -> None:
         """End all launchers and whatever still runs in them."""
+        for launcher in self._launchers.values():
+            launcher.close_input()
         for launcher in self._launchers.values():
             launcher.stop()
         self._launchers.clear()
 
     # -----------------------------------------------------------------------
-
-    def _launcher(self, preload: tuple[str, ...]) -> Launcher:
-        if preload not in self._launchers:
-            self._launchers[preload] = Launcher(preload)
-        return self._launchers[preload]
 
     def _may_start(self, job: Job) -> bool:
         """Whether there is room; a job that is timed on this machine runs alone."""
@@ -210,26 +161,126 @@ class ProcessExecutor(Executor):
         alone = self._alone.intersection((job.run, *self._running))
         return len(self._running) < self.workers and not alone
 
-    def _start(self, job: Job) -> None:
-        launcher = self._launcher(_preload(job.cells[0]))
-        work = {"do": "run", "job": job.model_dump(mode="json")}
-        launcher.submit(job.run, work, job.log)
-        self._running[job.run] = _Running(job, launcher, Stopwatch())
+    def _start(self, task: _Task) -> None:
+        key = _key(task)
+        if key not in self._launchers:
+            self._launchers[key] = Launcher(task.preload)
+        task.launcher = self._launchers[key]
+        task.launcher.submit(task.name, task.work, task.log)
+        task.watch, task.active, task.tree = Stopwatch(), ActiveTime(), None
+        self._running[task.name] = task
 
-    def _police(self, run: _Running) -> None:
-        if run.pid is None or run.watch is None or run.killed is not None:
-            return
-        timeout_s = self.limits.timeout_s
-        if timeout_s is not None and run.watch.seconds > timeout_s:
-            run.killed = ("timeout", f"no end after {timeout_s:g} s; killed")
-        elif (resident := _resident(run.pid)) > self._memory_bytes:
-            run.killed = (
-                "oom",
-                f"resident memory of {resident / 2**30:.2f} GiB exceeds the limit of "
-                f"{self._memory_bytes / 2**30:.2f} GiB; killed",
-            )
-        if run.killed is not None:
-            _kill(run.pid)
+    def _finish(self, task: _Task, status: Status, reason: str) -> Ended:
+        job = self._jobs.pop(task.name)
+        ended = collect(job, task.watch.started, task.watch.seconds, status, reason)
+        new = tuple(file for file in task.left if file not in self._known_left)
+        self._known_left.update(new)
+        return replace(ended, left=new)
+
+    def _has_record(self, task: _Task) -> bool:
+        """Whether a run has written what it found out before its launcher died."""
+        job = self._jobs[task.name]
+        found = [Store(job.store).get(cell.identity) for cell in job.cells]
+        return any(record is not None and record.run == job.run for record in found)
+
+    def _kill_running(self) -> None:
+        for task in self._running.values():
+            if task.tree is not None:
+                task.tree.kill()
+        self._running.clear()
+
+    def _poll(self, settled: Callable[[_Task], bool] = lambda _: False) -> list[Ending]:
+        """Wait a moment; the tasks that have ended since the last call.
+
+        ``settled``: whether a task has done its work, though its launcher died before saying so.
+        """
+        with selectors.DefaultSelector() as selector:
+            for launcher in self._launchers.values():
+                selector.register(launcher.output, selectors.EVENT_READ)
+            selector.select(timeout=POLL_S)
+        ended: list[Ending] = []
+        for key, launcher in list(self._launchers.items()):
+            answers = launcher.answers()
+            if answers is None:
+                del self._launchers[key]
+                ended += self._after_death(launcher, settled)
+                continue
+            for answer in answers:
+                task = self._running.get(answer.name)
+                if task is None or task.launcher is not launcher:
+                    continue
+                if answer.pid is not None:
+                    task.tree = ProcessTree(answer.pid)
+                    task.watch, task.active = Stopwatch(), ActiveTime()
+                elif answer.code is not None:
+                    task.left = answer.left
+                    ended.append((self._running.pop(task.name), _outcome(task, answer.code)))
+        for task in list(self._running.values()):
+            if self._lost(task):
+                unheard: Outcome = ("failed", "it ended, and nothing was heard of how")
+                outcome = task.killed or (("ok", "") if settled(task) else unheard)
+                ended.append((self._running.pop(task.name), outcome))
+        for task, _ in ended:
+            if task.alone and (own := self._launchers.pop(_key(task), None)) is not None:
+                own.stop()
+        return ended
+
+    def _after_death(self, launcher: Launcher, settled: Callable[[_Task], bool]) -> list[Ending]:
+        """End what a dead launcher had started, and begin it once more, each by itself."""
+        said = launcher.last_error_line()
+        launcher.stop()
+        ended: list[Ending] = []
+        for task in [task for task in self._running.values() if task.launcher is launcher]:
+            if task.tree is not None:
+                task.tree.kill_all()
+            if task.killed is not None or settled(task) or task.alone:
+                died: Outcome = ("failed", f"its launcher process died: {said}")
+                done: Outcome = ("ok", "")
+                outcome = task.killed or (done if settled(task) else died)
+                ended.append((self._running.pop(task.name), outcome))
+            else:
+                task.alone = True
+                self._start(task)
+        return ended
+
+    def _lost(self, task: _Task) -> bool:
+        """Look at a task, kill it at its limits; whether it ended and its launcher keeps silent."""
+        assert task.launcher is not None
+        if task.tree is None:
+            task.active.look(task.launcher.stopped)
+            if task.active.seconds > START_LIMIT_S:
+                task.launcher.kill()
+            return False
+        if task.tree.ended:
+            task.unanswered = task.unanswered or ActiveTime()
+            task.unanswered.look(task.launcher.stopped)
+            return task.unanswered.seconds > ANSWER_LIMIT_S
+        task.active.look(task.tree.stopped)
+        task.tree.look()
+        if task.killed is None:
+            task.killed = _beyond_limits(task)
+            if task.killed is not None:
+                task.tree.kill()
+        return False
+
+
+def _key(task: _Task) -> tuple[str, ...]:
+    """Of its launcher: tasks share one if they need the same modules."""
+    return (*task.preload, task.name) if task.alone else task.preload
+
+
+def _beyond_limits(task: _Task) -> Outcome | None:
+    """Why a task is to be killed, or None."""
+    if task.timeout_s is not None and task.active.seconds > task.timeout_s:
+        return "timeout", f"no end after {task.timeout_s:g} s; killed"
+    limit = task.memory_bytes
+    assert task.tree is not None
+    if limit is None or (resident := task.tree.resident_bytes()) <= limit:
+        return None
+    return "oom", (
+        f"resident memory of {resident / 2**30:.2f} GiB exceeds the limit of "
+        f"{limit / 2**30:.2f} GiB; killed"
+    )
 
 
 def _preload(cell: Cell) -> tuple[str, ...]:
@@ -240,54 +291,23 @@ def _preload(cell: Cell) -> tuple[str, ...]:
     return tuple(dict.fromkeys(modules))
 
 
-def _finish(run: _Running, status: Status, reason: str) -> Ended:
-    watch = run.watch or Stopwatch()
-    return collect(run.job, watch.started, watch.seconds, status, reason)
-
-
-def _verdict(run: _Running, code: int) -> tuple[Status, str]:
-    if run.killed is not None:
-        return run.killed
+def _outcome(task: _Task, code: int) -> Outcome:
+    if task.killed is not None:
+        return task.killed
     if code == 0:
         return "ok", ""
     if code < 0:
-        name = signal.Signals(-code).name
         hint = "; perhaps the kernel's out-of-memory killer" if code == -signal.SIGKILL else ""
-        return "failed", f"killed by {name}{hint}"
-    return "failed", f"process ended with exit code {code}: {_last_line(run.job.log)}"
+        return "failed", f"killed by {signal_name(-code)}{hint}"
+    said = last_line(task.log).removeprefix("bench.errors.BenchError: ")
+    return "failed", f"process ended with exit code {code}: {said}"
 
 
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def _resident(pid: int) -> int:
-    total = 0
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        for each in (process, *process.children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
-                total += each.memory_info().rss
-    return total
-
-
-def _last_line(log: Path) -> str:
-    try:
-        said = log.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return "no log was written"
-    return said.split("\n")[-1].strip()[:300] if said else "its log is empty"
-
-
-def _report_epochs(log: Path, position: int, progress: Callable[[int, int], None]) -> int:
-    with contextlib.suppress(OSError), log.open("rb") as stream:
-        stream.seek(position)
-        for line in stream:
-            if not line.endswith(b"\n"):
-                break
-            position += len(line)
-            with contextlib.suppress(ValueError, TypeError, KeyError):
-                said = json.loads(line)
-                progress(said["epoch"], said["epochs"])
+def _tell(preparation: Preparation, log: Path, position: int, listener: PreparationListener) -> int:
+    """Tell how far work has come by what its log says from ``position`` on; the new position."""
+    lines, position = new_lines(log, position)
+    for line in lines:
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+            said = json.loads(line)
+            listener.preparation_advances(preparation, int(said["done"]), int(said["total"]))
     return position

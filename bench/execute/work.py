@@ -1,4 +1,4 @@
-"""What a process does for an executor: run one job, or train one source model.
+"""What a process does for an executor: run one job, or make what runs share.
 
 ``python -m bench.execute.work job.json`` runs the job in a file and writes its records to the
 job's store. Exit code: 0 the run ended (in whatever its records say; a cell without one was
@@ -8,9 +8,10 @@ deferred), 2 the file is no job or the store cannot be written.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
-from collections.abc import Callable
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +20,53 @@ import pydantic
 from bench import registry
 from bench.contracts.build import build
 from bench.errors import BenchError
+from bench.io.progress import listening
 from bench.records.cell import Cell
+from bench.run.deployed import make_ahead
 from bench.run.run_cell import run_job
 from bench.run.source_model import source_model
 from bench.study.job import Job
 
+IDLE_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+"""Threads of OpenMP (also MKL's) that have nothing to do sleep, and take no core from other runs.
+
+What they compute is the same.
+"""
+
 
 def do(work: dict[str, Any]) -> None:
-    """Run one job, or train one source model, as the fork server is asked to."""
+    """Run one job, or make what runs share, as the fork server is asked to."""
     if work["do"] == "run":
         run_job(Job.model_validate(work["job"]))
-    elif work["do"] == "source":
-        for plugin in work["plugins"]:
-            registry.add_plugin(plugin)
-        train_source(
-            Cell.model_validate(work["cell"]),
-            lambda done, total: print(json.dumps({"epoch": done, "epochs": total}), flush=True),
-        )
+        return
+    for plugin in work["plugins"]:
+        registry.add_plugin(plugin)
+    with listening(_Printed()):
+        prepare(work["do"], Cell.model_validate(work["cell"]))
+
+
+def prepare(kind: str, cell: Cell) -> None:
+    """Make and cache what runs share: `bench.execute.preparation.Preparation` says what."""
+    if kind == "source":
+        source_model(cell, build("stream", cell.stream, cell.seed))
+    elif kind == "ahead":
+        make_ahead(cell)
     else:
-        raise ValueError(f"unknown work {work['do']!r}")
+        raise ValueError(f"unknown work {kind!r}")
 
 
-def train_source(cell: Cell, progress: Callable[[int, int], None]) -> None:
-    """Train a cell's source model unless it is cached; ``progress`` as in `source_model`."""
-    source_model(cell, build("stream", cell.stream, 0), progress)
+class _Printed:
+    """Prints how far work has come, as one JSON object a line, not more often than is of use."""
+
+    EVERY_S = 0.2
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+
+    def __call__(self, done: int, total: int) -> None:
+        if done in (0, total) or time.monotonic() - self._last > self.EVERY_S:
+            self._last = time.monotonic()
+            print(json.dumps({"done": done, "total": total}), flush=True)
 
 
 def read_job(path: Path) -> Job:
@@ -63,6 +87,8 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    for name, value in IDLE_THREADS.items():
+        os.environ.setdefault(name, value)  # read when torch is imported
     if not sys.flags.safe_path:  # as in bench/__main__.py
         os.execv(sys.executable, [sys.executable, "-P", "-m", "bench.execute.work", *sys.argv[1:]])
     try:

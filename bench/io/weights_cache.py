@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.io.atomic_write import remove_stale, write_atomically
+from bench.io.progress import advance
 
 Weights = dict[str, Any]
 """Tensors, and dicts, lists and plain values of them: what a ``weights_only`` load reads."""
@@ -35,26 +38,80 @@ def remove_stale_weights() -> None:
 def cached(path: Path, make: Callable[[], Weights]) -> Weights:
     """What ``path`` holds, made by ``make`` and kept there on first use, or if it is damaged.
 
-    Of two processes that ask at once the second waits. BenchError if the cache cannot be written.
+    Of two processes that ask at once the second waits. BenchError if the cache cannot be written,
+    or if what was made is not finite, which is not kept.
     """
-    import torch
     from filelock import FileLock
 
-    weights = _read(path)
+    weights = read_cached(path)
     if weights is not None:
         return weights
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         held = FileLock(f"{path}.lock").acquire()
     with held:
-        weights = _read(path)  # another process may have made it meanwhile
+        weights = read_cached(path)  # another process may have made it meanwhile
         if weights is None:
+            advance(0, 0)  # how long it takes is not known yet
             weights = make()  # an OSError in here is about something else than the cache
-            stream = io.BytesIO()
-            torch.save(weights, stream)
-            with _writing(path):
-                write_atomically(path, stream.getvalue())
+            if bad := not_finite(weights):
+                raise BenchError(
+                    f"{path.parent.name}: {bad}, for the training diverged; lower its learning "
+                    "rate. Nothing is cached"
+                )
+            keep(path, weights)
     return weights
+
+
+def keep(path: Path, weights: Weights) -> None:
+    """Write ``weights`` whole or not at all; BenchError if the cache cannot be written."""
+    import torch
+
+    stream = io.BytesIO()
+    torch.save(weights, stream)
+    with _writing(path):
+        write_atomically(path, stream.getvalue())
+
+
+def read_cached(path: Path) -> Weights | None:
+    """What the file holds; None if there is none, or if it is damaged, which one line says.
+
+    Every byte is checked against its checksum, which ``torch.load`` does not do.
+    """
+    import torch
+
+    if not os.path.exists(path):  # unlike Path.exists, never raises
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (part := archive.testzip()) is not None:
+                raise ValueError(f"the checksum of {part} is wrong")
+        weights: Weights = torch.load(path, weights_only=True, map_location="cpu")
+        if bad := not_finite(weights):
+            raise ValueError(bad)
+    except Exception as error:  # torch.load raises many kinds for a damaged file
+        why = str(error).partition("\n")[0]
+        print(f"{path} is damaged ({why}); making it again", file=sys.stderr, flush=True)
+        return None
+    return weights
+
+
+def not_finite(weights: Any, name: str = "") -> str:
+    """Which tensor has entries that are not finite, in words, or nothing.
+
+    A mask of zeros and infinities, as some models keep for their attention, is what it should be.
+    """
+    import torch
+
+    if isinstance(weights, torch.Tensor):
+        if not weights.is_floating_point() or weights.isfinite().all():
+            return ""
+        rest = weights[~weights.isinf()]
+        masks = rest.numel() > 0 and not rest.isnan().any() and not rest.any()
+        return "" if masks else f"the weights {name!r} are not finite"
+    items = weights.items() if isinstance(weights, dict) else ()
+    found = (not_finite(value, f"{name}.{key}" if name else str(key)) for key, value in items)
+    return next((text for text in found if text), "")
 
 
 @contextmanager
@@ -67,17 +124,3 @@ def _writing(path: Path) -> Iterator[None]:
             f"cache folder {path.parent}: {error.strerror or error}; set BENCH_CACHE to a folder "
             "that can be written"
         ) from error
-
-
-def _read(path: Path) -> Weights | None:
-    """What the file holds; None if there is none or it is damaged."""
-    import torch
-
-    if not os.path.exists(path):  # unlike Path.exists, never raises
-        return None
-    try:
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch.load raises many kinds for a damaged file
-        why = str(error).partition("\n")[0]
-        print(f"{path} is damaged ({why}); making it again", flush=True)
-        return None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 import pydantic
 
+from bench.io.one_line import one_line
 from bench.records.cell import Cell, SettingsOrigin
 
 SCHEMA_VERSION: Final = 1
@@ -282,6 +283,10 @@ class MethodFacts(_Strict):
     )
 
 
+def _cleaned(value: Any) -> Any:
+    return one_line(value) if isinstance(value, str) else value
+
+
 class Record(_Strict):
     """One run. Its file is named by the cell's identity.
 
@@ -291,7 +296,7 @@ class Record(_Strict):
     run : the process that made the record, which names its log too
     suite : by which the cell was run; not part of the identity
     status : how the run ended
-    reason : why, where the status is not ``ok``
+    reason : why, where the status is not ``ok``, as `one_line`
     oom_on : where memory ran out: on the modelled ``device`` (a result) or on the ``host``
     cell : what was run
     method : what readers of a table need to know about the method
@@ -309,7 +314,8 @@ class Record(_Strict):
     run: str
     suite: str
     status: Status
-    reason: str = ""
+    # Text of an exception or of a process that died: cleaned here, for all that show it.
+    reason: Annotated[str, pydantic.BeforeValidator(_cleaned)] = ""
     oom_on: Literal["device", "host"] | None = None
     cell: Cell
     method: MethodFacts

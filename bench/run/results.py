@@ -10,6 +10,7 @@ from pydantic_core import to_jsonable_python
 
 from bench import registry
 from bench.errors import BenchError, DeviceOutOfMemory, Unsupported
+from bench.io.one_line import error_text
 from bench.records.cell import Cell
 from bench.records.environment import environment
 from bench.records.record import Amount, Costs, DomainResult, MethodFacts, Record, Results, Status
@@ -65,7 +66,7 @@ def make_record(job: Job, cell: Cell, *, status: Status, **more: Any) -> Record:
 
 def ending(error: BaseException) -> dict[str, Any]:
     """The fields ``status``, ``reason`` and ``oom_on`` of a record."""
-    text = " ".join(str(error).split())
+    text = error_text(error)
     if isinstance(error, DeviceOutOfMemory):
         return {"status": "oom", "reason": text, "oom_on": "device"}
     if isinstance(error, Unsupported):
@@ -73,6 +74,9 @@ def ending(error: BaseException) -> dict[str, Any]:
     if isinstance(error, MemoryError) or "can't allocate memory" in text:
         reason = f"host memory: {text or 'MemoryError'}"
         return {"status": "oom", "reason": reason, "oom_on": "host"}
+    if isinstance(error, SystemExit):
+        reason = f"sys.exit({text}) was called: what runs here returns or raises"
+        return {"status": "failed", "reason": reason}
     reason = text if isinstance(error, BenchError) else f"{type(error).__name__}: {text}"
     return {"status": "failed", "reason": reason}
 

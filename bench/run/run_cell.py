@@ -14,7 +14,9 @@ from bench.errors import Unsupported
 from bench.records.cell import Cell
 from bench.records.store import Store
 from bench.run.applicability import require_planned_code, unsupported
+from bench.run.deployed import deployed
 from bench.run.determinism import seed_everything
+from bench.run.process_state import ProcessState
 from bench.run.results import ending, make_record, now, results_on
 from bench.study.job import Job
 
@@ -39,7 +41,7 @@ def run_job(job: Job) -> None:
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    started, clock = now(), time.perf_counter()
+    started, clock, state = now(), time.perf_counter(), ProcessState()
     store = Store(job.store)
     logger: _ScalarLog | None = None
     tracker: CostTracker | None = None
@@ -62,12 +64,15 @@ def run_job(job: Job) -> None:
             results = results_on(device, stream, tracker)
             ended = {"status": "ok", "source_model": source_digest}
             endings[device.name] = {**ended, "results": results}
-    except Exception as error:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
         if tracker is None or tracker.devices:
             traceback.print_exc()
         running = list(cells) if tracker is None else [device.name for device in tracker.devices]
         endings.update({device: ending(error) for device in running})
     finally:
+        state.restore()
         if logger is not None:
             logger.close()
     if tracker is not None:
@@ -137,23 +142,12 @@ def _run_on(
     logger: _ScalarLog | None,
 ) -> tuple[StreamResult, str]:
     """As `_run_method`, on a built stream; ``scorer``: the metric, by default the model's."""
-    import torch
-
-    from bench.contracts.data import DomainView
-    from bench.contracts.model import weights_digest
     from bench.contracts.protocol import protocol_config
     from bench.run.evaluator import make_scorer
     from bench.run.protocols.base import Deployment, run_stream
-    from bench.run.source_model import source_model
 
     protocol = protocol_config(cell.protocol)
-    model = source_model(cell, stream)
-    source_digest = weights_digest(model.module)
-    split = built.source.adaptation
-    generator = torch.Generator().manual_seed(cell.seed)
-    source = DomainView("source", split.x, split.y, protocol.batch_size, generator)
-    if cell.variant is not None and not method.makes_own_model:
-        model = build("variant", cell.variant).make(model, source)
+    model, source, source_digest = deployed(cell, method, stream)
     correct = scorer or make_scorer(model)
     seed_everything(cell.seed)
     method.prepare(model, source)

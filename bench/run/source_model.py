@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.io.digest import digest
-from bench.io.weights_cache import Weights, cache_folder, cached
+from bench.io.progress import advance
+from bench.io.weights_cache import Weights, cache_folder, cached, keep, not_finite, read_cached
 from bench.records.cell import Cell
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 THREADS = 2
 SEED = 0
+SAVING_SHARE = 0.05
+"""Most of the training time that saving its state may take."""
 
 
 def source_path(cell: Cell, stream: Stream) -> Path:
@@ -26,10 +30,12 @@ def source_path(cell: Cell, stream: Stream) -> Path:
     return cache_folder() / "source-models" / f"{key[:20]}.pt"
 
 
-def source_model(
-    cell: Cell, stream: Stream, progress: Callable[[int, int], None] | None = None
-) -> FoundationModel:
-    """The cell's trained model, cached on first use; ``progress``: (epochs done, epochs in all)."""
+def source_model(cell: Cell, stream: Stream) -> FoundationModel:
+    """The cell's trained model, cached on first use; its epochs are told by `advance`.
+
+    Training that was stopped goes on from the last epoch that it saved, to the same weights.
+    BenchError if it diverges: weights that are not finite are not kept.
+    """
     import torch
 
     from bench import registry
@@ -38,10 +44,13 @@ def source_model(
     config = config_of("model", cell.model)
     model_class = registry.load("model", cell.model.name)
     path = source_path(cell, stream)
+    half_way = path.with_suffix(".checkpoint")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model: FoundationModel = model_class.build(config, stream.input_shape, stream.classes)
-        weights = cached(path, lambda: _train(model, stream, progress))
+        weights = cached(path, lambda: _Training(cell.model.name, model, stream, half_way).run())
+    if half_way.exists():
+        half_way.unlink(missing_ok=True)
     try:
         model.module.load_state_dict(weights)
     except RuntimeError as error:
@@ -52,43 +61,117 @@ def source_model(
     return model
 
 
-def _train(
-    model: FoundationModel, stream: Stream, progress: Callable[[int, int], None] | None
-) -> Weights:
-    import torch
+class _Training:
+    """The training of a source model, whose state is saved after epochs.
 
-    from bench.contracts.data import DomainView
+    ``name`` of the model, for errors; ``checkpoint``: the file of the state.
+    """
 
-    recipe = model.source_training
-    split = stream.source().adaptation
-    generator = torch.Generator().manual_seed(SEED)
-    view = DomainView("source", split.x, split.y, recipe.batch_size, generator)
-    steps_per_epoch = max(len(view) // recipe.batch_size, 1)
-    rate, steps = recipe.learning_rate, recipe.epochs * steps_per_epoch
-    parameters = model.module.parameters()
-    optimizer = torch.optim.AdamW(parameters, rate, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rate, total_steps=steps, pct_start=recipe.warmup
-    )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    model.train(True)
-    batches = view.infinite()
-    try:
-        for epoch in range(recipe.epochs):
-            for _ in range(steps_per_epoch):
-                batch = next(batches)
-                outputs = model(model.augment(batch.x))
-                loss = model.loss(outputs, batch.y, label_smoothing=recipe.label_smoothing)
-                optimizer.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.module.parameters(), recipe.clip_norm)
-                optimizer.step()
-                schedule.step()
-            if progress is not None:
-                progress(epoch + 1, recipe.epochs)
-    finally:
-        optimizer.zero_grad()  # gradients would count as the deployed model's memory
-        torch.set_num_threads(threads)
-        model.train(False)
-    return model.module.state_dict()
+    def __init__(self, name: str, model: FoundationModel, stream: Stream, checkpoint: Path) -> None:
+        import torch
+
+        from bench.contracts.data import DomainView
+
+        self.name, self.model, self.checkpoint = name, model, checkpoint
+        self.recipe = recipe = model.source_training
+        split = stream.source().adaptation
+        generator = torch.Generator().manual_seed(SEED)
+        self.view = DomainView("source", split.x, split.y, recipe.batch_size, generator)
+        self.steps_per_epoch = max(len(self.view) // recipe.batch_size, 1)
+        rate = recipe.learning_rate
+        self.optimizer = torch.optim.AdamW(
+            model.module.parameters(), rate, weight_decay=recipe.weight_decay
+        )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            rate,
+            total_steps=recipe.epochs * self.steps_per_epoch,
+            pct_start=recipe.warmup,
+        )
+        self._saved_at, self._saving_s = -math.inf, 0.0
+
+    def run(self) -> Weights:
+        """Train to the end; the weights."""
+        import torch
+
+        epochs = self.recipe.epochs
+        threads = torch.get_num_threads()
+        torch.set_num_threads(THREADS)
+        self.model.train(True)
+        try:
+            first = self._resume()
+            # A pass of the view is an epoch, so that it begins anew where an epoch does.
+            batches = self.view.infinite()
+            for epoch in range(first, epochs):
+                for _ in range(self.steps_per_epoch):
+                    self._step(next(batches))
+                self._require_finite(epoch + 1)
+                if epoch + 1 < epochs:
+                    self._save(epoch + 1)
+                advance(epoch + 1, epochs)
+        finally:
+            self.optimizer.zero_grad()  # gradients would count as the deployed model's memory
+            torch.set_num_threads(threads)
+            self.model.train(False)
+        return self.model.module.state_dict()
+
+    def _step(self, batch: Any) -> None:
+        import torch
+
+        model, recipe = self.model, self.recipe
+        outputs = model(model.augment(batch.x))
+        loss = model.loss(outputs, batch.y, label_smoothing=recipe.label_smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.module.parameters(), recipe.clip_norm)
+        self.optimizer.step()
+        self.schedule.step()
+
+    def _require_finite(self, epochs: int) -> None:
+        if bad := not_finite(self.model.module.state_dict()):
+            self.checkpoint.unlink(missing_ok=True)
+            raise BenchError(
+                f"source model {self.name}: {bad} after {epochs} of {self.recipe.epochs} epochs: "
+                f"its training diverged; lower learning_rate ({self.recipe.learning_rate:g}) in "
+                "its source_training. Nothing is cached"
+            )
+
+    def _save(self, epochs: int) -> None:
+        """Save the state after ``epochs``, unless saving would take too much of the time."""
+        import torch
+
+        began = time.monotonic()
+        if (began - self._saved_at) * SAVING_SHARE < self._saving_s:
+            return
+        state = {
+            "epochs": epochs,
+            "model": self.model.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "order": self.view.rng_state,
+            "draws": torch.random.get_rng_state(),
+        }
+        keep(self.checkpoint, state)
+        self._saved_at = time.monotonic()
+        self._saving_s = self._saved_at - began
+
+    def _resume(self) -> int:
+        """Put back a saved state, if there is one; the number of epochs that it has done."""
+        import torch
+
+        state = read_cached(self.checkpoint)
+        if state is None:
+            return 0
+        try:
+            self.model.module.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            self.view.rng_state = state["order"]
+            torch.random.set_rng_state(state["draws"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise BenchError(
+                f"source model {self.name}: its saved state {self.checkpoint} does not fit; "
+                f"delete it: {error}"
+            ) from error
+        print(f"goes on after epoch {state['epochs']}", flush=True)
+        return int(state["epochs"])

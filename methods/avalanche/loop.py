@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from . import without_wandb  # noqa: F401
+
+# isort: split
+
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext

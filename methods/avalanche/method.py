@@ -47,7 +47,7 @@ class AvalancheMethod(Method):
     shifts = ("domain", "class")
     protocols = ("periodic",)
     needs: ClassVar[tuple[Need, ...]] = ("target_labels",)
-    preload = ("avalanche.training",)
+    preload = ("bench.methods.avalanche.without_wandb",)
     config: AvalancheConfig
 
     def make_plugin(self) -> Any:

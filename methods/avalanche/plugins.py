@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from . import without_wandb  # noqa: F401
+
+# isort: split
+
 import copy
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -18,6 +18,7 @@ from bench import BenchError, DomainView, FoundationModel, take
 from bench.contracts.model import source_digest, weights_digest
 from bench.contracts.structure import WrongBlocks
 from bench.io.digest import digest
+from bench.io.progress import advance, part
 from bench.io.weights_cache import Weights, cache_folder, cached
 from bench.models.surgery.distillation import distil, rate
 from bench.models.surgery.gates import insert_gates, recorded, require_gateable, set_sparsity
@@ -171,12 +172,15 @@ def _train_stages(
     kb = fused.clone()
     _cut(config, kb)
     c = config
-    distil(kb, fused, train, c.kb_steps, c.kb_learning_rate, c.kb_weight_decay, c.distillation)
+    steps = c.lora_steps + c.kb_steps + c.index_steps
+    with part(c.lora_steps, steps):
+        distil(kb, fused, train, c.kb_steps, c.kb_learning_rate, c.kb_weight_decay, c.distillation)
     insert_gates(kb, config.gate_reduction)
     kept = fused if config.lora_in_feedback else fm
     products = {} if config.lora_in_feedback else lora_products(fm)
     made = Offline(kept, products, kb, _index(config, kb, kept, products), {})
-    made.accuracy = _train_index(config, made, train, validation)
+    with part(c.lora_steps + c.kb_steps, steps):
+        made.accuracy = _train_index(config, made, train, validation)
     return made
 
 
@@ -231,6 +235,7 @@ def _train_index(
         loss = kb.loss(outputs, batch.y) + config.index_weight * misfit + config.gate_l1 * size
         take_step(optimizer, loss)
         schedule.step()
+        advance(step + 1, steps)
         if (step + 1) % every == 0 or step + 1 == steps:
             accuracy = _validated(config, kb, validation)
             score = sum(accuracy.values()) / len(accuracy)

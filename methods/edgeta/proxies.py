@@ -59,6 +59,10 @@ class ProxyMethod(Method):
     config: ProxyConfig
     head: tuple[str, ...] = ()
 
+    @classmethod
+    def offline_settings(cls, config: ProxyConfig) -> dict[str, Any]:
+        return config.offline()
+
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         made = offline(self.config, model, source)
         self.fm, self.products, self.kb, self.index = made.fm, made.products, made.kb, made.index

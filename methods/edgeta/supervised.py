@@ -59,7 +59,7 @@ class SupervisedProxies(ProxyMethod):
     family = "CL"
     shifts = ("domain", "class")
     needs: ClassVar[tuple[Need, ...]] = ("target_labels",)
-    preload = ("avalanche.training",)
+    preload = ("bench.methods.avalanche.without_wandb",)
     Config = SupervisedConfig
     config: SupervisedConfig
 

@@ -127,6 +127,10 @@ class MultiApp(Method):
     conformance_config = EdgeTA.conformance_config
     config: MultiAppConfig
 
+    @classmethod
+    def offline_settings(cls, config: MultiAppConfig) -> dict[str, Any]:
+        return config.offline()
+
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.source = source
         self.apps = [EdgeTA(self.config) for _ in range(int(owners(source.x).max()) + 1)]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from bench import BenchError, DomainView, FoundationModel
+from bench.io.progress import advance
 
 WARMUP = 0.1
 """Share of the steps in which the learning rate rises."""
@@ -52,7 +53,7 @@ def distil(
     teacher.train(False)
     batches = source.infinite()
     try:
-        for _ in range(steps):
+        for step in range(steps):
             batch = next(batches)
             x = student.augment(batch.x)
             with torch.no_grad():
@@ -63,6 +64,7 @@ def distil(
             loss.backward()
             optimizer.step()
             schedule.step()
+            advance(step + 1, steps)
     finally:
         optimizer.zero_grad()  # gradients would count as the deployed model's memory
         student.train(False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -179,3 +180,24 @@ def test_a_variant_replaces_those_of_the_suite(tmp_path):
         assert done.returncode == 2
         assert said in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("command", [["list"], ["--help"], ["device", "list"]])
+def test_an_output_that_is_full_is_one_line_and_exit_code_1(command):
+    with open("/dev/full", "w") as full:
+        options = {"stdout": full, "text": True, "timeout": 120}
+        bench = [sys.executable, "-P", "-m", "bench", *command]
+        done = subprocess.run(bench, stderr=subprocess.PIPE, **options)
+        assert done.returncode == 1
+        assert done.stderr == "bench: output cannot be written: No space left on device\n"
+        assert subprocess.run(bench, stderr=full, **options).returncode == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_tune_does_not_write_to_a_device_file():
+    done = bench("tune", "--suite", "smoke", "--methods", "tent", "--out", "/dev/full")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "bench: --out /dev/full: is no regular file; name a file\n",
+    )

@@ -129,7 +129,13 @@ def test_ctrl_c_records_what_ran_as_interrupted_and_exits_130(workplace):
         time.sleep(0.05)
     time.sleep(1.0)
     os.kill(process.pid, signal.SIGINT)
+    before = []
+    while "bench: stopping…\n" not in before:  # said at once: what takes its time comes after it
+        before.append(process.stderr.readline())
+        assert before[-1]
+    os.kill(process.pid, signal.SIGINT)  # an impatient second one loses no record
     _, said = process.communicate(timeout=60)
+    said = "".join(before) + said
     assert process.returncode == 130, said
     assert "the same command runs the rest" in said
     assert "Traceback" not in said

@@ -137,7 +137,7 @@ class Workplace:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=timeout,
         )
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.io.weights_cache import Weights, cache_folder, cached
+from bench.io.weights_cache import Weights, cache_folder, cached, keep, read_cached
 
 SCRIPT = """
 import sys, time
@@ -69,10 +69,44 @@ def test_a_damaged_file_is_made_again_and_one_line_says_so(
     path.write_bytes(path.read_bytes()[:500] if damage is None else damage)
     assert cached(path, make)["steps"] == [2]
     assert cached(path, make)["steps"] == [2]
-    lines = set(capsys.readouterr().out.splitlines())  # seen before and behind the lock
+    lines = set(capsys.readouterr().err.splitlines())  # seen before and behind the lock
     assert len(lines) == 1
     assert str(path) in lines.pop()
     assert len(made) == 2
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_one_wrong_bit_is_found(tmp_path: Path, part: float) -> None:
+    """Which torch.load would not notice: the numbers would be others."""
+    path = tmp_path / "x.pt"
+    first = cached(path, lambda: {"w": torch.randn(10_000), "made": 1})
+    content = bytearray(path.read_bytes())
+    content[int(part * len(content))] ^= 1
+    path.write_bytes(content)
+    assert read_cached(path) is None
+    again = cached(path, lambda: {"w": first["w"], "made": 2})
+    assert again["made"] == 2
+    assert torch.equal(cached(path, dict)["w"], first["w"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_neither_kept_nor_read(tmp_path: Path, value: float) -> None:
+    diverged = {"kb": {"head.bias": torch.tensor([0.5, value])}, "steps": 3}
+    with pytest.raises(BenchError, match=r"the weights 'kb\.head\.bias' are not finite"):
+        cached(tmp_path / "new" / "x.pt", lambda: diverged)
+    assert not (tmp_path / "new" / "x.pt").exists()
+    keep(tmp_path / "old.pt", diverged)  # by an earlier version
+    good, made = counted()
+    assert cached(tmp_path / "old.pt", good)["steps"] == [1]
+    assert len(made) == 1
+
+
+def test_a_mask_of_infinities_is_what_it_should_be(tmp_path: Path) -> None:
+    mask = torch.triu(torch.full((4, 4), -torch.inf), diagonal=1)
+    cached(tmp_path / "x.pt", lambda: {"attention.mask": mask})
+    assert torch.equal(cached(tmp_path / "x.pt", dict)["attention.mask"], mask)
+    with pytest.raises(BenchError, match="'scale'"):
+        cached(tmp_path / "y.pt", lambda: {"scale": torch.tensor(torch.inf)})
 
 
 def test_a_file_that_would_run_code_is_not_run(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import io
+import os
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -241,3 +244,18 @@ def test_without_labels_it_is_told_why_there_are_none(name, model, data, view, a
     method.prepare(model, view(*data(4), batch_size=4))
     with pytest.raises(LabelsHidden, match="supervised_references"):
         adapt(method, view(data(6)[0]))
+
+
+def test_avalanche_comes_without_wandb_which_can_still_be_imported(tmp_path):
+    """Each import of wandb would leave a folder: a run's process ends without cleaning up."""
+    script = (
+        "import os, sys\n"
+        "import bench.methods.avalanche.without_wandb\n"
+        "assert 'avalanche.training' in sys.modules and 'wandb' not in sys.modules\n"
+        "import bench.methods.avalanche.plugins\n"
+        "assert 'wandb' not in sys.modules\n"
+        "os._exit(0)\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-P", "-c", script], env=environment, check=True, timeout=240)
+    assert not [path for path in tmp_path.iterdir() if "wandb" in path.name]

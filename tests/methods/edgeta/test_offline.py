@@ -137,7 +137,7 @@ def test_a_damaged_file_is_made_again(cache, trainings, build, source, settings,
     path.write_bytes(whole[: len(whole) // 2])
     require_same(first, offline(config, build("vit"), source("vit")))
     assert len(trainings) == 2
-    assert "is damaged" in capsys.readouterr().out
+    assert "is damaged" in capsys.readouterr().err
     require_same(first, offline(config, build("vit"), source("vit")))
     assert len(trainings) == 2
 

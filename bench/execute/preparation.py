@@ -1,0 +1,107 @@
+"""What runs share is made before them and cached, outside their limits: it is no run's own time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bench import registry
+from bench.contracts.build import build, config_of
+from bench.contracts.protocol import protocol_config
+from bench.errors import BenchError
+from bench.io.digest import digest
+from bench.io.weights_cache import read_cached
+from bench.records.cell import Cell, variant_title
+from bench.run.applicability import unsupported
+from bench.run.source_model import source_path
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """One thing that runs share, and that is made once.
+
+    Attributes
+    ----------
+    kind : a ``source`` model, or what is made of it ``ahead``: a variant, a method's offline stage
+    name : 20 hexadecimal characters, by the content
+    title : for people
+    cell : one of those that need it
+    """
+
+    kind: Literal["source", "ahead"]
+    name: str
+    title: str
+    cell: Cell
+
+    @property
+    def path(self) -> Path:
+        """Where the source model is, or will be."""
+        return source_path(self.cell, build("stream", self.cell.stream, self.cell.seed))
+
+
+class PreparationListener:
+    """Receives the events of preparations, in its process; override those of interest."""
+
+    def preparation_begins(self, preparation: Preparation) -> None:
+        """It is worked on."""
+
+    def preparation_advances(self, preparation: Preparation, done: int, total: int) -> None:
+        """``done`` of ``total`` epochs or steps; (0, 0): it was not cached and is made now."""
+
+    def preparation_ends(self, preparation: Preparation, error: str) -> None:
+        """It is made and cached, or was so before, or failed for the reason ``error``."""
+
+
+def source_models(cells: Sequence[Cell]) -> list[Preparation]:
+    """The source models of cells that are not cached, or damaged."""
+    wanted: dict[Path, Cell] = {}
+    for cell in cells:
+        path = source_path(cell, build("stream", cell.stream, cell.seed))
+        wanted.setdefault(path, cell)
+    return [
+        Preparation("source", path.stem, _source_title(cell), cell)
+        for path, cell in wanted.items()
+        if read_cached(path) is None
+    ]
+
+
+def made_ahead(cells: Sequence[Cell]) -> list[Preparation]:
+    """The variants and offline stages that cells need, whether or not they are cached.
+
+    What is only used by cells that cannot run is left out.
+    """
+    found: dict[str, Preparation] = {}
+    for cell in cells:
+        for title, content in _parts(cell):
+            source = source_path(cell, build("stream", cell.stream, cell.seed)).stem
+            batch_size = protocol_config(cell.protocol).batch_size
+            name = digest([source, batch_size, *content])[:20]
+            if name not in found and unsupported(cell) is None:
+                found[name] = Preparation("ahead", name, title, cell)
+    return list(found.values())
+
+
+def _parts(cell: Cell) -> Iterator[tuple[str, list[object]]]:
+    """Title and content of what a cell needs ahead; the offline stage brings its variant along."""
+    method = registry.load("method", cell.method.name)
+    variant = None if cell.variant is None or method.makes_own_model else cell.variant
+    model = cell.model.name
+    if variant is not None:
+        yield f"making {variant_title(variant)} of {model}", [variant.content()]
+    try:
+        settings = method.offline_settings(config_of("method", cell.method))
+    except Exception as error:
+        raise BenchError(
+            f"method {cell.method.name}: offline_settings failed: {type(error).__name__}: {error}"
+        ) from error
+    if settings is not None:
+        stage = method.offline_settings
+        made = [f"{stage.__module__}.{stage.__qualname__}", dict(settings)]
+        on = None if variant is None else variant.content()
+        yield f"offline stage of {cell.method.name} for {model}", [*made, on]
+
+
+def _source_title(cell: Cell) -> str:
+    return f"training {cell.model.name} on the source of {cell.stream.name}"

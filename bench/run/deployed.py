@@ -1,0 +1,49 @@
+"""What a method is prepared with: the model of its cell, and the source data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.contracts.build import build
+from bench.records.cell import Cell
+from bench.run.determinism import as_in_a_run, seed_everything
+from bench.run.source_model import source_model
+
+if TYPE_CHECKING:
+    from bench.contracts.data import DomainView
+    from bench.contracts.method import Method
+    from bench.contracts.model import FoundationModel
+    from bench.contracts.stream import Stream
+
+
+def deployed(cell: Cell, method: Method, stream: Stream) -> tuple[FoundationModel, DomainView, str]:
+    """The model that a method gets, the labelled source, and the source model's digest.
+
+    The model is the cell's variant, unless the method makes a small one itself.
+    """
+    import torch
+
+    from bench.contracts.data import DomainView
+    from bench.contracts.model import weights_digest
+    from bench.contracts.protocol import protocol_config
+
+    model = source_model(cell, stream)
+    digest = weights_digest(model.module)
+    split = stream.source().adaptation
+    generator = torch.Generator().manual_seed(cell.seed)
+    batch_size = protocol_config(cell.protocol).batch_size
+    source = DomainView("source", split.x, split.y, batch_size, generator)
+    if cell.variant is not None and not method.makes_own_model:
+        model = build("variant", cell.variant).make(model, source)
+    return model, source, digest
+
+
+def make_ahead(cell: Cell) -> None:
+    """Make and cache what the cell's runs share: its variant, and the method's offline stage."""
+    with as_in_a_run():
+        method = build("method", cell.method)
+        stream = build("stream", cell.stream, cell.seed)
+        model, source, _ = deployed(cell, method, stream)
+        if method.offline_settings(method.config) is not None:
+            seed_everything(cell.seed)
+            method.prepare(model, source)

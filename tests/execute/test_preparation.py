@@ -1,0 +1,133 @@
+"""What runs share is made before them, once, outside their limits, and verified."""
+
+from __future__ import annotations
+
+import pytest
+
+PLUGIN = '''
+import os, time
+import torch
+from bench import BenchError, Method, MethodConfig, register
+from bench.io.progress import advance
+from bench.io.weights_cache import cache_folder, cached
+
+
+class AheadConfig(MethodConfig):
+    width: int = 1
+    rate: float = 0.1
+
+
+@register("method", "ahead")
+class Ahead(Method):
+    """Has an offline stage that takes longer than a run may."""
+    Config = AheadConfig
+
+    @classmethod
+    def offline_settings(cls, config):
+        return {"width": config.width}
+
+    def prepare(self, model, source):
+        super().prepare(model, source)
+        self.kept = cached(cache_folder() / "ahead" / f"{self.config.width}.pt", self.make)
+
+    def make(self):
+        with open("made.txt", "a") as file:
+            print(self.config.width, file=file)
+        for step in range(8):
+            time.sleep(1)
+            advance(step + 1, 8)
+        return {"w": torch.ones(self.config.width)}
+
+
+@register("method", "ahead-again", config={"rate": 0.2})
+class AheadAgain(Ahead):
+    """The same stage with another setting of the run."""
+
+
+@register("method", "ahead-wide", config={"width": 2})
+class AheadWide(Ahead):
+    """Another stage."""
+
+
+@register("method", "ahead-fails")
+class AheadFails(Ahead):
+    """A stage that cannot be made."""
+    Config = AheadConfig
+
+    @classmethod
+    def offline_settings(cls, config):
+        return {}
+
+    def prepare(self, model, source):
+        raise BenchError("no such stage can be made")
+'''
+
+NAMES = ("--plugin", "ahead.py", "--timeout", "5")
+
+
+@pytest.fixture
+def place(workplace, tmp_path):
+    (workplace.folder / "ahead.py").write_text(PLUGIN)
+    workplace.environment["BENCH_CACHE"] = str(tmp_path / "cache")
+    return workplace
+
+
+def test_offline_stages_are_made_once_before_the_runs_and_outside_their_time(place):
+    methods = "source-only,ahead,ahead-again,ahead-wide,ahead-fails"
+    done = place.run("run", *NAMES, "--methods", methods, "--jobs", "2", code=1)
+    made = (place.folder / "made.txt").read_text().split()
+    assert sorted(made) == ["1", "2"]
+    statuses = {(name, seed): r.status for (name, seed, _), r in place.records().items()}
+    failed = {key for key, status in statuses.items() if status != "ok"}
+    assert len(statuses) == 10
+    assert failed == {("ahead-fails", 0), ("ahead-fails", 1)}
+    assert "offline stage of ahead for tiny (once; then cached)" in done.stderr
+    assert "offline stage of ahead-wide for tiny: done in " in done.stderr
+    assert "offline stage of ahead-again" not in done.stderr
+    assert (
+        "offline stage of ahead-fails for tiny: failed, as the runs that need it will: "
+        "process ended with exit code 1: no such stage can be made"
+    ) in done.stderr
+    assert place.records()["ahead-fails", 0, "xavier-nx"].reason == "no such stage can be made"
+    before, _, _ = done.stderr.partition("10 cells to run")
+    assert before.count("offline stage of ahead") == 5
+    again = place.run("run", *NAMES, "--methods", "ahead", "--seeds", "5")
+    assert "offline stage" not in again.stderr
+    assert (place.folder / "made.txt").read_text().split() == made
+
+
+@pytest.mark.parametrize("damage", ["a bit", "the end", "all", "not a number"])
+def test_a_damaged_source_model_is_trained_again_before_the_runs(place, damage):
+    place.run("run", "--methods", "source-only", "--seeds", "0")
+    (path,) = (place.folder / "cache" / "source-models").glob("*.pt")
+    content = bytearray(path.read_bytes())
+    if damage == "a bit":
+        content[len(content) // 2] ^= 1
+    path.write_bytes({"the end": content[:-100], "all": b""}.get(damage, content))
+    if damage == "not a number":
+        import torch
+
+        weights = torch.load(path, weights_only=True)
+        weights["head.bias"][3] = float("nan")
+        torch.save(weights, path)
+    done = place.run("run", "--methods", "source-only", "--seeds", "0", "--store", "other")
+    before, _, _ = done.stderr.partition("1 cells to run")
+    assert f"{path} is damaged" in before
+    assert "training tiny on the source of digits-shift (once; then cached)" in before
+    first, second = (
+        place.records(store)["source-only", 0, "xavier-nx"] for store in ("store", "other")
+    )
+    assert first.source_model == second.source_model
+    assert first.results.domains == second.results.domains
+
+
+def test_variants_are_made_before_the_runs(place):
+    suite = place.folder / "tiny.yaml"
+    small = "model: {name: digits-vit, width: 32, depth: 1, patch: 8}"
+    suite.write_text(suite.read_text().replace("model: {name: tiny, width: 32}", small))
+    options = ("--variant", "compressed:4", "--methods", "source-only", "--seeds", "0")
+    done = place.run("run", *options)
+    before, _, _ = done.stderr.partition("1 cells to run")
+    assert "making compressed:4 of digits-vit: done in " in before
+    (record,) = place.records().values()
+    assert record.status == "ok"
