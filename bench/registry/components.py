@@ -34,6 +34,7 @@ from bench.registry.discovery import (
     scan_file,
     summary_of,
 )
+from bench.registry.load_trace import traced
 from bench.registry.moved import require_current_imports
 
 T = TypeVar("T")
@@ -180,7 +181,10 @@ def _module(found: Entry) -> Any:
             require_current_imports(found.file)
         if found.file in _plugins:
             return _import_file(found.file, found.module)
-        return importlib.import_module(found.module)
+        if found.origin == "bench":
+            return importlib.import_module(found.module)
+        with traced():
+            return importlib.import_module(found.module)
     except BenchError:
         raise
     except Exception as error:
@@ -201,7 +205,8 @@ def _import_file(file: Path, name: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with traced():
+            spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
         if isinstance(error, Exception):
