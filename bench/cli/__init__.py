@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import io
 import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
 
 import typer
 from typer import Option
@@ -18,6 +22,24 @@ COMMANDS = (
 )  # fmt: skip
 """Modules of the commands, in the order of ``bench --help``."""
 
+
+def _never_silent(command: Callable[..., None]) -> Callable[..., None]:
+    """A command in which ``sys.exit`` of a plugin is an error: commands raise `typer.Exit`."""
+
+    @functools.wraps(command)
+    def guarded(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except SystemExit as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            raise BenchError(
+                f"a component ends Python with exit {error.code!r} in {last.filename}, line "
+                f"{last.lineno}: raise an exception there instead"
+            ) from error
+
+    return guarded
+
+
 app = typer.Typer(
     name="bench",
     help="Reference benchmark for adapting foundation models on edge devices.",
@@ -28,7 +50,7 @@ app = typer.Typer(
 )
 for _name in COMMANDS:
     _module = importlib.import_module(f"bench.cli.{_name}")
-    app.command(_name.rstrip("_").replace("_", "-"))(_module.command)
+    app.command(_name.rstrip("_").replace("_", "-"))(_never_silent(_module.command))
 app.add_typer(device.app, name="device")
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.contracts.data import DomainView, Inputs
-from bench.errors import BenchError
+from bench.errors import BenchError, did_you_mean
 from bench.io.digest import digest
 
 
@@ -64,7 +64,8 @@ class FoundationModel(ABC):
     """A model from timm, transformers or elsewhere, with its structure declared by names.
 
     Subclasses implement `build` and `blocks`, set ``head_name`` (the task head inside ``module``),
-    and may override the rest. ``preload`` names modules that are slow to import. ``input_shape`` is
+    and may override the rest. ``task`` is what its outputs mean: cells whose stream or method does
+    another task are not run. ``preload`` names modules that are slow to import. ``input_shape`` is
     the usual shape of a sample, for `bench fit`: (channels, height, width), or (tokens,) for texts.
     """
 
@@ -133,8 +134,15 @@ class FoundationModel(ABC):
 
     @property
     def head(self) -> nn.Module:
-        """The task head."""
-        return self.module.get_submodule(self.head_name)
+        """The task head; BenchError if ``head_name`` names no module."""
+        try:
+            return self.module.get_submodule(self.head_name)
+        except (AttributeError, TypeError):
+            known = [name for name, _ in self.module.named_modules() if name]
+            raise BenchError(
+                f"{type(self).__name__}: head_name is {self.head_name!r}, and the network has no "
+                f"such module: {did_you_mean(str(self.head_name), known)}"
+            ) from None
 
     def head_parameters(self) -> list[nn.Parameter]:
         """The task head's parameters."""
@@ -165,14 +173,20 @@ class FoundationModel(ABC):
         """Training (dropout on) or evaluation mode of the module."""
         self.module.train(mode)
 
+    def eval(self) -> None:
+        """Evaluation mode, as ``train(False)``."""
+        self.train(False)
+
 
 class Variant(ABC):
     """Makes the model that a device gets from the one that was trained on the source, offline.
 
     ``Config`` has at least ``ratio``, how many times narrower: suites write ``NAME:RATIO``.
+    ``tasks``: those of the models that it can be made of.
     """
 
     Config: ClassVar[type[ModelConfig]]
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -7,8 +7,7 @@ packages those count that register components.
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
+import importlib
 import json
 import site
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.registry.discovery import ENTRY_POINT_GROUPS
+from bench.registry.find_module import below, file_of, origin_of, spec_in, top_spec
 
 ROOMS = ("bench.methods", "bench.models", "bench.datasets", "bench.reports")
 """Code outside the core that a component may import, and that then counts as part of it."""
@@ -39,7 +39,7 @@ def imported_files(module: str, level: int, importer: Path) -> list[Path]:
 
 @cache
 def _of_project(module: str, folder: Path | None) -> list[Path]:
-    return _counted(_in_room(module) if folder is None else _below([folder], module))
+    return _counted(_in_room(module) if folder is None else below([folder], module))
 
 
 def _counted(found: Path | None) -> list[Path]:
@@ -88,33 +88,10 @@ def _installed_folders() -> frozenset[Path]:
     return frozenset({*folders, *(folder.resolve() for folder in folders)})
 
 
-def origin_of(module: Any) -> Path | None:
-    """The file that a module was made from; None for one without."""
-    origin = getattr(getattr(module, "__spec__", None), "origin", None)
-    origin = origin or getattr(module, "__file__", None)
-    return _existing(origin)
-
-
-# --- finding a module without importing it ---------------------------------------------
-
-
-def _below(folders: list[str] | list[Path], module: str) -> Path | None:
-    """The file of ``module`` in one of some folders; of the folder itself for no name."""
-    places = [str(folder) for folder in folders]
-    found = next((f for p in places if (f := Path(p, "__init__.py")).is_file()), None)
-    for part in module.split(".") if module else ():
-        spec = importlib.machinery.PathFinder.find_spec(part, places)
-        if spec is None:
-            return None
-        found = _existing(spec.origin)
-        places = list(spec.submodule_search_locations or ())
-    return found.resolve() if found is not None else None
-
-
 def _in_room(module: str) -> Path | None:
     for room in ROOMS:
         if module == room or module.startswith(f"{room}."):
-            return _below(_locations(room), module[len(room) + 1 :])
+            return below(_locations(room), module[len(room) + 1 :])
     return None
 
 
@@ -123,10 +100,10 @@ def _on_path(module: str, importer: Path) -> Path | None:
     top, _, rest = module.partition(".")
     if (top, tuple(sys.path)) in _libraries:
         return None
-    spec = _top(top) or importlib.machinery.PathFinder.find_spec(top, [str(importer.parent)])
+    spec = top_spec(top) or spec_in(top, [importer.parent])
     if spec is None:
         return None
-    file = _file(spec)
+    file = file_of(spec)
     if file is None and spec.submodule_search_locations is None:  # built in
         _libraries.add((top, tuple(sys.path)))
     if file is not None and not counts(file):
@@ -135,23 +112,11 @@ def _on_path(module: str, importer: Path) -> Path | None:
     _require_one(top, file, importer)
     if module in sys.modules and (found := origin_of(sys.modules[module])) is not None:
         return found
-    return _below(list(spec.submodule_search_locations or ()), rest) if rest else file
+    return below(list(spec.submodule_search_locations or ()), rest) if rest else file
 
 
 _libraries: set[tuple[str, tuple[str, ...]]] = set()
 """Modules that were found to be no code of a component, each with the path that was searched."""
-
-
-def _top(name: str) -> importlib.machinery.ModuleSpec | None:
-    try:
-        return importlib.util.find_spec(name)
-    except Exception:  # a module without a spec, or a finder of somebody else's that fails
-        return None
-
-
-def _file(spec: importlib.machinery.ModuleSpec) -> Path | None:
-    found = _existing(spec.origin)
-    return found.resolve() if found is not None else None
 
 
 def _require_one(top: str, loaded: Path | None, importer: Path) -> None:
@@ -160,21 +125,13 @@ def _require_one(top: str, loaded: Path | None, importer: Path) -> None:
         return
     if importer.parent not in [Path(each).resolve() for each in sys.path]:
         return
-    beside = importlib.machinery.PathFinder.find_spec(top, [str(importer.parent)])
-    other = None if beside is None else _file(beside)
+    beside = spec_in(top, [importer.parent])
+    other = None if beside is None else file_of(beside)
     if other is not None and other != loaded:
         raise BenchError(
             f"{importer} imports {top!r}, of which there are two: {loaded}, which was imported "
             f"first, and {other}; rename one of them"
         )
-
-
-def _existing(origin: str | None) -> Path | None:
-    """The file of a module's origin, or the archive that it lies in."""
-    if not origin:
-        return None
-    path = Path(origin)
-    return next((p.resolve() for p in (path, *path.parents) if p.is_file()), None)
 
 
 @cache

@@ -19,12 +19,12 @@ from bench.registry.code_files import (
     counts,
     imported_files,
     installed_plugin,
-    origin_of,
     package_content,
     packages,
 )
 from bench.registry.components import entries, load
 from bench.registry.discovery import KINDS, Entry, assigned_name
+from bench.registry.find_module import origin_of
 from bench.registry.load_trace import files_read_by
 
 

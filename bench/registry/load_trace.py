@@ -19,7 +19,8 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from bench.registry.code_files import is_installed, origin_of
+from bench.registry.code_files import is_installed
+from bench.registry.find_module import origin_of
 
 CODE = (".py", ".so", ".pyd")
 

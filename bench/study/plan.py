@@ -10,17 +10,21 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pydantic
+
 from bench import registry
 from bench.contracts.build import config_of
 from bench.contracts.protocol import protocol_class
 from bench.contracts.settings import file_digests
 from bench.costs.device_profile import absolute_name, load_device, profile_digest
 from bench.errors import BenchError, did_you_mean
+from bench.io.digest import digest
 from bench.records.cell import Cell, Component, variant_title
 from bench.records.protocol_facts import DEFAULT, protocol_facts
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.registry.component_code import component_digest
+from bench.registry.declarations import shortened
 from bench.study.job import Job, make_job
 from bench.study.suite import FULL, Reference, Suite, validated
 from bench.study.tuned_settings import Tuned, require_fit, settle
@@ -40,8 +44,7 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
     variants = [_variant(reference, f"{where}: variants") for reference in suite.variants]
     if tuned is not None:
         require_fit(suite, tuned)
-    stream_class = registry.load("stream", stream.name)
-    data = stream_class.data_digest(config_of("stream", stream))
+    data = _data_digest(stream, where)
     devices = [(absolute_name(n), profile_digest(load_device(n))) for n in suite.devices]
     cells: dict[str, Cell] = {}
     for i, (reference, labelled) in enumerate(suite.all_methods()):
@@ -105,12 +108,40 @@ def _component(kind: str, reference: Reference, where: str) -> Component:
         raise BenchError(f"{where}: {error}") from error
     where += f" {reference.name!r}"
     config = validated(registry.load(kind, reference.name).Config, reference.config, where)
+    settings = _as_json(config, where)
     try:
-        files = file_digests(config)
+        files, code = file_digests(config), component_digest(entry)
     except BenchError as error:
         raise BenchError(f"{where}: {error}") from error
-    settings, code = config.model_dump(mode="json"), component_digest(entry)
     return Component(name=reference.name, config=settings, code=code, files=files)
+
+
+def _data_digest(stream: Component, where: str) -> str:
+    where += f": stream {stream.name!r}: data_digest"
+    try:
+        found = registry.load("stream", stream.name).data_digest(config_of("stream", stream))
+    except BenchError as error:
+        raise BenchError(f"{where}: {error}") from error
+    except Exception as error:
+        raise BenchError(f"{where}: {type(error).__name__}: {error}") from error
+    if not isinstance(found, str):
+        raise BenchError(f"{where} gave {shortened(found)}: return a text")
+    return found
+
+
+def _as_json(config: pydantic.BaseModel, where: str) -> dict[str, Any]:
+    """All settings as a record keeps them; BenchError for what JSON cannot say."""
+    for name in type(config).model_fields:
+        try:
+            digest(config.model_dump(mode="json", include={name}))
+        except (ValueError, TypeError, RecursionError) as error:
+            value = shortened(getattr(config, name))
+            raise BenchError(
+                f"{where}: key {name!r}: {value} cannot be part of a record "
+                f"({type(error).__name__}): use finite numbers, texts, lists and mappings, nested "
+                "less than 200 deep"
+            ) from error
+    return config.model_dump(mode="json")
 
 
 @dataclass(frozen=True)
