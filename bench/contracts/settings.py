@@ -41,7 +41,7 @@ def file_digests(config: pydantic.BaseModel) -> dict[str, str]:
         elif isinstance(value, str | PurePath):
             if _names_a_file(value):
                 found[name] = _content_digest(Path(value), name)
-        elif any(map(_names_a_file, _leaves(value))):
+        elif any(map(_names_a_file, leaves(value))):
             found[name] = digest(_with_contents(value, name))
     return found
 
@@ -58,7 +58,7 @@ def _names_a_file(value: Any) -> bool:
         return False
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def leaves(value: Any) -> Iterator[Any]:
     """The values in nested containers and models, without recursion: they may be deep."""
     waiting = [value]
     while waiting:

@@ -56,15 +56,13 @@ def _folder() -> str | None:
 def _interrupts(pressed: list[int]) -> Iterator[None]:
     """Note Ctrl-C in ``pressed``: a plugin may raise `KeyboardInterrupt` of its own."""
     earlier = signal.getsignal(signal.SIGINT)
-    if earlier is not signal.default_int_handler or (
-        threading.current_thread() is not threading.main_thread()
-    ):
+    if not callable(earlier) or threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupted(number: int, frame: FrameType | None) -> None:
         pressed.append(number)
-        signal.default_int_handler(number, frame)
+        earlier(number, frame)
 
     signal.signal(signal.SIGINT, interrupted)
     try:

@@ -120,9 +120,13 @@ def test_a_declaration_of_a_wrong_type_is_told(
     attribute, _, value = line.partition(" = ")
     written = f"{attribute} = next(iter([{value}]))" if computed else line
     path.write_text(METHOD.replace("pass", written))
-    with pytest.raises(BenchError) as caught:
+
+    def load() -> None:
         registry.add_plugin(path)
         registry.load("method", "mine")
+
+    with pytest.raises(BenchError) as caught:
+        load()
     assert f"method 'mine': {said}" in str(caught.value)
 
 

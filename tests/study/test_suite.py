@@ -375,6 +375,51 @@ def test_a_suite_names_its_plugins_relative_to_its_file(write: Callable[..., Pat
     assert registry.plugins() == [(path.parent / "lab" / "idea.py").resolve()]
 
 
+ODD = """
+from typing import Any
+from pydantic import Field, field_validator
+from bench import Method, MethodConfig, register
+deep = []
+for _ in range(5000):
+    deep = [deep]
+
+class Odd(MethodConfig):
+    value: Any = {default}
+
+    @field_validator("value")
+    def known(cls, value):
+        return {{1: value}}[1] if value != "two" else {{}}[value]
+
+@register("method", "odd")
+class Mine(Method):
+    Config = Odd
+"""
+
+
+@pytest.mark.usefixtures("empty_registry")
+@pytest.mark.parametrize(
+    ("default", "given", "said"),
+    [
+        (
+            "Field(default_factory=lambda: deep)",
+            "odd",
+            "key 'value': [[[[[[[...]]]]]]] cannot be part of a record",
+        ),
+        ("object()", "odd", "cannot be part of a record"),
+        ("float('nan')", "odd", "key 'value': nan cannot be part of a record"),
+        ("1", "{name: odd, value: two}", "Odd fails on these settings: KeyError: 'two'"),
+    ],
+)
+def test_settings_that_no_record_can_hold_are_one_line(
+    write: Callable[..., Path], default: str, given: str, said: str
+) -> None:
+    path = write(GOOD.replace("source-only", given) + "plugins: odd.py\n")
+    (path.parent / "odd.py").write_text(ODD.format(default=default))
+    text = complaint(path)
+    assert "method 1 'odd'" in text
+    assert said in text
+
+
 def test_an_unknown_method_of_a_suite_is_told_how_a_file_is_named(
     write: Callable[..., Path],
 ) -> None:
