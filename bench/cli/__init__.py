@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import importlib
 import io
 import os
 import sys
-from typing import TextIO
+import traceback
+from collections.abc import Callable
+from typing import Any, TextIO
 
 import typer
 from typer import Option
@@ -25,6 +28,23 @@ COMMANDS = (
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 """Errors of writing to what is full or broken; those of a store are caught where it is written."""
 
+def _never_silent(command: Callable[..., None]) -> Callable[..., None]:
+    """A command in which ``sys.exit`` of a plugin is an error: commands raise `typer.Exit`."""
+
+    @functools.wraps(command)
+    def guarded(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except SystemExit as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            raise BenchError(
+                f"a component ends Python with exit {error.code!r} in {last.filename}, line "
+                f"{last.lineno}: raise an exception there instead"
+            ) from error
+
+    return guarded
+
+
 app = typer.Typer(
     name="bench",
     help="Reference benchmark for adapting foundation models on edge devices.",
@@ -35,7 +55,7 @@ app = typer.Typer(
 )
 for _name in COMMANDS:
     _module = importlib.import_module(f"bench.cli.{_name}")
-    app.command(_name.rstrip("_").replace("_", "-"))(_module.command)
+    app.command(_name.rstrip("_").replace("_", "-"))(_never_silent(_module.command))
 app.add_typer(device.app, name="device")
 
 

@@ -82,5 +82,7 @@ def _rooms() -> tuple[bool, str]:
         counts = {kind: len(registry.entries(kind)) for kind in registry.KINDS}
     except BenchError as error:
         return False, str(error)
+    if broken := registry.broken_entry_points():
+        return False, "; ".join(broken)
     here = Path(registry.__file__).parent
     return True, ", ".join(f"{n} {kind}s" for kind, n in counts.items()) + f" (code in {here})"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer import Argument
 
-from bench.cli.options import Plugins
+from bench.cli.options import Plugins, warn
 from bench.io.text_table import aligned
 
 Kind = StrEnum("Kind", "methods models variants streams devices suites")
@@ -43,6 +43,8 @@ def command(
             rows = [["name", "summary"], *([name, entry.summary] for name, entry in entries)]
         typer.echo(each.value)
         typer.echo(aligned(rows, indent="  "))
+    for why in registry.broken_entry_points():
+        warn(why)
 
 
 def _methods() -> Iterator[list[str]]:

@@ -43,8 +43,9 @@ def command(
             raise BenchError(f"{path}: {error.strerror}; name another folder with --dir") from error
         typer.echo(f"wrote {path}")
     suite, reference = defaults.NEW_METHOD_RUNS[family]
+    install = "" if importlib.util.find_spec("pytest") else "  pip install pytest\n"
     typer.echo(
-        f"next:\n  bench check {file}\n  pytest {test}\n  bench run --suite {suite} "
+        f"next:\n  bench check {file}\n{install}  pytest {test}\n  bench run --suite {suite} "
         f"--plugin {file} --methods {reference},{module.replace('_', '-')}"
     )
 

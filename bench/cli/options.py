@@ -27,7 +27,7 @@ Variants = Annotated[
     list[str] | None,
     Option(help="'full' or a smaller model as compressed:8; repeatable. Default: the suite's."),
 ]
-Seeds = Annotated[str | None, Option(help="As 0..4 or 0,3,7.")]
+Seeds = Annotated[str | None, Option(help="As 0..4 or 0-4 or 0,3,7.")]
 Interval = Annotated[
     float | None,
     Option(help="Seconds between batches, for a suite under online-timed. Default: the suite's."),

@@ -44,6 +44,8 @@ def command(
         )
     if note := plan.stale_note():
         typer.echo(note)
+    if note := plan.window_note(opened):
+        typer.echo(note)
     if plan.missing:
         typer.echo(_estimate(plan, opened, workers))
     warn_unreadable(opened)

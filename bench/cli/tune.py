@@ -60,7 +60,7 @@ def command(
     from bench.study.plan import make_cells
     from bench.study.suite import SUITES
     from bench.study.tuned_settings import tuned_path, write_tuned
-    from bench.tuning.tune import Tuner, default_out, validation_suite
+    from bench.tuning.tune import Tuner, Yardstick, default_out, validation_suite
 
     chosen, path = options.selection(
         suite=suite, methods=methods, model=model, variant=variant, seeds=seeds, plugins=plugins
@@ -79,6 +79,7 @@ def command(
     opened = open_store(store)
     shown = _Shown()
     tuner = Tuner(searched, cells, trials, opened, shown)
+    yardstick = Yardstick(searched, path, opened)
     for name, why in tuner.untunable.items():
         typer.echo(f"{name}: not tuned: {why}", err=True)
     if not tuner.names:
@@ -92,15 +93,24 @@ def command(
         require_folder(target.parent, f"--out {target}")
         campaign.prepare(cells)
         shown.begin(len(tuner.names) * trials)
-        campaign.run(tuner.begin(), tuner.ended)
+        campaign.run([*yardstick.jobs, *tuner.begin()], tuner.ended)
     tuned = tuned_file(chosen, searched, cells, tuner, trials, oracle)
     write_tuned(target, _beside_others(target, tuned, tuner.names))
+    for name, score in yardstick.scores().items():
+        typer.echo(f"{name}: {score:.1%} without adaptation")
     for name, best in tuned.methods.items():
         default = "failed" if best.default_score is None else f"{best.default_score:.1%}"
         typer.echo(f"{name}: {default} with its defaults, {best.score:.1%} tuned {best.settings}")
     typer.echo(f"written: {target}")
-    beside = "" if target.resolve() == tuned_path(path).resolve() else f" --tuned {target}"
-    typer.echo(f"next: bench run --suite {suite}{beside}")
+    again = ["bench", "run", "--suite", suite]
+    for option, values in (
+        ("--plugin", plugins), ("--methods", methods), ("--model", model), ("--variant", variant),
+    ):  # fmt: skip
+        for value in [values] if isinstance(values, str) else values or []:
+            again += [option, str(value)]
+    if target.resolve() != tuned_path(path).resolve():
+        again += ["--tuned", str(target)]
+    typer.echo(f"next: {shlex.join(again)}")
     without = [n for n in tuner.names if n not in tuned.methods]
     if without:
         typer.echo(f"bench: no trial gave a result: {', '.join(without)} (logs: {opened.logs})")

@@ -67,7 +67,8 @@ class FoundationModel(ABC):
     """A model from timm, transformers or elsewhere, with its structure declared by names.
 
     Subclasses implement `build` and `blocks`, set ``head_name`` (the task head inside ``module``),
-    and may override the rest. ``preload`` names modules that are slow to import. ``input_shape`` is
+    and may override the rest. ``task`` is what its outputs mean: cells whose stream or method does
+    another task are not run. ``preload`` names modules that are slow to import. ``input_shape`` is
     the usual shape of a sample, for `bench fit`: (channels, height, width), or (tokens,) for texts.
     ``conformance_config``: settings for `bench check`, where the default network is large.
     """
@@ -190,14 +191,20 @@ class FoundationModel(ABC):
         """Training (dropout on) or evaluation mode of the module."""
         self.module.train(mode)
 
+    def eval(self) -> None:
+        """Evaluation mode, as ``train(False)``."""
+        self.train(False)
+
 
 class Variant(ABC):
     """Makes the model that a device gets from the one that was trained on the source, offline.
 
     ``Config`` has at least ``ratio``, how many times narrower: suites write ``NAME:RATIO``.
+    ``tasks``: those of the models that it can be made of.
     """
 
     Config: ClassVar[type[ModelConfig]]
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
 
     def __init__(self, config: Any) -> None:
         self.config = config

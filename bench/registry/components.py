@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import importlib
 import importlib.util
+import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,15 +26,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.errors import BenchError, did_you_mean
+from bench.registry.declarations import require_declared, require_name, shortened
 from bench.registry.discovery import (
     CONTRACTS,
     KINDS,
     Entry,
     discover,
+    discover_installed,
     forget_sources,
     scan_file,
     summary_of,
 )
+from bench.registry.foreign_import import foreign_import
+from bench.registry.load_trace import traced
 from bench.registry.moved import require_current_imports
 
 T = TypeVar("T")
@@ -59,6 +64,7 @@ def register(
     """
     if kind not in KINDS:
         raise BenchError(f"register: unknown kind {kind!r}; use one of {', '.join(KINDS)}")
+    require_name(kind, name, "register")
 
     def mark(thing: T) -> T:
         if not (config or changes):
@@ -81,7 +87,7 @@ def add_plugin(path: str | Path) -> None:
     Raises BenchError if the file is missing, does not parse or registers nothing.
     """
     file = Path(path).resolve()
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise BenchError(f"plugin {path}: no such file; give the path of a Python file")
     if file in _plugins:
         return
@@ -117,14 +123,16 @@ def entry(kind: str, name: str) -> Entry:
     """The component ``name`` of ``kind``; BenchError with the nearest names if unknown."""
     known = entries(kind)
     if name not in known:
-        raise BenchError(f"unknown {kind} {name!r}: {did_you_mean(name, known)}")
+        broken = "".join(f"; {each}" for each in broken_entry_points())
+        cure = f"{did_you_mean(name, known)} (of a file: --plugin FILE, or plugins: in the suite)"
+        raise BenchError(f"unknown {kind} {shortened(name)}: {cure}{broken}")
     return known[name]
 
 
 def load(kind: str, name: str) -> Any:
     """Import and return the component ``name`` of ``kind``."""
     found = entry(kind, name)
-    thing = found.thing if found.thing is not None else getattr(_module(found), found.attribute)
+    thing = found.thing if found.thing is not None else getattr(_module(found), found.attribute, 0)
     named = CONTRACTS[kind]
     if named is not None:
         contract = getattr(importlib.import_module(named[0]), named[1])
@@ -133,7 +141,13 @@ def load(kind: str, name: str) -> Any:
                 f"{kind} {name!r} in {found.file or found.module}: {found.attribute} is not a "
                 f"subclass of bench.{named[1]}"
             )
+        _require_sound(found, thing)
     return _changed(thing, found) if found.config or found.changes else thing
+
+
+def broken_entry_points() -> list[str]:
+    """Why entry points of installed packages give no components; everything else works."""
+    return [str(each) for each in discover_installed() if isinstance(each, BenchError)]
 
 
 @contextmanager
@@ -180,14 +194,12 @@ def _module(found: Entry) -> Any:
             require_current_imports(found.file)
         if found.file in _plugins:
             return _import_file(found.file, found.module)
-        return importlib.import_module(found.module)
-    except BenchError:
-        raise
-    except Exception as error:
-        raise BenchError(
-            f"{found.kind} {found.name!r} cannot be imported from {found.module}: "
-            f"{type(error).__name__}: {error}; run 'bench doctor'"
-        ) from error
+        place = f"{found.kind} {found.name!r} cannot be imported from {found.module}"
+        with foreign_import(place, "; run 'bench doctor'"):
+            if found.origin == "bench":
+                return importlib.import_module(found.module)
+            with traced():
+                return importlib.import_module(found.module)
     finally:
         _importing.pop()
 
@@ -201,13 +213,28 @@ def _import_file(file: Path, name: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except BaseException as error:
+        with foreign_import(f"plugin {file}"), traced():
+            spec.loader.exec_module(module)
+    except BaseException:
         del sys.modules[name]
-        if isinstance(error, Exception):
-            raise BenchError(f"plugin {file}: {type(error).__name__}: {error}") from error
         raise
     return module
+
+
+def _require_sound(found: Entry, thing: Any) -> None:
+    """BenchError if a class declares what cannot be used; also what is computed is looked at."""
+    where = str(found.file or found.module)
+    values = {name: getattr(thing, name) for name in dir(thing) if _is_fact(thing, name)}
+    require_declared(found.kind, found.name, values, where)
+    if found.kind not in ("executor", "report"):
+        import pydantic
+
+        config = getattr(thing, "Config", None)
+        if not (isinstance(config, type) and issubclass(config, pydantic.BaseModel)):
+            raise BenchError(
+                f"{where}: {found.kind} {found.name!r}: Config is {shortened(config)}: make it a "
+                f"subclass of bench.{found.kind.capitalize()}Config"
+            )
 
 
 def _changed(thing: Any, found: Entry) -> Any:
@@ -246,4 +273,12 @@ def _table() -> dict[str, dict[str, Entry]]:
                 f"{found.file}: rename one"
             )
         table[found.kind][found.name] = found
+    for each in discover_installed():
+        if isinstance(each, Entry):
+            earlier = table[each.kind].setdefault(each.name, each)
+            if (earlier.file, earlier.attribute) != (each.file, each.attribute):
+                raise BenchError(
+                    f"{each.kind} {each.name!r} is registered twice, in {earlier.file} and "
+                    f"{each.file} ({each.origin}): rename one, or remove its package"
+                )
     return table

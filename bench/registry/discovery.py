@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
+from bench.registry.declarations import require_declared, require_name
+from bench.registry.find_module import below, find_module
 
 CONTRACTS: dict[str, tuple[str, str] | None] = {
     "method": ("bench.contracts.method", "Method"),
@@ -77,37 +79,48 @@ class Entry:
 
 
 def discover(plugins: dict[Path, str]) -> Iterator[Entry]:
-    """The components of this project, of installed packages, and of plugins (file: module)."""
+    """The components of this project, and of plugins (file: module)."""
     for package in PACKAGES:
         yield from scan_package(package)
-    for group in ENTRY_POINT_GROUPS:
-        for point in entry_points(group=group):
-            module = point.value.partition(":")[0].strip()
-            spec = importlib.util.find_spec(module)
-            if spec is None or spec.origin is None:
-                raise BenchError(
-                    f"entry point {point.name!r} of group {group!r} names {module!r}, which is "
-                    "not installed: reinstall or remove the package that declares it"
-                )
-            yield from scan_file(Path(spec.origin), module, f"entry point {point.name}")
     for file, module in plugins.items():
         yield from scan_file(file, module, f"plugin {file}")
 
 
-def scan_package(package: str) -> Iterator[Entry]:
+def discover_installed() -> Iterator[Entry | BenchError]:
+    """The components of installed packages; for an entry point that is of no use, the reason."""
+    for group in ENTRY_POINT_GROUPS:
+        for point in entry_points(group=group):
+            module = point.value.partition(":")[0].strip()
+            where = f"entry point {point.name!r} of group {group!r}"
+            file = find_module(module)  # importing what it lies in would run it
+            try:
+                if file is None:
+                    raise BenchError(
+                        f"names {module!r}, which is not installed: reinstall or remove the "
+                        "package that declares it"
+                    )
+                yield from scan_file(file, module, f"entry point {point.name}")
+            except BenchError as error:
+                yield BenchError(f"{where}: {error}")
+
+
+@cache
+def scan_package(package: str) -> list[Entry]:
     """The components of an installed package, its subpackages included."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise BenchError(
             f"package {package!r} is not installed: install the project with 'pip install .'"
         )
+    found = []
     for location in spec.submodule_search_locations:
         root = Path(location)
         for file in sorted(root.rglob("*.py")):
             parts = file.relative_to(root).with_suffix("").parts
             if parts[-1] == "__init__":
                 parts = parts[:-1]
-            yield from scan_file(file, ".".join((package, *parts)), "bench")
+            found += scan_file(file, ".".join((package, *parts)), "bench")
+    return found
 
 
 def scan_file(file: Path, module: str, origin: str) -> list[Entry]:
@@ -127,9 +140,16 @@ def scan_file(file: Path, module: str, origin: str) -> list[Entry]:
                 raise BenchError(
                     f"{file}:{node.lineno}: unknown kind {kind!r}; use one of {', '.join(KINDS)}"
                 )
+            where = f"{file}:{node.lineno}"
+            require_name(kind, name, where)
             config = changes.pop("config", {})
             summary = changes.pop("summary", None) or summary_of(ast.get_docstring(node))
+            if not (isinstance(config, dict) and isinstance(summary, str)):
+                raise BenchError(
+                    f"{where}: {kind} {name!r}: config is a mapping of settings, summary a text"
+                )
             facts = (_facts(node, file) if isinstance(node, ast.ClassDef) else {}) | changes
+            require_declared(kind, name, facts, where)
             place = (module, node.name, file, summary, origin)
             found.append(Entry(kind, name, *place, facts, config, changes))
     return found
@@ -141,7 +161,7 @@ def summary_of(docstring: str | None) -> str:
 
 
 def forget_sources() -> None:
-    """Read files again when they are asked for next."""
+    """Read the files of others again when they are asked for next."""
     _tree.cache_clear()
 
 
@@ -149,8 +169,18 @@ def forget_sources() -> None:
 def _tree(file: Path) -> ast.Module:
     try:
         return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
-    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+    except (RecursionError, MemoryError) as error:
+        raise BenchError(
+            f"{file}: an expression is nested too deeply; build it in steps"
+        ) from error
+    except (SyntaxError, ValueError) as error:
         raise BenchError(f"{file}: not valid Python: {error}") from error
+    except OSError as error:
+        raise BenchError(f"{file}: cannot be read: {error.strerror}; check the path") from error
+
+
+_NO_LITERAL = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError)
+"""What `ast.literal_eval` raises."""
 
 
 def _names_of_register(tree: ast.Module) -> set[str]:
@@ -176,7 +206,7 @@ def _registration(decorator: ast.expr, ours: set[str]) -> tuple[str, str, dict[s
     try:
         kind, name = map(ast.literal_eval, decorator.args)
         given = {str(k.arg): ast.literal_eval(k.value) for k in decorator.keywords}
-    except ValueError:  # no literals, or not two of them
+    except _NO_LITERAL:  # no literals, or not two of them
         return None
     return (kind, name, given) if isinstance(kind, str) and isinstance(name, str) else None
 
@@ -195,7 +225,7 @@ def _facts(node: ast.ClassDef, file: Path, seen: tuple[str, ...] = ()) -> dict[s
         value = getattr(statement, "value", None)
         if name and value is not None:
             facts.pop(name, None)
-            with suppress(ValueError):
+            with suppress(*_NO_LITERAL):
                 facts[name] = ast.literal_eval(value)
     return facts
 
@@ -222,18 +252,8 @@ def _class(name: str, file: Path) -> tuple[ast.ClassDef, Path] | None:
     return None
 
 
-def module_file(folder: Path, module: str) -> Path | None:
-    """The file of ``module`` relative to ``folder``; None for a name that is no module."""
-    path = folder.joinpath(*module.split(".")) if module else folder
-    candidates = (path.with_name(f"{path.name}.py"), path / "__init__.py")
-    return next((file for file in candidates if file.is_file()), None)
-
-
 def _imported_file(module: str, level: int, file: Path) -> Path | None:
     """The file of an imported module of this project; None for other packages' modules."""
     if level:
-        return module_file(file.parents[level - 1], module)
-    if module.partition(".")[0] != "bench":
-        return None
-    spec = importlib.util.find_spec(module)  # runs the packages above it, which are empty
-    return Path(spec.origin) if spec is not None and spec.origin else None
+        return below([file.parents[level - 1]], module)
+    return find_module(module) if module.partition(".")[0] == "bench" else None

@@ -25,7 +25,7 @@ def moved_names() -> tuple[dict[str, str], dict[str, str]]:
 def require_current_imports(file: Path) -> None:
     """BenchError, with line and new place, if a plugin imports what moved, save inside ``try``."""
     facade = getattr(sys.modules["bench"], "__all__", ())
-    for line, module, name in _imports(ast.parse(file.read_text(encoding="utf-8"))):
+    for line, module, name in _imports(ast.parse(file.read_bytes())):
         renamed = moved_names()[1].get(f"{module}.{name}", "")
         place, _, called = renamed.rpartition(".") if renamed else (_new_module(module), "", name)
         if place is not None:
@@ -36,15 +36,17 @@ def require_current_imports(file: Path) -> None:
             )
 
 
-def _imports(node: ast.AST) -> Iterator[tuple[int, str, str]]:
+def _imports(tree: ast.AST) -> Iterator[tuple[int, str, str]]:
     """Line, module and name of each absolute import; the name is empty for a whole module."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Import):
-            yield from ((child.lineno, alias.name, "") for alias in child.names)
-        elif isinstance(child, ast.ImportFrom) and child.module and not child.level:
-            yield from ((child.lineno, child.module, alias.name) for alias in child.names)
-        elif not isinstance(child, ast.Try):
-            yield from _imports(child)
+    waiting = [tree]
+    while waiting:
+        for child in ast.iter_child_nodes(waiting.pop()):
+            if isinstance(child, ast.Import):
+                yield from ((child.lineno, alias.name, "") for alias in child.names)
+            elif isinstance(child, ast.ImportFrom) and child.module and not child.level:
+                yield from ((child.lineno, child.module, alias.name) for alias in child.names)
+            elif not isinstance(child, ast.Try):
+                waiting.append(child)
 
 
 def _statement(module: str, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench import registry
 from bench.contracts.build import config_of
+from bench.contracts.model import FoundationModel
 from bench.contracts.protocol import protocol_config
 from bench.contracts.settings import file_digests
 from bench.costs.device_profile import load_device, profile_digest
@@ -18,8 +19,8 @@ def unsupported(cell: Cell) -> str | None:
     """Why a cell cannot run, from the declarations of its components alone; else None."""
     method = registry.load("method", cell.method.name)
     stream = registry.load("stream", cell.stream.name)
-    if stream.task not in method.tasks:
-        return f"{cell.method.name} does {', '.join(method.tasks)}; the stream is {stream.task}"
+    if (differs := _other_task(cell)) is not None:
+        return differs
     strange = [shift for shift in stream.shifts if shift not in method.shifts]
     if strange:
         return (
@@ -39,6 +40,36 @@ def unsupported(cell: Cell) -> str | None:
         )
     reason: str | None = method.skip(cell)
     return reason
+
+
+def _other_task(cell: Cell) -> str | None:
+    """Why the tasks of a cell's stream, method, model and variant do not agree; None if they do."""
+    task = registry.load("stream", cell.stream.name).task
+    model = registry.load("model", cell.model.name)
+    does = {
+        cell.method.name: registry.load("method", cell.method.name).tasks,
+        f"model {cell.model.name}": (model.task,),
+    }
+    if cell.variant is not None:
+        variant = registry.load("variant", cell.variant.name)
+        does[f"variant {cell.variant.name}"] = variant.tasks
+    for name, tasks in does.items():
+        if task not in tasks:
+            return (
+                f"{name} does {', '.join(tasks)}; stream {cell.stream.name} is {task}: take a "
+                "method, a model and a stream of one task"
+            )
+    missing = [name for name in ("loss", "correct") if not _own(model, name)]
+    if task != FoundationModel.task and missing:
+        return (
+            f"model {cell.model.name} declares the task {task} and has the {missing[0]} of "
+            f"{FoundationModel.task}: implement {missing[0]}()"
+        )
+    return None
+
+
+def _own(model: type[FoundationModel], name: str) -> bool:
+    return getattr(model, name) is not getattr(FoundationModel, name)
 
 
 def require_planned_code(job: Job) -> None:

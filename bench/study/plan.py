@@ -10,17 +10,22 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pydantic
+
 from bench import registry
 from bench.contracts.build import config_of
 from bench.contracts.protocol import protocol_class
-from bench.contracts.settings import file_digests
+from bench.contracts.settings import file_digests, leaves
 from bench.costs.device_profile import absolute_name, load_device, profile_digest
 from bench.errors import BenchError, did_you_mean
+from bench.io.digest import digest
 from bench.records.cell import Cell, Component, variant_title
 from bench.records.protocol_facts import DEFAULT, protocol_facts
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.registry.component_code import component_digest
+from bench.registry.declarations import shortened
+from bench.study.foretell import closing_windows, training_kind
 from bench.study.job import Job, make_job
 from bench.study.suite import FULL, Reference, Suite, validated
 from bench.study.tuned_settings import Tuned, require_fit, settle
@@ -40,8 +45,7 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
     variants = [_variant(reference, f"{where}: variants") for reference in suite.variants]
     if tuned is not None:
         require_fit(suite, tuned)
-    stream_class = registry.load("stream", stream.name)
-    data = stream_class.data_digest(config_of("stream", stream))
+    data = _data_digest(stream, where)
     devices = [(absolute_name(n), profile_digest(load_device(n))) for n in suite.devices]
     cells: dict[str, Cell] = {}
     for i, (reference, labelled) in enumerate(suite.all_methods()):
@@ -105,12 +109,41 @@ def _component(kind: str, reference: Reference, where: str) -> Component:
         raise BenchError(f"{where}: {error}") from error
     where += f" {reference.name!r}"
     config = validated(registry.load(kind, reference.name).Config, reference.config, where)
+    settings = _as_json(config, where)
     try:
-        files = file_digests(config)
+        files, code = file_digests(config), component_digest(entry)
     except BenchError as error:
         raise BenchError(f"{where}: {error}") from error
-    settings, code = config.model_dump(mode="json"), component_digest(entry)
     return Component(name=reference.name, config=settings, code=code, files=files)
+
+
+def _data_digest(stream: Component, where: str) -> str:
+    where += f": stream {stream.name!r}: data_digest"
+    try:
+        found = registry.load("stream", stream.name).data_digest(config_of("stream", stream))
+    except BenchError as error:
+        raise BenchError(f"{where}: {error}") from error
+    except Exception as error:
+        raise BenchError(f"{where}: {type(error).__name__}: {error}") from error
+    if not isinstance(found, str):
+        raise BenchError(f"{where} gave {shortened(found)}: return a text")
+    return found
+
+
+def _as_json(config: pydantic.BaseModel, where: str) -> dict[str, Any]:
+    """All settings as a record keeps them; BenchError for what JSON cannot say."""
+    for name in type(config).model_fields:
+        try:
+            digest([v for v in leaves(getattr(config, name)) if isinstance(v, float)])  # finite?
+            digest(config.model_dump(mode="json", include={name}))
+        except (ValueError, TypeError, RecursionError) as error:
+            value = shortened(getattr(config, name))
+            raise BenchError(
+                f"{where}: key {name!r}: {value} cannot be part of a record "
+                f"({type(error).__name__}): use finite numbers, texts, lists and mappings, nested "
+                "less than 200 deep"
+            ) from error
+    return config.model_dump(mode="json")
 
 
 @dataclass(frozen=True)
@@ -162,6 +195,12 @@ class Plan:
         cure = "('bench tune' searches again)"
         return names and f"code changed since the settings were tuned: {names} {cure}"
 
+    def window_note(self, history: Iterable[Record]) -> str:
+        """What to tell a user of windows that will close, a line each; empty if none is known."""
+        lines = closing_windows(self.missing, history)
+        title = "by earlier runs these windows close before the method is done:"
+        return "\n  ".join([title, *lines]) if lines else ""
+
     def shared_runs(self) -> list[list[Cell]]:
         """Missing cells in groups that train once, seed by seed.
 
@@ -200,14 +239,14 @@ class Plan:
         times: dict[str, list[float]] = defaultdict(list)
         for record in history:
             if record.status == "ok":
-                times[_kind(record.cell)].append(record.wall_s)
+                times[training_kind(record.cell)].append(record.wall_s)
         groups = self.shared_runs()
-        expected = reference() if any(_kind(g[0]) not in times for g in groups) else {}
+        expected = reference() if any(training_kind(g[0]) not in times for g in groups) else {}
         total = longest = saved = 0.0
         scaled = unknown = 0
         for cell, *others in groups:
-            if _kind(cell) in times:
-                seconds = statistics.median(times[_kind(cell)])
+            if training_kind(cell) in times:
+                seconds = statistics.median(times[training_kind(cell)])
             elif cell.method.name in expected:
                 seconds = expected[cell.method.name]
                 scaled += 1
@@ -218,10 +257,6 @@ class Plan:
             longest = max(longest, seconds)
             saved += seconds * len(others)
         return Estimate(total, longest, saved, len(groups), scaled, unknown)
-
-
-def _kind(cell: Cell) -> str:
-    return repr((cell.method, cell.model, cell.variant, cell.stream, cell.protocol))
 
 
 def make_plan(

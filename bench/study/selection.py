@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ class Selection:
         if self.untuned and self.tuned is not None:
             raise BenchError(f"--untuned and --tuned {self.tuned}: give one of them")
         beside = tuned_path(suite)
-        if self.untuned or (self.tuned is None and not beside.exists()):
+        if self.untuned or (self.tuned is None and not os.path.exists(beside)):
             return None
         tuned = read_tuned(self.tuned or beside)
         if tuned.oracle:
@@ -112,7 +113,7 @@ def open_store(root: Path) -> Store:
     """The store in a folder, which need not exist yet."""
     from bench.records.store import Store
 
-    if root.exists() and not root.is_dir():
+    if os.path.exists(root) and not root.is_dir():
         raise BenchError(f"--store {root}: is a file; name a folder")
     return Store(root)
 
@@ -122,7 +123,7 @@ def existing_store(root: Path) -> Store:
     from bench.records.store import Store
 
     store = Store(root)
-    if not store.records.is_dir():
+    if not os.path.isdir(store.records):
         raise BenchError(f"--store {root}: no records there; run 'bench run' or name another")
     return store
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import pydantic
 
+from bench import registry
 from bench.errors import BenchError, did_you_mean
 from bench.io.safe_yaml import read_yaml
+from bench.registry.declarations import LONGEST_NAME, shortened
 
 SUITES = Path(__file__).parent / "suites"
 FULL = "full"
@@ -44,16 +47,36 @@ def _reference(value: Any) -> Any:
 
 
 def _seeds(value: Any) -> Any:
-    """A count (5 means 0 to 4) or a list."""
+    """A count (5 means 0 to 4), a list, or a text as the command line takes it."""
     if isinstance(value, bool):
         raise ValueError("give a number of seeds or a list of seeds")
     if isinstance(value, int):
         if value > MOST_SEEDS:
             raise ValueError(f"more than {MOST_SEEDS} seeds; to name one seed write [{value}]")
         return list(range(value))
+    if isinstance(value, str):
+        return _seed_list(value)
     if isinstance(value, list) and len({repr(v) for v in value}) < len(value):
         raise ValueError("a seed is named twice")
     return value
+
+
+def _seed_list(text: str) -> list[int]:
+    """Seeds of ``0..4`` or ``0-4`` (both ends), ``0,3,7`` or a mix; ValueError with the cure."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,20})\s*(?:(?:\.\.|-)\s*(\d{1,20})\s*)?", part)
+        if found is None:
+            raise ValueError("write 0..4 or 0,1,2")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if first > last:
+            raise ValueError(f"{first} is above {last}; write {last}..{first}, as 0..4 or 0,1,2")
+        if last > LARGEST_SEED or len(seeds) + last - first >= MOST_SEEDS:
+            raise ValueError(f"at most {MOST_SEEDS} seeds, none above {LARGEST_SEED}")
+        seeds += range(first, last + 1)
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed is named twice; give distinct seeds, as 0..4 or 0,1,2")
+    return seeds
 
 
 def _variant(value: Any) -> Any:
@@ -90,11 +113,13 @@ class Suite(_Strict):
     supervised_references : given the labels of the adaptation splits; tables mark them
     variants : what the device gets: ``full`` (the model itself) or a smaller one made of it, as
         ``compressed:8``; every method runs on each, supervised references on the first
-    seeds : a count or a list; the same seeds for every method
+    seeds : a count, a list, or a range as ``0..4``; the same seeds for every method
     devices : where to charge costs, unless the command line names others
+    plugins : Python files that register what the suite names, relative to the suite's file; their
+        code is run
     """
 
-    name: str = pydantic.Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = pydantic.Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=LONGEST_NAME)
     description: str
     stream: Ref
     model: Ref
@@ -106,6 +131,7 @@ class Suite(_Strict):
     )
     seeds: Annotated[list[Seed], pydantic.BeforeValidator(_seeds)] = pydantic.Field(min_length=1)
     devices: Annotated[list[str], pydantic.BeforeValidator(_list)] = pydantic.Field(min_length=1)
+    plugins: Annotated[list[str], pydantic.BeforeValidator(_list)] = []
 
     def all_methods(self) -> Iterator[tuple[Reference, bool]]:
         """Every method with whether it is given target labels."""
@@ -119,13 +145,16 @@ def suite_files() -> dict[str, Path]:
 
 
 def load_suite(name: str) -> tuple[Suite, Path]:
-    """A suite by its name or its file's path, and the file; BenchError names file, key and cure."""
+    """A suite by its name or its file's path, and the file; its plugins become known.
+
+    BenchError names file, key and cure.
+    """
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         known = suite_files()
         if name not in known:
             raise BenchError(
-                f"unknown suite {name!r}: {did_you_mean(name, known)} "
+                f"unknown suite {shortened(name)}: {did_you_mean(name, known)} "
                 "(or give the path of a .yaml file)"
             )
         path = known[name]
@@ -133,7 +162,13 @@ def load_suite(name: str) -> tuple[Suite, Path]:
     if not isinstance(content, dict):
         keys = ", ".join(Suite.model_fields)
         raise BenchError(f"suite {path}: a suite is a mapping with keys {keys}")
-    return validated(Suite, content, f"suite {path}"), path
+    suite = validated(Suite, content, f"suite {path}")
+    for plugin in suite.plugins:
+        try:
+            registry.add_plugin(path.parent / plugin)
+        except BenchError as error:
+            raise BenchError(f"suite {path}: key 'plugins': {error}") from error
+    return suite, path
 
 
 def validated(model: type[Model], content: Any, where: str) -> Model:
@@ -142,13 +177,17 @@ def validated(model: type[Model], content: Any, where: str) -> Model:
         return model.model_validate(content)
     except pydantic.ValidationError as error:
         raise BenchError(f"{where}: {explain(error, model)}") from error
+    except Exception as error:  # of a component's own validators
+        raise BenchError(
+            f"{where}: {model.__name__} fails on these settings: {type(error).__name__}: {error}"
+        ) from error
 
 
 def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> str:
     """The first thing that pydantic found wrong, in one line: key, value, cure."""
     # An unknown key is often a missing one misspelt: name that first.
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"]) or "(whole)"
+    key = ".".join(str(part)[:LONGEST_NAME] for part in first["loc"]) or "(whole)"
     if key in RENAMED_KEYS:
         return f"key {key!r}: is called {RENAMED_KEYS[key]!r} now; rename it"
     if first["type"] == "extra_forbidden":
@@ -159,26 +198,15 @@ def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) ->
         return f"key {key!r}: missing; add it"
     given = first.get("input")
     message = first["msg"].removeprefix("Value error, ")
-    return f"key {key!r}: {given!r} is not allowed: {message[0].lower()}{message[1:]}"
+    return f"key {key!r}: {shortened(given)} is not allowed: {message[0].lower()}{message[1:]}"
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Seeds from the command line: ``0..4`` (both ends), ``0,3,7`` or a mix."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dots, last = part.partition("..")
-        try:
-            chosen = range(int(first), int(last if dots else first) + 1)
-        except ValueError:
-            raise BenchError(f"--seeds {text!r}: write 0..4 or 0,1,2") from None
-        if len(chosen) > MOST_SEEDS or (chosen and chosen[-1] > LARGEST_SEED):
-            raise BenchError(
-                f"--seeds {text!r}: at most {MOST_SEEDS} seeds, none above {LARGEST_SEED}"
-            )
-        seeds += chosen
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise BenchError(f"--seeds {text!r}: give distinct seeds from 0 upward, as 0..4 or 0,1,2")
-    return seeds
+    """Seeds from the command line: ``0..4`` or ``0-4`` (both ends), ``0,3,7`` or a mix."""
+    try:
+        return _seed_list(text)
+    except ValueError as error:
+        raise BenchError(f"--seeds {shortened(text)}: {error}") from None
 
 
 def parse_variants(texts: Sequence[str]) -> list[Reference]:

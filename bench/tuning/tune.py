@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import registry
+from bench import defaults, registry
 from bench.contracts.build import config_of
 from bench.contracts.method import Searched, search_space
 from bench.execute.base import Ended
@@ -22,6 +22,7 @@ from bench.records.record import Record
 from bench.records.store import Store
 from bench.run.applicability import unsupported
 from bench.study.job import Job, make_job
+from bench.study.plan import make_cells
 from bench.study.suite import Reference, Suite
 from bench.study.tuned_settings import TunedMethod, tuned_path
 
@@ -69,6 +70,33 @@ class _Search:
     @property
     def name(self) -> str:
         return self.cells[0].tuning_key
+
+
+class Yardstick:
+    """The score without adaptation on what is searched on, to read the searches' gains against.
+
+    ``jobs``: those that are missing in the store, one for each variant and seed.
+    """
+
+    def __init__(self, suite: Suite, path: Path, store: Store) -> None:
+        alone = {"methods": [Reference(name=defaults.METHOD)], "supervised_references": []}
+        self._cells = make_cells(suite.model_copy(update=alone), path)
+        self._store = store
+        missing = [cell for cell in self._cells if self._score(cell) is None]
+        self.jobs = [make_job([cell], suite.name, store) for cell in missing]
+
+    def scores(self) -> dict[str, float]:
+        """Mean score over the seeds by tuning key, of those that all have one."""
+        found: dict[str, list[float]] = {}
+        for cell in self._cells:
+            score = self._score(cell)
+            found.setdefault(cell.tuning_key, []).append(math.nan if score is None else score)
+        means = {name: sum(scores) / len(scores) for name, scores in found.items()}
+        return {name: mean for name, mean in means.items() if not math.isnan(mean)}
+
+    def _score(self, cell: Cell) -> float | None:
+        record = self._store.get(cell.identity)
+        return None if record is None or record.results is None else record.results.score
 
 
 class Tuner:
@@ -130,8 +158,10 @@ class Tuner:
     def ended(self, ended: Ended) -> list[Job]:
         """Take a finished job; the jobs that follow from it."""
         for record in ended.records:
-            search = self._searches[record.cell.tuning_key]
-            if record.status == "interrupted" or record.identity not in search.waiting:
+            search = self._searches.get(record.cell.tuning_key)
+            if search is None or record.status == "interrupted":
+                continue
+            if record.identity not in search.waiting:
                 continue
             search.waiting[record.identity] = _score(record)
             if all(value is not None for value in search.waiting.values()):

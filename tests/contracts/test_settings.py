@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pydantic
@@ -47,6 +48,58 @@ def test_no_file_is_no_digest_and_a_missing_one_is_named(tmp_path: Path) -> None
         BenchError, match=r"setting 'weights': .*nothing\.pt cannot be read: No such"
     ):
         file_digests(Config(weights=str(tmp_path / "nothing.pt")))
+
+
+class Files(pydantic.BaseModel):
+    file: pydantic.FilePath | None = None
+    folder: pydantic.DirectoryPath | None = None
+    path: Path = Path()
+    text: str = "resnet18.a1"
+    several: list[Path] = []
+    nested: dict[str, list[str]] = {}
+    inner: Config = Config()
+
+
+def test_files_that_no_type_announces_count_by_content(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for place in "ab":
+        (tmp_path / place / "knobs.json").write_text("1")
+    for name in ("file", "path", "text", "several", "nested", "inner", "folder"):
+
+        def given(place: str, name: str = name) -> Files:
+            file = tmp_path / place / "knobs.json"
+            values = {
+                "several": [file],
+                "nested": {"a": ["x", str(file)]},
+                "folder": file.parent,
+                "inner": {"name": str(file)},
+            }
+            return Files.model_validate(
+                {name: values.get(name, file if name != "text" else str(file))}
+            )
+
+        a, b = file_digests(given("a")), file_digests(given("b"))
+        assert list(a) == [name]
+        assert a == b, name
+        (tmp_path / "b" / "knobs.json").write_text("2")
+        assert file_digests(given("b")) != a, name
+        (tmp_path / "b" / "knobs.json").write_text("1")
+
+
+def test_texts_that_name_no_file_and_paths_to_nothing_are_values(tmp_path: Path) -> None:
+    (tmp_path / "mean").write_text("a file of that name")
+    there = Files(path=tmp_path / "nothing", text="mean", several=[Path("/nowhere/a.pt")])
+    assert file_digests(there) == {}
+    assert file_digests(Files(text="x" * 5000 + "/a")) == {}
+    assert file_digests(Files(text="\0/a.b")) == {}
+
+
+def test_what_is_no_file_and_no_folder_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BenchError, match="pipe is neither a file nor a folder"):
+        file_digests(Config(weights=str(tmp_path / "pipe")))
+    assert file_digests(Files(path=tmp_path / "pipe")) == {}
 
 
 def test_a_cells_identity_holds_content_and_no_path(make_cell: type[Cell]) -> None:

@@ -64,7 +64,7 @@ def trials_of(workplace):
 def test_tuning_stops_goes_on_and_its_file_is_what_the_suite_then_uses(tuning):
     process = tuning.start(*TUNE)
     deadline = time.monotonic() + 120
-    while len(files(tuning)) < 3:  # the defaults, and a trial after them
+    while len(files(tuning)) < 4:  # source-only, the defaults, and a trial after them
         assert time.monotonic() < deadline
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
@@ -81,14 +81,18 @@ def test_tuning_stops_goes_on_and_its_file_is_what_the_suite_then_uses(tuning):
 
     finished = {f"{r.identity}.json" for r in trials_of(tuning) if r.status == "ok"}
     before = files(tuning)
-    assert 3 <= len(finished) < 6
+    assert 3 <= len(finished) < 7
     resumed = tuning.run(*TUNE)
     after = files(tuning)
-    assert len(after) == 6
+    assert len(after) == 7  # source-only's too
     assert {n: after[n] for n in finished} == {n: before[n] for n in finished}, "trials ran again"
     records = trials_of(tuning)
     assert {r.status for r in records} == {"ok"}
     assert {r.cell.stream.config["part"] for r in records} == {"validation"}
+    yardstick = [r for r in records if r.cell.method.name == "source-only"]
+    assert len(yardstick) == 1
+    assert f"source-only: {yardstick[0].results.score:.1%} without adaptation" in resumed.stdout
+    records = [r for r in records if r not in yardstick]
     assert {r.cell.method.name for r in records} == {"jolts", "calm"}
 
     assert "source-only: not tuned: it has no setting to search" in resumed.stderr
@@ -98,7 +102,10 @@ def test_tuning_stops_goes_on_and_its_file_is_what_the_suite_then_uses(tuning):
     assert resumed.stderr.count("% with its defaults") == 2
     assert re.search(r"with its defaults; about \d+ s left", resumed.stderr)
     assert "written: tiny.tuned.yaml" in resumed.stdout
-    assert resumed.stdout.endswith("next: bench run --suite tiny.yaml\n")
+    assert resumed.stdout.endswith(
+        "next: bench run --suite tiny.yaml --plugin plugin.py "
+        "--plugin jolts.py --methods source-only,jolts,calm\n"
+    )
 
     tuned = yaml.safe_load(file.read_text())
     assert tuned["command"].startswith("bench tune --suite tiny.yaml")
@@ -138,9 +145,12 @@ def test_an_oracle_is_loud_when_it_is_made_and_whenever_it_is_used(tuning):
         "tune", *oracle, "--trials", "1", "--oracle", "--store", "trials", "--out", "best.yaml"
     )
     assert "ORACLE: settings are selected with the labels of the test stream" in made.stderr
-    assert made.stdout.endswith("next: bench run --suite tiny.yaml --tuned best.yaml\n")
+    assert made.stdout.endswith(
+        "next: bench run --suite tiny.yaml --plugin plugin.py --plugin jolts.py "
+        "--methods jolts --tuned best.yaml\n"
+    )
     assert "# Selected on: ORACLE" in (tuning.folder / "best.yaml").read_text()
-    (record,) = trials_of(tuning)
+    (record,) = [r for r in trials_of(tuning) if r.cell.method.name == "jolts"]
     assert record.cell.stream.config["part"] == "test"
     used = tuning.run("plan", *oracle, "--tuned", "best.yaml")
     assert "bench: warning: ORACLE: best.yaml was selected with the labels" in used.stderr

@@ -13,8 +13,8 @@ from bench.records.cell import Cell, Component
 from bench.run.applicability import unsupported
 
 PLUGIN = '''
-from bench import Method, register
-from bench.testing import TinyStream
+from bench import Method, ModelConfig, Variant, register
+from bench.testing import TinyModel, TinyStream
 
 @register("method", "plain")
 class Plain(Method):
@@ -58,6 +58,40 @@ class Picky(Method):
     @classmethod
     def skip(cls, cell):
         return f"seed {cell.seed} brings bad luck" if cell.seed == 13 else None
+
+@register("method", "regresses")
+class Regresses(Method):
+    """Does another task."""
+    tasks = ("regression",)
+
+@register("model", "boxes")
+class Boxes(TinyModel):
+    """Another task."""
+    task = "detection"
+
+@register("model", "numbers")
+class Numbers(TinyModel):
+    """A task, and no loss of its own."""
+    task = "regression"
+
+@register("model", "own-numbers")
+class OwnNumbers(Numbers):
+    """A task with its loss and metric."""
+    def loss(self, outputs, y, label_smoothing=0.0):
+        return (outputs - y).square().mean()
+    def correct(self, outputs, y):
+        return (outputs - y).abs() < 1
+
+@register("variant", "halves-boxes")
+class HalvesBoxes(Variant):
+    """For another task."""
+    tasks = ("detection",)
+    Config = ModelConfig
+
+@register("stream", "of-numbers")
+class OfNumbers(TinyStream):
+    """Another task."""
+    task = "regression"
 
 @register("stream", "shifts-domains")
 class ShiftsDomains(TinyStream):
@@ -162,7 +196,40 @@ def test_a_protocol_that_a_method_does_not_run_under_is_named(
 
 def test_the_first_reason_is_the_task(why: Why) -> None:
     reason = why("detects", "does-both", "online")
-    assert reason == "detects does detection, tracking; the stream is classification"
+    assert reason == (
+        "detects does detection, tracking; stream does-both is classification: take a method, a "
+        "model and a stream of one task"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "model", "stream", "starts"),
+    [
+        ("plain", "boxes", "shifts-domains", "model boxes does detection; stream shifts-domains"),
+        ("plain", "digits-vit", "of-numbers", "plain does classification; stream of-numbers is"),
+        ("regresses", "boxes", "of-numbers", "model boxes does detection; stream of-numbers is"),
+        ("regresses", "numbers", "of-numbers", "model numbers declares the task regression and "
+         "has the loss of classification: implement loss()"),
+    ],
+)  # fmt: skip
+def test_a_model_of_another_task_is_named(
+    why: Why, method: str, model: str, stream: str, starts: str
+) -> None:
+    reason = why(method, stream, model=Component(name=model, code="c"))
+    assert reason is not None
+    assert reason.startswith(starts)
+
+
+def test_parts_of_one_task_run_also_of_another_than_classification(why: Why) -> None:
+    model = Component(name="own-numbers", code="c")
+    assert why("regresses", "of-numbers", model=model) is None
+
+
+def test_a_variant_for_another_task_is_named(why: Why) -> None:
+    variant = Component(name="halves-boxes", config={"ratio": 2}, code="c")
+    reason = why("plain", variant=variant)
+    assert reason is not None
+    assert reason.startswith("variant halves-boxes does detection; stream shifts-domains is class")
 
 
 def test_labels_that_nobody_gives_are_a_reason_with_its_cure(why: Why) -> None:

@@ -50,3 +50,29 @@ def test_what_has_no_time_is_counted_apart() -> None:
     assert (found.total_s, found.saved_s, found.unknown) == (4.0, 8.0, 1)
     nothing = plan.estimate([], dict)
     assert (nothing.total_s, nothing.saved_s, nothing.unknown) == (0.0, 0.0, 2)
+
+
+def adapted(plan: Plan, method: str, device: str, *domains: tuple[str, int, bool]) -> Any:
+    """An earlier run on a device: name, steps and whether the window closed, of each domain."""
+    cell = next(c for c in plan.cells if c.method.name == method and c.device == device)
+    cell = cell.model_copy(update={"seed": 7})
+    found = [SimpleNamespace(name=n, steps=s, window_closed=c) for n, s, c in domains]
+    return SimpleNamespace(status="ok", cell=cell, results=SimpleNamespace(domains=found))
+
+
+def test_windows_that_closed_in_earlier_runs_are_foretold_with_what_the_method_wants() -> None:
+    plan = planned(MODES)
+    slow, fast, other = MODES
+    history = [
+        adapted(plan, "tent", slow, ("a", 12, True), ("b", 16, True), ("c", 9, False)),
+        adapted(plan, "tent", fast, ("a", 40, False), ("b", 40, False)),
+        adapted(plan, "shot", other, ("a", 3, True)),
+    ]
+    title, *lines = plan.window_note(history).splitlines()
+    assert "these windows close before the method is done" in title
+    assert {line.strip() for line in lines} == {
+        f"shot · digits-vit · {other}: after 3 steps in a domain",
+        f"tent · digits-vit · {slow}: after 14 of 40 steps in a domain",
+    }
+    assert plan.window_note(history[1:2]) == ""
+    assert planned([fast]).window_note(history) == ""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench import registry
 from bench.errors import BenchError
 from bench.study.plan import make_cells
 from bench.study.suite import Suite, load_suite, parse_seeds, select, suite_files
@@ -306,7 +307,8 @@ def test_an_unknown_device_is_answered_with_the_nearest(write: Callable[..., Pat
 
 @pytest.mark.parametrize(
     ("text", "seeds"),
-    [("0..4", [0, 1, 2, 3, 4]), ("0,3,7", [0, 3, 7]), ("5", [5]), ("0..1,9,4..5", [0, 1, 9, 4, 5]),
+    [("0..4", [0, 1, 2, 3, 4]), ("0-4", [0, 1, 2, 3, 4]), ("1 - 2, 5", [1, 2, 5]),
+     ("0,3,7", [0, 3, 7]), ("5", [5]), ("0..1,9,4..5", [0, 1, 9, 4, 5]),
      ("3..3", [3])],
 )  # fmt: skip
 def test_seeds_of_the_command_line(text: str, seeds: list[int]) -> None:
@@ -319,7 +321,8 @@ def test_a_list_of_seeds_reads_back(seeds: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a", "1..", "..4", "4..1", "-1", "1,1", "0..3,2", "1.5", "1;2", "0...4"]
+    "text",
+    ["", "a", "1..", "..4", "4..1", "-1", "1,1", "0..3,2", "1.5", "1;2", "0...4", "1--2", "5-1"],
 )
 def test_bad_seeds_name_the_option_and_show_how(text: str) -> None:
     with pytest.raises(BenchError) as caught:
@@ -328,9 +331,111 @@ def test_bad_seeds_name_the_option_and_show_how(text: str) -> None:
     assert "0..4 or 0,1,2" in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["5..1", "5-1"])
+def test_seeds_that_count_down_are_told_the_order(text: str, write: Callable[..., Path]) -> None:
+    with pytest.raises(BenchError, match=r"5 is above 1; write 1\.\.5"):
+        parse_seeds(text)
+    said = complaint(write(GOOD.replace("seeds: 3", f"seeds: {text}")))
+    assert "key 'seeds'" in said
+    assert "5 is above 1; write 1..5" in said
+
+
+@pytest.mark.parametrize("text", ["0..99999999999999999999", "0..2147483648", "0-1000", "9" * 5000])
+def test_more_seeds_than_there_are_is_one_line(text: str) -> None:
+    with pytest.raises(BenchError, match="--seeds"):
+        parse_seeds(text)
+
+
+@pytest.mark.parametrize("text", ["0..4", "0-4", "'0,1..4'", "[0, 1, 2, 3, 4]", "5"])
+def test_a_suite_takes_seeds_as_the_command_line_does(
+    text: str, write: Callable[..., Path]
+) -> None:
+    suite, _ = load_suite(str(write(GOOD.replace("seeds: 3", f"seeds: {text}"))))
+    assert suite.seeds == [0, 1, 2, 3, 4]
+
+
 @pytest.fixture
 def suite(write: Callable[..., Path]) -> Suite:
     return load_suite(str(write(GOOD + "supervised_references: [ewc, tent]\n")))[0]
+
+
+METHOD = (
+    "from bench import Method, register\n@register('method', 'mine')\nclass M(Method):\n    pass\n"
+)
+
+
+@pytest.mark.usefixtures("empty_registry")
+def test_a_suite_names_its_plugins_relative_to_its_file(write: Callable[..., Path]) -> None:
+    path = write(GOOD.replace("source-only", "mine") + "plugins: lab/idea.py\n")
+    assert "key 'plugins': plugin" in complaint(path)
+    assert "lab/idea.py: no such file" in complaint(path)
+    (path.parent / "lab").mkdir()
+    (path.parent / "lab" / "idea.py").write_text(METHOD)
+    assert {cell.method.name for cell in make_cells(*load_suite(str(path)))} == {"mine", "tent"}
+    assert registry.plugins() == [(path.parent / "lab" / "idea.py").resolve()]
+
+
+ODD = """
+from typing import Any
+from pydantic import Field, field_validator
+from bench import Method, MethodConfig, register
+deep = []
+for _ in range(5000):
+    deep = [deep]
+
+class Odd(MethodConfig):
+    value: Any = {default}
+
+    @field_validator("value")
+    def known(cls, value):
+        return {{1: value}}[1] if value != "two" else {{}}[value]
+
+@register("method", "odd")
+class Mine(Method):
+    Config = Odd
+"""
+
+
+@pytest.mark.usefixtures("empty_registry")
+@pytest.mark.parametrize(
+    ("default", "given", "said"),
+    [
+        (
+            "Field(default_factory=lambda: deep)",
+            "odd",
+            "key 'value': [[[[[[[...]]]]]]] cannot be part of a record",
+        ),
+        ("object()", "odd", "cannot be part of a record"),
+        ("float('nan')", "odd", "key 'value': nan cannot be part of a record"),
+        ("1", "{name: odd, value: two}", "Odd fails on these settings: KeyError: 'two'"),
+    ],
+)
+def test_settings_that_no_record_can_hold_are_one_line(
+    write: Callable[..., Path], default: str, given: str, said: str
+) -> None:
+    path = write(GOOD.replace("source-only", given) + "plugins: odd.py\n")
+    (path.parent / "odd.py").write_text(ODD.format(default=default))
+    text = complaint(path)
+    assert "method 1 'odd'" in text
+    assert said in text
+
+
+def test_an_unknown_method_of_a_suite_is_told_how_a_file_is_named(
+    write: Callable[..., Path],
+) -> None:
+    text = complaint(write(GOOD.replace("source-only", "mine")))
+    assert "unknown method 'mine'" in text
+    assert "--plugin" in text
+    assert "plugins" in text
+
+
+def test_large_and_deep_values_are_quoted_in_part(write: Callable[..., Path]) -> None:
+    deep = "[" * 90 + "]" * 90
+    for wrong in (f"[{'x' * 5000}]", deep, "{a: " + deep + "}", f"'{'x' * 5000}'"):
+        assert (
+            len(complaint(write(GOOD.replace("[0, 1]", "").replace("seeds: 3", f"seeds: {wrong}"))))
+            < 600
+        )
 
 
 def selected(suite: Suite, names: list[str] | None) -> list[tuple[str, bool]]:
