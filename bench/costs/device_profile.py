@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from bench.costs.operator_kinds import OPERATOR_CLASSES
+from bench.costs.plausible_numbers import Number, implausible
 from bench.costs.speed_curves import Curves
 from bench.errors import BenchError, did_you_mean
 from bench.io.digest import digest
@@ -29,7 +30,7 @@ class Quantity(_Strict):
     (arithmetic from other numbers), ``estimate`` (a judgement).
     """
 
-    value: float = pydantic.Field(gt=0, allow_inf_nan=False)
+    value: Number = pydantic.Field(gt=0)
     source: str = pydantic.Field(min_length=10)
     confidence: Literal["datasheet", "published", "measured", "derived", "estimate"]
 
@@ -37,7 +38,7 @@ class Quantity(_Strict):
 class Share(Quantity):
     """A part of a peak rate, above 0 and at most 1."""
 
-    value: float = pydantic.Field(gt=0, le=1, allow_inf_nan=False)
+    value: Number = pydantic.Field(gt=0, le=1)
 
 
 class Efficiency(_Strict):
@@ -116,7 +117,7 @@ class ModelledDevice(_Strict):
     modes: dict[ModeName, Mode] = {}
     dispatch: Literal["overlapped", "added"] = "overlapped"
     accelerator: Literal["cpu", "cuda"] | None = None
-    threads: int | None = pydantic.Field(None, ge=1)
+    threads: int | None = pydantic.Field(None, ge=1, le=100_000, strict=True)
     resident_memory: Resident | None = None
     curves: Curves | None = None
     energy_unavailable: str = ""
@@ -333,9 +334,16 @@ def _read(path: Path) -> DeviceProfile:
     if not isinstance(content, dict):
         raise BenchError(f"device profile {path}: is no mapping; start it with 'name: ...'")
     try:
-        return _SCHEMA.validate_python(content)
+        profile = _SCHEMA.validate_python(content)
     except pydantic.ValidationError as error:
         raise BenchError(f"device profile {path}: {_complaint(error)}") from error
+    if isinstance(profile, ModelledDevice):
+        for mode in ("", *profile.modes):
+            told = implausible(profile.in_mode(mode) if mode else profile)
+            if told:
+                where = f"modes.{mode}: " if mode else ""
+                raise BenchError(f"device profile {path}: {where}{told}")
+    return profile
 
 
 _SCHEMA: pydantic.TypeAdapter[DeviceProfile] = pydantic.TypeAdapter(
