@@ -236,7 +236,7 @@ def _tex_character(character: str) -> str:
     """For every TeX engine: a character that has no command is told by its code, as U+4E2D."""
     if character.isascii():
         return character
-    base, *accents = unicodedata.normalize("NFD", character)
+    base, *accents = list(unicodedata.normalize("NFD", character))
     if base.isascii() and base.isalpha() and len(accents) == 1 and accents[0] in _TEX_ACCENTS:
         letter = rf"\{base}" if base in "ij" else base  # without their dots
         return rf"\{_TEX_ACCENTS[accents[0]]}{{{letter}}}"

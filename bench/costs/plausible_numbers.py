@@ -7,8 +7,9 @@ pJ, us, MB or GB/s where the unit is J, s, bytes or bytes/s is outside.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,7 +76,7 @@ RANGES = {
     "power_budget": Range(0.1, 1500.0, "W", _WATTS),
     "energy_per_flop": Range(1e-16, 1e-7, "J", _JOULES),
     "energy_per_byte": Range(1e-13, 5e-8, "J", _JOULES),
-    "efficiency": Range(1e-6, 1.0, ""),
+    "efficiency": Range(1e-6, math.inf, ""),  # its schema says that no share is above 1
     "resident_memory.stored": Range(1e-6, 1e3, ""),
     "resident_memory.step": Range(1e-6, 1e3, ""),
     "resident_memory.convolution": Range(1e-6, 1e3, ""),
@@ -91,32 +92,39 @@ FULL_LOAD = 100.0
 """Times the power budget that arithmetic or memory traffic at their peaks may seem to draw."""
 
 
-def implausible(device: ModelledDevice) -> str:
-    """The first number of a device that no board has, with the cure; empty if there is none."""
-    for key, value in _quantities(device):
-        found = next((r for k, r in RANGES.items() if key == k or key.startswith(f"{k}.")), None)
-        if found is not None and (told := found.complaint(key, value)):
+def out_of_range(content: Mapping[Any, Any], at: str = "") -> str:
+    """The first number in the content of a profile's file that no board has, with the cure.
+
+    Empty if there is none. What is no positive number is left to the profile's own schema.
+    """
+    for key, part in content.items():
+        if not isinstance(part, Mapping):
+            continue
+        path = f"{at}{key}"
+        value = _positive(part.get("value"))
+        place = re.sub(r"^modes\.[^.]*\.", "", path)
+        known = next((r for k, r in RANGES.items() if f"{place}.".startswith(f"{k}.")), None)
+        if known is not None and value is not None:
+            told = known.complaint(path, value)
+        else:
+            told = out_of_range(part, f"{path}.")
+        if told:
             return told
+    return ""
+
+
+def _positive(value: Any) -> float | None:
+    """What a profile's schema reads as a positive number, else None."""
+    try:
+        number = float(_number(value))
+    except (PydanticCustomError, TypeError, ValueError, OverflowError):
+        return None
+    return number if 0 < number < math.inf else None
+
+
+def inconsistent(device: ModelledDevice) -> str:
+    """What numbers of a device contradict each other, or cannot be in its curves; else empty."""
     return _full_load(device) or ("" if device.curves is None else _curves(device.curves))
-
-
-def _quantities(device: ModelledDevice) -> Iterator[tuple[str, float]]:
-    """All numbers of a device with their dotted keys."""
-    from bench.costs.device_profile import Quantity
-
-    def walk(key: str, part: Any) -> Iterator[tuple[str, float]]:
-        if isinstance(part, Quantity):
-            yield key, part.value
-        elif isinstance(part, dict):
-            for name, inner in part.items():
-                yield from walk(f"{key}.{name}", inner)
-        elif isinstance(part, pydantic.BaseModel):
-            for name in type(part).model_fields:
-                yield from walk(f"{key}.{name}", getattr(part, name))
-
-    for name in type(device).model_fields:
-        if name not in ("modes", "curves"):
-            yield from walk(name, getattr(device, name))
 
 
 def _full_load(device: ModelledDevice) -> str:

@@ -62,7 +62,8 @@ def test_every_sign_is_escaped(make: Make) -> None:
     for made in (
         r"a \& b", r"50 \%", r"snake\_case", r"\#1", r"\textasciitilde{}home", r"x\textasciicircum",
         r"back\textbackslash{}slash", r"\{open", r"\$HOME", r"\char34{}quoted\char34{}",
-        "{}`{}tick{}`{}", "a-{}-b", r"\textless{}b\textgreater{}\textbar{}c", r"\L{}\'{o}d\'{z}-\ss",
+        "{}`{}tick{}`{}", "a-{}-b",
+        r"\textless{}b\textgreater{}\textbar{}c", r"\L{}\'{o}d\'{z}-\ss",
         r"fa\c{c}ade-na\"{\i}ve-\v{C}e\v{s}tina", "U+65B9U+6CD5", r"U+03B1=$\mu$",
         r"    \'{e} & ",
     ):  # fmt: skip
