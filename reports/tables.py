@@ -10,12 +10,12 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 
-from .aggregate import Row
+from .aggregate import Row, clean
 from .comparison import Comparison
 from .footnotes import footnotes, missing_runs
 from .metrics import COSTS, MEASURES
 from .statistics import Estimate
-from .table_model import DAGGER, DASH, DOUBLE_DAGGER, Block, blocks, clean, origin_of
+from .table_model import DAGGER, DASH, DOUBLE_DAGGER, Block, blocks, origin_of
 
 WIDTH = 120
 """Columns that a plain-text table may take."""
@@ -301,6 +301,8 @@ def _csv_fields(comparison: Comparison, row: Row) -> dict[str, str]:
         column = f"{name}_{shown.unit.replace('/', '_per_').lower()}"
         fields |= _csv_estimate(column, cost.estimate and cost.estimate.scaled(shown.factor))
         fields[f"{name}_kind"] = " and ".join(cost.kinds) or ("unavailable" if cost.gaps else "")
+    fields["older_code"], fields["without_effect"] = str(int(row.older_code)), str(int(row.inert))
+    fields["window_closed"] = "" if row.window is None else str(row.window)
     return fields | {"missing": _csv_text("; ".join(missing_runs(row)))}
 
 
