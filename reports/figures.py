@@ -252,7 +252,8 @@ def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
         left = ", ".join(name_of(row) for row in comparison.drawn if id(row) not in kept)
         caption = (
             f"{along}, mean and 95 % interval over seeds, drawn within 0 to 100 %. Dashed grey: "
-            f"no adaptation. Dotted: supervised references (†), which see the target labels.{marks(shown)}"
+            "no adaptation. Dotted: supervised references (†), which see the target "
+            f"labels.{marks(shown)}"
         )
         if left:
             caption += f" Left out of {len(comparison.drawn)} rows, see the table: {left}."

@@ -60,6 +60,8 @@ def command(
     with stoppable(progress, said):
         records = run_plan(plan, store, runner, progress, tensorboard, meter)
     typer.echo(registry.load("report", "summary")(records))
+    if note:
+        options.warn(note)
     for record in records:
         if record.status != "ok":
             typer.echo(f"{record.status}: {record.cell.title}: {record.reason} ({record.log})")
