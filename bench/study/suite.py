@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import pydantic
 
-from bench.errors import BenchError, did_you_mean
+from bench.errors import BenchError, did_you_mean, shown
 from bench.io.safe_yaml import read_yaml
 
 SUITES = Path(__file__).parent / "suites"
@@ -159,7 +159,7 @@ def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) ->
         return f"key {key!r}: missing; add it"
     given = first.get("input")
     message = first["msg"].removeprefix("Value error, ")
-    return f"key {key!r}: {given!r} is not allowed: {message[0].lower()}{message[1:]}"
+    return f"key {key!r}: {shown(given)} is not allowed: {message[0].lower()}{message[1:]}"
 
 
 def parse_seeds(text: str) -> list[int]:
