@@ -137,10 +137,10 @@ def _other_seeds(seeds: Sequence[int], rows: Sequence[Row], reference: Row | Non
     scores = [r.score for seed, r in reference.results.items() if seed in seeds]
     if not scores:
         return f"{text}; {SOURCE_ONLY} has none of them, so there is no difference to it."
-    missing = f" ({len(scores)} of the {len(seeds)})" if len(scores) < len(seeds) else ""
+    shared = f"{len(scores)} of these" if len(scores) < len(seeds) else "the same"
     return (
-        f"{text}. Compare them with {SOURCE_ONLY} on these seeds{missing}: "
-        f"{percent(mean_ci(scores))}; the column 'vs {SOURCE_ONLY}' does so."
+        f"{text}; on {shared} {SOURCE_ONLY} has {percent(mean_ci(scores))}, with which the column "
+        f"'vs {SOURCE_ONLY}' compares."
     )
 
 

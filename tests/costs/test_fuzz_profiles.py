@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def check(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "board.yaml"
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        started = time.process_time()
         try:
             device = load_device(str(path))
         except BenchError as error:
@@ -68,6 +70,7 @@ def check(text: str) -> None:
                 cost = step_cost(TRACE, each)
                 assert 0 < cost.time_s < math.inf
                 assert 0 < cost.energy_j < math.inf
+        assert time.process_time() - started < 20
 
 
 @QUIET

@@ -94,8 +94,8 @@ def test_rows_of_fewer_seeds_are_compared_on_their_own(make: Make) -> None:
     assert "over the ok runs, one per seed (seeds 0-4)." in told
     # On seeds 0 and 1 source-only has 50 and 51: t(0.975, 1) = 12.706, s = 0.7071.
     assert (
-        "Seeds 0, 1 alone: shot, tent. Compare them with source-only on these seeds: 50.5 ± 6.4; "
-        "the column 'vs source-only' does so." in told
+        "Seeds 0, 1 alone: shot, tent; on the same source-only has 50.5 ± 6.4, with which the "
+        "column 'vs source-only' compares." in told
     )
     assert "Seeds 7, 8 alone: late; source-only has none of them" in told
     shot = next(row for row in comparison.rows if row.label == "shot")
@@ -148,7 +148,7 @@ def test_a_closed_window_is_marked_on_the_row_with_its_steps(make: Make) -> None
         "tent ¶": "3 of 4 domains, 12 of 12 steps",
         "shot ¶": "1 of 4 domains, 4 steps",
     }
-    assert "tent on 3 of 4; shot on 1 of 4 domains. Steps are" in said(found["slow"], "¶ The win")
+    assert "shot on 1 of 4; tent on 3 of 4 domains. Steps are" in said(found["slow"], "¶ The win")
     assert blocks(found["fast"])[-1].heads[-1] != "window closed on"
     assert "¶" not in text(found["fast"])
 

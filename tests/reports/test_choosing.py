@@ -89,7 +89,7 @@ def test_options_choose_methods_seeds_and_devices(store: Store, tmp_path: Path) 
     report(store.root, tmp_path / "a", methods="tent", seeds="7", device="xavier-nx")
     (table,) = (tmp_path / "a").glob("table-*.md")
     assert "(seed 7)" in table.read_text()
-    assert "source-only |" not in table.read_text()
+    assert "| source-only |" not in table.read_text()
 
 
 def test_matching_names_what_no_record_has(make: Make) -> None:

@@ -35,13 +35,13 @@ def check(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mine.yaml"
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
-        started = time.monotonic()
+        started = time.process_time()
         try:
             plan, _ = Selection(suite=str(path), store=Path(folder) / "store").plan(warn=str)
             assert plan.cells
         except BenchError as error:
             check_line(str(error))
-        assert time.monotonic() - started < 30
+        assert time.process_time() - started < 30
 
 
 @QUIET
