@@ -70,7 +70,7 @@ def spoiled(draw: st.DrawFn, content: dict[str, Any]) -> str:
             parent = parent[step]
         what = draw(st.sampled_from(["replace", "replace", "replace", "remove", "rename"]))
         if what == "replace" or isinstance(parent, list):
-            parent[key] = draw(VALUES)
+            parent[key] = copy.deepcopy(draw(VALUES))
         elif what == "remove":
             parent.pop(key, None)
         else:
