@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 from bench.io.one_line import one_line
@@ -37,3 +38,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return "did you mean " + " or ".join(repr(n) for n in near) + "?"
     return "known: " + (", ".join(known) if known else "none")
+
+
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 100
+_brief.maxlong = 40
+
+
+def shown(value: object) -> str:
+    """A value from a user's file for an error: its `repr`, cut if it is long or deep."""
+    return _brief.repr(value)

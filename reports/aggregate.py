@@ -31,6 +31,24 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class ClosedWindow:
+    """Where the window closed before a row's runs were done, over domains and seeds.
+
+    ``closed`` of ``domains``; on these, steps ``done`` and, where a device with a longer window
+    tells it, how many the method ``wanted``.
+    """
+
+    closed: int
+    domains: int
+    done: int
+    wanted: int | None
+
+    def __str__(self) -> str:
+        steps = f"{self.done}" if self.wanted is None else f"{self.done} of {self.wanted}"
+        return f"{self.closed} of {self.domains} domains, {steps} steps"
+
+
+@dataclass(frozen=True)
 class Row:
     """A method with its settings, over seeds.
 
@@ -39,6 +57,8 @@ class Row:
     ``costs`` every name of `metrics.COSTS`, in seconds (of the stream, or for a sample), joules and
     bytes above the runtime (resident memory where it is known, else live memory).
     ``difference`` is to source-only in the score, paired by seed, and None for source-only itself.
+    ``older_code``: the method's newest runs have other code. ``inert``: the accuracies equal
+    source-only's on every domain, split and seed. ``window``: None where no window closed.
     """
 
     label: str
@@ -47,6 +67,9 @@ class Row:
     accuracy: Mapping[str, Estimate | None]
     difference: Estimate | None
     costs: Mapping[str, Cost]
+    older_code: bool = False
+    inert: bool = False
+    window: ClosedWindow | None = None
 
     @property
     def is_source_only(self) -> bool:
@@ -93,16 +116,45 @@ class Row:
 
 
 def make_row(
-    label: str, supervised: bool, runs: Sequence[Record], reference: Mapping[int, float]
+    label: str,
+    supervised: bool,
+    runs: Sequence[Record],
+    reference: Mapping[int, Results],
+    older_code: bool = False,
+    window: ClosedWindow | None = None,
 ) -> Row:
-    """A row from runs that differ in the seed alone; ``reference``: source-only's scores."""
+    """A row from runs that differ in the seed alone; ``reference``: source-only's, by seed."""
     results = results_of(runs)
     itself = label == SOURCE_ONLY and not supervised
     found = results.values()
     accuracy = {name: _over_seeds(map(m.value, found)) for name, m in MEASURES.items()}
-    difference = None if itself else paired_difference(scores(runs), reference)
+    known = {seed: r.score for seed, r in reference.items()}
+    difference = None if itself else paired_difference(scores(runs), known)
     costs = {name: _cost(c.amount(r.costs) for r in found) for name, c in COSTS.items()}
-    return Row(label, supervised, tuple(runs), accuracy, difference, costs)
+    return Row(
+        label,
+        supervised,
+        tuple(runs),
+        accuracy,
+        difference,
+        costs,
+        older_code,
+        inert=not itself and _inert(results, reference),
+        window=window,
+    )
+
+
+def _inert(results: Mapping[int, Results], reference: Mapping[int, Results]) -> bool:
+    """Whether no accuracy differs from source-only's; not known where a seed has no source-only."""
+    own = {seed: _accuracies(r) for seed, r in results.items()}
+    return bool(own) and all(
+        seed in reference and _accuracies(reference[seed]) == own[seed] for seed in own
+    )
+
+
+def _accuracies(results: Results) -> list[object]:
+    domains = [(d.name, d.before, d.after, d.final, d.online) for d in results.domains]
+    return [*domains, results.source_before, results.source_after, results.matrix]
 
 
 def fate(record: Record) -> str:
@@ -165,6 +217,11 @@ def show(value: object) -> str:
 def shorten(text: str, limit: int) -> str:
     """Text of at most ``limit`` characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def clean(text: str) -> str:
+    """Text in one line without control characters, which could steer a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _over_seeds(values: Iterable[float | None]) -> Estimate | None:

@@ -22,11 +22,13 @@ from .aggregate import (
     label,
     make_row,
     origin_of_settings,
-    scores,
+    results_of,
     shorten,
     show,
     usable,
 )
+from .others import Others
+from .showable import showable
 
 
 @dataclass(frozen=True)
@@ -82,17 +84,21 @@ def compare(records: Iterable[Record]) -> list[Comparison]:
     """Sort records into comparisons, by title.
 
     Records share a comparison if stream, data, model, protocol and device, settings included,
-    are equal; a modelled and a measured device never meet. Where their code differs, a table
-    shows one version: that of the record that was started last. The rest is counted in a note.
+    are equal; a modelled and a measured device never meet. Where their code differs, a row
+    shows one version: that of the record that was started last. The rest is counted in a note,
+    and rows and tables of older code than others of the report are marked. Records whose contents
+    cannot be shown are left out: see `showable`.
     """
-    newest = {record.identity: record for record in sorted(records, key=age)}
+    kept, _ = showable(records)
+    newest = {record.identity: record for record in sorted(kept, key=age)}
+    others = Others(newest.values())
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in newest.values():
         groups[digest(_settings(record.cell))].append(record)
     cells = {key: group[0].cell for key, group in groups.items()}
     variants = _variants(cells)
     order = sorted(groups, key=lambda key: (_title(cells[key]), variants[key], key))
-    return [_comparison(key, groups[key], variants[key]) for key in order]
+    return [_comparison(key, groups[key], variants[key], others) for key in order]
 
 
 def flat_settings(cell: Cell) -> dict[str, str]:
@@ -150,8 +156,13 @@ def _variants(cells: Mapping[str, Cell]) -> dict[str, str]:
     return variants
 
 
-def _comparison(key: str, records: Sequence[Record], variant: str) -> Comparison:
+def _comparison(key: str, records: Sequence[Record], variant: str, others: Others) -> Comparison:
     kept, notes = _newest_setting(records)
+    if changed := others.newer(kept[-1]):
+        notes.append(
+            f"OLDER CODE: {', '.join(changed)} changed since these runs, and other tables have "
+            "newer ones; run the suite again before comparing with them"
+        )
     cell = kept[-1].cell
     groups: dict[tuple[bool, str, str, str], list[Record]] = defaultdict(list)
     for record in kept:
@@ -168,8 +179,12 @@ def _comparison(key: str, records: Sequence[Record], variant: str) -> Comparison
         if len(current) < len(group):
             notes.append(f"{_count(len(group) - len(current))} of older code of {name} left out")
         runs.append((name, group[-1].cell.target_labels, current))
-    reference = next((scores(r) for n, s, r in runs if n == SOURCE_ONLY and not s), {})
-    rows = sorted((make_row(*run, reference) for run in runs), key=_rank)
+    reference = next((results_of(r) for n, s, r in runs if n == SOURCE_ONLY and not s), {})
+    made = (
+        make_row(*run, reference, others.has_newer(run[2][-1]), others.closed_window(run[2]))
+        for run in runs
+    )
+    rows = sorted(made, key=_rank)
     return Comparison(key, cell, tuple(rows), tuple(notes + _mismatches(rows)), variant)
 
 

@@ -23,11 +23,11 @@ from matplotlib.figure import Figure
 
 from bench.records.record import Results
 
-from .aggregate import SOURCE_ONLY, Row
+from .aggregate import SOURCE_ONLY, Row, clean
 from .comparison import Comparison
 from .metrics import WORDS, has_matrix, is_online, is_timed, primary
-from .statistics import mean_ci
-from .table_model import clean, decimals, name_of
+from .statistics import Estimate, mean_ci
+from .table_model import decimals, name_of
 
 DPI = 150
 GREY = "#767676"
@@ -137,11 +137,21 @@ def pale(color: Any) -> tuple[float, ...]:
     return tuple(0.5 + 0.5 * part for part in to_rgb(color))
 
 
-def oracles(rows: Iterable[Row]) -> str:
-    """The end of a caption where settings saw the test labels."""
-    if not any(row.is_oracle for row in rows):
-        return ""
-    return " ‡ ORACLE, as the references no competitor: settings selected with the test labels."
+def marks(rows: Iterable[Row]) -> str:
+    """The end of a caption: what the marks of rows mean, but for that of references."""
+    shown = list(rows)
+    meanings = (
+        (
+            any(row.is_oracle for row in shown),
+            " ‡ ORACLE, as the references no competitor: settings selected with the test labels.",
+        ),
+        (
+            any(row.older_code for row in shown),
+            " § OLDER CODE: the method changed since these runs and has newer ones.",
+        ),
+        (any(row.window for row in shown), " ¶ The window closed before the method was done."),
+    )
+    return "".join(text for holds, text in meanings if holds)
 
 
 def legend(axes: Axes, columns: int = 1, last: str = "") -> None:
@@ -155,7 +165,21 @@ def legend(axes: Axes, columns: int = 1, last: str = "") -> None:
 
 def tag(row: Row) -> str:
     """A row's name for a legend or an axis, in short lines."""
-    return textwrap.fill(plain(name_of(row)), 28, break_on_hyphens=False)
+    return textwrap.fill(plain(name_of(row, caveats=True)), 28, break_on_hyphens=False)
+
+
+def bounded(
+    estimate: Estimate, low: float = 0.0, high: float = math.inf
+) -> tuple[tuple[float], tuple[float]] | None:
+    """What is drawn of an interval to the left and right of its mean: nothing beyond what the
+    quantity can be. None if there is no interval.
+    """
+    width = estimate.half_width
+    if not width:
+        return None
+    return (max(min(width, estimate.mean - low), 0.0),), (
+        max(min(width, high - estimate.mean), 0.0),
+    )
 
 
 def plain(text: str) -> str:
@@ -204,7 +228,7 @@ def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             sns.lineplot(
                 x=[x for x, _ in known],
                 y=[100 * y for _, y in known],
-                errorbar=_interval,
+                errorbar=_percent_interval,
                 err_kws={"alpha": 0.08 if row.supervised else 0.16, "linewidth": 0},
                 ax=axes,
                 legend=False,
@@ -227,8 +251,9 @@ def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
         kept = {id(row) for row in shown}
         left = ", ".join(name_of(row) for row in comparison.drawn if id(row) not in kept)
         caption = (
-            f"{along}, mean and 95 % interval over seeds. Dashed grey: no adaptation. Dotted: "
-            f"supervised references (†), which see the target labels.{oracles(shown)}"
+            f"{along}, mean and 95 % interval over seeds, drawn within 0 to 100 %. Dashed grey: "
+            "no adaptation. Dotted: supervised references (†), which see the target "
+            f"labels.{marks(shown)}"
         )
         if left:
             caption += f" Left out of {len(comparison.drawn)} rows, see the table: {left}."
@@ -271,8 +296,8 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             axes.errorbar(
                 energy.mean,
                 100 * accuracy.mean,
-                xerr=energy.half_width or None,
-                yerr=accuracy.scaled(100).half_width or None,
+                xerr=bounded(energy),
+                yerr=bounded(accuracy.scaled(100), high=100.0),
                 label=tag(row),
                 color=style.color,
                 marker=style.marker,
@@ -295,8 +320,9 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
         legend(axes, columns, last=_FRONT)
         caption = (
             f"{title}, {over}, against the energy of adapting; bars are 95 % intervals "
-            f"over seeds. Line: Pareto front of the methods ({', '.join(best) or 'none'}). Hollow: "
-            f"supervised references (†), which are no part of it.{oracles(known)}"
+            "over seeds, drawn within 0 to 100 % and above 0 J. Line: Pareto front of the methods "
+            f"({', '.join(best) or 'none'}). Hollow: "
+            f"supervised references (†), which are no part of it.{marks(known)}"
         )
         if absent:
             caption += f" Not drawn, energy unavailable: {absent}."
@@ -312,7 +338,7 @@ def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             bar = axes.barh(
                 i,
                 size.mean,
-                xerr=size.half_width or None,
+                xerr=bounded(size),
                 height=0.7,
                 color=look[row.label].color if row.competes else pale(look[row.label].color),
                 error_kw={"elinewidth": 1, "capsize": 2},
@@ -328,7 +354,7 @@ def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             "memory",
             f"Peak memory: {comparison.title}",
             "Peak memory of adaptation and inference above the runtime's own share, mean and 95 % "
-            f"interval over seeds. Pale: supervised references (†).{oracles(rows)}",
+            f"interval over seeds, drawn above 0. Pale: supervised references (†).{marks(rows)}",
         )
 
 
@@ -338,10 +364,14 @@ def _with_cost(comparison: Comparison, name: str) -> tuple[list[Row], str]:
     return rows, " and ".join(sorted({kind for row in rows for kind in row.costs[name].kinds}))
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float]:
+def _percent_interval(values: Sequence[float]) -> tuple[float, float]:
     estimate = mean_ci(float(v) for v in values)
-    width = math.nan if estimate.half_width is None else estimate.half_width
-    return estimate.mean - width, estimate.mean + width
+    drawn = bounded(estimate, high=100.0)
+    if drawn is None:
+        width = math.nan if estimate.half_width is None else 0.0
+        return estimate.mean - width, estimate.mean + width
+    (left,), (right,) = drawn
+    return estimate.mean - left, estimate.mean + right
 
 
 def _energy_axis(axes: Axes, energies: Sequence[float]) -> None:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
-from .aggregate import SOURCE_ONLY, Row, fate, shorten
+from .aggregate import SOURCE_ONLY, Row, clean, fate, shorten
 from .comparison import Comparison
 from .metrics import COSTS, WORDS, columns, has_matrix, is_online, primary
 from .statistics import mean_ci
-from .table_model import DAGGER, DASH, DOUBLE_DAGGER, ORIGINS, clean, decimals, name_of, percent
+from .table_model import (
+    DAGGER,
+    DASH,
+    DOUBLE_DAGGER,
+    ORIGINS,
+    PILCROW,
+    SECTION,
+    decimals,
+    name_of,
+    percent,
+)
 
 REASON_LIMIT = 240
 """Characters of a reason in a footnote; the page shows all of it."""
@@ -28,13 +38,13 @@ def footnotes(comparison: Comparison, note: str = "") -> list[str]:
     protocol = ", ".join(f"{k}={v}" for k, v in comparison.cell.protocol.items() if k != "name")
     notes.append(f"Protocol {comparison.cell.protocol.get('name', DASH)}: {protocol}.")
     if comparison.drawn:
-        notes += [*_meanings(comparison), _source_note(rows), _interval_note(rows)]
+        notes += [*_meanings(comparison), _source_note(rows), *_interval_notes(rows)]
     if any(row.supervised for row in rows):
         notes.append(
             f"{DAGGER} supervised reference: adapts with the labels of the target domains, which "
             "the other methods do not see; a yardstick, not a competitor."
         )
-    notes += [*_words(rows), *_cost_notes(rows), *_window_notes(comparison)]
+    notes += [*_words(rows), *_cost_notes(rows), *_window_notes(comparison), *_row_notes(rows)]
     notes += [f"{text}." for text in comparison.notes]
     notes += [line for row in rows for line in missing_runs(row)]
     return [clean(text) for text in notes]
@@ -96,15 +106,41 @@ def _source_note(rows: Iterable[Row]) -> str:
     return f"{text}; from {low} to {high} where methods deploy models of their own."
 
 
-def _interval_note(rows: Iterable[Row]) -> str:
-    counts = sorted({len(row.results) for row in rows if row.results})
-    seeds = sorted({seed for row in rows for seed in row.results})
+def _interval_notes(rows: Sequence[Row]) -> list[str]:
+    """What intervals are over: the seeds of source-only, and of rows that have other ones."""
+    known = [row for row in rows if row.results]
+    counts = sorted({len(row.results) for row in known})
+    reference = next((row for row in known if row.is_source_only), None)
+    most = max(known, key=lambda row: len(row.results))
+    common = set((reference or most).results)
     if counts == [1]:
-        return f"One ok run per method ({_seeds(seeds)}): no intervals, no claim about differences."
-    alone = ", none where one run is ok" if counts[0] == 1 else ""
+        text = f"One ok run per method ({_seeds(common)}): no intervals, no claim about differences"
+    else:
+        alone = ", none where one run is ok" if counts[0] == 1 else ""
+        text = (
+            "± half width of the 95 % Student-t interval over the ok runs, one per seed "
+            f"({_seeds(common)}){alone}"
+        )
+    others: dict[tuple[int, ...], list[Row]] = defaultdict(list)
+    for row in known:
+        if set(row.results) != common:
+            others[tuple(sorted(row.results))].append(row)
+    told = [_other_seeds(seeds, group, reference) for seeds, group in others.items()]
+    return [f"{text}.", *told]
+
+
+def _other_seeds(seeds: Sequence[int], rows: Sequence[Row], reference: Row | None) -> str:
+    """Which rows are over other seeds, and what source-only has on these."""
+    text = f"{_capital(_seeds(seeds))} alone: {', '.join(name_of(row) for row in rows)}"
+    if reference is None:
+        return f"{text}."
+    scores = [r.score for seed, r in reference.results.items() if seed in seeds]
+    if not scores:
+        return f"{text}; {SOURCE_ONLY} has none of them, so there is no difference to it."
+    shared = f"{len(scores)} of these" if len(scores) < len(seeds) else "the same"
     return (
-        "± half width of the 95 % Student-t interval over the ok runs, one per seed "
-        f"({_seeds(seeds)}){alone}."
+        f"{text}; on {shared} {SOURCE_ONLY} has {percent(mean_ci(scores))}, with which the column "
+        f"'vs {SOURCE_ONLY}' compares."
     )
 
 
@@ -144,8 +180,34 @@ def _window_notes(comparison: Comparison) -> list[str]:
         stages = [d.window_closed for r in row.results.values() for d in r.domains]
         if any(stages):
             closed.append(f"{name_of(row)} on {sum(stages)} of {len(stages)}")
-    told = f"The window closed before the method was done: {'; '.join(closed)} domains."
-    return [told] if closed else []
+    told = f"{PILCROW} The window closed before the method was done: {'; '.join(closed)} domains."
+    if not closed:
+        return []
+    if any(row.window and row.window.wanted is not None for row in comparison.drawn):
+        told += (
+            " Steps are those done there, of those that the same run takes on a device whose "
+            "window does not close."
+        )
+    return [told]
+
+
+def _row_notes(rows: Sequence[Row]) -> list[str]:
+    """Rows that a reader would take for something else: of older code, and without any effect."""
+    old = [name_of(row) for row in rows if row.older_code]
+    inert = [name_of(row) for row in rows if row.inert]
+    notes = []
+    if old:
+        notes.append(
+            f"{SECTION} OLDER CODE: {', '.join(old)}: the method changed since these runs, and "
+            "its newest runs, in another row or table, have other code. Run the suite again "
+            "before comparing."
+        )
+    if inert:
+        notes.append(
+            f"Without effect: {', '.join(inert)}: every accuracy, of each domain, split and seed, "
+            f"equals that of {SOURCE_ONLY}."
+        )
+    return notes
 
 
 def _seeds(seeds: Collection[int]) -> str:

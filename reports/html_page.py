@@ -12,11 +12,11 @@ import jinja2
 
 from bench.records.record import Record
 
-from .aggregate import fate, show_all
+from .aggregate import clean, fate, show_all
 from .comparison import Comparison, flat_settings
 from .figures import Drawing
 from .footnotes import footnotes
-from .table_model import DASH, blocks, clean, name_of, settings_of
+from .table_model import DASH, blocks, name_of, settings_of
 
 CSS_DPI = 96
 """Pixels that style sheets count in an inch."""

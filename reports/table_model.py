@@ -6,13 +6,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .aggregate import Cost, Row, shorten
+from .aggregate import Cost, Row, clean, shorten
 from .comparison import Comparison
 from .metrics import COSTS, Measure, columns
 from .statistics import Estimate
 
 DAGGER = "†"
 DOUBLE_DAGGER = "‡"
+SECTION = "§"
+"""Marks rows of older code than others of the method."""
+PILCROW = "¶"
+"""Marks rows whose window closed."""
 DASH = "–"
 
 ORIGINS = {"published": "published", "group-harness": "group", "chosen-here": "ours"}
@@ -42,6 +46,9 @@ def blocks(comparison: Comparison) -> list[Block]:
         kinds = sorted({k for row in comparison.rows for k in row.costs[name].kinds})
         unit = ", ".join([column.unit, " and ".join(kinds)]) if kinds else column.unit
         cost_heads.append(f"{column.head} ({unit})")
+    closed = any(row.window for row in comparison.rows)
+    if closed:
+        cost_heads.append("window closed on")
 
     def accuracies(row: Row, measures: list[Measure]) -> list[str]:
         return [percent(row.accuracy[m.name], signed=m.signed) for m in measures]
@@ -54,13 +61,18 @@ def blocks(comparison: Comparison) -> list[Block]:
         return accuracies(row, changes)
 
     def costs(row: Row) -> list[str]:
-        return [cost(row.costs[n], c.factor) for n, c in COSTS.items()]
+        cells = [cost(row.costs[n], c.factor) for n, c in COSTS.items()]
+        return [*cells, str(row.window or DASH)] if closed else cells
 
     def block(
         title: str, heads: list[str], cells: Callable[[Row], list[str]], texts: int = 1
     ) -> Block:
         methods, references = (
-            tuple((name_of(r), *cells(r)) for r in comparison.rows if r.supervised is supervised)
+            tuple(
+                (name_of(r, caveats=True), *cells(r))
+                for r in comparison.rows
+                if r.supervised is supervised
+            )
             for supervised in (False, True)
         )
         return Block(title, tuple(heads), methods, references, texts)
@@ -73,9 +85,14 @@ def blocks(comparison: Comparison) -> list[Block]:
     return [*made, block("Costs", cost_heads, costs)]
 
 
-def name_of(row: Row) -> str:
-    """The label of a row, with a mark on supervised references and one on oracle settings."""
+def name_of(row: Row, caveats: bool = False) -> str:
+    """The label of a row, with a mark on supervised references and one on oracle settings.
+
+    With ``caveats`` also one on older code and one on closed windows.
+    """
     marks = [DAGGER] * row.supervised + [DOUBLE_DAGGER] * row.is_oracle
+    if caveats:
+        marks += [SECTION] * row.older_code + [PILCROW] * (row.window is not None)
     return clean(" ".join([row.label, *marks]))
 
 
@@ -108,11 +125,6 @@ def decimals(value: float, digits: int = 3) -> int:
     if value == 0.0:
         return 0
     return max(0, digits - 1 - math.floor(math.log10(abs(value))))
-
-
-def clean(text: str) -> str:
-    """Text in one line without control characters, which could steer a terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _with_interval(estimate: Estimate, places: int, signed: bool) -> str:

@@ -7,14 +7,15 @@ import io
 import json
 import re
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 
-from .aggregate import Row
+from .aggregate import Row, clean
 from .comparison import Comparison
 from .footnotes import footnotes, missing_runs
 from .metrics import COSTS, MEASURES
 from .statistics import Estimate
-from .table_model import DAGGER, DASH, DOUBLE_DAGGER, Block, blocks, clean, origin_of
+from .table_model import DAGGER, DASH, DOUBLE_DAGGER, Block, blocks, origin_of
 
 WIDTH = 120
 """Columns that a plain-text table may take."""
@@ -176,12 +177,31 @@ _TEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\char34{}",
     "±": r"$\pm$",
     "·": r"$\cdot$",
     "×": r"$\times$",
     "…": r"\dots{}",
     "—": "---",
+    "`": "{}`{}",
+    "’": "'",
+    "‘": "`",
+    "“": "``",
+    "”": "''",
+    "§": r"\S{}",
+    "¶": r"\P{}",
+    "°": r"$^\circ$",
+    "µ": r"$\mu$",
+    "→": r"$\rightarrow$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "ß": r"\ss{}",
+    "æ": r"\ae{}",
+    "ø": r"\o{}",
+    "Æ": r"\AE{}",
+    "Ø": r"\O{}",
+    "ł": r"\l{}",
+    "Ł": r"\L{}",
     DAGGER: r"$^\dagger$",
     DOUBLE_DAGGER: r"$^\ddagger$",
     DASH: "--",
@@ -189,8 +209,38 @@ _TEX = {
 }
 
 
+_TEX_ACCENTS = {
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0304": "=",
+    "\u0308": '"',
+    "\u030a": "r",
+    "\u030c": "v",
+    "\u0327": "c",
+}
+"""Combining accents, and the commands for them in every encoding of fonts."""
+
+
 def _tex(value: str) -> str:
-    return "".join(_TEX.get(c, c) for c in clean(value))
+    text = unicodedata.normalize("NFC", clean(value))
+    return "".join(
+        # Two hyphens in a row would be set as a dash.
+        "-{}" if one + following == "--" else _TEX.get(one) or _tex_character(one)
+        for one, following in zip(text, text[1:] + " ", strict=False)
+    )
+
+
+def _tex_character(character: str) -> str:
+    """For every TeX engine: a character that has no command is told by its code, as U+4E2D."""
+    if character.isascii():
+        return character
+    base, *accents = list(unicodedata.normalize("NFD", character))
+    if base.isascii() and base.isalpha() and len(accents) == 1 and accents[0] in _TEX_ACCENTS:
+        letter = rf"\{base}" if base in "ij" else base  # without their dots
+        return rf"\{_TEX_ACCENTS[accents[0]]}{{{letter}}}"
+    return f"U+{ord(character):04X}"
 
 
 def _tex_row(cells: Sequence[Sequence[str]], sides: str, align: str = "t") -> str:
@@ -202,6 +252,8 @@ def _tex_row(cells: Sequence[Sequence[str]], sides: str, align: str = "t") -> st
 def _tex_cell(lines: Sequence[str], align: str, side: str) -> str:
     # A sign before a digit is a minus, not a hyphen.
     escaped = [re.sub(r"^-(?=\d)", "$-$", _tex(line)) for line in lines]
+    # After the end of a row, its \\ and booktabs' rules would read a [ or * as an argument.
+    escaped = [re.sub(r"^[\[*]", r"{\g<0>}", line) for line in escaped]
     if len(lines) == 1:
         return escaped[0]
     stacked = r" \\ ".join(escaped)
@@ -249,6 +301,8 @@ def _csv_fields(comparison: Comparison, row: Row) -> dict[str, str]:
         column = f"{name}_{shown.unit.replace('/', '_per_').lower()}"
         fields |= _csv_estimate(column, cost.estimate and cost.estimate.scaled(shown.factor))
         fields[f"{name}_kind"] = " and ".join(cost.kinds) or ("unavailable" if cost.gaps else "")
+    fields["older_code"], fields["without_effect"] = str(int(row.older_code)), str(int(row.inert))
+    fields["window_closed"] = "" if row.window is None else str(row.window)
     return fields | {"missing": _csv_text("; ".join(missing_runs(row)))}
 
 

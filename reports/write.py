@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,16 +11,21 @@ from bench.io.atomic_write import write_atomically
 from bench.records.record import Record
 
 from .comparison import compare
+from .showable import showable
 from .tables import comma_separated, latex, markdown, text
+
+_log = logging.getLogger("bench")
 
 
 @register("report", "summary")
 def summary(records: Iterable[Record]) -> str:
     """Plain-text tables of all comparisons, or a line that says there are no records."""
-    comparisons = compare(records)
-    if not comparisons:
+    kept, left_out = showable(records)
+    comparisons = compare(kept)
+    if not comparisons and not left_out:
         return "No records yet: start with 'bench run'.\n"
-    return "\n\n".join(text(comparison) for comparison in comparisons)
+    ends = ["".join(f"{line}\n" for line in left_out)] if left_out else []
+    return "\n\n".join([*(text(comparison) for comparison in comparisons), *ends])
 
 
 @register("report", "files")
@@ -31,7 +37,12 @@ def files(records: Iterable[Record], folder: Path, note: str = "") -> list[Path]
     Returns the paths; files of these names are replaced, others left alone.
     Raises BenchError if no record has results or if the folder cannot be written.
     """
-    comparisons = compare(records)
+    kept, left_out = showable(records)
+    for line in left_out:
+        _log.warning("bench: warning: %s", line)
+    if left_out:
+        note = "; ".join(filter(None, [note, *left_out]))
+    comparisons = compare(kept)
     if not any(comparison.drawn for comparison in comparisons):
         raise BenchError(
             f"report in {folder}: none of {sum(len(c.records) for c in comparisons)} records has "

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from bench.cli.options import Plugins, StoreRoot, TunedFile, Untuned, warn
+from bench.cli.options import (
+    Plugins,
+    Seeds,
+    StoreRoot,
+    TunedFile,
+    Untuned,
+    method_names,
+    warn,
+)
 from bench.errors import BenchError
 from bench.study.selection import DEFAULT_STORE, Selection, existing_store
 
@@ -17,19 +25,28 @@ def command(
     store: StoreRoot = DEFAULT_STORE,
     out: Annotated[Path, Option(help="Folder to write to.")] = Path("report"),
     suite: Annotated[str | None, Option(help="Only the cells of this suite as it is now.")] = None,
+    methods: Annotated[str | None, Option(help="Only these methods, as a,b.")] = None,
+    seeds: Seeds = None,
+    device: Annotated[list[str] | None, Option(help="Only this device; repeatable.")] = None,
     plugins: Plugins = None,
     untuned: Untuned = False,
     tuned: TunedFile = None,
 ) -> None:
     """Write tables (Markdown, LaTeX, CSV), figures (PNG, PDF) and one offline HTML page."""
-    from bench import registry
     from bench.execute.api import write_report
+    from bench.study.suite import parse_seeds
 
     if suite is None and (untuned or tuned is not None):
         raise BenchError("--untuned and --tuned choose the cells of a suite: name it with --suite")
     opened = existing_store(store)
-    for plugin in plugins or []:
-        registry.add_plugin(plugin)
-    selection = None if suite is None else Selection(suite=suite, untuned=untuned, tuned=tuned)
+    selection = Selection(
+        suite=suite or "",
+        devices=tuple(device or ()),
+        methods=None if methods is None else method_names(methods),
+        seeds=None if seeds is None else tuple(parse_seeds(seeds)),
+        untuned=untuned,
+        tuned=tuned,
+        plugins=tuple(plugins or ()),
+    )
     for path in write_report(opened, out, selection, warn):
         typer.echo(path)

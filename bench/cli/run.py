@@ -67,6 +67,8 @@ def command(
         outcome = run_plan(plan, store, runner, progress, tensorboard, meter, isolate_labels)
     records = outcome.records
     typer.echo(registry.load("report", "summary")(records))
+    if note:
+        options.warn(note)
     for record in records:
         if record.status != "ok":
             typer.echo(f"{record.status}: {record.cell.title}: {record.reason} ({record.log})")

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from bench.costs.operator_kinds import OPERATOR_CLASSES
+from bench.costs.plausible_numbers import Number, inconsistent, out_of_range
 from bench.costs.speed_curves import Curves
-from bench.errors import BenchError, did_you_mean
+from bench.errors import BenchError, did_you_mean, shown
 from bench.io.digest import digest
 from bench.io.safe_yaml import read_yaml
 
@@ -29,7 +30,7 @@ class Quantity(_Strict):
     (arithmetic from other numbers), ``estimate`` (a judgement).
     """
 
-    value: float = pydantic.Field(gt=0, allow_inf_nan=False)
+    value: Number = pydantic.Field(gt=0)
     source: str = pydantic.Field(min_length=10)
     confidence: Literal["datasheet", "published", "measured", "derived", "estimate"]
 
@@ -37,7 +38,7 @@ class Quantity(_Strict):
 class Share(Quantity):
     """A part of a peak rate, above 0 and at most 1."""
 
-    value: float = pydantic.Field(gt=0, le=1, allow_inf_nan=False)
+    value: Number = pydantic.Field(gt=0, le=1)
 
 
 class Efficiency(_Strict):
@@ -116,7 +117,7 @@ class ModelledDevice(_Strict):
     modes: dict[ModeName, Mode] = {}
     dispatch: Literal["overlapped", "added"] = "overlapped"
     accelerator: Literal["cpu", "cuda"] | None = None
-    threads: int | None = pydantic.Field(None, ge=1)
+    threads: int | None = pydantic.Field(None, ge=1, le=100_000, strict=True)
     resident_memory: Resident | None = None
     curves: Curves | None = None
     energy_unavailable: str = ""
@@ -332,10 +333,18 @@ def _read(path: Path) -> DeviceProfile:
     content = read_yaml(path, "device profile")
     if not isinstance(content, dict):
         raise BenchError(f"device profile {path}: is no mapping; start it with 'name: ...'")
+    if told := out_of_range(content):
+        raise BenchError(f"device profile {path}: {told}")
     try:
-        return _SCHEMA.validate_python(content)
+        profile = _SCHEMA.validate_python(content)
     except pydantic.ValidationError as error:
         raise BenchError(f"device profile {path}: {_complaint(error)}") from error
+    if isinstance(profile, ModelledDevice):
+        for mode in profile.mode_names or [""]:
+            if told := inconsistent(profile.in_mode(mode) if mode else profile):
+                where = "" if mode in ("", profile.default_mode) else f"modes.{mode}: "
+                raise BenchError(f"device profile {path}: {where}{told}")
+    return profile
 
 
 _SCHEMA: pydantic.TypeAdapter[DeviceProfile] = pydantic.TypeAdapter(
@@ -374,7 +383,7 @@ def _complaint(error: pydantic.ValidationError) -> str:
         return f"key {where} is missing: add it"
     if kind == "extra_forbidden":
         return f"key {where} is unknown: {did_you_mean(path[-1], _keys_beside(path))}"
-    given = "" if isinstance(first["input"], dict | list) else f": {first['input']!r}"
+    given = "" if isinstance(first["input"], dict | list) else f": {shown(first['input'])}"
     if kind == "string_pattern_mismatch":
         return f"key {where}{given}: name a mode with small letters, numbers and dashes, as 15w"
     return f"key {where}{given}: {first['msg']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from bench.costs.device_profile import ModelledDevice
 from bench.costs.pricing import Cost, MemoryFootprint, step_cost
 from bench.costs.step_tracer import StepTrace, StepTracer, live_tensors
 from bench.costs.tracker import ChargedStep, CostTracker, DeviceCosts, Key, StepObserver
-from bench.errors import DeviceOutOfMemory
+from bench.errors import BenchError, DeviceOutOfMemory
 
 
 class ModelledCosts(DeviceCosts):
@@ -35,10 +36,9 @@ class ModelledCosts(DeviceCosts):
         """Bytes that an application may take on this device, its runtime included."""
         return self.profile.memory_for_applications.value
 
-    def price(self, key: Key, trace: StepTrace) -> Cost:
+    def price(self, key: Key, cost: Cost) -> None:
         """Set the price of steps of this key."""
-        cost = self._costs[key] = step_cost(trace, self.profile)
-        return cost
+        self._costs[key] = cost
 
     def expected_s(self, key: Key) -> float | None:
         return self._costs[key].time_s if key in self._costs else None
@@ -131,8 +131,10 @@ class ModelledTracker(CostTracker):
             observer.on_inference(tracer.trace)
         self._notify_memory(footprint)
         for device in list(self.devices):
-            device.inference = step_cost(tracer.trace, device.profile)
-            device.inference_samples = samples
+            cost = self._cost(device, tracer.trace, "an inference")
+            if cost is None:
+                continue
+            device.inference, device.inference_samples = cost, samples
             self._require_memory(device, footprint, "inference")
         self._require_devices()
         return out
@@ -186,9 +188,24 @@ class ModelledTracker(CostTracker):
         self._policy.step_traced(key, growth > 0)
         self._notify_memory(footprint)
         for device in list(self.devices):
-            cost = device.price(key, trace)
+            cost = self._cost(device, trace, f"a {key[0]} step")
+            if cost is None:
+                continue
+            device.price(key, cost)
             if self._require_memory(device, footprint, f"a {key[0]} step"):
                 self._require_window(device, key[0], cost.time_s, budget_s)
+
+    def _cost(self, device: ModelledCosts, trace: StepTrace, what: str) -> Cost | None:
+        """The price of a trace; a device whose numbers give none is dropped: the others go on."""
+        try:
+            cost = step_cost(trace, device.profile)
+            if not (math.isfinite(cost.time_s) and math.isfinite(cost.energy_j)):
+                raise ArithmeticError(f"it takes {cost.time_s:g} s and {cost.energy_j:g} J")
+        except (ArithmeticError, ValueError, LookupError) as error:
+            reason = f"{what} has no price on {device.name}: {error}; check the device's profile"
+            self._drop(device, BenchError(reason))
+            return None
+        return cost
 
     def _kept_between_steps(self) -> Any:
         """What the method says that it keeps, and optimizers in its local variables."""

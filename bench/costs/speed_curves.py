@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic
 
+from bench.costs.plausible_numbers import Number
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SAME = 0.02
 """Points whose sizes differ by less than this (of a logarithm) are one point."""
 
-_Size = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
-_Seconds = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
+_Size = Annotated[Number, pydantic.Field(ge=0)]
+_Seconds = Annotated[Number, pydantic.Field(gt=0)]
 Point = tuple[_Size, _Size, _Seconds]
 """(operations, bytes, seconds) of one call."""
 

@@ -23,6 +23,7 @@ from bench.records.export import to_frame
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.study.job import Job
+from bench.study.record_selection import left_out, matching, tuned_before_a_change
 from bench.study.selection import DEFAULT_STORE, Selection, existing_store
 from bench.study.suite import parse_seeds
 
@@ -175,15 +176,23 @@ def report(
     out: str | Path = "report",
     suite: str | None = None,
     plugins: str | Path | Sequence[str | Path] = (),
+    methods: str | Sequence[str] | None = None,
+    seeds: int | str | Iterable[int] | None = None,
+    device: str | Sequence[str] | None = None,
 ) -> list[Path]:
     """Write tables, figures and an offline page of a store's records; the files' paths.
 
-    ``suite``: only the cells of this suite as it is now. Raises BenchError if there is nothing to
-    show or ``out`` cannot be written.
+    ``suite``: only the cells of this suite as it is now. ``methods, seeds, device``: only these,
+    and with a suite instead of its own. Raises BenchError if there is nothing to show or ``out``
+    cannot be written.
     """
-    for plugin in _texts(plugins):
-        registry.add_plugin(plugin)
-    selection = None if suite is None else Selection(suite=suite)
+    selection = Selection(
+        suite=suite or "",
+        devices=_texts(device),
+        methods=None if methods is None else _texts(methods),
+        seeds=_seeds(seeds),
+        plugins=tuple(Path(text) for text in _texts(plugins)),
+    )
     return write_report(existing_store(_folder(store)), Path(out), selection)
 
 
@@ -195,19 +204,30 @@ def write_report(
 ) -> list[Path]:
     """The report of a store's records, or of those that are cells of a selection.
 
-    ``warn`` is told of every file that is no record, and how many they are.
+    Without a suite (an empty name) a selection chooses methods, seeds and devices of the records.
+    What the suite leaves out, and settings that were tuned on older code, ``warn`` is told of and
+    the report says. ``warn`` is told too of every file that is no record, and how many they are.
     """
-    records = list(store)
+    chosen = selection or Selection(suite="")
+    for plugin in chosen.plugins:
+        registry.add_plugin(plugin)
+    records = matching(store, chosen.methods, chosen.seeds, chosen.devices)
     for line in store.warnings():
         warn(line)
-    note = ""
-    if selection is not None:
+    notes = []
+    if chosen.suite:
         devices = _devices(records, warn)
-        plan, _ = replace(selection, devices=devices, store=store.root).plan(warn=warn)
+        plan, _ = replace(chosen, devices=devices, store=store.root).plan(warn=warn)
         wanted = {cell.identity for cell in plan.cells}
+        told = [left_out(records, plan.cells), plan.stale_note()]
         records = [record for record in records if record.identity in wanted]
-        note = f"suite {plan.suite.name}"
-    paths: list[Path] = registry.load("report", "files")(records, out, note)
+        notes.append(f"suite {plan.suite.name}")
+    else:
+        told = [tuned_before_a_change(records)]
+    for text in filter(None, told):
+        warn(text)
+        notes.append(text)
+    paths: list[Path] = registry.load("report", "files")(records, out, "; ".join(notes))
     return paths
 
 

@@ -7,7 +7,7 @@ from bench.contracts.build import config_of
 from bench.contracts.model import FoundationModel
 from bench.contracts.protocol import protocol_config
 from bench.contracts.settings import file_digests
-from bench.costs.device_profile import load_device, profile_digest
+from bench.costs.device_profile import DeviceProfile, load_device, profile_digest
 from bench.errors import BenchError
 from bench.records.cell import Cell, Component
 from bench.records.protocol_facts import DEFAULT, protocol_facts
@@ -73,7 +73,7 @@ def _own(model: type[FoundationModel], name: str) -> bool:
 
 
 def require_planned_code(job: Job) -> None:
-    """Raise BenchError if code, a file or a profile is no longer what was planned."""
+    """Raise BenchError if code or a file is no longer what was planned."""
     cell = job.cells[0]
     for kind in ("method", "model", "variant", "stream"):
         component: Component | None = getattr(cell, kind)
@@ -88,9 +88,14 @@ def require_planned_code(job: Job) -> None:
     protocol = protocol_config(cell.protocol)
     if protocol.code and protocol.code != _code("protocol", protocol.name):
         raise _changed(f"the code of protocol {protocol.name!r}")
-    for each in job.cells:
-        if profile_digest(load_device(each.device)) != each.device_digest:
-            raise _changed(f"the profile of {each.device!r}")
+
+
+def planned_device(cell: Cell) -> DeviceProfile:
+    """The profile of a cell's device; BenchError if it is no longer what was planned."""
+    device = load_device(cell.device)
+    if profile_digest(device) != cell.device_digest:
+        raise _changed(f"the profile of {cell.device!r}")
+    return device
 
 
 def _code(kind: str, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,10 @@ def _costs(device: DeviceCosts, domains: Sequence[DomainResult], tracker: CostTr
         """Unavailable if there is a reason ``why_not`` or no value; ``more`` is added to how."""
         if value is None or why_not:
             return Amount(value=None, unit=unit, kind="unavailable", how=why_not)
+        if not math.isfinite(value):
+            raise BenchError(
+                f"a cost of {value} {unit} on device {device.name}: check the device's profile"
+            )
         return Amount(value=value, unit=unit, kind=device.kind, how=device.how + more)
 
     def measured(value: float, unit: str, how: str) -> Amount:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import registry
 from bench.contracts.build import build
-from bench.costs.device_profile import load_device
-from bench.errors import Unsupported
+from bench.costs.device_profile import DeviceProfile
+from bench.errors import BenchError, Unsupported
 from bench.records.cell import Cell
 from bench.records.store import Store
-from bench.run.applicability import require_planned_code, unsupported
+from bench.run.applicability import planned_device, require_planned_code, unsupported
 from bench.run.deployed import deployed
 from bench.run.determinism import seed_everything
 from bench.run.process_state import ProcessState
@@ -23,7 +24,7 @@ from bench.study.job import Job
 if TYPE_CHECKING:
     from bench.contracts.method import Method
     from bench.contracts.stream import Stream
-    from bench.costs.tracker import CostTracker
+    from bench.costs.tracker import CostTracker, DeviceCosts
     from bench.run.evaluator import Scorer
     from bench.run.protocols.base import StreamResult
     from bench.run.validity import BuiltStream
@@ -56,21 +57,19 @@ def run_job(job: Job) -> None:
         if reason is not None:
             raise Unsupported(reason)
         method = build("method", job.cells[0].method)
-        devices = [load_device(name) for name in cells]
+        devices = _devices(job.cells, endings)
         tracker = make_tracker(devices, method.stored, meter=job.meter)
         logger = _scalar_log(job)
         stream, source_digest = _run_method(job, method, tracker, logger)
         for device in tracker.devices:
-            results = results_on(device, stream, tracker)
-            ended = {"status": "ok", "source_model": source_digest}
-            endings[device.name] = {**ended, "results": results}
+            endings[device.name] = _ending_on(device, stream, tracker, source_digest)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
         if tracker is None or tracker.devices:
             traceback.print_exc()
         running = list(cells) if tracker is None else [device.name for device in tracker.devices]
-        endings.update({device: ending(error) for device in running})
+        endings = {device: ending(error) for device in running} | endings
     finally:
         state.restore()
         if logger is not None:
@@ -80,6 +79,32 @@ def run_job(job: Job) -> None:
     wall_s = time.perf_counter() - clock
     for name, fields in endings.items():
         store.write(make_record(job, cells[name], started=started, wall_s=wall_s, **fields))
+
+
+def _devices(cells: Iterable[Cell], endings: dict[str, dict[str, Any]]) -> list[DeviceProfile]:
+    """The profiles of the cells' devices; one that is not usable gets its ending, others run."""
+    found = []
+    for cell in cells:
+        try:
+            found.append(planned_device(cell))
+        except BenchError as error:
+            endings[cell.device] = ending(error)
+            failed = error
+    if not found:
+        raise failed
+    return found
+
+
+def _ending_on(
+    device: DeviceCosts, stream: StreamResult, tracker: CostTracker, source_digest: str
+) -> dict[str, Any]:
+    """How a run that reached its end ends on one device: what fails there fails there alone."""
+    try:
+        results = results_on(device, stream, tracker)
+    except Exception as error:
+        traceback.print_exc()
+        return ending(error)
+    return {"status": "ok", "source_model": source_digest, "results": results}
 
 
 class _ScalarLog:

@@ -28,7 +28,7 @@ from bench.registry.declarations import shortened
 from bench.study.foretell import closing_windows, training_kind
 from bench.study.job import Job, make_job
 from bench.study.suite import FULL, Reference, Suite, validated
-from bench.study.tuned_settings import Tuned, require_fit, settle
+from bench.study.tuned_settings import Tuned, changed_since, require_fit, settle, stale_note
 
 
 def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cell]:
@@ -183,17 +183,11 @@ class Plan:
 
     def stale(self) -> list[str]:
         """Methods whose code has changed since their settings were tuned."""
-        if self.tuned is None:
-            return []
-        known = self.tuned.methods
-        now = {c.tuning_key: c.method.code for c in self.cells if c.tuning_key in known}
-        return [name for name, code in now.items() if known[name].code != code]
+        return [] if self.tuned is None else changed_since(self.tuned, self.cells)
 
     def stale_note(self) -> str:
         """What to tell a user of `stale` settings, in one line; empty if there are none."""
-        names = ", ".join(self.stale())
-        cure = "('bench tune' searches again)"
-        return names and f"code changed since the settings were tuned: {names} {cure}"
+        return stale_note(self.stale())
 
     def window_note(self, history: Iterable[Record]) -> str:
         """What to tell a user of windows that will close, a line each; empty if none is known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 from bench.errors import BenchError
 from bench.io.atomic_write import write_atomically
 from bench.io.safe_yaml import read_yaml
-from bench.records.cell import SettingsOrigin
+from bench.records.cell import Cell, SettingsOrigin
 from bench.records.protocol_facts import DEFAULT, protocol_facts
 from bench.study.suite import Reference, Suite, validated
 
@@ -119,6 +120,28 @@ def require_fit(suite: Suite, tuned: Tuned) -> None:
                 f"tuned settings are for {what} {has!r}, this suite has {wanted!r}; tune for it "
                 "('bench tune'), or use the methods' defaults with --untuned"
             )
+
+
+def changed_since(tuned: Tuned, cells: Iterable[Cell], exactly: bool = False) -> list[str]:
+    """Tuned methods whose code in the cells is another one than when they were tuned.
+
+    ``exactly``: only where a cell has the settings that the file gives.
+    """
+    changed: dict[str, None] = {}
+    for cell in cells:
+        known = tuned.methods.get(cell.tuning_key)
+        if known is None or known.code == cell.method.code:
+            continue
+        config = cell.method.config
+        if not exactly or all(config.get(k) == v for k, v in known.settings.items()):
+            changed[cell.tuning_key] = None
+    return list(changed)
+
+
+def stale_note(names: Iterable[str]) -> str:
+    """What to tell a user of methods that changed since, in one line; empty if there are none."""
+    listed, cure = ", ".join(names), "('bench tune' searches again)"
+    return listed and f"code changed since the settings were tuned: {listed} {cure}"
 
 
 def settle(

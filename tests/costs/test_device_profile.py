@@ -356,3 +356,79 @@ def test_a_missing_key_is_named(write: Callable[[Any], str], key: str) -> None:
     board = content()
     del board[key]
     assert f"key {key} is missing" in complaint(write(board))
+
+
+# --- units ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "parts"),
+    [
+        ("flops.float32", 844.8, ["844.8 FLOP/s", "in GFLOP/s, write 8.448e+11"]),
+        ("flops.float16", 6.7584, ["in TFLOP/s, write 6.758e+12"]),
+        ("bandwidth", 59.7, ["59.7 bytes/s", "in GB/s, write 5.97e+10"]),
+        ("bandwidth", 59700, ["in MB/s, write 5.97e+10"]),
+        ("memory", 16, ["16 bytes", "in GB, write 1.6e+10"]),
+        ("memory_for_applications", 14800, ["in MB, write 1.48e+10"]),
+        ("runtime_memory", 1.4e6, ["in kB, write 1.4e+09"]),
+        ("launch_overhead", 50, ["50 s is outside 1e-08 to 0.005 s", "in us, write 5e-05"]),
+        ("launch_overhead", 0.05, ["in ms, write 5e-05"]),
+        ("power_idle", 5000, ["5000 W", "in mW, write 5"]),
+        ("power_budget", 20000, ["in mW, write 20"]),
+        ("power_budget", 0.02, ["in kW, write 20"]),
+        ("energy_per_flop.float32", 12.95, ["12.95 J", "in pJ, write 1.295e-11"]),
+        ("energy_per_flop.float32", 0.01295, ["in nJ, write 1.295e-11"]),
+        ("energy_per_flop.float32", 1.295e-8, ["would draw 1.09e+04 W", "power_budget is 20 W"]),
+        ("energy_per_byte", 68, ["in pJ, write 6.8e-11"]),
+        ("energy_per_byte", 0.068, ["in nJ, write 6.8e-11"]),
+        ("efficiency.copy.flops", 50, ["less than or equal to 1"]),
+        ("efficiency.copy.flops", 1e-320, ["outside 1e-06 to "]),
+        ("bandwidth", 1e308, ["1e+308 bytes/s is outside"]),
+        ("bandwidth", 1e-320, ["is outside 1e+08 to 1e+14 bytes/s"]),
+        ("bandwidth", True, ["bandwidth.value: True", "valid number"]),
+        ("memory", [1e10], ["memory.value", "valid number"]),
+        ("memory", "16 GB", ["'16 GB'", "valid number"]),
+        ("memory", 10**400, ["memory.value"]),
+    ],
+)
+def test_a_number_in_another_unit_is_named_with_its_unit(
+    write: Callable[[Any], str], path: str, value: Any, parts: list[str]
+) -> None:
+    board = content()
+    quantity = board
+    for key in path.split("."):
+        quantity = quantity[key]
+    quantity["value"] = value
+    text = complaint(write(board))
+    assert path in text
+    assert all(part in text for part in parts), text
+    assert len(text) < 400
+
+
+def test_a_mode_in_another_unit_is_named(write: Callable[[Any], str]) -> None:
+    board = content()
+    board["modes"]["10w"]["launch_overhead"]["value"] = 59.7
+    assert "key modes.10w.launch_overhead: 59.7 s is outside" in complaint(write(board))
+
+
+def test_points_of_curves_in_another_unit_are_named(write: Callable[[Any], str]) -> None:
+    def with_points(*points: list[Any]) -> str:
+        curve = {"of": "matmul", "points": {"float32": list(points)}}
+        source = {"source": "made up for this test", "confidence": "measured"}
+        curves = {**source, "kinds": {"mm.nn": curve}}
+        return write({**content(), "modes": {}, "curves": curves})
+
+    load_device(with_points([1e6, 1e4, 1e-3], [0, 4, 1e-5]))
+    at = "curves.kinds.mm.nn.points.float32.0"
+    assert f"{at}: 1e+06 s is outside" in complaint(with_points([1e6, 1e4, 1e6]))
+    assert f"{at}: 1e+20 operations are above" in complaint(with_points([1e20, 1e4, 1.0]))
+    assert f"{at}.2: True" in complaint(with_points([1e6, 1e4, True]))
+    many = [[1e6, 1e4, 1e-3]] * 5001
+    assert "5001 points are more than 5000" in complaint(with_points(*many))
+
+
+@pytest.mark.parametrize("text", ["5.97e10", "59700000000", "5.97E+10"])
+def test_a_number_that_yaml_takes_for_text_is_one(write: Callable[[Any], str], text: str) -> None:
+    board = content()
+    board["bandwidth"]["value"] = text
+    assert load_device(write(board)).bandwidth.value == 5.97e10

@@ -117,7 +117,7 @@ def test_stream(paper: list[Record], sheets: dict[str, Axes]) -> None:
 def test_tradeoff(drawings: list[Drawing], sheets: dict[str, Axes]) -> None:
     drawing, axes = drawings[1], sheets["tradeoff"]
     assert labels(axes) == [
-        "source-only", "shot", "tent (learning_rate=0.01, mode=a|b_c)", "tent", "fine-tune †",
+        "source-only", "shot", "tent (learning_rate=0.01, mode=a|b_c) ¶", "tent", "fine-tune †",
         "Pareto front",
     ]  # fmt: skip
     front = next(line for line in axes.get_lines() if line.get_label() == "Pareto front")

@@ -298,7 +298,7 @@ def test_markdown_escapes(paper: list[Record]) -> None:
     assert r"mode=a\|b\_c" in made
     tables = [line for line in made.splitlines() if line.startswith("|")]
     bars = [line.replace(r"\|", "").count("|") for line in tables]
-    assert bars == [11] * 9 + [6] * 9
+    assert bars == [11] * 9 + [7] * 9
 
 
 def test_latex_escapes(paper: list[Record]) -> None:

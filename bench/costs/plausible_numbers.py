@@ -1,0 +1,166 @@
+"""Which numbers a device profile may hold: what no board has is most often in another unit.
+
+The ranges are wide, from a small single-board computer of 2012 to a server's accelerator with
+room above, and still narrower than a factor of 1000 around any board in them, so that a value in
+pJ, us, MB or GB/s where the unit is J, s, bytes or bytes/s is outside.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pydantic
+from pydantic_core import PydanticCustomError
+
+if TYPE_CHECKING:
+    from bench.costs.device_profile import ModelledDevice, Quantity
+    from bench.costs.speed_curves import Curves
+
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+"""YAML 1.1 takes 1e-11, without a point, for text."""
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value)
+    if isinstance(value, bool | str):
+        raise PydanticCustomError("float_parsing", "Input should be a valid number")
+    return value
+
+
+Number = Annotated[float, pydantic.BeforeValidator(_number), pydantic.Field(allow_inf_nan=False)]
+"""A number as a profile writes it: digits, and neither ``true`` nor words."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a quantity can be, in its ``unit``; ``others``: units it is often given in instead,
+    with how many of ``unit`` make one.
+    """
+
+    low: float
+    high: float
+    unit: str
+    others: tuple[tuple[str, float], ...] = ()
+
+    def complaint(self, key: str, value: float) -> str:
+        """What is wrong with a value, in one line; empty if nothing is."""
+        if self.low <= value <= self.high:
+            return ""
+        cures = [
+            f"if it is in {name}, write {value * factor:.4g}"
+            for name, factor in self.others
+            if self.low <= value * factor <= self.high
+        ]
+        unit = f" {self.unit}".rstrip()
+        return f"key {key}: {value:g}{unit} is outside {self.low:g} to {self.high:g}{unit}: " + (
+            "; ".join(cures) or f"give it in {self.unit or 'plain numbers'}"
+        )
+
+
+_BYTES = (("kB", 1e3), ("MB", 1e6), ("GB", 1e9))
+_WATTS = (("mW", 1e-3), ("kW", 1e3))
+_JOULES = (("fJ", 1e-15), ("pJ", 1e-12), ("nJ", 1e-9), ("uJ", 1e-6), ("mJ", 1e-3))
+RANGES = {
+    "flops": Range(1e7, 1e18, "FLOP/s", (("MFLOP/s", 1e6), ("GFLOP/s", 1e9), ("TFLOP/s", 1e12))),
+    "bandwidth": Range(1e8, 1e14, "bytes/s", (("MB/s", 1e6), ("GB/s", 1e9), ("TB/s", 1e12))),
+    "memory": Range(1e8, 1e13, "bytes", _BYTES),
+    "memory_for_applications": Range(5e7, 1e13, "bytes", _BYTES),
+    "runtime_memory": Range(5e6, 1e12, "bytes", _BYTES),
+    "launch_overhead": Range(1e-8, 5e-3, "s", (("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))),
+    "power_idle": Range(0.01, 1000.0, "W", _WATTS),
+    "power_budget": Range(0.1, 1500.0, "W", _WATTS),
+    "energy_per_flop": Range(1e-16, 1e-7, "J", _JOULES),
+    "energy_per_byte": Range(1e-13, 5e-8, "J", _JOULES),
+    "efficiency": Range(1e-6, math.inf, ""),  # its schema says that no share is above 1
+    "resident_memory.stored": Range(1e-6, 1e3, ""),
+    "resident_memory.step": Range(1e-6, 1e3, ""),
+    "resident_memory.convolution": Range(1e-6, 1e3, ""),
+    "resident_memory.added": Range(1e-6, 1e12, "bytes"),
+}
+"""By key of a profile; each holds for all numbers below its key."""
+
+_SECONDS = Range(1e-10, 1e5, "s", RANGES["launch_overhead"].others)
+_POINT = (("operations", 1e18, "FLOP"), ("bytes", 1e15, "bytes"))
+MOST_POINTS = 5000
+"""Of all curves of a profile: reading one solves a system of as many equations."""
+FULL_LOAD = 100.0
+"""Times the power budget that arithmetic or memory traffic at their peaks may seem to draw."""
+
+
+def out_of_range(content: Mapping[Any, Any], at: str = "") -> str:
+    """The first number in the content of a profile's file that no board has, with the cure.
+
+    Empty if there is none. What is no positive number is left to the profile's own schema.
+    """
+    for key, part in content.items():
+        if not isinstance(part, Mapping):
+            continue
+        path = f"{at}{key}"
+        value = _positive(part.get("value"))
+        place = re.sub(r"^modes\.[^.]*\.", "", path)
+        known = next((r for k, r in RANGES.items() if f"{place}.".startswith(f"{k}.")), None)
+        if known is not None and value is not None:
+            told = known.complaint(path, value)
+        else:
+            told = out_of_range(part, f"{path}.")
+        if told:
+            return told
+    return ""
+
+
+def _positive(value: Any) -> float | None:
+    """What a profile's schema reads as a positive number, else None."""
+    try:
+        number = float(_number(value))
+    except (PydanticCustomError, TypeError, ValueError, OverflowError):
+        return None
+    return number if 0 < number < math.inf else None
+
+
+def inconsistent(device: ModelledDevice) -> str:
+    """What numbers of a device contradict each other, or cannot be in its curves; else empty."""
+    return _full_load(device) or ("" if device.curves is None else _curves(device.curves))
+
+
+def _full_load(device: ModelledDevice) -> str:
+    """Whether energies and rates fit the power budget, as far as a unit could be wrong."""
+
+    def told(rate_key: str, rate: Quantity, energy_key: str, energy: Quantity) -> str:
+        watts, budget = rate.value * energy.value, device.power_budget.value
+        if watts <= FULL_LOAD * budget:
+            return ""
+        return (
+            f"key {energy_key}: {energy.value:g} J and {rate_key} {rate.value:g} would draw "
+            f"{watts:.3g} W, and power_budget is {budget:g} W: check their units (J, FLOP/s, "
+            "bytes/s, W)"
+        )
+
+    for dtype, energy in device.energy_per_flop.items():
+        rate = device.flops.get(dtype, device.flops["float32"])
+        if text := told(f"flops.{dtype}", rate, f"energy_per_flop.{dtype}", energy):
+            return text
+    return told("bandwidth", device.bandwidth, "energy_per_byte", device.energy_per_byte)
+
+
+def _curves(curves: Curves) -> str:
+    lists = {
+        f"curves.kinds.{kind}.points.{dtype}": points
+        for kind, curve in curves.kinds.items()
+        for dtype, points in curve.points.items()
+    }
+    number = sum(map(len, lists.values()))
+    if number > MOST_POINTS:
+        return f"key curves: {number} points are more than {MOST_POINTS}: leave some out"
+    for key, points in lists.items():
+        for i, (*sizes, seconds) in enumerate(points):
+            for size, (name, most, unit) in zip(sizes, _POINT, strict=True):
+                if size > most:
+                    return f"key {key}.{i}: {size:g} {name} are above {most:g}: give it in {unit}"
+            if told := _SECONDS.complaint(f"{key}.{i}", seconds):
+                return told
+    return ""

@@ -1,0 +1,118 @@
+"""Which records of a store a report is about, and what is to be said of the others."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from bench.costs.device_profile import absolute_name
+from bench.errors import BenchError, did_you_mean
+from bench.records.cell import Cell
+from bench.records.record import Record
+from bench.study.suite import suite_files
+from bench.study.tuned_settings import Tuned, changed_since, read_tuned, stale_note, tuned_path
+
+
+def matching(
+    records: Iterable[Record],
+    methods: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    devices: Sequence[str] = (),
+) -> list[Record]:
+    """The records of these methods, seeds and devices; BenchError for one that no record has.
+
+    A device that is a profile's file may be called by its path or by the file's name.
+    """
+    kept = _having(records, "--methods", methods, lambda cell: {cell.method.name})
+    kept = _having(kept, "--seeds", seeds, lambda cell: {cell.seed})
+    named = [absolute_name(name) for name in devices] or None
+    return _having(kept, "--device", named, lambda cell: {cell.device, cell.device_title})
+
+
+def _having(
+    records: Iterable[Record],
+    option: str,
+    wanted: Sequence[object] | None,
+    of: Callable[[Cell], set[Any]],
+) -> list[Record]:
+    """The records with one of the ``wanted`` names; all of them if it is None."""
+    found = [(record, of(record.cell)) for record in records]
+    if wanted is None:
+        return [record for record, _ in found]
+    known = set[object]().union(*(names for _, names in found))
+    for name in wanted:
+        if name not in known:
+            cure = did_you_mean(str(name), {str(each) for each in known})
+            raise BenchError(f"{option} {name}: no record is of it; {cure}")
+    return [record for record, names in found if names & set(wanted)]
+
+
+def left_out(records: Iterable[Record], cells: Sequence[Cell]) -> str:
+    """What records that are none of a suite's ``cells`` are, counted, in one line; else empty."""
+    wanted = {cell.identity for cell in cells}
+    other = [record.cell for record in records if record.identity not in wanted]
+    if not other:
+        return ""
+    settings = {_setting(cell) for cell in cells}
+    known: list[tuple[str, str, Callable[[Cell], object], set[object]]] = [
+        (what, option, of, {of(cell) for cell in cells})
+        for what, option, of in (
+            ("methods", "--methods", lambda cell: cell.method.name),
+            ("seeds", "--seeds", lambda cell: cell.seed),
+            ("devices", "--device", lambda cell: cell.device),
+        )
+    ]
+    groups: dict[str, list[object]] = defaultdict(list)
+    options: list[str] = []
+    for cell in other:
+        if _setting(cell) not in settings:
+            groups["of other streams, models, variants or protocols"].append("")
+            continue
+        for what, option, of, names in known:
+            if of(cell) not in names:
+                groups[f"of other {what}"].append(of(cell))
+                options.append(option)
+                break
+        else:
+            groups["of other settings or older code"].append(cell.method.name)
+    told = [f"{len(names)} {what}{_listed(names)}" for what, names in groups.items()]
+    count = f"{len(other)} record{'s' * (len(other) > 1)} left out: {'; '.join(told)}"
+    named = [option for _, option, _, _ in known if option in options]
+    return f"{count}; name them with {', '.join(named)}" if named else count
+
+
+def tuned_before_a_change(records: Iterable[Record]) -> str:
+    """The note on settings that were tuned before a method's code changed; else empty.
+
+    Known where the settings stand beside a suite that ships with the project.
+    """
+    found: dict[str, Tuned | None] = {}
+    changed: dict[str, None] = {}
+    for record in records:
+        cell = record.cell
+        if cell.settings_origin != "tuned":
+            continue
+        if record.suite not in found:
+            file = suite_files().get(record.suite)
+            known = file is not None and tuned_path(file).exists()
+            found[record.suite] = read_tuned(tuned_path(file)) if file and known else None
+        tuned = found[record.suite]
+        if tuned is not None:
+            changed |= dict.fromkeys(changed_since(tuned, [cell], exactly=True))
+    return stale_note(changed)
+
+
+def _setting(cell: Cell) -> tuple[str, ...]:
+    """What all cells of a suite share, code aside; every variant is one of its own."""
+    parts = [cell.stream, cell.model, *([] if cell.variant is None else [cell.variant])]
+    texts = [f"{part.name} {sorted(part.config.items(), key=str)}" for part in parts]
+    return (*texts, str(sorted(cell.protocol.items(), key=str)))
+
+
+def _listed(names: Iterable[object], most: int = 6) -> str:
+    known = sorted({str(name) for name in names if name != ""})
+    if not known:
+        return ""
+    more = f" and {len(known) - most} more" if len(known) > most else ""
+    return f" ({', '.join(known[:most])}{more})"
