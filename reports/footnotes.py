@@ -9,7 +9,17 @@ from .aggregate import SOURCE_ONLY, Row, fate, shorten
 from .comparison import Comparison
 from .metrics import COSTS, WORDS, columns, has_matrix, is_online, primary
 from .statistics import mean_ci
-from .table_model import DAGGER, DASH, DOUBLE_DAGGER, ORIGINS, clean, decimals, name_of, percent
+from .table_model import (
+    DAGGER,
+    DASH,
+    DOUBLE_DAGGER,
+    ORIGINS,
+    SECTION,
+    clean,
+    decimals,
+    name_of,
+    percent,
+)
 
 REASON_LIMIT = 240
 """Characters of a reason in a footnote; the page shows all of it."""
@@ -34,7 +44,7 @@ def footnotes(comparison: Comparison, note: str = "") -> list[str]:
             f"{DAGGER} supervised reference: adapts with the labels of the target domains, which "
             "the other methods do not see; a yardstick, not a competitor."
         )
-    notes += [*_words(rows), *_cost_notes(rows), *_window_notes(comparison)]
+    notes += [*_words(rows), *_cost_notes(rows), *_lower_bounds(rows), *_window_notes(comparison)]
     notes += [f"{text}." for text in comparison.notes]
     notes += [line for row in rows for line in missing_runs(row)]
     return [clean(text) for text in notes]
@@ -132,6 +142,12 @@ def _cost_notes(rows: Iterable[Row]) -> list[str]:
         sizes = ", ".join(f"{a / 1e6:.{decimals(a / 1e6)}f}" for a in sorted(runtime))
         notes.append(f"Peak memory does not include the runtime itself: {sizes} MB more.")
     return notes
+
+
+def _lower_bounds(rows: Iterable[Row]) -> list[str]:
+    """Rows whose counted costs leave work out, and which."""
+    told = [f"{name_of(row)}: {', '.join(row.uncounted)}" for row in rows if row.uncounted]
+    return [f"{SECTION} Costs are lower bounds, not counted: {'; '.join(told)}."] if told else []
 
 
 def _capital(text: str) -> str:

@@ -13,6 +13,7 @@ from .statistics import Estimate
 
 DAGGER = "†"
 DOUBLE_DAGGER = "‡"
+SECTION = "§"
 DASH = "–"
 
 ORIGINS = {"published": "published", "group-harness": "group", "chosen-here": "ours"}
@@ -74,8 +75,11 @@ def blocks(comparison: Comparison) -> list[Block]:
 
 
 def name_of(row: Row) -> str:
-    """The label of a row, with a mark on supervised references and one on oracle settings."""
+    """The label of a row, marked as a supervised reference, as tuned by an oracle, and where its
+    costs are lower bounds.
+    """
     marks = [DAGGER] * row.supervised + [DOUBLE_DAGGER] * row.is_oracle
+    marks += [SECTION] * bool(row.uncounted)
     return clean(" ".join([row.label, *marks]))
 
 

@@ -14,7 +14,7 @@ from .comparison import Comparison
 from .footnotes import footnotes, missing_runs
 from .metrics import COSTS, MEASURES
 from .statistics import Estimate
-from .table_model import DAGGER, DASH, DOUBLE_DAGGER, Block, blocks, clean, origin_of
+from .table_model import DAGGER, DASH, DOUBLE_DAGGER, SECTION, Block, blocks, clean, origin_of
 
 WIDTH = 120
 """Columns that a plain-text table may take."""
@@ -184,6 +184,7 @@ _TEX = {
     "—": "---",
     DAGGER: r"$^\dagger$",
     DOUBLE_DAGGER: r"$^\ddagger$",
+    SECTION: r"\S{}",
     DASH: "--",
     **{c: "\\" + c for c in "&%$#_{}"},
 }

@@ -10,10 +10,12 @@ from functools import partial
 from typing import Any
 
 from bench.costs.device_profile import ModelledDevice
+from bench.costs.live_memory import live_bytes
 from bench.costs.pricing import Cost, MemoryFootprint, step_cost
-from bench.costs.step_tracer import StepTrace, StepTracer, live_tensors
+from bench.costs.step_tracer import StepTrace, StepTracer
 from bench.costs.tracker import ChargedStep, CostTracker, DeviceCosts, Key, StepObserver
-from bench.errors import DeviceOutOfMemory
+from bench.costs.unseen_work import UnseenWork
+from bench.errors import BenchError, DeviceOutOfMemory
 
 
 class ModelledCosts(DeviceCosts):
@@ -116,15 +118,21 @@ class ModelledTracker(CostTracker):
         self._prediction_bytes = 0.0
         self._optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._tracer: StepTracer | None = None
+        self._unseen = UnseenWork()
 
     def open_window(self) -> None:
         self._account_growth()
         self._policy.open_window()
+        self._unseen.open_window()
         super().open_window()
 
     def inference(self, samples: int, predict: Callable[[], Any]) -> Any:
         with StepTracer(self._kept_between_steps()) as tracer:
+            self._unseen.begin()
             out = predict()
+        self._require_operators("prediction", tracer.trace)
+        self._unseen.end("prediction", tracer.trace, traced=True)
+        self.uncounted |= tracer.trace.uncounted
         footprint = MemoryFootprint.of(tracer.trace)
         self._prediction_bytes = footprint.step
         for observer in self._observers:
@@ -148,6 +156,7 @@ class ModelledTracker(CostTracker):
 
     def finish(self) -> None:
         self._account_growth()
+        self.uncounted |= self._unseen.marks()
 
     # -----------------------------------------------------------------------
 
@@ -155,6 +164,7 @@ class ModelledTracker(CostTracker):
         if recount or self._policy.wants(key):
             self._tracer = StepTracer(self._kept_between_steps())
             self._tracer.__enter__()
+        self._unseen.begin()
 
     def _charge(self, key: Key, wall_s: float, budget_s: float, cut_short: bool) -> ChargedStep:
         kind = key[0]
@@ -162,10 +172,14 @@ class ModelledTracker(CostTracker):
         if cut_short and traced:
             key = (f"{kind} (cut short)", object())
         self._policy.step_ended(key)
+        trace = self._traces[key] if self._tracer is None else self._tracer.trace
+        self._unseen.end(kind, trace, traced)
         if traced:
-            self.tracing_s += wall_s
+            self.tracing_s += trace.counting_s
+            if not cut_short:
+                self._require_operators(f"{kind} step", trace)
             self._take_trace(key, budget_s)
-        trace = self._traces[key]
+        self.uncounted |= trace.uncounted
         self.flops += trace.flops
         self.bytes += trace.bytes
         self.launches += trace.launches
@@ -190,14 +204,21 @@ class ModelledTracker(CostTracker):
             if self._require_memory(device, footprint, f"a {key[0]} step"):
                 self._require_window(device, key[0], cost.time_s, budget_s)
 
+    def _require_operators(self, what: str, trace: StepTrace) -> None:
+        """BenchError where nothing was counted: what was done there has no price."""
+        if not trace.operations:
+            raise BenchError(
+                f"a {what} runs no operator of torch in its own thread, so that its cost is not "
+                "known: compute with torch inside the step, or take none"
+            )
+
     def _kept_between_steps(self) -> Any:
         """What the method says that it keeps, and optimizers in its local variables."""
         return [self._resident(), list(self._optimizers)]
 
     def _stored_bytes(self) -> int:
         """Bytes in memory now, between steps."""
-        storages = (t.untyped_storage() for t in live_tensors(self._kept_between_steps()))
-        return sum({each._cdata: each.nbytes() for each in storages}.values())
+        return live_bytes(self._kept_between_steps())
 
     def _account_growth(self) -> None:
         """What the method keeps may have grown since its steps were traced (replay memory)."""
