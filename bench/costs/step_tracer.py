@@ -108,23 +108,72 @@ _FREE = {
 }  # fmt: skip
 
 
-class StepTracer:
-    """Counts one step into ``trace``; ``resident`` is in memory before it, see `live_blocks`."""
+Label = tuple[str, str, str, str]
+"""Name, class, data type and kind of a call; or a name of ``_MARKS``."""
 
-    def __init__(self, resident: Any = ()) -> None:
+Numbers = tuple[float, float, int]
+"""Operations and bytes of a call, and live memory when it has run, above the resident bytes."""
+
+Log = list[tuple[Label, Numbers]]
+_BEGIN, _BEGIN_CLOSURE, _END, DECLARED, _TAKEN = _MARKS = (
+    "optimizer begins", "optimizer with a closure begins", "optimizer ends", "size declared",
+    "memory taken",
+)  # fmt: skip
+
+
+def tally(trace: StepTrace, log: Log) -> StepTrace:
+    """Count the calls of a log into ``trace``, which knows its resident bytes."""
+    open_optimizers: list[dict[tuple[str, str], list[float]] | None] = []
+
+    def leave() -> None:
+        for (_, dtype), (flops, size) in (open_optimizers.pop() or {}).items():
+            trace.operations[(OPTIMIZER, dtype, flops, size)] += 1
+
+    for (name, kind, dtype, detail), (flops, size, live) in log:
+        trace.peak_bytes = max(trace.peak_bytes, trace.resident_bytes + live)
+        if name in _MARKS:
+            if name in (_BEGIN, _BEGIN_CLOSURE):
+                open_optimizers.append({} if name == _BEGIN else None)
+            elif name == _END and open_optimizers:
+                leave()
+            continue
+        merged = open_optimizers[-1] if open_optimizers else None
+        if merged is not None:
+            total = merged.setdefault((name, dtype), [0.0, 0.0])
+            total[0] += flops
+            total[1] += size
+            trace.details[(OPTIMIZER, OPTIMIZER, dtype, flops, size)] += 1
+        else:
+            trace.operations[(kind, dtype, flops, size)] += 1
+            trace.details[(detail, kind, dtype, flops, size)] += 1
+    while open_optimizers:  # a step left by an exception
+        leave()
+    return trace
+
+
+class StepTracer:
+    """Counts one step into ``trace``; ``resident`` is in memory before it, see `live_blocks`.
+
+    ``trace`` is complete when the step is over. ``above``: bytes above the resident ones that the
+    step has taken so far, where counting begins in the middle of it.
+    """
+
+    def __init__(self, resident: Any = (), above: int = 0) -> None:
         started = time.perf_counter()
         self.trace = StepTrace()
         self.optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._live: dict[int, tuple[Any, int]] = {}
         self._arrays: set[int] = set()
         self._now = 0
-        self._optimizers: list[dict[tuple[str, str], list[float]] | None] = []
+        self._inherits = above > 0
+        self.log: Log = []
         self._mode = _Mode(self)
         for block in live_blocks(resident):
             self._add_block(block)
             if not isinstance(block.owner, torch.UntypedStorage):
                 self._arrays.add(address_of(block.owner) or 0)
-        self.trace.resident_bytes = self._now
+        self.trace.resident_bytes = self.trace.peak_bytes = self._now
+        self._now += above
         self.trace.counting_s = time.perf_counter() - started
 
     def __enter__(self) -> StepTracer:
@@ -143,9 +192,15 @@ class StepTracer:
         torch.backends.mha.set_fastpath_enabled(self._fast_path)
         for hook in self._hooks:
             hook.remove()
-        while self._optimizers:  # a step left by an exception
-            self._exit_optimizer()
         self._live.clear()
+        tally(self.trace, self.log)
+
+    def mark(self, name: str) -> None:
+        """Note in the log what is no operator."""
+        self._note((name, "", "", ""), 0.0, 0.0)
+
+    def _note(self, label: Label, flops: float, size: float) -> None:
+        self.log.append((label, (flops, size, self._now - self.trace.resident_bytes)))
 
     def see(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """Account for one operator that has just run."""
@@ -153,11 +208,16 @@ class StepTracer:
         if kwargs:
             inputs += _tensors(kwargs.values())
         outputs = list(_tensors((out,)))
-        for tensor in (*inputs, *outputs):
+        before = len(self._live)
+        for tensor in inputs:
+            self._add_live(tensor, self._inherits)
+        for tensor in outputs:
             self._add_live(tensor)
         facts = _facts(func)
         if not facts.free:
             self._count(facts, func, args, kwargs, out, inputs, outputs)
+        elif len(self._live) > before:
+            self.mark(_TAKEN)
 
     def _count(
         self,
@@ -190,15 +250,7 @@ class StepTracer:
         if func.namespace != "aten":
             size += sum(packed_bytes(x) for x in args if isinstance(x, torch.ScriptObject))
         dtype = _dtype_name(outputs or inputs)
-        merged = self._optimizers[-1] if self._optimizers else None
-        if merged is not None:
-            total = merged.setdefault((name, dtype), [0.0, 0.0])
-            total[0] += flops
-            total[1] += size
-            self.trace.details[(OPTIMIZER, OPTIMIZER, dtype, flops, size)] += 1
-        else:
-            self.trace.operations[(kind, dtype, flops, size)] += 1
-            self.trace.details[(operator_kind(name, args), kind, dtype, flops, size)] += 1
+        self._note((name, kind, dtype, operator_kind(name, args)), flops, size)
 
     def _enter_optimizer(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -206,23 +258,22 @@ class StepTracer:
         self.optimizers.add(optimizer)
         # With a closure the step holds forward and backward passes: nothing is merged then.
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
-        self._optimizers.append({} if closure is None else None)
+        self.mark(_BEGIN if closure is None else _BEGIN_CLOSURE)
 
     def _exit_optimizer(self, *_: Any) -> None:
-        merged = self._optimizers.pop() if self._optimizers else None
-        for (_name, dtype), (flops, size) in (merged or {}).items():
-            self.trace.operations[("optimiser", dtype, flops, size)] += 1
+        self.mark(_END)
 
-    def _add_live(self, tensor: Tensor) -> None:
+    def _add_live(self, tensor: Tensor, inherited: bool = False) -> None:
+        """Follow a tensor's memory; ``inherited``: it was there and is in the total already."""
         if tensor.layout is torch.strided and type(tensor) in _WHOLE:
             storage = tensor.untyped_storage()
             if storage._cdata not in self._live:
-                self._add_block(Block(storage._cdata, storage.nbytes(), storage))
+                self._add_block(Block(storage._cdata, storage.nbytes(), storage), inherited)
         else:
             for block in blocks_of(tensor):
-                self._add_block(block)
+                self._add_block(block, inherited)
 
-    def _add_block(self, block: Block) -> None:
+    def _add_block(self, block: Block, inherited: bool = False) -> None:
         key, size, owner = block
         if key in self._live:
             return
@@ -239,8 +290,7 @@ class StepTracer:
         except TypeError:
             held = owner  # packed weights: kept as long as the step
         self._live[key] = (held, size)
-        self._now += size
-        self.trace.peak_bytes = max(self.trace.peak_bytes, self._now)
+        self._now += 0 if inherited else size
 
 
 class _Mode(TorchDispatchMode):

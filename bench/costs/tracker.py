@@ -191,6 +191,9 @@ class CostTracker(ABC):
         self._begin(key, recount)
         self._started = time.perf_counter()
 
+    def declare(self, size: int) -> None:
+        """The work of the open step, from here on, grows linearly with ``size``."""
+
     def end(self, budget_s: float = float("inf"), cut_short: bool = False) -> None:
         """Charge the step that ended; devices whose window is shorter than it are dropped.
 
