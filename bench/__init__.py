@@ -11,10 +11,12 @@ so that ``import bench`` stays instant.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError, Unsupported
 from bench.registry.components import add_plugin, load, register
+from bench.registry.moved import MovedModules
 
 if TYPE_CHECKING:
     from bench.contracts.data import Batch, DomainView, LabelledBatch, take
@@ -104,6 +106,7 @@ _HOMES = {
     "bench.run.window": ("Window",),
     "bench.study.job": ("Job",),
 }
+sys.meta_path.append(MovedModules())
 _LAZY = {name: module for module, names in _HOMES.items() for name in names}
 
 

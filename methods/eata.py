@@ -82,7 +82,7 @@ class Eata(Method):
         for batch in window.steps(domain.batches(self.config.epochs), data_dependent=True):
             with torch.set_grad_enabled(self.batch_coupled):
                 logits = self.model(batch.x)
-            chosen = self._select(logits.detach())
+            chosen = self._select(logits.detach(), window)
             window.log(selected=len(chosen) / len(batch))
             if not len(chosen):
                 continue
@@ -96,7 +96,7 @@ class Eata(Method):
     def _margin(self, logits: Tensor) -> float:
         return self.config.entropy_share * math.log(logits.shape[1])
 
-    def _select(self, logits: Tensor) -> Tensor:
+    def _select(self, logits: Tensor, window: Window) -> Tensor:
         """Positions of the samples to train on; they enter the moving average m, eq. (4)."""
         probabilities = at_least_float32(logits).softmax(dim=1)
         wanted = entropy(logits) < self._margin(logits)
@@ -104,6 +104,7 @@ class Eata(Method):
             similarity = F.cosine_similarity(probabilities, self.average.unsqueeze(0))
             wanted &= similarity < self.config.max_similarity
         chosen = wanted.nonzero().squeeze(1)
+        window.declare(len(chosen))
         if len(chosen):
             mean = probabilities[chosen].mean(dim=0)
             rate = self.config.averaging

@@ -60,6 +60,7 @@ class PseudoLabel(Method):
             logits = at_least_float32(self.model(batch.x))
             confidence, labels = logits.detach().softmax(dim=1).max(dim=1)
             confident = confidence > self.config.threshold
+            window.declare(sum(confident.tolist()))
             window.log(confident=confident.float().mean())
             if not confident.any():
                 continue

@@ -121,17 +121,18 @@ class Sar(Method):
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train()
         for batch in window.steps(domain.batches(self.config.epochs), data_dependent=True):
-            loss = self._step(batch.x)
+            loss = self._step(batch.x, window)
             if loss is not None:
                 window.log(entropy=loss)
-                self._recover(loss)
+                self._recover(loss, window)
 
-    def _step(self, x: Inputs) -> float | None:
+    def _step(self, x: Inputs, window: Window) -> float | None:
         """One update; the entropy at the perturbed weights, or None if no sample is reliable."""
         logits = self.model(x)
         margin = self.config.entropy_share * math.log(logits.shape[1])
         uncertainty = entropy(logits)
         chosen = (uncertainty < margin).nonzero().squeeze(1)
+        window.declare(len(chosen))
         if not len(chosen):
             return None
         gradients = torch.autograd.grad(
@@ -142,6 +143,7 @@ class Sar(Method):
         again = self.model(x)[chosen] if self.batch_coupled else self.model(take(x, chosen))
         uncertainty = entropy(again)
         reliable = uncertainty < margin
+        window.declare(sum(reliable.tolist()))
         loss = uncertainty[reliable].mean() if reliable.any() else None
         self.optimizer.zero_grad()
         if loss is not None:
@@ -164,10 +166,12 @@ class Sar(Method):
         for weight, value in zip(self.trained, values, strict=True):
             weight.copy_(value)
 
-    def _recover(self, loss: float) -> None:
+    def _recover(self, loss: float, window: Window) -> None:
         """Back to the source where the model has become certain of everything."""
         self.average = loss if self.average is None else 0.9 * self.average + 0.1 * loss
-        if self.average < self.config.recovery_threshold:
+        collapsed = self.average < self.config.recovery_threshold
+        window.declare(int(collapsed))
+        if collapsed:
             self._set(self.start)
             self.optimizer.state.clear()
             if self.config.recovery == "corrected":

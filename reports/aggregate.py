@@ -102,6 +102,11 @@ class Row:
         return results_of(self.runs)
 
     @property
+    def uncounted(self) -> list[str]:
+        """What the counts of some run leave out, so that costs are lower bounds."""
+        return sorted({what for r in self.results.values() for what in r.costs.uncounted})
+
+    @property
     def missing(self) -> tuple[Record, ...]:
         """The runs without results."""
         return tuple(r for r in self.runs if not usable(r))

@@ -14,6 +14,7 @@ from .table_model import (
     DASH,
     DOUBLE_DAGGER,
     ORIGINS,
+    LOWER_BOUND,
     PILCROW,
     SECTION,
     decimals,
@@ -44,7 +45,8 @@ def footnotes(comparison: Comparison, note: str = "") -> list[str]:
             f"{DAGGER} supervised reference: adapts with the labels of the target domains, which "
             "the other methods do not see; a yardstick, not a competitor."
         )
-    notes += [*_words(rows), *_cost_notes(rows), *_window_notes(comparison), *_row_notes(rows)]
+    notes += [*_words(rows), *_cost_notes(rows), *_lower_bounds(rows)]
+    notes += [*_window_notes(comparison), *_row_notes(rows)]
     notes += [f"{text}." for text in comparison.notes]
     notes += [line for row in rows for line in missing_runs(row)]
     return [clean(text) for text in notes]
@@ -168,6 +170,14 @@ def _cost_notes(rows: Iterable[Row]) -> list[str]:
         sizes = ", ".join(f"{a / 1e6:.{decimals(a / 1e6)}f}" for a in sorted(runtime))
         notes.append(f"Peak memory does not include the runtime itself: {sizes} MB more.")
     return notes
+
+
+def _lower_bounds(rows: Iterable[Row]) -> list[str]:
+    """Rows whose counted costs leave work out, and which."""
+    told = [f"{name_of(row)}: {', '.join(row.uncounted)}" for row in rows if row.uncounted]
+    return (
+        [f"{LOWER_BOUND} Costs are lower bounds, not counted: {'; '.join(told)}."] if told else []
+    )
 
 
 def _capital(text: str) -> str:

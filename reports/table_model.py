@@ -17,6 +17,8 @@ SECTION = "§"
 """Marks rows of older code than others of the method."""
 PILCROW = "¶"
 """Marks rows whose window closed."""
+LOWER_BOUND = "≥"
+"""Marks rows whose costs leave operators out."""
 DASH = "–"
 
 ORIGINS = {"published": "published", "group-harness": "group", "chosen-here": "ours"}
@@ -86,11 +88,13 @@ def blocks(comparison: Comparison) -> list[Block]:
 
 
 def name_of(row: Row, caveats: bool = False) -> str:
-    """The label of a row, with a mark on supervised references and one on oracle settings.
+    """The label of a row, with marks on supervised references, oracle settings and costs that are
+    lower bounds.
 
     With ``caveats`` also one on older code and one on closed windows.
     """
     marks = [DAGGER] * row.supervised + [DOUBLE_DAGGER] * row.is_oracle
+    marks += [LOWER_BOUND] * bool(row.uncounted)
     if caveats:
         marks += [SECTION] * row.older_code + [PILCROW] * (row.window is not None)
     return clean(" ".join([row.label, *marks]))

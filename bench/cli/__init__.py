@@ -28,6 +28,7 @@ COMMANDS = (
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 """Errors of writing to what is full or broken; those of a store are caught where it is written."""
 
+
 def _never_silent(command: Callable[..., None]) -> Callable[..., None]:
     """A command in which ``sys.exit`` of a plugin is an error: commands raise `typer.Exit`."""
 

@@ -17,8 +17,8 @@ from bench.contracts.data import Batch
 from bench.contracts.method import Method
 from bench.costs.device_profile import load_device
 from bench.costs.factory import make_tracker
+from bench.costs.live_memory import blocks_of, live_bytes
 from bench.costs.operator_kinds import operator_class
-from bench.costs.step_tracer import live_tensors
 from bench.costs.tracker import ChargedStep, CostTracker, StepObserver
 from bench.errors import Unsupported
 from bench.run.window import UNLIMITED, Window
@@ -69,6 +69,12 @@ def _adapt(
         return [], 0  # one section is longer than this window: refused, as it must be
     finally:
         tracker.close()
+    tracker.finish()
+    if tracker.uncounted:
+        raise CheckFailed(
+            f"not all of its work is counted: {', '.join(sorted(tracker.uncounted))}; compute in "
+            "operators of torch, or its rows are marked as lower bounds"
+        )
     changed = watch.changed
     if changed is None and watch.after:
         changed = first_difference(watch.after, weights(method))
@@ -182,14 +188,14 @@ class _Memory:
         gc.collect()
         tensors = [x for x in gc.get_objects() if issubclass(type(x), Tensor)]
         self.everywhere = _bytes(tensors)
-        self.stored = _bytes(live_tensors(method.stored()))
+        self.stored = live_bytes(method.stored())  # arrays too, which gc does not know
         self.graph = _operations(tensors)
         self.values = _values(method.state())
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
-    storages = [tensor.untyped_storage() for tensor in tensors]
-    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
+    blocks = (block for tensor in tensors for block in blocks_of(tensor))
+    return sum({block.key: block.size for block in blocks}.values())
 
 
 def _operations(tensors: Iterable[Tensor]) -> int:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +22,8 @@ def capture(values: Mapping[str, Any]) -> dict[str, Any]:
     """The state of an object's attributes, for ``torch.save`` and a ``weights_only`` load.
 
     Modules and optimizers give their ``state_dict``, generators and views the state of their random
-    order, tensors and containers (dict, list, tuple, deque) of plain values a copy. The settings
+    order, tensors, arrays of numbers and containers (dict, list, tuple, deque) of plain values a
+    copy. The settings
     (``config``) and references to a module's parameters hold no state of their own. Raises
     BenchError for anything else: such a method overrides `Method.state` and `Method.load_state`.
     """
@@ -67,6 +69,8 @@ def _restore(values: dict[str, Any], name: str, kind: str, kept: Any) -> None:
                 raise ValueError(f"shape {tuple(learned.shape)}, not {tuple(parameter.shape)}")
             with torch.no_grad():
                 parameter.copy_(learned)
+    elif kind == "array":
+        values[name] = kept.numpy().copy()
     elif kind == "deque":
         maxlen, items = kept
         values[name] = deque(_copied(items), maxlen)
@@ -88,6 +92,8 @@ def _capture(name: str, value: Any, known: set[int]) -> tuple[str, Any] | None:
         return "generator", value.get_state()
     if isinstance(value, DomainView):
         return "view", value.rng_state
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        return "array", torch.from_numpy(value.copy())
     leaves = list(_leaves(value))
     if leaves and all(_is_parameter(leaf) for leaf in leaves):
         held = all(id(leaf) in known for leaf in leaves)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from bench.costs.declared_work import DeclaredWork
 from bench.costs.device_profile import ModelledDevice
+from bench.costs.live_memory import live_bytes
 from bench.costs.pricing import Cost, MemoryFootprint, step_cost
-from bench.costs.step_tracer import StepTrace, StepTracer, live_tensors
+from bench.costs.step_tracer import DECLARED, Log, StepTrace, StepTracer
 from bench.costs.tracker import ChargedStep, CostTracker, DeviceCosts, Key, StepObserver
+from bench.costs.unseen_work import UnseenWork
 from bench.errors import BenchError, DeviceOutOfMemory
 
 
@@ -116,15 +119,24 @@ class ModelledTracker(CostTracker):
         self._prediction_bytes = 0.0
         self._optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._tracer: StepTracer | None = None
+        self._unseen = UnseenWork()
+        self._declared: dict[Key, DeclaredWork] = defaultdict(DeclaredWork)
+        self._sizes: list[int] = []
+        self._before: Log | None = None
 
     def open_window(self) -> None:
         self._account_growth()
         self._policy.open_window()
+        self._unseen.open_window()
         super().open_window()
 
     def inference(self, samples: int, predict: Callable[[], Any]) -> Any:
         with StepTracer(self._kept_between_steps()) as tracer:
+            self._unseen.begin()
             out = predict()
+        self._require_operators("prediction", tracer.trace)
+        self._unseen.end("prediction", tracer.trace, traced=True)
+        self.uncounted |= tracer.trace.uncounted
         footprint = MemoryFootprint.of(tracer.trace)
         self._prediction_bytes = footprint.step
         for observer in self._observers:
@@ -139,6 +151,23 @@ class ModelledTracker(CostTracker):
         self._require_devices()
         return out
 
+    def declare(self, size: int) -> None:
+        if self._open is None:
+            raise BenchError(
+                "a size is declared outside a step: declare it inside, before its work"
+            )
+        self._sizes.append(size)
+        if self._tracer is not None:
+            self._tracer.mark(DECLARED)
+            return
+        known = self._declared[self._open]
+        if self._recounts and not known.goes_on(tuple(self._sizes)):
+            # Not what was counted before: the rest of the step is counted.
+            self._before = known.log_until(tuple(self._sizes))
+            above = self._before[-1][1][2]
+            self._tracer = StepTracer(self._kept_between_steps(), max(above, 1))
+            self._tracer.__enter__()
+
     def add_double_buffer(self, size: int) -> None:
         self._double_buffer_bytes = max(self._double_buffer_bytes or 0, size)
 
@@ -150,40 +179,74 @@ class ModelledTracker(CostTracker):
 
     def finish(self) -> None:
         self._account_growth()
+        self.uncounted |= self._unseen.marks()
 
     # -----------------------------------------------------------------------
 
     def _begin(self, key: Key, recount: bool) -> None:
-        if recount or self._policy.wants(key):
+        self._recounts, self._sizes, self._before = recount, [], None
+        wanted = self._policy.wants(key)
+        if wanted or (recount and not self._declared[key].is_known(self._optimizer_state())):
             self._tracer = StepTracer(self._kept_between_steps())
             self._tracer.__enter__()
+        self._unseen.begin()
 
     def _charge(self, key: Key, wall_s: float, budget_s: float, cut_short: bool) -> ChargedStep:
-        kind = key[0]
-        traced = self._tracer is not None
-        if cut_short and traced:
+        kind, tracer = key[0], self._tracer
+        if tracer is not None:
+            tracer.__exit__(None, None, None)
+        trace = self._trace_of(key, cut_short)
+        counted = tracer is not None and self._before is None
+        self._unseen.end(kind, trace, tracer is not None)
+        if tracer is not None:
+            self.tracing_s += tracer.trace.counting_s
+            if not cut_short:
+                self._require_operators(f"{kind} step", trace)
+        if cut_short and (counted or self._sizes):
             key = (f"{kind} (cut short)", object())
         self._policy.step_ended(key)
-        if traced:
-            self.tracing_s += wall_s
-            self._take_trace(key, budget_s)
-        trace = self._traces[key]
+        if counted or self._sizes:
+            self._take_trace(key, trace, budget_s)
+        self.uncounted |= trace.uncounted
         self.flops += trace.flops
         self.bytes += trace.bytes
         self.launches += trace.launches
         seconds = {device.name: device.charge(key) for device in self.devices}
-        return ChargedStep(kind, seconds, trace if traced else None)
+        return ChargedStep(kind, seconds, trace if counted or self._sizes else None)
 
-    def _take_trace(self, key: Key, budget_s: float) -> None:
+    def _trace_of(self, key: Key, cut_short: bool) -> StepTrace:
+        """The trace of the step that ended: counted, in part, or known by what it declared."""
+        tracer, sizes = self._tracer, tuple(self._sizes)
+        known = self._declared[key] if self._recounts else None
+        if tracer is not None and self._before is None:
+            if known is not None and sizes and not cut_short:
+                known.learn(sizes, tracer.log, tracer.trace, self._optimizer_state())
+            return tracer.trace
+        if known is None:
+            return self._traces[key]
+        if tracer is not None and self._before is not None:
+            return known.trace(self._before + tracer.log, tracer.trace)
+        log = known.log(sizes)
+        if log is None:
+            raise BenchError(
+                f"a {key[0]} step declared {len(sizes)} sizes, and others of its kind more: in "
+                "every step of a kind declare the same sizes in the same order, up to the first 0"
+            )
+        return known.trace(log)
+
+    def _optimizer_state(self) -> Any:
+        """What the calls of an optimizer depend on: for how many parameters it has state."""
+        return sorted(len(optimizer.state) for optimizer in self._optimizers)
+
+    def _take_trace(self, key: Key, trace: StepTrace, budget_s: float) -> None:
         """Let the trace of the step that ended set the price of its key."""
-        assert self._tracer is not None
-        self._tracer.__exit__(None, None, None)
-        self._optimizers |= self._tracer.optimizers
-        trace, self._tracer = self._tracer.trace, None
+        tracer, self._tracer = self._tracer, None
+        if tracer is not None:
+            self._optimizers |= tracer.optimizers
         self._traces[key] = trace
         footprint = MemoryFootprint.of(trace)
         # What the step left in memory, as an optimizer's state, is no growth of later steps.
-        growth = max(self._stored_bytes() - footprint.stored, 0)
+        growth = 0.0 if tracer is None else max(self._stored_bytes() - footprint.stored, 0)
         self._footprints[key] = replace(footprint, step=max(footprint.step - growth, 0))
         self._policy.step_traced(key, growth > 0)
         self._notify_memory(footprint)
@@ -207,14 +270,21 @@ class ModelledTracker(CostTracker):
             return None
         return cost
 
+    def _require_operators(self, what: str, trace: StepTrace) -> None:
+        """BenchError where nothing was counted: what was done there has no price."""
+        if not trace.operations:
+            raise BenchError(
+                f"a {what} runs no operator of torch in its own thread, so that its cost is not "
+                "known: compute with torch inside the step, or take none"
+            )
+
     def _kept_between_steps(self) -> Any:
         """What the method says that it keeps, and optimizers in its local variables."""
         return [self._resident(), list(self._optimizers)]
 
     def _stored_bytes(self) -> int:
         """Bytes in memory now, between steps."""
-        storages = (t.untyped_storage() for t in live_tensors(self._kept_between_steps()))
-        return sum({each._cdata: each.nbytes() for each in storages}.values())
+        return live_bytes(self._kept_between_steps())
 
     def _account_growth(self) -> None:
         """What the method keeps may have grown since its steps were traced (replay memory)."""

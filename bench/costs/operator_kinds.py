@@ -39,6 +39,64 @@ _COPY = {
     "masked_fill", "constant_pad_nd", "index_put_", "repeat", "embedding_dense_backward",
     "slice_backward", "select_backward", "expand_copy", "new_zeros", "arange",
 }  # fmt: skip
+_PER_ELEMENT = {
+    # losses, activations and quantization that torch does not tag as pointwise
+    "binary_cross_entropy", "binary_cross_entropy_backward", "binary_cross_entropy_with_logits",
+    "mse_loss", "mse_loss_backward", "l1_loss", "smooth_l1_loss", "smooth_l1_loss_backward",
+    "huber_loss", "huber_loss_backward", "soft_margin_loss", "soft_margin_loss_backward",
+    "multi_margin_loss", "multi_margin_loss_backward", "multilabel_margin_loss_forward",
+    "multilabel_margin_loss_backward", "nll_loss2d_forward", "nll_loss2d_backward", "glu",
+    "glu_backward", "_prelu_kernel", "_prelu_kernel_backward", "rrelu_with_noise",
+    "rrelu_with_noise_backward", "native_dropout", "native_dropout_backward", "_safe_softmax",
+    "_fused_dropout", "fake_quantize_per_tensor_affine_cachemask",
+    "fake_quantize_per_tensor_affine_cachemask_backward",
+    "fake_quantize_per_channel_affine_cachemask", "quantize_per_tensor", "quantize_per_channel",
+    "quantize_per_tensor_dynamic", "dequantize", "int_repr", "q_scale", "q_zero_point",
+    "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "_thnn_differentiable_lstm_cell_backward",
+    "polar", "complex", "view_as_complex", "view_as_real", "real", "imag", "bernoulli", "rand_like",
+    "randn_like", "randint_like", "_assert_async", "_local_scalar_dense", "item", "equal",
+    "is_same_size", "is_nonzero", "is_coalesced", "_nnz", "_fused_sdp_choice",
+    "_linalg_check_errors", "_has_compatible_shallow_copy_type", "_amp_update_scale_",
+    "_amp_foreach_non_finite_check_and_unscale_", "scalar_tensor", "renorm", "isin",
+    "affine_grid_generator", "_weight_norm_interface", "_weight_norm_interface_backward",
+    # sums, order and counts along a dimension
+    "aminmax", "cummax", "cummin", "_cummax_helper", "_cummin_helper", "cumprod", "_logcumsumexp",
+    "logcumsumexp", "nansum", "nanmean", "median", "nanmedian", "kthvalue", "mode", "count_nonzero",
+    "nonzero", "nonzero_static", "masked_select", "unique_dim", "_unique", "_unique2",
+    "unique_consecutive", "bincount", "histc", "_histogramdd_from_bin_cts", "searchsorted",
+    "bucketize", "multinomial", "segment_reduce", "_segment_reduce_backward", "trace", "std_mean",
+    "softmax_backward_data", "index_add", "index_add_", "index_reduce", "scatter_add",
+    "scatter_add_", "scatter_reduce", "scatter_reduce_", "_sparse_sum", "_sparse_softmax",
+    "_sparse_log_softmax", "argsort", "msort", "diff", "dist", "_masked_softmax",
+    # movement
+    "scatter_", "index_copy", "index_copy_", "index_fill", "index_fill_", "masked_fill_",
+    "masked_scatter", "masked_scatter_", "masked_scatter_backward", "take", "put",
+    "put_", "roll", "flip", "rot90",
+    "tril", "tril_", "triu", "triu_", "tril_indices", "triu_indices", "eye", "linspace",
+    "logspace", "rand", "randn", "randint", "randperm", "normal", "empty_permuted", "zero",
+    "fill", "copy", "new_full", "new_ones", "ones", "_unsafe_index", "_unsafe_index_put",
+    "_unsafe_masked_index",
+    "_unsafe_masked_index_put_accumulate", "_index_put_impl_", "index_put", "diag_embed",
+    "diagonal_backward", "diagonal_scatter", "select_scatter", "slice_scatter",
+    "as_strided_scatter", "unfold_backward", "reflection_pad1d", "reflection_pad2d",
+    "reflection_pad3d", "reflection_pad1d_backward", "reflection_pad2d_backward",
+    "reflection_pad3d_backward", "replication_pad1d", "replication_pad2d", "replication_pad3d",
+    "replication_pad1d_backward", "replication_pad2d_backward", "replication_pad3d_backward",
+    "im2col", "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "block_diag",
+    "cartesian_prod", "split_copy", "split_with_sizes_copy", "unbind_copy", "resize",
+    "resize_as_", "unsafe_split", "unsafe_split_with_sizes", "_reshape_copy", "_reshape_alias",
+    "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact1d",
+    "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "upsample_nearest1d_backward",
+    "upsample_nearest2d_backward", "upsample_nearest3d_backward", "_to_sparse", "_to_dense",
+    "sparse_mask", "_coalesce", "_coalesced_", "_sparse_coo_tensor_with_dims_and_tensors",
+    "_sparse_coo_tensor_unsafe", "_sparse_compressed_tensor_unsafe", "_indices", "_values",
+    "_pin_memory", "pin_memory", "_efficientzerotensor", "max_unpool2d", "_copy_from",
+    "_adaptive_avg_pool2d_backward", "adaptive_max_pool2d_backward", "transpose_", "squeeze_",
+    "unsqueeze_", "t_", "swapaxes_", "as_strided_", "detach_", "requires_grad_", "set_data",
+}  # fmt: skip
+"""Operators that do at most about one operation for each element read or written."""
+_PREFIXES = ("_foreach_", "_fused_adam", "_fused_sgd", "_fused_adagrad")
+"""Optimizers' operators over lists of tensors: pointwise all of them."""
 _FIRST_FACTOR = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}
 _STATISTICS = ("batch_norm", "instance_norm")
 
@@ -57,11 +115,29 @@ def operator_class(name: str) -> str:
     return "copy" if name in _COPY else "elementwise"
 
 
+def is_simple(func: Any) -> bool:
+    """Whether a call without a formula does at most about one operation for each element.
+
+    That holds for what torch tags as pointwise or as drawing random numbers, and for operators of
+    torch itself that are listed here as sums, normalizations or movement of data.
+    """
+    import torch
+
+    name = func.overloadpacket.__name__
+    if func.namespace not in ("aten", "prims"):
+        return False
+    if {torch.Tag.pointwise, torch.Tag.nondeterministic_seeded} & set(func.tags):
+        return "rnn" not in name  # whole layers, with dropout between them
+    if name in _PER_ELEMENT or name in _REDUCTION or name in _COPY:
+        return True
+    return name.startswith(_PREFIXES) or any(kind in name for kind in _NORMALIZATION)
+
+
 def operator_kind(name: str, args: Sequence[Any]) -> str:
     """The kind of a call by name and arguments; ``name`` where torch has them in other places."""
     try:
         return _kind(name, args)
-    except (IndexError, AttributeError, TypeError, ValueError):
+    except (IndexError, AttributeError, TypeError, ValueError, RuntimeError):  # sparse: no strides
         return name
 
 

@@ -120,7 +120,8 @@ class CostTracker(ABC):
     dropped : why others cannot do the run, by name
     counts : steps and sections by kind
     flops, bytes, launches : traced operations, bytes moved and kernels; None without traces
-    tracing_s : wall seconds that traced steps took
+    tracing_s : wall seconds that counting took
+    uncounted : what the counts leave out, so that costs are lower bounds; empty if nothing is known
     source_bytes : of the source data that are kept
     """
 
@@ -137,6 +138,7 @@ class CostTracker(ABC):
         self.dropped: dict[str, BenchError] = {}
         self.counts: Counter[str] = Counter()
         self.tracing_s = 0.0
+        self.uncounted: set[str] = set()
         self.source_bytes = 0
         self._observers = observers
         self._open: Key | None = None
@@ -188,6 +190,9 @@ class CostTracker(ABC):
         self._open = key
         self._begin(key, recount)
         self._started = time.perf_counter()
+
+    def declare(self, size: int) -> None:
+        """The work of the open step, from here on, grows linearly with ``size``."""
 
     def end(self, budget_s: float = float("inf"), cut_short: bool = False) -> None:
         """Charge the step that ended; devices whose window is shorter than it are dropped.

@@ -99,7 +99,8 @@ class Costs(_Strict, extra="allow"):
     process takes at its peak, above the runtime too; None in records from before it was known.
     ``source_storage``: bytes of source data that the method keeps on the device. ``steps``: by
     kind. ``flops``, ``bytes`` and ``launches``: counted, of the whole stream; None where costs are
-    measured. ``tracing_s``: seconds that counting took here.
+    measured. ``tracing_s``: seconds that counting took here. ``uncounted``: operators and other
+    work that no count holds; where there are any, time, energy and operations are lower bounds.
     Further amounts have names of their own: `bench.run.results` may add a cost without a field.
     """
 
@@ -118,6 +119,7 @@ class Costs(_Strict, extra="allow"):
     bytes: Number | None
     launches: Number | None
     tracing_s: Number
+    uncounted: list[str] = []
 
     def get(self, name: str) -> Amount | None:
         """A further amount by its name, None in records that do not have it."""

@@ -1,12 +1,20 @@
-"""Where modules and names of earlier versions are now, for plugins that still import them."""
+"""Where modules and names of earlier versions are now, for what still imports them.
+
+A plugin that imports an old place is told the new one. Other scripts go on working, with a warning.
+"""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 from bench.errors import BenchError
 from bench.io.safe_yaml import read_yaml
@@ -19,6 +27,30 @@ def moved_names() -> tuple[dict[str, str], dict[str, str]]:
     """New modules by old ones, and new names by old ones, both as dotted paths."""
     table = read_yaml(FILE, "moved modules")
     return table["modules"], table["names"]
+
+
+class MovedModules(MetaPathFinder, Loader):
+    """Imports a module by its old name as the new module, where no module has that name now."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """A spec for an old module, or for a package that once held some."""
+        if not fullname.startswith("bench."):
+            return None
+        old = moved_names()[0]
+        if fullname in old:
+            return ModuleSpec(fullname, self)
+        held = any(module.startswith(f"{fullname}.") for module in old)
+        return ModuleSpec(fullname, self, is_package=True) if held else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Put the new module in the place of the old one."""
+        new = moved_names()[0].get(module.__name__)
+        if new is not None:
+            text = f"{module.__name__} has moved: import {new}"
+            warnings.warn(text, FutureWarning, stacklevel=2)
+            sys.modules[module.__name__] = importlib.import_module(new)
 
 
 @cache

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.contracts.data import batch_positions, take
 from bench.contracts.stream import Split
-from bench.costs.step_tracer import live_tensors
+from bench.costs.live_memory import live_tensors
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError
 from bench.run.content import (

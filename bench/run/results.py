@@ -141,4 +141,5 @@ def _costs(device: DeviceCosts, domains: Sequence[DomainResult], tracker: CostTr
         bytes=tracker.bytes,
         launches=tracker.launches,
         tracing_s=tracker.tracing_s,
+        uncounted=sorted(tracker.uncounted),
     )  # fmt: skip

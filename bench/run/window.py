@@ -77,7 +77,8 @@ class Window:
         """Yield batches until they end or the window closes; the loop's body is charged.
 
         ``kind`` names steps that do the same work. With ``data_dependent`` every step is traced
-        anew, for methods whose work depends on what they see (skipped samples, say).
+        anew, for methods whose work depends on what they see (skipped samples, say), save for
+        those that are known by what they `declare`.
         """
         for batch in batches:
             if not self._begin(batch, kind, data_dependent):
@@ -108,6 +109,16 @@ class Window:
                 self._end(cut_short=True)
             raise
         self._end()
+
+    def declare(self, size: int) -> None:
+        """Say on how many samples the rest of a ``data_dependent`` step works, before it does.
+
+        Its work from here to the next declaration, or the end, is then the same for every size
+        above 1, on so many more samples: operations, bytes and memory are linear in the sizes. A
+        few such steps are counted, and the others follow from them. Steps that declare nothing are
+        counted each. Reading a size should run no operator (``tensor.tolist()`` does not).
+        """
+        self._tracker.declare(size)
 
     @property
     def budget_s(self) -> float:

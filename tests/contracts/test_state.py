@@ -7,6 +7,7 @@ import io
 from collections import OrderedDict, deque, namedtuple
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -291,6 +292,17 @@ def test_parameters_among_other_values_are_refused_since_they_would_be_replaced(
         capture({"model": model, "named": list(model.named_parameters())})
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool", "complex64"])
+def test_an_array_comes_back_as_it_was_and_independent(dtype: str, tmp_path: Path) -> None:
+    array = np.arange(6).reshape(2, 3).astype(dtype)
+    torch.save(capture({"kept": array}), tmp_path / "state")
+    array[:] = 0
+    values: dict[str, Any] = {"kept": array}
+    restore(values, torch.load(tmp_path / "state", weights_only=True))
+    assert values["kept"].dtype == np.dtype(dtype)
+    assert np.array_equal(values["kept"], np.arange(6).reshape(2, 3).astype(dtype))
+
+
 # --- errors -----------------------------------------------------------------------------
 
 
@@ -308,7 +320,8 @@ Pair = namedtuple("Pair", "a b")
         ({1, 2}, "set"),
         ([1, {"a": object()}], "object"),
         (iter([1]), "list_iterator"),
-        (np.zeros(2), "ndarray"),
+        (np.array(["a"]), "ndarray"),
+        ([np.zeros(2)], "ndarray"),
         ([np.float64(0.5)], "float64"),
         (Color.red, "Color"),
         (Pair(1, 2), "Pair"),

@@ -17,8 +17,9 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from bench.contracts.data import DomainView
 from bench.costs.flop_formulas import products
+from bench.costs.live_memory import live_tensors
 from bench.costs.operator_kinds import OPERATOR_CLASSES, operator_class
-from bench.costs.step_tracer import StepTrace, StepTracer, live_tensors
+from bench.costs.step_tracer import StepTrace, StepTracer
 from bench.errors import BenchError
 
 F4 = 4
@@ -225,7 +226,7 @@ def test_attention_on_a_cpu_is_counted_whether_torch_knows_it_or_not(
     if packet in flop_counter.flop_registry:  # torch's own formula, where it has one
         assert flop_counter.flop_registry[packet](*given, out_val=q) == expected
     monkeypatch.delitem(flop_counter.flop_registry, packet, raising=False)
-    assert products(packet, "attention", given, {}, q) == expected
+    assert products(packet.default, given, {}, q) == expected
 
 
 def test_products_of_batches_and_of_integers_by_hand() -> None:
@@ -247,11 +248,10 @@ def test_layers_that_torch_fuses_in_inference_are_counted_by_their_parts() -> No
     assert torch.backends.mha.get_fastpath_enabled()  # as it was
 
 
-@torch.no_grad()
-def test_a_layer_whose_products_are_not_known_is_refused() -> None:
-    x = torch.rand(5, 2, 16)
-    with pytest.raises(BenchError, match=r"operator mkldnn_rnn_layer: there is no formula .* add"):
-        count(lambda: nn.LSTM(16, 16)(x))
+def test_products_without_a_formula_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(flop_counter.flop_registry, torch.ops.aten.convolution)
+    with pytest.raises(BenchError, match=r"operator convolution: there is no formula .* add"):
+        count(lambda: nn.Conv1d(2, 2, 1)(torch.ones(1, 2, 3)))
 
 
 def test_views_are_free() -> None:

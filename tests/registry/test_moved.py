@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from bench import registry
 from bench.errors import BenchError
-from bench.registry.moved import moved_names
+from bench.registry.moved import MovedModules, moved_names
 
 MODULES, NAMES = moved_names()
 
@@ -33,9 +34,28 @@ def _own_components() -> Iterator[None]:
 @pytest.mark.parametrize("old", MODULES)
 def test_each_module_is_gone_and_its_new_place_is_there(old: str) -> None:
     assert importlib.util.find_spec(MODULES[old]) is not None
-    parent = old.rpartition(".")[0]
-    if importlib.util.find_spec(parent) is not None:
-        assert importlib.util.find_spec(old) is None
+    spec = importlib.util.find_spec(old)
+    assert spec is not None
+    assert isinstance(spec.loader, MovedModules)
+
+
+@pytest.mark.filterwarnings("ignore:.*has moved")
+@pytest.mark.parametrize("old", ["bench.device.trace", "bench.state", "bench.device.meters"])
+def test_a_script_that_imports_an_old_module_gets_the_new_one(old: str) -> None:
+    assert importlib.import_module(old) is importlib.import_module(MODULES[old])
+
+
+def test_the_old_place_of_a_module_is_told_when_a_script_imports_it() -> None:
+    sys.modules.pop("bench.device.cost", None)
+    with pytest.warns(
+        FutureWarning, match=r"bench\.device\.cost has moved: import bench\.costs\.p"
+    ):
+        importlib.import_module("bench.device.cost")
+
+
+def test_a_module_that_never_was_is_not_found() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"bench\.no_such_module"):
+        importlib.import_module("bench.no_such_module")
 
 
 @pytest.mark.parametrize("old", NAMES)
