@@ -147,7 +147,7 @@ def _not_finite(text: str) -> NoReturn:
 
 def _short(text: str) -> int:
     if len(text) > MOST_DIGITS:
-        raise ValueError(f"it holds an integer of {len(text)} digits")
+        raise ValueError(f"it holds an integer {len(text)} characters long")
     return int(text)
 
 
