@@ -22,6 +22,7 @@ CORE = (
     ("registry",),
     ("records",),
     ("contracts",),
+    ("counting",),
     ("meters", "costs"),
     ("study",),
     ("run",),

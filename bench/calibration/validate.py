@@ -20,8 +20,8 @@ from bench.calibration.memory_fit import Run
 from bench.calibration.reference_workloads import METHODS, MODELS, chosen
 from bench.calibration.timing import lower_quartile
 from bench.costs.device_profile import ModelledDevice, load_device, profile_digest
-from bench.costs.operator_kinds import OPERATOR_CLASSES
 from bench.costs.pricing import MemoryFootprint, step_cost
+from bench.counting.operator_kinds import OPERATOR_CLASSES
 from bench.errors import BenchError
 from bench.io.text_table import aligned
 

@@ -20,6 +20,7 @@ check = check_of("stream")
 class StreamFixture:
     """A registered stream with its default settings, made of any seed."""
 
+    patience = 1
     too_slow = "build only the domain that is asked for, from data that are read once"
 
     def __init__(self, name: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.costs.step_tracer import DECLARED, Label, Log, StepTrace, tally
+from bench.counting.step_tracer import DECLARED, Label, Log, StepTrace, tally
 
 Sizes = tuple[int, ...]
 Pattern = tuple[int, ...]

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from bench.costs.operator_kinds import OPERATOR_CLASSES
 from bench.costs.plausible_numbers import Number, inconsistent, out_of_range
 from bench.costs.speed_curves import Curves
+from bench.counting.operator_kinds import OPERATOR_CLASSES
 from bench.errors import BenchError, did_you_mean, shown
 from bench.io.digest import digest
 from bench.io.safe_yaml import read_yaml

@@ -11,14 +11,10 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import pydantic
 from pydantic_core import PydanticCustomError
-
-if TYPE_CHECKING:
-    from bench.costs.device_profile import ModelledDevice, Quantity
-    from bench.costs.speed_curves import Curves
 
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 """YAML 1.1 takes 1e-11, without a point, for text."""
@@ -33,7 +29,7 @@ def _number(value: Any) -> Any:
 
 
 Number = Annotated[float, pydantic.BeforeValidator(_number), pydantic.Field(allow_inf_nan=False)]
-"""A number as a profile writes it: digits, and neither ``true`` nor words."""
+"""A number as a profile writes it: a numeral, and neither ``true`` nor words."""
 
 
 @dataclass(frozen=True)
@@ -122,15 +118,15 @@ def _positive(value: Any) -> float | None:
     return number if 0 < number < math.inf else None
 
 
-def inconsistent(device: ModelledDevice) -> str:
+def inconsistent(device: Any) -> str:
     """What numbers of a device contradict each other, or cannot be in its curves; else empty."""
     return _full_load(device) or ("" if device.curves is None else _curves(device.curves))
 
 
-def _full_load(device: ModelledDevice) -> str:
+def _full_load(device: Any) -> str:
     """Whether energies and rates fit the power budget, as far as a unit could be wrong."""
 
-    def told(rate_key: str, rate: Quantity, energy_key: str, energy: Quantity) -> str:
+    def told(rate_key: str, rate: Any, energy_key: str, energy: Any) -> str:
         watts, budget = rate.value * energy.value, device.power_budget.value
         if watts <= FULL_LOAD * budget:
             return ""
@@ -147,7 +143,7 @@ def _full_load(device: ModelledDevice) -> str:
     return told("bandwidth", device.bandwidth, "energy_per_byte", device.energy_per_byte)
 
 
-def _curves(curves: Curves) -> str:
+def _curves(curves: Any) -> str:
     lists = {
         f"curves.kinds.{kind}.points.{dtype}": points
         for kind, curve in curves.kinds.items()

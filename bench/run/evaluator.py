@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from bench.contracts.data import batch_positions, take
-from bench.contracts.stream import Split
-from bench.costs.live_memory import live_tensors
-from bench.costs.tracker import CostTracker
-from bench.errors import BenchError
-from bench.run.content import (
+from bench.contracts.content import (
     Content,
     changed_part,
     held_content,
     outside_content,
     random_content,
 )
+from bench.contracts.data import batch_positions, take
+from bench.contracts.stream import Split
+from bench.costs.tracker import CostTracker
+from bench.counting.live_memory import live_tensors
+from bench.errors import BenchError
 from bench.run.validity import require_outputs, require_scores
 from bench.run.weight_sample import WeightSampler
 
@@ -142,7 +142,7 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class _State:
-    """All that predictions depend on, see `bench.run.content`."""
+    """All that predictions depend on, see `bench.contracts.content`."""
 
     steps: int
     draws: bytes

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from bench.contracts.data import DomainView
+from bench.contracts.snapshot import Snapshot, put
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, Unsupported
-from bench.run.snapshot import Snapshot, put
 from bench.run.window import Window
 
 if TYPE_CHECKING:

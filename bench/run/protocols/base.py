@@ -10,11 +10,11 @@ import pydantic
 
 from bench import registry
 from bench.contracts.protocol import ProtocolConfig
+from bench.contracts.snapshot import OutsideState, Snapshot
 from bench.contracts.stream import Domain
 from bench.costs.tracker import CostTracker, WindowCosts
 from bench.records.record import DomainScores, StreamScores
 from bench.run.evaluator import Evaluator, Scorer
-from bench.run.snapshot import OutsideState, Snapshot
 from bench.run.stream_clock import BlockingStream
 from bench.run.validity import BuiltStream
 from bench.run.window import Logger, Window

@@ -2,7 +2,7 @@
 
 `torch.utils.flop_counter` overcounts the backward pass of grouped convolutions, leaves out products
 with vectors, sparse and quantized products, and has formulas for attention on a CPU in some
-versions alone. Decompositions, transforms and the like are in `bench.costs.dense_formulas`.
+versions alone. Decompositions, transforms and the like are in `bench.counting.dense_formulas`.
 
 A formula gives a number of operations, of which a multiply-add is 2.
 """
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from bench.costs import dense_formulas
-from bench.costs.live_memory import packed_tensors
-from bench.costs.operator_kinds import operator_class
+from bench.counting import dense_formulas
+from bench.counting.live_memory import packed_tensors
+from bench.counting.operator_kinds import operator_class
 from bench.errors import BenchError
 
 _FUSED = ("_transformer_encoder_layer_fwd", "_native_multi_head_attention")
@@ -43,7 +43,7 @@ def products(func: Any, args: Any, kwargs: Any, out: Any) -> float | None:
         raise BenchError(
             f"operator {name}: there is no formula for its operations, so that its cost is not "
             "known; build the layer from matrix products and convolutions, or add a formula to "
-            "bench/costs/flop_formulas.py"
+            "bench/counting/flop_formulas.py"
         )
     else:
         return None
@@ -128,7 +128,7 @@ _OWN: dict[str, Callable[[Any], float]] = {
 
 
 def _is_sparse(x: Tensor) -> bool:
-    return x.layout is not torch.strided and x.layout is not torch._mkldnn
+    return x.layout is not torch.strided and x.layout is not torch._mkldnn  # type: ignore[attr-defined]
 
 
 def _sparse_product(a: Tensor, b: Tensor) -> float:
