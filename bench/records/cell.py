@@ -10,7 +10,7 @@ import pydantic
 
 from bench.io.digest import digest
 
-CORE_VERSION = 5
+CORE_VERSION = 6
 """Raised when a change to the core changes results, so that old records are not taken for new."""
 
 
