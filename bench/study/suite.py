@@ -19,6 +19,7 @@ RENAMED_KEYS = {"scenario": "stream"}
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 LARGEST_SEED = 2**31 - 1
 MOST_SEEDS = 1000
+LONGEST_NAME = 200
 
 
 class _Strict(pydantic.BaseModel, extra="forbid", frozen=True):
@@ -34,6 +35,9 @@ class Reference(_Strict):
 
 def _reference(value: Any) -> Any:
     """``tent`` or ``{name: tent, learning_rate: 0.01}``."""
+    named = value.get("name") if isinstance(value, dict) else value
+    if isinstance(named, str) and len(named) > LONGEST_NAME:
+        raise ValueError(f"a name has at most {LONGEST_NAME} characters")
     if isinstance(value, str):
         return Reference(name=value)
     if isinstance(value, dict):
@@ -75,6 +79,7 @@ def _list(value: Any) -> Any:
 
 Ref = Annotated[Reference, pydantic.BeforeValidator(_reference)]
 VariantRef = Annotated[Reference, pydantic.BeforeValidator(_variant)]
+Device = Annotated[str, pydantic.Field(max_length=1000)]
 Seed = Annotated[int, pydantic.Field(ge=0, le=LARGEST_SEED)]
 
 
@@ -94,7 +99,7 @@ class Suite(_Strict):
     devices : where to charge costs, unless the command line names others
     """
 
-    name: str = pydantic.Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = pydantic.Field(max_length=LONGEST_NAME, pattern=r"^[a-z0-9][a-z0-9_-]*$")
     description: str
     stream: Ref
     model: Ref
@@ -105,7 +110,7 @@ class Suite(_Strict):
         [Reference(name=FULL)], min_length=1
     )
     seeds: Annotated[list[Seed], pydantic.BeforeValidator(_seeds)] = pydantic.Field(min_length=1)
-    devices: Annotated[list[str], pydantic.BeforeValidator(_list)] = pydantic.Field(min_length=1)
+    devices: Annotated[list[Device], pydantic.BeforeValidator(_list)] = pydantic.Field(min_length=1)
 
     def all_methods(self) -> Iterator[tuple[Reference, bool]]:
         """Every method with whether it is given target labels."""
