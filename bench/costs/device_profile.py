@@ -336,12 +336,15 @@ def _read(path: Path) -> DeviceProfile:
     content = read_yaml(path, "device profile")
     if not isinstance(content, dict):
         raise BenchError(f"device profile {path}: is no mapping; start it with 'name: ...'")
-    if told := out_of_range(content):
-        raise BenchError(f"device profile {path}: {told}")
     try:
         profile = _SCHEMA.validate_python(content)
     except pydantic.ValidationError as error:
-        raise BenchError(f"device profile {path}: {_complaint(error)}") from error
+        # A number in another unit is the likely cause of one that contradicts others.
+        contradicts = error.errors()[0]["type"] == "value_error"
+        told = out_of_range(content) if contradicts else ""
+        raise BenchError(f"device profile {path}: {told or _complaint(error)}") from error
+    if told := out_of_range(content):
+        raise BenchError(f"device profile {path}: {told}")
     if isinstance(profile, ModelledDevice):
         for mode in profile.mode_names or [""]:
             if told := _inconsistent(profile.in_mode(mode) if mode else profile):
