@@ -21,6 +21,9 @@ LOWER_BOUND = "≥"
 """Marks rows whose costs leave operators out."""
 DASH = "–"
 
+MOST_DECIMALS = 9
+"""Of a cell; smaller numbers are written with an exponent."""
+
 ORIGINS = {"published": "published", "group-harness": "group", "chosen-here": "ours"}
 """Provenance as records name it and as a narrow column does."""
 
@@ -132,6 +135,9 @@ def decimals(value: float, digits: int = 3) -> int:
 
 
 def _with_interval(estimate: Estimate, places: int, signed: bool) -> str:
+    if places > MOST_DECIMALS:
+        text = f"{estimate.mean:{'+' if signed else ''}.2e}"
+        return text if estimate.half_width is None else f"{text} ± {estimate.half_width:.2e}"
     # Rounding first and adding zero turns a negative zero into a plain one.
     mean = round(estimate.mean, places) + 0.0
     text = f"{mean:{'+' if signed else ''}.{places}f}"

@@ -8,12 +8,15 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from bench.costs.plausible_numbers import Number, inconsistent, out_of_range
+from bench.costs.plausible_numbers import Number, out_of_range
 from bench.costs.speed_curves import Curves
 from bench.counting.operator_kinds import OPERATOR_CLASSES
 from bench.errors import BenchError, did_you_mean, shown
 from bench.io.digest import digest
 from bench.io.safe_yaml import read_yaml
+
+FULL_LOAD = 100.0
+"""Times the power budget that arithmetic or memory traffic at their peaks may seem to draw."""
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -333,18 +336,38 @@ def _read(path: Path) -> DeviceProfile:
     content = read_yaml(path, "device profile")
     if not isinstance(content, dict):
         raise BenchError(f"device profile {path}: is no mapping; start it with 'name: ...'")
-    if told := out_of_range(content):
-        raise BenchError(f"device profile {path}: {told}")
     try:
         profile = _SCHEMA.validate_python(content)
     except pydantic.ValidationError as error:
-        raise BenchError(f"device profile {path}: {_complaint(error)}") from error
+        # A number in another unit is the likely cause of one that contradicts others.
+        contradicts = error.errors()[0]["type"] == "value_error"
+        told = out_of_range(content) if contradicts else ""
+        raise BenchError(f"device profile {path}: {told or _complaint(error)}") from error
+    if told := out_of_range(content):
+        raise BenchError(f"device profile {path}: {told}")
     if isinstance(profile, ModelledDevice):
         for mode in profile.mode_names or [""]:
-            if told := inconsistent(profile.in_mode(mode) if mode else profile):
+            if told := _inconsistent(profile.in_mode(mode) if mode else profile):
                 where = "" if mode in ("", profile.default_mode) else f"modes.{mode}: "
                 raise BenchError(f"device profile {path}: {where}{told}")
     return profile
+
+
+def _inconsistent(device: ModelledDevice) -> str:
+    """Whether energies and rates fit the power budget, as far as a unit could be wrong."""
+    budget = device.power_budget.value
+    full_load = {
+        f"energy_per_flop.{dtype}": (device.flops.get(dtype, device.flops["float32"]), energy)
+        for dtype, energy in device.energy_per_flop.items()
+    } | {"energy_per_byte": (device.bandwidth, device.energy_per_byte)}
+    for key, (rate, energy) in full_load.items():
+        watts = rate.value * energy.value
+        if watts > FULL_LOAD * budget:
+            return (
+                f"key {key}: {energy.value:g} J, {rate.value:g} times a second, would draw "
+                f"{watts:.3g} W, and power_budget is {budget:g} W: check their units"
+            )
+    return "" if device.curves is None else device.curves.implausible()
 
 
 _SCHEMA: pydantic.TypeAdapter[DeviceProfile] = pydantic.TypeAdapter(

@@ -29,7 +29,7 @@ def _number(value: Any) -> Any:
 
 
 Number = Annotated[float, pydantic.BeforeValidator(_number), pydantic.Field(allow_inf_nan=False)]
-"""A number as a profile writes it: a numeral, and neither ``true`` nor words."""
+"""A number as a profile writes it, and neither ``true`` nor words."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,8 @@ RANGES = {
 }
 """By key of a profile; each holds for all numbers below its key."""
 
-_SECONDS = Range(1e-10, 1e5, "s", RANGES["launch_overhead"].others)
-_POINT = (("operations", 1e18, "FLOP"), ("bytes", 1e15, "bytes"))
-MOST_POINTS = 5000
-"""Of all curves of a profile: reading one solves a system of as many equations."""
-FULL_LOAD = 100.0
-"""Times the power budget that arithmetic or memory traffic at their peaks may seem to draw."""
+SECONDS_OF_A_CALL = Range(1e-10, 1e5, "s", RANGES["launch_overhead"].others)
+"""In a curve of measured speeds."""
 
 
 def out_of_range(content: Mapping[Any, Any], at: str = "") -> str:
@@ -116,47 +112,3 @@ def _positive(value: Any) -> float | None:
     except (PydanticCustomError, TypeError, ValueError, OverflowError):
         return None
     return number if 0 < number < math.inf else None
-
-
-def inconsistent(device: Any) -> str:
-    """What numbers of a device contradict each other, or cannot be in its curves; else empty."""
-    return _full_load(device) or ("" if device.curves is None else _curves(device.curves))
-
-
-def _full_load(device: Any) -> str:
-    """Whether energies and rates fit the power budget, as far as a unit could be wrong."""
-
-    def told(rate_key: str, rate: Any, energy_key: str, energy: Any) -> str:
-        watts, budget = rate.value * energy.value, device.power_budget.value
-        if watts <= FULL_LOAD * budget:
-            return ""
-        return (
-            f"key {energy_key}: {energy.value:g} J and {rate_key} {rate.value:g} would draw "
-            f"{watts:.3g} W, and power_budget is {budget:g} W: check their units (J, FLOP/s, "
-            "bytes/s, W)"
-        )
-
-    for dtype, energy in device.energy_per_flop.items():
-        rate = device.flops.get(dtype, device.flops["float32"])
-        if text := told(f"flops.{dtype}", rate, f"energy_per_flop.{dtype}", energy):
-            return text
-    return told("bandwidth", device.bandwidth, "energy_per_byte", device.energy_per_byte)
-
-
-def _curves(curves: Any) -> str:
-    lists = {
-        f"curves.kinds.{kind}.points.{dtype}": points
-        for kind, curve in curves.kinds.items()
-        for dtype, points in curve.points.items()
-    }
-    number = sum(map(len, lists.values()))
-    if number > MOST_POINTS:
-        return f"key curves: {number} points are more than {MOST_POINTS}: leave some out"
-    for key, points in lists.items():
-        for i, (*sizes, seconds) in enumerate(points):
-            for size, (name, most, unit) in zip(sizes, _POINT, strict=True):
-                if size > most:
-                    return f"key {key}.{i}: {size:g} {name} are above {most:g}: give it in {unit}"
-            if told := _SECONDS.complaint(f"{key}.{i}", seconds):
-                return told
-    return ""

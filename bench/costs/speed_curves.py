@@ -18,13 +18,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic
 
-from bench.costs.plausible_numbers import Number
+from bench.costs.plausible_numbers import SECONDS_OF_A_CALL, Number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SAME = 0.02
 """Points whose sizes differ by less than this (of a logarithm) are one point."""
+
+MOST_POINTS = 5000
+"""Of all curves of a profile: reading one solves a system of as many equations."""
+_LARGEST = (("operations", 1e18), ("bytes", 1e15))
+"""Of one call."""
 
 _Size = Annotated[Number, pydantic.Field(ge=0)]
 _Seconds = Annotated[Number, pydantic.Field(gt=0)]
@@ -59,6 +64,25 @@ class Curves(pydantic.BaseModel, extra="forbid", frozen=True):
             if found := self._pool(dtype, related):
                 return found
         return self._pool(dtype, (c for c in self.kinds.values() if c.of == of))
+
+    def implausible(self) -> str:
+        """What no measurement gives, with its key and the cure; empty if there is nothing."""
+        lists = {
+            f"curves.kinds.{kind}.points.{dtype}": points
+            for kind, curve in self.kinds.items()
+            for dtype, points in curve.points.items()
+        }
+        number = sum(map(len, lists.values()))
+        if number > MOST_POINTS:
+            return f"key curves: {number} points are more than {MOST_POINTS}: leave some out"
+        for key, points in lists.items():
+            for i, (*sizes, seconds) in enumerate(points):
+                for size, (unit, most) in zip(sizes, _LARGEST, strict=True):
+                    if size > most:
+                        return f"key {key}.{i}: {size:g} {unit} are above {most:g}: check the unit"
+                if told := SECONDS_OF_A_CALL.complaint(f"{key}.{i}", seconds):
+                    return told
+        return ""
 
     @staticmethod
     def _pool(dtype: str, curves: Iterable[Curve]) -> list[Point]:

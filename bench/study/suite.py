@@ -22,6 +22,7 @@ RENAMED_KEYS = {"scenario": "stream"}
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 LARGEST_SEED = 2**31 - 1
 MOST_SEEDS = 1000
+LONGEST_NAME = 200
 
 
 class _Strict(pydantic.BaseModel, extra="forbid", frozen=True):
@@ -37,6 +38,9 @@ class Reference(_Strict):
 
 def _reference(value: Any) -> Any:
     """``tent`` or ``{name: tent, learning_rate: 0.01}``."""
+    named = value.get("name") if isinstance(value, dict) else value
+    if isinstance(named, str) and len(named) > LONGEST_NAME:
+        raise ValueError(f"a name has at most {LONGEST_NAME} characters")
     if isinstance(value, str):
         return Reference(name=value)
     if isinstance(value, dict):
@@ -98,6 +102,7 @@ def _list(value: Any) -> Any:
 
 Ref = Annotated[Reference, pydantic.BeforeValidator(_reference)]
 VariantRef = Annotated[Reference, pydantic.BeforeValidator(_variant)]
+Device = Annotated[str, pydantic.Field(max_length=1000)]
 Seed = Annotated[int, pydantic.Field(ge=0, le=LARGEST_SEED)]
 
 

@@ -108,5 +108,5 @@ def exit_code(arguments: Sequence[str], seconds: float = 20.0) -> int:
 
 def check_line(text: str) -> None:
     """An error is one short line that cannot steer a terminal."""
-    assert len(text) < 1500, len(text)
+    assert len(text) < 2500, len(text)
     assert not any(ord(sign) < 32 for sign in text), text

@@ -208,6 +208,8 @@ def test_percent(estimate: Estimate | None, signed: bool, expected: str) -> None
         (Cost(Estimate(12345.6, None, 1), ("modelled",)), 1.0, "12346"),
         (Cost(Estimate(5.56e-5, None, 1), ("modelled",)), 1e3, "0.0556"),
         (Cost(Estimate(0.0, 0.0, 5), ("modelled",)), 1.0, "0 ± 0"),
+        (Cost(Estimate(1.25e-300, 3e-301, 5), ("modelled",)), 1.0, "1.25e-300 ± 3.00e-301"),
+        (Cost(Estimate(3e-9, None, 1), ("modelled",)), 1.0, "3.00e-09"),
         (Cost(None, (), (), ("no meter",)), 1.0, "unavailable"),
         (Cost(None), 1.0, "–"),
     ],
