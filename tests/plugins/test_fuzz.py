@@ -126,7 +126,7 @@ def try_commands(folder: Path, made: tuple[str, str, str], config: object) -> No
     }
     path = folder / f"{file.stem}.yaml"
     path.write_text(json.dumps(suite))
-    require_one_line("list", "--plugin", str(file))
+    require_one_line("list", f"{kind}s", "--plugin", str(file))  # devices and suites take long
     require_one_line("plan", "--suite", str(path), "--store", str(folder / "store"))
     if kind == "method":
         only = [f"--only={check}" for check in ("declared", "settings")]
