@@ -103,8 +103,8 @@ class Eata(Method):
         if self.average is not None:
             similarity = F.cosine_similarity(probabilities, self.average.unsqueeze(0))
             wanted &= similarity < self.config.max_similarity
+        window.declare(sum(wanted.tolist()))
         chosen = wanted.nonzero().squeeze(1)
-        window.declare(len(chosen))
         if len(chosen):
             mean = probabilities[chosen].mean(dim=0)
             rate = self.config.averaging

@@ -131,8 +131,9 @@ class Sar(Method):
         logits = self.model(x)
         margin = self.config.entropy_share * math.log(logits.shape[1])
         uncertainty = entropy(logits)
-        chosen = (uncertainty < margin).nonzero().squeeze(1)
-        window.declare(len(chosen))
+        chosen = uncertainty < margin
+        window.declare(sum(chosen.tolist()))
+        chosen = chosen.nonzero().squeeze(1)
         if not len(chosen):
             return None
         gradients = torch.autograd.grad(

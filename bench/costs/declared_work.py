@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.counting.step_tracer import DECLARED, Label, Log, StepTrace, tally
+from bench.errors import BenchError
 
 Sizes = tuple[int, ...]
 Pattern = tuple[int, ...]
@@ -24,15 +25,23 @@ Pattern = tuple[int, ...]
 
 @dataclass
 class _Line:
-    """Logs of one pattern: ``samples`` by sizes; ``slopes`` once they lie on a line."""
+    """Logs of one pattern: ``samples`` by sizes; ``slopes`` once they lie on a line.
+
+    ``repeated``: sizes that gave one log twice, which is theirs whatever the others do.
+    """
 
     pattern: Pattern
     labels: list[Label]
     samples: dict[Sizes, NDArray[np.float64]] = field(default_factory=dict)
     slopes: NDArray[np.float64] | None = None
+    repeated: set[Sizes] = field(default_factory=set)
 
     def learn(self, sizes: Sizes, numbers: NDArray[np.float64]) -> None:
         """Take in one more log; a line that it does not lie on is forgotten."""
+        if sizes in self.samples and np.array_equal(self.samples[sizes], numbers):
+            self.repeated.add(sizes)
+        else:
+            self.repeated.discard(sizes)
         self.samples[sizes] = numbers
         known = np.array([self._row(each) for each in self.samples])
         self.slopes = None
@@ -43,10 +52,16 @@ class _Line:
         if np.array_equal(known @ slopes, logs):
             self.slopes = slopes
 
+    def knows(self, sizes: Sizes) -> bool:
+        """Whether the log of a step of these sizes is known."""
+        return self.slopes is not None or sizes in self.repeated
+
     def log(self, sizes: Sizes) -> Log:
         """The log of a step of these sizes."""
-        assert self.slopes is not None
-        numbers = (np.array(self._row(sizes)) @ self.slopes).reshape(-1, 3)
+        if self.slopes is None:
+            numbers = self.samples[sizes]
+        else:
+            numbers = (np.array(self._row(sizes)) @ self.slopes).reshape(-1, 3)
         rows = zip(self.labels, numbers.tolist(), strict=True)
         return [(label, (flops, size, int(live))) for label, (flops, size, live) in rows]
 
@@ -60,6 +75,7 @@ class DeclaredWork:
 
     def __init__(self) -> None:
         self._lines: dict[Pattern, _Line] = {}
+        self._made: dict[Sizes, StepTrace] = {}
         self._last = StepTrace()
         self._state: Any = None
 
@@ -67,6 +83,7 @@ class DeclaredWork:
         """Take in a counted step; ``state``: what its calls depended on besides, an optimizer's."""
         if state != self._state:
             self._lines.clear()
+        self._made.clear()
         self._last, self._state = trace, state
         pattern, labels = _pattern(sizes), [label for label, _ in log]
         line = self._lines.get(pattern)
@@ -76,33 +93,52 @@ class DeclaredWork:
 
     def is_known(self, state: Any) -> bool:
         """Whether a step may begin uncounted."""
-        return state == self._state and any(x.slopes is not None for x in self._lines.values())
+        return state == self._state and any(
+            line.slopes is not None or line.repeated for line in self._lines.values()
+        )
 
-    def log(self, sizes: Sizes) -> Log | None:
-        """The log of a whole step; None if its pattern is not known."""
+    def step(self, sizes: Sizes) -> StepTrace | None:
+        """The trace of a whole step; None if these sizes are not known."""
         line = self._lines.get(_pattern(sizes))
-        return None if line is None or line.slopes is None else line.log(sizes)
+        if line is None or not line.knows(sizes):
+            return None
+        if sizes not in self._made:
+            self._made[sizes] = self.trace(line.log(sizes))
+        return self._made[sizes]
 
     def goes_on(self, sizes: Sizes) -> bool:
-        """Whether a known pattern begins with these sizes."""
-        pattern = _pattern(sizes)
-        return any(
-            known[: len(pattern)] == pattern
-            for known, line in self._lines.items()
-            if line.slopes is not None
-        )
+        """Whether steps are known that begin with these sizes."""
+        return self._like(sizes) is not None
 
     def log_until(self, sizes: Sizes) -> Log:
-        """The log up to the declaration of the last of these sizes, by which a pattern is left."""
-        before = _pattern(sizes[:-1])
-        pattern, line = next(
-            (known, line)
-            for known, line in self._lines.items()
-            if line.slopes is not None and known[: len(before)] == before
-        )
-        log = line.log((*sizes, *[0] * (len(pattern) - len(sizes))))
-        places = [i for i, (label, _) in enumerate(log) if label[0] == DECLARED]
-        return log[: places[len(sizes) - 1] + 1]
+        """The log up to the declaration of the last of these sizes, by which a known way is left.
+
+        Raises BenchError if that depends on the size.
+        """
+        found = self._like(sizes[:-1])
+        assert found is not None
+        line, others = found
+        log = line.log(others)
+        place = [i for i, (label, _) in enumerate(log) if label[0] == DECLARED][len(sizes) - 1]
+        if line.slopes is not None and line.pattern[len(sizes) - 1] == 2:
+            grown = (*others[: len(sizes) - 1], others[len(sizes) - 1] + 1, *others[len(sizes) :])
+            if line.log(grown)[: place + 1] != log[: place + 1]:
+                raise BenchError(
+                    "a size is declared after operators whose work depends on it: declare it "
+                    "before them (sum(mask.tolist()) reads it without an operator)"
+                )
+        return log[: place + 1]
+
+    def _like(self, sizes: Sizes) -> tuple[_Line, Sizes] | None:
+        """What is known of steps that begin with these sizes, and the sizes of one of them."""
+        pattern, n = _pattern(sizes), len(sizes)
+        for known, line in self._lines.items():
+            if line.slopes is not None and known[:n] == pattern:
+                return line, (*sizes, *known[n:])
+            for each in line.repeated:
+                if each[:n] == sizes:
+                    return line, each
+        return None
 
     def trace(self, log: Log, sample: StepTrace | None = None) -> StepTrace:
         """The trace of a log; what it does not hold is that of the last counted step."""

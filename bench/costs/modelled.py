@@ -192,21 +192,21 @@ class ModelledTracker(CostTracker):
         self._unseen.begin()
 
     def _charge(self, key: Key, wall_s: float, budget_s: float, cut_short: bool) -> ChargedStep:
-        kind, tracer = key[0], self._tracer
+        kind, tracer, self._tracer = key[0], self._tracer, None
         if tracer is not None:
             tracer.__exit__(None, None, None)
-        trace = self._trace_of(key, cut_short)
+        trace = self._trace_of(key, tracer, cut_short)
         counted = tracer is not None and self._before is None
         self._unseen.end(kind, trace, tracer is not None)
         if tracer is not None:
             self.tracing_s += tracer.trace.counting_s
-            if not cut_short:
+            if self._over_batch and not cut_short:
                 self._require_operators(f"{kind} step", trace)
         if cut_short and (counted or self._sizes):
             key = (f"{kind} (cut short)", object())
         self._policy.step_ended(key)
-        if counted or self._sizes:
-            self._take_trace(key, trace, budget_s)
+        if counted or (self._sizes and trace is not self._traces.get(key)):
+            self._take_trace(key, trace, tracer, budget_s)
         self.uncounted |= trace.uncounted
         self.flops += trace.flops
         self.bytes += trace.bytes
@@ -214,9 +214,9 @@ class ModelledTracker(CostTracker):
         seconds = {device.name: device.charge(key) for device in self.devices}
         return ChargedStep(kind, seconds, trace if counted or self._sizes else None)
 
-    def _trace_of(self, key: Key, cut_short: bool) -> StepTrace:
+    def _trace_of(self, key: Key, tracer: StepTracer | None, cut_short: bool) -> StepTrace:
         """The trace of the step that ended: counted, in part, or known by what it declared."""
-        tracer, sizes = self._tracer, tuple(self._sizes)
+        sizes = tuple(self._sizes)
         known = self._declared[key] if self._recounts else None
         if tracer is not None and self._before is None:
             if known is not None and sizes and not cut_short:
@@ -225,22 +225,29 @@ class ModelledTracker(CostTracker):
         if known is None:
             return self._traces[key]
         if tracer is not None and self._before is not None:
-            return known.trace(self._before + tracer.log, tracer.trace)
-        log = known.log(sizes)
-        if log is None:
+            log = self._before + tracer.log
+            trace = known.trace(log, tracer.trace)
+            if not cut_short:
+                known.learn(sizes, log, trace, self._optimizer_state())
+            return trace
+        found = known.step(sizes)
+        if found is None and cut_short:
+            return self._traces[key]
+        if found is None:
             raise BenchError(
                 f"a {key[0]} step declared {len(sizes)} sizes, and others of its kind more: in "
                 "every step of a kind declare the same sizes in the same order, up to the first 0"
             )
-        return known.trace(log)
+        return found
 
     def _optimizer_state(self) -> Any:
         """What the calls of an optimizer depend on: for how many parameters it has state."""
         return sorted(len(optimizer.state) for optimizer in self._optimizers)
 
-    def _take_trace(self, key: Key, trace: StepTrace, budget_s: float) -> None:
+    def _take_trace(
+        self, key: Key, trace: StepTrace, tracer: StepTracer | None, budget_s: float
+    ) -> None:
         """Let the trace of the step that ended set the price of its key."""
-        tracer, self._tracer = self._tracer, None
         if tracer is not None:
             self._optimizers |= tracer.optimizers
         self._traces[key] = trace

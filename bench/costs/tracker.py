@@ -142,6 +142,7 @@ class CostTracker(ABC):
         self.source_bytes = 0
         self._observers = observers
         self._open: Key | None = None
+        self._over_batch = False
         self._started = 0.0
 
     def start(self) -> None:
@@ -187,7 +188,7 @@ class CostTracker(ABC):
                 observer.on_section(key[0])
             else:
                 observer.on_batch(key[0], batch, recount)
-        self._open = key
+        self._open, self._over_batch = key, batch is not None
         self._begin(key, recount)
         self._started = time.perf_counter()
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
 from bench.counting import dense_formulas
-from bench.counting.live_memory import packed_tensors
+from bench.counting.live_memory import SPARSE_PARTS, packed_tensors
 from bench.counting.operator_kinds import operator_class
 from bench.errors import BenchError
 
@@ -128,7 +128,7 @@ _OWN: dict[str, Callable[[Any], float]] = {
 
 
 def _is_sparse(x: Tensor) -> bool:
-    return x.layout is not torch.strided and x.layout is not torch._mkldnn  # type: ignore[attr-defined]
+    return x.layout in SPARSE_PARTS
 
 
 def _sparse_product(a: Tensor, b: Tensor) -> float:

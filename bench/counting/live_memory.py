@@ -33,7 +33,7 @@ _OPAQUE = (
     MethodType, ModuleType, DomainView, torch.dtype, torch.device,
 )  # fmt: skip
 _PLAIN = frozenset(_OPAQUE) | {bool}
-_SPARSE_PARTS = {
+SPARSE_PARTS = {
     torch.sparse_coo: ("_indices", "_values"),
     torch.sparse_csr: ("crow_indices", "col_indices", "values"),
     torch.sparse_bsr: ("crow_indices", "col_indices", "values"),
@@ -89,9 +89,9 @@ def strided_parts(tensor: Tensor) -> list[Tensor]:
     if is_traceable_wrapper_subclass(tensor):
         names, _ = tensor.__tensor_flatten__()
         return [getattr(tensor, name) for name in names]
-    if tensor.layout in _SPARSE_PARTS:
+    if tensor.layout in SPARSE_PARTS:
         # Not .indices() and .values(), which refuse tensors that are not coalesced.
-        return [getattr(tensor.detach(), part)() for part in _SPARSE_PARTS[tensor.layout]]
+        return [getattr(tensor.detach(), part)() for part in SPARSE_PARTS[tensor.layout]]
     return [tensor] if tensor.layout is torch.strided else []
 
 

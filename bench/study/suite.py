@@ -22,7 +22,6 @@ RENAMED_KEYS = {"scenario": "stream"}
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 LARGEST_SEED = 2**31 - 1
 MOST_SEEDS = 1000
-LONGEST_NAME = 200
 
 
 class _Strict(pydantic.BaseModel, extra="forbid", frozen=True):
@@ -135,7 +134,7 @@ class Suite(_Strict):
         [Reference(name=FULL)], min_length=1
     )
     seeds: Annotated[list[Seed], pydantic.BeforeValidator(_seeds)] = pydantic.Field(min_length=1)
-    devices: Annotated[list[str], pydantic.BeforeValidator(_list)] = pydantic.Field(min_length=1)
+    devices: Annotated[list[Device], pydantic.BeforeValidator(_list)] = pydantic.Field(min_length=1)
     plugins: Annotated[list[str], pydantic.BeforeValidator(_list)] = []
 
     def all_methods(self) -> Iterator[tuple[Reference, bool]]:
