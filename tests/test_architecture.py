@@ -22,7 +22,7 @@ CORE = (
     ("registry",),
     ("records",),
     ("contracts",),
-    ("counting",),
+    ("operators",),
     ("meters", "costs"),
     ("study",),
     ("run",),

@@ -32,8 +32,8 @@ from bench.costs import process_memory as memory
 from bench.costs.device_profile import ModelledDevice
 from bench.costs.pricing import step_cost
 from bench.costs.speed_curves import Curve, Point
-from bench.counting.operator_kinds import OPERATOR_CLASSES
-from bench.counting.step_tracer import StepTrace, StepTracer
+from bench.operators.operator_kinds import OPERATOR_CLASSES
+from bench.operators.step_tracer import StepTrace, StepTracer
 from bench.errors import BenchError
 
 Sized = Operator | steps.OptimizerStep

@@ -19,7 +19,7 @@ from bench.calibration.timing import Clock, busy_share
 from bench.contracts.data import Batch
 from bench.costs import process_memory as memory
 from bench.costs.tracker import ChargedStep, StepObserver
-from bench.counting.step_tracer import StepTrace, StepTracer
+from bench.operators.step_tracer import StepTrace, StepTracer
 from bench.run.window import Window
 
 WARM = 3

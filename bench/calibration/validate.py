@@ -21,7 +21,7 @@ from bench.calibration.reference_workloads import METHODS, MODELS, chosen
 from bench.calibration.timing import lower_quartile
 from bench.costs.device_profile import ModelledDevice, load_device, profile_digest
 from bench.costs.pricing import MemoryFootprint, step_cost
-from bench.counting.operator_kinds import OPERATOR_CLASSES
+from bench.operators.operator_kinds import OPERATOR_CLASSES
 from bench.errors import BenchError
 from bench.io.text_table import aligned
 

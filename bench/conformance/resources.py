@@ -18,8 +18,8 @@ from bench.contracts.method import Method
 from bench.costs.device_profile import load_device
 from bench.costs.factory import make_tracker
 from bench.costs.tracker import ChargedStep, CostTracker, StepObserver
-from bench.counting.live_memory import blocks_of, live_bytes
-from bench.counting.operator_kinds import operator_class
+from bench.operators.live_memory import blocks_of, live_bytes
+from bench.operators.operator_kinds import operator_class
 from bench.errors import Unsupported
 from bench.run.window import UNLIMITED, Window
 

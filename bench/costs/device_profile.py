@@ -10,7 +10,7 @@ import pydantic
 
 from bench.costs.plausible_numbers import Number, out_of_range
 from bench.costs.speed_curves import Curves
-from bench.counting.operator_kinds import OPERATOR_CLASSES
+from bench.operators.operator_kinds import OPERATOR_CLASSES
 from bench.errors import BenchError, did_you_mean, shown
 from bench.io.digest import digest
 from bench.io.safe_yaml import read_yaml

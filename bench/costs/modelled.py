@@ -15,8 +15,8 @@ from bench.costs.device_profile import ModelledDevice
 from bench.costs.pricing import Cost, MemoryFootprint, step_cost
 from bench.costs.tracker import ChargedStep, CostTracker, DeviceCosts, Key, StepObserver
 from bench.costs.unseen_work import UnseenWork
-from bench.counting.live_memory import live_bytes
-from bench.counting.step_tracer import DECLARED, Log, StepTrace, StepTracer
+from bench.operators.live_memory import live_bytes
+from bench.operators.step_tracer import DECLARED, Log, StepTrace, StepTracer
 from bench.errors import BenchError, DeviceOutOfMemory
 
 

@@ -23,7 +23,7 @@ from bench.costs.device_profile import ModelledDevice
 from bench.costs.modelled import ModelledTracker
 from bench.costs.pricing import MemoryFootprint, step_cost
 from bench.costs.tracker import ChargedStep, StepObserver
-from bench.counting.step_tracer import StepTrace
+from bench.operators.step_tracer import StepTrace
 from bench.errors import BenchError, Unsupported
 from bench.estimate.fake_tensors import reads_values
 from bench.estimate.fit import modelled

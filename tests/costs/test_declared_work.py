@@ -12,7 +12,7 @@ from bench.contracts.data import DomainView
 from bench.costs.device_profile import load_device
 from bench.costs.modelled import ModelledTracker
 from bench.costs.tracker import ChargedStep, StepObserver
-from bench.counting.step_tracer import StepTracer
+from bench.operators.step_tracer import StepTracer
 from bench.errors import BenchError
 from bench.run.window import Window
 

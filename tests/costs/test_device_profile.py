@@ -17,7 +17,7 @@ from bench.costs.device_profile import (
     load_device,
     profile_digest,
 )
-from bench.counting.operator_kinds import OPERATOR_CLASSES
+from bench.operators.operator_kinds import OPERATOR_CLASSES
 from bench.errors import BenchError
 
 SHIPPED = sorted(p.stem for p in PROFILES.glob("*.yaml"))

@@ -15,7 +15,7 @@ from bench.contracts.model import FoundationModel
 from bench.costs.device_profile import ModelledDevice, load_device
 from bench.costs.factory import make_tracker
 from bench.costs.tracker import ChargedStep, CostTracker, StepObserver
-from bench.counting.step_tracer import StepTrace
+from bench.operators.step_tracer import StepTrace
 from bench.errors import BenchError, Unsupported
 from bench.estimate.fake_tensors import FakeMode, emptied, sample_inputs, without_values
 from bench.estimate.fit import Price, default_methods, default_shape, modelled

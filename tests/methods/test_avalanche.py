@@ -15,7 +15,7 @@ from torch import nn
 
 from bench import registry
 from bench.contracts.model import FoundationModel
-from bench.counting.live_memory import live_tensors
+from bench.operators.live_memory import live_tensors
 from bench.errors import LabelsHidden
 
 NAMES = ("ewc", "mas", "si", "lwf", "gem", "a-gem", "replay", "der++", "joint")

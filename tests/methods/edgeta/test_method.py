@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.contracts.data import take
-from bench.counting.live_memory import live_tensors
+from bench.operators.live_memory import live_tensors
 from bench.errors import DeviceOutOfMemory, Unsupported
 from bench.methods.edgeta.config import EdgeTAConfig
 from bench.methods.edgeta.method import EdgeTA, EdgeTAFaithful, ReleasedConfig

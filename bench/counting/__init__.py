@@ -1,1 +1,0 @@
-"""Counting: what a step computed, read off the operators that ran, and what is in memory."""
