@@ -22,6 +22,7 @@ CORE = (
     ("registry",),
     ("records",),
     ("contracts",),
+    ("operators",),
     ("meters", "costs"),
     ("study",),
     ("run",),

@@ -30,11 +30,11 @@ from bench.calibration.operators import (
 from bench.calibration.timing import Case, Clock, Pool, Timer, cache_bytes, measure
 from bench.costs import process_memory as memory
 from bench.costs.device_profile import ModelledDevice
-from bench.costs.operator_kinds import OPERATOR_CLASSES
 from bench.costs.pricing import step_cost
 from bench.costs.speed_curves import Curve, Point
 from bench.costs.step_tracer import StepTrace, StepTracer
 from bench.errors import BenchError
+from bench.operators.operator_kinds import OPERATOR_CLASSES
 
 Sized = Operator | steps.OptimizerStep
 Log = Callable[[str], None]

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from bench.costs.operator_kinds import OPERATOR_CLASSES
 from bench.costs.speed_curves import Curves
 from bench.errors import BenchError, did_you_mean
 from bench.io.digest import digest
 from bench.io.safe_yaml import read_yaml
+from bench.operators.operator_kinds import OPERATOR_CLASSES
 
 PROFILES = Path(__file__).parent / "profiles"
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from bench.costs.declared_work import DeclaredWork
 from bench.costs.device_profile import ModelledDevice
-from bench.costs.live_memory import live_bytes
 from bench.costs.pricing import Cost, MemoryFootprint, step_cost
 from bench.costs.step_tracer import DECLARED, Log, StepTrace, StepTracer
 from bench.costs.tracker import ChargedStep, CostTracker, DeviceCosts, Key, StepObserver
 from bench.costs.unseen_work import UnseenWork
 from bench.errors import BenchError, DeviceOutOfMemory
+from bench.operators.live_memory import live_bytes
 
 
 class ModelledCosts(DeviceCosts):

@@ -7,7 +7,7 @@ with frozen layers and skipped gradients. It changes no result.
 Conventions (so that a number can be checked by hand):
 
 * a multiply-add is 2 operations (matrix products, attention, convolutions, decompositions: see
-  `bench.costs.flop_formulas`); reductions and normalizations count 1 per input element, copies
+  `bench.operators.flop_formulas`); reductions and normalizations count 1 per input element, copies
   none, any other operator 1 per output element. An operator without a formula that is not known
   to do so little is named in ``uncounted``: the count is a lower bound then;
 * bytes are the sizes of the tensors that an operator reads and writes, each once, as if nothing
@@ -42,8 +42,8 @@ from torch.optim.optimizer import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from bench.costs.flop_formulas import products
-from bench.costs.live_memory import (
+from bench.operators.flop_formulas import products
+from bench.operators.live_memory import (
     Block,
     address_of,
     blocks_of,
@@ -51,13 +51,13 @@ from bench.costs.live_memory import (
     packed_bytes,
     strided_parts,
 )
-from bench.costs.operator_kinds import OPTIMIZER, is_simple, operator_class, operator_kind
+from bench.operators.operator_kinds import OPTIMIZER, is_simple, operator_class, operator_kind
 
 Operation = tuple[str, str, float, float]
 """(operator class, data type, operations, bytes) of one launch."""
 
 Detail = tuple[str, str, str, float, float]
-"""(operator kind, then as `Operation`) of one call, see `bench.costs.operator_kinds`."""
+"""(operator kind, then as `Operation`) of one call, see `bench.operators.operator_kinds`."""
 
 
 @dataclass

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from bench.contracts.data import take
 from bench.contracts.stream import Split
-from bench.costs.live_memory import live_tensors
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError
+from bench.operators.live_memory import live_tensors
 
 if TYPE_CHECKING:
     from bench.contracts.method import Method

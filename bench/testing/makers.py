@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench.costs.device_profile import ModelledDevice
-from bench.costs.operator_kinds import OPERATOR_CLASSES
+from bench.operators.operator_kinds import OPERATOR_CLASSES
 from bench.records.cell import Cell, Component
 from bench.records.record import MethodFacts, Record
 

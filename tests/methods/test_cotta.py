@@ -135,7 +135,7 @@ def test_each_weight_returns_to_the_source_with_the_probability(
 
 
 def test_three_models_are_stored(model, images, view, adapt):
-    from bench.costs.live_memory import live_tensors
+    from bench.operators.live_memory import live_tensors
 
     method = prepared(model, images, view)
     stored = sum(t.numel() for t in live_tensors(method.stored()) if t.dtype == torch.float64)

@@ -2,7 +2,7 @@
 
 `torch.utils.flop_counter` overcounts the backward pass of grouped convolutions, leaves out products
 with vectors, sparse and quantized products, and has formulas for attention on a CPU in some
-versions alone. Decompositions, transforms and the like are in `bench.costs.dense_formulas`.
+versions alone. Decompositions, transforms and the like are in `bench.operators.dense_formulas`.
 
 A formula gives a number of operations, of which a multiply-add is 2.
 """
@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from bench.costs import dense_formulas
-from bench.costs.live_memory import SPARSE_PARTS, packed_tensors
-from bench.costs.operator_kinds import operator_class
 from bench.errors import BenchError
+from bench.operators import dense_formulas
+from bench.operators.live_memory import SPARSE_PARTS, packed_tensors
+from bench.operators.operator_kinds import operator_class
 
 _FUSED = ("_transformer_encoder_layer_fwd", "_native_multi_head_attention")
 """Operators that hold whole layers."""
@@ -43,7 +43,7 @@ def products(func: Any, args: Any, kwargs: Any, out: Any) -> float | None:
         raise BenchError(
             f"operator {name}: there is no formula for its operations, so that its cost is not "
             "known; build the layer from matrix products and convolutions, or add a formula to "
-            "bench/costs/flop_formulas.py"
+            "bench/operators/flop_formulas.py"
         )
     else:
         return None

@@ -1,0 +1,1 @@
+"""What an operator of torch does, and what lies in memory."""
