@@ -32,9 +32,9 @@ from bench.costs import process_memory as memory
 from bench.costs.device_profile import ModelledDevice
 from bench.costs.pricing import step_cost
 from bench.costs.speed_curves import Curve, Point
-from bench.operators.operator_kinds import OPERATOR_CLASSES
-from bench.operators.step_tracer import StepTrace, StepTracer
+from bench.costs.step_tracer import StepTrace, StepTracer
 from bench.errors import BenchError
+from bench.operators.operator_kinds import OPERATOR_CLASSES
 
 Sized = Operator | steps.OptimizerStep
 Log = Callable[[str], None]

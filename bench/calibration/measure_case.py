@@ -23,7 +23,7 @@ from bench.contracts.method import Method
 from bench.costs import process_memory as memory
 from bench.costs.device_profile import MeasuredDevice
 from bench.costs.measured import MeasuredTracker
-from bench.operators.step_tracer import StepTrace
+from bench.costs.step_tracer import StepTrace
 from bench.io.subprocess_call import call
 from bench.meters.base import Unavailable
 from bench.run.window import UNLIMITED, Window

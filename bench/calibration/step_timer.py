@@ -18,8 +18,8 @@ import torch
 from bench.calibration.timing import Clock, busy_share
 from bench.contracts.data import Batch
 from bench.costs import process_memory as memory
+from bench.costs.step_tracer import StepTrace, StepTracer
 from bench.costs.tracker import ChargedStep, StepObserver
-from bench.operators.step_tracer import StepTrace, StepTracer
 from bench.run.window import Window
 
 WARM = 3

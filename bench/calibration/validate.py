@@ -21,9 +21,9 @@ from bench.calibration.reference_workloads import METHODS, MODELS, chosen
 from bench.calibration.timing import lower_quartile
 from bench.costs.device_profile import ModelledDevice, load_device, profile_digest
 from bench.costs.pricing import MemoryFootprint, step_cost
-from bench.operators.operator_kinds import OPERATOR_CLASSES
 from bench.errors import BenchError
 from bench.io.text_table import aligned
+from bench.operators.operator_kinds import OPERATOR_CLASSES
 
 MEDIAN, WORST = 0.15, 0.35
 """Upper bounds of the absolute relative error over all cases, for time and for memory."""

@@ -18,9 +18,9 @@ from bench.contracts.method import Method
 from bench.costs.device_profile import load_device
 from bench.costs.factory import make_tracker
 from bench.costs.tracker import ChargedStep, CostTracker, StepObserver
+from bench.errors import Unsupported
 from bench.operators.live_memory import blocks_of, live_bytes
 from bench.operators.operator_kinds import operator_class
-from bench.errors import Unsupported
 from bench.run.window import UNLIMITED, Window
 
 DEVICE = defaults.DEVICE

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.operators.step_tracer import DECLARED, Label, Log, StepTrace, tally
+from bench.costs.step_tracer import DECLARED, Label, Log, StepTrace, tally
 from bench.errors import BenchError
 
 Sizes = tuple[int, ...]

@@ -10,10 +10,10 @@ import pydantic
 
 from bench.costs.plausible_numbers import Number, out_of_range
 from bench.costs.speed_curves import Curves
-from bench.operators.operator_kinds import OPERATOR_CLASSES
 from bench.errors import BenchError, did_you_mean, shown
 from bench.io.digest import digest
 from bench.io.safe_yaml import read_yaml
+from bench.operators.operator_kinds import OPERATOR_CLASSES
 
 FULL_LOAD = 100.0
 """Times the power budget that arithmetic or memory traffic at their peaks may seem to draw."""

@@ -13,11 +13,11 @@ from typing import Any
 from bench.costs.declared_work import DeclaredWork
 from bench.costs.device_profile import ModelledDevice
 from bench.costs.pricing import Cost, MemoryFootprint, step_cost
+from bench.costs.step_tracer import DECLARED, Log, StepTrace, StepTracer
 from bench.costs.tracker import ChargedStep, CostTracker, DeviceCosts, Key, StepObserver
 from bench.costs.unseen_work import UnseenWork
-from bench.operators.live_memory import live_bytes
-from bench.operators.step_tracer import DECLARED, Log, StepTrace, StepTracer
 from bench.errors import BenchError, DeviceOutOfMemory
+from bench.operators.live_memory import live_bytes
 
 
 class ModelledCosts(DeviceCosts):
@@ -134,7 +134,7 @@ class ModelledTracker(CostTracker):
         with StepTracer(self._kept_between_steps()) as tracer:
             self._unseen.begin()
             out = predict()
-        self._require_operators("prediction", tracer.trace)
+        self._require_operators("a prediction", tracer.trace)
         self._unseen.end("prediction", tracer.trace, traced=True)
         self.uncounted |= tracer.trace.uncounted
         footprint = MemoryFootprint.of(tracer.trace)
@@ -201,7 +201,7 @@ class ModelledTracker(CostTracker):
         if tracer is not None:
             self.tracing_s += tracer.trace.counting_s
             if self._over_batch and not cut_short:
-                self._require_operators(f"{kind} step", trace)
+                self._require_operators(f"a step of kind {kind!r}", trace)
         if cut_short and (counted or self._sizes):
             key = (f"{kind} (cut short)", object())
         self._policy.step_ended(key)
@@ -281,8 +281,8 @@ class ModelledTracker(CostTracker):
         """BenchError where nothing was counted: what was done there has no price."""
         if not trace.operations:
             raise BenchError(
-                f"a {what} runs no operator of torch in its own thread, so that its cost is not "
-                "known: compute with torch inside the step, or take none"
+                f"{what} runs no operator of torch in the method's thread, so that its cost is "
+                "not known: compute with torch inside the step, or take none"
             )
 
     def _kept_between_steps(self) -> Any:

@@ -9,7 +9,7 @@ from bench.costs.device_profile import ModelledDevice
 from bench.costs.speed_curves import Speed
 
 if TYPE_CHECKING:
-    from bench.operators.step_tracer import StepTrace
+    from bench.costs.step_tracer import StepTrace
 
 
 @dataclass(frozen=True)

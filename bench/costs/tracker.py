@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from bench.contracts.data import Batch
 from bench.costs.pricing import Cost, MemoryFootprint
-from bench.operators.step_tracer import StepTrace
+from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError, Unsupported
 
 Key = tuple[str, Hashable]

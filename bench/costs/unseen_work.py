@@ -1,7 +1,7 @@
 """Work that the counting of operators does not see, found by the CPU time that it takes.
 
 numpy, extensions, plain Python and other threads do not pass the dispatcher that
-`bench.operators.step_tracer` listens to. What they do shows in the CPU time of the process. A step
+`bench.costs.step_tracer` listens to. What they do shows in the CPU time of the process. A step
 may take several times the time of its operators, and an allowance for Python that is as slow as the
 machine: the time that counting the step took. Only what is far beyond is told, so that a machine
 that is shared or slow raises no alarm; work that is smaller than that is not seen.
@@ -14,7 +14,7 @@ from collections import defaultdict
 
 import torch
 
-from bench.operators.step_tracer import StepTrace
+from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError
 
 OPERATORS, PYTHON = 3.0, 3.0

@@ -22,8 +22,8 @@ from bench.contracts.stream import Split, Stream
 from bench.costs.device_profile import ModelledDevice
 from bench.costs.modelled import ModelledTracker
 from bench.costs.pricing import MemoryFootprint, step_cost
+from bench.costs.step_tracer import StepTrace
 from bench.costs.tracker import ChargedStep, StepObserver
-from bench.operators.step_tracer import StepTrace
 from bench.errors import BenchError, Unsupported
 from bench.estimate.fake_tensors import reads_values
 from bench.estimate.fit import modelled

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
+from bench.errors import BenchError
 from bench.operators import dense_formulas
 from bench.operators.live_memory import SPARSE_PARTS, packed_tensors
 from bench.operators.operator_kinds import operator_class
-from bench.errors import BenchError
 
 _FUSED = ("_transformer_encoder_layer_fwd", "_native_multi_head_attention")
 """Operators that hold whole layers."""

@@ -22,8 +22,8 @@ from bench.contracts.content import (
 from bench.contracts.data import batch_positions, take
 from bench.contracts.stream import Split
 from bench.costs.tracker import CostTracker
-from bench.operators.live_memory import live_tensors
 from bench.errors import BenchError
+from bench.operators.live_memory import live_tensors
 from bench.run.validity import require_outputs, require_scores
 from bench.run.weight_sample import WeightSampler
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from bench import Batch, DomainView, FoundationModel, registry
-from bench.operators.step_tracer import StepTrace, StepTracer
+from bench.costs.step_tracer import StepTrace, StepTracer
 from bench.models.surgery.gates import importance, insert_gates, set_sparsity
 from bench.models.surgery.proxy import make_proxy, most_important
 from bench.models.surgery.pruning import cut, strongest

@@ -91,4 +91,6 @@ def test_a_run_in_the_window_takes_little_more_than_its_steps(name: str, benchma
         f"\n{name}, {STEPS} steps: bare {best['bare']:.3f} s, window {best['window']:.3f} s, "
         f"ratio {ratio:.3f}; counting took {min(counting):.3f} s"
     )
-    assert ratio < 2 * MOST - 1  # MOST on a quiet machine
+    if name != "eata":  # most of its steps here select nothing, and are one forward pass
+        assert ratio < MOST + 0.1  # MOST on a quiet machine
+    assert min(counting) < 0.1 * best["bare"] + 0.05

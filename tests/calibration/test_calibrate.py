@@ -50,9 +50,9 @@ from bench.calibration.timing import Pool, Timer, lower_quartile, measure
 from bench.cli import app, main
 from bench.costs.device_profile import ModelledDevice, load_device
 from bench.costs.pricing import step_cost
-from bench.operators.operator_kinds import OPERATOR_CLASSES
-from bench.operators.step_tracer import StepTrace
+from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError
+from bench.operators.operator_kinds import OPERATOR_CLASSES
 
 TINY = Sizes((2, 6), (8, 16), (1,), ((4, 8), (6, 8)), (8, 4096), ((1, 2, 4, 8),), (8, 64))
 

@@ -26,7 +26,7 @@ from bench.calibration.validate import Row, verdicts
 from bench.cli import app, main
 from bench.costs import process_memory as memory
 from bench.costs.device_profile import PROFILES, ModelledDevice, load_device
-from bench.operators.step_tracer import StepTrace
+from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError
 
 WHY = "a round number, for a test"

@@ -16,7 +16,7 @@ from bench.cli import app
 from bench.conformance.method_fixture import SCENARIO, SCENARIO_SETTINGS, setting
 from bench.costs.device_profile import load_device
 from bench.costs.pricing import step_cost
-from bench.operators.step_tracer import StepTracer
+from bench.costs.step_tracer import StepTracer
 from bench.docgen.markdown import field_notes
 from bench.docgen.methods_page import BEGIN, END, page
 from bench.errors import BenchError, Unsupported

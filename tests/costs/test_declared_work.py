@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from bench.contracts.data import DomainView
 from bench.costs.device_profile import load_device
 from bench.costs.modelled import ModelledTracker
+from bench.costs.step_tracer import StepTracer
 from bench.costs.tracker import ChargedStep, StepObserver
-from bench.operators.step_tracer import StepTracer
 from bench.errors import BenchError
 from bench.run.window import Window
 

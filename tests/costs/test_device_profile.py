@@ -17,8 +17,8 @@ from bench.costs.device_profile import (
     load_device,
     profile_digest,
 )
-from bench.operators.operator_kinds import OPERATOR_CLASSES
 from bench.errors import BenchError
+from bench.operators.operator_kinds import OPERATOR_CLASSES
 
 SHIPPED = sorted(p.stem for p in PROFILES.glob("*.yaml"))
 MODELLED = [n for n in SHIPPED if n != "host"]

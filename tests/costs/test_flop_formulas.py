@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.operators.step_tracer import StepTrace, StepTracer
+from bench.costs.step_tracer import StepTrace, StepTracer
 
 N = 8
 

@@ -17,7 +17,7 @@ from yaml_mutations import check_line, exit_code, spoiled
 
 from bench.costs.device_profile import PROFILES, ModelledDevice, load_device, profile_digest
 from bench.costs.pricing import step_cost
-from bench.operators.step_tracer import StepTrace
+from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError
 
 QUIET = settings(suppress_health_check=list(HealthCheck), max_examples=40)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from bench.costs.step_tracer import StepTracer
 from bench.operators.live_memory import live_bytes, live_tensors
-from bench.operators.step_tracer import StepTracer
 
 SPARSE = torch.eye(10).to_sparse()
 """Ten float32 values, and two int64 coordinates of each."""

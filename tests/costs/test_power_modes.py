@@ -17,7 +17,7 @@ from bench.costs.device_profile import (
     profile_digest,
 )
 from bench.costs.pricing import step_cost
-from bench.operators.step_tracer import StepTrace
+from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError
 
 MODES = {

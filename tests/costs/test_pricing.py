@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.costs.pricing import step_cost
-from bench.operators.step_tracer import StepTrace
+from bench.costs.step_tracer import StepTrace
 
 BOARD = {
     "launch": 2.0, "flops": 1000.0, "bandwidth": 100.0, "idle": 5.0, "per_flop": 0.25,

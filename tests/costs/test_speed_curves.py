@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from bench.costs.device_profile import PROFILES, ModelledDevice, load_device, profile_digest
 from bench.costs.pricing import MemoryFootprint, step_cost
 from bench.costs.speed_curves import Curve, Curves, Speed
-from bench.operators.step_tracer import StepTrace, StepTracer
+from bench.costs.step_tracer import StepTrace, StepTracer
 from bench.errors import BenchError
 
 WHY = "a round number, for a test"

@@ -16,11 +16,11 @@ from torch.utils import flop_counter
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from bench.contracts.data import DomainView
+from bench.costs.step_tracer import StepTrace, StepTracer
+from bench.errors import BenchError
 from bench.operators.flop_formulas import products
 from bench.operators.live_memory import live_tensors
 from bench.operators.operator_kinds import OPERATOR_CLASSES, operator_class
-from bench.operators.step_tracer import StepTrace, StepTracer
-from bench.errors import BenchError
 
 F4 = 4
 """Bytes of a float32."""

@@ -73,7 +73,7 @@ def test_a_prediction_that_burns_time_is_marked() -> None:
 
 @pytest.mark.parametrize("work", [lambda: burn(0.01), lambda: None])
 def test_a_step_without_an_operator_is_refused(work: Callable[[], None]) -> None:
-    with pytest.raises(BenchError, match=r"adapt step runs no operator of torch .* compute with"):
+    with pytest.raises(BenchError, match=r"kind 'adapt' runs no operator of torch .* compute with"):
         run(work)
 
 

@@ -14,8 +14,8 @@ from bench.contracts.data import DomainView
 from bench.contracts.model import FoundationModel
 from bench.costs.device_profile import ModelledDevice, load_device
 from bench.costs.factory import make_tracker
+from bench.costs.step_tracer import StepTrace
 from bench.costs.tracker import ChargedStep, CostTracker, StepObserver
-from bench.operators.step_tracer import StepTrace
 from bench.errors import BenchError, Unsupported
 from bench.estimate.fake_tensors import FakeMode, emptied, sample_inputs, without_values
 from bench.estimate.fit import Price, default_methods, default_shape, modelled
@@ -277,7 +277,7 @@ def test_steps_of_another_kind_are_shared_out() -> None:
         def adapt(self, domain: DomainView, window: Window) -> None:
             for batch in domain.batches():
                 for _ in window.steps([batch, batch], kind="look"):
-                    pass
+                    batch.x.sum()
                 for _ in window.steps([batch]):
                     self.model(batch.x)
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from bench import registry
 from bench.contracts.model import FoundationModel
-from bench.operators.live_memory import live_tensors
 from bench.errors import LabelsHidden
+from bench.operators.live_memory import live_tensors
 
 NAMES = ("ewc", "mas", "si", "lwf", "gem", "a-gem", "replay", "der++", "joint")
 BUFFERS = {

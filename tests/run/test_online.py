@@ -113,6 +113,7 @@ class LoopsItself(Recorder):
     def adapt(self, domain: DomainView, window: Window) -> None:
         for _ in range(domain.max_passes(self.epochs)):
             for batch in window.steps(domain.batches()):
+                self.model(batch.x)
                 type(self).events.append(("adapt", domain.name, sample_numbers(batch.x)))
 
 

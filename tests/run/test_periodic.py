@@ -357,7 +357,7 @@ class Cheat(Fake):
     def adapt(self, domain: DomainView, window: Window) -> None:
         batches = window.steps(domain.batches())
         if self.way == "outside":
-            for batch in list(batches):
+            for batch in [batch for batch in batches if self.model(batch.x) is not None]:
                 self.learn(batch.x)
         if self.way == "keeps":
             self.kept = [*getattr(self, "kept", []), domain]

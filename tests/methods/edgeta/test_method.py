@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from bench.contracts.data import take
-from bench.operators.live_memory import live_tensors
 from bench.errors import DeviceOutOfMemory, Unsupported
 from bench.methods.edgeta.config import EdgeTAConfig
 from bench.methods.edgeta.method import EdgeTA, EdgeTAFaithful, ReleasedConfig
@@ -19,6 +18,7 @@ from bench.methods.edgeta.proxies import proxy_to_kb
 from bench.methods.edgeta.retraining import retrained
 from bench.models.surgery.gates import importance, set_sparsity
 from bench.models.surgery.neurons import pairs
+from bench.operators.live_memory import live_tensors
 
 
 @pytest.fixture

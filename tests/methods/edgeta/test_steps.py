@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.operators.step_tracer import StepTrace
+from bench.costs.step_tracer import StepTrace
 from bench.methods.edgeta.steps import Step, retraining_steps, table
 
 

@@ -341,15 +341,20 @@ class _Facts:
 def _facts(func: Any) -> _Facts:
     name = func.overloadpacket.__name__
     implicit = torch._C.DispatchKey.CompositeImplicitAutograd
-    composite = func.overloadpacket not in flop_registry and (
-        implicit in func.py_kernels
-        or torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), implicit)
+    prim = func.namespace == "prim"  # which the dispatcher does not know
+    composite = (
+        not prim
+        and func.overloadpacket not in flop_registry
+        and (
+            implicit in func.py_kernels
+            or torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), implicit)
+        )
     )
     return _Facts(
         name=name,
         kind=operator_class(name),
         free=func.is_view or name in _FREE,
-        prim=func.namespace == "prim",
+        prim=prim,
         composite=composite,
         simple=is_simple(func),
     )
