@@ -14,6 +14,7 @@ VALUES = 16
 """About as many values of a tensor are looked at: training changes all of them, or most."""
 
 Sample = tuple[int, int, int, bytes]
+_REAL = (Tensor, nn.Parameter, nn.Buffer)
 
 
 class WeightSampler:
@@ -33,6 +34,9 @@ class WeightSampler:
         samples = []
         for tensor in tensors:
             version = 0 if tensor.is_inference() else tensor._version
+            if type(tensor) not in _REAL:  # a fake tensor has no values
+                samples.append((id(tensor), 0, version, b""))
+                continue
             if tensor.layout != torch.strided or not tensor.is_contiguous() or not tensor.is_cpu:
                 samples.append((id(tensor), 0, version, _values(tensor)))
                 continue

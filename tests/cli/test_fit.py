@@ -67,7 +67,7 @@ def real(name: str, batch: int, samples: int) -> tuple[float, float, float, int]
         tracker = make_tracker([device], method.stored)
         tracker.start()
         for n in (batch, samples):
-            with Window(tracker, 60.0, None, method.model.module) as window:
+            with Window(tracker, 60.0, None, lambda: method.model.module) as window:
                 method.adapt(view(n, "target_labels" in method.needs), window)
         with torch.no_grad():
             tracker.inference(batch, partial(method.predict, view(batch).x))

@@ -85,13 +85,6 @@ class ComputesItsFamily(Base):
     family = HERE.replace("UDA", "CL")
 
 
-@register("method", "needs-a-word")
-class NeedsAWord(Base):
-    """A text where a tuple belongs."""
-
-    needs = "target_labels"
-
-
 @register("method", "wants-it-timed")
 class WantsItTimed(Base):
     """Whether a stream waits is no method's business."""
@@ -335,6 +328,46 @@ class LearnsWhilePredicting(Base):
         return self.model(x)
 
 
+@register("method", "gives-class-numbers")
+class GivesClassNumbers(Base):
+    """Decides for itself."""
+
+    def predict(self, x):
+        return super().predict(x).argmax(1)
+
+
+@register("method", "divides-by-zero")
+class DividesByZero(Base):
+    """Divides by what it has learned, which is nothing."""
+
+    def predict(self, x):
+        return super().predict(x) / torch.zeros(1)
+
+
+SEEN = {}
+
+
+@register("method", "remembers-in-a-global")
+class RemembersInAGlobal(Base):
+    """Counts samples in a global while it predicts."""
+
+    def predict(self, x):
+        SEEN["n"] = SEEN.get("n", 0) + len(x)
+        return super().predict(x)
+
+
+@register("method", "predicts-by-a-lambda")
+class PredictsByALambda(Base):
+    """Keeps the model in a closure."""
+
+    def prepare(self, model, source):
+        super().prepare(model, source)
+        self.forward = lambda x: model(x)
+
+    def predict(self, x):
+        return self.forward(x)
+
+
 @register("method", "counts-predictions")
 class CountsPredictions(Base):
     """Counts in a plain attribute."""
@@ -524,7 +557,6 @@ def test_a_sound_method_passes_every_check():
         ("cites-nothing", "declared", ["'somebody, some day'", "year"]),
         ("has-no-equation", "declared", ["equation is ''"]),
         ("computes-its-family", "declared", ["'CL'", "'UDA'", "literal"]),
-        ("needs-a-word", "declared", ["needs is 'target_labels'", "tuple"]),
         ("needs-luck", "declared", ["'luck'", "'source_data'"]),
         ("wants-it-timed", "declared", ["'online-timed'", "'periodic' or 'online'"]),
         ("unbounded", "settings", ["'weight'", "no upper bound"]),
@@ -548,10 +580,15 @@ def test_a_sound_method_passes_every_check():
         ("knows-float32", "bfloat16", ["RuntimeError", "dtype", "bad_methods.py:"]),
         ("repeats", "online", ["'adapt' steps take a sample 2 times", "domain.max_passes"]),
         ("learns-while-predicting", "predict", ["predict changes model.head.bias"]),
+        ("gives-class-numbers", "outputs", ["shape (40,), not (40, 10)", "logits"]),
+        ("divides-by-zero", "outputs", ["400 of 400 outputs that are not finite"]),
+        ("remembers-in-a-global", "reads-only", ["'SEEN' of module", "change it in adapt"]),
+        ("predicts-by-a-lambda", "copies", ["attribute 'forward' holds a function", "self"]),
+        ("remembers-in-a-global", "copies", ["'SEEN' of module", "keep it in self"]),
         ("counts-predictions", "predict", ["predict changes calls"]),
         ("predicts-at-random", "predict", ["draws random numbers"]),
         ("trains-for-free", "window", ["outside a step"]),
-        ("trains-by-data", "window", ["model.head.bias changes outside the steps"]),
+        ("trains-by-data", "window", ["weights changed outside a step"]),
         ("computes-for-free", "window", ["computes outside the steps"]),
         ("works-in-sections", "window", ["5 sections"]),
         ("keeps-batches", "memory", ["bytes more", "'replay_memory'"]),

@@ -21,7 +21,7 @@ def test_a_wrong_name_of_the_head_is_told_with_the_names_there_are(head: object,
         with pytest.raises(BenchError) as caught:
             ask()
         text = str(caught.value)
-        assert text.startswith(f"TinyModel: head_name is {head!r}, and the network has no such")
+        assert text.startswith(f"TinyModel: head_name {head!r} is no module of its network")
         assert cure in text
 
 

@@ -409,7 +409,7 @@ def adapt(method: Method, device: Any, *seeds: int) -> None:
     tracker = make_tracker([device], method.stored)
     for seed in seeds:
         x = torch.randn(10, 3, generator=torch.Generator().manual_seed(seed))
-        with Window(tracker, 1e9, None, method.model.module) as window:
+        with Window(tracker, 1e9, None, lambda: method.model.module) as window:
             method.adapt(DomainView("d", x, None, 4, torch.Generator().manual_seed(seed)), window)
 
 

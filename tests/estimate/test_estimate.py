@@ -86,7 +86,7 @@ def run(method_class: type[Method], model: str) -> tuple[Traces, CostTracker]:
         tracker = make_tracker([load_device("xavier-nx")], method.stored, observers=[traces])
         for samples in (BATCH, SAMPLES):
             domain = view("target", samples, "target_labels" in method.needs)
-            with Window(tracker, 1e9, None, method.model.module) as window:
+            with Window(tracker, 1e9, None, lambda: method.model.module) as window:
                 method.adapt(domain, window)
         x = view("test", BATCH, False).x
         with torch.no_grad():

@@ -69,7 +69,7 @@ def prepared(name, model, **more):
 
 def adapt(method, *views):
     tracker = make_tracker([load_device("xavier-nx")], method.stored)
-    with Window(tracker, 1e9, module=method.model.module) as window:
+    with Window(tracker, 1e9, model=lambda: method.model.module) as window:
         for each in views:
             method.adapt(each, window)
     return tracker

@@ -306,7 +306,7 @@ def digits(method_name: str, device: Any, **protocol: Any) -> StreamResult:
     method.prepare(model, DomainView("source", source.x[:80], source.y[:80], 20, generator))
     config = protocol_config({"batch_size": 20, **protocol})
     tracker = make_tracker([device], method.stored)
-    stream = Digits(StreamConfig(), 0)
+    stream = build_stream(Digits(StreamConfig(), 0))
     return run_stream(config, Deployment(method, stream, tracker, correct, False, 0))
 
 

@@ -321,7 +321,7 @@ def test_a_record_from_before_there_was_a_matrix_loads_with_the_same_figures(
         assert key not in content["method"]
     store = Store(tmp_path)
     store.records.mkdir()
-    (store.records / "old.json").write_text(OLD.read_text())
+    (store.records / f"{content['identity']}.json").write_text(OLD.read_text())
     (record,) = list(store)
     r = record.results
     assert r is not None

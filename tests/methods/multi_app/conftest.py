@@ -87,6 +87,6 @@ def open_window() -> Callable[..., Window]:
         tracker = meters.setdefault(
             id(method), make_tracker([load_device("xavier-nx")], method.stored)
         )
-        return Window(tracker, seconds, None, method.model.module)
+        return Window(tracker, seconds, None, lambda: method.model.module)
 
     return make
