@@ -75,7 +75,7 @@ def test_a_run_in_the_window_takes_little_more_than_its_steps(name: str, benchma
             if kind == "bare":
                 method.adapt(view, Bare())
             else:
-                with Window(tracker, 1e9, None, lambda: method.model.module) as window:
+                with Window(tracker, 1e9, None, lambda m=method: m.model.module) as window:
                     method.adapt(view, window)
                 counting.append(tracker.tracing_s)
                 assert tracker.counts["adapt"] == STEPS
