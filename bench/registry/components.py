@@ -142,7 +142,12 @@ def load(kind: str, name: str) -> Any:
                 f"subclass of bench.{named[1]}"
             )
         _require_sound(found, thing)
-    return _changed(thing, found) if found.config or found.changes else thing
+    if not (found.config or found.changes):
+        return thing
+    changed = _changed(thing, found)
+    if named is not None:
+        _require_sound(found, changed)
+    return changed
 
 
 def broken_entry_points() -> list[str]:

@@ -132,18 +132,20 @@ def _data_digest(stream: Component, where: str) -> str:
 
 def _as_json(config: pydantic.BaseModel, where: str) -> dict[str, Any]:
     """All settings as a record keeps them; BenchError for what JSON cannot say."""
-    for name in type(config).model_fields:
-        try:
+    key = "settings"
+    try:
+        for name in type(config).model_fields:
+            key = f"key {name!r}: {shortened(getattr(config, name))}"
             digest([v for v in leaves(getattr(config, name)) if isinstance(v, float)])  # finite?
             digest(config.model_dump(mode="json", include={name}))
-        except (ValueError, TypeError, RecursionError) as error:
-            value = shortened(getattr(config, name))
-            raise BenchError(
-                f"{where}: key {name!r}: {value} cannot be part of a record "
-                f"({type(error).__name__}): use finite numbers, texts, lists and mappings, nested "
-                "less than 200 deep"
-            ) from error
-    return config.model_dump(mode="json")
+        key, settings = "settings", config.model_dump(mode="json")
+        digest(settings)
+        return dict(settings)
+    except Exception as error:  # also of a component's own serializers
+        raise BenchError(
+            f"{where}: {key} cannot be part of a record ({type(error).__name__}: {error}): use "
+            "finite numbers, texts, lists and mappings, nested less than 200 deep"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -130,10 +130,18 @@ def test_a_declaration_of_a_wrong_type_is_told(
     assert f"method 'mine': {said}" in str(caught.value)
 
 
-@pytest.mark.parametrize("config", ["5", "dict", "None"])
-def test_settings_that_are_no_class_of_settings_are_told(tmp_path: Path, config: str) -> None:
+@pytest.mark.parametrize(
+    "written",
+    [
+        *(("pass", f"Config = {each}") for each in ("5", "dict", "None")),
+        ('"mine"', '"mine", Config=5'),
+    ],
+)
+def test_settings_that_are_no_class_of_settings_are_told(
+    tmp_path: Path, written: tuple[str, str]
+) -> None:
     path = tmp_path / "plugin.py"
-    path.write_text(METHOD.replace("pass", f"Config = {config}"))
+    path.write_text(METHOD.replace(*written))
     registry.add_plugin(path)
     with pytest.raises(BenchError, match=r"make it a subclass of bench\.MethodConfig"):
         registry.load("method", "mine")

@@ -407,6 +407,12 @@ class Mine(Method):
         ),
         ("object()", "odd", "cannot be part of a record"),
         ("float('nan')", "odd", "key 'value': nan cannot be part of a record"),
+        ("1\n    def model_dump(self, **_): 1 / 0", "odd", "cannot be part of a record (ZeroDiv"),
+        (
+            "1\n    def model_dump(self, **_): return 5",
+            "odd",
+            "cannot be part of a record (TypeErr",
+        ),
         ("1", "{name: odd, value: two}", "Odd fails on these settings: KeyError: 'two'"),
     ],
 )
