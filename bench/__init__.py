@@ -14,9 +14,9 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
+import bench.registry.moved as _moved
 from bench.errors import BenchError, Unsupported
 from bench.registry.components import add_plugin, load, register
-from bench.registry.moved import MovedModules
 
 if TYPE_CHECKING:
     from bench.contracts.data import Batch, DomainView, LabelledBatch, take
@@ -106,7 +106,7 @@ _HOMES = {
     "bench.run.window": ("Window",),
     "bench.study.job": ("Job",),
 }
-sys.meta_path.append(MovedModules())
+sys.meta_path.append(_moved.MovedModules())
 _LAZY = {name: module for module, names in _HOMES.items() for name in names}
 
 

@@ -35,7 +35,7 @@ class WeightSampler:
         for tensor in tensors:
             version = 0 if tensor.is_inference() else tensor._version
             if type(tensor) not in _REAL:  # a fake tensor has no values
-                samples.append((id(tensor), 0, version, b""))
+                samples.append((id(tensor), 0, 0, b""))
                 continue
             if tensor.layout != torch.strided or not tensor.is_contiguous() or not tensor.is_cpu:
                 samples.append((id(tensor), 0, version, _values(tensor)))

@@ -49,7 +49,7 @@ def test_literals(name):
     assert facts["family"] == ("reference" if name == "joint" else "CL")
     assert facts["shifts"] == ("domain", "class")
     assert facts["protocols"] == ("periodic",)
-    assert facts["preload"] == ("avalanche.training",)
+    assert facts["preload"] == ("bench.methods.avalanche.without_wandb",)
     assert "target_labels" in facts["needs"]
     assert ("replay_memory" in facts["needs"]) == (name in BUFFERS or name == "joint")
     assert facts["equation"]

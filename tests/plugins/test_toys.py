@@ -78,16 +78,16 @@ def test_the_method_does_what_its_settings_say(
 
 
 @pytest.mark.parametrize("domains", [0, 1, 2])
-def test_the_device_charges_a_second_and_a_joule_for_a_launch(
+def test_the_device_charges_a_millisecond_and_a_millijoule_for_a_launch(
     records: dict[int, Record], domains: int
 ) -> None:
     record = records[domains]
     assert record.cell.device_title == "toy_device"
     # A step has six launches: layer, normalization, tanh, head, and the signs of two tensors.
-    expected = [6.0 if i < domains else 0.0 for i in range(2)]
-    assert [d.time_s for d in record.results.domains] == expected
+    expected = [0.006 if i < domains else 0.0 for i in range(2)]
+    assert [d.time_s for d in record.results.domains] == pytest.approx(expected)
     assert [d.energy_j for d in record.results.domains] == pytest.approx(expected)
-    assert [d.steps for d in record.results.domains] == [int(s / 6) for s in expected]
+    assert [d.steps for d in record.results.domains] == [round(s / 0.006) for s in expected]
 
 
 def test_the_table_shows_every_run(output: tuple[str, Path], records: dict[int, Record]) -> None:

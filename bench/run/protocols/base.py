@@ -11,7 +11,7 @@ import pydantic
 from bench import registry
 from bench.contracts.protocol import ProtocolConfig
 from bench.contracts.snapshot import OutsideState, Snapshot
-from bench.contracts.stream import Domain
+from bench.contracts.stream import Domain, Split
 from bench.costs.tracker import CostTracker, WindowCosts
 from bench.records.record import DomainScores, StreamScores
 from bench.run.evaluator import Evaluator, Scorer
@@ -155,11 +155,11 @@ class Protocol(ABC):
         self.tracker.finish()
         if self.config.reset == "never":
             for stage, domain in zip(stages, built.domains, strict=True):
-                stage.final = self.accuracy(domain)
+                stage.final = self._tested(domain)
         return StreamResult(
             source_before=source_before,
             # Priced again if it changed: a method may have grown what it predicts with.
-            source_after=self.accuracy(built.source, priced=True),
+            source_after=self._tested(built.source, priced=True),
             source_samples=len(built.source.test),
             matrix=matrix or None,
             stages=stages,
@@ -176,8 +176,13 @@ class Protocol(ABC):
             start.require_independent()
         return start, OutsideState(self.method, purpose)
 
-    def accuracy(self, domain: Domain, priced: bool = False) -> float:
-        """Accuracy in [0, 1] on a test split, of the model that serves predictions now."""
+    def accuracy(self, split: Split, where: str = "samples of a stream") -> float:
+        """Accuracy in [0, 1] of the model that serves predictions now; ``where`` is for errors."""
+        with self.clock.serving_model():
+            return self.evaluator.batch_accuracy(split, where)
+
+    def _tested(self, domain: Domain, priced: bool = False) -> float:
+        """Accuracy on a test split, which is not predicted again if nothing changed."""
         with self.clock.serving_model():
             return self._evaluate(domain, priced)
 
@@ -189,10 +194,10 @@ class Protocol(ABC):
         """The matrix's next row, or none where the protocol does not evaluate all."""
         if not self.config.evaluate_all:
             return []
-        return [[self.accuracy(domain) for domain in (built.source, *built.domains)]]
+        return [[self._tested(domain) for domain in (built.source, *built.domains)]]
 
     def _stage(self, domain: Domain) -> Stage:
-        before = self.accuracy(domain)
+        before = self._tested(domain)
         accuracies = dict.fromkeys(("before", "after", "final"), before)
         counts = {"adaptation_samples": 0, "test_samples": len(domain.test)}
         stage = Stage(name=domain.name, **accuracies, **counts, window_closed=False, charges={})
@@ -200,7 +205,7 @@ class Protocol(ABC):
         with Window(self.tracker, budget_s, logger, lambda: self.method.model.module) as window:
             self.adapt(domain, window, stage)
             stage.window_closed = window.closed
-        stage.after = stage.final = self.accuracy(domain)
+        stage.after = stage.final = self._tested(domain)
         stage.charges = {device.name: device.window for device in self.tracker.devices}
         return stage
 

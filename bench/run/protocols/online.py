@@ -51,9 +51,8 @@ class Online(Protocol):
         hits, adapted = 0.0, 0
         for number, chosen in enumerate(batches, start=1):
             arrived = Split(take(stream.x, chosen), stream.y[chosen])
-            with self.clock.serving_model():
-                where = f"batch {number} of the stream of {domain.name!r}"
-                hits += len(chosen) * self.evaluator.batch_accuracy(arrived, where)
+            where = f"batch {number} of the stream of {domain.name!r}"
+            hits += len(chosen) * self.accuracy(arrived, where)
             if self.clock.accepts_batch and not window.closed:
                 y = arrived.y if run.labelled else None
                 view = DomainView(
