@@ -238,6 +238,8 @@ class Window:
         if now == before:
             return
         replaced = [each[0] for each in now] != [each[0] for each in before]
+        if replaced and set(before) <= set(now):
+            return  # layers were added, as adapters; what trains them is seen
         if replaced and (self._charged or _values(now) == _values(before)):
             return  # a copy as it was, or a model that was trained in steps beside this one
         if replaced or any(a[2:] != b[2:] for a, b in zip(before, now, strict=True)):

@@ -97,8 +97,8 @@ def test_a_class_of_this_session_runs_inline_and_is_refused_where_it_cannot_be_f
         """Written in a notebook's cell."""
 
         def adapt(self, domain: bench.DomainView, window: bench.Window) -> None:
-            for _ in window.steps(domain.batches()):
-                pass
+            for batch in window.steps(domain.batches()):
+                batch.x.sum()
 
     (record,) = run(methods="mine").records
     assert record.status == "ok"
