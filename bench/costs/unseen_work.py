@@ -3,8 +3,8 @@
 numpy, extensions, plain Python and other threads do not pass the dispatcher that
 `bench.costs.step_tracer` listens to. What they do shows in the CPU time of the process. A step
 may take several times the time of its operators, and an allowance for Python that is as slow as the
-machine: the time that counting the step took. Only what is far beyond is told, so that a machine
-that is shared or slow raises no alarm; work that is smaller than that is not seen.
+machine: the time that counting the step took. Only what is far beyond that is reported, so that a
+shared or slow machine raises no alarm; work that is smaller is not seen.
 """
 
 from __future__ import annotations

@@ -92,6 +92,7 @@ def run_suite(
     tuned: str | Path | None = None,
     tensorboard: str | Path | None = None,
     meter: str = "auto",
+    isolate_labels: bool = False,
     listener: CampaignListener | None = None,
 ) -> SuiteResults:
     """Run what is missing of a suite, as ``bench run`` does, and return its records.
@@ -112,6 +113,7 @@ def run_suite(
     untuned, tuned : the papers' default settings; a file of tuned settings
     tensorboard : folder for live losses and accuracies
     meter : of a measured device's energy: auto, rapl, nvml, ina, csv:FILE or zeus
+    isolate_labels : whether labels of test splits stay out of the methods' processes
     listener : receives the events
 
     A run that fails is a record, not an exception. Raises BenchError for what cannot be run at
@@ -141,6 +143,7 @@ def run_suite(
         listener or LogListener(),
         None if tensorboard is None else Path(tensorboard),
         meter,
+        isolate_labels,
     )
     for text in outcome.missing:
         _log.warning("%s", text)
@@ -205,8 +208,8 @@ def write_report(
     """The report of a store's records, or of those that are cells of a selection.
 
     Without a suite (an empty name) a selection chooses methods, seeds and devices of the records.
-    What the suite leaves out, and settings that were tuned on older code, ``warn`` is told of and
-    the report says. ``warn`` is told too of every file that is no record, and how many they are.
+    The report says, and ``warn`` receives, what the suite leaves out and which settings were tuned
+    on older code. ``warn`` also receives a line for every file that is no record, and their number.
     """
     chosen = selection or Selection(suite="")
     for plugin in chosen.plugins:

@@ -108,10 +108,10 @@ class Executor(ABC):
         ----------
         preparations : each needs none of the others
         logs : folder for the output of other processes
-        listener : is told of each
+        listener : receives the events of each
 
-        Raises BenchError if a source model fails. What else fails is told to the listener, and the
-        runs that need it will say why.
+        Raises BenchError if a source model fails. The listener receives what else fails, and
+        the runs that need it say why.
         """
         for each in preparations:
             listener.preparation_begins(each)

@@ -1,6 +1,7 @@
 """Where modules and names of earlier versions are now, for what still imports them.
 
-A plugin that imports an old place is told the new one. Other scripts go on working, with a warning.
+A plugin that imports an old place gets an error that names the new one. Other scripts go on
+working, with a warning.
 """
 
 from __future__ import annotations

@@ -122,8 +122,7 @@ def _require_disjoint(domains: Sequence[tuple[str, Domain]]) -> None:
         for other, samples in learned:
             shared = tested.count_in(samples)
             if shared:
-                owner = "adaptation" if other == who else f"adaptation samples of {other}"
-                of = "adaptation samples" if other == who else owner
+                of = "adaptation samples" + ("" if other == who else f" of {other}")
                 raise BenchError(
                     f"{who}: {shared} of {len(tested)} test samples are also {of}; the splits must "
                     "be disjoint (a stream whose samples may be equal declares "

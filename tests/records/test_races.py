@@ -32,7 +32,7 @@ for record in records:
 
 
 class Writer:
-    """A process that writes records, each when it is told to."""
+    """A process that writes a record at each signal."""
 
     def __init__(self, root: Path, records: list[Record], file: Path) -> None:
         file.write_text("".join(f"{record.model_dump_json()}\n" for record in records))
