@@ -233,7 +233,7 @@ def _tex(value: str) -> str:
 
 
 def _tex_character(character: str) -> str:
-    """For every TeX engine: a character that has no command is told by its code, as U+4E2D."""
+    """For every TeX engine: a character without a command is printed as its code, U+4E2D."""
     if character.isascii():
         return character
     base, *accents = list(unicodedata.normalize("NFD", character))
