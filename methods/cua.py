@@ -61,7 +61,10 @@ class Cua(Alignment):
     def adaptation_loss(self, source_features: Tensor, target: Batch, progress: float) -> Tensor:
         alignment = super().adaptation_loss(source_features, target, progress)
         size = self.source.batch_size
-        memory = DomainView("replay", self.memory_x, self.memory_y, size, self.generator)
+        memory = DomainView(
+            "replay", self.memory_x, self.memory_y, size, self.generator,
+            least_batch=self.model.least_batch,
+        )  # fmt: skip
         replayed = next(memory.infinite())
         replay = self.model.loss(self.model(replayed.x), replayed.y)
         return alignment + self.config.replay_weight * replay

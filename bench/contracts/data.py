@@ -27,13 +27,10 @@ def take(x: Inputs, indices: Tensor) -> Inputs:
     return {k: v[indices] for k, v in x.items()} if isinstance(x, dict) else x[indices]
 
 
-def batch_positions(order: Tensor, batch_size: int) -> list[Tensor]:
-    """Split positions into batches; a last one of a single sample is joined to the one before.
-
-    Batch statistics of one sample are not defined, and all methods get the same batches.
-    """
+def batch_positions(order: Tensor, batch_size: int, least: int = 1) -> list[Tensor]:
+    """Split positions into batches; a last one of under ``least`` is joined to the one before."""
     batches = list(order.split(batch_size))
-    if batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
+    if batch_size >= least and len(batches) > 1 and len(batches[-1]) < least:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
 
@@ -95,10 +92,11 @@ class DomainView:
     name : the domain's name
     x : inputs of n samples
     y : labels of shape (n,), or None
-    batch_size : samples in a batch; the last one of a pass may be shorter, and has one more where
-        a single sample would be left (see `batch_positions`)
+    batch_size : samples in a batch; the last one of a pass may be shorter
     generator : of the order of batches: a seed fixes it for all methods
     single_pass : the samples may be adapted on once, whatever number of epochs is asked for
+    least_batch : fewest samples of a last batch, see `FoundationModel.least_batch`; a shorter one
+        is joined to the batch before
     """
 
     def __init__(
@@ -109,8 +107,10 @@ class DomainView:
         batch_size: int,
         generator: torch.Generator,
         single_pass: bool = False,
+        least_batch: int = 1,
     ) -> None:
         self.name = name
+        self.least_batch = least_batch
         self.batch_size = batch_size
         self._x = x
         self._y = y
@@ -190,7 +190,7 @@ class DomainView:
         for _ in range(self.max_passes(epochs)):
             order = self._order() if shuffle else torch.arange(len(self))
             with uncounted():
-                batches = batch_positions(order, self.batch_size)
+                batches = batch_positions(order, self.batch_size, self.least_batch)
             for chosen in batches:
                 yield self._batch(chosen)
 

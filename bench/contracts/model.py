@@ -152,6 +152,14 @@ class FoundationModel(ABC):
         return x
 
     @property
+    def least_batch(self) -> int:
+        """Fewest samples that a batch may have: 2 with BatchNorm, whose statistics of one sample
+        are not defined, else 1.
+        """
+        kind = nn.modules.batchnorm._BatchNorm
+        return 2 if any(isinstance(layer, kind) for layer in self.module.modules()) else 1
+
+    @property
     def head(self) -> nn.Module:
         """The task head; BenchError if ``head_name`` names no module of the network."""
         found = module_at(self.module, self.head_name)

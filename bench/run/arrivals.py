@@ -20,8 +20,11 @@ def arrivals(domain: Domain, protocol: ProtocolConfig, seed: int) -> tuple[Split
     return Split(take(domain.adaptation.x, chosen), domain.adaptation.y[chosen]), generator
 
 
-def target_view(domain: Domain, protocol: ProtocolConfig, labelled: bool, seed: int) -> DomainView:
+def target_view(
+    domain: Domain, protocol: ProtocolConfig, labelled: bool, seed: int, least_batch: int = 1
+) -> DomainView:
     """What a method receives of a target domain: no test split, and labels only if ``labelled``."""
     arrived, generator = arrivals(domain, protocol, seed)
     y = arrived.y if labelled else None
-    return DomainView(domain.name, arrived.x, y, protocol.batch_size, generator)
+    batch_size = protocol.batch_size
+    return DomainView(domain.name, arrived.x, y, batch_size, generator, least_batch=least_batch)

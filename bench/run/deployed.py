@@ -32,7 +32,9 @@ def deployed(cell: Cell, method: Method, stream: Stream) -> tuple[FoundationMode
     split = stream.source().adaptation
     generator = torch.Generator().manual_seed(cell.seed)
     batch_size = protocol_config(cell.protocol).batch_size
-    source = DomainView("source", split.x, split.y, batch_size, generator)
+    source = DomainView(
+        "source", split.x, split.y, batch_size, generator, least_batch=model.least_batch
+    )
     if cell.variant is not None and not method.makes_own_model:
         model = build("variant", cell.variant).make(model, source)
     return model, source, digest

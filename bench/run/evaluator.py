@@ -54,6 +54,7 @@ class Evaluator:
     batch_size : samples in a batch
     correct : the metric
     classes : columns that outputs must have; None for tasks other than classification
+    least_batch : fewest samples of a last batch
     """
 
     def __init__(
@@ -63,12 +64,14 @@ class Evaluator:
         batch_size: int,
         correct: Scorer,
         classes: int | None = None,
+        least_batch: int = 1,
     ) -> None:
         self._method = method
         self._tracker = tracker
         self._batch_size = batch_size
         self._correct = correct
         self._classes = classes
+        self._least_batch = least_batch
         self._sampler = WeightSampler()
         self._known: dict[str, tuple[_State, _State, float]] = {}
 
@@ -109,7 +112,7 @@ class Evaluator:
         return self._tracker.counts.total()
 
     def _pass(self, split: Split, where: str, priced: bool) -> float:
-        batches = batch_positions(torch.arange(len(split)), self._batch_size)
+        batches = batch_positions(torch.arange(len(split)), self._batch_size, self._least_batch)
         full = [i for i, chosen in enumerate(batches) if len(chosen) == self._batch_size]
         to_price = (full[-1] if full else 0) if priced else -1
         who, where = type(self._method).__name__, f"{where} after {self._steps} steps"

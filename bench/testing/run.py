@@ -54,7 +54,9 @@ def run_method(
     built = build_stream(stream)
     split = built.source.adaptation
     generator = torch.Generator().manual_seed(seed)
-    source = DomainView("source", split.x, split.y, config.batch_size, generator)
+    source = DomainView(
+        "source", split.x, split.y, config.batch_size, generator, least_batch=model.least_batch
+    )
     method.prepare(model, source)
     if "source_data" not in method.needs:
         source.close("the source is not on the device: declare needs = ('source_data',)")

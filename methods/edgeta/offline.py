@@ -158,7 +158,9 @@ def _part(source: DomainView, chosen: Tensor) -> DomainView:
     """The chosen samples, in the single precision in which the stage trains."""
     x = tree_map(lambda t: t.float() if t.is_floating_point() else t, take(source.x, chosen))
     generator = torch.Generator().manual_seed(0)
-    return DomainView("source", x, source.y[chosen], source.batch_size, generator)
+    return DomainView(
+        "source", x, source.y[chosen], source.batch_size, generator, least_batch=source.least_batch
+    )
 
 
 def _train_stages(

@@ -35,7 +35,9 @@ def split(domain: DomainView, applications: int) -> dict[int, DomainView]:
             generator = torch.Generator()
             generator.set_state(domain.rng_state)
             x = take(domain.x, chosen)
-            views[app] = DomainView(domain.name, x, None, domain.batch_size, generator)
+            views[app] = DomainView(
+                domain.name, x, None, domain.batch_size, generator, least_batch=domain.least_batch
+            )
     return views
 
 

@@ -192,10 +192,8 @@ def test_a_reset_drops_what_is_in_the_making(run: Run) -> None:
 def test_any_costs_by_hand(
     run: Run, interval: int, launches: int, batch_size: int, samples: int
 ) -> None:
-    # Inference was priced on a batch of one launch: a full one, or all TESTS samples (also where
-    # the last of them would be alone in a batch).
-    priced = TESTS if batch_size > TESTS or batch_size == TESTS - 1 > 1 else batch_size
-    inference = Fraction(batch_size, priced)
+    # Inference was priced on batches of at most TESTS samples, one launch each.
+    inference = Fraction(max(batch_size, TESTS), TESTS)
     protocol = {"interval_s": float(interval), "batch_size": batch_size, "samples": samples}
     if inference >= interval:
         with pytest.raises(Unsupported):
@@ -203,8 +201,6 @@ def test_any_costs_by_hand(
         return
     stream = run(Counts(launches), **protocol)
     batches = -(-samples // batch_size)
-    if batches > 1 < batch_size and samples % batch_size == 1:
-        batches -= 1  # a sample alone is joined to the batch before
     done, ready_s, shown = 0, Fraction(0), 0
     for i, (name, stage) in enumerate(zip(NAMES, stream.stages, strict=True)):
         predicted, adapted = [], 0

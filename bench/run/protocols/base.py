@@ -110,12 +110,14 @@ class Protocol(ABC):
         self.deployment = deployment
         self.method = deployment.method
         self.tracker = deployment.tracker
+        self.least_batch = self.method.model.least_batch
         self.evaluator = Evaluator(
             self.method,
             self.tracker,
             config.batch_size,
             deployment.correct,
             deployment.stream.columns,
+            self.least_batch,
         )
         self.clock: BlockingStream
 

@@ -47,7 +47,9 @@ class Online(Protocol):
         """Predict, then adapt, batch by batch; the share of batches that were adapted on."""
         run = self.deployment
         stream, generator = arrivals(domain, self.config, run.seed)
-        batches = batch_positions(torch.arange(len(stream)), self.config.batch_size)
+        batches = batch_positions(
+            torch.arange(len(stream)), self.config.batch_size, self.least_batch
+        )
         hits, adapted = 0.0, 0
         for number, chosen in enumerate(batches, start=1):
             arrived = Split(take(stream.x, chosen), stream.y[chosen])
@@ -56,8 +58,9 @@ class Online(Protocol):
             if self.clock.accepts_batch and not window.closed:
                 y = arrived.y if run.labelled else None
                 view = DomainView(
-                    domain.name, arrived.x, y, self.config.batch_size, generator, single_pass=True
-                )
+                    domain.name, arrived.x, y, self.config.batch_size, generator,
+                    single_pass=True, least_batch=self.least_batch,
+                )  # fmt: skip
                 adapted += self.clock.adapt(view, window)
                 view.close(
                     f"this batch of {domain.name} is over: an online stream gives each batch once"

@@ -30,7 +30,7 @@ class Periodic(Protocol):
 
     def adapt(self, domain: Domain, window: Window, scores: DomainScores) -> None:
         run = self.deployment
-        view = target_view(domain, self.config, run.labelled, run.seed)
+        view = target_view(domain, self.config, run.labelled, run.seed, self.least_batch)
         self.method.adapt(view, window)
         scores.adaptation_samples = len(view)
         view.close(f"{domain.name} is over: keep samples of it as replay memory, not the view")
