@@ -113,10 +113,10 @@ class Repeated(DomainView):
 
     def __init__(self, x: Inputs, y: Tensor, passes: int) -> None:
         super().__init__("check", x, y, len(y), torch.Generator().manual_seed(0))
-        self._passes = passes
+        self._fixed = passes
 
     def max_passes(self, epochs: int) -> int:
-        return self._passes
+        return self._fixed
 
 
 def chosen(given: str | None, known: Sequence[str], what: str) -> list[str]:

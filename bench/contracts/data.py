@@ -81,6 +81,18 @@ class LabelledBatch(Batch):
         return self._y
 
 
+class Batches(Iterator[Batch]):
+    """Batches that a `DomainView` makes: while the next one is made, no code of a method runs."""
+
+    __slots__ = ("_batches",)
+
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches = batches
+
+    def __next__(self) -> Batch:
+        return next(self._batches)
+
+
 class DomainView:
     """The part of a domain that is handed to a method.
 
@@ -182,11 +194,14 @@ class DomainView:
         """How often the samples may be adapted on: ``epochs``, or once in an online stream."""
         return min(epochs, 1) if self._single_pass else epochs
 
-    def batches(self, epochs: int = 1, shuffle: bool = True) -> Iterator[Batch]:
+    def batches(self, epochs: int = 1, shuffle: bool = True) -> Batches:
         """``epochs`` passes over the split, each in a new random order, as batches.
 
         An online stream gives one pass. A method that loops over epochs itself asks `max_passes`.
         """
+        return Batches(self._passes(epochs, shuffle))
+
+    def _passes(self, epochs: int, shuffle: bool) -> Iterator[Batch]:
         for _ in range(self.max_passes(epochs)):
             order = self._order() if shuffle else torch.arange(len(self))
             with uncounted():

@@ -4,11 +4,14 @@ A step that adapts to n selected samples does the same calls for every n > 1, an
 bytes and memory grow linearly with n. Counted logs of a few different n give the line; it has to
 meet every further one exactly, in whole numbers, before a step is left uncounted. Then the log of
 any n is known without counting it. Where a size is 0 or 1 the calls are another pattern.
+
+Logs of whole steps alone give the line: in one that is counted from the middle on, memory that was
+taken before and is released unused is not seen to go, so that a few bytes too many stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +22,9 @@ from bench.costs.step_tracer import DECLARED, Label, Log, StepTrace, tally
 from bench.errors import BenchError
 
 Sizes = tuple[int, ...]
+AFRESH = 3
+"""Steps that are counted whole after one that turned out, in the middle, not to be known."""
+
 Pattern = tuple[int, ...]
 """Of each size whether it is 0, 1 or more (2): the layout of a single row is another."""
 
@@ -56,14 +62,19 @@ class _Line:
         """Whether the log of a step of these sizes is known."""
         return self.slopes is not None or sizes in self.repeated
 
-    def log(self, sizes: Sizes) -> Log:
-        """The log of a step of these sizes."""
+    def calls(self, sizes: Sizes) -> Iterator[tuple[Label, list[float]]]:
+        """The log of a step of these sizes, with numbers as floats."""
         if self.slopes is None:
             numbers = self.samples[sizes]
         else:
             numbers = (np.array(self._row(sizes)) @ self.slopes).reshape(-1, 3)
-        rows = zip(self.labels, numbers.tolist(), strict=True)
-        return [(label, (flops, size, int(live))) for label, (flops, size, live) in rows]
+        return zip(self.labels, numbers.tolist(), strict=True)
+
+    def log(self, sizes: Sizes) -> Log:
+        """The log of a step of these sizes."""
+        return [
+            (label, (flops, size, int(live))) for label, (flops, size, live) in self.calls(sizes)
+        ]
 
     def _row(self, sizes: Sequence[int]) -> list[float]:
         """What the slopes are multiplied with: a constant, and the sizes above 1 in the pattern."""
@@ -78,9 +89,14 @@ class DeclaredWork:
         self._made: dict[Sizes, StepTrace] = {}
         self._last = StepTrace()
         self._state: Any = None
+        self._unknown: Pattern = ()
+        self._afresh = 0
 
     def learn(self, sizes: Sizes, log: Log, trace: StepTrace, state: Any) -> None:
-        """Take in a counted step; ``state``: what its calls depended on besides, an optimizer's."""
+        """Take in a step that was counted whole.
+
+        ``state``: what its calls depended on besides, an optimizer's.
+        """
         if state != self._state:
             self._lines.clear()
         self._made.clear()
@@ -90,12 +106,20 @@ class DeclaredWork:
         if line is None or line.labels != labels:
             line = self._lines[pattern] = _Line(pattern, labels)
         line.learn(sizes, np.array([numbers for _, numbers in log], dtype=np.float64))
+        found = pattern == self._unknown and line.slopes is not None
+        self._afresh = 0 if found else max(self._afresh - 1, 0)
 
     def is_known(self, state: Any) -> bool:
         """Whether a step may begin uncounted."""
-        return state == self._state and any(
-            line.slopes is not None or line.repeated for line in self._lines.values()
+        return (
+            not self._afresh
+            and state == self._state
+            and any(line.slopes is not None or line.repeated for line in self._lines.values())
         )
+
+    def miss(self, sizes: Sizes) -> None:
+        """A step that began uncounted was not known: the next ones are counted whole."""
+        self._unknown, self._afresh = _pattern(sizes), AFRESH
 
     def step(self, sizes: Sizes) -> StepTrace | None:
         """The trace of a whole step; None if these sizes are not known."""
@@ -103,7 +127,7 @@ class DeclaredWork:
         if line is None or not line.knows(sizes):
             return None
         if sizes not in self._made:
-            self._made[sizes] = self.trace(line.log(sizes))
+            self._made[sizes] = self.trace(line.calls(sizes))
         return self._made[sizes]
 
     def goes_on(self, sizes: Sizes) -> bool:
@@ -140,7 +164,9 @@ class DeclaredWork:
                     return line, each
         return None
 
-    def trace(self, log: Log, sample: StepTrace | None = None) -> StepTrace:
+    def trace(
+        self, log: Iterable[tuple[Label, Sequence[float]]], sample: StepTrace | None = None
+    ) -> StepTrace:
         """The trace of a log; what it does not hold is that of the last counted step."""
         last = self._last
         made = StepTrace(

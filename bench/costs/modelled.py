@@ -226,10 +226,8 @@ class ModelledTracker(CostTracker):
             return self._traces[key]
         if tracer is not None and self._before is not None:
             log = self._before + tracer.log
-            trace = known.trace(log, tracer.trace)
-            if not cut_short:
-                known.learn(sizes, log, trace, self._optimizer_state())
-            return trace
+            known.miss(sizes)
+            return known.trace(log, tracer.trace)
         found = known.step(sizes)
         if found is None and cut_short:
             return self._traces[key]

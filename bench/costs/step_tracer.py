@@ -24,12 +24,12 @@ Conventions (so that a number can be checked by hand):
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -42,7 +42,7 @@ from torch.optim.optimizer import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from bench.operators.flop_formulas import products
+from bench.operators.flop_formulas import Formula, formula_of
 from bench.operators.live_memory import (
     Block,
     address_of,
@@ -51,7 +51,13 @@ from bench.operators.live_memory import (
     packed_bytes,
     strided_parts,
 )
-from bench.operators.operator_kinds import OPTIMIZER, is_simple, operator_class, operator_kind
+from bench.operators.operator_kinds import (
+    OPTIMIZER,
+    depends_on_arguments,
+    is_simple,
+    operator_class,
+    operator_kind,
+)
 
 Operation = tuple[str, str, float, float]
 """(operator class, data type, operations, bytes) of one launch."""
@@ -121,17 +127,21 @@ _BEGIN, _BEGIN_CLOSURE, _END, DECLARED, _TAKEN = _MARKS = (
 )  # fmt: skip
 
 
-def tally(trace: StepTrace, log: Log) -> StepTrace:
+def tally(trace: StepTrace, log: Iterable[tuple[Label, Sequence[float]]]) -> StepTrace:
     """Count the calls of a log into ``trace``, which knows its resident bytes."""
     open_optimizers: list[dict[tuple[str, str], list[float]] | None] = []
+    highest = float(trace.peak_bytes - trace.resident_bytes)
+    calls: list[Operation] = []
+    details: list[Detail] = []
 
     def leave() -> None:
         for (_, dtype), (flops, size) in (open_optimizers.pop() or {}).items():
             trace.operations[(OPTIMIZER, dtype, flops, size)] += 1
 
     for (name, kind, dtype, detail), (flops, size, live) in log:
-        trace.peak_bytes = max(trace.peak_bytes, trace.resident_bytes + live)
-        if name in _MARKS:
+        if live > highest:
+            highest = live
+        if not kind:  # no call
             if name in (_BEGIN, _BEGIN_CLOSURE):
                 open_optimizers.append({} if name == _BEGIN else None)
             elif name == _END and open_optimizers:
@@ -142,12 +152,15 @@ def tally(trace: StepTrace, log: Log) -> StepTrace:
             total = merged.setdefault((name, dtype), [0.0, 0.0])
             total[0] += flops
             total[1] += size
-            trace.details[(OPTIMIZER, OPTIMIZER, dtype, flops, size)] += 1
+            details.append((OPTIMIZER, OPTIMIZER, dtype, flops, size))
         else:
-            trace.operations[(kind, dtype, flops, size)] += 1
-            trace.details[(detail, kind, dtype, flops, size)] += 1
+            calls.append((kind, dtype, flops, size))
+            details.append((detail, kind, dtype, flops, size))
     while open_optimizers:  # a step left by an exception
         leave()
+    trace.peak_bytes = trace.resident_bytes + int(highest)
+    trace.operations.update(calls)
+    trace.details.update(details)
     return trace
 
 
@@ -159,7 +172,7 @@ class StepTracer:
     """
 
     def __init__(self, resident: Any = (), above: int = 0) -> None:
-        started = time.perf_counter()
+        started = perf_counter()
         self.trace = StepTrace()
         self.optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._live: dict[int, tuple[Any, int]] = {}
@@ -174,7 +187,7 @@ class StepTracer:
                 self._arrays.add(address_of(block.owner) or 0)
         self.trace.resident_bytes = self.trace.peak_bytes = self._now
         self._now += above
-        self.trace.counting_s = time.perf_counter() - started
+        self.trace.counting_s = perf_counter() - started
 
     def __enter__(self) -> StepTracer:
         self._hooks = [
@@ -202,27 +215,27 @@ class StepTracer:
     def _note(self, label: Label, flops: float, size: float) -> None:
         self.log.append((label, (flops, size, self._now - self.trace.resident_bytes)))
 
-    def see(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    def see(
+        self, facts: _Facts, args: tuple[Any, ...], kwargs: dict[str, Any] | None, out: Any
+    ) -> None:
         """Account for one operator that has just run."""
-        inputs = list(_tensors(args))
+        inputs = _tensors(args, [])
         if kwargs:
-            inputs += _tensors(kwargs.values())
-        outputs = list(_tensors((out,)))
+            _tensors(kwargs.values(), inputs)
+        outputs = [out] if isinstance(out, Tensor) else _tensors((out,), [])
         before = len(self._live)
         for tensor in inputs:
             self._add_live(tensor, self._inherits)
         for tensor in outputs:
             self._add_live(tensor)
-        facts = _facts(func)
         if not facts.free:
-            self._count(facts, func, args, kwargs, out, inputs, outputs)
+            self._count(facts, args, kwargs or {}, out, inputs, outputs)
         elif len(self._live) > before:
             self.mark(_TAKEN)
 
     def _count(
         self,
         facts: _Facts,
-        func: Any,
         args: Any,
         kwargs: Any,
         out: Any,
@@ -230,27 +243,24 @@ class StepTracer:
         outputs: list[Tensor],
     ) -> None:
         name, kind = facts.name, facts.kind
-        written = sum(map(_elements, outputs)) or sum(map(_elements, inputs))
-        known = products(func, args, kwargs, out)
-        if known is not None:
-            flops = known
-        elif kind == "copy":
-            flops = 0.0
-        elif kind in ("reduction", "normalisation"):
-            flops = float(max(written, *map(_elements, inputs), 0))
+        if facts.formula is not None:
+            flops = facts.formula(args, kwargs, out)
         else:
-            flops = float(written)
-        if known is None and not facts.simple:
-            self.trace.uncounted.add(f"operator {func.namespace}::{name}")
+            if not facts.simple:
+                self.trace.uncounted.add(f"operator {facts.func.namespace}::{name}")
+            flops = 0.0 if kind == "copy" else _per_element(kind, inputs, outputs)
         if name in _GATHER:  # reads the chosen rows, not the whole table
             size = 2.0 * sum(map(_touched_bytes, outputs))
         else:
-            distinct = {id(t): t for t in (*inputs, *outputs)}
+            distinct = {id(t): t for t in inputs}
+            distinct.update((id(t), t) for t in outputs)
             size = float(sum(map(_touched_bytes, distinct.values())))
-        if func.namespace != "aten":
+        if facts.packs:
             size += sum(packed_bytes(x) for x in args if isinstance(x, torch.ScriptObject))
-        dtype = _dtype_name(outputs or inputs)
-        self._note((name, kind, dtype, operator_kind(name, args)), flops, size)
+        detail = operator_kind(name, args) if facts.several_kinds else name
+        live = self._now - self.trace.resident_bytes
+        label = (name, kind, _dtype_name(outputs or inputs), detail)
+        self.log.append((label, (flops, size, live)))
 
     def _enter_optimizer(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -298,7 +308,7 @@ class _Mode(TorchDispatchMode):
 
     def __init__(self, tracer: StepTracer) -> None:
         super().__init__()
-        self._tracer = tracer
+        self._tracer, self._trace = tracer, tracer.trace
 
     def __torch_dispatch__(
         self,
@@ -307,21 +317,20 @@ class _Mode(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        kwargs = kwargs or {}
-        facts = _facts(func)
+        facts = _FACTS.get(id(func)) or _learn(func)
         if facts.prim:  # a fake tensor's way to its device: no work
-            return func(*args, **kwargs)
+            return func(*args, **kwargs or {})
         if facts.composite:
             # Under inference_mode composite operators such as linear arrive whole.
             with self:
-                return func.decompose(*args, **kwargs)
-        trace = self._tracer.trace
-        begun = time.perf_counter()
-        out = func(*args, **kwargs)
-        ended = time.perf_counter()
-        self._tracer.see(func, args, kwargs, out)
+                return func.decompose(*args, **kwargs or {})
+        begun = perf_counter()
+        out = func(*args, **kwargs) if kwargs else func(*args)
+        ended = perf_counter()
+        self._tracer.see(facts, args, kwargs, out)
+        trace = self._trace
         trace.operators_s += ended - begun
-        trace.counting_s += time.perf_counter() - ended
+        trace.counting_s += perf_counter() - ended
         return out
 
 
@@ -329,16 +338,23 @@ class _Mode(TorchDispatchMode):
 class _Facts:
     """What is the same in all calls of an operator."""
 
+    func: Any
     name: str
     kind: str
     free: bool
     prim: bool
     composite: bool
     simple: bool
+    several_kinds: bool
+    packs: bool
+    formula: Formula | None
 
 
-@cache
-def _facts(func: Any) -> _Facts:
+_FACTS: dict[int, _Facts] = {}
+"""By the identity of the operator, which its facts keep alive: hashing one takes long."""
+
+
+def _learn(func: Any) -> _Facts:
     name = func.overloadpacket.__name__
     implicit = torch._C.DispatchKey.CompositeImplicitAutograd
     prim = func.namespace == "prim"  # which the dispatcher does not know
@@ -350,23 +366,38 @@ def _facts(func: Any) -> _Facts:
             or torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), implicit)
         )
     )
-    return _Facts(
+    free = func.is_view or name in _FREE
+    facts = _Facts(
+        func=func,
         name=name,
         kind=operator_class(name),
-        free=func.is_view or name in _FREE,
+        free=free,
         prim=prim,
         composite=composite,
         simple=is_simple(func),
+        several_kinds=depends_on_arguments(name),
+        packs=func.namespace != "aten",
+        formula=None if free or prim or composite else formula_of(func),
     )
+    return _FACTS.setdefault(id(func), facts)
 
 
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
-    """Those among arguments or results, which operators take and give in lists too."""
+def _tensors(values: Iterable[Any], found: list[Tensor]) -> list[Tensor]:
+    """``found`` with those among arguments or results, which operators take and give in lists."""
     for value in values:
         if isinstance(value, Tensor):
-            yield value
+            found.append(value)
         elif isinstance(value, list | tuple):
-            yield from _tensors(value)
+            _tensors(value, found)
+    return found
+
+
+def _per_element(kind: str, inputs: list[Tensor], outputs: list[Tensor]) -> float:
+    """One operation for each element that is written, or read where a sum is made of them."""
+    written = sum(map(_elements, outputs)) or sum(map(_elements, inputs))
+    if kind in ("reduction", "normalisation"):
+        return float(max(written, *map(_elements, inputs), 0))
+    return float(written)
 
 
 def _elements(tensor: Tensor) -> int:
@@ -378,10 +409,17 @@ def _elements(tensor: Tensor) -> int:
 def _touched_bytes(tensor: Tensor) -> int:
     if tensor.layout is not torch.strided:
         return sum(block.size for block in blocks_of(tensor))
-    size = tensor.numel() * tensor.element_size()
-    return min(size, tensor.untyped_storage().nbytes())
+    size = tensor.nbytes
+    return size if tensor.is_contiguous() else min(size, tensor.untyped_storage().nbytes())
 
 
 def _dtype_name(tensors: Iterable[Tensor]) -> str:
-    dtype = next((t.dtype for t in tensors if t.dtype.is_floating_point), torch.float32)
+    for tensor in tensors:
+        if tensor.dtype.is_floating_point:
+            return _name_of(tensor.dtype)
+    return "float32"
+
+
+@cache
+def _name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")

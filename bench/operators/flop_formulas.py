@@ -10,7 +10,7 @@ A formula gives a number of operations, of which a multiply-add is 2.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from math import prod
 from typing import Any
 
@@ -30,15 +30,26 @@ Named = Mapping[str, Any]
 """The arguments of a call by the names of the operator's schema, defaults included."""
 
 
+Formula = Callable[[Any, Any, Any], float]
+"""Receives args, kwargs and what the operator gave."""
+
+
 def products(func: Any, args: Any, kwargs: Any, out: Any) -> float | None:
     """Operations by a formula; None where there is none, BenchError for products without one."""
+    formula = formula_of(func)
+    return None if formula is None else formula(args, kwargs, out)
+
+
+def formula_of(func: Any) -> Formula | None:
+    """The formula of an operator; None where there is none, BenchError for products without one."""
     name, packet = func.overloadpacket.__name__, func.overloadpacket
-    if name in _OWN:
-        found = float(_OWN[name](args))
-    elif (formula := _named_formula(func)) is not None:
-        found = float(formula(_named(func, args, kwargs), out))
-    elif packet in flop_registry:
-        found = float(flop_registry[packet](*args, **kwargs, out_val=out))
+    formula: Formula
+    if (own := _OWN.get(name)) is not None:
+        formula = lambda args, kwargs, out: float(own(args))  # noqa: E731
+    elif (named := _named_formula(func)) is not None:
+        formula = lambda args, kwargs, out: float(named(_named(func, args, kwargs), out))  # noqa: E731
+    elif (torchs := flop_registry.get(packet)) is not None:
+        formula = lambda args, kwargs, out: float(torchs(*args, **kwargs, out_val=out))  # noqa: E731
     elif operator_class(name) in ("matmul", "attention", "convolution") or name in _FUSED:
         raise BenchError(
             f"operator {name}: there is no formula for its operations, so that its cost is not "
@@ -47,9 +58,14 @@ def products(func: Any, args: Any, kwargs: Any, out: Any) -> float | None:
         )
     else:
         return None
-    # A complex multiply-add is 4 real ones; transforms are counted in real operations.
+    return formula if name.startswith("_fft") else partial(_real, formula)
+
+
+def _real(formula: Formula, args: Any, kwargs: Any, out: Any) -> float:
+    """A complex multiply-add is 4 real ones; transforms are counted in real operations."""
+    found = formula(args, kwargs, out)
     is_complex = any(isinstance(x, Tensor) and x.is_complex() for x in args)
-    return 4 * found if is_complex and not name.startswith("_fft") else found
+    return 4 * found if is_complex else found
 
 
 @cache

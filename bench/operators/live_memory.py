@@ -6,7 +6,7 @@ layers, each counted once however many views there are of it.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
@@ -33,6 +33,7 @@ _OPAQUE = (
     MethodType, ModuleType, DomainView, torch.dtype, torch.device,
 )  # fmt: skip
 _PLAIN = frozenset(_OPAQUE) | {bool}
+_CONTAINERS = frozenset({dict, OrderedDict, list, tuple, set, frozenset, deque})
 SPARSE_PARTS = {
     torch.sparse_coo: ("_indices", "_values"),
     torch.sparse_csr: ("crow_indices", "col_indices", "values"),
@@ -124,6 +125,12 @@ def _buffer(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
+def _holds_nothing(thing: Any) -> bool:
+    """Whether it is plain or an empty container, as most attributes of a module are."""
+    kind = type(thing)
+    return kind in _PLAIN or (kind in _CONTAINERS and not thing)
+
+
 def _walk(thing: Any) -> Iterator[Any]:
     """All tensors, arrays in memory and packed weights reachable, each once."""
     seen: set[int] = set()
@@ -131,17 +138,21 @@ def _walk(thing: Any) -> Iterator[Any]:
     while waiting:
         thing = waiting.pop()
         kind = type(thing)
-        if kind in _PLAIN or id(thing) in seen or isinstance(thing, _OPAQUE):
+        if kind in _PLAIN or id(thing) in seen:
             continue
         seen.add(id(thing))
-        if isinstance(thing, Tensor):
+        if kind is dict:  # first, because most are
+            waiting += [value for value in list(thing.values()) if not _holds_nothing(value)]
+        elif isinstance(thing, Tensor):
             yield thing
             if thing.is_leaf and thing.grad is not None:
                 waiting.append(thing.grad)
-        elif kind is dict or isinstance(thing, Mapping):
-            waiting += [value for value in list(thing.values()) if type(value) not in _PLAIN]
+        elif isinstance(thing, _OPAQUE):
+            continue
+        elif isinstance(thing, Mapping):
+            waiting += list(thing.values())
         elif isinstance(thing, list | tuple | set | frozenset | deque):
-            waiting += [value for value in list(thing) if type(value) not in _PLAIN]
+            waiting += [value for value in list(thing) if not _holds_nothing(value)]
         elif isinstance(thing, np.ndarray):
             owner = _buffer(thing)
             if thing.dtype == object:

@@ -141,6 +141,17 @@ def operator_kind(name: str, args: Sequence[Any]) -> str:
         return name
 
 
+def depends_on_arguments(name: str) -> bool:
+    """Whether `operator_kind` gives calls of one operator several kinds."""
+    special = ("convolution_backward", "convolution", "_convolution")
+    return (
+        name in _FIRST_FACTOR
+        or name in special
+        or any(part in name for part in _STATISTICS)
+        or name.endswith("_norm_backward")
+    )
+
+
 def _kind(name: str, args: Sequence[Any]) -> str:
     if name in _FIRST_FACTOR:
         first = _FIRST_FACTOR[name]

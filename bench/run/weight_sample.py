@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,33 +27,65 @@ class WeightSampler:
     """
 
     def __init__(self) -> None:
-        self._windows: dict[tuple[int, int], np.ndarray[Any, Any]] = {}
+        self._last: dict[int, _Place] = {}
 
     def sample(self, tensors: Iterable[Tensor]) -> list[Sample]:
         """One sample of each tensor, in order."""
-        windows: dict[tuple[int, int], np.ndarray[Any, Any]] = {}
-        samples = []
-        for tensor in tensors:
-            version = 0 if tensor.is_inference() else tensor._version
+        last, self._last = self._last, {}  # places of memory that is gone are forgotten
+        return [self._sample(tensor, last) for tensor in tensors]
+
+    def _sample(self, tensor: Tensor, last: dict[int, _Place]) -> Sample:
+        key = id(tensor)
+        place = last.get(key)
+        if place is None or not place.holds(tensor):
             if type(tensor) not in _REAL:  # a fake tensor has no values
-                samples.append((id(tensor), 0, 0, b""))
-                continue
-            if tensor.layout != torch.strided or not tensor.is_contiguous() or not tensor.is_cpu:
-                samples.append((id(tensor), 0, version, _values(tensor)))
-                continue
-            key = (tensor.data_ptr(), tensor.numel() * tensor.element_size())
-            window = self._windows.get(key)
-            if window is None:
-                window = _strided_bytes(*key, tensor.element_size())
-            windows[key] = window
-            samples.append((id(tensor), key[0], version, window.tobytes()))
-        self._windows = windows  # those of memory that is gone are forgotten
-        return samples
+                return key, 0, 0, b""
+            strided = tensor.layout == torch.strided
+            if tensor.is_inference() or not (strided and tensor.is_contiguous() and tensor.is_cpu):
+                version = 0 if tensor.is_inference() else tensor._version
+                return key, 0, version, _values(tensor)
+            place = _Place(tensor)
+        self._last[key] = place
+        return key, place.address, tensor._version, place.elements.tobytes()
+
+
+class _Place:
+    """Where a contiguous tensor lies, and a view of some elements there.
+
+    The view does not keep the memory alive: it is read only while a tensor is there.
+    """
+
+    __slots__ = ("_tensor", "address", "elements", "numel")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = weakref.ref(tensor)
+        self.address, self.numel = tensor.data_ptr(), tensor.numel()
+        self.elements = _strided_bytes(self.address, tensor.nbytes, tensor.element_size())
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Whether it is this tensor's still, whose memory may have been exchanged."""
+        return (
+            self._tensor() is tensor
+            and tensor.data_ptr() == self.address
+            and tensor.numel() == self.numel
+        )
 
 
 def module_tensors(module: nn.Module) -> list[Tensor]:
-    """Parameters and buffers."""
-    return [*module.parameters(), *module.buffers()]
+    """Parameters and buffers, each once; without the names, whose making takes most of the time."""
+    tensors: dict[int, Tensor] = {}
+    seen: set[int] = set()
+    waiting: list[nn.Module | None] = [module]
+    while waiting:
+        inner = waiting.pop()
+        if inner is None or id(inner) in seen:
+            continue
+        seen.add(id(inner))
+        for tensor in (*inner._parameters.values(), *inner._buffers.values()):
+            if tensor is not None:
+                tensors[id(tensor)] = tensor
+        waiting += inner._modules.values()
+    return list(tensors.values())
 
 
 def _strided_bytes(address: int, size: int, element: int) -> np.ndarray[Any, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from bench.contracts.data import Batch, uncounted
+from bench.contracts.data import Batch, Batches
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError
 from bench.run.weight_sample import Sample, WeightSampler, module_tensors
@@ -80,15 +80,20 @@ class Window:
         anew, for methods whose work depends on what they see (skipped samples, say), save for
         those that are known by what they `declare`.
         """
+        # Nothing of the method runs while a view makes the next batch: no look at the weights.
+        looks, begun = type(batches) is not Batches, False
         for batch in batches:
-            if not self._begin(batch, kind, data_dependent):
-                return
+            if not self._begin(batch, kind, data_dependent, looks or not begun):
+                break
+            begun = True
             try:
                 yield batch
             except GeneratorExit:
                 self._end(cut_short=True)
                 raise
-            self._end()
+            self._end(looks=looks)
+        if begun:
+            self._weights = self._sample_weights()
 
     @contextmanager
     def step(
@@ -201,8 +206,10 @@ class Window:
         finally:
             self._tracker.close()
 
-    def _begin(self, batch: Batch, kind: str, data_dependent: bool) -> bool:
-        self._require_no_free_work()
+    def _begin(self, batch: Batch, kind: str, data_dependent: bool, looks: bool = True) -> bool:
+        """Begin a step if it fits; ``looks``: whether the method ran since the last one."""
+        if looks:
+            self._require_no_free_work()
         if self.closed:
             return False
         key = (kind, _shape(batch.x))
@@ -212,13 +219,13 @@ class Window:
         self._tracker.begin(key, recount=data_dependent, batch=batch)
         return True
 
-    def _end(self, cut_short: bool = False) -> None:
+    def _end(self, cut_short: bool = False, looks: bool = True) -> None:
         open_step = self._tracker.is_open
         try:
             self._tracker.end(self.budget_s, cut_short)
         finally:
             self._charged |= open_step
-            if open_step:
+            if open_step and looks:
                 self._weights = self._sample_weights()
             # After the step, so that reading the values is not charged.
             logged, self._logged = self._logged, []
@@ -230,8 +237,7 @@ class Window:
         """What tells whether the weights changed, in place, by assignment or another way."""
         if self._model is None:
             return []
-        with uncounted():
-            return self._sampler.sample(module_tensors(self._model()))
+        return self._sampler.sample(module_tensors(self._model()))
 
     def _require_no_free_work(self) -> None:
         now, before = self._sample_weights(), self._weights

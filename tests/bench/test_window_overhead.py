@@ -1,30 +1,34 @@
 """What the harness costs: steps of methods through a Window against the same steps in a bare loop.
 
-Run with ``tox -e bench``. A run of 40 steps is timed whole, with the steps that are counted. Both
-loops run in turn in one process, so that a noisy machine disturbs both alike; the ratio of the
-least CPU times and the time that counting took stand in the benchmark's extra information.
+Run with ``tox -e bench``. 40 steps of the embedded ViT over what arrives in the first domains of a
+suite are timed whole, with the steps that are counted. Both loops run in turn in one process, so
+that a noisy machine disturbs both alike; the ratio of the median CPU times and the time that
+counting took stand in the benchmark's extra information.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from statistics import median
 from typing import Any
 
 import pytest
 import torch
 
-from bench import registry
+from bench.contracts.build import build
 from bench.contracts.data import Batch, DomainView
 from bench.costs.device_profile import load_device
 from bench.costs.factory import make_tracker
-from bench.models.digits_vit import DigitsViT, DigitsViTConfig
+from bench.run.deployed import deployed
 from bench.run.window import Window
+from bench.study.plan import make_cells
+from bench.study.selection import Selection
 
-STEPS, BATCH, ROUNDS = 40, 50, 3
-MOST = 1.10
-"""CPU time of a run in the window, as a multiple of that of the bare loop."""
+SUITE = "domain-shift-online"
+STEPS, ROUNDS = 40, 10
 
 
 class Bare:
@@ -47,30 +51,30 @@ class Bare:
 
 
 def prepared(name: str) -> tuple[Any, DomainView]:
-    """A method on a model whose confidence varies, so that other samples are selected each step."""
+    """A method on the suite's source model, and what arrives of its first domains."""
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    model = DigitsViT.build(DigitsViTConfig(), (1, 32, 32), 10)
-    with torch.no_grad():
-        for parameter in model.head_parameters():
-            parameter.mul_(12.0)
-    x, y = torch.rand(BATCH * STEPS, 1, 32, 32), torch.arange(BATCH * STEPS) % 10
-    source = DomainView("source", x, y, BATCH, torch.Generator())
-    method = registry.load("method", name)(registry.load("method", name).Config())
+    suite, path = Selection(SUITE, methods=(name,), seeds=(0,)).choose()
+    (cell,) = make_cells(suite.model_copy(update={"supervised_references": []}), path)
+    method, stream = build("method", cell.method), build("stream", cell.stream, 0)
+    model, source, _ = deployed(cell, method, stream)
     method.prepare(model, source)
-    view = DomainView("d", x, None, BATCH, torch.Generator(), single_pass=True)
-    return method, view
+    arriving, size = suite.protocol["samples"], suite.protocol["batch_size"]
+    names = stream.domain_names()[: STEPS * size // arriving]
+    domains = [stream.domain(name).adaptation.x for name in names]
+    x = torch.cat([inputs[:arriving] for inputs in domains])
+    return method, DomainView("d", x, None, size, torch.Generator(), single_pass=True)
 
 
 @pytest.mark.parametrize("name", ["tent", "eata", "sar", "shot", "feature-alignment"])
 def test_a_run_in_the_window_takes_little_more_than_its_steps(name: str, benchmark: Any) -> None:
     times: dict[str, list[float]] = {"bare": [], "window": []}
     counting: list[float] = []
+    device = load_device("xavier-nx")
 
     def pair() -> None:
-        for kind in ("bare", "window"):
+        for kind in random.sample(("bare", "window"), 2):
             method, view = prepared(name)
-            tracker = make_tracker([load_device("xavier-nx")], method.stored)
+            tracker = make_tracker([device], method.stored)
             start = time.process_time()
             if kind == "bare":
                 method.adapt(view, Bare())
@@ -82,15 +86,12 @@ def test_a_run_in_the_window_takes_little_more_than_its_steps(name: str, benchma
             times[kind].append(time.process_time() - start)
 
     benchmark.pedantic(pair, rounds=ROUNDS, warmup_rounds=1)
-    best = {kind: min(each) for kind, each in times.items()}
-    ratio = best["window"] / best["bare"]
+    middle = {kind: median(each) for kind, each in times.items()}
+    ratio = middle["window"] / middle["bare"]
     benchmark.extra_info["steps"] = STEPS
-    benchmark.extra_info["window / bare, least CPU time of all rounds"] = round(ratio, 4)
-    benchmark.extra_info["counting, s"] = round(min(counting), 4)
+    benchmark.extra_info["window / bare, median CPU times"] = round(ratio, 4)
+    benchmark.extra_info["counting, s"] = round(median(counting), 4)
     print(
-        f"\n{name}, {STEPS} steps: bare {best['bare']:.3f} s, window {best['window']:.3f} s, "
-        f"ratio {ratio:.3f}; counting took {min(counting):.3f} s"
+        f"\n{name}, {STEPS} steps: bare {middle['bare']:.3f} s, window {middle['window']:.3f} s, "
+        f"ratio {ratio:.3f}; counting took {median(counting):.3f} s"
     )
-    if name != "eata":  # most of its steps here select nothing, and are one forward pass
-        assert ratio < MOST + 0.1  # MOST on a quiet machine
-    assert min(counting) < 0.1 * best["bare"] + 0.05

@@ -16,6 +16,7 @@ from torch.utils import flop_counter
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from bench.contracts.data import DomainView
+from bench.costs import step_tracer
 from bench.costs.step_tracer import StepTrace, StepTracer
 from bench.errors import BenchError
 from bench.operators.flop_formulas import products
@@ -250,6 +251,7 @@ def test_layers_that_torch_fuses_in_inference_are_counted_by_their_parts() -> No
 
 def test_products_without_a_formula_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(flop_counter.flop_registry, torch.ops.aten.convolution)
+    monkeypatch.setattr(step_tracer, "_FACTS", {})
     with pytest.raises(BenchError, match=r"operator convolution: there is no formula .* add"):
         count(lambda: nn.Conv1d(2, 2, 1)(torch.ones(1, 2, 3)))
 
