@@ -31,6 +31,10 @@ class Alignment(Method):
     which has none, is the control of them all.
     """
 
+    tasks: ClassVar[tuple[str, ...]] = (
+        "classification", "token-classification", "segmentation",
+        "visual-question-answering", "generation",
+    )  # fmt: skip
     needs: ClassVar[tuple[Need, ...]] = ("source_data",)
     Config = AlignmentConfig
     config: AlignmentConfig
@@ -48,6 +52,7 @@ class Alignment(Method):
         for step, batch in enumerate(window.steps(domain.batches(epochs))):
             labelled = next(source_batches)
             logits, source_features = self.model.with_features(labelled.x)
+            source_features = self.model.pooled(source_features, labelled.x)
             added = self.adaptation_loss(source_features, batch, step / steps)
             task = self.model.loss(logits, labelled.y)
             loss = task + added
@@ -57,9 +62,10 @@ class Alignment(Method):
     def adaptation_loss(self, source_features: Tensor, target: Batch, progress: float) -> Tensor:
         """What a step adds to the source's task loss, weighted, a scalar.
 
-        ``source_features``: (n, width); ``progress``: share of the domain's steps done, in [0, 1).
+        ``source_features``: pooled, (n, width); ``progress``: share of the steps done, in [0, 1).
         """
         _, target_features = self.model.with_features(target.x)
+        target_features = self.model.pooled(target_features, target.x)
         return self.alignment_loss(
             at_least_float32(source_features), at_least_float32(target_features), progress
         )

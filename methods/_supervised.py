@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -20,6 +22,10 @@ class SupervisedConfig(MethodConfig):
 class SupervisedMethod(Method):
     """Cross-entropy on the target's labels with AdamW over the weights that `trained` names."""
 
+    tasks: ClassVar[tuple[str, ...]] = (
+        "classification", "token-classification", "segmentation",
+        "visual-question-answering", "generation",
+    )  # fmt: skip
     family = "PEFT"
     shifts = ("domain", "class")
     needs = ("target_labels",)

@@ -77,9 +77,13 @@ class Cua(Alignment):
         self.model.train(False)
         x = take(domain.x, self._choose(domain))
         parts = torch.arange(min(len(domain), self.config.replay_samples)).split(domain.batch_size)
-        labels = [self.model(take(x, part)).argmax(dim=1) for part in parts]
+        labels = [self._labels(take(x, part)) for part in parts]
         self.memory_x = tree_map(lambda a, b: torch.cat([a, b]), self.memory_x, x)
         self.memory_y = torch.cat([self.memory_y, *labels])
+
+    def _labels(self, x: Inputs) -> Tensor:
+        outputs, rules = self.model(x), self.model.rules
+        return rules.packed(rules.units(outputs, x).argmax(dim=1), rules.places(outputs, x))
 
     def _choose(self, domain: DomainView) -> Tensor:
         return torch.randperm(len(domain), generator=self.generator)[: self.config.replay_samples]

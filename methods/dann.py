@@ -65,7 +65,8 @@ class Dann(Alignment):
         super().prepare(model, source)
         model.train(False)
         with torch.no_grad():
-            _, features = model.with_features(take(source.x, torch.tensor([0])))
+            first = take(source.x, torch.tensor([0]))
+            features = model.pooled(model.with_features(first)[1], first)
         like = at_least_float32(features)
         first, last = nn.Linear(like.shape[1], self.config.hidden), nn.Linear(self.config.hidden, 1)
         self.discriminator = nn.Sequential(first, nn.ReLU(), last).to(like)

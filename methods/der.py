@@ -36,6 +36,7 @@ class Der(AvalancheMethod):
     it is). How the buffer keeps samples is ours: see ``LogitReservoirs``.
     """
 
+    tasks = ("classification",)
     Config = DerConfig
     config: DerConfig
     needs = ("target_labels", "replay_memory")

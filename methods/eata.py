@@ -16,8 +16,12 @@ from ._losses import affine_parameters, at_least_float32, entropy, take_step, tr
 
 
 def couples_samples(model: FoundationModel) -> bool:
-    """Whether a sample's output depends on its batch: BatchNorm in training mode."""
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.module.modules())
+    """Whether units are not predicted alone: with BatchNorm in training mode, or where a sample
+    has several units.
+    """
+    return model.rules.dense or any(
+        isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.module.modules()
+    )
 
 
 class EataConfig(MethodConfig):
@@ -53,9 +57,11 @@ class Eata(Method):
     are reliable, eq. (3), and unlike what was selected before, eq. (5), plus a penalty on leaving
     weights that matter on the source, eqs. (7) to (9). The batch is predicted first and only the
     selected samples are trained on; a batch of which nothing is selected changes no weight. With
-    BatchNorm, whose outputs depend on the whole batch, one pass over all of it serves both.
+    BatchNorm, whose outputs depend on the whole batch, and where a sample has several units (words,
+    pixels), one pass over all of it serves both.
     """
 
+    tasks = ("classification", "token-classification", "segmentation", "visual-question-answering")
     Config = EataConfig
     config: EataConfig
     provenance = "group-harness"
@@ -81,9 +87,9 @@ class Eata(Method):
         self.model.train()
         for batch in window.steps(domain.batches(self.config.epochs), data_dependent=True):
             with torch.set_grad_enabled(self.batch_coupled):
-                logits = self.model(batch.x)
+                logits = self.model.units(self.model(batch.x), batch.x)
             chosen = self._select(logits.detach(), window)
-            window.log(selected=len(chosen) / len(batch))
+            window.log(selected=len(chosen) / len(logits))
             if not len(chosen):
                 continue
             logits = logits[chosen] if self.batch_coupled else self.model(take(batch.x, chosen))
@@ -123,7 +129,8 @@ class Eata(Method):
         batches = order.split(self.config.fisher_batch)
         fisher = torch.zeros_like(at_least_float32(self.start))
         for chosen in batches:
-            logits = at_least_float32(self.model(take(source.x, chosen)))
+            x = take(source.x, chosen)
+            logits = at_least_float32(self.model.units(self.model(x), x))
             loss = F.cross_entropy(logits, logits.argmax(dim=1))
             gradients = torch.autograd.grad(loss, self.trained, materialize_grads=True)
             fisher += at_least_float32(parameters_to_vector(gradients)).pow(2) / len(batches)

@@ -37,6 +37,7 @@ class PseudoLabel(Method):
     not at hand.
     """
 
+    tasks = ("classification", "token-classification", "segmentation", "visual-question-answering")
     Config = PseudoLabelConfig
     config: PseudoLabelConfig
     paper = (
@@ -57,7 +58,7 @@ class PseudoLabel(Method):
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train()
         for batch in window.steps(domain.batches(self.config.epochs), data_dependent=True):
-            logits = at_least_float32(self.model(batch.x))
+            logits = at_least_float32(self.model.units(self.model(batch.x), batch.x))
             confidence, labels = logits.detach().softmax(dim=1).max(dim=1)
             confident = confidence > self.config.threshold
             window.declare(sum(confident.tolist()))

@@ -98,6 +98,7 @@ class Sar(Method):
     and again after the perturbation; a batch without any changes nothing.
     """
 
+    tasks = ("classification", "token-classification", "segmentation", "visual-question-answering")
     Config = SarConfig
     config: SarConfig
     paper = (
@@ -128,7 +129,7 @@ class Sar(Method):
 
     def _step(self, x: Inputs, window: Window) -> float | None:
         """One update; the entropy at the perturbed weights, or None if no sample is reliable."""
-        logits = self.model(x)
+        logits = self.model.units(self.model(x), x)
         margin = self.config.entropy_share * math.log(logits.shape[1])
         uncertainty = entropy(logits)
         chosen = uncertainty < margin
@@ -141,7 +142,10 @@ class Sar(Method):
         )
         here = [p.detach().clone() for p in self.trained]
         self._perturb(gradients)
-        again = self.model(x)[chosen] if self.batch_coupled else self.model(take(x, chosen))
+        if self.batch_coupled:
+            again = self.model.units(self.model(x), x)[chosen]
+        else:
+            again = self.model(take(x, chosen))
         uncertainty = entropy(again)
         reliable = uncertainty < margin
         window.declare(sum(reliable.tolist()))

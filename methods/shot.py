@@ -61,6 +61,7 @@ class Shot(Method):
     paper asks for, is part of every source model of this project.
     """
 
+    tasks = ("classification", "token-classification", "segmentation", "visual-question-answering")
     Config = ShotConfig
     config: ShotConfig
     provenance = "published"
@@ -83,11 +84,12 @@ class Shot(Method):
                 return
             self.model.train()
             for batch in window.steps(domain.batches()):
-                logits = self.model(batch.x)
+                outputs = self.model(batch.x)
+                logits = self.model.units(outputs, batch.x)
                 loss = entropy(logits).mean() - diversity(logits)
                 if labels is not None:
-                    loss = loss + beta * F.cross_entropy(
-                        at_least_float32(logits), labels[batch.sample_ids]
+                    loss = loss + beta * self.model.loss(
+                        at_least_float32(outputs), labels[batch.sample_ids]
                     )
                 take_step(self.optimizer, loss)
                 window.log(loss=loss.detach())
@@ -95,12 +97,17 @@ class Shot(Method):
     @torch.no_grad()
     def _pseudo_labels(self, domain: DomainView, window: Window) -> Tensor:
         self.model.train(False)
-        features, probabilities = [], []
+        features, probabilities, places = [], [], []
         for batch in window.steps(domain.batches(shuffle=False), kind="pseudo-label"):
-            logits, feature = self.model.with_features(batch.x)
-            features.append(at_least_float32(feature))
-            probabilities.append(at_least_float32(logits).softmax(dim=1))
+            outputs, feature = self.model.with_features(batch.x)
+            features.append(at_least_float32(self.model.unit_features(feature, batch.x)))
+            logits = at_least_float32(self.model.units(outputs, batch.x))
+            probabilities.append(logits.softmax(dim=1))
+            places.append(self.model.rules.places(outputs, batch.x))
         if window.closed:
             return torch.empty(0, dtype=torch.int64)
         with window.section("centroids"):
-            return centroid_labels(torch.cat(features), torch.cat(probabilities))
+            labels = centroid_labels(torch.cat(features), torch.cat(probabilities))
+            parts = labels.split([len(each) for each in probabilities])
+            packed = map(self.model.rules.packed, parts, places)
+            return torch.cat(list(packed))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from bench import Method, register
 
 
@@ -9,6 +11,10 @@ from bench import Method, register
 class SourceOnly(Method):
     """No adaptation: the source model predicts every domain."""
 
+    tasks: ClassVar[tuple[str, ...]] = (
+        "classification", "token-classification", "segmentation",
+        "visual-question-answering", "generation",
+    )  # fmt: skip
     family = "reference"
     shifts = ("domain", "class")
     paper = "none: the lower reference of every domain-adaptation study"

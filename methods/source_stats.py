@@ -7,7 +7,16 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
+from bench import (
+    Batch,
+    DomainView,
+    FoundationModel,
+    Method,
+    MethodConfig,
+    Window,
+    register,
+    tunable,
+)
 
 from ._losses import affine_parameters, at_least_float32, train_only
 
@@ -59,6 +68,7 @@ class SourceStats(Method):
     prediction. Moments are defined for a single sample too: above the first they are 0.
     """
 
+    tasks = ("classification", "token-classification", "segmentation")
     Config = SourceStatsConfig
     config: SourceStatsConfig
     paper = (
@@ -75,10 +85,12 @@ class SourceStats(Method):
         self.optimizer = torch.optim.SGD(parameters, lr=c.learning_rate, momentum=c.momentum)
         model.train(False)
         with torch.no_grad():
-            outputs = [model.with_features(b.x) for b in source.batches(shuffle=False)]
-            hidden = torch.cat([bounded(features) for _, features in outputs])
+            seen = [self._units(batch) for batch in source.batches(shuffle=False)]
+        hidden = torch.cat([hidden for _, hidden, _ in seen])
         self.moments = central_moments(hidden, self.config.moments)
-        self.means, self.known = class_means(hidden, source.y, outputs[0][0].shape[1])
+        labels = torch.cat([labels for _, _, labels in seen])
+        counted = labels != model.rules.ignore  # all of them where every label counts
+        self.means, self.known = class_means(hidden[counted], labels[counted], seen[0][0].shape[1])
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train(False)
@@ -87,8 +99,9 @@ class SourceStats(Method):
                 layer.train()
         parameters = self.optimizer.param_groups[0]["params"]
         for batch in window.steps(domain.batches(self.config.epochs)):
-            logits, features = self.model.with_features(batch.x)
-            hidden = bounded(features)
+            outputs, features = self.model.with_features(batch.x)
+            logits = self.model.units(outputs, batch.x)
+            hidden = bounded(self.model.unit_features(features, batch.x))
             overall = self.overall_loss(hidden)
             by_class = self.class_loss(hidden, logits.argmax(dim=1))
             loss = overall + self.config.class_weight * by_class
@@ -97,6 +110,13 @@ class SourceStats(Method):
             nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
             self.optimizer.step()
             window.log(overall=overall.detach(), by_class=by_class.detach())
+
+    def _units(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, bounded features and labels of the units of a labelled batch."""
+        outputs, features = self.model.with_features(batch.x)
+        labels = self.model.rules.unit_labels(batch.y, self.model.rules.places(outputs, batch.x))
+        hidden = bounded(self.model.unit_features(features, batch.x))
+        return self.model.units(outputs, batch.x), hidden, labels
 
     def overall_loss(self, hidden: Tensor) -> Tensor:
         """Central moment discrepancy to the source on [-1, 1], a scalar; ``hidden``: (n, width)."""

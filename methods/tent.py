@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
@@ -26,6 +28,10 @@ class Tent(Method):
     takes one pass; ``epochs`` above 1 is the offline variant.
     """
 
+    tasks: ClassVar[tuple[str, ...]] = (
+        "classification", "token-classification", "segmentation",
+        "visual-question-answering", "generation",
+    )  # fmt: skip
     Config = TentConfig
     config: TentConfig
     provenance = "published"
@@ -43,6 +49,7 @@ class Tent(Method):
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train()
         for batch in window.steps(domain.batches(self.config.epochs)):
-            loss = entropy(self.model(batch.x)).mean()
+            logits = self.model.units(self.model(batch.x), batch.x)
+            loss = entropy(logits).mean()
             take_step(self.optimizer, loss)
             window.log(entropy=loss.detach())

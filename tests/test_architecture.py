@@ -22,6 +22,7 @@ CORE = (
     ("registry",),
     ("records",),
     ("contracts",),
+    ("tasks",),
     ("operators",),
     ("meters", "costs"),
     ("study",),

@@ -105,18 +105,6 @@ def loss(subject: ModelFixture) -> str:
 
 
 @check
-def correct(subject: ModelFixture) -> str:
-    """Its metric gives each sample a value between 0 and 1, shape (n,)."""
-    found = subject.model.correct(subject.outputs, subject.y)
-    if not isinstance(found, Tensor) or found.shape != (SAMPLES,):
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise CheckFailed(f"correct gave {shape} for {SAMPLES} samples: return shape (n,)")
-    if not bool(((found >= 0) & (found <= 1)).all()):
-        raise CheckFailed(f"correct gave {found.tolist()}: return values between 0 and 1")
-    return f"rated {SAMPLES} samples"
-
-
-@check
 def same_seed(subject: ModelFixture) -> str:
     """Two builds from one seed have the same weights, bit for bit."""
     if weights_digest(subject.build().module) != weights_digest(subject.model.module):

@@ -17,9 +17,8 @@ def outputs(subject: MethodFixture) -> str:
     x = subject.inputs()
     for when in ("before", "after"):
         made = subject.predict_raw(method, x)
-        require_outputs(
-            made, len(x), setting().classes, subject.name, f"40 samples {when} adapting"
-        )
+        where = f"40 samples {when} adapting"
+        require_outputs(made, len(x), method.model.rules, setting().classes, subject.name, where)
         if when == "before":
             subject.adapt(method, subject.view())
     return "predicted 40 samples twice"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bench.contracts.data import DomainView, Inputs
 from bench.contracts.module_names import module_at, nearest_module
+from bench.contracts.task import Task, make_task
 from bench.errors import BenchError, Unsupported
 from bench.io.digest import digest
 
@@ -107,13 +108,14 @@ class FoundationModel(ABC):
         )
 
     def __call__(self, x: Inputs) -> Tensor:
-        """Task outputs: logits of shape (n, classes) for classification."""
+        """Task outputs: logits of shape (n, classes) for classification; see the task's class."""
         return self.module(x)
 
     def with_features(self, x: Inputs) -> tuple[Tensor, Tensor]:
-        """Outputs and the features before the head, shape (n, width), from one forward pass.
+        """Outputs and the features before the head, from one forward pass.
 
-        Raises Unsupported if the head is not called, or not with one row for each sample.
+        Features have the shape (n, width), or that of a sample with several units, see
+        `unit_features`. Raises Unsupported if the head is not called, or not with all units.
         """
         caught: list[Any] = []
 
@@ -130,7 +132,7 @@ class FoundationModel(ABC):
             raise Unsupported(f"{head} was not called; name in head_name a layer that is")
         features = caught[-1]
         real = isinstance(features, Tensor) and features.is_floating_point()
-        if not real or features.shape[:-1] != outputs.shape[:-1]:
+        if not real or not self.rules.aligned(features, outputs):
             kind = features.dtype if isinstance(features, Tensor) else type(features).__name__
             raise Unsupported(
                 f"{head} is given {tuple(getattr(features, 'shape', ()))} ({kind}) for "
@@ -139,13 +141,30 @@ class FoundationModel(ABC):
             )
         return outputs, features
 
-    def loss(self, outputs: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """Mean task loss, a scalar: cross-entropy for classification."""
-        return nn.functional.cross_entropy(outputs, y, label_smoothing=label_smoothing)
+    @property
+    def rules(self) -> Task:
+        """The `Task` that says what outputs mean."""
+        return make_task(self.task)
 
-    def correct(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """The task metric of each sample in [0, 1], shape (n,): hit or miss for classification."""
-        return (outputs.argmax(dim=1) == y).float()
+    def loss(self, outputs: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Mean task loss, a scalar."""
+        return self.rules.loss(outputs, y, label_smoothing)
+
+    def distillation_loss(self, outputs: Tensor, teacher: Tensor, x: Inputs) -> Tensor:
+        """Mean loss to a teacher's outputs, a scalar."""
+        return self.rules.distillation_loss(outputs, teacher, x)
+
+    def units(self, outputs: Tensor, x: Inputs) -> Tensor:
+        """Logits (units, classes) of the decisions in the outputs: see `bench.contracts.task`."""
+        return self.rules.units(outputs, x)
+
+    def unit_features(self, features: Tensor, x: Inputs) -> Tensor:
+        """Features (units, width) of the same units."""
+        return self.rules.unit_features(features, x)
+
+    def pooled(self, features: Tensor, x: Inputs) -> Tensor:
+        """One feature for each sample, (n, width)."""
+        return self.rules.pooled(features, x)
 
     def augment(self, x: Inputs) -> Inputs:
         """A random variant of training inputs for source training; by default the inputs."""

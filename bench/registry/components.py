@@ -1,4 +1,4 @@
-"""Find methods, models, streams, protocols, executors and reports by name.
+"""Find methods, models, streams, tasks, protocols, executors and reports by name.
 
 A component registers itself where it is written::
 
@@ -6,9 +6,9 @@ A component registers itself where it is written::
     class Tent(Method): ...
 
 Discovery parses the source text of the rooms (``bench.methods``, ``bench.models``,
-``bench.datasets``, ``bench.reports``), of the core's own protocols and executors, of the modules
-named by installed entry points, and of plugin files; a component's module is imported when it is
-loaded. A class of a notebook is found once `register` has been called with it.
+``bench.datasets``, ``bench.reports``), of the core's own tasks, protocols and executors, of the
+modules named by installed entry points, and of plugin files; a component's module is imported when
+it is loaded. A class of a notebook is found once `register` has been called with it.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def _require_sound(found: Entry, thing: Any) -> None:
     where = str(found.file or found.module)
     values = {name: getattr(thing, name) for name in dir(thing) if _is_fact(thing, name)}
     require_declared(found.kind, found.name, values, where)
-    if found.kind not in ("executor", "report"):
+    if found.kind not in ("task", "executor", "report"):
         import pydantic
 
         config = getattr(thing, "Config", None)

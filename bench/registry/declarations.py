@@ -30,6 +30,7 @@ DECLARED = {
     "model": {"task": TEXT, "preload": TEXTS, "head_name": TEXT},
     "variant": {"tasks": TEXTS},
     "stream": {"task": TEXT, "preload": TEXTS, "supervised": FLAG, "shifts": TEXTS},
+    "task": {"unit": TEXT, "dense": FLAG, "preload": TEXTS},
     "protocol": {"timed": FLAG, "method_protocol": TEXT},
     "executor": {"enforces": TEXTS, "in_process": FLAG},
 }  # fmt: skip

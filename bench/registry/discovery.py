@@ -25,6 +25,7 @@ CONTRACTS: dict[str, tuple[str, str] | None] = {
     "model": ("bench.contracts.model", "FoundationModel"),
     "variant": ("bench.contracts.model", "Variant"),
     "stream": ("bench.contracts.stream", "Stream"),
+    "task": ("bench.contracts.task", "Task"),
     "protocol": ("bench.run.protocols.base", "Protocol"),
     "executor": ("bench.execute.base", "Executor"),
     "report": None,
@@ -40,6 +41,7 @@ PACKAGES = (
     "bench.models",
     "bench.datasets",
     "bench.reports",
+    "bench.tasks",
     "bench.run.protocols",
     "bench.execute",
 )

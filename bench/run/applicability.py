@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bench import registry
 from bench.contracts.build import config_of
-from bench.contracts.model import FoundationModel
 from bench.contracts.protocol import protocol_config
 from bench.contracts.settings import file_digests
 from bench.costs.device_profile import DeviceProfile, load_device, profile_digest
@@ -59,17 +58,7 @@ def _other_task(cell: Cell) -> str | None:
                 f"{name} does {', '.join(tasks)}; stream {cell.stream.name} is {task}: take a "
                 "method, a model and a stream of one task"
             )
-    missing = [name for name in ("loss", "correct") if not _own(model, name)]
-    if task != FoundationModel.task and missing:
-        return (
-            f"model {cell.model.name} declares the task {task} and has the {missing[0]} of "
-            f"{FoundationModel.task}: implement {missing[0]}()"
-        )
     return None
-
-
-def _own(model: type[FoundationModel], name: str) -> bool:
-    return getattr(model, name) is not getattr(FoundationModel, name)
 
 
 def require_planned_code(job: Job) -> None:

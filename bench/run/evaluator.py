@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,24 +19,19 @@ from bench.contracts.content import (
 )
 from bench.contracts.data import batch_positions, take
 from bench.contracts.stream import Split
+from bench.contracts.task import Score, Task
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError
 from bench.operators.live_memory import live_tensors
-from bench.run.validity import require_outputs, require_scores
+from bench.run.validity import require_outputs
 from bench.run.weight_sample import WeightSampler
 
 if TYPE_CHECKING:
     from bench.contracts.method import Method
-    from bench.contracts.model import FoundationModel
 
 
-Scorer = Callable[[Tensor, Tensor], Tensor]
-"""(outputs, labels) -> the metric of each sample; labels pass through nothing else."""
-
-
-def make_scorer(model: FoundationModel) -> Scorer:
-    """The model's task metric, copied before a method could replace it."""
-    return MethodType(type(model).correct, copy.copy(model))
+Scorer = Callable[[], Score]
+"""Makes an empty score; labels pass through scores alone."""
 
 
 class Evaluator:
@@ -52,8 +45,8 @@ class Evaluator:
     method : as it predicts now; it may change between evaluations
     tracker : prices predictions, and counts steps: after any, nothing is taken as unchanged
     batch_size : samples in a batch
-    correct : the metric
-    classes : columns that outputs must have; None for tasks other than classification
+    task, classes : of the stream
+    scorer : the metric; by default the task's, taken before a method could replace it
     least_batch : fewest samples of a last batch
     """
 
@@ -62,21 +55,22 @@ class Evaluator:
         method: Method,
         tracker: CostTracker,
         batch_size: int,
-        correct: Scorer,
-        classes: int | None = None,
+        task: Task,
+        classes: int,
+        scorer: Scorer | None = None,
         least_batch: int = 1,
     ) -> None:
         self._method = method
         self._tracker = tracker
         self._batch_size = batch_size
-        self._correct = correct
-        self._classes = classes
+        self._task, self._classes = task, classes
+        self._scorer = scorer or task.score
         self._least_batch = least_batch
         self._sampler = WeightSampler()
         self._known: dict[str, tuple[_State, _State, float]] = {}
 
     def accuracy(self, split: Split, where: str, priced: bool = False) -> float:
-        """Accuracy in [0, 1] on a split that ``where`` names among all that are evaluated.
+        """The task's metric on a split that ``where`` names among all that are evaluated.
 
         ``priced``: the last full batch (caches are warm by then) sets the cost of inference.
         """
@@ -94,14 +88,18 @@ class Evaluator:
             self._known[where] = (before, after, accuracy)
         return accuracy
 
-    def batch_accuracy(self, split: Split, where: str) -> float:
-        """As `accuracy` for a batch of a stream: predicted once, its weights watched by samples."""
+    def online_score(self) -> OnlineScore:
+        """The metric over a stream of batches, empty."""
+        return OnlineScore(self._task, self._scorer)
+
+    def score_batch(self, split: Split, where: str, score: OnlineScore) -> None:
+        """Predict a batch of a stream, once, into ``score``; its weights are watched by samples."""
         held = self._tensors()  # kept alive, so that no other tensor can get its identity
         before = self._sampler.sample(held)
-        accuracy = self._pass(split, where, False)
+        self._predict(split, where, score.of_batch, False)
+        score.add(len(split))
         if self._sampler.sample(self._tensors()) != before:
             raise self._changes("a tensor")
-        return accuracy
 
     def _state(self) -> _State:
         held, outside = held_content(self._method), outside_content(self._method)
@@ -112,11 +110,15 @@ class Evaluator:
         return self._tracker.counts.total()
 
     def _pass(self, split: Split, where: str, priced: bool) -> float:
+        score = self._scorer()
+        self._predict(split, where, score, priced)
+        return self._task.metric.checked(score.compute(), where)
+
+    def _predict(self, split: Split, where: str, score: Score, priced: bool) -> None:
         batches = batch_positions(torch.arange(len(split)), self._batch_size, self._least_batch)
         full = [i for i, chosen in enumerate(batches) if len(chosen) == self._batch_size]
         to_price = (full[-1] if full else 0) if priced else -1
         who, where = type(self._method).__name__, f"{where} after {self._steps} steps"
-        hits = 0.0
         with torch.no_grad():
             for i, chosen in enumerate(batches):
                 x = take(split.x, chosen)
@@ -124,12 +126,8 @@ class Evaluator:
                 outputs = (
                     self._tracker.inference(len(chosen), predict) if i == to_price else predict()
                 )
-                require_outputs(outputs, len(chosen), self._classes, who, where)
-                plain = outputs.detach().as_subclass(Tensor)
-                scores = self._correct(plain, split.y[chosen])
-                require_scores(scores, len(chosen), where)
-                hits += float(scores.sum())
-        return hits / len(split)
+                require_outputs(outputs, len(chosen), self._task, self._classes, who, where)
+                score.update(outputs.detach().as_subclass(Tensor), split.y[chosen])
 
     def _changes(self, what: str) -> BenchError:
         return BenchError(
@@ -141,6 +139,32 @@ class Evaluator:
         """Every tensor that the method holds and whose changes are counted."""
         tensors = live_tensors([vars(self._method), self._method.stored()])
         return [t for t in tensors if not t.is_inference()]
+
+
+class OnlineScore:
+    """A metric over a stream that is predicted batch by batch.
+
+    One of samples is the mean of the batches' by their sizes; another is of all batches at once.
+    ``of_batch``: the score that the next batch goes into.
+    """
+
+    def __init__(self, task: Task, scorer: Scorer) -> None:
+        self._metric, self._scorer = task.metric, scorer
+        self.of_batch = scorer()
+        self._total, self._samples = 0.0, 0
+
+    def add(self, samples: int) -> None:
+        """A batch of so many samples has gone into ``of_batch``."""
+        self._samples += samples
+        if self._metric.of_samples:
+            self._total += samples * self._metric.checked(self.of_batch.compute(), "a batch")
+            self.of_batch = self._scorer()
+
+    def value(self, where: str) -> float:
+        """The metric over all batches."""
+        if self._metric.of_samples:
+            return self._total / self._samples
+        return self._metric.checked(self.of_batch.compute(), where)
 
 
 @dataclass(frozen=True)

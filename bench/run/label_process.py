@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from bench.contracts.stream import Domain, Split, Stream
+from bench.contracts.task import Score
 from bench.errors import BenchError
 from bench.run.validity import BuiltStream, build_stream
 
 if TYPE_CHECKING:
     from bench.records.cell import Cell
-    from bench.run.evaluator import Scorer
 
 
 class HiddenLabels:
@@ -51,7 +51,7 @@ class LabelProcess:
 
     Parameters
     ----------
-    cell : whose stream is built and whose model gives the metric
+    cell : whose stream is built
     labelled : whether the method may see labels of the adaptation splits of target domains
     plugins : files that register components
     """
@@ -79,15 +79,9 @@ class LabelProcess:
         """The stream, without labels that must not be here."""
         return IsolatedStream(self)
 
-    def score(self, outputs: Tensor, labels: Tensor | HiddenLabels) -> Tensor:
-        """The metric of each sample, see `bench.run.evaluator.Scorer`."""
-        if isinstance(labels, Tensor):
-            asked = {"do": "metric", "outputs": outputs, "labels": labels}
-        else:
-            where = {"split": labels.split, "positions": labels.positions}
-            asked = {"do": "score", "outputs": outputs, **where}
-        scores: Tensor = self.request(asked)
-        return scores
+    def score(self) -> Score:
+        """An empty score, see `bench.run.evaluator.Scorer`."""
+        return _RemoteScore(self, self.request({"do": "score"}))
 
     def request(self, asked: dict[str, Any]) -> Any:
         """Ask the process for something; BenchError if it cannot give it."""
@@ -99,6 +93,25 @@ class LabelProcess:
         if "error" in answer:
             raise BenchError(answer["error"])
         return answer["value"]
+
+
+class _RemoteScore(Score):
+    """The score of a number in the process that holds the labels."""
+
+    def __init__(self, process: LabelProcess, number: int) -> None:
+        self._process, self._number = process, number
+
+    def update(self, outputs: Tensor, y: Tensor | HiddenLabels) -> None:
+        """Send outputs, and where their labels are, or labels that are known here."""
+        if isinstance(y, Tensor):
+            labels: dict[str, Any] = {"labels": y}
+        else:
+            labels = {"split": y.split, "positions": y.positions}
+        asked = {"do": "update", "number": self._number, "outputs": outputs, **labels}
+        self._process.request(asked)
+
+    def compute(self) -> float:
+        return float(self._process.request({"do": "compute", "number": self._number}))
 
 
 class IsolatedStream(Stream):
@@ -168,24 +181,21 @@ def _serve(
 class _Answers:
     def __init__(self, cell: Cell, labelled: bool, plugins: Sequence[str]) -> None:
         from bench import registry
-        from bench.contracts.build import build, config_of
-        from bench.run.evaluator import make_scorer
+        from bench.contracts.build import build
 
         for plugin in plugins:
             registry.add_plugin(plugin)
         self._stream: Stream = build("stream", cell.stream, cell.seed)
         self._built: BuiltStream = build_stream(self._stream)
         self._labelled = labelled
-        model_class = registry.load("model", cell.model.name)
-        config = config_of("model", cell.model)
-        model = model_class.build(config, self._stream.input_shape, self._stream.classes)
-        self._correct: Scorer = make_scorer(model)
+        self._scores: list[Score] = []
         self._domains = {"": self._built.source, **{d.name: d for d in self._built.domains}}
 
     def answer(self, asked: dict[str, Any]) -> Any:
         ways: dict[str, Callable[[dict[str, Any]], Any]] = {
             "facts": self._facts, "names": lambda _: [d.name for d in self._built.domains],
-            "domain": self._domain, "score": self._score, "metric": self._metric,
+            "domain": self._domain, "score": self._score, "update": self._update,
+            "compute": lambda asked: self._scores[asked["number"]].compute(),
         }  # fmt: skip
         return ways[asked["do"]](asked)
 
@@ -207,13 +217,18 @@ class _Answers:
             "test": {"x": test.x, "y": None, "n": len(test)},
         }  # fmt: skip
 
-    def _score(self, asked: dict[str, Any]) -> Tensor:
-        name, part = asked["split"]
-        split: Split = getattr(self._domains[name], part)
-        return self._correct(asked["outputs"], split.y[asked["positions"]])
+    def _score(self, _: dict[str, Any]) -> int:
+        self._scores.append(self._built.task.score())
+        return len(self._scores) - 1
 
-    def _metric(self, asked: dict[str, Any]) -> Tensor:
-        return self._correct(asked["outputs"], asked["labels"])
+    def _update(self, asked: dict[str, Any]) -> None:
+        if "labels" in asked:
+            labels = asked["labels"]
+        else:
+            name, part = asked["split"]
+            split: Split = getattr(self._domains[name], part)
+            labels = split.y[asked["positions"]]
+        self._scores[asked["number"]].update(asked["outputs"], labels)
 
 
 def _send(connection: Connection, message: dict[str, Any]) -> None:

@@ -166,14 +166,12 @@ def _run_on(
     tracker: CostTracker,
     logger: _ScalarLog | None,
 ) -> tuple[StreamResult, str]:
-    """As `_run_method`, on a built stream; ``scorer``: the metric, by default the model's."""
+    """As `_run_method`, on a built stream; ``scorer``: the metric, by default the task's."""
     from bench.contracts.protocol import protocol_config
-    from bench.run.evaluator import make_scorer
     from bench.run.protocols.base import Deployment, run_stream
 
     protocol = protocol_config(cell.protocol)
     model, source, source_digest = deployed(cell, method, stream)
-    correct = scorer or make_scorer(model)
     seed_everything(cell.seed)
     method.prepare(model, source)
     if "source_data" in method.needs:
@@ -185,7 +183,7 @@ def _run_on(
         )
     tracker.start()
     try:
-        deployment = Deployment(method, built, tracker, correct, labelled, cell.seed, logger)
+        deployment = Deployment(method, built, tracker, labelled, cell.seed, scorer, logger)
         return run_stream(protocol, deployment), source_digest
     finally:
         tracker.close()

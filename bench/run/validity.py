@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.contracts.data import Inputs, batch_length
 from bench.contracts.stream import Domain, Stream
+from bench.contracts.task import Task, make_task
 from bench.errors import BenchError
 
 _SAMPLED = 64
@@ -22,12 +23,13 @@ _SAMPLED = 64
 class BuiltStream:
     """A stream's source and its target domains in order, built once and checked.
 
-    ``columns``: how many columns outputs must have; None for tasks other than classification.
+    ``task``, and among how many ``classes`` a unit of it decides.
     """
 
     source: Domain
     domains: Sequence[Domain]
-    columns: int | None = None
+    task: Task
+    classes: int
 
 
 def build_stream(stream: Stream) -> BuiltStream:
@@ -43,39 +45,35 @@ def build_stream(stream: Stream) -> BuiltStream:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise BenchError(f"{who} has {names.count(twice)} domains named {twice!r}; rename one")
+    task = make_task(stream.task)
     source = stream.source()
-    require_domain(source, stream, "source")
+    require_domain(source, stream, task, "source")
     domains = []
     for name in names:
         domain = stream.domain(name)
         if domain.name != name:
             raise BenchError(f"{who}: its domain {name!r} says that its name is {domain.name!r}")
-        require_domain(domain, stream, f"domain {name!r}")
+        require_domain(domain, stream, task, f"domain {name!r}")
         domains.append(domain)
     if not stream.repeats_samples:
         _require_disjoint([("source", source), *((f"domain {d.name!r}", d) for d in domains)])
-    return BuiltStream(source, domains, _columns(stream))
+    return BuiltStream(source, domains, task, stream.classes)
 
 
 def received_stream(stream: Stream) -> BuiltStream:
     """A stream that was built and checked elsewhere: labels may be missing here."""
     domains = [stream.domain(name) for name in stream.domain_names()]
-    return BuiltStream(stream.source(), domains, _columns(stream))
+    return BuiltStream(stream.source(), domains, make_task(stream.task), stream.classes)
 
 
-def _columns(stream: Stream) -> int | None:
-    return stream.classes if stream.task == "classification" else None
-
-
-def require_domain(domain: Domain, stream: Stream, who: str) -> None:
+def require_domain(domain: Domain, stream: Stream, task: Task, who: str) -> None:
     """Raise BenchError unless both splits hold samples, finite and labelled as declared."""
     for split_name, split in (("adaptation", domain.adaptation), ("test", domain.test)):
         where = f"{who}: its {split_name} split"
         if len(split) == 0:
             raise BenchError(f"{where} is empty; leave the domain out, or give it samples")
         _require_inputs(split.x, stream, where)
-        if stream.task == "classification":
-            _require_classes(split.y, len(split), stream.classes, where)
+        task.require_labels(split.y, len(split), stream.classes, where)
 
 
 def _require_inputs(x: Inputs, stream: Stream, where: str) -> None:
@@ -95,20 +93,6 @@ def _require_inputs(x: Inputs, stream: Stream, where: str) -> None:
         raise BenchError(
             f"{where} has samples of shape {tuple(x.shape[1:])}, and the stream declares "
             f"input_shape = {tuple(stream.input_shape)}"
-        )
-
-
-def _require_classes(y: Any, n: int, classes: int, where: str) -> None:
-    if not isinstance(y, Tensor) or y.dtype != torch.int64:
-        kind = str(y.dtype) if isinstance(y, Tensor) else type(y).__name__
-        raise BenchError(f"{where} has labels of type {kind}; give class numbers as torch.int64")
-    if tuple(y.shape) != (n,):
-        raise BenchError(f"{where} has labels of shape {tuple(y.shape)}, not ({n},)")
-    low, high = int(y.min()), int(y.max())
-    if low < 0 or high >= classes:
-        raise BenchError(
-            f"{where} has labels from {low} to {high}; {classes} classes are numbered from 0 to "
-            f"{classes - 1}"
         )
 
 
@@ -167,10 +151,9 @@ def _rows(tensor: Tensor) -> np.ndarray[Any, Any]:
 # --- outputs -----------------------------------------------------------------------------------
 
 
-def require_outputs(outputs: Any, n: int, classes: int | None, who: str, where: str) -> None:
-    """Raise BenchError unless ``outputs`` are finite logits of ``n`` samples.
+def require_outputs(outputs: Any, n: int, task: Task, classes: int, who: str, where: str) -> None:
+    """Raise BenchError unless ``outputs`` are finite logits of ``n`` samples, as the task has them.
 
-    ``classes``: how many columns they must have, None for a task that is not classification;
     ``who`` predicted; ``where``: which samples, after how many steps.
     """
     if not isinstance(outputs, Tensor):
@@ -178,17 +161,12 @@ def require_outputs(outputs: Any, n: int, classes: int | None, who: str, where: 
             f"predict of {who} gave a {type(outputs).__name__} on {where}; return a torch tensor "
             "of logits (torch.from_numpy makes one of an array)"
         )
-    shape = tuple(outputs.shape)
-    if classes is not None and shape != (n, classes):
-        cure = "return logits, not class numbers" if shape in ((n,), (n, 1)) else "return logits"
+    try:
+        task.require_outputs(tuple(outputs.shape), n, classes, where)
+    except BenchError as error:
         raise BenchError(
-            f"predict of {who} gave outputs of shape {shape}, not {(n, classes)} = (samples, "
-            f"classes), on {where}; {cure}"
-        )
-    if not shape or shape[0] != n:
-        raise BenchError(
-            f"predict of {who} gave outputs of shape {shape} for {n} samples on {where}"
-        )
+            f"predict of {who} gave outputs of shape {tuple(outputs.shape)}, {error}"
+        ) from None
     if not outputs.is_floating_point():
         raise BenchError(
             f"predict of {who} gave outputs of type {outputs.dtype} on {where}; return logits, not "
@@ -200,12 +178,3 @@ def require_outputs(outputs: Any, n: int, classes: int | None, who: str, where: 
             f"finite on {where}; the weights diverged, or a division or log is not guarded (to "
             "exclude a class give it a large negative logit)"
         )
-
-
-def require_scores(scores: Any, n: int, where: str) -> None:
-    """Raise BenchError unless a metric gave one number in [0, 1] for each of ``n`` samples."""
-    if not isinstance(scores, Tensor) or tuple(scores.shape) != (n,):
-        shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise BenchError(f"the model's correct() gave {shape} on {where}, not a tensor ({n},)")
-    if not ((scores >= 0) & (scores <= 1)).all():
-        raise BenchError(f"the model's correct() gave values outside [0, 1] on {where}")

@@ -14,7 +14,6 @@ from bench.contracts.stream import Stream
 from bench.costs.device_profile import DeviceProfile
 from bench.costs.factory import make_tracker
 from bench.run.determinism import seed_everything
-from bench.run.evaluator import make_scorer
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.validity import build_stream
 from bench.testing.makers import make_device
@@ -49,7 +48,6 @@ def run_method(
     model = model or TinyModel.build(None, stream.input_shape, stream.classes)
     config = protocol_config(protocol)
     tracker = make_tracker([device or make_device()], method.stored)
-    correct = make_scorer(model)
     model.train(False)
     built = build_stream(stream)
     split = built.source.adaptation
@@ -60,4 +58,4 @@ def run_method(
     method.prepare(model, source)
     if "source_data" not in method.needs:
         source.close("the source is not on the device: declare needs = ('source_data',)")
-    return run_stream(config, Deployment(method, built, tracker, correct, labelled, seed))
+    return run_stream(config, Deployment(method, built, tracker, labelled, seed))

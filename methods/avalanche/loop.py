@@ -40,6 +40,14 @@ class Forward(nn.Module):
         return self.foundation(x)
 
 
+class UnitForward(Forward):
+    """A foundation model that gives the logits of units."""
+
+    def forward(self, x: Inputs) -> Tensor:
+        """Logits (units, classes)."""
+        return self.foundation.units(self.foundation(x), x)
+
+
 @dataclass
 class Experience:
     """What plugins read of an experience: its dataset. There are no task labels."""

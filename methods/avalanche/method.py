@@ -43,6 +43,10 @@ class AvalancheMethod(Method):
     A subclass gives `make_plugin` (or `make_strategy`), `learned` and `relearn`.
     """
 
+    tasks: ClassVar[tuple[str, ...]] = (
+        "classification", "token-classification", "segmentation",
+        "visual-question-answering", "generation",
+    )  # fmt: skip
     family = "CL"
     shifts = ("domain", "class")
     protocols = ("periodic",)

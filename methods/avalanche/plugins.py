@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 from torch.utils.data import DataLoader
 
-from .loop import WindowedLoop
+from .loop import UnitForward, WindowedLoop
 from .memory import Samples, compact, draw, join, portable, seeded
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -105,13 +105,19 @@ class DrawnAGEM(AGEMPlugin):
 
 
 class FrozenLwF(LwFPlugin):
-    """LwF whose teacher is in evaluation mode: Avalanche's keeps its dropout on."""
+    """LwF over units, whose teacher is in evaluation mode: Avalanche's keeps its dropout on."""
+
+    def before_backward(self, strategy: Any, **_: Any) -> None:
+        units = strategy.model.foundation.units(strategy.mb_output, strategy.mb_x)
+        strategy.loss += self.lwf(strategy.mb_x, units, strategy.model)
 
     def after_training_exp(self, strategy: Any, **_: Any) -> None:
         self.lwf.expcount += 1
         self.lwf.prev_model = None
-        self.lwf.prev_model = copy.deepcopy(strategy.model).eval().requires_grad_(False)
-        self.lwf.prev_classes_by_task[0] |= set(strategy.experience.dataset.y.tolist())
+        teacher = UnitForward(copy.deepcopy(strategy.model.foundation))
+        self.lwf.prev_model = teacher.eval().requires_grad_(False)
+        present = strategy.model.foundation.rules.present(strategy.experience.dataset.y)
+        self.lwf.prev_classes_by_task[0] |= present
 
 
 def mean_over_batches(

@@ -272,14 +272,15 @@ def _sparsities(config: ProxyConfig) -> Iterator[float]:
 def _validated(
     config: ProxyConfig, kb: FoundationModel, validation: DomainView
 ) -> dict[float, float]:
-    """Accuracy of the masked knowledge base, set to evaluation, at evenly spaced sparsities."""
+    """Metric of the masked knowledge base, set to evaluation, at evenly spaced sparsities."""
     low, high = config.min_sparsity, config.max_sparsity
     found = {}
     kb.train(False)
     for i in range(VALIDATED):
         sparsity = round(low + (high - low) * i / (VALIDATED - 1), 6)
         set_sparsity(kb, sparsity)
-        batches = validation.batches(shuffle=False)
-        hits = [float(kb.correct(kb(batch.x), batch.y).sum()) for batch in batches]
-        found[sparsity] = sum(hits) / len(validation)
+        score = kb.rules.score()
+        for batch in validation.batches(shuffle=False):
+            score.update(kb(batch.x), batch.y)
+        found[sparsity] = score.compute()
     return found

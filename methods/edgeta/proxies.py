@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -50,6 +50,10 @@ class ProxyMethod(Method):
     are.
     """
 
+    tasks: ClassVar[tuple[str, ...]] = (
+        "classification", "token-classification", "segmentation",
+        "visual-question-answering", "generation",
+    )  # fmt: skip
     protocols = ("periodic",)
     provenance = "published"
     paper = "Zhang et al.: EdgeTA: Neuron-Grained Scaling of Foundation Models, IEEE TMC 2025"

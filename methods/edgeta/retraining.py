@@ -144,5 +144,6 @@ class ProxyAlignment(FeatureAlignment):
         labelled = next(self.source.batches())
         chosen = torch.arange(min(domain.batch_size, len(domain)))
         logits, features = self.model.with_features(labelled.x)
+        features = self.model.pooled(features, labelled.x)
         added = self.adaptation_loss(features, Batch(take(domain.x, chosen), chosen), 0.0)
         (self.model.loss(logits, labelled.y) + added).backward()

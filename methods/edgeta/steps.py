@@ -79,6 +79,7 @@ class _Retrained(ProxyAlignment):
 
     def step(self) -> None:
         logits, features = self.model.with_features(self.source.x)
+        features = self.model.pooled(features, self.source.x)
         added = self.adaptation_loss(features, Batch(self.source.x, torch.arange(0)), 0.0)
         take_step(self.optimizer, self.model.loss(logits, self.source.y) + added)
 

@@ -64,7 +64,7 @@ class SupervisedProxies(ProxyMethod):
     config: SupervisedConfig
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
-        known = set(source.y.tolist())
+        known = model.rules.present(source.y)
         if self.config.train_head:  # refused before the offline stage, which takes long
             own_head(model, "train_head")
         if self.config.widen_head:

@@ -53,7 +53,7 @@ def calibrate(kb: FoundationModel, source: DomainView, sparsities: Sequence[floa
     kb.train(False)
     for sparsity in sparsities:
         set_sparsity(kb, sparsity)
-        accuracy.append(float(kb.correct(kb(x), y).mean()))
+        accuracy.append(float((kb(x).argmax(dim=1) == y).float().mean()))
         sure.append(confidence(kb, x))
     return Calibration(tuple(sparsities), tuple(accuracy), tuple(sure))
 

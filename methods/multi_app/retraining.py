@@ -32,6 +32,7 @@ class Retraining(ProxyAlignment):
         for batch in window.steps(islice(view.infinite(), iterations), self.kind):
             labelled = next(source)
             logits, features = self.model.with_features(labelled.x)
+            features = self.model.pooled(features, labelled.x)
             added = self.adaptation_loss(features, batch, 0.0)
             task = self.model.loss(logits, labelled.y)
             self.optimizer.zero_grad()

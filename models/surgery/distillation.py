@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from bench import BenchError, DomainView, FoundationModel
 from bench.io.progress import advance
 
 WARMUP = 0.1
 """Share of the steps in which the learning rate rises."""
-
-
-def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
-    """-sum_c softmax(teacher)_c log softmax(student)_c of logits (n, classes), mean over n."""
-    return -(teacher.softmax(dim=-1) * student.log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
 def rate(step: int, steps: int) -> float:
@@ -34,7 +28,7 @@ def distil(
     weight_decay: float = 0.01,
     weight: float = 1.0,
 ) -> None:
-    """Train all of the student by AdamW on its task loss + ``weight`` * soft cross-entropy.
+    """Train all of the student by AdamW on task loss + ``weight`` * the task's distillation loss.
 
     Inputs are augmented as in source training; student and teacher see the same. The teacher
     stays as it is, in evaluation mode. Randomness: torch's global generator and the order of
@@ -59,7 +53,9 @@ def distil(
             with torch.no_grad():
                 target = teacher(x)
             outputs = student(x)
-            loss = student.loss(outputs, batch.y) + weight * soft_cross_entropy(outputs, target)
+            loss = student.loss(outputs, batch.y) + weight * student.distillation_loss(
+                outputs, target, x
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

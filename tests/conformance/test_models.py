@@ -155,22 +155,6 @@ class Detached(Base):
         return super().loss(outputs.detach(), y)
 
 
-@register("model", "counts-hits")
-class CountsHits(Base):
-    """A metric of the batch."""
-
-    def correct(self, outputs, y):
-        return super().correct(outputs, y).sum()
-
-
-@register("model", "per-cent")
-class PerCent(Base):
-    """A metric in per cent."""
-
-    def correct(self, outputs, y):
-        return 100 * (1 + super().correct(outputs, y))
-
-
 # weights ------------------------------------------------------------------------------------
 
 
@@ -352,8 +336,6 @@ BROKEN = [
     ("bare", "outputs", ["build gave VisionTransformer", "cls(module)"]),
     ("losses", "loss", ["(4,)", "finite scalar"]),
     ("detached", "loss", ["no gradient"]),
-    ("counts-hits", "correct", ["gave () for 4 samples"]),
-    ("per-cent", "correct", ["between 0 and 1"]),
     ("draws-unseeded", "same-seed", ["global generator"]),
     ("hides-weights", "weights", ["parameters and buffers"]),
     ("always-trains", "evaluation", ["random numbers"]),

@@ -13,9 +13,10 @@ from torch import nn
 from bench.contracts.data import DomainView
 from bench.contracts.method import search_space
 from bench.contracts.stream import Split
+from bench.contracts.task import make_task
 from bench.costs.device_profile import load_device
 from bench.costs.factory import make_tracker
-from bench.run.evaluator import Evaluator, make_scorer
+from bench.run.evaluator import Evaluator
 from bench.run.window import Window
 from bench.testing import TinyModel, make_device
 
@@ -158,7 +159,9 @@ def test_prediction_only_reads(name):
     test = Split(images(5), torch.zeros(5, dtype=torch.int64))
     tracker = make_tracker([make_device()], list)
     first, second = (
-        Evaluator(method, tracker, 2, make_scorer(method.model)).accuracy(test, "a test split")
+        Evaluator(method, tracker, 2, make_task("classification"), 10).accuracy(
+            test, "a test split"
+        )
         for _ in range(2)
     )
     assert first == second

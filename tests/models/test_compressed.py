@@ -49,7 +49,7 @@ def view(batch_size: int = 20, seed: int = 7, labelled: bool = True) -> DomainVi
 @torch.no_grad()
 def accuracy(model: FoundationModel) -> float:
     x, y = data()
-    return float(model.correct(model(x), y).float().mean())
+    return float((model(x).argmax(dim=1) == y).float().mean())
 
 
 @pytest.fixture(scope="module")

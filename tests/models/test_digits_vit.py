@@ -253,7 +253,9 @@ def test_loss_and_hits_by_hand(model: DigitsViT) -> None:
     ]
     expected = ((log_sum[0] - 2.0) + (log_sum[1] - 0.0)) / 2
     assert float(model.loss(outputs, y)) == pytest.approx(float(expected))
-    assert model.correct(outputs, y).tolist() == [1.0, 0.0]
+    score = model.rules.score()
+    score.update(outputs, y)
+    assert score.compute() == 0.5
 
 
 def test_smoothing_mixes_the_uniform_loss(model: DigitsViT) -> None:

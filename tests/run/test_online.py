@@ -16,11 +16,12 @@ from bench.contracts.data import DomainView, uncounted
 from bench.contracts.method import Method, MethodConfig
 from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Split
+from bench.contracts.task import make_task
 from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, LabelsHidden
 from bench.run.arrivals import arrivals, target_view
-from bench.run.evaluator import Evaluator, make_scorer
+from bench.run.evaluator import Evaluator
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.validity import build_stream
 from bench.run.window import Window
@@ -67,8 +68,8 @@ def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
     def go(method: Method, labelled: bool = False, seed: int = 0, **protocol: Any) -> StreamResult:
         tracker = make_tracker([make_device("toy")], method.stored)
         config = protocol_config({"name": "online", "batch_size": 4, "window_s": 999, **protocol})
-        stream, correct = build_stream(TinyStream()), make_scorer(method.model)
-        return run_stream(config, Deployment(method, stream, tracker, correct, labelled, seed))
+        stream = build_stream(TinyStream())
+        return run_stream(config, Deployment(method, stream, tracker, labelled, seed))
 
     return go
 
@@ -299,8 +300,7 @@ def test_every_prediction_counts_once_for_any_batch_size(
         ),
         Deployment(
             method, build_stream(TinyStream()),
-            make_tracker([make_device("toy")], method.stored), make_scorer(method.model),
-            False, seed,
+            make_tracker([make_device("toy")], method.stored), False, seed,
         ),
     )  # fmt: skip
     for name, stage in zip(NAMES, stream.stages, strict=True):
@@ -360,7 +360,7 @@ class Replaces(Recorder):
 def test_a_predict_that_replaces_state_is_refused_even_if_an_identity_comes_again() -> None:
     method = Replaces()
     with pytest.raises(BenchError, match="predict of Replaces changes the method's state"):
-        Evaluator(method, counting(), 2, make_scorer(method.model)).accuracy(
+        Evaluator(method, counting(), 2, make_task("classification"), 2).accuracy(
             Split(torch.rand(8, 2), torch.zeros(8).long()), "a test split"
         )
 

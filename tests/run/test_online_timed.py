@@ -28,7 +28,6 @@ from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, Unsupported
 from bench.meters.base import Unavailable
 from bench.run.determinism import seed_everything
-from bench.run.evaluator import make_scorer
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.validity import build_stream
 from bench.run.window import Window
@@ -78,8 +77,8 @@ Run = Callable[..., StreamResult]
 
 def streamed(method: Method, tracker: CostTracker, **protocol: Any) -> StreamResult:
     config = protocol_config({"name": "online-timed", "batch_size": 4, **protocol})
-    stream, correct = build_stream(TinyStream()), make_scorer(method.model)
-    return run_stream(config, Deployment(method, stream, tracker, correct, False, 0))
+    stream = build_stream(TinyStream())
+    return run_stream(config, Deployment(method, stream, tracker, False, 0))
 
 
 @pytest.fixture(scope="session")
@@ -298,12 +297,11 @@ def digits(method_name: str, device: Any, **protocol: Any) -> StreamResult:
     method = method_class(method_class.Config.model_validate(method_class.conformance_config))
     model, source = setting().model.clone(), setting().source
     generator = torch.Generator().manual_seed(0)
-    correct = make_scorer(model)
     method.prepare(model, DomainView("source", source.x[:80], source.y[:80], 20, generator))
     config = protocol_config({"batch_size": 20, **protocol})
     tracker = make_tracker([device], method.stored)
     stream = build_stream(Digits(StreamConfig(), 0))
-    return run_stream(config, Deployment(method, stream, tracker, correct, False, 0))
+    return run_stream(config, Deployment(method, stream, tracker, False, 0))
 
 
 @pytest.mark.parametrize("name", ["feature-alignment", "rotta", "t3a"])

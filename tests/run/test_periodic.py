@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method, MethodConfig
 from bench.contracts.protocol import protocol_config
+from bench.contracts.task import make_task
 from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, DeviceOutOfMemory, LabelsHidden, Unsupported
 from bench.run.arrivals import target_view
-from bench.run.evaluator import Evaluator, make_scorer
+from bench.run.evaluator import Evaluator
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.validity import build_stream
 from bench.run.window import Window
+from bench.tasks.classification import Hits
 from bench.testing import TinyModel, TinyStream, TinyStreamConfig, make_device
 
 SAMPLES, TESTS = 12, 8
@@ -75,10 +77,10 @@ def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
     ) -> StreamResult:  # fmt: skip
         tracker = make_tracker(devices or [make_device("toy")], method.stored)
         config = protocol_config({"batch_size": TESTS, "window_s": 1000.0, **protocol})
-        stream, correct = build_stream(ToyStream()), make_scorer(method.model)
+        stream = build_stream(ToyStream())
         return run_stream(
             config,
-            Deployment(method, stream, tracker, correct, labelled, seed, logger),
+            Deployment(method, stream, tracker, labelled, seed, logger=logger),
         )
 
     return go
@@ -336,8 +338,8 @@ def test_changing_a_view_does_not_change_the_domain() -> None:
 # --- evaluation ------------------------------------------------------------------
 
 
-def hit(outputs: Tensor, y: Tensor) -> Tensor:
-    return (outputs.argmax(dim=1) == y).float()
+def evaluator(method: Method, tracker: CostTracker, batch_size: int) -> Evaluator:
+    return Evaluator(method, tracker, batch_size, make_task("classification"), 2)
 
 
 class Cheat(Fake):
@@ -346,13 +348,13 @@ class Cheat(Fake):
     def __init__(self, way: str) -> None:
         super().__init__()
         self.way = way
-        self.seen: list[Tensor] = []
-        self.model.correct = self.praise  # type: ignore[method-assign]
+        self.seen: list[int] = []
+        self.model.rules.score = self.praise  # type: ignore[method-assign]
         type(self).events = EventLog()
 
-    def praise(self, outputs: Tensor, y: Tensor) -> Tensor:
-        self.seen.append(y)
-        return torch.ones(len(y))
+    def praise(self) -> Any:
+        self.seen.append(1)
+        return Hits()
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         batches = window.steps(domain.batches())
@@ -379,12 +381,11 @@ def test_a_method_that_replaces_the_metric_changes_no_score_and_sees_no_label(
 ) -> None:
     method = Cheat("scores itself")
     method.model = linear()
-    correct = make_scorer(method.model)  # as the run does, before prepare
-    method.model.correct = method.praise  # type: ignore[method-assign]
+    method.model.rules.score = method.praise  # type: ignore[method-assign]
     test = ToyStream().domain("third").test
     with torch.no_grad():
-        honest = float(hit(method.model(test.x), test.y).mean())
-    assert Evaluator(method, counting(), TESTS, correct).accuracy(test, "a test split") == honest
+        honest = float((method.model(test.x).argmax(dim=1) == test.y).float().mean())
+    assert evaluator(method, counting(), TESTS).accuracy(test, "a test split") == honest
     assert method.seen == []
 
 
@@ -408,7 +409,7 @@ def test_what_would_be_free_or_wrong_is_refused(
 def test_accuracy_is_hits_over_samples_for_any_batch_size(batch_size: int) -> None:
     Fake.events = EventLog()
     test = ToyStream().domain("third").test
-    assert Evaluator(Fake(), counting(), batch_size, hit).accuracy(test, "a test split") == 5 / 8
+    assert evaluator(Fake(), counting(), batch_size).accuracy(test, "a test split") == 5 / 8
     assert len(Fake.events) == -(-TESTS // batch_size)
 
 
@@ -420,7 +421,7 @@ def test_inference_is_priced_on_a_full_batch_where_there_is_one(
     method = Fake()
     tracker = make_tracker([make_device()], method.stored)
     test = ToyStream().domain("third").test
-    Evaluator(method, tracker, batch_size, hit).accuracy(test, "a test split", priced=True)
+    evaluator(method, tracker, batch_size).accuracy(test, "a test split", priced=True)
     assert tracker.devices[0].inference_samples == priced
     assert len(Fake.events) == -(-TESTS // batch_size)  # priced, not predicted twice
 
@@ -428,7 +429,7 @@ def test_inference_is_priced_on_a_full_batch_where_there_is_one(
 def test_inference_costs_what_its_operators_cost(make_device: Callable[..., Any]) -> None:
     method = OneLaunch()
     tracker = make_tracker([make_device(launch=0.25)], method.stored)
-    Evaluator(method, tracker, TESTS, hit).accuracy(
+    evaluator(method, tracker, TESTS).accuracy(
         ToyStream().source().test, "a test split", priced=True
     )
     device = tracker.devices[0]

@@ -21,7 +21,6 @@ from bench.contracts.protocol import protocol_config
 from bench.costs.factory import make_tracker
 from bench.records.record import DomainResult, Record, Results
 from bench.records.store import Store
-from bench.run.evaluator import make_scorer
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.validity import build_stream
 from bench.run.window import Window
@@ -242,10 +241,10 @@ def run(make_device: Callable[..., Any]) -> Callable[..., StreamResult]:
     def go(**protocol: Any) -> StreamResult:
         method = Planned()
         tracker = make_tracker([make_device()], method.stored)
-        stream, correct = build_stream(ToyStream()), make_scorer(method.model)
+        stream = build_stream(ToyStream())
         return run_stream(
             protocol_config({"batch_size": 7, **protocol}),
-            Deployment(method, stream, tracker, correct, False, 0),
+            Deployment(method, stream, tracker, False, 0),
         )
 
     return go

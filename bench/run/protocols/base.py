@@ -14,7 +14,7 @@ from bench.contracts.snapshot import OutsideState, Snapshot
 from bench.contracts.stream import Domain, Split
 from bench.costs.tracker import CostTracker, WindowCosts
 from bench.records.record import DomainScores, StreamScores
-from bench.run.evaluator import Evaluator, Scorer
+from bench.run.evaluator import Evaluator, OnlineScore, Scorer
 from bench.run.stream_clock import BlockingStream
 from bench.run.validity import BuiltStream
 from bench.run.window import Logger, Window
@@ -32,17 +32,17 @@ COPIES = (
 class Deployment:
     """A prepared method and what it runs with.
 
-    ``correct`` scores outputs, see `bench.run.evaluator`; ``labelled``: the method sees the labels
-    of the adaptation splits; ``seed``: of the order in which samples arrive; ``logger`` receives
-    the accuracies and what the method logs.
+    ``labelled``: the method sees the labels of the adaptation splits; ``seed``: of the order in
+    which samples arrive; ``scorer``: see `bench.run.evaluator.Evaluator`; ``logger`` receives the
+    accuracies and what the method logs.
     """
 
     method: Method
     stream: BuiltStream
     tracker: CostTracker
-    correct: Scorer
     labelled: bool
     seed: int
+    scorer: Scorer | None = None
     logger: Logger | None = None
 
 
@@ -115,8 +115,9 @@ class Protocol(ABC):
             self.method,
             self.tracker,
             config.batch_size,
-            deployment.correct,
-            deployment.stream.columns,
+            deployment.stream.task,
+            deployment.stream.classes,
+            deployment.scorer,
             self.least_batch,
         )
         self.clock: BlockingStream
@@ -179,9 +180,15 @@ class Protocol(ABC):
         return start, OutsideState(self.method, purpose)
 
     def accuracy(self, split: Split, where: str = "samples of a stream") -> float:
-        """Accuracy in [0, 1] of the model that serves predictions now; ``where`` is for errors."""
+        """The metric of the model that serves predictions now; ``where`` is for errors."""
+        score = self.evaluator.online_score()
+        self.score_batch(split, where, score)
+        return score.value(where)
+
+    def score_batch(self, split: Split, where: str, score: OnlineScore) -> None:
+        """Predict a batch of a stream with the model that serves predictions now."""
         with self.clock.serving_model():
-            return self.evaluator.batch_accuracy(split, where)
+            self.evaluator.score_batch(split, where, score)
 
     def _tested(self, domain: Domain, priced: bool = False) -> float:
         """Accuracy on a test split, which is not predicted again if nothing changed."""

@@ -50,11 +50,11 @@ class Online(Protocol):
         batches = batch_positions(
             torch.arange(len(stream)), self.config.batch_size, self.least_batch
         )
-        hits, adapted = 0.0, 0
+        score, adapted = self.evaluator.online_score(), 0
         for number, chosen in enumerate(batches, start=1):
             arrived = Split(take(stream.x, chosen), stream.y[chosen])
             where = f"batch {number} of the stream of {domain.name!r}"
-            hits += len(chosen) * self.accuracy(arrived, where)
+            self.score_batch(arrived, where, score)
             if self.clock.accepts_batch and not window.closed:
                 y = arrived.y if run.labelled else None
                 view = DomainView(
@@ -66,6 +66,6 @@ class Online(Protocol):
                     f"this batch of {domain.name} is over: an online stream gives each batch once"
                 )
             self.clock.advance()
-        scores.online = hits / len(stream)
+        scores.online = score.value(f"the stream of {domain.name!r}")
         scores.adaptation_samples = len(stream)
         return adapted / len(batches)

@@ -11,8 +11,9 @@ from torch import nn
 from bench.contracts.data import DomainView, Inputs
 from bench.contracts.model import FoundationModel, weights_digest
 from bench.errors import BenchError
-from bench.models.surgery.distillation import distil, rate, soft_cross_entropy
+from bench.models.surgery.distillation import distil, rate
 from bench.models.surgery.pruning import cut, strongest
+from bench.tasks.classification import soft_cross_entropy
 from bench.testing import TinyModel
 
 LABELS = torch.tensor([0, 1, 2, 3, 4, 0])

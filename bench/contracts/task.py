@@ -1,0 +1,147 @@
+"""The contract of a task: what a prediction is, its loss, and its metric over a whole split."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from bench import registry
+from bench.contracts.data import Inputs
+from bench.errors import BenchError
+
+
+@dataclass(frozen=True)
+class MetricFacts:
+    """What a metric's numbers mean.
+
+    Attributes
+    ----------
+    name : by which records know it, as "mean-iou"
+    title : for tables, as "mean IoU"
+    unit : "%" for shares, which records hold in [0, 1]; else as it stands, as "nats"
+    higher_is_better : the direction
+    lowest, highest : the range; infinite where there is no bound
+    of_samples : whether it is the mean of a number of each sample
+    """
+
+    name: str
+    title: str
+    unit: str = "%"
+    higher_is_better: bool = True
+    lowest: float = 0.0
+    highest: float = 1.0
+    of_samples: bool = False
+
+    def checked(self, value: float, where: str) -> float:
+        """``value``; BenchError if it is not finite or outside the range."""
+        if not math.isfinite(value) or not self.lowest <= value <= self.highest:
+            raise BenchError(
+                f"the metric {self.title} is {value:g} on {where}, outside "
+                f"[{self.lowest:g}, {self.highest:g}]: check the task's score"
+            )
+        return value
+
+
+class Score(ABC):
+    """A metric over a whole split, which it receives batch by batch."""
+
+    @abstractmethod
+    def update(self, outputs: Tensor, y: Tensor) -> None:
+        """Take in the outputs and labels of a batch of n samples."""
+
+    @abstractmethod
+    def compute(self) -> float:
+        """The metric over all that was taken in; not a number where it is not defined."""
+
+
+class Task(ABC):
+    """What outputs and labels of a task are, and what methods act on: its *units*.
+
+    A unit is one decision among the classes: of a sample, a word, a pixel, an answer. Methods for
+    classification act on the logits and features of units, and so on every task that has them.
+    A subclass is registered as ``@register("task", NAME)``.
+
+    Attributes
+    ----------
+    metric : of the task
+    unit : what one decision is about, for texts
+    dense : whether a sample has several units, so that some of them cannot be predicted alone
+    ignore : label of what does not count; None where every label counts
+    preload : modules that are slow to import
+    """
+
+    metric: ClassVar[MetricFacts]
+    unit: ClassVar[str] = "sample"
+    dense: ClassVar[bool] = False
+    ignore: ClassVar[int | None] = None
+    preload: ClassVar[tuple[str, ...]] = ()
+
+    # --- what is checked before anything is computed
+
+    @abstractmethod
+    def require_labels(self, y: Any, n: int, classes: int, where: str) -> None:
+        """Raise BenchError, naming ``where``, unless ``y`` are labels of ``n`` samples."""
+
+    @abstractmethod
+    def require_outputs(self, shape: tuple[int, ...], n: int, classes: int, where: str) -> None:
+        """Raise BenchError unless this is the shape of outputs for ``n`` samples."""
+
+    # --- loss and metric
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Mean loss over the labels that count, a scalar."""
+
+    @abstractmethod
+    def distillation_loss(self, outputs: Tensor, teacher: Tensor, x: Inputs) -> Tensor:
+        """Mean loss of a student's outputs to those of its teacher, a scalar."""
+
+    @abstractmethod
+    def score(self) -> Score:
+        """The task's metric, empty."""
+
+    # --- units: the same order in all of them
+
+    @abstractmethod
+    def units(self, outputs: Tensor, x: Inputs) -> Tensor:
+        """Logits (units, classes) of the decisions that count: none on padding."""
+
+    @abstractmethod
+    def unit_features(self, features: Tensor, x: Inputs) -> Tensor:
+        """Features (units, width) of the units, from those before the head."""
+
+    @abstractmethod
+    def pooled(self, features: Tensor, x: Inputs) -> Tensor:
+        """One feature for each sample, (n, width): what alignment of domains compares."""
+
+    @abstractmethod
+    def unit_labels(self, y: Tensor, places: Any) -> Tensor:
+        """Classes (units,) of the units at `places`; ``ignore`` where there is no label."""
+
+    @abstractmethod
+    def places(self, outputs: Tensor, x: Inputs) -> Any:
+        """Where the units of a batch are in its labels, for `packed` and `unit_labels`."""
+
+    @abstractmethod
+    def packed(self, labels: Tensor, places: Any) -> Tensor:
+        """Classes (units,) in the shape of a batch's labels, for the loss and for replay."""
+
+    def aligned(self, features: Tensor, outputs: Tensor) -> bool:
+        """Whether there are features for every unit of the outputs."""
+        return features.shape[:-1] == outputs.shape[:-1]
+
+    def present(self, y: Tensor) -> set[int]:
+        """The classes that labels name."""
+        classes = np.unique(y.cpu().numpy())  # not torch's, which would be counted
+        return {int(c) for c in classes if c != self.ignore}
+
+
+def make_task(name: str) -> Task:
+    """The task of a name; BenchError if there is none."""
+    task: Task = registry.load("task", name)()
+    return task
