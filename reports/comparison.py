@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.io.digest import digest
 from bench.records.cell import Cell, variant_title
-from bench.records.record import Record
+from bench.records.record import Metric, Record
 
 from .aggregate import (
     SOURCE_ONLY,
@@ -72,6 +72,13 @@ class Comparison:
     def drawn(self) -> tuple[Row, ...]:
         """The rows that have results."""
         return tuple(row for row in self.rows if row.results)
+
+    @property
+    def metric(self) -> Metric:
+        """What the scores of all runs are: they share the stream, and so its task."""
+        for row in self.drawn:
+            return next(iter(row.results.values())).metric
+        return Metric()
 
     @property
     def domains(self) -> list[str]:

@@ -97,12 +97,13 @@ def prominent(comparison: Comparison, limit: int = LINES) -> list[Row]:
     return [row for row in comparison.drawn if id(row) in kept]
 
 
-def view_of(protocol: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """What figures call the accuracy that a protocol compares by: axis, title, along, over."""
+def view_of(comparison: Comparison) -> tuple[str, str, str, str]:
+    """What figures call the metric that a protocol compares by: axis, title, along, over."""
+    protocol, named = comparison.cell.protocol, comparison.metric.named_in
     name = primary(protocol).name
     timed = name == "online" and is_timed(protocol)
     view = WORDS["views"]["timed" if timed else name]
-    return view["axis"], view["title"], view["along"], view["over"]
+    return named(view["axis"]), named(view["title"]), named(view["along"]), view["over"]
 
 
 @contextmanager
@@ -215,7 +216,7 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
     protocol = comparison.cell.protocol
-    axis, title, along, _ = view_of(protocol)
+    axis, title, along, _ = view_of(comparison)
     domains = comparison.domains
     stages = ["source", *domains] if has_matrix(protocol) else domains
     shown = prominent(comparison)
@@ -275,7 +276,7 @@ def _course(
 
 
 def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
-    axis, title, _, over = view_of(comparison.cell.protocol)
+    axis, title, _, over = view_of(comparison)
     known, kinds = _with_cost(comparison, "energy")
     absent = ", ".join(tag(row) for row in comparison.drawn if row.costs["energy"].estimate is None)
     columns = math.ceil(sum(1 + tag(row).count("\n") for row in known) / _LEGEND)
@@ -326,7 +327,8 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
         )
         if absent:
             caption += f" Not drawn, energy unavailable: {absent}."
-        return finished(figure, "tradeoff", f"Accuracy against energy: {comparison.title}", caption)
+        title = comparison.metric.named_in(f"Accuracy against energy: {comparison.title}")
+        return finished(figure, "tradeoff", title, caption)
 
 
 def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:

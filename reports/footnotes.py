@@ -33,20 +33,21 @@ ORACLE = (
 
 def footnotes(comparison: Comparison, note: str = "") -> list[str]:
     """What a reader needs besides the cells; ``note`` comes first, but for a warning of oracles."""
-    rows = comparison.rows
+    rows, named = comparison.rows, comparison.metric.named_in
     notes = [ORACLE] if comparison.has_oracle else []
     notes += [clean(note)] if note else []
     protocol = ", ".join(f"{k}={v}" for k, v in comparison.cell.protocol.items() if k != "name")
     notes.append(f"Protocol {comparison.cell.protocol.get('name', DASH)}: {protocol}.")
     if comparison.drawn:
-        notes += [*_meanings(comparison), _source_note(rows), *_interval_notes(rows)]
+        notes += map(named, [*_meanings(comparison), _source_note(rows)])
+        notes += _interval_notes(rows)
     if any(row.supervised for row in rows):
         notes.append(
             f"{DAGGER} supervised reference: adapts with the labels of the target domains, which "
             "the other methods do not see; a yardstick, not a competitor."
         )
     notes += [*_words(rows), *_cost_notes(rows), *_lower_bounds(rows)]
-    notes += [*_window_notes(comparison), *_row_notes(rows)]
+    notes += [*_window_notes(comparison), *map(named, _row_notes(rows))]
     notes += [f"{text}." for text in comparison.notes]
     notes += [line for row in rows for line in missing_runs(row)]
     return [clean(text) for text in notes]

@@ -83,7 +83,7 @@ def blocks(comparison: Comparison) -> list[Block]:
         return Block(title, tuple(heads), methods, references, texts)
 
     heads = ["method", "origin", "settings", *(m.head for m in levels), "vs source-only", "ok runs"]
-    made = [block("Accuracy (%)", heads, accuracy, texts=3)]
+    made = [block(comparison.metric.named_in("Accuracy (%)"), heads, accuracy, texts=3)]
     if changes:
         heads = ["method", *(m.head for m in changes)]
         made.append(block("Forgetting and transfer (%)", heads, transfer))

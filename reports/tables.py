@@ -77,7 +77,7 @@ def latex(comparison: Comparison, note: str = "") -> str:
 def comma_separated(comparison: Comparison) -> str:
     """For programs: a line a row; mean, half width and n apart, six significant digits.
 
-    Accuracies in percent, units of costs in the column names; a field is empty where there is no
+    Scores in percent, units of costs in the column names; a field is empty where there is no
     value, and a cost's ``kind`` says whether it is modelled, measured or unavailable.
     """
     out = io.StringIO()
@@ -284,6 +284,7 @@ def _csv_fields(comparison: Comparison, row: Row) -> dict[str, str]:
         "stream": _csv_text(cell.stream.name),
         "model": _csv_text(cell.model_title),
         "device": _csv_text(cell.device),
+        "metric": comparison.metric.name,
         "protocol": json.dumps(cell.protocol, sort_keys=True),
         "method": _csv_text(row.label),
         "origin": _csv_text(origin_of(row)),

@@ -184,4 +184,4 @@ def _outcome(record: Record) -> str:
         shown = f"online accuracy {results.online:.1%}"
     else:
         shown = f"accuracy {results.mean('before'):.1%} -> {results.mean('after'):.1%}"
-    return f"ok in {duration(record.wall_s)}, {shown}"
+    return f"ok in {duration(record.wall_s)}, {results.metric.named_in(shown)}"

@@ -25,7 +25,7 @@ class MetricFacts:
     title : for tables, as "mean IoU"
     unit : "%" for shares, which records hold in [0, 1]; else as it stands, as "nats"
     higher_is_better : the direction
-    lowest, highest : the range; infinite where there is no bound
+    lowest, highest : the range
     of_samples : whether it is the mean of a number of each sample
     """
 

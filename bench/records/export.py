@@ -47,10 +47,12 @@ WHOLE = {
     **dict.fromkeys(COSTS, "float64"),
     "flops": "float64",
     "costs_are": "object",
+    "metric": "object",
 }
 """Columns of a cell's whole stream, repeated in each of its rows.
 
-``costs_are``: ``measured`` or ``modelled``. Inference is per sample.
+``costs_are``: ``measured`` or ``modelled``; ``metric``: what the scores are. Inference is per
+sample.
 """
 
 
@@ -87,6 +89,7 @@ def _rows(record: Record) -> Iterator[dict[str, Any]]:
     for column, field in COSTS.items():
         amount: Amount | None = getattr(results.costs, field)
         row[column] = None if amount is None else amount.value
+    row["metric"] = results.metric.name
     row["flops"] = results.costs.flops
     row["costs_are"] = results.costs.adaptation_time.kind
     for domain in results.domains:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
 
@@ -10,7 +11,7 @@ import pydantic
 from bench.io.one_line import one_line
 from bench.records.cell import Cell, SettingsOrigin
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 Status = Literal["ok", "failed", "oom", "timeout", "unsupported", "interrupted"]
 FAILURES = ("failed", "timeout", "interrupted")
@@ -50,8 +51,36 @@ class Amount(_Strict):
         return self
 
 
+class Metric(_Strict):
+    """What the scores of a run are; the accuracy in records from before there were others.
+
+    Attributes
+    ----------
+    name : as "mean-iou"
+    title : for readers, as "mean IoU"
+    unit : "%" for shares, which records hold in [0, 1]
+    higher_is_better : the direction
+    lowest, highest : the range
+    """
+
+    name: str = "accuracy"
+    title: str = "accuracy"
+    unit: str = "%"
+    higher_is_better: bool = True
+    lowest: Number = 0.0
+    highest: Number = 1.0
+
+    def named_in(self, text: str) -> str:
+        """``text`` that speaks of the accuracy, with this metric's title in its place."""
+        if self.title == "accuracy":
+            return text
+        text = text.replace("Accuracy", self.title[0].upper() + self.title[1:])
+        # Names that the literature gave to means of accuracies stay.
+        return re.sub(r"(?<!prequential )(?<!incremental )accuracy", self.title, text)
+
+
 class DomainScores(_Strict, extra="allow"):
-    """One target domain, the same on all devices of a run: accuracies in [0, 1] on its test split.
+    """One target domain, the same on all devices: the metric, in [0, 1], on its test split.
 
     ``before``: on arrival; ``after``: once adapted; ``final``: at the end of the stream;
     ``online``: on the stream itself, each batch predicted before it is adapted to (prequential
@@ -133,14 +162,16 @@ class Costs(_Strict, extra="allow"):
 
 
 class StreamScores(_Strict):
-    """Accuracies in [0, 1] on the source and between domains, the same on all devices of a run.
+    """The metric, in [0, 1], on the source and between domains, the same on all devices of a run.
 
-    ``matrix``: where the protocol evaluates all, R[i][j] is the accuracy on domain j after
-    domain i was learned, with the source as domain 0: row 0 is before the stream, and so there
-    are T + 1 rows and columns for T target domains. ``source_samples`` and each domain's
+    Other texts here say accuracy for it. ``matrix``: where the protocol evaluates all, R[i][j] is
+    the accuracy on domain j after domain i was learned, with the source as domain 0: row 0 is
+    before the stream, and so there are T + 1 rows and columns for T target domains.
+    ``source_samples`` and each domain's
     ``test_samples`` weigh its columns.
     """
 
+    metric: Metric = Metric()
     source_before: Share
     source_after: Share
     source_samples: Count = 0
@@ -311,7 +342,7 @@ class Record(_Strict):
     results : None where there are none
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     identity: str = pydantic.Field(pattern=r"^[0-9a-f]{20}$")
     run: str
     suite: str

@@ -66,7 +66,7 @@ def test_device_memory_is_a_result_and_host_memory_a_failure(
 
 
 @pytest.mark.parametrize(
-    "change", [{"status": "good"}, {"wall_s": -1.0}, {"extra": 1}, {"schema_version": 2}]
+    "change", [{"status": "good"}, {"wall_s": -1.0}, {"extra": 1}, {"schema_version": 3}]
 )
 def test_a_record_refuses_what_its_schema_does_not_know(
     make_record: Callable[..., Record], change: dict[str, object]

@@ -243,7 +243,7 @@ BAD = {
     "cut off": b'{"schema_version": 1, "identity": "ab',
     "a list": b"[1, 2]",
     "no version": b"{}",
-    "a future schema": b'{"schema_version": 2, "identity": "x"}',
+    "a future schema": b'{"schema_version": 3, "identity": "x"}',
     "a far future schema": b'{"schema_version": 99}',
     "a version that is text": b'{"schema_version": "1"}',
     "version zero": b'{"schema_version": 0}',
@@ -321,7 +321,19 @@ def test_the_old_record_of_schema_1_still_loads(tmp_path: Path) -> None:
     assert [d.name for d in record.results.domains] == ["rotation-1", "noise-1"]
     assert record.results.mean("after") == pytest.approx(0.7)
     assert record.results.forgetting == pytest.approx(0.05)
+    assert record.results.metric.title == "accuracy"  # there was no other
     costs = record.results.costs
     assert (costs.adaptation_time.value, costs.adaptation_time.unit) == (1.5, "s")
     assert costs.adaptation_energy.kind == "modelled"
     assert costs.steps == {"adapt": 8}
+
+
+def test_a_record_names_its_metric(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.records.mkdir()
+    shutil.copy(OLD / "schema-2.json", store.path("02dd44eff68c086d1872"))
+    (record,) = list(store)
+    assert record.results is not None
+    metric = record.results.metric
+    assert (metric.name, metric.title, metric.unit) == ("mean-iou", "mean IoU", "%")
+    assert metric.named_in("Accuracy (%): accuracy") == "Mean IoU (%): mean IoU"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pydantic
@@ -12,8 +12,9 @@ from bench import registry
 from bench.contracts.protocol import ProtocolConfig
 from bench.contracts.snapshot import OutsideState, Snapshot
 from bench.contracts.stream import Domain, Split
+from bench.contracts.task import MetricFacts
 from bench.costs.tracker import CostTracker, WindowCosts
-from bench.records.record import DomainScores, StreamScores
+from bench.records.record import DomainScores, Metric, StreamScores
 from bench.run.evaluator import Evaluator, OnlineScore, Scorer
 from bench.run.stream_clock import BlockingStream
 from bench.run.validity import BuiltStream
@@ -160,6 +161,7 @@ class Protocol(ABC):
             for stage, domain in zip(stages, built.domains, strict=True):
                 stage.final = self._tested(domain)
         return StreamResult(
+            metric=_recorded(built.task.metric),
             source_before=source_before,
             # Priced again if it changed: a method may have grown what it predicts with.
             source_after=self._tested(built.source, priced=True),
@@ -222,6 +224,11 @@ class Protocol(ABC):
         if (logger := self.deployment.logger) is not None:
             logger("accuracy/before", stage.before, position)
             logger("accuracy/after", stage.after, position)
+
+
+def _recorded(metric: MetricFacts) -> Metric:
+    facts = asdict(metric)
+    return Metric(**{name: facts[name] for name in Metric.model_fields})
 
 
 def run_stream(config: ProtocolConfig, deployment: Deployment) -> StreamResult:

@@ -1,0 +1,164 @@
+"""Every method on every task that it declares, on a small transformer, through a protocol."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from timm.models.vision_transformer import Block as ViTBlock
+from torch import Tensor, nn
+
+from bench import registry
+from bench.contracts.data import Inputs
+from bench.contracts.model import ModelConfig
+from bench.contracts.stream import Domain, Split, Stream, StreamConfig
+from bench.models.vit import TimmViT
+from bench.testing import run_method
+
+CLASSES, WORDS, TOKENS, SIDE, WIDTH = 3, 20, 6, 16, 16
+DENSE = ("token-classification", "segmentation", "generation")
+
+
+class TaskNet(nn.Module):
+    """Patches of images and embedded words, one after another, through two blocks, to a head."""
+
+    def __init__(self, task: str) -> None:
+        super().__init__()
+        self.task = task
+        self.patches = nn.Conv2d(3, WIDTH, 4, 4)
+        self.words = nn.Embedding(WORDS, WIDTH)
+        self.blocks = nn.Sequential(*(ViTBlock(WIDTH, 2, qkv_bias=True) for _ in range(2)))
+        self.norm = nn.LayerNorm(WIDTH)
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Inputs) -> Tensor:
+        image = x.get("image") if isinstance(x, dict) else x
+        tokens = [] if image is None else [self.patches(image).flatten(2).transpose(1, 2)]
+        if isinstance(x, dict):
+            tokens.append(self.words(x["input_ids"]))
+        hidden = self.norm(self.blocks(torch.cat(tokens, dim=1)))
+        logits = self.head(hidden if self.task in DENSE else hidden.mean(dim=1))
+        if self.task == "segmentation":
+            return logits.transpose(1, 2).unflatten(2, (SIDE // 4, SIDE // 4))
+        return logits
+
+
+def make_model(name: str) -> TimmViT:
+    class TaskModel(TimmViT):
+        Config = ModelConfig
+        task = name
+
+        @classmethod
+        def build(cls, config: Any, input_shape: tuple[int, ...], classes: int) -> TaskModel:
+            return cls(TaskNet(name))
+
+    torch.manual_seed(0)
+    return TaskModel.build(None, (), CLASSES)
+
+
+class Shifting(Stream):
+    """Two target domains; what a unit is shows in its values, which shift along the stream."""
+
+    Config = StreamConfig
+    classes = CLASSES
+    input_shape: ClassVar[tuple[int, ...]] = (TOKENS,)  # of one part of the inputs
+
+    def __init__(self, task: str) -> None:
+        super().__init__(StreamConfig(), 0)
+        self.task = task  # type: ignore[misc]
+        if task == "segmentation":
+            self.input_shape = (3, SIDE, SIDE)  # type: ignore[misc]
+
+    @classmethod
+    def data_digest(cls, config: Any) -> str:
+        return "drawn"
+
+    def source(self) -> Domain:
+        return self._domain("source", 0)
+
+    def domain_names(self) -> list[str]:
+        return ["first", "second"]
+
+    def domain(self, name: str) -> Domain:
+        return self._domain(name, 1 + self.domain_names().index(name))
+
+    def _domain(self, name: str, place: int) -> Domain:
+        return Domain(name, self._split(24, place), self._split(12, place + 10))
+
+    def _split(self, n: int, seed: int) -> Split:
+        draw = torch.Generator().manual_seed(seed)
+        if self.task == "segmentation":
+            y = torch.randint(CLASSES, (n, SIDE // 4, SIDE // 4), generator=draw)
+            y = y.repeat_interleave(4, 1).repeat_interleave(4, 2)
+            x = y.unsqueeze(1) / CLASSES + 0.1 * torch.rand(n, 3, SIDE, SIDE, generator=draw)
+            y[torch.rand(y.shape, generator=draw) < 0.1] = 255
+            return Split(x, y)
+        ids = torch.randint(WORDS, (n, TOKENS), generator=draw)
+        length = torch.randint(2, TOKENS + 1, (n, 1), generator=draw)
+        mask = torch.arange(TOKENS) < length
+        x = {"input_ids": ids, "attention_mask": mask.long()}
+        if self.task in DENSE:
+            return Split(x, (ids % CLASSES).masked_fill(~mask, -100))
+        x["image"] = torch.rand(n, 3, SIDE, SIDE, generator=draw)
+        y = nn.functional.one_hot(ids[:, 0] % CLASSES, CLASSES).float() * 0.9
+        return Split(x, y)
+
+
+def pairs() -> list[Any]:
+    """Those that train offline, or by Avalanche, on one task; the others of theirs are slow."""
+    found = []
+    for name, entry in sorted(registry.entries("method").items()):
+        long = name.startswith("edgeta") or entry.facts["family"] == "CL"
+        for task in entry.facts.get("tasks", ()):
+            slow = long and task != "token-classification"
+            marks = [pytest.mark.slow] if slow else []
+            if task != "classification":
+                found.append(pytest.param(task, name, marks=marks))
+    return found
+
+
+SHORT = {"lora_steps": 2, "kb_steps": 2, "index_steps": 2}
+
+
+@pytest.mark.parametrize(("task", "name"), pairs())
+def test_a_method_runs_on_the_tasks_that_it_declares(
+    task: str, name: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    method_class = registry.load("method", name)
+    settings = {k: v for k, v in SHORT.items() if k in method_class.Config.model_fields}
+    method = method_class(method_class.Config(**settings))
+    labelled = "target_labels" in method.needs
+    result = run_method(
+        method, model=make_model(task), stream=Shifting(task), labelled=labelled,
+        batch_size=8, window_s=1e6,
+    )  # fmt: skip
+    assert [stage.name for stage in result.stages] == ["first", "second"]
+    assert all(0 <= stage.after <= 1 for stage in result.stages)
+    assert result.metric.name == method.model.rules.metric.name != "accuracy"
+    if labelled and name not in ("bias-only", "linear-probe"):
+        assert all(charge.steps > 0 for stage in result.stages for charge in stage.charges.values())
+
+
+def test_a_learned_task_has_a_high_metric_by_any_batch_size() -> None:
+    """Words whose class is their number modulo 3 are learned; padding does not count."""
+    model, stream = make_model("token-classification"), Shifting("token-classification")
+    optimizer = torch.optim.Adam(model.module.parameters(), 1e-2)
+    source = stream.source().adaptation
+    for _ in range(150):
+        loss = model.loss(model(source.x), source.y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    scores = [
+        run_method(
+            registry.load("method", "source-only")(None), model=model, stream=stream,
+            batch_size=size, window_s=1e6,
+        ).stages[0].after
+        for size in (1, 5, 12)
+    ]  # fmt: skip
+    assert scores[0] > 0.9
+    assert scores == pytest.approx([scores[0]] * 3)
+    assert not math.isclose(scores[0], 1 / CLASSES)
