@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bench.contracts.protocol import ProtocolConfig
     from bench.contracts.settings import LocalPath
     from bench.contracts.stream import Domain, Split, Stream, StreamConfig
+    from bench.contracts.task import MetricFacts, Score, Task
     from bench.costs.device_profile import DeviceProfile, load_device
     from bench.execute.api import SuiteResults, load_results, report, run_suite
     from bench.execute.base import Ended, Executor, Limits, Stopwatch, collect, job_command
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from bench.run.protocols.base import Deployment, Protocol, Stage, WindowedConfig
     from bench.run.window import Window
     from bench.study.job import Job
+    from bench.tasks.classification import Classification
 
 __version__ = "0.2.0"
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "BenchError",
     "Block",
     "CampaignListener",
+    "Classification",
     "Deployment",
     "DeviceProfile",
     "Domain",
@@ -55,9 +58,11 @@ __all__ = [
     "LocalPath",
     "Method",
     "MethodConfig",
+    "MetricFacts",
     "ModelConfig",
     "Protocol",
     "ProtocolConfig",
+    "Score",
     "SourceTraining",
     "Split",
     "Stage",
@@ -65,6 +70,7 @@ __all__ = [
     "Stream",
     "StreamConfig",
     "SuiteResults",
+    "Task",
     "Unsupported",
     "Variant",
     "Window",
@@ -96,6 +102,7 @@ _HOMES = {
     "bench.contracts.protocol": ("ProtocolConfig",),
     "bench.contracts.settings": ("LocalPath",),
     "bench.contracts.stream": ("Domain", "Split", "Stream", "StreamConfig"),
+    "bench.contracts.task": ("MetricFacts", "Score", "Task"),
     "bench.costs.device_profile": ("DeviceProfile", "load_device"),
     "bench.execute.api": ("SuiteResults", "load_results", "report", "run_suite"),
     "bench.execute.base": ("Ended", "Executor", "Limits", "Stopwatch", "collect", "job_command"),
@@ -105,6 +112,7 @@ _HOMES = {
     "bench.run.protocols.base": ("Deployment", "Protocol", "Stage", "WindowedConfig"),
     "bench.run.window": ("Window",),
     "bench.study.job": ("Job",),
+    "bench.tasks.classification": ("Classification",),
 }
 sys.meta_path.append(_moved.MovedModules())
 _LAZY = {name: module for module, names in _HOMES.items() for name in names}

@@ -12,7 +12,7 @@ from typer import Argument
 from bench.cli.options import Plugins, warn
 from bench.io.text_table import aligned
 
-Kind = StrEnum("Kind", "methods models variants streams devices suites")
+Kind = StrEnum("Kind", "methods models variants streams tasks devices suites")
 """What can be listed."""
 
 
@@ -20,7 +20,7 @@ def command(
     kind: Annotated[Kind | None, Argument(help="Default: everything.")] = None,
     plugins: Plugins = None,
 ) -> None:
-    """List methods, models and their variants, streams, devices and suites."""
+    """List methods, models and their variants, streams, tasks, devices and suites."""
     from bench import registry
     from bench.costs.device_profile import device_names, load_device
     from bench.study.suite import load_suite, suite_files
@@ -50,9 +50,11 @@ def command(
 def _methods() -> Iterator[list[str]]:
     from bench import registry
 
+    every = set(registry.entries("task"))
     for name, entry in registry.entries("method").items():
         facts = entry.facts
-        tasks = ", ".join(facts.get("tasks", ("classification",)))
+        does = facts.get("tasks", ("classification",))
+        tasks = "all" if set(does) == every else ", ".join(does)
         needs = ", ".join(facts.get("needs", ())) or "-"
         provenance = str(facts.get("provenance", "chosen-here"))
         yield [name, str(facts.get("family", "UDA")), tasks, needs, provenance, entry.summary]
