@@ -135,11 +135,22 @@ class Content:
     values: bytes
 
 
-def content_of(root: Any, stop: Any = None, enter: Callable[[Any], bool] | None = None) -> Content:
+Read = dict[int, tuple[Any, bytes | None]]
+"""Tensors and arrays by their identity, each with its content, see `_own_state`."""
+
+
+def content_of(
+    root: Any,
+    stop: Any = None,
+    enter: Callable[[Any], bool] | None = None,
+    read: Read | None = None,
+) -> Content:
     """Digests of what ``root`` holds.
 
     ``stop``, and things of which ``enter`` says no, count by their kind, not by what they hold.
+    ``read``: what was read before, and what is read now.
     """
+    read = {} if read is None else read
     settled, values, known = hashlib.sha256(), hashlib.sha256(), True
     modes: list[bool] = []
     waiting, seen = [root], {id(stop): (0, stop)}
@@ -154,7 +165,7 @@ def content_of(root: Any, stop: Any = None, enter: Callable[[Any], bool] | None 
         seen[id(thing)] = (len(seen), thing)
         entered = enter is None or enter(thing)
         held = parts(thing) if entered else ()
-        own = _own_state(thing) if entered else b""
+        own = _own_state(thing, read) if entered else b""
         known &= held is not None and own is not None
         kind = thing if isinstance(thing, _NAMED) else type(thing)
         name = getattr(kind, "__qualname__", getattr(kind, "__name__", kind))
@@ -169,12 +180,12 @@ def content_of(root: Any, stop: Any = None, enter: Callable[[Any], bool] | None 
     return Content(whole, settled.digest(), values.digest())
 
 
-def _own_state(thing: Any) -> bytes | None:
+def _own_state(thing: Any, read: Read) -> bytes | None:
     """The content of a thing that its parts do not hold, in short; None if it cannot be read."""
-    if isinstance(thing, Tensor):
-        return _tensor_content(thing)
-    if isinstance(thing, np.ndarray):
-        return hashlib.sha256(f"{thing.dtype}{thing.shape}".encode() + thing.tobytes()).digest()
+    if isinstance(thing, Tensor | np.ndarray):
+        if id(thing) not in read:
+            read[id(thing)] = thing, _values_of(thing)
+        return read[id(thing)][1]
     if isinstance(thing, torch.Generator):
         return thing.get_state().numpy().tobytes()
     if isinstance(thing, random.Random):
@@ -187,23 +198,37 @@ def _own_state(thing: Any) -> bytes | None:
 
 
 @torch.no_grad()
-def _tensor_content(tensor: Tensor) -> bytes | None:
-    """Digest of a tensor's shape, type and bytes; None of kinds that have no bytes to read."""
+def _values_of(tensor: Tensor | np.ndarray) -> bytes | None:
+    """Digest of shape, type and bytes; None of tensors that have no bytes to read."""
+    if isinstance(tensor, np.ndarray):
+        return _digest(f"{tensor.dtype}{tensor.shape}", tensor)
     plain = tensor.detach()
     try:
         if plain.layout != torch.strided:
             plain = plain.to_dense()
         flat = plain.cpu().contiguous().reshape(-1)
-        content = flat.view(torch.uint8).numpy().tobytes()
+        content = flat.view(torch.uint8).numpy()
     except (RuntimeError, NotImplementedError, TypeError):
         return None
-    return hashlib.sha256(f"{tuple(tensor.shape)}{tensor.dtype}".encode() + content).digest()
+    return _digest(f"{tuple(tensor.shape)}{tensor.dtype}", content)
+
+
+def _digest(kind: str, content: np.ndarray[Any, Any]) -> bytes:
+    """Digest of an array's values, read where they lie: a copy takes as long as the digest."""
+    digest = hashlib.sha256(kind.encode())
+    try:
+        digest.update(np.ascontiguousarray(content).data)
+    except ValueError:  # dates, say, are in no format that can be read in place
+        digest.update(content.tobytes())
+    return digest.digest()
 
 
 def held_content(method: Method) -> dict[str, Content]:
     """Digests of a method's attributes, by what they are of."""
+    # The weights are in its model, its optimizer and whatever trains them: read them once.
+    read: Read = {}
     return {
-        f"attribute {name!r}": content_of(value, stop=method)
+        f"attribute {name!r}": content_of(value, stop=method, read=read)
         for name, value in vars(method).items()
     }
 

@@ -23,7 +23,6 @@ import selectors
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -31,6 +30,7 @@ from typing import IO, Any, NoReturn
 import psutil
 
 from bench.execute.shared_memory import SharedMemory
+from bench.io.traceback_text import print_traceback
 
 SET_PDEATHSIG, SET_CHILD_SUBREAPER = 1, 36
 """Of Linux's prctl."""
@@ -183,8 +183,8 @@ def _child(work: dict[str, Any], log: Path) -> NoReturn:
 
         do(work)
         code = 0
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        print_traceback(error)
     finally:
         with contextlib.suppress(BaseException):
             sys.stdout.flush()

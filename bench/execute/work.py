@@ -26,6 +26,7 @@ from bench.run.deployed import make_ahead
 from bench.run.run_cell import run_job
 from bench.run.source_model import source_model
 from bench.study.job import Job
+from bench.study.suite import explain
 
 IDLE_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 """Threads of OpenMP (also MKL's) that have nothing to do sleep, and take no core from other runs.
@@ -76,7 +77,7 @@ def read_job(path: Path) -> Job:
     except OSError as error:
         raise BenchError(f"job {path}: cannot be read: {error.strerror}") from error
     except pydantic.ValidationError as error:
-        raise BenchError(f"job {path}: is no job: {error.errors()[0]['msg']}") from error
+        raise BenchError(f"job {path}: is no job: {explain(error, Job)}") from error
 
 
 def main(arguments: list[str]) -> None:

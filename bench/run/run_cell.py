@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from bench import registry
 from bench.contracts.build import build
 from bench.costs.device_profile import DeviceProfile
 from bench.errors import BenchError, Unsupported
+from bench.io.traceback_text import print_traceback
 from bench.records.cell import Cell
 from bench.records.store import Store
 from bench.run.applicability import planned_device, require_planned_code, unsupported
@@ -67,7 +67,7 @@ def run_job(job: Job) -> None:
         if isinstance(error, KeyboardInterrupt):
             raise
         if tracker is None or tracker.devices:
-            traceback.print_exc()
+            print_traceback(error)
         running = list(cells) if tracker is None else [device.name for device in tracker.devices]
         endings = {device: ending(error) for device in running} | endings
     finally:
@@ -102,7 +102,7 @@ def _ending_on(
     try:
         results = results_on(device, stream, tracker)
     except Exception as error:
-        traceback.print_exc()
+        print_traceback(error)
         return ending(error)
     return {"status": "ok", "source_model": source_digest, "results": results}
 

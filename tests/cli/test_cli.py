@@ -8,17 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from warm_bench import warm_bench
 
 
-def bench(*arguments, cwd=None, **environment):
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "bench", *arguments],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "200", **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def bench(*arguments, cwd=".", **environment):
+    given = {**os.environ, "COLUMNS": "200", **environment}
+    return warm_bench().run(arguments, Path(cwd), given, timeout=120)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +147,10 @@ def test_doctor_names_a_torchvision_of_another_build_and_its_cure(tmp_path):
     (broken / "__init__.py").write_text(
         "raise RuntimeError('operator torchvision::nms does not exist')"
     )
-    done = bench("doctor", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "bench", "doctor"], cwd=tmp_path, capture_output=True,
+        env={**os.environ, "COLUMNS": "200", "PYTHONPATH": str(tmp_path)}, text=True,
+    )  # fmt: skip
     assert done.returncode == 1
     line = next(t for t in done.stdout.splitlines() if "torchvision:" in t)
     assert line.startswith("BAD")

@@ -162,7 +162,7 @@ def test_a_job_is_a_command_and_the_store_says_what_became_of_it(place: Workplac
     bad = elsewhere / "bad.json"
     bad.write_text(json.dumps({"run": "x"}))
     for arguments, part in (
-        ([str(bad)], "is no job"),
+        ([str(bad)], "is no job: key 'suite': missing; add it"),
         (["no.json"], "cannot be read"),
         ([], "usage"),
     ):

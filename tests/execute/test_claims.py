@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from warm_bench import warm_bench
 
 from bench.execute import claims as module
 from bench.execute.claims import Claims, folder, live_claims, read_claim
@@ -132,9 +133,10 @@ def test_a_file_that_is_no_claim_holds_a_cell_for_a_while_alone(
 
 def status(workplace) -> str:
     """What ``bench status`` says."""
-    command = [sys.executable, "-P", "-m", "bench", "status", "--store", "store"]
-    where = {"cwd": workplace.folder, "env": workplace.environment}
-    return subprocess.run(command, capture_output=True, text=True, check=True, **where).stdout
+    command = ["status", "--store", "store"]
+    done = warm_bench().run(command, workplace.folder, workplace.environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_two_commands_on_one_store_run_each_cell_once(workplace):

@@ -214,6 +214,7 @@ def test_what_a_run_does_to_its_process_loses_no_record(place):
     assert reasons["mute"] == "Mute: (its message cannot be read: RuntimeError)"
     assert reasons["shouts"].startswith("RuntimeError: red and \N{REPLACEMENT CHARACTER} long long")
     assert reasons["shouts"].endswith("characters in all)")
+    assert 2_000 < len(log_of(place, records["shouts"])) < 50_000
     assert reasons["mutters"].startswith("process ended with exit code 3: ")
     for text in (*reasons.values(), done.stdout, done.stderr):
         assert text.replace("\n", "").isprintable()

@@ -8,6 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+from warm_bench import warm_bench
+
 PLUGIN = '''
 import os, time
 import torch
@@ -125,26 +127,22 @@ class Workplace:
         (folder / "tiny.yaml").write_text(SUITE)
 
     def command(self, *arguments: str) -> list[str]:
+        """The arguments of ``bench``, with this folder's suite, plugin and store."""
         options = ["--suite", "tiny.yaml", "--plugin", "plugin.py", "--store", "store"]
-        return [sys.executable, "-P", "-m", "bench", arguments[0], *options, *arguments[1:]]
+        return [arguments[0], *options, *arguments[1:]]
 
     def run(
         self, *arguments: str, code: int = 0, timeout: float = 240
     ) -> subprocess.CompletedProcess:
-        done = subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        """Run a command to its end, see `warm_bench`."""
+        done = warm_bench().run(self.command(*arguments), self.folder, self.environment, timeout)
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
     def start(self, *arguments: str) -> subprocess.Popen:
+        """Start a command in a process of its own, with all its imports."""
         return subprocess.Popen(
-            self.command(*arguments),
+            [sys.executable, "-P", "-m", "bench", *self.command(*arguments)],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.DEVNULL,

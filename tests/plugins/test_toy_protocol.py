@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from warm_bench import warm_bench
 
 from bench import registry
 from bench.contracts.protocol import protocol_config
@@ -56,11 +55,8 @@ def test_a_run_under_it_adapts_as_often_as_it_says(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(SUITE.replace("PROTOCOL", REPEATED))
     command = ["run", "--suite", "mine.yaml", "--store", "store"]
     plugins = ["--plugin", str(PLUGIN), "--plugin", "model.py"]
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "bench", *command, *plugins],
-        cwd=tmp_path, capture_output=True, text=True, timeout=240,
-        env={**os.environ, "BENCH_CACHE": str(tmp_path / "cache"), "COLUMNS": "200"},
-    )  # fmt: skip
+    environment = {**os.environ, "BENCH_CACHE": str(tmp_path / "cache"), "COLUMNS": "200"}
+    done = warm_bench().run([*command, *plugins], tmp_path, environment, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = Store(tmp_path / "store")
     assert record.results is not None, record.reason

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from warm_bench import warm_bench
 
 from bench.records.record import Record
 from bench.records.store import Store
@@ -32,14 +31,12 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     folder = tmp_path_factory.mktemp("toys")
     (folder / "tiny.yaml").write_text(SUITE)
     plugins = [f"--plugin={HERE / f'toy_{kind}.py'}" for kind in ("method", "stream", "model")]
-    command = [
-        sys.executable, "-P", "-m", "bench", "run", "--suite", "tiny.yaml", *plugins,
-        "--device", str(HERE / "toy_device.yaml"), "--executor", "inline", "--store", "store",
+    arguments = [
+        "run", "--suite", "tiny.yaml", *plugins, "--device", str(HERE / "toy_device.yaml"),
+        "--executor", "inline", "--store", "store",
     ]  # fmt: skip
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=240,
-        env={**os.environ, "BENCH_CACHE": str(folder / "cache"), "COLUMNS": "200"},
-    )  # fmt: skip
+    environment = {**os.environ, "BENCH_CACHE": str(folder / "cache"), "COLUMNS": "200"}
+    done = warm_bench().run(arguments, folder, environment, timeout=240)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout, folder / "store"
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from warm_bench import warm_bench
 
 from bench import registry
 from bench.errors import BenchError
@@ -93,18 +94,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(folder: Path, cache: Path) -> Callable[..., subprocess.CompletedProcess]:
-    def python(*arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-P", *arguments], cwd=folder, capture_output=True, text=True,
-            env={**os.environ, "BENCH_CACHE": str(cache), "COLUMNS": "200"}, timeout=240,
-        )  # fmt: skip
+    def command(*arguments: str) -> subprocess.CompletedProcess:
+        environment = {**os.environ, "BENCH_CACHE": str(cache), "COLUMNS": "200"}
+        return warm_bench().run(arguments, folder, environment, timeout=240)
 
-    return python
+    return command
 
 
 def bench(*more: str) -> list[str]:
     plugins = ["--plugin", "plugin.py", "--plugin", "twin.py"]
-    return ["-m", "bench", "run", "--suite", "mine.yaml", *plugins, "--store", "store", *more]
+    return ["run", "--suite", "mine.yaml", *plugins, "--store", "store", *more]
 
 
 def records(folder: Path) -> dict[tuple[str, str], Record]:
