@@ -71,6 +71,8 @@ class FoundationModel(ABC):
     another task are not run. ``preload`` names modules that are slow to import. ``input_shape`` is
     the usual shape of a sample, for `bench fit`: (channels, height, width), or (tokens,) for texts.
     ``conformance_config``: settings for `bench check`, where the default network is large.
+    ``named_setting``: the setting that suites and commands may write behind the model's name, as
+    ``timm:resnet18``.
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
@@ -78,6 +80,7 @@ class FoundationModel(ABC):
     preload: ClassVar[tuple[str, ...]] = ()
     input_shape: ClassVar[tuple[int, ...] | None] = None
     conformance_config: ClassVar[dict[str, Any]] = {}
+    named_setting: ClassVar[str] = ""
     source_training: ClassVar[SourceTraining] = SourceTraining()
     head_name: str = "head"
 

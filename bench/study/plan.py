@@ -25,6 +25,7 @@ from bench.records.record import Record
 from bench.records.store import Store
 from bench.registry.component_code import component_digest
 from bench.registry.declarations import shortened
+from bench.registry.discovery import Entry
 from bench.study.foretell import closing_windows, training_kind
 from bench.study.job import Job, make_job
 from bench.study.suite import FULL, Reference, Suite, validated
@@ -108,13 +109,31 @@ def _component(kind: str, reference: Reference, where: str) -> Component:
     except BenchError as error:
         raise BenchError(f"{where}: {error}") from error
     where += f" {reference.name!r}"
+    _require_once(entry, reference, where)
     config = validated(registry.load(kind, reference.name).Config, reference.config, where)
     settings = _as_json(config, where)
     try:
         files, code = file_digests(config), component_digest(entry)
     except BenchError as error:
         raise BenchError(f"{where}: {error}") from error
-    return Component(name=reference.name, config=settings, code=code, files=files)
+    return Component(name=_name(entry, settings, files), config=settings, code=code, files=files)
+
+
+def _name(entry: Entry, settings: dict[str, Any], files: dict[str, str]) -> str:
+    """The component's name, with the setting that may stand behind it unless that is a path: one
+    name for both ways of writing it, which titles and tables show.
+    """
+    setting = entry.facts.get("named_setting")
+    base = entry.name.partition(":")[0]
+    return f"{base}:{settings[setting]}" if setting and setting not in files else base
+
+
+def _require_once(entry: Entry, reference: Reference, where: str) -> None:
+    setting = entry.facts.get("named_setting")
+    if ":" in entry.name and setting in reference.config:
+        raise BenchError(
+            f"{where}: key {setting!r}: the name gives it already; write it in one place"
+        )
 
 
 def _data_digest(stream: Component, where: str) -> str:
