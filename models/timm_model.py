@@ -61,7 +61,8 @@ def from_hub(architecture: str) -> str:
     import timm
     from huggingface_hub import hf_hub_download
 
-    repository = timm.get_pretrained_cfg(architecture).hf_hub_id
+    facts: Any = timm.get_pretrained_cfg(architecture)
+    repository = facts.hf_hub_id
     if not repository:
         raise ValueError(f"timm has no weights of {architecture} on the hub; give a local file")
     try:
@@ -103,7 +104,7 @@ class TimmModel(TimmViT):
             )
         import timm
 
-        facts = timm.get_pretrained_cfg(config.architecture)
+        facts: Any = timm.get_pretrained_cfg(config.architecture)
         if not isinstance(facts.classifier, str):
             raise BenchError(
                 f"timm: {config.architecture} has no single head (its classifiers are "
@@ -169,7 +170,8 @@ def _network(
 
 def _is_plain(module: nn.Module) -> bool:
     """Whether it is a vision transformer whose blocks are the standard ones, and no kin of it."""
-    from timm.layers import Attention, Mlp
+    from timm.layers.attention import Attention
+    from timm.layers.mlp import Mlp
     from timm.models.vision_transformer import Block as Standard
     from timm.models.vision_transformer import VisionTransformer
 

@@ -13,6 +13,7 @@ from bench.conformance.base import CheckFailed, subject_of
 from bench.contracts.data import DomainView, Inputs, take
 from bench.contracts.model import FoundationModel
 from bench.errors import BenchError
+from bench.study.suite import validated
 
 CLASSES, SAMPLES = 3, 4
 TOKENS = 8
@@ -33,6 +34,8 @@ class ModelFixture:
         self.name = name
         self.entry = registry.entry("model", name)
         self.model_class: type[FoundationModel] = registry.load("model", name)
+        if ":" in name:  # what stands behind it is the user's, not the class's
+            validated(self.model_class.Config, {}, f"model {name!r}")
         if self.model_class.task != "classification":
             raise BenchError(
                 f"model {name!r} does {self.model_class.task}; the checks are those of "

@@ -43,14 +43,15 @@ class Block:
         return len(self.qkv) == 1
 
 
-class SourceTraining(pydantic.BaseModel, extra="forbid", frozen=True):
+class SourceTraining(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """How a model is trained on the source: AdamW, one-cycle rate, label smoothing.
 
+    ``epochs`` 0: not at all, its weights are those that it is built with.
     Units: ``learning_rate`` is the peak of the cycle; ``warmup`` is the share of the steps before
     the peak; ``clip_norm`` bounds the gradient's 2-norm.
     """
 
-    epochs: int = pydantic.Field(60, ge=1)
+    epochs: int = pydantic.Field(60, ge=0)
     batch_size: int = pydantic.Field(64, ge=1)
     learning_rate: float = pydantic.Field(1e-3, gt=0)
     weight_decay: float = pydantic.Field(0.05, ge=0)
