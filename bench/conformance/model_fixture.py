@@ -62,9 +62,13 @@ class ModelFixture:
 
     @functools.cached_property
     def x(self) -> Inputs:
-        """Inputs of `SAMPLES` samples: tokens for a shape (length,) if the model takes them."""
+        """Inputs of `SAMPLES` samples."""
+        return self.inputs(SAMPLES)
+
+    def inputs(self, samples: int) -> Inputs:
+        """Random inputs: tokens for a shape (length,) if the model takes them."""
         generator = torch.Generator().manual_seed(1)
-        reals = torch.rand(SAMPLES, *self.input_shape, generator=generator)
+        reals = torch.rand(samples, *self.input_shape, generator=generator)
         if len(self.input_shape) > 1:
             return reals
         ids = torch.randint(1, TOKENS, reals.shape, generator=generator)

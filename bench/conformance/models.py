@@ -18,7 +18,7 @@ from bench import defaults, registry
 from bench.conformance.base import CheckFailed, check_of
 from bench.conformance.method_fixture import unlimited_window
 from bench.conformance.model_fixture import CLASSES, SAMPLES, ModelFixture
-from bench.contracts.data import DomainView, Inputs
+from bench.contracts.data import DomainView, Inputs, take
 from bench.contracts.model import FoundationModel, ModelConfig, weights_digest
 from bench.contracts.structure import (
     WrongBlocks,
@@ -31,8 +31,10 @@ from bench.errors import BenchError
 
 check = check_of("model")
 
-ROUNDING = 1e-4
-"""Largest difference that rounding explains, as a share of the largest output."""
+ROUNDING = 1e-5
+"""Largest difference that rounding explains, as a share of the largest output, or of 1."""
+BATCH = 8
+"""Samples in the batch that is compared with batches of one."""
 
 
 @check
@@ -145,25 +147,58 @@ def weights(subject: ModelFixture) -> str:
 
 @check
 def evaluation(subject: ModelFixture) -> str:
-    """In evaluation mode outputs depend on the sample alone, and nothing changes or is drawn."""
+    """In evaluation mode outputs depend on the inputs alone, and nothing changes or is drawn."""
     model, random = subject.model, torch.get_rng_state()
     before = weights_digest(model.module)
     with torch.no_grad():
         again = model(subject.x)
-        apart = torch.cat([model(subject.some(0)), model(subject.some(*range(1, SAMPLES)))])
     if not torch.equal(random, torch.get_rng_state()):
         raise CheckFailed("draws random numbers in evaluation mode: let train(False) reach all")
     if not torch.equal(again, subject.outputs):
         raise CheckFailed("gives other outputs for the same inputs: it has hidden state")
     if weights_digest(model.module) != before:
         raise CheckFailed("a forward pass changes buffers: let train(False) reach all layers")
-    away = float((apart - again).abs().max())
-    if not away <= ROUNDING * float(again.abs().max()):
+    return f"predicted {SAMPLES} samples twice"
+
+
+@check
+def batch_size(subject: ModelFixture) -> str:
+    """In evaluation mode outputs of a sample do not depend on the batch that it is in."""
+    model, x = subject.model, subject.inputs(BATCH)
+    with torch.no_grad():
+        together = model(x)
+        alone = torch.cat([model(take(x, torch.tensor([i]))) for i in range(BATCH)])
+    away = float((together - alone).abs().max())
+    if not away <= ROUNDING * max(float(together.abs().max()), 1.0):
         raise CheckFailed(
             f"outputs of a sample differ by {away:.2g} with the batch that it is in: use no "
             "statistics of the batch in evaluation mode"
         )
-    return f"compared a batch of {SAMPLES} with batches of 1 and {SAMPLES - 1}"
+    return f"compared a batch of {BATCH} with batches of 1"
+
+
+@check
+def images(subject: ModelFixture) -> str:
+    """It takes float images of values in [0, 1], sees what is between, and leaves them as is."""
+    if len(subject.input_shape) == 1:
+        return "nothing: its inputs are texts"
+    model, grey = subject.model, subject.inputs(SAMPLES)
+    assert isinstance(grey, Tensor)
+    given = grey.clone()
+    with torch.no_grad():
+        black, white = model(torch.zeros_like(grey)), model(torch.ones_like(grey))
+        between = model(given)
+    if not torch.equal(given, grey):
+        raise CheckFailed("a call changes its inputs in place: normalize a copy of them")
+    for name, found in (("black", black), ("white", white)):
+        if not found.isfinite().all():
+            raise CheckFailed(f"outputs of {name} images are not finite: check the preprocessing")
+    if torch.equal(between, black) or torch.equal(between, white):
+        raise CheckFailed(
+            "images of values between 0 and 1 give the outputs of black or white ones: take floats "
+            "in [0, 1], and let the model do its own preprocessing"
+        )
+    return f"gave it {SAMPLES} images of noise, black ones and white ones"
 
 
 @check
