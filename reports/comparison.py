@@ -112,7 +112,7 @@ def flat_settings(cell: Cell) -> dict[str, str]:
     """What a comparison holds fixed besides names and code: dotted key to value for people."""
     parts = {
         "stream": cell.stream.config,
-        "model": cell.model.config,
+        "model": {**cell.model.config, **_training(cell)},
         "variant": cell.variant.config if cell.variant is not None else {},
         "protocol": cell.protocol,
     }
@@ -120,11 +120,16 @@ def flat_settings(cell: Cell) -> dict[str, str]:
     return flat | {"data": cell.data[:12]}
 
 
+def _training(cell: Cell) -> dict[str, Any]:
+    """What the suite changes of the source training, as settings of the model."""
+    return {f"training.{key}": value for key, value in cell.model.training.items()}
+
+
 def _settings(cell: Cell) -> dict[str, Any]:
     settings = {
         "stream": [cell.stream.name, cell.stream.config],
         "data": cell.data,
-        "model": [cell.model.name, cell.model.config],
+        "model": [cell.model.name, {**cell.model.config, **_training(cell)}],
         "protocol": cell.protocol,
         "device": cell.device_title,
     }

@@ -167,7 +167,7 @@ def tuned_file(
         suite=suite.name,
         stream=suite.stream.name,
         validation=cells[0].stream.config,
-        model=suite.model.name,
+        model=cells[0].model.name,
         protocol=cells[0].protocol,
         device=cells[0].device,
         data=cells[0].data,

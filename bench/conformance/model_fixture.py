@@ -12,9 +12,11 @@ from bench import defaults, registry
 from bench.conformance.base import CheckFailed, subject_of
 from bench.contracts.data import DomainView, Inputs, take
 from bench.contracts.model import FoundationModel
-from bench.errors import BenchError
+from bench.study.suite import validated
 
 CLASSES, SAMPLES = 3, 4
+WORDS = 6
+"""Of a text beside an image."""
 TOKENS = 8
 """Ids of tokens are below it, so that small vocabularies have them."""
 
@@ -33,11 +35,8 @@ class ModelFixture:
         self.name = name
         self.entry = registry.entry("model", name)
         self.model_class: type[FoundationModel] = registry.load("model", name)
-        if self.model_class.task != "classification":
-            raise BenchError(
-                f"model {name!r} does {self.model_class.task}; the checks are those of "
-                "classification"
-            )
+        if ":" in name:  # what stands behind it is the user's, not the class's
+            validated(self.model_class.Config, {}, f"model {name!r}")
         self.input_shape = tuple(self.model_class.input_shape or _embedded_shape())
 
     def build(self, classes: int = CLASSES, seed: int = 0) -> FoundationModel:
@@ -59,13 +58,21 @@ class ModelFixture:
 
     @functools.cached_property
     def x(self) -> Inputs:
-        """Inputs of `SAMPLES` samples: tokens for a shape (length,) if the model takes them."""
+        """Inputs of `SAMPLES` samples."""
+        return self.inputs(SAMPLES)
+
+    def inputs(self, samples: int) -> Inputs:
+        """Random inputs: images, with a text beside them if the model asks for one, or tokens for a
+        shape (length,) if it takes them.
+        """
         generator = torch.Generator().manual_seed(1)
-        reals = torch.rand(SAMPLES, *self.input_shape, generator=generator)
-        if len(self.input_shape) > 1:
-            return reals
-        ids = torch.randint(1, TOKENS, reals.shape, generator=generator)
-        for inputs in ({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, ids):
+        reals = torch.rand(samples, *self.input_shape, generator=generator)
+        images = len(self.input_shape) > 1
+        shape = (samples, WORDS) if images else reals.shape
+        ids = torch.randint(1, TOKENS, shape, generator=generator)
+        texts = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        tried: tuple[Inputs, ...] = (reals, {"image": reals, **texts}) if images else (texts, ids)
+        for inputs in tried:
             try:
                 with torch.no_grad():
                     self.model(inputs)
@@ -82,8 +89,10 @@ class ModelFixture:
 
     @property
     def y(self) -> torch.Tensor:
-        """Labels of `x`."""
-        return torch.arange(SAMPLES) % CLASSES
+        """Labels of `x`: the classes in turn, for each unit."""
+        rules = self.model.rules
+        units = len(rules.units(self.outputs, self.x))
+        return rules.packed(torch.arange(units) % CLASSES, rules.places(self.outputs, self.x))
 
     def some(self, *samples: int) -> Inputs:
         """Some of the inputs, by their number."""

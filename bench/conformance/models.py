@@ -12,13 +12,13 @@ from typing import Any
 import pydantic
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from bench import defaults, registry
 from bench.conformance.base import CheckFailed, check_of
 from bench.conformance.method_fixture import unlimited_window
 from bench.conformance.model_fixture import CLASSES, SAMPLES, ModelFixture
-from bench.contracts.data import DomainView, Inputs
+from bench.contracts.data import DomainView, Inputs, take
 from bench.contracts.model import FoundationModel, ModelConfig, weights_digest
 from bench.contracts.structure import (
     WrongBlocks,
@@ -27,12 +27,15 @@ from bench.contracts.structure import (
     plain_linear,
     require_called,
 )
+from bench.contracts.task import Task
 from bench.errors import BenchError
 
 check = check_of("model")
 
-ROUNDING = 1e-4
-"""Largest difference that rounding explains, as a share of the largest output."""
+ROUNDING = 1e-5
+"""Largest difference that rounding explains, as a share of the largest output, or of 1."""
+BATCH = 8
+"""Samples in the batch that is compared with batches of one."""
 
 
 @check
@@ -62,21 +65,24 @@ def declared(subject: ModelFixture) -> str:
 
 @check
 def outputs(subject: ModelFixture) -> str:
-    """Gives finite outputs of shape (n, classes) for as many classes as are asked for."""
+    """Gives finite outputs, as its task has them, for as many classes as are asked for."""
+    rules = subject.model.rules
     with torch.no_grad():
-        _require_logits(subject.outputs, SAMPLES, CLASSES)
-        _require_logits(subject.model(subject.some(0)), 1, CLASSES)
-        _require_logits(subject.build(2)(subject.x), SAMPLES, 2)
+        _require_logits(subject.outputs, SAMPLES, CLASSES, rules)
+        _require_logits(subject.model(subject.some(0)), 1, CLASSES, rules)
+        _require_logits(subject.build(2)(subject.x), SAMPLES, 2, rules)
     return f"gave it {SAMPLES} samples and 1, for {CLASSES} and for 2 classes"
 
 
-def _require_logits(found: Any, samples: int, classes: int) -> None:
-    if not isinstance(found, Tensor) or found.shape != (samples, classes):
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+def _require_logits(found: Any, samples: int, classes: int, rules: Task) -> None:
+    if not isinstance(found, Tensor):
         raise CheckFailed(
-            f"outputs are {shape} for {samples} samples and {classes} classes, not "
-            f"{(samples, classes)}: return logits of shape (n, classes) from __call__"
+            f"outputs are a {type(found).__name__}: return logits, a tensor, from __call__"
         )
+    try:
+        rules.require_outputs(tuple(found.shape), samples, classes, f"{samples} samples")
+    except BenchError as error:
+        raise CheckFailed(f"outputs are {tuple(found.shape)}, {error}") from error
     if not (found.is_floating_point() and found.isfinite().all()):
         raise CheckFailed(
             f"outputs ({found.dtype}) are not all finite numbers: return logits, and check the "
@@ -133,25 +139,62 @@ def weights(subject: ModelFixture) -> str:
 
 @check
 def evaluation(subject: ModelFixture) -> str:
-    """In evaluation mode outputs depend on the sample alone, and nothing changes or is drawn."""
+    """In evaluation mode outputs depend on the inputs alone, and nothing changes or is drawn."""
     model, random = subject.model, torch.get_rng_state()
     before = weights_digest(model.module)
     with torch.no_grad():
         again = model(subject.x)
-        apart = torch.cat([model(subject.some(0)), model(subject.some(*range(1, SAMPLES)))])
     if not torch.equal(random, torch.get_rng_state()):
         raise CheckFailed("draws random numbers in evaluation mode: let train(False) reach all")
     if not torch.equal(again, subject.outputs):
         raise CheckFailed("gives other outputs for the same inputs: it has hidden state")
     if weights_digest(model.module) != before:
         raise CheckFailed("a forward pass changes buffers: let train(False) reach all layers")
-    away = float((apart - again).abs().max())
-    if not away <= ROUNDING * float(again.abs().max()):
+    return f"predicted {SAMPLES} samples twice"
+
+
+@check
+def batch_size(subject: ModelFixture) -> str:
+    """In evaluation mode outputs of a sample do not depend on the batch that it is in."""
+    model, x = subject.model, subject.inputs(BATCH)
+    with torch.no_grad():
+        together = model(x)
+        alone = torch.cat([model(take(x, torch.tensor([i]))) for i in range(BATCH)])
+    away = float((together - alone).abs().max())
+    if not away <= ROUNDING * max(float(together.abs().max()), 1.0):
         raise CheckFailed(
             f"outputs of a sample differ by {away:.2g} with the batch that it is in: use no "
             "statistics of the batch in evaluation mode"
         )
-    return f"compared a batch of {SAMPLES} with batches of 1 and {SAMPLES - 1}"
+    return f"compared a batch of {BATCH} with batches of 1"
+
+
+@check
+def images(subject: ModelFixture) -> str:
+    """It takes float images of values in [0, 1], sees what is between, and leaves them as is."""
+    if len(subject.input_shape) == 1:
+        return "nothing: its inputs are texts"
+    model, grey = subject.model, subject.inputs(SAMPLES)
+    given = tree_map(torch.clone, grey)
+    with torch.no_grad():
+        black, white = model(_painted(grey, 0.0)), model(_painted(grey, 1.0))
+        between = model(given)
+    if not all(map(torch.equal, tree_leaves(given), tree_leaves(grey))):
+        raise CheckFailed("a call changes its inputs in place: normalize a copy of them")
+    for name, found in (("black", black), ("white", white)):
+        if not found.isfinite().all():
+            raise CheckFailed(f"outputs of {name} images are not finite: check the preprocessing")
+    if torch.equal(between, black) or torch.equal(between, white):
+        raise CheckFailed(
+            "images of values between 0 and 1 give the outputs of black or white ones: take floats "
+            "in [0, 1], and let the model do its own preprocessing"
+        )
+    return f"gave it {SAMPLES} images of noise, black ones and white ones"
+
+
+def _painted(x: Inputs, value: float) -> Inputs:
+    """The same inputs with images of one value; ids and masks stay."""
+    return tree_map(lambda t: torch.full_like(t, value) if t.is_floating_point() else t, x)
 
 
 @check
@@ -170,20 +213,22 @@ def _described(x: Inputs) -> Any:
 
 @check
 def head(subject: ModelFixture) -> str:
-    """Its head is a layer of the network, given one row of finite features for each sample."""
+    """Its head is a layer of the network, given one row of finite features for each unit."""
     model = subject.model
     found = model.head
     with torch.no_grad():
         logits, features = model.with_features(subject.x)
     if not torch.equal(logits, subject.outputs):
         raise CheckFailed("with_features gives other outputs than a call: make one forward pass")
-    if features.ndim != 2 or len(features) != SAMPLES or not features.isfinite().all():
+    rows = model.unit_features(features, subject.x)
+    units = len(model.units(logits, subject.x))
+    if rows.ndim != 2 or len(rows) != units or not rows.isfinite().all():
         raise CheckFailed(
-            f"features have shape {tuple(features.shape)} for {SAMPLES} samples or are not finite: "
-            "name in head_name the layer that gets (n, width)"
+            f"features have shape {tuple(features.shape)} for {SAMPLES} samples of {units} units "
+            "or are not finite: name in head_name the layer that gets (n, width)"
         )
     held = len(model.head_parameters())
-    return f"{type(found).__name__} with {held} parameters, features of width {features.shape[1]}"
+    return f"{type(found).__name__} with {held} parameters, features of width {rows.shape[1]}"
 
 
 @check
@@ -264,7 +309,7 @@ def _after_surgery(subject: ModelFixture, what: str) -> str:
     except BenchError as reason:
         return f"does not apply ({reason})"
     with torch.no_grad():
-        _require_logits(predict(subject.x), SAMPLES, CLASSES)
+        _require_logits(predict(subject.x), SAMPLES, CLASSES, subject.model.rules)
     return f"by the {kind} {name}"
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench import registry
+
+if TYPE_CHECKING:
+    from bench.contracts.model import SourceTraining
 
 
 class Named(Protocol):
@@ -25,3 +28,11 @@ def config_of(kind: str, component: Named) -> Any:
 def build(kind: str, component: Named, *arguments: Any) -> Any:
     """The component, constructed from its settings and further ``arguments``."""
     return registry.load(kind, component.name)(config_of(kind, component), *arguments)
+
+
+def source_training(model: str, changes: dict[str, Any]) -> SourceTraining:
+    """How the registered ``model`` is trained on the source, with what a suite gives otherwise;
+    pydantic.ValidationError for what is refused.
+    """
+    default: SourceTraining = registry.load("model", model).source_training
+    return type(default).model_validate({**default.model_dump(), **changes})

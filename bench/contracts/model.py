@@ -44,14 +44,15 @@ class Block:
         return len(self.qkv) == 1
 
 
-class SourceTraining(pydantic.BaseModel, extra="forbid", frozen=True):
+class SourceTraining(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """How a model is trained on the source: AdamW, one-cycle rate, label smoothing.
 
+    ``epochs`` 0: not at all, its weights are those that it is built with.
     Units: ``learning_rate`` is the peak of the cycle; ``warmup`` is the share of the steps before
     the peak; ``clip_norm`` bounds the gradient's 2-norm.
     """
 
-    epochs: int = pydantic.Field(60, ge=1)
+    epochs: int = pydantic.Field(60, ge=0)
     batch_size: int = pydantic.Field(64, ge=1)
     learning_rate: float = pydantic.Field(1e-3, gt=0)
     weight_decay: float = pydantic.Field(0.05, ge=0)
@@ -72,6 +73,8 @@ class FoundationModel(ABC):
     another task are not run. ``preload`` names modules that are slow to import. ``input_shape`` is
     the usual shape of a sample, for `bench fit`: (channels, height, width), or (tokens,) for texts.
     ``conformance_config``: settings for `bench check`, where the default network is large.
+    ``named_setting``: the setting that suites and commands may write behind the model's name, as
+    ``timm:resnet18``.
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
@@ -79,6 +82,7 @@ class FoundationModel(ABC):
     preload: ClassVar[tuple[str, ...]] = ()
     input_shape: ClassVar[tuple[int, ...] | None] = None
     conformance_config: ClassVar[dict[str, Any]] = {}
+    named_setting: ClassVar[str] = ""
     source_training: ClassVar[SourceTraining] = SourceTraining()
     head_name: str = "head"
 

@@ -136,7 +136,7 @@ def tally(trace: StepTrace, log: Iterable[tuple[Label, Sequence[float]]]) -> Ste
 
     def leave() -> None:
         for (_, dtype), (flops, size) in (open_optimizers.pop() or {}).items():
-            trace.operations[(OPTIMIZER, dtype, flops, size)] += 1
+            calls.append((OPTIMIZER, dtype, flops, size))
 
     for (name, kind, dtype, detail), (flops, size, live) in log:
         if live > highest:

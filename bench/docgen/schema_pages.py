@@ -42,7 +42,12 @@ versions of this schema are still read.
 REFERENCES = """\
 A method, stream, model or variant is given by its name (`tent`), or as a mapping of its name and
 the settings that differ from the defaults (`{name: tent, learning_rate: 0.01}`). `seeds: 5` means
-the seeds 0 to 4, `seeds: [5]` the seed 5 alone. A single device or variant needs no list."""
+the seeds 0 to 4, `seeds: [5]` the seed 5 alone. A single device or variant needs no list.
+
+A model has two keys beside its settings. `training` changes how it is trained on the source, as
+`{epochs: 3, learning_rate: 2e-5}`: the keys are those of `bench.SourceTraining`, and 0 epochs take
+the weights as they are. `expected_source: [0.9, 1.0]` fails a run whose source model has a metric
+outside this band on the source's test split."""
 
 
 def suite_page() -> str:

@@ -16,6 +16,7 @@ from bench.errors import BenchError, Unsupported
 from bench.estimate.fake_tensors import FakeMode, emptied, sample_inputs, without_values
 from bench.estimate.fit import Estimate, Price, Request, modelled
 from bench.estimate.step_costs import MethodCosts, Task, shape_costs
+from bench.study.suite import validated
 
 LIMIT_S = 120
 """Wall seconds for one method, after which SIGALRM ends the process."""
@@ -40,8 +41,8 @@ def serve(values: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
 def build(request: Request) -> FoundationModel:
     """The request's model with random weights; BenchError if it does not take the shape."""
     model_class = registry.load("model", request.model)
+    config = validated(model_class.Config, {}, f"model {request.model!r}")
     try:
-        config = model_class.Config()
         model: FoundationModel = model_class.build(config, request.shape, request.classes)
         return model
     except BenchError:

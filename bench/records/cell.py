@@ -25,13 +25,15 @@ class Component(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_na
 
     ``config``: all settings, defaults included. ``code``: digest of what the component computes.
     ``files``: digests of the contents of the files and folders that settings name
-    (`bench.contracts.settings.LocalPath`), by setting.
+    (`bench.contracts.settings.LocalPath`), by setting. ``training``: of a model, what differs from
+    its class's source training; left out where nothing does.
     """
 
     name: str
     config: dict[str, Any] = {}
     code: str
     files: dict[str, str] = {}
+    training: dict[str, Any] = pydantic.Field({}, exclude_if=lambda given: not given)
 
     def content(self) -> dict[str, Any]:
         """What results depend on: a file counts with its content and not with its path."""

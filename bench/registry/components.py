@@ -14,6 +14,7 @@ it is loaded. A class of a notebook is found once `register` has been called wit
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib
 import importlib.util
 import os
@@ -120,8 +121,20 @@ def entries(kind: str) -> dict[str, Entry]:
 
 
 def entry(kind: str, name: str) -> Entry:
-    """The component ``name`` of ``kind``; BenchError with the nearest names if unknown."""
+    """The component ``name`` of ``kind``; BenchError with the nearest names if unknown.
+
+    ``NAME:VALUE`` is the component NAME with another default of the setting that its class
+    declares as ``named_setting``.
+    """
     known = entries(kind)
+    base, colon, value = name.partition(":")
+    if colon and base in known:
+        setting = known[base].facts.get("named_setting")
+        if not (setting and value):
+            cure = f"write the {setting}, as {base}:NAME" if setting else f"write {base}"
+            raise BenchError(f"{kind} {shortened(name)}: nothing to take behind the colon; {cure}")
+        config = {**known[base].config, setting: value}
+        return dataclasses.replace(known[base], name=name, config=config)
     if name not in known:
         broken = "".join(f"; {each}" for each in broken_entry_points())
         cure = f"{did_you_mean(name, known)} (of a file: --plugin FILE, or plugins: in the suite)"

@@ -27,7 +27,7 @@ DECLARED = {
         "provenance": TEXT, "paper": TEXT, "equation": TEXT, "preload": TEXTS,
         "makes_own_model": FLAG, "uses_device_clock": FLAG,
     },
-    "model": {"task": TEXT, "preload": TEXTS, "head_name": TEXT},
+    "model": {"task": TEXT, "preload": TEXTS, "head_name": TEXT, "named_setting": TEXT},
     "variant": {"tasks": TEXTS},
     "stream": {"task": TEXT, "preload": TEXTS, "supervised": FLAG, "shifts": TEXTS},
     "task": {"unit": TEXT, "dense": FLAG, "preload": TEXTS},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bench.contracts.build import build
@@ -16,10 +17,16 @@ if TYPE_CHECKING:
     from bench.contracts.stream import Stream
 
 
-def deployed(cell: Cell, method: Method, stream: Stream) -> tuple[FoundationModel, DomainView, str]:
+def deployed(
+    cell: Cell,
+    method: Method,
+    stream: Stream,
+    accept: Callable[[FoundationModel], None] | None = None,
+) -> tuple[FoundationModel, DomainView, str]:
     """The model that a method gets, the labelled source, and the source model's digest.
 
-    The model is the cell's variant, unless the method makes a small one itself.
+    The model is the cell's variant, unless the method makes a small one itself. ``accept`` is
+    called with the source model, and raises BenchError if the run cannot go on with it.
     """
     import torch
 
@@ -28,6 +35,8 @@ def deployed(cell: Cell, method: Method, stream: Stream) -> tuple[FoundationMode
     from bench.contracts.protocol import protocol_config
 
     model = source_model(cell, stream)
+    if accept is not None:
+        accept(model)
     digest = weights_digest(model.module)
     split = stream.source().adaptation
     generator = torch.Generator().manual_seed(cell.seed)

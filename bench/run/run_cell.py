@@ -23,6 +23,7 @@ from bench.study.job import Job
 
 if TYPE_CHECKING:
     from bench.contracts.method import Method
+    from bench.contracts.model import FoundationModel
     from bench.contracts.stream import Stream
     from bench.costs.tracker import CostTracker, DeviceCosts
     from bench.run.evaluator import Scorer
@@ -142,13 +143,13 @@ def _run_method(
     if not job.isolate_labels:
         stream: Stream = build("stream", cell.stream, cell.seed)
         labelled = _labelled(cell, method, stream)
-        return _run_on(cell, method, stream, build_stream(stream), None, labelled, tracker, logger)
+        return _run_on(job, method, stream, build_stream(stream), None, labelled, tracker, logger)
     stream_class = registry.load("stream", cell.stream.name)
     labelled = _labelled(cell, method, stream_class)
     with LabelProcess(cell, labelled, job.plugins) as process:
         stream = process.stream()
         built = received_stream(stream)
-        return _run_on(cell, method, stream, built, process.score, labelled, tracker, logger)
+        return _run_on(job, method, stream, built, process.score, labelled, tracker, logger)
 
 
 def _labelled(cell: Cell, method: Method, stream: Stream | type[Stream]) -> bool:
@@ -157,7 +158,7 @@ def _labelled(cell: Cell, method: Method, stream: Stream | type[Stream]) -> bool
 
 
 def _run_on(
-    cell: Cell,
+    job: Job,
     method: Method,
     stream: Stream,
     built: BuiltStream,
@@ -168,10 +169,18 @@ def _run_on(
 ) -> tuple[StreamResult, str]:
     """As `_run_method`, on a built stream; ``scorer``: the metric, by default the task's."""
     from bench.contracts.protocol import protocol_config
+    from bench.run.expected_source import require_expected
     from bench.run.protocols.base import Deployment, run_stream
 
+    cell = job.cells[0]
     protocol = protocol_config(cell.protocol)
-    model, source, source_digest = deployed(cell, method, stream)
+
+    def accept(full: FoundationModel) -> None:
+        if job.expected_source is not None:
+            score = (scorer or built.task.score)()
+            require_expected(full, built.source.test, score, job.expected_source, cell.model.name)
+
+    model, source, source_digest = deployed(cell, method, stream, accept)
     seed_everything(cell.seed)
     method.prepare(model, source)
     if "source_data" in method.needs:

@@ -14,7 +14,7 @@ from bench.io.weights_cache import Weights, cache_folder, cached, keep, not_fini
 from bench.records.cell import Cell
 
 if TYPE_CHECKING:
-    from bench.contracts.model import FoundationModel
+    from bench.contracts.model import FoundationModel, SourceTraining
     from bench.contracts.stream import Stream
 
 THREADS = 2
@@ -39,16 +39,18 @@ def source_model(cell: Cell, stream: Stream) -> FoundationModel:
     import torch
 
     from bench import registry
-    from bench.contracts.build import config_of
+    from bench.contracts.build import config_of, source_training
 
     config = config_of("model", cell.model)
     model_class = registry.load("model", cell.model.name)
+    recipe = source_training(cell.model.name, cell.model.training)
     path = source_path(cell, stream)
     half_way = path.with_suffix(".checkpoint")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model: FoundationModel = model_class.build(config, stream.input_shape, stream.classes)
-        weights = cached(path, lambda: _Training(cell.model.name, model, stream, half_way).run())
+        training = _Training(cell.model.name, model, stream, recipe, half_way)
+        weights = cached(path, training.run)
     if half_way.exists():
         half_way.unlink(missing_ok=True)
     try:
@@ -67,14 +69,26 @@ class _Training:
     ``name`` of the model, for errors; ``checkpoint``: the file of the state.
     """
 
-    def __init__(self, name: str, model: FoundationModel, stream: Stream, checkpoint: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: FoundationModel,
+        stream: Stream,
+        recipe: SourceTraining,
+        checkpoint: Path,
+    ) -> None:
+        self.name, self.model, self.stream = name, model, stream
+        self.recipe, self.checkpoint = recipe, checkpoint
+        self._saved_at, self._saving_s = -math.inf, 0.0
+
+    def _begin(self) -> None:
+        """The order of the source's samples, the optimizer and its schedule, at their start."""
         import torch
 
         from bench.contracts.data import DomainView
 
-        self.name, self.model, self.checkpoint = name, model, checkpoint
-        self.recipe = recipe = model.source_training
-        split = stream.source().adaptation
+        model, recipe = self.model, self.recipe
+        split = self.stream.source().adaptation
         generator = torch.Generator().manual_seed(SEED)
         self.view = DomainView("source", split.x, split.y, recipe.batch_size, generator)
         self.steps_per_epoch = max(len(self.view) // recipe.batch_size, 1)
@@ -88,13 +102,15 @@ class _Training:
             total_steps=recipe.epochs * self.steps_per_epoch,
             pct_start=recipe.warmup,
         )
-        self._saved_at, self._saving_s = -math.inf, 0.0
 
     def run(self) -> Weights:
         """Train to the end; the weights."""
         import torch
 
         epochs = self.recipe.epochs
+        if epochs == 0:
+            return self.model.module.state_dict()
+        self._begin()
         threads = torch.get_num_threads()
         torch.set_num_threads(THREADS)
         self.model.train(True)
@@ -133,7 +149,7 @@ class _Training:
             raise BenchError(
                 f"source model {self.name}: {bad} after {epochs} of {self.recipe.epochs} epochs: "
                 f"its training diverged; lower learning_rate ({self.recipe.learning_rate:g}) in "
-                "its source_training. Nothing is cached"
+                "its source_training, or under training in the suite. Nothing is cached"
             )
 
     def _save(self, epochs: int) -> None:

@@ -20,6 +20,7 @@ class Job(pydantic.BaseModel, extra="forbid", frozen=True):
     runs of each cell. ``run`` names this run and its log. ``store`` and ``plugins`` are absolute
     paths. ``meter``: of a measured device's energy (`bench.meters.find.find_meter`).
     ``isolate_labels``: whether labels of test splits stay out of the run's process.
+    ``expected_source``: the band in which the source model's metric must lie.
     """
 
     run: str
@@ -31,6 +32,7 @@ class Job(pydantic.BaseModel, extra="forbid", frozen=True):
     tensorboard: str | None = None
     meter: str = "auto"
     isolate_labels: bool = False
+    expected_source: tuple[float, float] | None = None
 
     @property
     def log(self) -> Path:
@@ -51,6 +53,7 @@ def make_job(
     tensorboard: Path | None = None,
     meter: str = "auto",
     isolate_labels: bool = False,
+    expected_source: tuple[float, float] | None = None,
 ) -> Job:
     """A run of ``cells`` with the plugins of this process; earlier attempts are in the store."""
     earlier = [store.get(cell.identity) for cell in cells]
@@ -64,6 +67,7 @@ def make_job(
         tensorboard=None if tensorboard is None else str(tensorboard.resolve()),
         meter=meter,
         isolate_labels=isolate_labels,
+        expected_source=expected_source,
     )
 
 

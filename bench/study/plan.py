@@ -13,7 +13,8 @@ from typing import Any
 import pydantic
 
 from bench import registry
-from bench.contracts.build import config_of
+from bench.contracts.build import config_of, source_training
+from bench.contracts.model import SourceTraining
 from bench.contracts.protocol import protocol_class
 from bench.contracts.settings import file_digests, leaves
 from bench.costs.device_profile import absolute_name, load_device, profile_digest
@@ -25,9 +26,10 @@ from bench.records.record import Record
 from bench.records.store import Store
 from bench.registry.component_code import component_digest
 from bench.registry.declarations import shortened
+from bench.registry.discovery import Entry
 from bench.study.foretell import closing_windows, training_kind
 from bench.study.job import Job, make_job
-from bench.study.suite import FULL, Reference, Suite, validated
+from bench.study.suite import FULL, ModelReference, Reference, Suite, explain, validated
 from bench.study.tuned_settings import Tuned, changed_since, require_fit, settle, stale_note
 
 
@@ -41,10 +43,10 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
     where = f"suite {path}"
     protocol = _protocol(suite.protocol, f"{where}: protocol")
     stream = _component("stream", suite.stream, f"{where}: stream")
-    model = _component("model", suite.model, f"{where}: model")
+    model = _model(suite.model, f"{where}: model")
     variants = [_variant(reference, f"{where}: variants") for reference in suite.variants]
     if tuned is not None:
-        require_fit(suite, tuned)
+        require_fit(suite, tuned, model.name)
     data = _data_digest(stream, where)
     devices = [(absolute_name(n), profile_digest(load_device(n))) for n in suite.devices]
     cells: dict[str, Cell] = {}
@@ -102,19 +104,49 @@ def _variant(reference: Reference, where: str) -> Component | None:
     return variant
 
 
+def _model(reference: ModelReference, where: str) -> Component:
+    model = _component("model", reference, where)
+    where += f" {reference.name!r}: training"
+    try:
+        default = source_training(model.name, {}).model_dump()
+        given = source_training(model.name, reference.training).model_dump()
+    except pydantic.ValidationError as error:
+        raise BenchError(f"{where}: {explain(error, SourceTraining)}") from error
+    changed = {key: value for key, value in given.items() if value != default[key]}
+    return model.model_copy(update={"training": changed})
+
+
 def _component(kind: str, reference: Reference, where: str) -> Component:
     try:
         entry = registry.entry(kind, reference.name)
     except BenchError as error:
         raise BenchError(f"{where}: {error}") from error
     where += f" {reference.name!r}"
+    _require_once(entry, reference, where)
     config = validated(registry.load(kind, reference.name).Config, reference.config, where)
     settings = _as_json(config, where)
     try:
         files, code = file_digests(config), component_digest(entry)
     except BenchError as error:
         raise BenchError(f"{where}: {error}") from error
-    return Component(name=reference.name, config=settings, code=code, files=files)
+    return Component(name=_name(entry, settings, files), config=settings, code=code, files=files)
+
+
+def _name(entry: Entry, settings: dict[str, Any], files: dict[str, str]) -> str:
+    """The component's name, with the setting that may stand behind it unless that is a path: one
+    name for both ways of writing it, which titles and tables show.
+    """
+    setting = entry.facts.get("named_setting")
+    base = entry.name.partition(":")[0]
+    return f"{base}:{settings[setting]}" if setting and setting not in files else base
+
+
+def _require_once(entry: Entry, reference: Reference, where: str) -> None:
+    setting = entry.facts.get("named_setting")
+    if ":" in entry.name and setting in reference.config:
+        raise BenchError(
+            f"{where}: key {setting!r}: the name gives it already; write it in one place"
+        )
 
 
 def _data_digest(stream: Component, where: str) -> str:
@@ -221,7 +253,7 @@ class Plan:
     ) -> list[Job]:
         """One job for each group of missing cells."""
         name, groups = self.suite.name, self.shared_runs()
-        more = (tensorboard, meter, isolate_labels)
+        more = (tensorboard, meter, isolate_labels, self.suite.model.expected_source)
         return [make_job(group, name, store, *more) for group in groups]
 
     def estimate(

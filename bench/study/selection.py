@@ -54,7 +54,7 @@ class Selection:
     def choose(self) -> tuple[Suite, Path]:
         """The suite as chosen, and the file it came from; BenchError names what is wrong."""
         from bench import registry
-        from bench.study.suite import Reference, load_suite, parse_variants, select
+        from bench.study.suite import ModelReference, load_suite, parse_variants, select
 
         for plugin in self.plugins:
             registry.add_plugin(plugin)
@@ -68,7 +68,7 @@ class Selection:
             named = [Path(d).as_posix() if d.endswith(files) else d for d in self.devices]
             changes["devices"] = list(dict.fromkeys(named))
         if self.model is not None:
-            changes["model"] = Reference(name=self.model)
+            changes["model"] = ModelReference(name=self.model)
         if self.variants:
             changes["variants"] = parse_variants(self.variants)
         if self.seeds is not None:

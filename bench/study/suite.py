@@ -35,6 +35,25 @@ class Reference(_Strict):
     config: dict[str, Any] = {}
 
 
+Bound = Annotated[float, pydantic.Field(allow_inf_nan=False)]
+
+
+class ModelReference(Reference):
+    """A model. ``training``: what differs from its class's source training. ``expected_source``:
+    the least and the greatest metric on the source's test split with which a run goes on.
+    """
+
+    training: dict[str, Any] = {}
+    expected_source: tuple[Bound, Bound] | None = None
+
+    @pydantic.field_validator("expected_source")
+    @classmethod
+    def _in_order(cls, band: tuple[float, float] | None) -> tuple[float, float] | None:
+        if band is not None and not band[0] <= band[1]:
+            raise ValueError("give the least and the greatest, as [0.9, 1.0]")
+        return band
+
+
 def _reference(value: Any) -> Any:
     """``tent`` or ``{name: tent, learning_rate: 0.01}``."""
     named = value.get("name") if isinstance(value, dict) else value
@@ -47,6 +66,16 @@ def _reference(value: Any) -> Any:
             raise ValueError("give a name, or a mapping with 'name' and settings")
         return Reference(name=value["name"], config={k: v for k, v in value.items() if k != "name"})
     return value
+
+
+def _model(value: Any) -> Any:
+    """As `_reference`, with the keys of a `ModelReference` beside the model's own settings."""
+    reference = _reference(value)
+    if not isinstance(reference, Reference):
+        return reference
+    own = {k: v for k, v in reference.config.items() if k in ModelReference.model_fields}
+    config = {k: v for k, v in reference.config.items() if k not in own}
+    return {"name": reference.name, "config": config, **own}
 
 
 def _seeds(value: Any) -> Any:
@@ -100,6 +129,7 @@ def _list(value: Any) -> Any:
 
 
 Ref = Annotated[Reference, pydantic.BeforeValidator(_reference)]
+ModelRef = Annotated[ModelReference, pydantic.BeforeValidator(_model)]
 VariantRef = Annotated[Reference, pydantic.BeforeValidator(_variant)]
 Device = Annotated[str, pydantic.Field(max_length=1000)]
 Seed = Annotated[int, pydantic.Field(ge=0, le=LARGEST_SEED)]
@@ -111,7 +141,8 @@ class Suite(_Strict):
     name : of the suite, as records and tables show it: small letters, numerals, ``-`` and ``_``
     description : one line for ``bench list``
     stream : the data: a source and target domains
-    model : the foundation model that methods adapt
+    model : the foundation model that methods adapt; beside its settings ``training`` may change how
+        it is trained on the source, and ``expected_source`` say how good it is then
     protocol : order, budget, batch size and reset, the same for all methods
     methods : run without target labels where the stream is unsupervised
     supervised_references : given the labels of the adaptation splits; tables mark them
@@ -126,7 +157,7 @@ class Suite(_Strict):
     name: str = pydantic.Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=LONGEST_NAME)
     description: str
     stream: Ref
-    model: Ref
+    model: ModelRef
     protocol: dict[str, Any] = {}
     methods: list[Ref] = pydantic.Field(min_length=1)
     supervised_references: list[Ref] = []

@@ -103,16 +103,17 @@ def merged(old: Tuned, new: Tuned) -> Tuned:
     return old.model_copy(update={"methods": {**old.methods, **added}})
 
 
-def require_fit(suite: Suite, tuned: Tuned) -> None:
+def require_fit(suite: Suite, tuned: Tuned, model: str) -> None:
     """Raise BenchError if the settings were tuned for another stream, model or protocol.
 
-    Settings tuned under ``online`` also serve ``online-timed``: a method sees the same of both.
+    ``model``: its name in the suite's cells. Settings tuned under ``online`` also serve
+    ``online-timed``: a method sees the same of both.
     """
     protocols = suite.protocol.get("name", DEFAULT), tuned.protocol.get("name", DEFAULT)
     as_seen = protocol_facts(suite.protocol).method_protocol
     for what, wanted, has in (
         ("stream", suite.stream.name, tuned.stream),
-        ("model", suite.model.name, tuned.model),
+        ("model", model, tuned.model),
         ("protocol", *protocols),
     ):
         if wanted != has and not (what == "protocol" and has == as_seen):

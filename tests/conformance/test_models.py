@@ -216,6 +216,33 @@ class OfTheBatch(Base):
         return outputs - 0.5 * outputs.mean(dim=0)
 
 
+# images -------------------------------------------------------------------------------------
+
+
+@register("model", "in-place")
+class InPlace(Base):
+    """Normalizes the caller's images."""
+
+    def __call__(self, x):
+        return super().__call__(x.sub_(0.5))
+
+
+@register("model", "truncates")
+class Truncates(Base):
+    """Takes whole numbers."""
+
+    def __call__(self, x):
+        return super().__call__(x.byte().float())
+
+
+@register("model", "takes-logarithms")
+class TakesLogarithms(Base):
+    """Its preprocessing has no value for black."""
+
+    def __call__(self, x):
+        return super().__call__(x.log())
+
+
 @register("model", "augments-to-double")
 class AugmentsToDouble(Base):
     """Changes the type of its inputs."""
@@ -340,7 +367,10 @@ BROKEN = [
     ("hides-weights", "weights", ["parameters and buffers"]),
     ("always-trains", "evaluation", ["random numbers"]),
     ("counts-calls", "evaluation", ["hidden state"]),
-    ("of-the-batch", "evaluation", ["with the batch that it is in"]),
+    ("of-the-batch", "batch-size", ["with the batch that it is in"]),
+    ("in-place", "images", ["changes its inputs in place"]),
+    ("truncates", "images", ["outputs of black or white ones", "floats in [0, 1]"]),
+    ("takes-logarithms", "images", ["outputs of black images are not finite"]),
     ("augments-to-double", "augment", ["float64"]),
     ("headless", "head", ["head_name 'haed' is no module", "did you mean 'head'?"]),
     ("bypasses-its-head", "head", ["'spare' was not called"]),

@@ -228,8 +228,11 @@ def test_settings_tuned_for_something_else_are_refused(
     suite_file: Path, change: dict[str, str], part: str
 ) -> None:
     suite, path = load_suite(str(suite_file))
-    require_fit(suite, tuned())
-    for use in (lambda t: require_fit(suite, t), lambda t: make_cells(suite, path, t)):
+    require_fit(suite, tuned(), suite.model.name)
+    for use in (
+        lambda t: require_fit(suite, t, suite.model.name),
+        lambda t: make_cells(suite, path, t),
+    ):
         with pytest.raises(BenchError) as caught:
             use(tuned(**change))
         assert f"tuned settings are for {part}" in str(caught.value)
@@ -240,12 +243,13 @@ def test_settings_tuned_for_a_stream_that_waits_serve_one_that_does_not() -> Non
     waits, path = load_suite("domain-shift-online")
     real_time, timed_path = load_suite("real-time")
     found = read_tuned(tuned_path(path))
-    require_fit(real_time, found)
+    require_fit(real_time, found, real_time.model.name)
     cells = make_cells(real_time, timed_path, found)
     assert {c.settings_origin for c in cells if c.method.name == "eata"} == {"tuned"}
     for suite, protocol in ((waits, "online-timed"), (real_time, "periodic")):
+        other = found.model_copy(update={"protocol": {"name": protocol}})
         with pytest.raises(BenchError, match=f"tuned settings are for protocol '{protocol}'"):
-            require_fit(suite, found.model_copy(update={"protocol": {"name": protocol}}))
+            require_fit(suite, other, suite.model.name)
 
 
 # --- identity ---------------------------------------------------------------------------

@@ -22,6 +22,8 @@ from typing import Any
 
 WALL_TIME = ("tracing_s",)
 TEXTS = ("how", "unit", "kind", "name")
+FACTS = ("metric",)
+"""What records of an older schema do not have; not compared."""
 
 
 def cells(store: Path) -> dict[str, dict[str, Any]]:
@@ -54,7 +56,7 @@ def numbers(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every number of a result, and every absence of one, with where it stands."""
     if isinstance(value, dict):
         for key, item in value.items():
-            if key not in (*WALL_TIME, *TEXTS):
+            if key not in (*WALL_TIME, *TEXTS, *FACTS):
                 yield from numbers(item, f"{path}.{key}")
     elif isinstance(value, list):
         for i, item in enumerate(value):
