@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.contracts.data import Inputs, batch_length
+from bench.contracts.data import Inputs, LazyInputs, batch_length, take
 from bench.contracts.stream import Domain, Stream
 from bench.errors import BenchError
 
 _SAMPLED = 64
 """Values of a sample that are compared first: full comparison is for those that agree in them."""
+_READ = 8
+"""Samples of lazy inputs that are read for a look at them."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ def require_domain(domain: Domain, stream: Stream, who: str) -> None:
 
 
 def _require_inputs(x: Inputs, stream: Stream, where: str) -> None:
+    if isinstance(x, LazyInputs):
+        x = _first_of(x, where)
     for name, tensor in x.items() if isinstance(x, dict) else [("", x)]:
         of = f" of {name!r}" if name else ""
         if not isinstance(tensor, Tensor):
@@ -96,6 +100,19 @@ def _require_inputs(x: Inputs, stream: Stream, where: str) -> None:
             f"{where} has samples of shape {tuple(x.shape[1:])}, and the stream declares "
             f"input_shape = {tuple(stream.input_shape)}"
         )
+
+
+def _first_of(x: LazyInputs, where: str) -> Inputs:
+    """A few samples, read; BenchError if they are not what the inputs say of each sample."""
+    few = take(x, torch.arange(min(_READ, len(x))))
+    parts = few if isinstance(few, dict) else {"": few}
+    found = {name: (tuple(part.shape[1:]), part.dtype) for name, part in parts.items()}
+    if found != x.sample_types:
+        raise BenchError(
+            f"{where} says that samples are {x.sample_types}, and reads {found}: correct "
+            f"sample_types of {type(x).__name__}"
+        )
+    return few
 
 
 def _require_classes(y: Any, n: int, classes: int, where: str) -> None:
@@ -116,9 +133,9 @@ def _require_classes(y: Any, n: int, classes: int, where: str) -> None:
 
 
 def _require_disjoint(domains: Sequence[tuple[str, Domain]]) -> None:
-    learned = [(who, _Samples(domain.adaptation.x)) for who, domain in domains]
+    learned = [(who, _samples(domain.adaptation.x)) for who, domain in domains]
     for who, domain in domains:
-        tested = _Samples(domain.test.x)
+        tested = _samples(domain.test.x)
         for other, samples in learned:
             shared = tested.count_in(samples)
             if shared:
@@ -128,6 +145,23 @@ def _require_disjoint(domains: Sequence[tuple[str, Domain]]) -> None:
                     "be disjoint (a stream whose samples may be equal declares "
                     "repeats_samples = True)"
                 )
+
+
+class _Named:
+    """Samples that are known by the names of what they are made of; see `LazyInputs.names`."""
+
+    def __init__(self, x: LazyInputs) -> None:
+        self._names = x.sample_names()
+        self._known = set(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def count_in(self, others: _Named | _Samples) -> int:
+        """How many of these samples are among the others; none among those of another kind."""
+        if not isinstance(others, _Named):
+            return 0
+        return sum(name in others._known for name in self._names)
 
 
 class _Samples:
@@ -147,8 +181,10 @@ class _Samples:
     def __len__(self) -> int:
         return len(self._few)
 
-    def count_in(self, others: _Samples) -> int:
-        """How many of these samples are among the others."""
+    def count_in(self, others: _Named | _Samples) -> int:
+        """How many of these samples are among the others; none among those of another kind."""
+        if not isinstance(others, _Samples):
+            return 0
         return sum(
             any(self._whole(i) == others._whole(j) for j in others._places.get(key, ()))
             for i, key in enumerate(self._few)
@@ -156,6 +192,10 @@ class _Samples:
 
     def _whole(self, i: int) -> bytes:
         return b"".join(rows[i].tobytes() for rows in self._arrays)
+
+
+def _samples(x: Inputs) -> _Named | _Samples:
+    return _Named(x) if isinstance(x, LazyInputs) else _Samples(x)
 
 
 def _rows(tensor: Tensor) -> np.ndarray[Any, Any]:
