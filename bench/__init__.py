@@ -19,7 +19,8 @@ from bench.errors import BenchError, Unsupported
 from bench.registry.components import add_plugin, load, register
 
 if TYPE_CHECKING:
-    from bench.contracts.data import Batch, DomainView, LabelledBatch, take
+    from bench.contracts.data import Batch, DomainView, LabelledBatch, LazyInputs, take
+    from bench.contracts.dataset import DataChoice, DataSet, DataSetConfig
     from bench.contracts.method import Method, MethodConfig, tunable
     from bench.contracts.model import Block, FoundationModel, ModelConfig, SourceTraining, Variant
     from bench.contracts.protocol import ProtocolConfig
@@ -41,6 +42,9 @@ __all__ = [
     "BenchError",
     "Block",
     "CampaignListener",
+    "DataChoice",
+    "DataSet",
+    "DataSetConfig",
     "Deployment",
     "DeviceProfile",
     "Domain",
@@ -51,6 +55,7 @@ __all__ = [
     "FoundationModel",
     "Job",
     "LabelledBatch",
+    "LazyInputs",
     "Limits",
     "LocalPath",
     "Method",
@@ -84,7 +89,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "bench.contracts.data": ("Batch", "DomainView", "LabelledBatch", "take"),
+    "bench.contracts.data": ("Batch", "DomainView", "LabelledBatch", "LazyInputs", "take"),
+    "bench.contracts.dataset": ("DataChoice", "DataSet", "DataSetConfig"),
     "bench.contracts.method": ("Method", "MethodConfig", "tunable"),
     "bench.contracts.model": (
         "Block",

@@ -29,6 +29,7 @@ DECLARED = {
     },
     "model": {"task": TEXT, "preload": TEXTS, "head_name": TEXT},
     "variant": {"tasks": TEXTS},
+    "dataset": {"task": TEXT, "preload": TEXTS},
     "stream": {"task": TEXT, "preload": TEXTS, "supervised": FLAG, "shifts": TEXTS},
     "protocol": {"timed": FLAG, "method_protocol": TEXT},
     "executor": {"enforces": TEXTS, "in_process": FLAG},
@@ -39,6 +40,7 @@ MISTAKEN = {
     ("method", "task"): "tasks = ('a',)",
     ("variant", "task"): "tasks = ('a',)",
     ("model", "tasks"): "task = 'a'",
+    ("dataset", "tasks"): "task = 'a'",
     ("stream", "tasks"): "task = 'a'",
 }
 """Attributes that would be read by nobody, by kind, and what is meant."""
