@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +36,13 @@ class ImageFolder(ImageData):
         self.input_shape = (3, *config.size)
         self._folders = self._find_domains()
         self.class_names = self._common_classes()
+        self._found: dict[str, list[list[Path]]] = {}
 
     def domains(self) -> list[str]:
         return list(self._folders)
 
     def split(self, domain: str, name: str) -> Split:
-        files = [self._files[domain, each] for each in self.class_names]
+        files = self._files(domain)
         y = torch.cat([torch.full((len(of_class),), i) for i, of_class in enumerate(files)])
         return Split(ImageFiles([file for each in files for file in each], self.config.size), y)
 
@@ -82,21 +82,20 @@ class ImageFolder(ImageData):
             )
         return tuple(every)
 
-    @cached_property
-    def _files(self) -> dict[tuple[str, str], list[Path]]:
-        """The image files of every domain and class."""
-        found = {}
-        for domain, folder in self._folders.items():
-            for name in self.class_names:
-                found[domain, name] = _images(folder / name)
-            if not any(found[domain, name] for name in self.class_names):
+    def _files(self, domain: str) -> list[list[Path]]:
+        """The image files of each class of a domain."""
+        folder = self._folders[domain]
+        if domain not in self._found:
+            found = [_images(folder / name) for name in self.class_names]
+            if not any(found):
                 deeper = next((f for n in self.class_names for f in _folders(folder / n)), None)
                 cure = f"name {folder} as the root" if deeper else "add some, or remove the folder"
                 raise BenchError(f"{folder}: domain {domain!r} has no images: {cure}")
-        return found
+            self._found[domain] = found
+        return self._found[domain]
 
     def files(self) -> Any:
-        return (file for files in self._files.values() for file in files)
+        return (file for d in self._folders for of_class in self._files(d) for file in of_class)
 
 
 def _folders(folder: Path) -> list[Path]:
