@@ -77,6 +77,13 @@ def without(split: Split, *others: Split) -> Split:
     )
 
 
+def parts_at(x: LazyInputs, positions: Tensor) -> list[tuple[Any, int]]:
+    """Of each sample the inputs that read it, and its position there, through joined inputs."""
+    if not isinstance(x, _Joined):
+        return [(x, i) for i in positions.tolist()]
+    return [parts_at(part, torch.tensor([i]))[0] for part, i in x.at(positions)]
+
+
 def _joined_inputs(parts: Sequence[Inputs]) -> Inputs:
     if isinstance(parts[0], LazyInputs):
         return _Joined(parts)
@@ -103,6 +110,11 @@ class _Joined(LazyInputs):
             found.append(self._parts[i][positions[chosen] - self._starts[i]])
         back = torch.cat(rows).argsort()
         return subset(_joined_inputs(found), back)
+
+    def at(self, positions: Tensor) -> list[tuple[LazyInputs, int]]:
+        """The part that each sample is of, and its position in the part's collection."""
+        every = [(part, i) for part in self._parts for i in part.positions.tolist()]
+        return [every[i] for i in positions.tolist()]
 
     def names(self, positions: Tensor) -> list[str]:
         every = [name for part in self._parts for name in part.sample_names()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ class DataSet(ABC):
 
     def files(self) -> Iterator[Path]:
         """The files that it reads: all in the root, unless a layout says better."""
-        return (path for path in self.root.rglob("*") if path.is_file())
+        return files_below(self.root)
 
     def digest(self) -> DataDigest:
         """Digest of the files: of their contents, or above 1 GB of their paths and sizes."""
@@ -125,6 +126,16 @@ class DataSet(ABC):
                     take(split.x, torch.tensor([i]))
                 except BenchError as error:
                     yield str(error)
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """The files in a folder and the folders in it, linked ones too, in the order of their paths.
+
+    Hidden ones are left out, and those that archives of some systems add (``__MACOSX``).
+    """
+    for folder, inner, files in os.walk(root, followlinks=True):
+        inner[:] = sorted(name for name in inner if not name.startswith((".", "__")))
+        yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
 
 
 class DataChoice(pydantic.BaseModel, extra="allow", frozen=True):
