@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,30 +45,55 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def decode(file: Path, size: tuple[int, int], nearest: bool = False) -> Tensor:
-    """An image file as uint8 of shape (3, height, width), or (height, width) of a mask's numbers.
+def decode(file: Path, size: tuple[int, int]) -> Tensor:
+    """An image file as uint8 of shape (3, height, width).
 
-    It is resized to ``size`` (height, width) whatever its shape: images bilinearly and smoothed,
-    masks (``nearest``) to the nearest pixel. Raises BenchError if it cannot be read, or is a color
-    image where a mask is expected.
+    It is resized to ``size`` (height, width), whatever its shape, bilinearly and smoothed. Raises
+    BenchError if it cannot be read.
     """
+    from PIL import Image
+
+    with _opened(file) as image:
+        resized = image.convert("RGB").resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+
+
+def decode_mask(file: Path, size: tuple[int, int]) -> tuple[set[int], Tensor]:
+    """The class numbers in a mask file, and the mask as int64 of shape (height, width).
+
+    It is resized to the nearest pixels. Raises BenchError if it is a color image.
+    """
+    from PIL import Image
+
+    with _opened(file) as image:
+        if image.mode not in ("L", "P"):
+            raise BenchError(
+                f"{file}: is an image of mode {image.mode}, and a mask has one class number a "
+                "pixel: save it as gray values or with a palette"
+            )
+        numbers = set(np.unique(np.array(image)).tolist())
+        resized = image.resize((size[1], size[0]), Image.Resampling.NEAREST)
+        return numbers, torch.from_numpy(np.array(resized)).long()
+
+
+def image_size(file: Path) -> tuple[int, int]:
+    """Height and width in pixels of an image file, by its head."""
+    with _opened(file) as image:
+        return image.height, image.width
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """An image file; BenchError if it cannot be read."""
     from PIL import Image
 
     try:
         with Image.open(file) as image:
-            if nearest and image.mode not in ("L", "P", "1", "I", "I;16"):
-                raise BenchError(
-                    f"{file}: is an image of mode {image.mode}, and a mask has one class number a "
-                    "pixel: save it as gray values or with a palette"
-                )
-            wanted = image if nearest else image.convert("RGB")
-            how = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
-            pixels = np.array(wanted.resize((size[1], size[0]), how))
+            yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BenchError(
             f"{file}: cannot be read as an image ({error}): replace or remove it"
         ) from error
-    return torch.from_numpy(pixels) if nearest else torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 class _Cache:

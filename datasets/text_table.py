@@ -57,7 +57,9 @@ class TextTable(TextData):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self._tables = [f for f in files_below(self.root) if f.suffix in SUFFIXES]
+        tables = [f for f in files_below(self.root) if f.suffix in SUFFIXES]
+        vocabulary = Path(config.vocabulary).resolve()  # it may lie beside them
+        self._tables = [f for f in tables if f.resolve() != vocabulary]
         if not self._tables:
             raise BenchError(
                 f"root {self.root} has no tables: this layout is ROOT/DOMAIN.csv or "

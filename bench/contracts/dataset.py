@@ -102,6 +102,9 @@ class DataSet(ABC):
 
     def check(self) -> Iterator[str]:
         """Read every sample: a line for each thing that is wrong; nothing if all is well."""
+        yield from dict.fromkeys(self._problems())  # one wrong file may spoil every domain
+
+    def _problems(self) -> Iterator[str]:
         try:
             domains = list(self.domains())
             if not domains:
