@@ -182,6 +182,13 @@ class CorruptedImages(LazyInputs):
         return [self._corruption, self._key, self.positions.tolist(), self._images.settings()]
 
 
+def corruptions_of(part: Part, dense: bool) -> list[str]:
+    """The corruptions of images in a part's streams; ``dense``: that leave things in place."""
+    kinds = SEVERITIES if part == "test" else VALIDATION_SEVERITIES
+    usable = [kind for kind in kinds if not (dense and kind in GEOMETRIC)]
+    return [f"{kind}-{severity}" for severity in (1, 2) for kind in usable]
+
+
 class ImageData(DataSet):
     """A data set of images; ``dense``: its labels say where in the image things are."""
 
@@ -189,9 +196,7 @@ class ImageData(DataSet):
     dense = False
 
     def corruptions(self, part: Part) -> list[str]:
-        kinds = SEVERITIES if part == "test" else VALIDATION_SEVERITIES
-        usable = [kind for kind in kinds if not (self.dense and kind in GEOMETRIC)]
-        return [f"{kind}-{severity}" for severity in (1, 2) for kind in usable]
+        return corruptions_of(part, self.dense)
 
     def corrupted(self, split: Split, name: str, key: str) -> Split:
         return Split(CorruptedImages(split.x, name, key), split.y)

@@ -41,16 +41,27 @@ class Row:
 def read_table(file: Path) -> list[Row]:
     """The rows of a file: delimited text with a line of titles, JSON lines, or JSON."""
     try:
-        rows = list(_rows(file, file.read_text(encoding="utf-8-sig")))
-    except UnicodeDecodeError as error:
-        raise BenchError(f"{file}: is not UTF-8 text ({error}): save it as UTF-8") from error
-    except OSError as error:
-        raise BenchError(f"{file}: cannot be read: {error.strerror}") from error
+        rows = list(_rows(file, read_text(file)))
     except csv.Error as error:
         raise BenchError(f"{file}: is no delimited text ({error}): correct it") from error
     if not rows:
         raise BenchError(f"{file}: has no rows: add some, or remove the file")
     return rows
+
+
+def read_text(file: Path) -> str:
+    """A file's text; BenchError if it is not there, or not UTF-8."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BenchError(f"{file}: is not UTF-8 text ({error}): save it as UTF-8") from error
+    except OSError as error:
+        raise BenchError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def read_json(file: Path) -> Any:
+    """An object or a list in a JSON file."""
+    return _json(read_text(file), str(file))
 
 
 def _rows(file: Path, text: str) -> Iterator[Row]:
