@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pydantic
@@ -192,8 +192,8 @@ def corruptions_of(part: Part, dense: bool) -> list[str]:
 class ImageData(DataSet):
     """A data set of images; ``dense``: its labels say where in the image things are."""
 
-    preload = ("PIL.Image", "torchvision.transforms.v2")
-    dense = False
+    preload: ClassVar[tuple[str, ...]] = ("PIL.Image", "torchvision.transforms.v2")
+    dense: ClassVar[bool] = False
 
     def corruptions(self, part: Part) -> list[str]:
         return corruptions_of(part, self.dense)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -167,7 +167,7 @@ def encoded(text: Text, encoder: Encoder, tokens: int) -> tuple[list[int], list[
 class TextData(DataSet):
     """A data set of texts, which can be corrupted."""
 
-    preload = ("tokenizers",)
+    preload: ClassVar[tuple[str, ...]] = ("tokenizers",)
     config: TextConfig
 
     def __init__(self, config: Any) -> None:
@@ -195,6 +195,11 @@ class TextData(DataSet):
             words = change_words(kind, int(severity), text.words, draw)
             changed.append(Text(words, text.name, text.tags))
         return self.made(changed, split.y)
+
+    def described(self, split: Split, position: int) -> str:
+        ((texts, place),) = parts_at(split.x, torch.tensor([position]))
+        words = " ".join(texts.texts[place].words)
+        return ": ".join(part for part in (super().described(split, position), words) if part)
 
     def made(self, texts: Sequence[Text], y: Tensor) -> Split:
         """A split of texts; the labels of words, where there are any, follow their tokens."""

@@ -60,6 +60,10 @@ class _Questions(LazyInputs):
         texts = self._texts.names(positions)
         return [f"{image} {text}" for image, text in zip(images, texts, strict=True)]
 
+    def question(self, position: int) -> str:
+        """The text of one of these samples' questions."""
+        return " ".join(self._texts.texts[int(self.positions[position])].words)
+
     @property
     def sample_types(self) -> dict[str, SampleType]:
         return {"image": self._images.sample_types[""], **self._texts.sample_types}
@@ -115,6 +119,9 @@ class VqaFolder(TextData):
             for answer, score in row.scores.items():
                 y[i, answer] = score
         return Split(_Questions(ImageFiles(files, self.config.size), places, texts), y)
+
+    def described(self, split: Split, position: int) -> str:
+        return f"{split.x.question(position)} {self.class_names[int(split.y[position].argmax())]}"
 
     def corruptions(self, part: Part) -> list[str]:
         """Those of images: what a question asks must stay."""

@@ -87,6 +87,10 @@ class DataSet(ABC):
         """A split under a corruption; each sample's draw is made from ``key`` and the sample."""
         raise BenchError(f"{type(self).__name__} has no corruptions: name target domains")
 
+    def described(self, split: Split, position: int) -> str:
+        """One sample for people: its class, or a text's words; empty if a picture says it."""
+        return self.class_names[int(split.y[position])] if split.y.ndim == 1 else ""
+
     def files(self) -> Iterator[Path]:
         """The files that it reads: all in the root, unless a layout says better."""
         return files_below(self.root)
@@ -177,6 +181,14 @@ class DataChoice(pydantic.BaseModel, extra="allow", frozen=True):
         settings |= {k: v for k, v in file_digests(made.config).items() if k != "root"}
         code = component_digest(registry.entry("dataset", self.name))
         return digest([self.name, settings, code, made.digest().value])
+
+
+def data_set(name: str, settings: Mapping[str, Any]) -> DataSet:
+    """A registered data set by its name and settings; BenchError names what is wrong with them."""
+    try:
+        return DataChoice.model_validate({**settings, "name": name}).build()
+    except pydantic.ValidationError as error:
+        raise BenchError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
