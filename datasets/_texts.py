@@ -8,7 +8,7 @@ import re
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -71,30 +71,45 @@ class _HashedWords(Encoder):
         return ids[:tokens], [None, *range(len(words))][:tokens]
 
     def text(self, text: str, tokens: int) -> list[int]:
-        return self.words(_PIECES.findall(text), tokens)[0]
+        return self.words(pieces(text), tokens)[0]
 
     def _number(self, word: str) -> int:
         word = word.lower() if self._lowercase else word
         return FIRST_WORD + zlib.crc32(word.encode()) % (self.size - FIRST_WORD)
 
 
+def pieces(text: str) -> list[str]:
+    """A text's words and signs."""
+    return _PIECES.findall(text)
+
+
+def tokenizer(file: Path, lowercase: bool) -> Any:
+    """A vocabulary in a file as a tokenizer of the tokenizers library, without padding.
+
+    BenchError if the file is no ``tokenizer.json`` and no ``vocab.txt`` of word pieces.
+    """
+    from tokenizers import BertWordPieceTokenizer, Tokenizer
+
+    try:
+        if file.suffix == ".json":
+            made: Any = Tokenizer.from_file(str(file))
+        else:
+            made = BertWordPieceTokenizer(str(file), lowercase=lowercase)
+    except Exception as error:  # the library raises plain ones
+        raise BenchError(
+            f"vocabulary {file}: is neither a tokenizer.json nor a vocab.txt of word pieces "
+            f"with [UNK], [CLS] and [SEP] ({error}): give one of them"
+        ) from error
+    made.no_padding()
+    made.no_truncation()
+    return made
+
+
 class _Tokenizer(Encoder):
     """A vocabulary in a file, by the tokenizers library."""
 
     def __init__(self, file: Path, lowercase: bool) -> None:
-        from tokenizers import BertWordPieceTokenizer, Tokenizer
-
-        try:
-            if file.suffix == ".json":
-                self._tokenizer: Any = Tokenizer.from_file(str(file))
-            else:
-                self._tokenizer = BertWordPieceTokenizer(str(file), lowercase=lowercase)
-        except Exception as error:  # the library raises plain ones
-            raise BenchError(
-                f"vocabulary {file}: is neither a tokenizer.json nor a vocab.txt of word pieces "
-                f"with [UNK], [CLS] and [SEP] ({error}): give one of them"
-            ) from error
-        self._tokenizer.no_padding()
+        self._tokenizer = tokenizer(file, lowercase)
         self.size = self._tokenizer.get_vocab_size()
 
     def words(self, words: Sequence[str], tokens: int) -> tuple[list[int], list[int | None]]:
@@ -129,7 +144,7 @@ class Text:
 class Texts(LazyInputs):
     """Texts as ``input_ids`` and ``attention_mask``, int64 of shape (n, tokens)."""
 
-    def __init__(self, texts: Sequence[Text], encoder: Encoder, tokens: int) -> None:
+    def __init__(self, texts: Sequence[Any], encoder: Encoder | None, tokens: int) -> None:
         super().__init__(torch.arange(len(texts)))
         self.texts, self._encoder, self._tokens = texts, encoder, tokens
 
@@ -137,10 +152,15 @@ class Texts(LazyInputs):
         ids = torch.zeros(len(positions), self._tokens, dtype=torch.int64)
         mask = torch.zeros_like(ids)
         for row, position in enumerate(positions.tolist()):
-            found = encoded(self.texts[position], self._encoder, self._tokens)[0]
+            found = self.ids(self.texts[position])
             ids[row, : len(found)] = torch.tensor(found, dtype=torch.int64)
             mask[row, : len(found)] = 1
         return {"input_ids": ids, "attention_mask": mask}
+
+    def ids(self, text: Text) -> list[int]:
+        """The numbers of a text's tokens, at most ``tokens``."""
+        assert self._encoder is not None
+        return encoded(text, self._encoder, self._tokens)[0]
 
     def names(self, positions: Tensor) -> list[str]:
         return [self.texts[i].name for i in positions.tolist()]
@@ -154,7 +174,8 @@ class Texts(LazyInputs):
         """The words themselves: a corruption changes them and not their names."""
         chosen = [self.texts[i] for i in self.positions.tolist()]
         words = "\n".join(" ".join(text.words) for text in chosen)
-        return [self._encoder.size, hashlib.sha256(words.encode()).hexdigest()]
+        size = self._encoder.size if self._encoder else None
+        return [size, hashlib.sha256(words.encode()).hexdigest()]
 
 
 def encoded(text: Text, encoder: Encoder, tokens: int) -> tuple[list[int], list[int | None]]:
@@ -193,7 +214,7 @@ class TextData(DataSet):
             text = texts.texts[position]
             draw = random.Random(f"{key}/{position}/{text.name}")
             words = change_words(kind, int(severity), text.words, draw)
-            changed.append(Text(words, text.name, text.tags))
+            changed.append(replace(text, words=words))
         return self.made(changed, split.y)
 
     def described(self, split: Split, position: int) -> str:
