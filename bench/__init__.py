@@ -19,7 +19,8 @@ from bench.errors import BenchError, Unsupported
 from bench.registry.components import add_plugin, load, register
 
 if TYPE_CHECKING:
-    from bench.contracts.data import Batch, DomainView, LabelledBatch, take
+    from bench.contracts.data import Batch, DomainView, LabelledBatch, LazyInputs, take
+    from bench.contracts.dataset import DataChoice, DataSet, DataSetConfig
     from bench.contracts.method import Method, MethodConfig, tunable
     from bench.contracts.model import Block, FoundationModel, ModelConfig, SourceTraining, Variant
     from bench.contracts.protocol import ProtocolConfig
@@ -44,6 +45,9 @@ __all__ = [
     "Block",
     "CampaignListener",
     "Classification",
+    "DataChoice",
+    "DataSet",
+    "DataSetConfig",
     "Deployment",
     "DeviceProfile",
     "Domain",
@@ -54,6 +58,7 @@ __all__ = [
     "FoundationModel",
     "Job",
     "LabelledBatch",
+    "LazyInputs",
     "Limits",
     "LocalPath",
     "Method",
@@ -90,7 +95,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "bench.contracts.data": ("Batch", "DomainView", "LabelledBatch", "take"),
+    "bench.contracts.data": ("Batch", "DomainView", "LabelledBatch", "LazyInputs", "take"),
+    "bench.contracts.dataset": ("DataChoice", "DataSet", "DataSetConfig"),
     "bench.contracts.method": ("Method", "MethodConfig", "tunable"),
     "bench.contracts.model": (
         "Block",

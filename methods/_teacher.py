@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bench import DomainView, FoundationModel, Method, Unsupported
-from bench.contracts.data import Inputs
+from bench.contracts.data import Inputs, LazyInputs, take
 
 from ._losses import at_least_float32
 
@@ -43,7 +43,8 @@ class RandomViews(nn.Module):
 
     At strength 1 they are those of CoTTA's and RoTTA's code, but for the change of gamma, which is
     left out, and the horizontal flip, which changes what a digit means and is a switch. Images are
-    brought to [0, 1] by the range of the source's inputs and back.
+    brought to [0, 1] by the range of the source's inputs (of its first batch, where they are read
+    from files) and back.
 
     ``source``: inputs of shape (n, channels, height, width), 1 or 3 channels; ``strength``: share
     of the full ranges of color, motion, blur and noise; ``flip``: flip half of the views
@@ -55,6 +56,8 @@ class RandomViews(nn.Module):
 
         super().__init__()
         x = source.x
+        if isinstance(x, LazyInputs):
+            x = take(x, torch.arange(min(source.batch_size, len(x))))
         if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 4) or (
             x.shape[1] not in (1, 3)
         ):

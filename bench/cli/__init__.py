@@ -16,7 +16,7 @@ from typing import Any, TextIO
 import typer
 from typer import Option
 
-from bench.cli import device
+from bench.cli import data, device
 from bench.errors import BenchError
 
 COMMANDS = (
@@ -58,6 +58,7 @@ for _name in COMMANDS:
     _module = importlib.import_module(f"bench.cli.{_name}")
     app.command(_name.rstrip("_").replace("_", "-"))(_never_silent(_module.command))
 app.add_typer(device.app, name="device")
+app.add_typer(data.app, name="data")
 
 
 def _version(value: bool) -> None:

@@ -12,7 +12,7 @@ from typer import Argument
 from bench.cli.options import Plugins, warn
 from bench.io.text_table import aligned
 
-Kind = StrEnum("Kind", "methods models variants streams tasks devices suites")
+Kind = StrEnum("Kind", "methods models variants datasets streams tasks devices suites")
 """What can be listed."""
 
 
@@ -20,7 +20,7 @@ def command(
     kind: Annotated[Kind | None, Argument(help="Default: everything.")] = None,
     plugins: Plugins = None,
 ) -> None:
-    """List methods, models and their variants, streams, tasks, devices and suites."""
+    """List methods, models and their variants, data sets, streams, tasks, devices and suites."""
     from bench import registry
     from bench.costs.device_profile import device_names, load_device
     from bench.study.suite import load_suite, suite_files

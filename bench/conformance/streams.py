@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pydantic
-import torch
 
 from bench import registry
 from bench.conformance.base import CheckFailed, check_of, subject_of
-from bench.contracts.data import Inputs
-from bench.contracts.model import tensors_digest
+from bench.contracts.model import inputs_digest, tensors_digest
 from bench.contracts.stream import Domain, Stream
 from bench.errors import BenchError
+from bench.io.digest import digest
 from bench.run.validity import build_stream
 
 check = check_of("stream")
@@ -100,13 +99,5 @@ def validation(subject: StreamFixture) -> str:
 
 
 def _digest(domain: Domain, tested: bool = True) -> str:
-    tensors: dict[str, torch.Tensor] = {}
-    for name, split in (("adaptation", domain.adaptation), ("test", domain.test)):
-        if tested or name == "adaptation":
-            tensors |= {f"{name}.{k}": v for k, v in _named(split.x).items()}
-            tensors[f"{name}.labels"] = split.y
-    return tensors_digest(tensors)
-
-
-def _named(x: Inputs) -> dict[str, torch.Tensor]:
-    return x if isinstance(x, dict) else {"x": x}
+    splits = [domain.adaptation, domain.test] if tested else [domain.adaptation]
+    return digest([[inputs_digest(s.x), tensors_digest({"y": s.y})] for s in splits])

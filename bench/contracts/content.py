@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.contracts.data import DomainView
+from bench.contracts.data import DomainView, LazyInputs
 from bench.contracts.method import Method
 
 _PLAIN = (
@@ -58,6 +58,8 @@ def parts(thing: Any) -> Iterable[Any] | None:
         return ()
     if isinstance(thing, DomainView):
         return [value for name, value in vars(thing).items() if name not in ("_x", "_y")]
+    if isinstance(thing, LazyInputs):
+        return (thing.positions,)
     if isinstance(thing, Mapping):
         return [*thing.keys(), *thing.values(), *_attributes(thing)]
     if isinstance(thing, list | tuple | deque | set | frozenset):

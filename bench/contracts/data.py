@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,9 +13,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from bench.errors import BenchError, LabelsHidden
+from bench.io.digest import digest
 
 Inputs = Any
-"""A tensor whose first dimension is the sample, or a dict of such tensors."""
+"""A tensor whose first dimension is the sample, a dict of such tensors, or `LazyInputs`."""
+
+SampleType = tuple[tuple[int, ...], torch.dtype]
+"""Shape and type of one sample's tensor."""
 
 
 def batch_length(x: Inputs) -> int:
@@ -23,8 +28,13 @@ def batch_length(x: Inputs) -> int:
 
 
 def take(x: Inputs, indices: Tensor) -> Inputs:
-    """The samples at ``indices``."""
+    """The samples at ``indices`` as tensors; lazy inputs are read."""
     return {k: v[indices] for k, v in x.items()} if isinstance(x, dict) else x[indices]
+
+
+def subset(x: Inputs, indices: Tensor) -> Inputs:
+    """The samples at ``indices``: of lazy inputs without reading them, else as `take`."""
+    return x.subset(indices) if isinstance(x, LazyInputs) else take(x, indices)
 
 
 def batch_positions(order: Tensor, batch_size: int, least: int = 1) -> list[Tensor]:
@@ -40,6 +50,70 @@ def uncounted() -> Iterator[None]:
     """Hide the operators inside from a running `StepTracer`: fetching data is no arithmetic."""
     with _disable_current_modes():
         yield
+
+
+class LazyInputs(ABC):
+    """Inputs of n samples that are read, as from image files, when a batch needs them.
+
+    Subclasses read, name and describe samples of the whole collection; an object stands for those
+    at ``positions``, an int64 tensor of shape (n,). Reading runs no operator that a device is
+    charged for, and gives a sample's values whatever the batch, the order and the cache.
+    """
+
+    def __init__(self, positions: Tensor) -> None:
+        self.positions = positions
+
+    @abstractmethod
+    def read(self, positions: Tensor) -> Inputs:
+        """The samples at ``positions`` of the collection, a tensor or a dict of tensors.
+
+        Raises BenchError that names the file of a sample that cannot be read, and the cure.
+        """
+
+    @abstractmethod
+    def names(self, positions: Tensor) -> list[str]:
+        """What each sample is made of, before corruptions: equal texts are the same sample.
+
+        A digest of its file, say. Splits are disjoint if they share none of them.
+        """
+
+    @property
+    @abstractmethod
+    def sample_types(self) -> dict[str, SampleType]:
+        """Shape and type of a sample by the name of the input; "" where that is one tensor."""
+
+    def settings(self) -> Any:
+        """What the values depend on beside `names`, as JSON: the size of images, a corruption."""
+        return None
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, indices: Tensor) -> Inputs:
+        with uncounted():
+            return self.read(self.positions[indices])
+
+    def subset(self, indices: Tensor) -> LazyInputs:
+        """Those at ``indices``; nothing is read or copied."""
+        made = copy.copy(self)
+        with uncounted():
+            made.positions = self.positions[indices]
+        return made
+
+    def sample_names(self) -> list[str]:
+        """See `names`, of these samples."""
+        return self.names(self.positions)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all samples as tensors."""
+        types = self.sample_types.values()
+        return len(self) * sum(torch.Size(shape).numel() * kind.itemsize for shape, kind in types)
+
+    def digest(self) -> str:
+        """Digest of the samples in their order: equal for equal values, without reading them."""
+        types = {name: [*shape, str(kind)] for name, (shape, kind) in self.sample_types.items()}
+        return digest([types, self.settings(), self.sample_names()])
 
 
 class Batch:
@@ -164,10 +238,10 @@ class DomainView:
     @property
     def nbytes(self) -> int:
         """Bytes that the view's data take on the device's storage."""
-        tensors = list(self.x.values()) if isinstance(self.x, dict) else [self.x]
+        parts = list(self.x.values()) if isinstance(self.x, dict) else [self.x]
         if self._y is not None:
-            tensors.append(self._y)
-        return sum(t.numel() * t.element_size() for t in tensors)
+            parts.append(self._y)
+        return sum(part.nbytes for part in parts)
 
     @property
     def rng_state(self) -> Tensor:

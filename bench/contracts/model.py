@@ -13,7 +13,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
-from bench.contracts.data import DomainView, Inputs
+from bench.contracts.data import DomainView, Inputs, LazyInputs
 from bench.contracts.module_names import module_at, nearest_module
 from bench.contracts.task import Task, make_task
 from bench.errors import BenchError, Unsupported
@@ -266,5 +266,12 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 def source_digest(source: DomainView) -> str:
     """Digest of a labelled view's samples and of the size of its batches."""
-    inputs = source.x if isinstance(source.x, dict) else {"x": source.x}
-    return digest([tensors_digest(inputs), tensors_digest({"y": source.y}), source.batch_size])
+    labels = tensors_digest({"y": source.y})
+    return digest([inputs_digest(source.x), labels, source.batch_size])
+
+
+def inputs_digest(x: Inputs) -> str:
+    """Digest of inputs; of lazy ones by what the samples are made of, without reading them."""
+    if isinstance(x, LazyInputs):
+        return x.digest()
+    return tensors_digest(x if isinstance(x, dict) else {"x": x})

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path, PurePath
 from types import UnionType
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import annotated_types
 import pydantic
@@ -24,13 +24,20 @@ LocalPath = Annotated[str, _LOCAL]
 """A setting that names a file or folder; its content, not its path, is part of the identity."""
 
 
+@runtime_checkable
+class _WithContent(Protocol):
+    """A setting that knows the digest of the files that it stands for."""
+
+    def content_digest(self) -> str: ...
+
+
 def file_digests(config: pydantic.BaseModel) -> dict[str, str]:
     """SHA-256 of the contents of the files that settings name, by setting.
 
     A `LocalPath`, and a ``Path`` of pydantic's types, counts with its file's or folder's content; a
     plain text with that of an existing file, if it looks like a path: it has a ``/`` or a suffix.
-    A list, mapping or nested model that names some counts as a whole. BenchError if a `LocalPath`
-    cannot be read.
+    A list, mapping or nested model that names some counts as a whole, and a nested model that has a
+    ``content_digest`` with that. BenchError if a `LocalPath` cannot be read.
     """
     found = {}
     for name, field in type(config).model_fields.items():
@@ -41,6 +48,8 @@ def file_digests(config: pydantic.BaseModel) -> dict[str, str]:
         elif isinstance(value, str | PurePath):
             if _names_a_file(value):
                 found[name] = _content_digest(Path(value), name)
+        elif isinstance(value, _WithContent):
+            found[name] = value.content_digest()
         elif any(map(_names_a_file, leaves(value))):
             found[name] = digest(_with_contents(value, name))
     return found

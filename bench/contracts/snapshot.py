@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.contracts.content import changed_part, outside_content, reachable
-from bench.contracts.data import DomainView
+from bench.contracts.data import DomainView, LazyInputs
 from bench.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _MUTABLE = (
     Tensor, np.ndarray, list, dict, set, deque, bytearray, torch.Generator,
     functools._lru_cache_wrapper,
 )  # fmt: skip
-_SHARED = (enum.Enum, logging.Logger, DomainView, type, ModuleType)
+_SHARED = (enum.Enum, logging.Logger, DomainView, LazyInputs, type, ModuleType)
 
 
 class Snapshot:

@@ -83,6 +83,11 @@ class Stream(ABC):
         """Digest of the data that ``config`` reads, cheap and without loading torch's data."""
 
     @classmethod
+    def task_of(cls, config: Any) -> str:
+        """The task under these settings; streams over any data set take that of the data."""
+        return cls.task
+
+    @classmethod
     def validation(cls, config: Any) -> Any:
         """Settings of this stream's validation stream for ``config``: made from source data alone,
         with shifts that the stream of ``config`` does not contain. Methods are tuned on it.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from bench.contracts.data import DomainView
+from bench.contracts.data import DomainView, LazyInputs
 
 
 class Block(NamedTuple):
@@ -30,7 +30,7 @@ class Block(NamedTuple):
 
 _OPAQUE = (
     str, bytes, int, float, complex, type, type(None), FunctionType, BuiltinFunctionType,
-    MethodType, ModuleType, DomainView, torch.dtype, torch.device,
+    MethodType, ModuleType, DomainView, LazyInputs, torch.dtype, torch.device,
 )  # fmt: skip
 _PLAIN = frozenset(_OPAQUE) | {bool}
 _CONTAINERS = frozenset({dict, OrderedDict, list, tuple, set, frozenset, deque})
@@ -44,7 +44,7 @@ SPARSE_PARTS = {
 
 
 def live_tensors(thing: Any) -> Iterator[Tensor]:
-    """All tensors reachable, with gradients and optimizer state; not those of views, in storage."""
+    """All tensors reachable, with gradients and optimizer state; not data in storage."""
     return (found for found in _walk(thing) if isinstance(found, Tensor))
 
 

@@ -1,4 +1,4 @@
-"""Find methods, models, streams, tasks, protocols, executors and reports by name.
+"""Find methods, models, data sets, streams, tasks, protocols, executors and reports by name.
 
 A component registers itself where it is written::
 
@@ -189,6 +189,8 @@ def isolated() -> Iterator[None]:
 
 _plugins: dict[Path, str] = {}
 _run_time: dict[tuple[str, str], Entry] = {}
+_CONFIGS = {"dataset": "DataSet"}
+"""Kinds whose settings classes are called otherwise than the kind, with a capital."""
 _importing: list[str] = []
 """Components whose modules are being imported now: what these register was discovered."""
 _variants: dict[tuple[Any, str], Any] = {}
@@ -251,7 +253,7 @@ def _require_sound(found: Entry, thing: Any) -> None:
         if not (isinstance(config, type) and issubclass(config, pydantic.BaseModel)):
             raise BenchError(
                 f"{where}: {found.kind} {found.name!r}: Config is {shortened(config)}: make it a "
-                f"subclass of bench.{found.kind.capitalize()}Config"
+                f"subclass of bench.{_CONFIGS.get(found.kind, found.kind.capitalize())}Config"
             )
 
 

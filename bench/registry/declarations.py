@@ -29,6 +29,7 @@ DECLARED = {
     },
     "model": {"task": TEXT, "preload": TEXTS, "head_name": TEXT, "named_setting": TEXT},
     "variant": {"tasks": TEXTS},
+    "dataset": {"task": TEXT, "preload": TEXTS},
     "stream": {"task": TEXT, "preload": TEXTS, "supervised": FLAG, "shifts": TEXTS},
     "task": {"unit": TEXT, "dense": FLAG, "preload": TEXTS},
     "protocol": {"timed": FLAG, "method_protocol": TEXT},
@@ -40,6 +41,7 @@ MISTAKEN = {
     ("method", "task"): "tasks = ('a',)",
     ("variant", "task"): "tasks = ('a',)",
     ("model", "tasks"): "task = 'a'",
+    ("dataset", "tasks"): "task = 'a'",
     ("stream", "tasks"): "task = 'a'",
 }
 """Attributes that would be read by nobody, by kind, and what is meant."""

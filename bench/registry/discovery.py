@@ -24,6 +24,7 @@ CONTRACTS: dict[str, tuple[str, str] | None] = {
     "method": ("bench.contracts.method", "Method"),
     "model": ("bench.contracts.model", "FoundationModel"),
     "variant": ("bench.contracts.model", "Variant"),
+    "dataset": ("bench.contracts.dataset", "DataSet"),
     "stream": ("bench.contracts.stream", "Stream"),
     "task": ("bench.contracts.task", "Task"),
     "protocol": ("bench.run.protocols.base", "Protocol"),
@@ -47,7 +48,7 @@ PACKAGES = (
 )
 """Packages of this project in which components are looked for."""
 
-ENTRY_POINT_GROUPS = (*(f"bench.{kind}s" for kind in KINDS), "bench.datasets")
+ENTRY_POINT_GROUPS = tuple(f"bench.{kind}s" for kind in KINDS)
 """Groups under which other installed packages name modules with components."""
 
 

@@ -43,7 +43,7 @@ def unsupported(cell: Cell) -> str | None:
 
 def _other_task(cell: Cell) -> str | None:
     """Why the tasks of a cell's stream, method, model and variant do not agree; None if they do."""
-    task = registry.load("stream", cell.stream.name).task
+    task = registry.load("stream", cell.stream.name).task_of(config_of("stream", cell.stream))
     model = registry.load("model", cell.model.name)
     does = {
         cell.method.name: registry.load("method", cell.method.name).tasks,

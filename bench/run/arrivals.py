@@ -6,7 +6,7 @@ import zlib
 
 import torch
 
-from bench.contracts.data import DomainView, take
+from bench.contracts.data import DomainView, subset
 from bench.contracts.protocol import ProtocolConfig
 from bench.contracts.stream import Domain, Split
 
@@ -17,7 +17,7 @@ def arrivals(domain: Domain, protocol: ProtocolConfig, seed: int) -> tuple[Split
     generator.manual_seed(zlib.crc32(f"{seed}/{domain.name}/batches".encode()))
     n = len(domain.adaptation)
     chosen = torch.randperm(n, generator=generator)[: protocol.samples or n]
-    return Split(take(domain.adaptation.x, chosen), domain.adaptation.y[chosen]), generator
+    return Split(subset(domain.adaptation.x, chosen), domain.adaptation.y[chosen]), generator
 
 
 def target_view(

@@ -5,8 +5,8 @@ metric. It sends inputs, and labels of adaptation splits only where the method m
 is sent outputs. This is a wall against mistakes and curiosity, not against code that attacks other
 processes of the same user.
 
-It costs a second process with a copy of the data, the transfer of every input once and of every
-output, and no device time: both are outside what is charged.
+It costs a second process with a copy of the data, the transfer of every input once (of lazy inputs
+whenever they are read) and of every output, and no device time: all is outside what is charged.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from bench.contracts.data import Inputs, LazyInputs, SampleType, take
 from bench.contracts.stream import Domain, Split, Stream
 from bench.contracts.task import Score
 from bench.errors import BenchError
@@ -41,6 +42,30 @@ class HiddenLabels:
 
     def __getitem__(self, chosen: Tensor) -> HiddenLabels:
         return HiddenLabels(self.split, self.positions[chosen])
+
+
+class _RemoteInputs(LazyInputs):
+    """Lazy inputs of a split, which the other process reads."""
+
+    def __init__(self, process: LabelProcess, split: Sequence[Any], facts: dict[str, Any]) -> None:
+        super().__init__(torch.arange(len(facts["names"])))
+        self._process = process
+        self._split = tuple(split)
+        self._facts = facts
+
+    def read(self, positions: Tensor) -> Inputs:
+        return self._process.request({"do": "read", "split": self._split, "positions": positions})
+
+    def names(self, positions: Tensor) -> list[str]:
+        return [self._facts["names"][i] for i in positions.tolist()]
+
+    @property
+    def sample_types(self) -> dict[str, SampleType]:
+        types: dict[str, SampleType] = self._facts["types"]
+        return types
+
+    def settings(self) -> Any:
+        return self._facts["settings"]
 
 
 class LabelProcess:
@@ -144,6 +169,8 @@ class IsolatedStream(Stream):
         splits = {}
         for part in ("adaptation", "test"):
             x, y = parts[part]["x"], parts[part]["y"]
+            if x is None:
+                x = _RemoteInputs(self._process, (name, part), parts[part]["lazy"])
             if y is None:
                 y = HiddenLabels((name, part), torch.arange(parts[part]["n"]))
             splits[part] = Split(x, y)
@@ -194,7 +221,8 @@ class _Answers:
     def answer(self, asked: dict[str, Any]) -> Any:
         ways: dict[str, Callable[[dict[str, Any]], Any]] = {
             "facts": self._facts, "names": lambda _: [d.name for d in self._built.domains],
-            "domain": self._domain, "score": self._score, "update": self._update,
+            "domain": self._domain, "read": self._read, "score": self._score,
+            "update": self._update,
             "compute": lambda asked: self._scores[asked["number"]].compute(),
         }  # fmt: skip
         return ways[asked["do"]](asked)
@@ -208,14 +236,13 @@ class _Answers:
     def _domain(self, asked: dict[str, Any]) -> dict[str, Any]:
         domain = self._domains[asked["name"]]
         shown = self._labelled or not asked["name"]  # the source's adaptation split trains models
-        adaptation, test = domain.adaptation, domain.test
-        return {
-            "name": domain.name,
-            "adaptation": {
-                "x": adaptation.x, "y": adaptation.y if shown else None, "n": len(adaptation)
-            },
-            "test": {"x": test.x, "y": None, "n": len(test)},
-        }  # fmt: skip
+        parts = {"adaptation": _shown(domain.adaptation, shown), "test": _shown(domain.test, False)}
+        return {"name": domain.name, **parts}
+
+    def _read(self, asked: dict[str, Any]) -> Inputs:
+        name, part = asked["split"]
+        split: Split = getattr(self._domains[name], part)
+        return take(split.x, asked["positions"])
 
     def _score(self, _: dict[str, Any]) -> int:
         self._scores.append(self._built.task.score())
@@ -229,6 +256,15 @@ class _Answers:
             split: Split = getattr(self._domains[name], part)
             labels = split.y[asked["positions"]]
         self._scores[asked["number"]].update(asked["outputs"], labels)
+
+
+def _shown(split: Split, labelled: bool) -> dict[str, Any]:
+    """A split as it is sent: lazy inputs as what is known of them without reading them."""
+    x, lazy = split.x, None
+    if isinstance(x, LazyInputs):
+        lazy = {"names": x.sample_names(), "types": x.sample_types, "settings": x.settings()}
+        x = None
+    return {"x": x, "lazy": lazy, "y": split.y if labelled else None, "n": len(split)}
 
 
 def _send(connection: Connection, message: dict[str, Any]) -> None:

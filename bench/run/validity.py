@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.contracts.data import Inputs, batch_length
+from bench.contracts.data import Inputs, LazyInputs, batch_length, take
 from bench.contracts.stream import Domain, Stream
 from bench.contracts.task import Task, make_task
 from bench.errors import BenchError
 
 _SAMPLED = 64
 """Values of a sample that are compared first: full comparison is for those that agree in them."""
+_READ = 8
+"""Samples of lazy inputs that are read for a look at them."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ def require_domain(domain: Domain, stream: Stream, task: Task, who: str) -> None
 
 
 def _require_inputs(x: Inputs, stream: Stream, where: str) -> None:
+    if isinstance(x, LazyInputs):
+        x = _first_of(x, where)
     for name, tensor in x.items() if isinstance(x, dict) else [("", x)]:
         of = f" of {name!r}" if name else ""
         if not isinstance(tensor, Tensor):
@@ -96,13 +100,26 @@ def _require_inputs(x: Inputs, stream: Stream, where: str) -> None:
         )
 
 
+def _first_of(x: LazyInputs, where: str) -> Inputs:
+    """A few samples, read; BenchError if they are not what the inputs say of each sample."""
+    few = take(x, torch.arange(min(_READ, len(x))))
+    parts = few if isinstance(few, dict) else {"": few}
+    found = {name: (tuple(part.shape[1:]), part.dtype) for name, part in parts.items()}
+    if found != x.sample_types:
+        raise BenchError(
+            f"{where} says that samples are {x.sample_types}, and reads {found}: correct "
+            f"sample_types of {type(x).__name__}"
+        )
+    return few
+
+
 # --- samples that are learned from and tested on ---------------------------------------------
 
 
 def _require_disjoint(domains: Sequence[tuple[str, Domain]]) -> None:
-    learned = [(who, _Samples(domain.adaptation.x)) for who, domain in domains]
+    learned = [(who, _samples(domain.adaptation.x)) for who, domain in domains]
     for who, domain in domains:
-        tested = _Samples(domain.test.x)
+        tested = _samples(domain.test.x)
         for other, samples in learned:
             shared = tested.count_in(samples)
             if shared:
@@ -112,6 +129,23 @@ def _require_disjoint(domains: Sequence[tuple[str, Domain]]) -> None:
                     "be disjoint (a stream whose samples may be equal declares "
                     "repeats_samples = True)"
                 )
+
+
+class _Named:
+    """Samples that are known by the names of what they are made of; see `LazyInputs.names`."""
+
+    def __init__(self, x: LazyInputs) -> None:
+        self._names = x.sample_names()
+        self._known = set(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def count_in(self, others: _Named | _Samples) -> int:
+        """How many of these samples are among the others; none among those of another kind."""
+        if not isinstance(others, _Named):
+            return 0
+        return sum(name in others._known for name in self._names)
 
 
 class _Samples:
@@ -131,8 +165,10 @@ class _Samples:
     def __len__(self) -> int:
         return len(self._few)
 
-    def count_in(self, others: _Samples) -> int:
-        """How many of these samples are among the others."""
+    def count_in(self, others: _Named | _Samples) -> int:
+        """How many of these samples are among the others; none among those of another kind."""
+        if not isinstance(others, _Samples):
+            return 0
         return sum(
             any(self._whole(i) == others._whole(j) for j in others._places.get(key, ()))
             for i, key in enumerate(self._few)
@@ -140,6 +176,10 @@ class _Samples:
 
     def _whole(self, i: int) -> bytes:
         return b"".join(rows[i].tobytes() for rows in self._arrays)
+
+
+def _samples(x: Inputs) -> _Named | _Samples:
+    return _Named(x) if isinstance(x, LazyInputs) else _Samples(x)
 
 
 def _rows(tensor: Tensor) -> np.ndarray[Any, Any]:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from bench import BenchError, DomainView, FoundationModel, take
+from bench import BenchError, DomainView, FoundationModel
+from bench.contracts.data import LazyInputs, subset
 from bench.contracts.model import source_digest, weights_digest
 from bench.contracts.structure import WrongBlocks
 from bench.io.digest import digest
@@ -156,7 +157,9 @@ def _trained(config: ProxyConfig, model: FoundationModel, source: DomainView) ->
 
 def _part(source: DomainView, chosen: Tensor) -> DomainView:
     """The chosen samples, in the single precision in which the stage trains."""
-    x = tree_map(lambda t: t.float() if t.is_floating_point() else t, take(source.x, chosen))
+    x = subset(source.x, chosen)
+    if not isinstance(x, LazyInputs):  # these are float32, and stay in their files
+        x = tree_map(lambda t: t.float() if t.is_floating_point() else t, x)
     generator = torch.Generator().manual_seed(0)
     return DomainView(
         "source", x, source.y[chosen], source.batch_size, generator, least_batch=source.least_batch

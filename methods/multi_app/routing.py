@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import BenchError, Block, DomainView, FoundationModel, take
-from bench.contracts.data import Inputs, batch_length
+from bench.contracts.data import Inputs, batch_length, subset
 
 
 def owners(x: Inputs) -> Tensor:
@@ -34,7 +34,7 @@ def split(domain: DomainView, applications: int) -> dict[int, DomainView]:
         if len(chosen):
             generator = torch.Generator()
             generator.set_state(domain.rng_state)
-            x = take(domain.x, chosen)
+            x = subset(domain.x, chosen)
             views[app] = DomainView(
                 domain.name, x, None, domain.batch_size, generator, least_batch=domain.least_batch
             )

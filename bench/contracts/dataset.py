@@ -1,0 +1,214 @@
+"""The contract of a data set: domains of labelled samples in a folder of a published layout."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pydantic
+import torch
+
+from bench import registry
+from bench.contracts.data import LazyInputs, take
+from bench.contracts.settings import file_digests
+from bench.contracts.stream import Split
+from bench.errors import BenchError, did_you_mean, shown
+from bench.io.digest import digest, file_digest
+from bench.registry.component_code import component_digest
+
+LARGEST_READ = 10**9
+"""Bytes of files up to which a digest is that of their contents."""
+
+Part = Literal["test", "validation"]
+"""What is reported, and what methods are tuned on."""
+
+
+class DataSetConfig(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
+    """Base of a data set's settings: ``root``, the folder that it lies in, which is only read."""
+
+    root: str = pydantic.Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class DataDigest:
+    """Digest of a data set's files: of their ``contents``, or of their ``paths and sizes``."""
+
+    value: str
+    of: Literal["contents", "paths and sizes"]
+
+
+class DataSet(ABC):
+    """Domains of labelled samples, read from a folder.
+
+    Construction looks at names of files alone; samples are read when they are asked for, large
+    ones as `LazyInputs`. Whatever is wrong with a file raises BenchError that names the file, what
+    was found and the cure. ``task``: what labels mean, see `Stream`.
+
+    Attributes
+    ----------
+    class_names : of the classes, in the order of their numbers
+    input_shape : one sample's shape; (tokens,) for texts
+    """
+
+    Config: ClassVar[type[DataSetConfig]] = DataSetConfig
+    task: ClassVar[str] = "classification"
+    preload: ClassVar[tuple[str, ...]] = ()
+    class_names: Sequence[str]
+    input_shape: tuple[int, ...]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        self.root = Path(config.root)
+        if not self.root.is_dir():
+            found = "a file" if self.root.exists() else "not there"
+            raise BenchError(f"root {self.root} is {found}: name the folder with the data in it")
+
+    @abstractmethod
+    def domains(self) -> Sequence[str]:
+        """The names of the domains, in a fixed order."""
+
+    def splits(self, domain: str) -> Sequence[str]:
+        """The published splits of a domain: ("train", "test"), say, or ("all",) if it has none."""
+        return ("all",)
+
+    @abstractmethod
+    def split(self, domain: str, name: str) -> Split:
+        """The samples of a domain's split, always in the same order."""
+
+    def corruptions(self, part: Part) -> Sequence[str]:
+        """The corruptions that its samples can be given, as ``blur-2``: none is in both parts."""
+        return ()
+
+    def corrupted(self, split: Split, name: str, key: str) -> Split:
+        """A split under a corruption; each sample's draw is made from ``key`` and the sample."""
+        raise BenchError(f"{type(self).__name__} has no corruptions: name target domains")
+
+    def described(self, split: Split, position: int) -> str:
+        """One sample for people: its class, or a text's words; empty if a picture says it."""
+        return self.class_names[int(split.y[position])] if split.y.ndim == 1 else ""
+
+    def files(self) -> Iterator[Path]:
+        """The files that it reads: all in the root, unless a layout says better."""
+        return files_below(self.root)
+
+    def digest(self) -> DataDigest:
+        """Digest of the files: of their contents, or above 1 GB of their paths and sizes."""
+        files = sorted(self.files())
+        names = [file.relative_to(self.root).as_posix() for file in files]
+        sizes = [file.stat().st_size for file in files]
+        if sum(sizes) > LARGEST_READ:
+            return DataDigest(digest([names, sizes]), "paths and sizes")
+        return DataDigest(digest([names, [file_digest(file) for file in files]]), "contents")
+
+    def check(self) -> Iterator[str]:
+        """Read every sample: a line for each thing that is wrong; nothing if all is well."""
+        yield from dict.fromkeys(self._problems())  # one wrong file may spoil every domain
+
+    def _problems(self) -> Iterator[str]:
+        try:
+            domains = list(self.domains())
+            if not domains:
+                yield f"root {self.root} has no domain: see the layout that this data set reads"
+            for domain in domains:
+                for name in self.splits(domain):
+                    yield from self._check_split(domain, name)
+        except BenchError as error:
+            yield str(error)
+
+    def _check_split(self, domain: str, name: str) -> Iterator[str]:
+        try:
+            split = self.split(domain, name)
+        except BenchError as error:
+            yield str(error)
+            return
+        if not len(split):
+            yield f"domain {domain!r}: its split {name!r} has no samples: add some, or remove it"
+        if isinstance(split.x, LazyInputs):
+            for i in range(len(split)):
+                try:
+                    take(split.x, torch.tensor([i]))
+                except BenchError as error:
+                    yield str(error)
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """The files in a folder and the folders in it, linked ones too, in the order of their paths.
+
+    Hidden ones are left out, and those that archives of some systems add (``__MACOSX``).
+    """
+    for folder, inner, files in os.walk(root, followlinks=True):
+        inner[:] = sorted(name for name in inner if not name.startswith((".", "__")))
+        yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
+
+
+class DataChoice(pydantic.BaseModel, extra="allow", frozen=True):
+    """A registered data set with its settings, as one setting of a stream.
+
+    ``{name: image-folder, root: photos, size: 64}``. In a cell's identity it counts with the
+    contents of its files and its code, and not with the place of its root.
+    """
+
+    name: str
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            given = {"name": given}
+        if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+            return given
+        return {"name": given["name"], **_settings(given)}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its settings."""
+        return dict(self.model_extra or {})
+
+    def build(self) -> DataSet:
+        """The data set; BenchError if its root is not one."""
+        data_class = registry.load("dataset", self.name)
+        made: DataSet = data_class(data_class.Config.model_validate(self.config))
+        return made
+
+    def content_digest(self) -> str:
+        """Digest of all that samples depend on: settings, files and code."""
+        made = self.build()
+        settings = {k: v for k, v in self.config.items() if k != "root"}
+        settings |= {k: v for k, v in file_digests(made.config).items() if k != "root"}
+        code = component_digest(registry.entry("dataset", self.name))
+        return digest([self.name, settings, code, made.digest().value])
+
+
+def data_set(name: str, settings: Mapping[str, Any]) -> DataSet:
+    """A registered data set by its name and settings; BenchError names what is wrong with them."""
+    try:
+        return DataChoice.model_validate({**settings, "name": name}).build()
+    except pydantic.ValidationError as error:
+        raise BenchError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+
+
+def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a data set, defaults included; ValueError names the first wrong one."""
+    name, rest = given["name"], {k: v for k, v in given.items() if k != "name"}
+    try:
+        config = registry.load("dataset", name).Config
+    except BenchError as error:
+        raise ValueError(str(error)) from error
+    try:
+        settings: dict[str, Any] = config.model_validate(rest).model_dump(mode="json")
+    except pydantic.ValidationError as error:
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        key = ".".join(str(part) for part in first["loc"]) or "(whole)"
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = f"unknown; {did_you_mean(key, config.model_fields)}"
+        elif first["type"] == "missing":
+            message = "missing; add it"
+        else:
+            message = f"{shown(first.get('input'))} is not allowed: {message}"
+        raise ValueError(f"data set {name!r}: key {key!r}: {message}") from error
+    return settings

@@ -1,0 +1,202 @@
+"""Images in files, decoded when a batch needs them, as they are or corrupted."""
+
+from __future__ import annotations
+
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import pydantic
+import torch
+from torch import Tensor
+
+from bench import BenchError, DataSet, LazyInputs, Split
+from bench.contracts.data import Inputs, SampleType
+from bench.contracts.dataset import LARGEST_READ, Part
+from bench.io.digest import digest, file_digest
+
+from .corruptions import SEVERITIES, VALIDATION_SEVERITIES, apply_shift
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
+"""Endings of the names of image files."""
+
+CACHED_BYTES = 256 * 2**20
+"""Decoded images that a process keeps, at most."""
+
+GEOMETRIC = {"rotation", "occlusion", "scale", "shear", "translation", "perspective", "dilation"}
+"""Corruptions that move or hide what an image shows: labels of its pixels would be wrong."""
+
+
+def _both(value: Any) -> Any:
+    return (value, value) if isinstance(value, int) else value
+
+
+Pixels = Annotated[int, pydantic.Field(ge=8, le=2048)]
+Size = Annotated[tuple[Pixels, Pixels], pydantic.BeforeValidator(_both)]
+"""Height and width in pixels, or one number for both."""
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its name."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def decode(file: Path, size: tuple[int, int]) -> Tensor:
+    """An image file as uint8 of shape (3, height, width).
+
+    It is resized to ``size`` (height, width), whatever its shape, bilinearly and smoothed. Raises
+    BenchError if it cannot be read.
+    """
+    from PIL import Image
+
+    with _opened(file) as image:
+        resized = image.convert("RGB").resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+
+
+def decode_mask(file: Path, size: tuple[int, int]) -> tuple[set[int], Tensor]:
+    """The class numbers in a mask file, and the mask as int64 of shape (height, width).
+
+    It is resized to the nearest pixels. Raises BenchError if it is a color image.
+    """
+    from PIL import Image
+
+    with _opened(file) as image:
+        if image.mode not in ("L", "P"):
+            raise BenchError(
+                f"{file}: is an image of mode {image.mode}, and a mask has one class number a "
+                "pixel: save it as gray values or with a palette"
+            )
+        numbers = set(np.unique(np.array(image)).tolist())
+        resized = image.resize((size[1], size[0]), Image.Resampling.NEAREST)
+        return numbers, torch.from_numpy(np.array(resized)).long()
+
+
+def image_size(file: Path) -> tuple[int, int]:
+    """Height and width in pixels of an image file, by its head."""
+    with _opened(file) as image:
+        return image.height, image.width
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """An image file; BenchError if it cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            yield image
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BenchError(
+            f"{file}: cannot be read as an image ({error}): replace or remove it"
+        ) from error
+
+
+class _Cache:
+    """The images that were decoded last, up to a number of bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.held = limit, 0
+        self._images: OrderedDict[Any, Tensor] = OrderedDict()
+
+    def get(self, file: Path, size: tuple[int, int]) -> Tensor:
+        """The image of a file, decoded if it is not held."""
+        key = (file, size)
+        image = self._images.pop(key, None)
+        if image is None:
+            image = decode(file, size).contiguous()
+            self.held += image.nbytes
+        self._images[key] = image
+        while self.held > self.limit:
+            self.held -= self._images.popitem(last=False)[1].nbytes
+        return image
+
+
+_cache = _Cache(CACHED_BYTES)
+
+
+class ImageFiles(LazyInputs):
+    """The images of ``files`` as float32 of shape (n, 3, height, width) in [0, 1]."""
+
+    def __init__(self, files: Sequence[Path], size: tuple[int, int]) -> None:
+        super().__init__(torch.arange(len(files)))
+        self._files, self._size = files, size
+        self._names: list[str] = []
+
+    def read(self, positions: Tensor) -> Inputs:
+        images = [_cache.get(self._files[i], self._size) for i in positions.tolist()]
+        return torch.stack(images).float() / 255
+
+    def names(self, positions: Tensor) -> list[str]:
+        """Digests of the files; where they have over 1 GB, of their places and sizes."""
+        if not self._names:
+            sizes = [file.stat().st_size for file in self._files]
+            few = sum(sizes) <= LARGEST_READ
+            self._names += [
+                file_digest(file) if few else digest([*file.parts[-3:], size])
+                for file, size in zip(self._files, sizes, strict=True)
+            ]
+        return [self._names[i] for i in positions.tolist()]
+
+    @property
+    def sample_types(self) -> dict[str, SampleType]:
+        return {"": ((3, *self._size), torch.float32)}
+
+
+class CorruptedImages(LazyInputs):
+    """Images, alone or as ``image`` among other inputs, under a corruption such as ``blur-2``.
+
+    An image's random draws are made from ``key`` and its position: they are the same in any batch.
+    """
+
+    def __init__(self, images: LazyInputs, corruption: str, key: str) -> None:
+        super().__init__(images.positions)
+        self._images, self._corruption, self._key = images, corruption, key
+
+    def read(self, positions: Tensor) -> Inputs:
+        x = self._images.read(positions)
+        if isinstance(x, dict):
+            return {**x, "image": self._changed(x["image"], positions)}
+        return self._changed(x, positions)
+
+    def _changed(self, images: Tensor, positions: Tensor) -> Tensor:
+        name, _, severity = self._corruption.rpartition("-")
+        generator, changed = torch.Generator(), []
+        for image, position in zip(images, positions.tolist(), strict=True):
+            generator.manual_seed(zlib.crc32(f"{self._key}/{position}".encode()))
+            changed.append(apply_shift(name, image.unsqueeze(0), int(severity), generator))
+        return torch.cat(changed)
+
+    def names(self, positions: Tensor) -> list[str]:
+        return self._images.names(positions)
+
+    @property
+    def sample_types(self) -> dict[str, SampleType]:
+        return self._images.sample_types
+
+    def settings(self) -> Any:
+        return [self._corruption, self._key, self.positions.tolist(), self._images.settings()]
+
+
+def corruptions_of(part: Part, dense: bool) -> list[str]:
+    """The corruptions of images in a part's streams; ``dense``: that leave things in place."""
+    kinds = SEVERITIES if part == "test" else VALIDATION_SEVERITIES
+    usable = [kind for kind in kinds if not (dense and kind in GEOMETRIC)]
+    return [f"{kind}-{severity}" for severity in (1, 2) for kind in usable]
+
+
+class ImageData(DataSet):
+    """A data set of images; ``dense``: its labels say where in the image things are."""
+
+    preload: ClassVar[tuple[str, ...]] = ("PIL.Image", "torchvision.transforms.v2")
+    dense: ClassVar[bool] = False
+
+    def corruptions(self, part: Part) -> list[str]:
+        return corruptions_of(part, self.dense)
+
+    def corrupted(self, split: Split, name: str, key: str) -> Split:
+        return Split(CorruptedImages(split.x, name, key), split.y)

@@ -1,0 +1,112 @@
+"""Folders of images: one folder a domain, in it one folder a class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench import BenchError, DataSetConfig, Split, register
+
+from ._images import ImageData, ImageFiles, Size, is_image
+
+ONE = "all"
+"""The domain of a root whose folders are the classes."""
+
+
+class ImageFolderConfig(DataSetConfig):
+    """``root``: folder of the domains; ``size``: height and width in pixels, or one for both."""
+
+    size: Size = (64, 64)
+
+
+@register("dataset", "image-folder")
+class ImageFolder(ImageData):
+    """Images in folders ROOT/DOMAIN/CLASS/*.jpg (or .png, ...), or ROOT/CLASS/*.jpg.
+
+    Every domain has the same classes, numbered in the order of their names. Images are resized to
+    ``size``, whatever their shape. With ROOT/CLASS there is one domain, ``all``.
+    """
+
+    Config = ImageFolderConfig
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.input_shape = (3, *config.size)
+        self._folders = self._find_domains()
+        self.class_names = self._common_classes()
+        self._found: dict[str, list[list[Path]]] = {}
+
+    def domains(self) -> list[str]:
+        return list(self._folders)
+
+    def split(self, domain: str, name: str) -> Split:
+        files = self._files(domain)
+        y = torch.cat([torch.full((len(of_class),), i) for i, of_class in enumerate(files)])
+        return Split(ImageFiles([file for each in files for file in each], self.config.size), y)
+
+    def _find_domains(self) -> dict[str, Path]:
+        """The folder of each domain."""
+        folders = _folders(self.root)
+        if not folders:
+            raise BenchError(
+                f"root {self.root} has no folders: this layout is ROOT/DOMAIN/CLASS/*.jpg"
+            )
+        inner = {folder: _folders(folder) for folder in folders}
+        if not any(inner.values()):
+            return {ONE: self.root}
+        for folder, classes in inner.items():
+            if not classes:
+                raise BenchError(
+                    f"{folder}: has no class folders, and {_first(inner)} has: this layout is "
+                    "ROOT/DOMAIN/CLASS/*.jpg; add them or move it away"
+                )
+        return {folder.name: folder for folder in folders}
+
+    def _common_classes(self) -> tuple[str, ...]:
+        names = {d: {f.name for f in _folders(folder)} for d, folder in self._folders.items()}
+        every = sorted(set().union(*names.values()))
+        for domain, found in names.items():
+            if missing := [name for name in every if name not in found]:
+                has = next(d for d, found in names.items() if missing[0] in found)
+                raise BenchError(
+                    f"{self._folders[domain] / missing[0]}: is not there, and domain {has!r} has "
+                    f"this class: every domain has the same classes; add the folder or remove the "
+                    f"class from all"
+                )
+        if len(every) < 2:
+            raise BenchError(
+                f"root {self.root} has the class {every[0]!r} alone: this layout is "
+                "ROOT/DOMAIN/CLASS/*.jpg, and there are two classes or more"
+            )
+        return tuple(every)
+
+    def _files(self, domain: str) -> list[list[Path]]:
+        """The image files of each class of a domain."""
+        folder = self._folders[domain]
+        if domain not in self._found:
+            found = [_images(folder / name) for name in self.class_names]
+            if not any(found):
+                deeper = next((f for n in self.class_names for f in _folders(folder / n)), None)
+                cure = f"name {folder} as the root" if deeper else "add some, or remove the folder"
+                raise BenchError(f"{folder}: domain {domain!r} has no images: {cure}")
+            self._found[domain] = found
+        return self._found[domain]
+
+    def files(self) -> Any:
+        return (file for d in self._folders for of_class in self._files(d) for file in of_class)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(
+        each for each in folder.iterdir() if each.is_dir() and not each.name.startswith((".", "__"))
+    )
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.iterdir() if is_image(each.name))
+
+
+def _first(inner: dict[Path, list[Path]]) -> Path:
+    return next(folder for folder, classes in inner.items() if classes)

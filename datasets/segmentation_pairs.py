@@ -1,0 +1,137 @@
+"""Images with a mask each, whose pixels are class numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from bench import BenchError, DataSetConfig, Split, register
+from bench.contracts.dataset import files_below
+
+from ._images import ImageData, ImageFiles, Size, decode_mask, image_size, is_image
+
+IGNORED = 255
+"""The label of pixels that do not count."""
+
+IMAGES, MASKS, ONE = "images", "labels", "all"
+
+
+class SegmentationPairsConfig(DataSetConfig):
+    """``size``: height and width in pixels, or one for both.
+
+    ``void``: the number of pixels that do not count, beside 255. ``classes``: how many there are,
+    numbered from 0, by default as many as the masks' greatest number says; or ``classes.txt`` in
+    the root names them, one a line.
+    """
+
+    size: Size = (64, 64)
+    void: int = Field(255, ge=0, le=255)
+    classes: int | None = Field(None, ge=2, le=255)
+
+
+@register("dataset", "segmentation-pairs")
+class SegmentationPairs(ImageData):
+    """Images and masks of equal names in ROOT/DOMAIN/images and ROOT/DOMAIN/labels, or in ROOT.
+
+    A mask is a PNG of gray values or with a palette, of its image's height and width; the value of
+    a pixel is its class. Both are resized, masks to the nearest pixel, so that no number appears
+    that was not there. Labels are int64 of shape (n, height, width), 255 for void.
+    """
+
+    Config = SegmentationPairsConfig
+    config: SegmentationPairsConfig
+    task = "segmentation"
+    dense = True
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.input_shape = (3, *config.size)
+        if (self.root / IMAGES).is_dir():
+            self._folders = {ONE: self.root}
+        else:
+            inner = sorted(each for each in self.root.iterdir() if (each / IMAGES).is_dir())
+            self._folders = {each.name: each for each in inner}
+        if not self._folders:
+            raise BenchError(
+                f"root {self.root} has no folder {IMAGES!r} and none in its folders: this layout "
+                f"is ROOT/DOMAIN/{IMAGES}/NAME.jpg and ROOT/DOMAIN/{MASKS}/NAME.png"
+            )
+
+    def domains(self) -> list[str]:
+        return list(self._folders)
+
+    def split(self, domain: str, name: str) -> Split:
+        pairs = self._pairs[domain]
+        y = torch.stack([self._label(*pair) for pair in pairs])
+        return Split(ImageFiles([image for image, _ in pairs], self.config.size), y)
+
+    def files(self) -> Iterator[Path]:
+        return (file for pairs in self._pairs.values() for pair in pairs for file in pair)
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Of ``classes.txt``, else their numbers."""
+        file = self.root / "classes.txt"
+        if file.is_file():
+            names = tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
+            if self.config.classes not in (None, len(names)):
+                raise BenchError(
+                    f"{file}: names {len(names)} classes, and the setting classes is "
+                    f"{self.config.classes}: leave the setting out"
+                )
+            return names
+        if self.config.classes is not None:
+            return tuple(map(str, range(self.config.classes)))
+        highest = -1
+        for pairs in self._pairs.values():
+            for _, mask in pairs:
+                numbers = decode_mask(mask, self.config.size)[0]
+                highest = max([highest, *(numbers - {self.config.void, IGNORED})])
+        if highest < 1:
+            raise BenchError(
+                f"root {self.root}: its masks have no class above {highest}: set 'void' to the "
+                "number of pixels that do not count, or correct the masks"
+            )
+        return tuple(map(str, range(highest + 1)))
+
+    @cached_property
+    def _pairs(self) -> dict[str, list[tuple[Path, Path]]]:
+        """The image and the mask of every sample."""
+        found = {}
+        for domain, folder in self._folders.items():
+            images = [file for file in files_below(folder / IMAGES) if is_image(file.name)]
+            masks = {file.stem: file for file in files_below(folder / MASKS)}
+            if not images:
+                raise BenchError(f"{folder / IMAGES}: domain {domain!r} has no images: add some")
+            for image in images:
+                if image.stem not in masks:
+                    raise BenchError(
+                        f"{image}: has no mask {folder / MASKS / image.stem}.png: add it, or "
+                        "remove the image"
+                    )
+            found[domain] = [(image, masks[image.stem]) for image in images]
+        return found
+
+    def _label(self, image: Path, mask: Path) -> Tensor:
+        """A mask, its numbers checked."""
+        if image_size(image) != image_size(mask):
+            raise BenchError(
+                f"{mask}: is of {image_size(mask)} pixels (height, width), and its image "
+                f"{image.name} of {image_size(image)}: make the mask as large as the image"
+            )
+        numbers, y = decode_mask(mask, self.config.size)
+        n = len(self.class_names)
+        wrong = sorted(i for i in numbers - {self.config.void, IGNORED} if i >= n)
+        if wrong:
+            raise BenchError(
+                f"{mask}: has the number {wrong[0]}, and {n} classes are numbered from 0 to "
+                f"{n - 1}: correct it, or set 'void' or 'classes'"
+            )
+        y[y == self.config.void] = IGNORED
+        return y

@@ -1,0 +1,195 @@
+"""Questions about images, each with its answer out of a list."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from bench import BenchError, LazyInputs, Split, register
+from bench.contracts.data import Inputs, SampleType
+from bench.contracts.dataset import Part
+from bench.errors import shown
+
+from ._images import CorruptedImages, ImageFiles, Size, corruptions_of, is_image
+from ._tables import read_json
+from ._texts import Text, TextConfig, TextData, Texts
+
+QUESTIONS, IMAGES, ANSWERS, ONE = "questions.json", "images", "answers.txt", "all"
+
+AGREED = 3
+"""Equal answers of people that make an answer fully right: Antol et al., VQA, ICCV 2015."""
+
+
+class VqaFolderConfig(TextConfig):
+    """``size``: height and width of images in pixels, or one for both; see `TextConfig` for how
+    questions become numbers.
+    """
+
+    size: Size = (64, 64)
+    tokens: int = Field(16, ge=4, le=4096)
+
+
+@dataclass(frozen=True)
+class _Question:
+    text: str
+    image: Path
+    scores: dict[int, float]
+
+
+class _Questions(LazyInputs):
+    """Images and questions as ``image``, ``input_ids`` and ``attention_mask``."""
+
+    def __init__(self, images: ImageFiles, places: Tensor, texts: Texts) -> None:
+        super().__init__(torch.arange(len(places)))
+        self._images, self._places, self._texts = images, places, texts
+
+    def read(self, positions: Tensor) -> Inputs:
+        images = self._images.read(self._places[positions])
+        return {"image": images, **self._texts.read(positions)}
+
+    def names(self, positions: Tensor) -> list[str]:
+        images = self._images.names(self._places[positions])
+        texts = self._texts.names(positions)
+        return [f"{image} {text}" for image, text in zip(images, texts, strict=True)]
+
+    def question(self, position: int) -> str:
+        """The text of one of these samples' questions."""
+        return " ".join(self._texts.texts[int(self.positions[position])].words)
+
+    @property
+    def sample_types(self) -> dict[str, SampleType]:
+        return {"image": self._images.sample_types[""], **self._texts.sample_types}
+
+    def settings(self) -> Any:
+        return self._texts.subset(self.positions).settings()
+
+
+@register("dataset", "vqa-folder")
+class VqaFolder(TextData):
+    """Questions in ROOT/{train,test}/questions.json on images in ROOT/{train,test}/images.
+
+    The file is a list of [question, answer, image], or of objects with ``question``, ``image`` and
+    ``answer`` (or several people's ``answers``); the image is named by its file's name, with or
+    without its ending. ROOT/answers.txt has the answers that count, one a line. Domains, if there
+    are several, are folders in ROOT; there may be no folders for splits. Labels are the score of
+    each answer, float32 of shape (n, answers): 1 for the answer; of several people's answers a
+    third of those that are equal, at most 1.
+    """
+
+    Config = VqaFolderConfig
+    config: VqaFolderConfig
+    task = "visual-question-answering"
+    preload = ("PIL.Image", "tokenizers")
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.input_shape = (3, *config.size)
+        self._folders = {ONE: self.root} if _splits(self.root) else {}
+        if not self._folders:
+            inner = sorted(each for each in self.root.iterdir() if each.is_dir() and _splits(each))
+            self._folders = {each.name: each for each in inner}
+        if not self._folders:
+            raise BenchError(
+                f"root {self.root} has no {QUESTIONS}: this layout is ROOT/train/{QUESTIONS}, "
+                f"ROOT/train/{IMAGES}/*.png and ROOT/{ANSWERS}"
+            )
+
+    def domains(self) -> list[str]:
+        return list(self._folders)
+
+    def splits(self, domain: str) -> list[str]:
+        return list(_splits(self._folders[domain]))
+
+    def split(self, domain: str, name: str) -> Split:
+        rows = self._questions(_splits(self._folders[domain])[name])
+        files = list(dict.fromkeys(row.image for row in rows))
+        number = {file: i for i, file in enumerate(files)}
+        places = torch.tensor([number[row.image] for row in rows])
+        texts = Texts([Text.of(row.text) for row in rows], self.encoder, self.config.tokens)
+        y = torch.zeros(len(rows), len(self.class_names))
+        for i, row in enumerate(rows):
+            for answer, score in row.scores.items():
+                y[i, answer] = score
+        return Split(_Questions(ImageFiles(files, self.config.size), places, texts), y)
+
+    def described(self, split: Split, position: int) -> str:
+        return f"{split.x.question(position)} {self.class_names[int(split.y[position].argmax())]}"
+
+    def corruptions(self, part: Part) -> list[str]:
+        """Those of images: what a question asks must stay."""
+        return corruptions_of(part, dense=True)
+
+    def corrupted(self, split: Split, name: str, key: str) -> Split:
+        return Split(CorruptedImages(split.x, name, key), split.y)
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The answers."""
+        places = [self.root, *self._folders.values()]
+        found = [folder / ANSWERS for folder in places if (folder / ANSWERS).is_file()]
+        if not found:
+            raise BenchError(f"{self.root / ANSWERS}: is not there: list the answers, one a line")
+        lines = [line.strip() for line in found[0].read_text(encoding="utf-8").splitlines()]
+        answers = tuple(dict.fromkeys(line for line in lines if line))
+        if len(answers) < 2:
+            raise BenchError(f"{found[0]}: has {len(answers)} answers: list two or more")
+        return answers
+
+    def _questions(self, folder: Path) -> list[_Question]:
+        file = folder / QUESTIONS
+        rows = read_json(file)
+        if not isinstance(rows, list) or not rows:
+            raise BenchError(f"{file}: is {shown(rows)}: give a list of questions")
+        inside = (folder / IMAGES).iterdir() if (folder / IMAGES).is_dir() else ()
+        images = {each.stem: each for each in sorted(inside) if is_image(each.name)}
+        numbers = {answer: i for i, answer in enumerate(self.class_names)}
+        return [
+            self._question(row, f"{file}: question {i}", folder, images, numbers)
+            for i, row in enumerate(rows)
+        ]
+
+    def _question(
+        self, row: Any, place: str, folder: Path, images: dict[str, Path], numbers: dict[str, int]
+    ) -> _Question:
+        if isinstance(row, list) and len(row) == 3:
+            row = dict(zip(("question", "answer", "image"), row, strict=True))
+        if not isinstance(row, dict) or not isinstance(row.get("question"), str):
+            raise BenchError(f"{place}: is {shown(row)}: give [question, answer, image]")
+        given = row.get("answers", [row.get("answer")])
+        answers = given if isinstance(given, list) else [given]
+        scores = _scores([str(each) for each in answers], numbers)
+        if not scores:
+            raise BenchError(
+                f"{place}: answer {shown(answers[0] if answers else None)} is none of "
+                f"{ANSWERS}: add it there, or remove the question"
+            )
+        name = str(row.get("image"))
+        image = images.get(name) or images.get(Path(name).stem)
+        if image is None:
+            raise BenchError(
+                f"{place}: image {shown(row.get('image'))} is not in {folder / IMAGES}"
+            )
+        return _Question(row["question"], image, scores)
+
+
+def _scores(answers: Sequence[str], numbers: dict[str, int]) -> dict[int, float]:
+    """The score of each known answer, by its number."""
+    enough = min(AGREED, len(answers))
+    counts = Counter(answers)
+    return {numbers[a]: min(n / enough, 1.0) for a, n in counts.items() if a in numbers}
+
+
+def _splits(folder: Path) -> dict[str, Path]:
+    """The folder of each split; of questions that lie in the folder itself the split "all"."""
+    if (folder / QUESTIONS).is_file():
+        return {"all": folder}
+    named = {name: folder / name for name in ("train", "val", "test")}
+    return {name: each for name, each in named.items() if (each / QUESTIONS).is_file()}
