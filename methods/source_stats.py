@@ -89,8 +89,10 @@ class SourceStats(Method):
         hidden = torch.cat([hidden for _, hidden, _ in seen])
         self.moments = central_moments(hidden, self.config.moments)
         labels = torch.cat([labels for _, _, labels in seen])
-        counted = labels != model.rules.ignore  # all of them where every label counts
-        self.means, self.known = class_means(hidden[counted], labels[counted], seen[0][0].shape[1])
+        if model.rules.ignore is not None:
+            counted = labels != model.rules.ignore
+            hidden, labels = hidden[counted], labels[counted]
+        self.means, self.known = class_means(hidden, labels, seen[0][0].shape[1])
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train(False)
