@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
-
 from bench.contracts.data import uncounted
 
 from ._losses import at_least_float32, entropy, take_step, train_only
