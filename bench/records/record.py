@@ -74,9 +74,10 @@ class Metric(_Strict):
         """``text`` that speaks of the accuracy, with this metric's title in its place."""
         if self.title == "accuracy":
             return text
-        text = text.replace("Accuracy", self.title[0].upper() + self.title[1:])
+        titles = {"A": self.title[0].upper() + self.title[1:], "a": self.title}
         # Names that the literature gave to means of accuracies stay.
-        return re.sub(r"(?<!prequential )(?<!incremental )accuracy", self.title, text)
+        named = r"(?<!prequential )(?<!incremental )\b([Aa])ccuracy\b"
+        return re.sub(named, lambda found: titles[found[1]], text)
 
 
 class DomainScores(_Strict, extra="allow"):

@@ -337,3 +337,6 @@ def test_a_record_names_its_metric(tmp_path: Path) -> None:
     metric = record.results.metric
     assert (metric.name, metric.title, metric.unit) == ("mean-iou", "mean IoU", "%")
     assert metric.named_in("Accuracy (%): accuracy") == "Mean IoU (%): mean IoU"
+    tokens = metric.model_copy(update={"title": "token accuracy"})
+    assert tokens.named_in("Accuracy is the accuracy") == "Token accuracy is the token accuracy"
+    assert metric.named_in("(prequential accuracy, Gama)") == "(prequential accuracy, Gama)"
