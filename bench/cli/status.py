@@ -7,6 +7,7 @@ from collections import Counter
 import typer
 
 from bench.cli.options import StoreRoot, warn_unreadable
+from bench.io.one_line import one_line
 from bench.study.selection import DEFAULT_STORE, existing_store
 
 
@@ -21,11 +22,12 @@ def command(store: StoreRoot = DEFAULT_STORE) -> None:
     if ignored := opened.count_ignored():
         typer.echo(f"  {ignored} (each is named below)")
     for (suite, status), number in sorted(counts.items()):
-        typer.echo(f"  {suite}: {number} {status}")
+        typer.echo(f"  {one_line(suite)}: {number} {status}")
     for claim in live_claims(opened):
-        typer.echo(f"running: {claim.title} (process {claim.pid} on {claim.host})")
+        where = f"process {claim.pid} on {claim.host}"
+        typer.echo(one_line(f"running: {claim.title} ({where})"))
     for record in sorted(records, key=lambda r: r.started):
         if record.status != "ok":
             typer.echo(f"{record.status}: {record.cell.title}: {record.reason}")
-            typer.echo(f"  log: {opened.root / record.log}")
+            typer.echo(f"  log: {one_line(str(opened.root / record.log))}")
     warn_unreadable(opened)

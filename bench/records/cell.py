@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from bench.io.digest import digest
+from bench.io.one_line import one_line
 
 CORE_VERSION = 6
 """Raised when a change to the core changes results, so that old records are not taken for new."""
@@ -108,8 +109,9 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
 
     @property
     def title(self) -> str:
-        """A short name for people, unique in a suite up to settings."""
-        return f"{self.method.name} · {self.model_title} · {self.device_title} · seed {self.seed}"
+        """A short name for people, unique in a suite up to settings, on one line."""
+        names = f"{self.method.name} · {self.model_title} · {self.device_title}"
+        return one_line(f"{names} · seed {self.seed}")
 
     @property
     def device_title(self) -> str:

@@ -179,7 +179,8 @@ def _editable(package: Distribution) -> bool:
 @cache
 def _plugin_packages() -> dict[Path, Distribution]:
     """By the file or folder that it put into site-packages: each package with our entry points."""
-    points = [point for group in ENTRY_POINT_GROUPS for point in entry_points(group=group)]
+    declared = entry_points()  # once: it reads a file of every installed package
+    points = [point for group in ENTRY_POINT_GROUPS for point in declared.select(group=group)]
     found: dict[Path, Distribution] = {}
     for package in {point.dist.name: point.dist for point in points if point.dist}.values():
         if not _editable(package):

@@ -124,11 +124,20 @@ def test_a_bad_suite_file_is_one_line_and_exit_code_2(
         (["run", "--jobs", "0"], "greater than or equal to 1"),
     ],
 )
-def test_a_bad_option_says_what_and_how_with_exit_code_2(tmp_path, arguments, part):
-    done = bench(*arguments, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert part in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_bad_option_says_what_and_how_with_exit_code_2(
+    tmp_path, monkeypatch, capfd, arguments, part
+):
+    from bench.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    said = capfd.readouterr().err
+    assert part in said
+    assert "Traceback" not in said
 
 
 def test_plan_runs_nothing_and_counts_everything(tmp_path):
@@ -199,3 +208,55 @@ def test_tune_does_not_write_to_a_device_file():
         2,
         "bench: --out /dev/full: is no regular file; name a file\n",
     )
+
+
+EVIL = "te\x1b[31mnt\x07\u202e\nx"
+
+
+@pytest.mark.parametrize("given", ["--methods", "--device", "--model", "--executor"])
+def test_control_characters_in_a_name_are_shown_as_text(given, tmp_path, monkeypatch, capfd):
+    from bench.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bench", "run", "--suite", "smoke", given, EVIL])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    said = capfd.readouterr().err
+    assert said.endswith("\n")
+    assert said[:-1].isprintable(), said
+    assert "te\\x1b[31mnt" in said
+
+
+def test_control_characters_in_a_name_of_a_suite_are_shown_as_text(tmp_path, monkeypatch, capfd):
+    from bench.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(GOOD.replace("[tent]", '["te\\e[31mnt\\a"]'))
+    monkeypatch.setattr(sys, "argv", ["bench", "plan", "--suite", "mine.yaml"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    said = capfd.readouterr().err
+    assert said[:-1].isprintable(), said
+    assert "unknown method 'te\\x1b[31mnt\\x07': did you mean 'tent'?" in said
+
+
+def test_control_characters_in_records_are_left_out_of_what_status_says(
+    tmp_path, monkeypatch, capfd, make_cell, make_record
+):
+    from bench.cli import app
+    from bench.records.cell import Component
+    from bench.records.store import Store
+
+    cell = make_cell(
+        method=Component(name=EVIL, code="c0"), model=Component(name=EVIL, code="c1"), device=EVIL
+    )
+    Store(tmp_path).write(
+        make_record(cell=cell, suite=EVIL, log=EVIL, status="failed", results=None, reason="x")
+    )
+    app(["status", "--store", str(tmp_path)], standalone_mode=False)
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert all(line.isprintable() for line in lines)
+    assert "failed: tent x · tent x · tent x · seed 3: x" in lines

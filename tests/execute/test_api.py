@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from workplace import Workplace
 
 import bench
 from bench import registry
+from bench.errors import BenchError
 from bench.records.export import CELL, DOMAIN, WHOLE
 
 
@@ -161,12 +163,24 @@ def test_a_job_is_a_command_and_the_store_says_what_became_of_it(place: Workplac
     assert (record.run, record.status) == (job.run, "ok")
     bad = elsewhere / "bad.json"
     bad.write_text(json.dumps({"run": "x"}))
-    for arguments, part in (
-        ([str(bad)], "is no job: key 'suite': missing; add it"),
-        (["no.json"], "cannot be read"),
-        ([], "usage"),
+    done = subprocess.run([sys.executable, "-m", "bench.execute.work", str(bad)], **options)
+    assert done.returncode == 2
+    assert done.stderr == f"bench: job {bad}: is no job: key 'suite': missing; add it\n"
+
+
+def test_what_is_no_job_is_refused_with_what_is_wrong(tmp_path: Path) -> None:
+    from bench.execute.work import main
+
+    bad = tmp_path / "bad.json"
+    for content, part in (
+        ("{", "is no job: key '(whole)': "),
+        ('{"run": 1}', "is no job: key 'run': 1 is not allowed: input should be a valid string"),
+        (None, "cannot be read: No such file"),
     ):
-        done = subprocess.run([sys.executable, "-m", "bench.execute.work", *arguments], **options)
-        assert done.returncode == 2
-        assert part in done.stderr
-        assert done.stderr.count("\n") == 1
+        bad.unlink(missing_ok=True)
+        if content is not None:
+            bad.write_text(content)
+        with pytest.raises(BenchError, match=re.escape(f"job {bad}: {part}")):
+            main([str(bad)])
+    with pytest.raises(BenchError, match="usage"):
+        main([])

@@ -19,6 +19,8 @@ from bench.execute.claims import Claims, folder, live_claims, read_claim
 from bench.records.cell import Cell
 from bench.records.store import Store
 
+INLINE = ("--executor", "inline")
+
 
 @pytest.fixture
 def cells(make_cell: Callable[..., Cell]) -> list[Cell]:
@@ -226,7 +228,7 @@ class OverwritesRecords(Method):
 def test_a_cell_whose_record_vanished_is_named_and_the_command_fails(workplace, vandal, why):
     plugin = workplace.folder / "vandals.py"
     plugin.write_text(VANDALS.replace("FOLDER", repr(str(workplace.folder))))
-    workplace.run("run", "--methods", "source-only", "--seeds", "0")
+    workplace.run("run", "--methods", "source-only", "--seeds", "0", *INLINE)
     methods = ("--methods", f"source-only,{vandal}", "--seeds", "0", "--plugin", "vandals.py")
     done = workplace.run("run", *methods, code=1)
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("missing: ")]
@@ -241,7 +243,7 @@ def test_what_killed_writers_left_long_ago_is_removed(workplace):
     from bench.io.atomic_write import STALE_S
 
     cache = Path(workplace.environment["BENCH_CACHE"])
-    workplace.run("run", "--methods", "source-only", "--seeds", "0")
+    workplace.run("run", "--methods", "source-only", "--seeds", "0", *INLINE)
     folders = [workplace.folder / "store" / "records", workplace.folder / "store" / "logs"]
     folders += [cache, cache / "source-models"]
     names = [f".{'a' * 20}.json.{'0' * 32}", f".{'b' * 20}.pt.{'f' * 32}"]
@@ -255,7 +257,7 @@ def test_what_killed_writers_left_long_ago_is_removed(workplace):
             os.utime(at / name, (1, 1))
     status(workplace)
     assert all((at / names[0]).exists() for at in folders)  # a look changes nothing
-    workplace.run("run", "--methods", "source-only", "--seeds", "0")
+    workplace.run("run", "--methods", "source-only", "--seeds", "0", *INLINE)
     for at in folders:
         assert not (at / names[0]).exists()
         assert (at / names[1]).exists()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from bench.records.store import Store
 
+INLINE = ("--executor", "inline")
+"""Where what is asked is the same in processes of their own, as the first test shows."""
+
 
 def accuracies(records):
     return {
@@ -20,9 +23,7 @@ def test_one_job_and_two_jobs_and_inline_give_bit_equal_accuracies(workplace):
     )
     workplace.run("run", "--jobs", "1", "--store", "one")
     workplace.run("run", "--jobs", "2", "--store", "two")
-    workplace.run(
-        "run", "--executor", "inline", "--store", "inline", "--seeds", "0", "--methods", "tent,shot"
-    )
+    workplace.run("run", *INLINE, "--store", "inline", "--seeds", "0", "--methods", "tent,shot")
     one = accuracies(workplace.records("one"))
     assert one == accuracies(workplace.records("two"))
     inline = accuracies(workplace.records("inline"))
@@ -50,7 +51,7 @@ def test_devices_share_one_training_where_the_window_does_not_bind(workplace):
     devices = ("--device", "xavier-nx", "--device", "agx-orin", "--device", "jetson-tx2")
     plan = workplace.run("plan", "--methods", "shot", "--seeds", "0", *devices)
     assert "1 training instead of 3: devices share one" in plan.stdout
-    workplace.run("run", "--methods", "shot", "--seeds", "0", *devices)
+    workplace.run("run", "--methods", "shot", "--seeds", "0", *INLINE, *devices)
     records = workplace.records()
     assert len({r.run for r in records.values()}) == 1
     assert len(records) == 3
@@ -63,7 +64,7 @@ def test_devices_share_one_training_where_the_window_does_not_bind(workplace):
 def test_where_the_window_binds_each_device_gets_what_it_would_alone(workplace):
     suite = workplace.folder / "tiny.yaml"
     suite.write_text(suite.read_text().replace("window_s: 60", "window_s: 0.02"))
-    methods = ("--methods", "tent", "--seeds", "0")
+    methods = ("--methods", "tent", "--seeds", "0", *INLINE)
     text = suite.read_text().replace("[source-only, tent, shot]", "[{name: tent, epochs: 20}]")
     suite.write_text(text)
     both = ("--device", "agx-orin", "--device", "jetson-tx2")
@@ -83,7 +84,7 @@ def test_where_the_window_binds_each_device_gets_what_it_would_alone(workplace):
 def test_a_window_shorter_than_a_step_is_recorded_as_unsupported(workplace):
     suite = workplace.folder / "tiny.yaml"
     suite.write_text(suite.read_text().replace("window_s: 60", "window_s: 0.0001"))
-    workplace.run("run", "--methods", "tent", "--seeds", "0")
+    workplace.run("run", "--methods", "tent", "--seeds", "0", *INLINE)
     record = workplace.records()[("tent", 0, "xavier-nx")]
     assert record.status == "unsupported"
     assert "longer than the whole window of 0.0001 s" in record.reason
@@ -100,7 +101,7 @@ def test_a_calibrated_device_records_what_the_process_takes_and_no_made_up_energ
         )
     (workplace.folder / "mine.yaml").write_text(text)
     workplace.run(
-        "run", "--methods", "shot", "--seeds", "0", "--executor", "inline",
+        "run", "--methods", "shot", "--seeds", "0", *INLINE,
         "--device", "mine.yaml", "--device", "jetson-tx2",
     )  # fmt: skip
     records = workplace.records()
@@ -126,8 +127,8 @@ def test_a_device_without_the_memory_is_recorded_as_oom_and_the_others_go_on(wor
     lines[at + 1] = "  value: 1.2005e+9"
     (workplace.folder / "small.yaml").write_text("\n".join(lines))
     workplace.run(
-        "run", "--methods", "shot", "--seeds", "0", "--device", "small.yaml",
-        "--device", "xavier-nx",
+        "run", "--methods", "shot", "--seeds", "0", *INLINE,
+        "--device", "small.yaml", "--device", "xavier-nx",
     )  # fmt: skip
     records = workplace.records()
     assert records[("shot", 0, "xavier-nx")].status == "ok"
@@ -144,7 +145,7 @@ def test_a_stream_that_does_not_wait_runs_on_each_device_and_at_other_speeds(wor
     )
     options = ("--methods", "source-only,tent", "--seeds", "0")
     options += ("--device", "xavier-nx", "--device", "jetson-tx2")
-    workplace.run("run", *options)
+    workplace.run("run", *options, *INLINE)
     calm = workplace.records()
     assert len({r.run for r in calm.values()}) == 4
     for (method, _, _), record in calm.items():
@@ -152,7 +153,7 @@ def test_a_stream_that_does_not_wait_runs_on_each_device_and_at_other_speeds(wor
     # A step of tent takes 1.5 ms on the one and 1.7 ms on the other device.
     fast = (*options, "--interval", "0.001")
     assert "4 to run" in workplace.run("plan", *fast).stdout
-    assert "adapted on" in workplace.run("run", *fast).stdout
+    assert "adapted on" in workplace.run("run", *fast, *INLINE).stdout
     stored = list(Store(workplace.folder / "store"))
     assert len(stored) == 8
     shares = {

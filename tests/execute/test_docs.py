@@ -14,7 +14,15 @@ def test_the_example_of_contributing_runs_and_is_short(workplace):
     assert len([line for line in body.splitlines() if line.strip()]) <= 30
     (workplace.folder / "my_idea.py").write_text(example)
     done = workplace.run(
-        "run", "--plugin", "my_idea.py", "--methods", "source-only,my-idea", "--seeds", "0"
+        "run",
+        "--plugin",
+        "my_idea.py",
+        "--methods",
+        "source-only,my-idea",
+        "--seeds",
+        "0",
+        "--executor",
+        "inline",
     )
     record = workplace.records()[("my-idea", 0, "xavier-nx")]
     assert record.status == "ok"

@@ -82,7 +82,7 @@ def test_a_failure_of_another_command_does_not_replace_a_result(workplace):
     from bench.execute.base import collect
     from bench.study.job import Job
 
-    workplace.run("run", "--methods", "source-only", "--seeds", "0")
+    workplace.run("run", "--methods", "source-only", "--seeds", "0", "--executor", "inline")
     (record,) = workplace.records().values()
     job = Job(
         run="0" * 16, suite="tiny", store=str(workplace.folder / "store"),
@@ -153,7 +153,7 @@ def fill(path):
 
 
 def test_a_full_disk_stops_with_one_line_and_loses_nothing(workplace):
-    workplace.run("run", "--methods", "source-only", "--seeds", "0")
+    workplace.run("run", "--methods", "source-only", "--seeds", "0", "--executor", "inline")
     before = workplace.records()
     folder = workplace.folder / "store" / "records"
     small = workplace.folder / "small"

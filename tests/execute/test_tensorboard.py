@@ -7,7 +7,7 @@ import pytest
 
 def test_scalars_are_written_and_the_bill_is_the_same(workplace):
     options = ("--methods", "tent", "--seeds", "0")
-    workplace.run("run", *options)
+    workplace.run("run", *options, "--executor", "inline")
     workplace.run("run", *options, "--store", "logged", "--tensorboard", "board")
     plain = workplace.records()[("tent", 0, "xavier-nx")].results
     logged = workplace.records("logged")[("tent", 0, "xavier-nx")].results

@@ -26,6 +26,9 @@ IMPORTS = (
 )  # fmt: skip
 
 
+BENCH = "from bench.cli import main; main()"
+
+
 class WarmBench:
     """Asks the process for commands, one at a time."""
 
@@ -37,15 +40,20 @@ class WarmBench:
         atexit.register(self.close)
 
     def run(
-        self, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], timeout: float
+        self,
+        arguments: Sequence[str],
+        cwd: Path,
+        env: Mapping[str, str],
+        timeout: float,
+        code: str = BENCH,
     ) -> subprocess.CompletedProcess[str]:
-        """As ``subprocess.run`` of ``bench`` with these arguments, its output as text."""
+        """As ``subprocess.run`` of ``code`` with these arguments, its output as text."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
             request = {
-                "arguments": list(arguments), "cwd": str(cwd), "env": dict(env),
+                "arguments": list(arguments), "cwd": str(cwd), "env": dict(env), "code": code,
                 "out": str(out), "err": str(err),
             }  # fmt: skip
             print(json.dumps(request), file=self._process.stdin, flush=True)
@@ -70,8 +78,8 @@ def warm_bench() -> WarmBench:
     return WarmBench()
 
 
-def serve() -> None:
-    """Start commands until standard input ends; in a child it returns, where the command begins."""
+def serve() -> str:
+    """Start commands until standard input ends; in a child it returns, with the code to run."""
     for name in IMPORTS:
         importlib.import_module(name)
     reply = os.fdopen(os.dup(1), "w")
@@ -93,14 +101,12 @@ def serve() -> None:
                 os.dup2(opened, target)
                 os.close(opened)
             sys.argv = ["bench", *request["arguments"]]
-            return
+            code: str = request["code"]
+            return code
         print(pid, file=reply, flush=True)
         _, status = os.waitpid(pid, 0)
         print(os.waitstatus_to_exitcode(status), file=reply, flush=True)
 
 
 if __name__ == "__main__":
-    serve()
-    from bench.cli import main
-
-    main()
+    exec(serve(), {"__name__": "__main__"})

@@ -12,6 +12,7 @@ import pytest
 DRIVER = """
 import json, os, sys
 from pathlib import Path
+import bench.contracts.method
 from bench import registry
 from bench.errors import BenchError
 from bench.registry.component_code import component_digest

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from warm_bench import BENCH, warm_bench
 
 from bench import registry
 from bench.errors import BenchError
@@ -174,17 +175,10 @@ def test_installed_packages_that_are_broken_leave_the_commands_alone(tmp_path: P
     install(site, "spoiled", "", "def (")
     install(site, "sound", "")
     environment = {**os.environ, "COLUMNS": "200"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
 
     def bench(*arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-P", "-m", "bench", *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        code = f"import sys; sys.path.insert(0, {str(site)!r}); {BENCH}"
+        return warm_bench().run(arguments, tmp_path, environment, timeout=120, code=code)
 
     listed = bench("list", "methods")
     assert listed.returncode == 0, listed.stderr
