@@ -42,8 +42,9 @@ class DigitsResNet(FoundationModel):
             )
         from timm.models.resnet import BasicBlock, ResNet
 
+        block: Any = BasicBlock
         module = ResNet(
-            BasicBlock,
+            block,
             layers=(1, 1, 1, 1),
             channels=tuple(config.width * factor for factor in (1, 2, 4, 4)),
             stem_type="deep",
