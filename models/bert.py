@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
+import torch
 from pydantic import Field
-from torch import Tensor, nn
 
-from bench import BenchError, Block, FoundationModel, LocalPath, ModelConfig, register
-from bench.contracts.data import Inputs
+from bench import BenchError, LocalPath, ModelConfig, register
 
+from .hugging_face import TextEncoder, from_folder
 from .weights import load_weights
 
 
@@ -32,7 +31,7 @@ class BertConfig(ModelConfig):
 
 
 @register("model", "bert-base")
-class Bert(FoundationModel):
+class Bert(TextEncoder):
     """BERT (transformers), 12 blocks of width 768, 109.5 M parameters, for classifying texts.
 
     Devlin et al., NAACL 2019. Inputs are a dict of ``input_ids`` and ``attention_mask``, int64
@@ -70,52 +69,10 @@ class Bert(FoundationModel):
             max_position_embeddings=config.positions,
             num_labels=classes,
         )
+        kind = BertForSequenceClassification
         if config.weights and Path(config.weights).is_dir():
-            return cls(_from_folder(BertForSequenceClassification, config.weights, sizes))
-        module = BertForSequenceClassification(sizes)
+            return cls(from_folder(kind, config.weights, sizes, dtype=torch.float32))
+        module = kind(sizes)
         if config.weights:
             load_weights(module, config.weights, cls.head_name)
         return cls(module)
-
-    def blocks(self) -> list[Block]:
-        layers = cast(Any, self.module.get_submodule("bert.encoder.layer"))
-        names = [f"bert.encoder.layer.{i}" for i in range(len(layers))]
-        return [
-            Block(
-                qkv=tuple(f"{name}.attention.self.{p}" for p in ("query", "key", "value")),
-                out=f"{name}.attention.output.dense",
-                ff_in=f"{name}.intermediate.dense",
-                ff_out=f"{name}.output.dense",
-                heads=layer.attention.self.num_attention_heads,
-                attention=f"{name}.attention.self",
-            )
-            for name, layer in zip(names, layers, strict=True)
-        ]
-
-    def resize_attention(self, block: Block, heads: int, head_width: int) -> None:
-        attention = cast(Any, self.module.get_submodule(block.attention))
-        attention.num_attention_heads, attention.attention_head_size = heads, head_width
-        attention.all_head_size = heads * head_width
-        attention.scaling = head_width**-0.5
-
-    def __call__(self, x: Inputs) -> Tensor:
-        return cast(Tensor, self.module(**x).logits)
-
-
-def _from_folder(kind: Any, folder: str, sizes: Any) -> nn.Module:
-    """A model from a folder; a head that is missing or has other classes keeps fresh weights."""
-    try:
-        module, report = kind.from_pretrained(
-            folder, config=sizes, local_files_only=True, output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )  # fmt: skip
-    except (OSError, RuntimeError, ValueError) as error:
-        raise BenchError(f"weights {folder} cannot be read: {error}; save them anew") from error
-    fresh = [*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])]
-    wrong = [name for name in fresh if not name.startswith(f"{Bert.head_name}.")]
-    wrong += [name for name in report["unexpected_keys"] if name.startswith("bert.encoder.")]
-    if wrong:
-        raise BenchError(
-            f"weights {folder} do not fit at {min(wrong)}; set the sizes of the model in the folder"
-        )
-    return cast(nn.Module, module)

@@ -61,8 +61,11 @@ class TimmViT(FoundationModel):
 
 
 class ViTB16Config(ModelConfig):
-    """``weights``: path of a state dict of timm's model saved by torch; empty: random weights."""
+    """``depth`` in blocks, fewer for quick checks. ``weights``: a file or folder of safetensors or
+    of a state dict of timm's model saved by torch; empty: random weights.
+    """
 
+    depth: int = Field(12, ge=1)
     weights: LocalPath = Field("")
 
 
@@ -76,6 +79,7 @@ class ViTB16(TimmViT):
     Config = ViTB16Config
     input_shape = (3, 224, 224)
     preload = ("timm.models.vision_transformer",)
+    conformance_config = {"depth": 2}
 
     @classmethod
     def build(cls, config: ViTB16Config, input_shape: tuple[int, ...], classes: int) -> ViTB16:
@@ -86,7 +90,7 @@ class ViTB16(TimmViT):
             )
         from timm.models.vision_transformer import vit_base_patch16_224
 
-        module = vit_base_patch16_224(pretrained=False, num_classes=classes)
+        module = vit_base_patch16_224(pretrained=False, num_classes=classes, depth=config.depth)
         if config.weights:
             load_weights(module, config.weights, cls.head_name)
         return cls(module)

@@ -35,13 +35,15 @@ class ModelFixture:
         self.name = name
         self.entry = registry.entry("model", name)
         self.model_class: type[FoundationModel] = registry.load("model", name)
-        if ":" in name:  # what stands behind it is the user's, not the class's
+        self.settings: dict[str, Any] = self.model_class.conformance_config
+        if ":" in name:  # what stands behind it is checked as it is
+            self.settings = {}
             validated(self.model_class.Config, {}, f"model {name!r}")
         self.input_shape = tuple(self.model_class.input_shape or _embedded_shape())
 
     def build(self, classes: int = CLASSES, seed: int = 0) -> FoundationModel:
         """The model with fresh weights of ``seed``, in evaluation mode."""
-        config = self.model_class.Config.model_validate(self.model_class.conformance_config)
+        config = self.model_class.Config.model_validate(self.settings)
         torch.manual_seed(seed)
         model = self.model_class.build(config, self.input_shape, classes)
         if not isinstance(model, FoundationModel):
