@@ -36,10 +36,11 @@ _PIECES = re.compile(r"\w+|[^\w\s]")
 class TextConfig(DataSetConfig):
     """How texts become numbers.
 
-    ``tokens``: the length that texts are cut and padded to. ``vocabulary``: a ``tokenizer.json`` of
-    the tokenizers library, or a ``vocab.txt`` of word pieces, one a line; without one each word has
-    the number of its hash, one of ``hashes`` (lower-case letters and capitals alike, if
-    ``lowercase``).
+    tokens : the length that texts are cut and padded to
+    vocabulary : a ``tokenizer.json`` of the tokenizers library, or a ``vocab.txt`` of word pieces,
+        one a line; without one each word has the number of its hash
+    hashes : how many numbers there are without a vocabulary
+    lowercase : whether capitals and small letters are the same
     """
 
     tokens: int = Field(32, ge=4, le=4096)
