@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -189,7 +189,6 @@ def encoded(text: Text, encoder: Encoder, tokens: int) -> tuple[list[int], list[
 class TextData(DataSet):
     """A data set of texts, which can be corrupted."""
 
-    preload: ClassVar[tuple[str, ...]] = ("tokenizers",)
     config: TextConfig
 
     def __init__(self, config: Any) -> None:

@@ -29,7 +29,7 @@ DECLARED = {
     },
     "model": {"task": TEXT, "preload": TEXTS, "head_name": TEXT},
     "variant": {"tasks": TEXTS},
-    "dataset": {"task": TEXT, "preload": TEXTS},
+    "dataset": {"task": TEXT},
     "stream": {"task": TEXT, "preload": TEXTS, "supervised": FLAG, "shifts": TEXTS},
     "protocol": {"timed": FLAG, "method_protocol": TEXT},
     "executor": {"enforces": TEXTS, "in_process": FLAG},
