@@ -16,6 +16,9 @@ DEVICE = "xavier-nx"
 STREAM = "digits-shift"
 """The embedded stream: no download, image classification."""
 
+DATA_STREAM = "domain-shift"
+"""The stream over any data set: what ``bench run --data`` runs."""
+
 MODEL = "digits-vit"
 """The embedded model: 0.21 M parameters, trained on the stream's source within a minute."""
 

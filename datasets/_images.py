@@ -192,7 +192,6 @@ def corruptions_of(part: Part, dense: bool) -> list[str]:
 class ImageData(DataSet):
     """A data set of images; ``dense``: its labels say where in the image things are."""
 
-    preload: ClassVar[tuple[str, ...]] = ("PIL.Image", "torchvision.transforms.v2")
     dense: ClassVar[bool] = False
 
     def corruptions(self, part: Part) -> list[str]:

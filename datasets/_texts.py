@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -36,10 +36,11 @@ _PIECES = re.compile(r"\w+|[^\w\s]")
 class TextConfig(DataSetConfig):
     """How texts become numbers.
 
-    ``tokens``: the length that texts are cut and padded to. ``vocabulary``: a ``tokenizer.json`` of
-    the tokenizers library, or a ``vocab.txt`` of word pieces, one a line; without one each word has
-    the number of its hash, one of ``hashes`` (lower-case letters and capitals alike, if
-    ``lowercase``).
+    tokens : the length that texts are cut and padded to
+    vocabulary : a ``tokenizer.json`` of the tokenizers library, or a ``vocab.txt`` of word pieces,
+        one a line; without one each word has the number of its hash
+    hashes : how many numbers there are without a vocabulary
+    lowercase : whether capitals and small letters are the same
     """
 
     tokens: int = Field(32, ge=4, le=4096)
@@ -188,7 +189,6 @@ def encoded(text: Text, encoder: Encoder, tokens: int) -> tuple[list[int], list[
 class TextData(DataSet):
     """A data set of texts, which can be corrupted."""
 
-    preload: ClassVar[tuple[str, ...]] = ("tokenizers",)
     config: TextConfig
 
     def __init__(self, config: Any) -> None:

@@ -31,7 +31,6 @@ class DigitsData(ImageData):
     """
 
     Config = DigitsDataConfig
-    preload = ("sklearn.datasets",)
     class_names = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 
     def __init__(self, config: Any) -> None:

@@ -29,9 +29,14 @@ ENDS = ("<|endoftext|>", "</s>", "<eos>", "[SEP]")
 
 
 class QuestionAnswerConfig(TextConfig):
-    """``question`` and ``answer``: the columns. ``tokens``: of both together; a question takes half
-    of them at most. ``vocabulary``: a ``tokenizer.json``; without one the ``words`` most frequent
-    words of the data have numbers of their own. ``hashes`` has no meaning here.
+    """Which columns mean what, and how words become numbers.
+
+    question, answer : the columns
+    tokens : of both together; a question takes half of them at most
+    vocabulary : a ``tokenizer.json``; without one the most frequent words of all domains have
+        numbers of their own
+    words : how many do
+    hashes : has no meaning here
     """
 
     question: str = "question"

@@ -19,7 +19,7 @@ from ._images import ImageData, ImageFiles, Size, decode_mask, image_size, is_im
 IGNORED = 255
 """The label of pixels that do not count."""
 
-IMAGES, MASKS, ONE = "images", "labels", "all"
+IMAGES, MASKS, CLASSES, ONE = "images", "labels", "classes.txt", "all"
 
 
 class SegmentationPairsConfig(DataSetConfig):
@@ -72,12 +72,14 @@ class SegmentationPairs(ImageData):
         return Split(ImageFiles([image for image, _ in pairs], self.config.size), y)
 
     def files(self) -> Iterator[Path]:
-        return (file for pairs in self._pairs.values() for pair in pairs for file in pair)
+        names = self.root / CLASSES
+        yield from [names] if names.is_file() else []
+        yield from (file for pairs in self._pairs.values() for pair in pairs for file in pair)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """Of ``classes.txt``, else their numbers."""
-        file = self.root / "classes.txt"
+        file = self.root / CLASSES
         if file.is_file():
             names = tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
             if self.config.classes not in (None, len(names)):

@@ -29,11 +29,12 @@ def _several(value: Any) -> Any:
 
 
 class TextTableConfig(TextConfig):
-    """Which columns mean what; see `TextConfig` for how texts become numbers.
+    """Which columns mean what.
 
-    ``text``: the column of the text, or several, joined; ``label``: of the class; ``domain``: of
-    the domain, or nothing where each file, or each folder of files, is one. ``classes``: the labels
-    in the order of their numbers, by default all there are, sorted.
+    text : the column of the text, or several, joined
+    label : the column of the class
+    domain : the column of the domain; nothing where each file, or each folder of files, is one
+    classes : the labels in the order of their numbers; by default all there are, sorted
     """
 
     text: Annotated[tuple[str, ...], pydantic.BeforeValidator(_several)] = Field(

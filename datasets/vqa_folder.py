@@ -87,7 +87,6 @@ class VqaFolder(TextData):
     Config = VqaFolderConfig
     config: VqaFolderConfig
     task = "visual-question-answering"
-    preload = ("PIL.Image", "tokenizers")
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)

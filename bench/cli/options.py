@@ -32,6 +32,12 @@ Interval = Annotated[
     float | None,
     Option(help="Seconds between batches, for a suite under online-timed. Default: the suite's."),
 ]
+Data = Annotated[
+    str | None, Option(help="Instead of the suite's stream a data set of 'bench data list'.")
+]
+Root = Annotated[Path | None, Option(help="The folder that --data lies in.")]
+Source = Annotated[str | None, Option(help="Source domain of --data, or several as a,b.")]
+Targets = Annotated[str | None, Option(help="Target domains of --data in order, as a,b.")]
 Untuned = Annotated[bool, Option("--untuned", help="The papers' default settings, not tuned ones.")]
 TunedFile = Annotated[
     Path | None, Option(help="Tuned settings to use. Default: those beside the suite, if any.")
@@ -55,6 +61,10 @@ def selection(
     variant: Variants = None,
     seeds: Seeds = None,
     interval: Interval = None,
+    data: Data = None,
+    root: Root = None,
+    source: Source = None,
+    targets: Targets = None,
     untuned: Untuned = False,
     tuned: TunedFile = None,
     store: StoreRoot = DEFAULT_STORE,
@@ -71,6 +81,10 @@ def selection(
         variants=tuple(variant or ()),
         seeds=None if seeds is None else tuple(parse_seeds(seeds)),
         interval=interval,
+        data=data,
+        root=root,
+        source=_names(source),
+        targets=_names(targets),
         untuned=untuned,
         tuned=tuned,
         store=store,
@@ -97,10 +111,14 @@ def with_selection(command: Callable[..., None]) -> Callable[..., None]:
 
 def method_names(methods: str) -> tuple[str, ...]:
     """The methods that ``a,b`` names; BenchError if it names none."""
-    names = tuple(n.strip() for n in methods.split(",") if n.strip())
+    names = _names(methods)
     if not names:
         raise BenchError(f"--methods {methods!r}: names no method; write a,b")
     return names
+
+
+def _names(given: str | None) -> tuple[str, ...]:
+    return tuple(n.strip() for n in (given or "").split(",") if n.strip())
 
 
 def warn(text: str) -> None:

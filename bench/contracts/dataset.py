@@ -56,7 +56,6 @@ class DataSet(ABC):
 
     Config: ClassVar[type[DataSetConfig]] = DataSetConfig
     task: ClassVar[str] = "classification"
-    preload: ClassVar[tuple[str, ...]] = ()
     class_names: Sequence[str]
     input_shape: tuple[int, ...]
 

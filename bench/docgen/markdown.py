@@ -79,7 +79,11 @@ def default(field: FieldInfo) -> str:
     """A field's default as YAML would give it, or that it is required."""
     if field.is_required():
         return "required"
+    import pydantic
+
     value = field.get_default(call_default_factory=True)
+    if isinstance(value, pydantic.BaseModel):  # a component with settings of its own
+        value = value.model_dump(mode="json")
     return _text(list(value) if isinstance(value, tuple) else value)
 
 

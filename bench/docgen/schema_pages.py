@@ -65,7 +65,7 @@ def suite_page() -> str:
         REFERENCES,
         *(
             part
-            for kind in ("protocol", "stream", "model", "variant")
+            for kind in ("protocol", "dataset", "stream", "model", "variant")
             for part in _components(kind)
         ),
         "## Methods",
@@ -91,7 +91,7 @@ def record_page() -> str:
 
 def _components(kind: str) -> Iterator[str]:
     """Every registered component of a kind with its settings."""
-    yield f"## {kind.capitalize()}s"
+    yield "## Data sets" if kind == "dataset" else f"## {kind.capitalize()}s"
     for name, entry in registry.entries(kind).items():
         config = registry.load(kind, name).Config
         yield f"### {name}"

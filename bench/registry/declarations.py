@@ -29,7 +29,7 @@ DECLARED = {
     },
     "model": {"task": TEXT, "preload": TEXTS, "head_name": TEXT, "named_setting": TEXT},
     "variant": {"tasks": TEXTS},
-    "dataset": {"task": TEXT, "preload": TEXTS},
+    "dataset": {"task": TEXT},
     "stream": {"task": TEXT, "preload": TEXTS, "supervised": FLAG, "shifts": TEXTS},
     "task": {"unit": TEXT, "dense": FLAG, "preload": TEXTS},
     "protocol": {"timed": FLAG, "method_protocol": TEXT},

@@ -33,6 +33,8 @@ class Selection:
     devices, model, variants, seeds : instead of the suite's; variants as ``compressed:8``
     methods : only these; registered ones that the suite does not list are added
     interval : seconds between batches, for a suite under online-timed
+    data, root, source, targets : instead of the suite's stream a registered data set, the folder
+        that it lies in, and its source and target domains (by default the first, and the others)
     untuned, tuned : the papers' default settings; a file of tuned settings instead of the one
         beside the suite's file
     store : folder of the records
@@ -46,6 +48,10 @@ class Selection:
     variants: tuple[str, ...] = ()
     seeds: tuple[int, ...] | None = None
     interval: float | None = None
+    data: str | None = None
+    root: Path | None = None
+    source: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
     untuned: bool = False
     tuned: Path | None = None
     store: Path = DEFAULT_STORE
@@ -73,6 +79,10 @@ class Selection:
             changes["variants"] = parse_variants(self.variants)
         if self.seeds is not None:
             changes["seeds"] = list(self.seeds)
+        if self.data is not None:
+            changes["stream"] = self._stream(self.data)
+        elif self.root is not None or self.source or self.targets:
+            raise BenchError("--root, --source and --targets: name the data set too, with --data")
         if self.interval is not None:
             changes["protocol"] = _at_interval(suite, self.interval)
         return suite.model_copy(update=changes), path
@@ -91,6 +101,17 @@ class Selection:
         store = open_store(self.store)
         return make_plan(suite, path, store, retry, self._tuned(path, warn)), store
 
+    def _stream(self, data: str) -> Any:
+        """Domain shift over a data set."""
+        from bench import registry
+        from bench.study.suite import Reference
+
+        registry.entry("dataset", data)
+        chosen = {"name": data} | ({} if self.root is None else {"root": str(self.root)})
+        domains = {"source": list(self.source), "targets": list(self.targets)}
+        given = {name: value for name, value in domains.items() if value}
+        return Reference(name=defaults.DATA_STREAM, config={"data": chosen, **given})
+
     def _tuned(self, suite: Path, warn: Callable[[str], None]) -> Tuned | None:
         """The tuned settings to use: those given, else those beside the suite's file."""
         from bench.study.tuned_settings import read_tuned, tuned_path
@@ -98,7 +119,8 @@ class Selection:
         if self.untuned and self.tuned is not None:
             raise BenchError(f"--untuned and --tuned {self.tuned}: give one of them")
         beside = tuned_path(suite)
-        if self.untuned or (self.tuned is None and not os.path.exists(beside)):
+        own_data = self.data is not None  # settings were tuned on the suite's
+        if self.untuned or (self.tuned is None and (own_data or not os.path.exists(beside))):
             return None
         tuned = read_tuned(self.tuned or beside)
         if tuned.oracle:

@@ -31,15 +31,18 @@ Count = Annotated[int, Field(ge=1)]
 class DomainShiftConfig(StreamConfig):
     """Which domains of which data come in which order, and how many samples of them.
 
-    ``data``: a data set with its settings; ``source``: its domain (or domains, joined) that the
-    model is trained on, by default the first; ``targets``: the target domains, by default all
-    others; ``corruptions``: instead of other domains the source domain under these, as ``blur-2``
-    or ``blur`` for both severities, and all there are where the data have one domain; ``order``:
-    as ``listed``, or ``shuffled`` by the seed. ``test``: share of a domain that is tested on, where
-    the data have no test split; ``source_share``: share of the source domain that the model is
-    trained on, under corruptions, whose domains are made of the rest. ``source_samples``,
-    ``samples``, ``test_samples``: at most, of the source to train on, of a target domain to adapt
-    on, and of each to test. ``part``: the stream that is reported, or the one to tune on.
+    part : the stream that is reported (``test``), or the one to tune on
+    data : a data set with its settings, as ``{name: image-folder, root: DIR, size: 64}``
+    source : the domain that the model is trained on, or several, joined; by default the first
+    targets : the target domains; by default all others
+    corruptions : in the place of other domains the source domain under these, as ``blur-2``, or
+        ``blur`` for both severities; by default, where the data have one domain, all there are
+    order : of the target domains: as ``listed``, or ``shuffled`` by the seed
+    test : share of a domain that is tested on, where the data have no test split
+    source_share : share of the source domain that the model is trained on where domains are its
+        corruptions; they are made of the rest
+    source_samples, samples, test_samples : at most, of the source to train on, of a target domain
+        to adapt on, and of each to test
     """
 
     part: Part = "test"
@@ -113,6 +116,7 @@ class DomainShift(Stream):
 
     @classmethod
     def data_digest(cls, config: Any) -> str:
+        cls(config, 0)  # says at once which domain is not there
         return config.data.content_digest()
 
     @classmethod

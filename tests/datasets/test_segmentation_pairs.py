@@ -67,7 +67,9 @@ def test_palette_masks_have_the_numbers_of_their_palette(pairs: Path, data_set: 
 
 
 def test_classes_may_be_named(pairs: Path, data_set: Build) -> None:
+    before = data_set("segmentation-pairs", pairs, void=7).digest()
     (pairs / "classes.txt").write_text("road\nsky\ntree\n")
+    assert data_set("segmentation-pairs", pairs, void=7).digest() != before
     assert data_set("segmentation-pairs", pairs, void=7).class_names == ("road", "sky", "tree")
     with pytest.raises(BenchError, match="names 3 classes, and the setting classes is 4"):
         data_set("segmentation-pairs", pairs, void=7, classes=4).split("day", "all")

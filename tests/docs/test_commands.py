@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     "README.md",
     *sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs" / "tutorial").glob("*.md")),
+    "docs/how-to/own-data.md",
     "docs/how-to/data-set.md",
     "docs/how-to/model.md",
 ]
