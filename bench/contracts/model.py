@@ -7,6 +7,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 import pydantic
@@ -148,7 +149,7 @@ class FoundationModel(ABC):
     @property
     def rules(self) -> Task:
         """The `Task` that says what outputs mean."""
-        return make_task(self.task)
+        return _rules_of(type(self))
 
     def loss(self, outputs: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Mean task loss, a scalar."""
@@ -225,6 +226,12 @@ class FoundationModel(ABC):
     def eval(self) -> None:
         """Evaluation mode, as ``train(False)``."""
         self.train(False)
+
+
+@cache
+def _rules_of(model_class: type[FoundationModel]) -> Task:
+    """Made once: methods ask in each step."""
+    return make_task(model_class.task)
 
 
 class Variant(ABC):
