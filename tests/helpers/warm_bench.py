@@ -8,6 +8,7 @@ what is imported already, and in nothing else. Run as a script this file is that
 from __future__ import annotations
 
 import atexit
+import ctypes
 import importlib
 import json
 import os
@@ -26,6 +27,7 @@ IMPORTS = (
 )  # fmt: skip
 
 
+PR_SET_PDEATHSIG = 1
 BENCH = "from bench.cli import main; main()"
 
 
@@ -92,6 +94,8 @@ def serve() -> str:
         if pid == 0:
             reply.close()
             os.setsid()
+            if sys.platform == "linux":  # no command outlives the tests
+                ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
             os.chdir(request["cwd"])
             os.environ.clear()
             os.environ.update(request["env"])
