@@ -162,3 +162,19 @@ def test_a_learned_task_has_a_high_metric_by_any_batch_size() -> None:
     assert scores[0] > 0.9
     assert scores == pytest.approx([scores[0]] * 3)
     assert not math.isclose(scores[0], 1 / CLASSES)
+
+
+@pytest.mark.parametrize("task", DENSE)
+def test_online_the_metric_is_of_the_whole_stream(task: str) -> None:
+    """Not the mean of batches: a batch of short texts counts less."""
+    model, stream = make_model(task), Shifting(task)
+    result = run_method(
+        registry.load("method", "source-only")(None), model=model, stream=stream,
+        name="online", batch_size=5, window_s=1e6,
+    )  # fmt: skip
+    for name, stage in zip(stream.domain_names(), result.stages, strict=True):
+        arrived = stream.domain(name).adaptation
+        score = model.rules.score()
+        with torch.no_grad():
+            score.update(model(arrived.x), arrived.y)
+        assert stage.online == pytest.approx(score.compute(), abs=1e-6)
