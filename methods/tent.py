@@ -30,7 +30,7 @@ class Tent(Method):
 
     tasks: ClassVar[tuple[str, ...]] = (
         "classification", "token-classification", "segmentation",
-        "visual-question-answering", "generation",
+        "visual-question-answering",
     )  # fmt: skip
     Config = TentConfig
     config: TentConfig

@@ -72,6 +72,8 @@ class Task(ABC):
     unit : what one decision is about, for texts
     dense : whether a sample has several units, so that some of them cannot be predicted alone
     ignore : label of what does not count; None where every label counts
+    causal : whether labels are later tokens of the inputs, so that outputs may depend on earlier
+        tokens alone
     preload : modules that are slow to import
     """
 
@@ -79,6 +81,7 @@ class Task(ABC):
     unit: ClassVar[str] = "sample"
     dense: ClassVar[bool] = False
     ignore: ClassVar[int | None] = None
+    causal: ClassVar[bool] = False
     preload: ClassVar[tuple[str, ...]] = ()
 
     # --- what is checked before anything is computed

@@ -23,7 +23,7 @@ from bench.contracts.task import Score, Task
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError
 from bench.operators.live_memory import live_tensors
-from bench.run.validity import require_outputs
+from bench.run.validity import require_causal, require_outputs
 from bench.run.weight_sample import WeightSampler
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ class Evaluator:
                     self._tracker.inference(len(chosen), predict) if i == to_price else predict()
                 )
                 require_outputs(outputs, len(chosen), self._task, self._classes, who, where)
+                if self._task.causal and i == 0:
+                    require_causal(self._method.predict, x, outputs, who, where)
                 score.update(outputs.detach().as_subclass(Tensor), split.y[chosen])
 
     def _changes(self, what: str) -> BenchError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,4 +217,19 @@ def require_outputs(outputs: Any, n: int, task: Task, classes: int, who: str, wh
             f"predict of {who} gave {int((~good).sum())} of {outputs.numel()} outputs that are not "
             f"finite on {where}; the weights diverged, or a division or log is not guarded (to "
             "exclude a class give it a large negative logit)"
+        )
+
+
+def require_causal(
+    predict: Callable[[Inputs], Tensor], x: Inputs, outputs: Tensor, who: str, where: str
+) -> None:
+    """Raise BenchError if outputs of the first half of a text depend on tokens of the second."""
+    half = outputs.shape[1] // 2
+    ids = x["input_ids"].clone()
+    ids[:, half:] = ids[:, half:].flip(1).roll(1, 0)
+    away = (predict({**x, "input_ids": ids})[:, :half] - outputs[:, :half]).abs()
+    if away.numel() and float(away.max()) > 1e-3 * max(float(outputs.abs().max()), 1.0):
+        raise BenchError(
+            f"predict of {who} gave outputs that depend on later tokens, which are the labels, on "
+            f"{where}; use a causal language model"
         )

@@ -12,6 +12,9 @@ class Generation(TokenClassification):
     """Outputs (n, tokens, vocabulary): the next token of each; labels with -100 outside answers.
 
     Labels are aligned with the outputs: ``y[:, t]`` is the token that follows ``input_ids[:, t]``.
+    Inputs hold the answers, which a prediction of the next token may not look at: a run whose
+    outputs depend on later tokens ends. Methods without labels do not declare this task.
     """
 
+    causal = True
     metric = MetricFacts("next-token-accuracy", "next-token accuracy")

@@ -56,6 +56,10 @@ class GemProxyConfig(SupervisedConfig):
 class SupervisedProxies(ProxyMethod):
     """Proxies retrained on labels by Avalanche's loop, with what a subclass's `plugins` add."""
 
+    tasks: ClassVar[tuple[str, ...]] = (
+        "classification", "token-classification", "segmentation",
+        "visual-question-answering", "generation",
+    )  # fmt: skip
     family = "CL"
     shifts = ("domain", "class")
     needs: ClassVar[tuple[Need, ...]] = ("target_labels",)

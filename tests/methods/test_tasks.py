@@ -14,6 +14,7 @@ from bench import registry
 from bench.contracts.data import Inputs
 from bench.contracts.model import ModelConfig
 from bench.contracts.stream import Domain, Split, Stream, StreamConfig
+from bench.errors import BenchError
 from bench.models.vit import TimmViT
 from bench.testing import run_method
 
@@ -24,9 +25,10 @@ DENSE = ("token-classification", "segmentation", "generation")
 class TaskNet(nn.Module):
     """Patches of images and embedded words, one after another, through two blocks, to a head."""
 
-    def __init__(self, task: str) -> None:
+    def __init__(self, task: str, looks_ahead: bool = False) -> None:
         super().__init__()
         self.task = task
+        self.causal = task == "generation" and not looks_ahead
         self.patches = nn.Conv2d(3, WIDTH, 4, 4)
         self.words = nn.Embedding(WORDS, WIDTH)
         self.blocks = nn.Sequential(*(ViTBlock(WIDTH, 2, qkv_bias=True) for _ in range(2)))
@@ -38,21 +40,24 @@ class TaskNet(nn.Module):
         tokens = [] if image is None else [self.patches(image).flatten(2).transpose(1, 2)]
         if isinstance(x, dict):
             tokens.append(self.words(x["input_ids"]))
-        hidden = self.norm(self.blocks(torch.cat(tokens, dim=1)))
+        hidden = torch.cat(tokens, dim=1)
+        for block in self.blocks:
+            hidden = block(hidden, is_causal=self.causal)
+        hidden = self.norm(hidden)
         logits = self.head(hidden if self.task in DENSE else hidden.mean(dim=1))
         if self.task == "segmentation":
             return logits.transpose(1, 2).unflatten(2, (SIDE // 4, SIDE // 4))
         return logits
 
 
-def make_model(name: str) -> TimmViT:
+def make_model(name: str, looks_ahead: bool = False) -> TimmViT:
     class TaskModel(TimmViT):
         Config = ModelConfig
         task = name
 
         @classmethod
         def build(cls, config: Any, input_shape: tuple[int, ...], classes: int) -> TaskModel:
-            return cls(TaskNet(name))
+            return cls(TaskNet(name, looks_ahead))
 
     torch.manual_seed(0)
     return TaskModel.build(None, (), CLASSES)
@@ -162,6 +167,15 @@ def test_a_learned_task_has_a_high_metric_by_any_batch_size() -> None:
     assert scores[0] > 0.9
     assert scores == pytest.approx([scores[0]] * 3)
     assert not math.isclose(scores[0], 1 / CLASSES)
+
+
+def test_a_language_model_that_looks_ahead_ends_the_run() -> None:
+    """Its labels are the later words of its inputs."""
+    method = registry.load("method", "source-only")(None)
+    with pytest.raises(BenchError, match="outputs that depend on later tokens, which are the lab"):
+        run_method(
+            method, model=make_model("generation", looks_ahead=True), stream=Shifting("generation")
+        )
 
 
 @pytest.mark.parametrize("task", DENSE)
