@@ -20,6 +20,7 @@ from torch import Tensor
 from bench import BenchError, DataSet, DataSetConfig, LazyInputs, LocalPath, Split
 from bench.contracts.data import Inputs, SampleType
 from bench.contracts.dataset import Part
+from bench.io.digest import file_digest
 
 from ._samples import parts_at
 from .text_corruptions import CORRUPTIONS, KEEP_WORDS, SHARES, change_words
@@ -50,9 +51,9 @@ class TextConfig(DataSetConfig):
 
 
 class Encoder(ABC):
-    """Numbers of a text's tokens; ``size``: how many numbers there are."""
+    """Numbers of a text's tokens; ``key``: what they depend on beside the text, as JSON."""
 
-    size: int
+    key: Any
 
     @abstractmethod
     def words(self, words: Sequence[str], tokens: int) -> tuple[list[int], list[int | None]]:
@@ -65,7 +66,8 @@ class Encoder(ABC):
 
 class _HashedWords(Encoder):
     def __init__(self, hashes: int, lowercase: bool) -> None:
-        self.size, self._lowercase = hashes, lowercase
+        self._size, self._lowercase = hashes, lowercase
+        self.key = ["hashes", hashes, lowercase]
 
     def words(self, words: Sequence[str], tokens: int) -> tuple[list[int], list[int | None]]:
         ids = [START, *map(self._number, words)]
@@ -76,7 +78,7 @@ class _HashedWords(Encoder):
 
     def _number(self, word: str) -> int:
         word = word.lower() if self._lowercase else word
-        return FIRST_WORD + zlib.crc32(word.encode()) % (self.size - FIRST_WORD)
+        return FIRST_WORD + zlib.crc32(word.encode()) % (self._size - FIRST_WORD)
 
 
 def pieces(text: str) -> list[str]:
@@ -111,7 +113,7 @@ class _Tokenizer(Encoder):
 
     def __init__(self, file: Path, lowercase: bool) -> None:
         self._tokenizer = tokenizer(file, lowercase)
-        self.size = self._tokenizer.get_vocab_size()
+        self.key = [file_digest(file), lowercase]
 
     def words(self, words: Sequence[str], tokens: int) -> tuple[list[int], list[int | None]]:
         found = self._encoded(list(words), tokens, is_pretokenized=True)
@@ -143,7 +145,10 @@ class Text:
 
 
 class Texts(LazyInputs):
-    """Texts as ``input_ids`` and ``attention_mask``, int64 of shape (n, tokens)."""
+    """Texts as ``input_ids`` and ``attention_mask``, int64 of shape (n, tokens).
+
+    Where words have tags ``unit_mask`` names their first tokens, which decisions are about.
+    """
 
     def __init__(self, texts: Sequence[Any], encoder: Encoder | None, tokens: int) -> None:
         super().__init__(torch.arange(len(texts)))
@@ -151,12 +156,30 @@ class Texts(LazyInputs):
 
     def read(self, positions: Tensor) -> Inputs:
         ids = torch.zeros(len(positions), self._tokens, dtype=torch.int64)
-        mask = torch.zeros_like(ids)
+        mask, units = torch.zeros_like(ids), torch.zeros_like(ids)
         for row, position in enumerate(positions.tolist()):
-            found = self.ids(self.texts[position])
+            text = self.texts[position]
+            found = self.ids(text)
             ids[row, : len(found)] = torch.tensor(found, dtype=torch.int64)
             mask[row, : len(found)] = 1
-        return {"input_ids": ids, "attention_mask": mask}
+            if self._tagged:
+                units[row, list(self.first_tokens(text))] = 1
+        read = {"input_ids": ids, "attention_mask": mask}
+        return read | {"unit_mask": units} if self._tagged else read
+
+    @property
+    def _tagged(self) -> bool:
+        """Whether words are what is decided on."""
+        return bool(self.texts) and self.texts[0].tags is not None
+
+    def first_tokens(self, text: Text) -> dict[int, int]:
+        """The words whose tokens are read, by the place of the first token of each."""
+        assert self._encoder is not None
+        first: dict[int, int] = {}
+        for column, place in enumerate(encoded(text, self._encoder, self._tokens)[1]):
+            if place is not None and place not in first.values():
+                first[column] = place
+        return first
 
     def ids(self, text: Text) -> list[int]:
         """The numbers of a text's tokens, at most ``tokens``."""
@@ -168,15 +191,16 @@ class Texts(LazyInputs):
 
     @property
     def sample_types(self) -> dict[str, SampleType]:
-        one = ((self._tokens,), torch.int64)
-        return {"input_ids": one, "attention_mask": one}
+        one: SampleType = ((self._tokens,), torch.int64)
+        types = {"input_ids": one, "attention_mask": one}
+        return types | {"unit_mask": one} if self._tagged else types
 
     def settings(self) -> Any:
         """The words themselves: a corruption changes them and not their names."""
         chosen = [self.texts[i] for i in self.positions.tolist()]
         words = "\n".join(" ".join(text.words) for text in chosen)
-        size = self._encoder.size if self._encoder else None
-        return [size, hashlib.sha256(words.encode()).hexdigest()]
+        key = self._encoder.key if self._encoder else None
+        return [key, hashlib.sha256(words.encode()).hexdigest()]
 
 
 def encoded(text: Text, encoder: Encoder, tokens: int) -> tuple[list[int], list[int | None]]:
@@ -226,20 +250,16 @@ class TextData(DataSet):
         """A split of texts; the labels of words, where there are any, follow their tokens."""
         x = Texts(texts, self.encoder, self.config.tokens)
         if texts and texts[0].tags is not None:
-            y = self._labels_of_tokens(texts)
+            y = self._labels_of_tokens(x, texts)
         return Split(x, y)
 
-    def _labels_of_tokens(self, texts: Sequence[Text]) -> Tensor:
+    def _labels_of_tokens(self, x: Texts, texts: Sequence[Text]) -> Tensor:
         """The tag of each word at its first token, int64 of shape (n, tokens)."""
         y = torch.full((len(texts), self.config.tokens), IGNORED)
         for row, text in enumerate(texts):
             assert text.tags is not None
-            seen: set[int] = set()
-            places = encoded(text, self.encoder, self.config.tokens)[1]
-            for column, place in enumerate(places):
-                if place is not None and place not in seen:
-                    seen.add(place)
-                    y[row, column] = text.tags[place]
+            for column, place in x.first_tokens(text).items():
+                y[row, column] = text.tags[place]
         return y
 
     def _has_effect(self, kind: str) -> bool:

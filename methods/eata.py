@@ -89,7 +89,7 @@ class Eata(Method):
             with torch.set_grad_enabled(self.batch_coupled):
                 logits = self.model.units(self.model(batch.x), batch.x)
             chosen = self._select(logits.detach(), window)
-            window.log(selected=len(chosen) / len(logits))
+            window.log(selected=len(chosen) / max(len(logits), 1))
             if not len(chosen):
                 continue
             logits = logits[chosen] if self.batch_coupled else self.model(take(batch.x, chosen))

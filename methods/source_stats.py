@@ -92,7 +92,7 @@ class SourceStats(Method):
         if model.rules.ignore is not None:
             counted = labels != model.rules.ignore
             hidden, labels = hidden[counted], labels[counted]
-        self.means, self.known = class_means(hidden, labels, seen[0][0].shape[1])
+        self.means, self.known = class_means(hidden, labels, seen[0][0])
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train(False)
@@ -113,12 +113,12 @@ class SourceStats(Method):
             self.optimizer.step()
             window.log(overall=overall.detach(), by_class=by_class.detach())
 
-    def _units(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, bounded features and labels of the units of a labelled batch."""
+    def _units(self, batch: Batch) -> tuple[int, Tensor, Tensor]:
+        """The number of classes, and bounded features and labels of a labelled batch's units."""
         outputs, features = self.model.with_features(batch.x)
         labels = self.model.rules.unit_labels(batch.y, self.model.rules.places(outputs, batch.x))
         hidden = bounded(self.model.unit_features(features, batch.x))
-        return self.model.units(outputs, batch.x), hidden, labels
+        return self.model.units(outputs, batch.x).shape[1], hidden, labels
 
     def overall_loss(self, hidden: Tensor) -> Tensor:
         """Central moment discrepancy to the source on [-1, 1], a scalar; ``hidden``: (n, width)."""

@@ -88,7 +88,8 @@ class TextEncoder(FoundationModel):
 
     def __call__(self, x: Inputs) -> Tensor:
         """Logits, (n, classes) of texts or (n, length, classes) of tokens."""
-        return cast(Tensor, self.module(**x).logits)
+        given = {name: x[name] for name in ("input_ids", "attention_mask")}
+        return cast(Tensor, self.module(**given).logits)
 
 
 class HuggingFaceConfig(ModelConfig):

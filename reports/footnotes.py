@@ -75,7 +75,13 @@ def _meanings(comparison: Comparison) -> list[str]:
     n = len(comparison.domains)
     order = f"Rows are sorted by {best}, the highest first, below {SOURCE_ONLY}."
     if has_matrix(protocol):
-        return [f"The stream has {n} target domains.", *(f"{t}." for t in told), order]
+        notes = [f"The stream has {n} target domains.", *(f"{t}." for t in told), order]
+        if not comparison.metric.of_samples:
+            notes.append(
+                "Over several domains the accuracy is the mean of theirs, weighted by their test "
+                "samples."
+            )
+        return notes
     mean = f"Accuracy is the mean over {n} target domains"
     if is_online(protocol):
         return [f"{mean}.", *(f"{t}." for t in told), order]

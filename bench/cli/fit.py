@@ -48,13 +48,19 @@ def command(
 ) -> None:
     """Estimate memory, time and energy of methods on devices, without weights and in seconds."""
     from bench import registry
-    from bench.estimate.fit import Request, default_methods, default_shape, modelled
+    from bench.estimate.fit import (
+        Request,
+        default_methods,
+        default_shape,
+        modelled,
+        require_countable,
+    )
 
     if not 0 < window < math.inf:
         raise BenchError(f"--window {window:g}: give seconds above 0, as 60")
     for plugin in plugins or []:
         registry.add_plugin(plugin)
-    registry.entry("model", model)
+    require_countable(model)
     names = default_methods(model) if methods is None else dict.fromkeys(method_names(methods))
     for name in names:
         registry.entry("method", name)

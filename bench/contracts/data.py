@@ -142,7 +142,7 @@ class Batch:
 
 
 class LabelledBatch(Batch):
-    """Model inputs ``x`` with their labels ``y``, an int64 tensor of shape (n,)."""
+    """Model inputs ``x`` with their labels ``y``, a tensor as the task has them."""
 
     __slots__ = ("_y",)
 
@@ -170,14 +170,15 @@ class Batches(Iterator[Batch]):
 class DomainView:
     """The part of a domain that is handed to a method.
 
-    It holds the inputs of one split and, only where the method may see them, the labels; there
-    is no way from it to the domain, its other split or its labels.
+    It holds the inputs of one split and, only where the method may see them, the labels. There is
+    no way from it to the domain, its other split or its labels, but that lazy inputs know the
+    files that they read: for a wall there is ``--isolate-labels``.
 
     Parameters
     ----------
     name : the domain's name
     x : inputs of n samples
-    y : labels of shape (n,), or None
+    y : labels of n samples, or None
     batch_size : samples in a batch; the last one of a pass may be shorter
     generator : of the order of batches: a seed fixes it for all methods
     single_pass : the samples may be adapted on once, whatever number of epochs is asked for

@@ -16,7 +16,7 @@ from bench.errors import BenchError
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs of n samples and their labels, an int64 tensor of shape (n,)."""
+    """Inputs of n samples and their labels, a tensor as the task has them, samples first."""
 
     x: Inputs
     y: Tensor
@@ -54,7 +54,7 @@ class Stream(ABC):
 
     Attributes
     ----------
-    task : what the model does ("classification")
+    task : what the model does, as "classification"; see `bench list tasks`
     supervised : whether every method may see the labels of adaptation splits
     shifts : what changes along the stream: "domain" (the inputs), "class" (new classes come)
     repeats_samples : whether samples of adaptation splits may stand in test splits too, as equal

@@ -37,6 +37,14 @@ class MetricFacts:
     highest: float = 1.0
     of_samples: bool = False
 
+    def __post_init__(self) -> None:
+        share = self.unit == "%" and 0 <= self.lowest < self.highest <= 1
+        if not (share and self.higher_is_better):
+            raise BenchError(
+                f"metric {self.name!r}: records, tables and tuning take shares in [0, 1], the "
+                "higher the better; give 1 - x, or another transform of it"
+            )
+
     def checked(self, value: float, where: str) -> float:
         """``value``; BenchError if it is not finite or outside the range."""
         if not math.isfinite(value) or not self.lowest <= value <= self.highest:
@@ -69,7 +77,6 @@ class Task(ABC):
     Attributes
     ----------
     metric : of the task
-    unit : what one decision is about, for texts
     dense : whether a sample has several units, so that some of them cannot be predicted alone
     ignore : label of what does not count; None where every label counts
     causal : whether labels are later tokens of the inputs, so that outputs may depend on earlier
@@ -78,7 +85,6 @@ class Task(ABC):
     """
 
     metric: ClassVar[MetricFacts]
-    unit: ClassVar[str] = "sample"
     dense: ClassVar[bool] = False
     ignore: ClassVar[int | None] = None
     causal: ClassVar[bool] = False

@@ -61,6 +61,7 @@ class Metric(_Strict):
     unit : "%" for shares, which records hold in [0, 1]
     higher_is_better : the direction
     lowest, highest : the range
+    of_samples : whether it is a mean over samples, so that domains may be averaged by their sizes
     """
 
     name: str = "accuracy"
@@ -69,6 +70,7 @@ class Metric(_Strict):
     higher_is_better: bool = True
     lowest: Number = 0.0
     highest: Number = 1.0
+    of_samples: bool = True
 
     def named_in(self, text: str) -> str:
         """``text`` that speaks of the accuracy, with this metric's title in its place."""

@@ -31,7 +31,7 @@ DECLARED = {
     "variant": {"tasks": TEXTS},
     "dataset": {"task": TEXT},
     "stream": {"task": TEXT, "preload": TEXTS, "supervised": FLAG, "shifts": TEXTS},
-    "task": {"unit": TEXT, "dense": FLAG, "preload": TEXTS},
+    "task": {"dense": FLAG, "causal": FLAG, "preload": TEXTS},
     "protocol": {"timed": FLAG, "method_protocol": TEXT},
     "executor": {"enforces": TEXTS, "in_process": FLAG},
 }  # fmt: skip

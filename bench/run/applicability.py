@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench import registry
-from bench.contracts.build import config_of
+from bench.contracts.build import component_code, config_of
 from bench.contracts.protocol import protocol_config
 from bench.contracts.settings import file_digests
 from bench.costs.device_profile import DeviceProfile, load_device, profile_digest
@@ -69,13 +69,15 @@ def require_planned_code(job: Job) -> None:
         if component is None:
             continue
         for what, planned, found in (
-            ("code", component.code, _code(kind, component.name)),
+            ("code", component.code, component_code(kind, component)),
             ("files", component.files, file_digests(config_of(kind, component))),
         ):
             if found != planned:
                 raise _changed(f"the {what} of {kind} {component.name!r}")
     protocol = protocol_config(cell.protocol)
-    if protocol.code and protocol.code != _code("protocol", protocol.name):
+    if protocol.code and protocol.code != component_digest(
+        registry.entry("protocol", protocol.name)
+    ):
         raise _changed(f"the code of protocol {protocol.name!r}")
 
 
@@ -85,10 +87,6 @@ def planned_device(cell: Cell) -> DeviceProfile:
     if profile_digest(device) != cell.device_digest:
         raise _changed(f"the profile of {cell.device!r}")
     return device
-
-
-def _code(kind: str, name: str) -> str:
-    return component_digest(registry.entry(kind, name))
 
 
 def _changed(what: str) -> BenchError:

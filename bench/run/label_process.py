@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bench.contracts.data import Inputs, LazyInputs, SampleType, take
 from bench.contracts.stream import Domain, Split, Stream
-from bench.contracts.task import Score
+from bench.contracts.task import Score, make_task
 from bench.errors import BenchError
 from bench.run.validity import BuiltStream, build_stream
 
@@ -201,6 +201,8 @@ def _serve(
             continue
         try:
             _send(connection, {"value": answers.answer(asked)})
+        except BenchError as error:
+            _send(connection, {"error": str(error)})
         except Exception as error:
             _send(connection, {"error": f"{type(error).__name__}: {error}"})
 
@@ -213,6 +215,11 @@ class _Answers:
         for plugin in plugins:
             registry.add_plugin(plugin)
         self._stream: Stream = build("stream", cell.stream, cell.seed)
+        if make_task(self._stream.task).causal:
+            raise BenchError(
+                f"--isolate-labels: inputs of {self._stream.task} hold the labels, which are their "
+                "later tokens; run without it"
+            )
         self._built: BuiltStream = build_stream(self._stream)
         self._labelled = labelled
         self._scores: list[Score] = []

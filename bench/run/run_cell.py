@@ -149,11 +149,6 @@ def _run_method(
     with LabelProcess(cell, labelled, job.plugins) as process:
         stream = process.stream()
         built = received_stream(stream)
-        if built.task.causal:
-            raise Unsupported(
-                f"--isolate-labels: inputs of {stream.task} hold the labels, which are their later "
-                "tokens; run without it"
-            )
         return _run_on(job, method, stream, built, process.score, labelled, tracker, logger)
 
 

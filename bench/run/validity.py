@@ -223,10 +223,18 @@ def require_outputs(outputs: Any, n: int, task: Task, classes: int, who: str, wh
 def require_causal(
     predict: Callable[[Inputs], Tensor], x: Inputs, outputs: Tensor, who: str, where: str
 ) -> None:
-    """Raise BenchError if outputs of the first half of a text depend on tokens of the second."""
-    half = outputs.shape[1] // 2
+    """Raise BenchError if outputs of the first half of texts depend on tokens of the second.
+
+    Half of the longest text: the later tokens of all are changed.
+    """
+    if not isinstance(x, dict) or not {"input_ids", "attention_mask"} <= x.keys():
+        raise BenchError(
+            f"{where}: inputs of generated text are a dict of input_ids and "
+            "attention_mask; give both"
+        )
+    half = max(int(x["attention_mask"].sum(dim=1).max()) // 2, 1)  # padding tells nothing
     ids = x["input_ids"].clone()
-    ids[:, half:] = ids[:, half:].flip(1).roll(1, 0)
+    ids[:, half:] = (ids[:, half:] + 1) % max(int(ids.max()), 1)
     away = (predict({**x, "input_ids": ids})[:, :half] - outputs[:, :half]).abs()
     if away.numel() and float(away.max()) > 1e-3 * max(float(outputs.abs().max()), 1.0):
         raise BenchError(

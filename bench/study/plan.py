@@ -13,7 +13,7 @@ from typing import Any
 import pydantic
 
 from bench import registry
-from bench.contracts.build import config_of, source_training
+from bench.contracts.build import component_code, config_of, source_training
 from bench.contracts.model import SourceTraining
 from bench.contracts.protocol import protocol_class
 from bench.contracts.settings import file_digests, leaves
@@ -126,7 +126,8 @@ def _component(kind: str, reference: Reference, where: str) -> Component:
     config = validated(registry.load(kind, reference.name).Config, reference.config, where)
     settings = _as_json(config, where)
     try:
-        files, code = file_digests(config), component_digest(entry)
+        files = file_digests(config)
+        code = component_code(kind, Reference(name=reference.name, config=settings))
     except BenchError as error:
         raise BenchError(f"{where}: {error}") from error
     return Component(name=_name(entry, settings, files), config=settings, code=code, files=files)

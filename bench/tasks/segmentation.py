@@ -52,12 +52,13 @@ class Segmentation(Task):
     """
 
     metric = MetricFacts("mean-iou", "mean IoU")
-    unit = "pixel"
     dense = True
     ignore = VOID
     preload = ("torchmetrics.classification",)
 
     def require_labels(self, y: Any, n: int, classes: int, where: str) -> None:
+        if classes > VOID:
+            raise BenchError(f"{where}: {classes} classes, and {VOID} is void: give {VOID} at most")
         require_classes(y, (n, -1, -1), classes, where, VOID)
 
     def require_outputs(self, shape: tuple[int, ...], n: int, classes: int, where: str) -> None:

@@ -21,6 +21,11 @@ class TokenHits(Hits):
 
     def update(self, outputs: Tensor, y: Tensor) -> None:
         """``outputs``: (n, tokens, classes); ``y``: (n, tokens)."""
+        if outputs.shape[:2] != y.shape:
+            raise BenchError(
+                f"outputs are of {outputs.shape[1]} tokens, and labels of {y.shape[1]}: give one "
+                "output for each token of the inputs"
+            )
         super().update(outputs.flatten(0, 1), y.flatten())
 
 
@@ -33,7 +38,6 @@ class TokenClassification(Task):
     """
 
     metric = MetricFacts("token-accuracy", "token accuracy")
-    unit = "token"
     dense = True
     ignore = IGNORED
 

@@ -41,7 +41,6 @@ class VisualQuestionAnswering(Classification):
     """
 
     metric = MetricFacts("vqa-score", "VQA score", of_samples=True)
-    unit = "question"
 
     def require_labels(self, y: Any, n: int, classes: int, where: str) -> None:
         if not isinstance(y, Tensor) or y.dtype != torch.float32:

@@ -196,11 +196,11 @@ class BatchedMAS(MASPlugin):
 
     def _get_importance(self, strategy: Any) -> dict[str, Any]:
         return mean_over_batches(
-            strategy.model,
+            UnitForward(strategy.model.foundation),
             strategy.optimizer,
             strategy.experience.dataset,
             strategy.train_mb_size,
-            lambda outputs, _: outputs.flatten(1).pow(2).sum(dim=1).mean(),
+            lambda units, _: units.pow(2).sum(dim=1).mean(),
             torch._foreach_abs,
         )
 

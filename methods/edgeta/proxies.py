@@ -68,6 +68,11 @@ class ProxyMethod(Method):
         return config.offline()
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
+        if self.config.importance == "entropy" and model.rules.dense:
+            raise Unsupported(
+                f"{self.registered_name}: importance: entropy chooses a sample by its own entropy, "
+                f"and in {model.task} a sample has several units; use mean or first"
+            )
         made = offline(self.config, model, source)
         self.fm, self.products, self.kb, self.index = made.fm, made.products, made.kb, made.index
         self.sparsity = self.config.sparsity

@@ -16,6 +16,7 @@ from bench.contracts.model import ModelConfig
 from bench.contracts.stream import Domain, Split, Stream, StreamConfig
 from bench.errors import BenchError
 from bench.models.vit import TimmViT
+from bench.run.validity import require_causal
 from bench.testing import run_method
 
 CLASSES, WORDS, TOKENS, SIDE, WIDTH = 3, 20, 6, 16, 16
@@ -176,6 +177,18 @@ def test_a_language_model_that_looks_ahead_ends_the_run() -> None:
         run_method(
             method, model=make_model("generation", looks_ahead=True), stream=Shifting("generation")
         )
+
+
+def test_that_short_texts_are_padded_hides_no_look_ahead() -> None:
+    ids = torch.randint(1, WORDS, (4, 30))
+    x = {"input_ids": ids, "attention_mask": (torch.arange(30) < 6).expand(4, 30).long()}
+
+    def predict(x: Any) -> Tensor:  # the next token, read off
+        return nn.functional.one_hot(x["input_ids"].roll(-1, 1), WORDS).float()
+
+    with pytest.raises(BenchError, match="later tokens"):
+        require_causal(predict, x, predict(x), "Peeps", "a batch")
+    require_causal(lambda x: predict(x).roll(1, 1), x, predict(x).roll(1, 1), "Honest", "a batch")
 
 
 @pytest.mark.parametrize("task", DENSE)

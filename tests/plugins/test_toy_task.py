@@ -7,9 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench import registry
 from bench.records.store import Store
 from bench.reports.comparison import compare
 from bench.reports.tables import comma_separated, text
+from bench.study.plan import make_cells
+from bench.study.suite import load_suite
+from bench.testing import isolated_registry
 
 PLUGIN = Path(__file__).with_name("toy_task.py")
 PARTS = '''
@@ -75,3 +79,20 @@ def test_a_run_of_it_ends_with_its_metric(tmp_path: Path) -> None:
     assert "Hamming score (%)" in shown
     assert "ccuracy" not in shown
     assert "hamming-score" in comma_separated(comparison)
+
+
+def test_its_code_is_part_of_the_identity(tmp_path: Path) -> None:
+    identities = []
+    for name, change in (("as-is", ""), ("edited", "y > 0.4")):
+        folder = tmp_path / name
+        folder.mkdir()
+        source = PLUGIN.read_text()
+        (folder / "task.py").write_text(source.replace("y > 0.5", change) if change else source)
+        (folder / "parts.py").write_text(PARTS)
+        (folder / "mine.yaml").write_text(SUITE)
+        with isolated_registry():
+            for file in ("task.py", "parts.py"):
+                registry.add_plugin(folder / file)
+            cells = make_cells(*load_suite(str(folder / "mine.yaml")))
+        identities.append({cell.method.name: cell.identity for cell in cells})
+    assert all(identities[0][name] != identities[1][name] for name in identities[0])
