@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from bench import BenchError, DataSet, load
-from bench.run.validity import build_stream
 
 from .conftest import save_image
 
@@ -82,8 +81,7 @@ def test_one_domain_has_corruptions_that_move_nothing(yolo: Path) -> None:
     chosen = {"name": "yolo-boxes", "root": str(yolo), "size": 16}
     stream = stream_class(stream_class.Config(data=chosen, source_share=0.5, test=0.5), 0)
     assert not {"rotation-1", "translation-1"} & set(stream.domain_names())
-    built = build_stream(stream)
-    assert built.domains[0].test.y.shape == (1, 2, 5)
+    assert stream.domain(stream.domain_names()[0]).test.y.shape == (1, 2, 5)
 
 
 # --- bad input ------------------------------------------------------------------------------
