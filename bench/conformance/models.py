@@ -80,9 +80,11 @@ def _require_logits(found: Any, samples: int, classes: int, rules: Task) -> None
             f"outputs are a {type(found).__name__}: return logits, a tensor, from __call__"
         )
     try:
-        rules.require_outputs(tuple(found.shape), samples, classes, f"{samples} samples")
+        rules.require_outputs(tuple(found.shape), samples, classes, "random inputs")
     except BenchError as error:
-        raise CheckFailed(f"outputs are {tuple(found.shape)}, {error}") from error
+        raise CheckFailed(
+            f"outputs are {tuple(found.shape)} for {samples} samples and {classes} classes, {error}"
+        ) from error
     if not (found.is_floating_point() and found.isfinite().all()):
         raise CheckFailed(
             f"outputs ({found.dtype}) are not all finite numbers: return logits, and check the "
