@@ -274,7 +274,7 @@ def test_a_future_schema_is_named_with_the_one_that_is_read(tmp_path: Path) -> N
     store.records.mkdir()
     store.path("a").write_bytes(BAD["a future schema"])
     assert list(store) == []
-    assert store.unreadable[store.path("a")] == "schema version 2; this program reads 1"
+    assert store.unreadable[store.path("a")] == "schema version 3; this program reads 2"
 
 
 def test_an_unknown_field_is_named(tmp_path: Path, make_record: Callable[..., Record]) -> None:
