@@ -49,7 +49,7 @@ class Tent(Method):
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train()
         for batch in window.steps(domain.batches(self.config.epochs)):
-            logits = self.model.units(self.model(batch.x), batch.x)
-            loss = entropy(logits).mean()
+            # Nested, so that the logits do not outlive the loss in memory.
+            loss = entropy(self.model.units(self.model(batch.x), batch.x)).mean()
             take_step(self.optimizer, loss)
             window.log(entropy=loss.detach())
