@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,9 +53,9 @@ class BoxData(ImageData):
         super().__init__(config)
         self.input_shape = (3, *config.size)
 
+    @abstractmethod
     def boxed(self, domain: str) -> Sequence[Boxed]:
         """The images of a domain with their boxes."""
-        raise NotImplementedError
 
     def split(self, domain: str, name: str) -> Split:
         samples = self.boxed(domain)

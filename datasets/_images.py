@@ -31,6 +31,25 @@ GEOMETRIC = {"rotation", "occlusion", "scale", "shear", "translation", "perspect
 """Corruptions that move or hide what an image shows: labels of its pixels would be wrong."""
 
 
+IMAGES, ONE = "images", "all"
+"""The folder of a domain's images, and the name of the domain where there is only one."""
+
+
+def image_folders(root: Path, layout: str) -> dict[str, Path]:
+    """The folders that hold a folder of images, by domain: the root itself, or those in it.
+
+    BenchError, saying that ``layout`` is read, if there are none.
+    """
+    if (root / IMAGES).is_dir():
+        return {ONE: root}
+    found = sorted(each for each in root.iterdir() if (each / IMAGES).is_dir())
+    if not found:
+        raise BenchError(
+            f"root {root} has no folder {IMAGES!r} and none in its folders: this layout is {layout}"
+        )
+    return {each.name: each for each in found}
+
+
 def _both(value: Any) -> Any:
     return (value, value) if isinstance(value, int) else value
 

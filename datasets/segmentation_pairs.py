@@ -14,12 +14,21 @@ from torch import Tensor
 from bench import BenchError, DataSetConfig, Split, register
 from bench.contracts.dataset import files_below
 
-from ._images import ImageData, ImageFiles, Size, decode_mask, image_size, is_image
+from ._images import (
+    IMAGES,
+    ImageData,
+    ImageFiles,
+    Size,
+    decode_mask,
+    image_folders,
+    image_size,
+    is_image,
+)
 
 IGNORED = 255
 """The label of pixels that do not count."""
 
-IMAGES, MASKS, CLASSES, ONE = "images", "labels", "classes.txt", "all"
+MASKS, CLASSES = "labels", "classes.txt"
 
 
 class SegmentationPairsConfig(DataSetConfig):
@@ -52,16 +61,9 @@ class SegmentationPairs(ImageData):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.input_shape = (3, *config.size)
-        if (self.root / IMAGES).is_dir():
-            self._folders = {ONE: self.root}
-        else:
-            inner = sorted(each for each in self.root.iterdir() if (each / IMAGES).is_dir())
-            self._folders = {each.name: each for each in inner}
-        if not self._folders:
-            raise BenchError(
-                f"root {self.root} has no folder {IMAGES!r} and none in its folders: this layout "
-                f"is ROOT/DOMAIN/{IMAGES}/NAME.jpg and ROOT/DOMAIN/{MASKS}/NAME.png"
-            )
+        self._folders = image_folders(
+            self.root, f"ROOT/DOMAIN/{IMAGES}/NAME.jpg and ROOT/DOMAIN/{MASKS}/NAME.png"
+        )
 
     def domains(self) -> list[str]:
         return list(self._folders)

@@ -12,10 +12,9 @@ from bench.contracts.dataset import files_below
 from bench.io.safe_yaml import read_yaml
 
 from ._boxes import BoxData, Boxed, BoxesConfig, box
-from ._images import is_image
+from ._images import IMAGES, image_folders, is_image
 from ._tables import read_text
 
-IMAGES, ONE = "images", "all"
 BOXES = ("labels", "boxes")
 NAMES = ("names.yaml", "data.yaml", "classes.txt")
 
@@ -33,16 +32,9 @@ class YoloBoxes(BoxData):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        if (self.root / IMAGES).is_dir():
-            self._folders = {ONE: self.root}
-        else:
-            inner = sorted(each for each in self.root.iterdir() if (each / IMAGES).is_dir())
-            self._folders = {each.name: each for each in inner}
-        if not self._folders:
-            raise BenchError(
-                f"root {self.root} has no folder {IMAGES!r} and none in its folders: this layout "
-                f"is ROOT/DOMAIN/{IMAGES}/NAME.jpg and ROOT/DOMAIN/{BOXES[0]}/NAME.txt"
-            )
+        self._folders = image_folders(
+            self.root, f"ROOT/DOMAIN/{IMAGES}/NAME.jpg and ROOT/DOMAIN/{BOXES[0]}/NAME.txt"
+        )
 
     def domains(self) -> list[str]:
         return list(self._folders)
