@@ -34,22 +34,16 @@ Formula = Callable[[Any, Any, Any], float]
 """Receives args, kwargs and what the operator gave."""
 
 
-def products(func: Any, args: Any, kwargs: Any, out: Any) -> float | None:
-    """Operations by a formula; None where there is none, BenchError for products without one."""
-    formula = formula_of(func)
-    return None if formula is None else formula(args, kwargs, out)
-
-
 def formula_of(func: Any) -> Formula | None:
     """The formula of an operator; None where there is none, BenchError for products without one."""
     name, packet = func.overloadpacket.__name__, func.overloadpacket
     formula: Formula
     if (own := _OWN.get(name)) is not None:
-        formula = lambda args, kwargs, out: float(own(args))  # noqa: E731
+        formula = partial(_by_place, own)
     elif (named := _named_formula(func)) is not None:
-        formula = lambda args, kwargs, out: float(named(_named(func, args, kwargs), out))  # noqa: E731
+        formula = partial(_by_name, named, func)
     elif (torchs := flop_registry.get(packet)) is not None:
-        formula = lambda args, kwargs, out: float(torchs(*args, **kwargs, out_val=out))  # noqa: E731
+        formula = partial(_by_torch, torchs)
     elif operator_class(name) in ("matmul", "attention", "convolution") or name in _FUSED:
         raise BenchError(
             f"operator {name}: there is no formula for its operations, so that its cost is not "
@@ -59,6 +53,20 @@ def formula_of(func: Any) -> Formula | None:
     else:
         return None
     return formula if name.startswith("_fft") else partial(_real, formula)
+
+
+def _by_place(formula: Callable[[Any], float], args: Any, kwargs: Any, out: Any) -> float:
+    return float(formula(args))
+
+
+def _by_name(
+    formula: Callable[[Named, Any], float], func: Any, args: Any, kwargs: Any, out: Any
+) -> float:
+    return float(formula(_named(func, args, kwargs), out))
+
+
+def _by_torch(formula: Callable[..., Any], args: Any, kwargs: Any, out: Any) -> float:
+    return float(formula(*args, **kwargs, out_val=out))
 
 
 def _real(formula: Formula, args: Any, kwargs: Any, out: Any) -> float:

@@ -19,7 +19,7 @@ from bench.contracts.data import DomainView
 from bench.costs import step_tracer
 from bench.costs.step_tracer import StepTrace, StepTracer
 from bench.errors import BenchError
-from bench.operators.flop_formulas import products
+from bench.operators.flop_formulas import formula_of
 from bench.operators.live_memory import live_tensors
 from bench.operators.operator_kinds import OPERATOR_CLASSES, operator_class
 
@@ -227,7 +227,9 @@ def test_attention_on_a_cpu_is_counted_whether_torch_knows_it_or_not(
     if packet in flop_counter.flop_registry:  # torch's own formula, where it has one
         assert flop_counter.flop_registry[packet](*given, out_val=q) == expected
     monkeypatch.delitem(flop_counter.flop_registry, packet, raising=False)
-    assert products(packet.default, given, {}, q) == expected
+    formula = formula_of(packet.default)
+    assert formula is not None
+    assert formula(given, {}, q) == expected
 
 
 def test_products_of_batches_and_of_integers_by_hand() -> None:
