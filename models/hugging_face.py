@@ -89,7 +89,16 @@ class TextEncoder(FoundationModel):
     def __call__(self, x: Inputs) -> Tensor:
         """Logits, (n, classes) of texts or (n, length, classes) of tokens."""
         given = {name: x[name] for name in ("input_ids", "attention_mask")}
-        return cast(Tensor, self.module(**given).logits)
+        try:
+            return cast(Tensor, self.module(**given).logits)
+        except IndexError as error:
+            known = cast(Any, self.module).config.vocab_size
+            if (highest := int(given["input_ids"].max())) < known:
+                raise
+            raise BenchError(
+                f"a token has the number {highest}, and the model's vocabulary is {known}: give "
+                "the data the vocabulary of this model"
+            ) from error
 
 
 class HuggingFaceConfig(ModelConfig):

@@ -92,11 +92,21 @@ class SmallTransformerNet(nn.Module):
         if isinstance(x, dict):
             ids, mask = x["input_ids"], x["attention_mask"].bool().clone()
             mask[:, 0] = True  # an empty text has its first token
-            parts.append(self.words(ids) + self.order[:, : ids.shape[1]])
+            parts.append(self._embedded_words(ids) + self.order[:, : ids.shape[1]])
             seen.append(mask)
         if not isinstance(x, dict):
             return parts[0], None
         return torch.cat(parts, dim=1), torch.cat(seen, dim=1)
+
+    def _embedded_words(self, ids: Tensor) -> Tensor:
+        try:
+            embedded: Tensor = self.words(ids)
+        except IndexError as error:
+            raise BenchError(
+                f"a word has the number {int(ids.max())}, and the model's vocabulary is "
+                f"{self.words.num_embeddings}: raise its setting 'vocabulary'"
+            ) from error
+        return embedded
 
 
 @register("model", "small-classifier")

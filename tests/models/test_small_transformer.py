@@ -92,3 +92,10 @@ def test_sizes_that_do_not_fit_are_named(
 ) -> None:
     with pytest.raises(BenchError, match=f"{name}.*{complaint}"):
         make(name, shape, **sizes)
+
+
+def test_a_word_outside_the_vocabulary_is_named() -> None:
+    model, x = make("small-tagger", TEXTS), inputs("small-tagger", TEXTS)
+    x["input_ids"][0, 0] = 9000
+    with pytest.raises(BenchError, match="has the number 9000, and the model's vocabulary is 8192"):
+        model(x)
