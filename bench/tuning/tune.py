@@ -83,7 +83,8 @@ class Yardstick:
         self._cells = make_cells(suite.model_copy(update=alone), path)
         self._store = store
         missing = [cell for cell in self._cells if self._score(cell) is None]
-        self.jobs = [make_job([cell], suite.name, store) for cell in missing]
+        band = suite.model.expected_source
+        self.jobs = [make_job([c], suite.name, store, expected_source=band) for c in missing]
 
     def scores(self) -> dict[str, float]:
         """Mean score over the seeds by tuning key, of those that all have one."""
@@ -197,7 +198,8 @@ class Tuner:
             }
             missing = [cell for cell in cells if search.waiting[cell.identity] is None]
             if missing:
-                return [make_job([cell], self._suite.name, self._store) for cell in missing]
+                name, band = self._suite.name, self._suite.model.expected_source
+                return [make_job([c], name, self._store, expected_source=band) for c in missing]
             self._settle(search)
         return []
 
