@@ -213,7 +213,7 @@ class ImageData(DataSet):
 
     dense: ClassVar[bool] = False
 
-    def corruptions(self, part: Part) -> list[str]:
+    def corruptions(self, part: Part, family: str = "") -> list[str]:
         return corruptions_of(part, self.dense)
 
     def corrupted(self, split: Split, name: str, key: str) -> Split:

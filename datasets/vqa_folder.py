@@ -122,7 +122,7 @@ class VqaFolder(TextData):
     def described(self, split: Split, position: int) -> str:
         return f"{split.x.question(position)} {self.class_names[int(split.y[position].argmax())]}"
 
-    def corruptions(self, part: Part) -> list[str]:
+    def corruptions(self, part: Part, family: str = "") -> list[str]:
         """Those of images: what a question asks must stay."""
         return corruptions_of(part, dense=True)
 
