@@ -19,6 +19,7 @@ from bench.contracts.data import Inputs, SampleType
 from bench.contracts.dataset import LARGEST_READ, Part
 from bench.io.digest import digest, file_digest
 
+from . import imagenet_c
 from .corruptions import SEVERITIES, VALIDATION_SEVERITIES, apply_shift
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
@@ -183,12 +184,11 @@ class CorruptedImages(LazyInputs):
         return self._changed(x, positions)
 
     def _changed(self, images: Tensor, positions: Tensor) -> Tensor:
-        name, _, severity = self._corruption.rpartition("-")
-        generator, changed = torch.Generator(), []
+        changed = []
         for image, position in zip(images, positions.tolist(), strict=True):
-            generator.manual_seed(zlib.crc32(f"{self._key}/{position}".encode()))
-            changed.append(apply_shift(name, image.unsqueeze(0), int(severity), generator))
-        return torch.cat(changed)
+            seed = zlib.crc32(f"{self._key}/{position}".encode())
+            changed.append(corrupted_image(image, self._corruption, seed))
+        return torch.stack(changed)
 
     def names(self, positions: Tensor) -> list[str]:
         return self._images.names(positions)
@@ -201,20 +201,40 @@ class CorruptedImages(LazyInputs):
         return [self._corruption, self._key, self.positions.tolist(), self._images.settings()]
 
 
-def corruptions_of(part: Part, dense: bool) -> list[str]:
+def corrupted_image(image: Tensor, corruption: str, seed: int) -> Tensor:
+    """An image of shape (channels, height, width) under a corruption, see `DataSet.corrupted`."""
+    family, slash, published = corruption.partition("/")
+    if slash:
+        assert family == imagenet_c.FAMILY
+        return imagenet_c.corrupt(published, image, seed)
+    name, _, severity = corruption.rpartition("-")
+    generator = torch.Generator().manual_seed(seed)
+    return apply_shift(name, image.unsqueeze(0), int(severity), generator)[0]
+
+
+def corruptions_of(part: Part, dense: bool, family: str) -> list[str]:
     """The corruptions of images in a part's streams; ``dense``: that leave things in place."""
+    if family:
+        return imagenet_c.names(part, dense)
     kinds = SEVERITIES if part == "test" else VALIDATION_SEVERITIES
     usable = [kind for kind in kinds if not (dense and kind in GEOMETRIC)]
     return [f"{kind}-{severity}" for severity in (1, 2) for kind in usable]
 
 
 class ImageData(DataSet):
-    """A data set of images; ``dense``: its labels say where in the image things are."""
+    """A data set of images, alone or beside other inputs, which can be corrupted.
+
+    ``dense``: its labels say where in the image things are.
+    """
 
     dense: ClassVar[bool] = False
+    families = (imagenet_c.FAMILY,)
 
     def corruptions(self, part: Part, family: str = "") -> list[str]:
-        return corruptions_of(part, self.dense)
+        return corruptions_of(part, self.dense, family)
+
+    def require_family(self, family: str) -> None:
+        imagenet_c.require(self.input_shape)
 
     def corrupted(self, split: Split, name: str, key: str) -> Split:
         return Split(CorruptedImages(split.x, name, key), split.y)
