@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -65,15 +65,15 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def decode(file: Path, size: tuple[int, int]) -> Tensor:
-    """An image file as uint8 of shape (3, height, width).
+def decode(file: Any, size: tuple[int, int], place: Any = None) -> Tensor:
+    """An image file, or a stream of its bytes, as uint8 of shape (3, height, width).
 
     It is resized to ``size`` (height, width), whatever its shape, bilinearly and smoothed. Raises
-    BenchError if it cannot be read.
+    BenchError, naming ``place``, by default the file, if it cannot be read.
     """
     from PIL import Image
 
-    with _opened(file) as image:
+    with _opened(file, place or file) as image:
         resized = image.convert("RGB").resize((size[1], size[0]), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
 
@@ -89,11 +89,42 @@ def decode_mask(file: Path, size: tuple[int, int]) -> tuple[set[int], Tensor]:
         if image.mode not in ("L", "P"):
             raise BenchError(
                 f"{file}: is an image of mode {image.mode}, and a mask has one class number a "
-                "pixel: save it as gray values or with a palette"
+                "pixel: save it as gray values or with a palette, or name its colors in colors.csv"
             )
         numbers = set(np.unique(np.array(image)).tolist())
         resized = image.resize((size[1], size[0]), Image.Resampling.NEAREST)
         return numbers, torch.from_numpy(np.array(resized)).long()
+
+
+def decode_colors(
+    file: Path, size: tuple[int, int], numbers: Mapping[tuple[int, int, int], int]
+) -> Tensor:
+    """A mask of colors as int64 of shape (height, width): the number of each pixel's color.
+
+    It is resized to the nearest pixels. Raises BenchError for a color that has no number.
+    """
+    from PIL import Image
+
+    with _opened(file) as image:
+        if image.mode not in ("RGB", "RGBA", "P"):
+            raise BenchError(
+                f"{file}: is an image of mode {image.mode}, and colors.csv names colors: save the "
+                "mask in color, or remove colors.csv"
+            )
+        colors = image.convert("RGB")
+        pixels = np.array(colors).reshape(-1, 3).astype(np.int64) @ (65536, 256, 1)
+        codes = {(r << 16) + (g << 8) + b: n for (r, g, b), n in numbers.items()}
+        for code in np.unique(pixels).tolist():
+            if code not in codes:
+                color = (code >> 16, code >> 8 & 255, code & 255)
+                raise BenchError(
+                    f"{file}: has the color {color}, which colors.csv does not name: add it there, "
+                    "or correct the mask (save masks as PNG: JPEG changes colors)"
+                )
+        known = np.array(sorted(codes))
+        resized = np.array(colors.resize((size[1], size[0]), Image.Resampling.NEAREST))
+        places = np.searchsorted(known, resized.astype(np.int64) @ (65536, 256, 1))
+        return torch.from_numpy(np.array([codes[code] for code in known.tolist()])[places])
 
 
 def image_size(file: Path) -> tuple[int, int]:
@@ -103,8 +134,8 @@ def image_size(file: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    """An image file; BenchError if it cannot be read."""
+def _opened(file: Any, place: Any = None) -> Iterator[Any]:
+    """An image file; BenchError, naming ``place``, if it cannot be read."""
     from PIL import Image
 
     try:
@@ -112,7 +143,7 @@ def _opened(file: Path) -> Iterator[Any]:
             yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BenchError(
-            f"{file}: cannot be read as an image ({error}): replace or remove it"
+            f"{place or file}: cannot be read as an image ({error}): replace or remove it"
         ) from error
 
 
