@@ -25,7 +25,7 @@ class MetricFacts:
     title : for tables, as "mean IoU"
     unit : "%" for shares, which records hold in [0, 1]; else as it stands, as "nats"
     higher_is_better : the direction
-    lowest, highest : the range
+    lowest, highest : the range; ``math.inf`` where there is no bound
     of_samples : whether it is the mean of a number of each sample
     """
 
@@ -37,12 +37,14 @@ class MetricFacts:
     highest: float = 1.0
     of_samples: bool = False
 
-    def __post_init__(self) -> None:
+    def require_share(self) -> None:
+        """Raise BenchError unless methods can be compared by this metric."""
         share = self.unit == "%" and 0 <= self.lowest < self.highest <= 1
         if not (share and self.higher_is_better):
             raise BenchError(
                 f"metric {self.name!r}: records, tables and tuning take shares in [0, 1], the "
-                "higher the better; give 1 - x, or another transform of it"
+                "higher the better; give 1 - x, or another transform of it, or make it one of "
+                "further_metrics"
             )
 
     def checked(self, value: float, where: str) -> float:
@@ -66,6 +68,13 @@ class Score(ABC):
     def compute(self) -> float:
         """The metric over all that was taken in; not a number where it is not defined."""
 
+    def further(self) -> dict[str, float]:
+        """The task's ``further_metrics`` by name, over all that was taken in.
+
+        Not among them is what is not defined, as the F1 of no label at all.
+        """
+        return {}
+
 
 class Task(ABC):
     """What outputs and labels of a task are, and what methods act on: its *units*.
@@ -76,7 +85,8 @@ class Task(ABC):
 
     Attributes
     ----------
-    metric : of the task
+    metric : of the task, by which methods are compared: a share, the higher the better
+    further_metrics : what is recorded besides, on test splits; of any unit and direction
     dense : whether a sample has several units, so that some of them cannot be predicted alone
     ignore : label of what does not count; None where every label counts
     causal : whether labels are later tokens of the inputs, so that outputs may depend on earlier
@@ -85,10 +95,16 @@ class Task(ABC):
     """
 
     metric: ClassVar[MetricFacts]
+    further_metrics: ClassVar[tuple[MetricFacts, ...]] = ()
     dense: ClassVar[bool] = False
     ignore: ClassVar[int | None] = None
     causal: ClassVar[bool] = False
     preload: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "metric" in vars(cls):
+            cls.metric.require_share()
 
     # --- what is checked before anything is computed
 
