@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -75,6 +76,11 @@ class Score(ABC):
         """
         return {}
 
+    def update_generated(self, generated: Tensor, y: Tensor, chosen: Tensor) -> None:
+        """Take in what `Task.generate` made of the ``chosen`` samples of a split with labels ``y``,
+        for further metrics.
+        """
+
 
 class Task(ABC):
     """What outputs and labels of a task are, and what methods act on: its *units*.
@@ -129,6 +135,26 @@ class Task(ABC):
     @abstractmethod
     def score(self) -> Score:
         """The task's metric, empty."""
+
+    # --- generation, where ``protocol: {generate: N}`` asks for it
+
+    def require_generation(self) -> None:
+        """Raise BenchError, before anything is computed, where labels cannot be generated."""
+        raise BenchError(
+            f"generate: models of task {type(self).__name__} give no text; remove it from the "
+            "protocol"
+        )
+
+    def generate(
+        self, predict: Callable[[Inputs], Tensor], x: Inputs, y: Tensor, chosen: Tensor
+    ) -> Tensor:
+        """Labels that a model makes token by token, in the shape of those of ``chosen``.
+
+        ``x``: the inputs of these, of which ``predict`` sees no answers; ``y``: the labels of their
+        whole split, which tell where answers begin, and what ends one.
+        """
+        self.require_generation()
+        return y[chosen]
 
     # --- units: the same order in all of them
 

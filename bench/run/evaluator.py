@@ -48,6 +48,7 @@ class Evaluator:
     task, classes : of the stream
     scorer : the metric; by default the task's, taken before a method could replace it
     least_batch : fewest samples of a last batch
+    generate : samples of a split whose labels are generated besides, see `Task.generate`
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Evaluator:
         classes: int,
         scorer: Scorer | None = None,
         least_batch: int = 1,
+        generate: int = 0,
     ) -> None:
         self._method = method
         self._tracker = tracker
@@ -66,6 +68,9 @@ class Evaluator:
         self._task, self._classes = task, classes
         self._scorer = scorer or task.score
         self._least_batch = least_batch
+        self._generate = generate
+        if generate:
+            task.require_generation()
         self._sampler = WeightSampler()
         self._known: dict[str, tuple[_State, _State, Scores]] = {}
 
@@ -111,7 +116,9 @@ class Evaluator:
 
     def _pass(self, split: Split, where: str, priced: bool) -> Scores:
         score = self._scorer()
-        self._predict(split, where, score, priced)
+        self._predict(split, where, score, priced and not self._generate)
+        if self._generate:
+            self._predict_labels(split, score, priced)
         value = self._task.metric.checked(score.compute(), where)
         facts = {metric.name: metric for metric in self._task.further_metrics}
         further = score.further()
@@ -121,6 +128,17 @@ class Evaluator:
                 "none of its further_metrics: declare it there"
             )
         return Scores(value, {n: facts[n].checked(v, where) for n, v in further.items()})
+
+    def _predict_labels(self, split: Split, score: Score, priced: bool) -> None:
+        """Let the method generate labels of the first samples; the first batch is priced."""
+        first = torch.arange(min(self._generate, len(split)))
+        with torch.no_grad():
+            for i, chosen in enumerate(batch_positions(first, self._batch_size, self._least_batch)):
+                x, predict = take(split.x, chosen), self._method.predict
+                generate = partial(self._task.generate, predict, x, split.y, chosen)
+                price = priced and i == 0
+                made = self._tracker.inference(len(chosen), generate) if price else generate()
+                score.update_generated(made, split.y, chosen)
 
     def _predict(self, split: Split, where: str, score: Score, priced: bool) -> None:
         batches = batch_positions(torch.arange(len(split)), self._batch_size, self._least_batch)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, cast
 
 import pytest
+import sacrebleu
 import torch
+from rouge_score.rouge_scorer import RougeScorer
 from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from bench import BenchError, MetricFacts, Task
+from bench.contracts.protocol import protocol_config
 from bench.contracts.task import make_task
 from bench.records.record import Metric
 from bench.run.evaluator import Evaluator
@@ -79,6 +83,94 @@ def test_of_next_tokens() -> None:
     assert set(sure) == {"token-cross-entropy"}  # its exponential is no number
 
 
+# --- generated answers ----------------------------------------------------------------------
+
+END, WORDS = 3, {10: "take", 11: "it", 12: "twice", 13: "a", 14: "day", 15: "with", 16: "water"}
+ANSWERS = [[10, 11, 12, 13, 14, END], [10, 11, 15, 16, END], [16, 14, END]]
+TOLD = [[10, 11, 12, 13, 14, END], [10, 11, 15, 13, 16, END], [14, 16, 16, 16, 16, 16]]
+ASKED, LENGTH = (4, 2, 5), 10
+
+
+def dialogues() -> tuple[dict[str, Tensor], Tensor]:
+    """Three questions with their answers, and the labels of these."""
+    ids, y = torch.zeros(3, LENGTH).long(), torch.full((3, LENGTH), -100)
+    for row, (asked, answer) in enumerate(zip(ASKED, ANSWERS, strict=True)):
+        ids[row, :asked] = 7
+        ids[row, asked : asked + len(answer)] = torch.tensor(answer)
+        y[row, asked - 1 : asked - 1 + len(answer)] = torch.tensor(answer)
+    return {"input_ids": ids, "attention_mask": (ids > 0).long()}, y
+
+
+def tell(x: Any) -> Tensor:
+    """A model that tells `TOLD`, and looks at what has been told so far."""
+    ids, mask = x["input_ids"], x["attention_mask"]
+    outputs = torch.zeros(*ids.shape, 20)
+    for row, (asked, told) in enumerate(zip(ASKED, TOLD, strict=True)):
+        known = int(mask[row].sum()) - asked
+        assert ids[row].tolist() == ([7] * asked + told[:known] + [0] * LENGTH)[:LENGTH]
+        for i, word in enumerate(told):
+            outputs[row, asked - 1 + i, word] = 1.0
+    return outputs
+
+
+def test_answers_are_generated_up_to_their_end() -> None:
+    x, y = dialogues()
+    before = {name: part.clone() for name, part in x.items()}
+    made = make_task("generation").generate(tell, x, y, torch.arange(3))
+    rows = [row[row != -100].tolist() for row in made]
+    assert rows == TOLD
+    assert made[0, :3].tolist() == [-100] * 3
+    assert all(torch.equal(x[name], before[name]) for name in x)
+
+
+def test_generated_answers_are_scored_as_texts() -> None:
+    x, y = dialogues()
+    score = make_task("generation").score()
+    score.update(F.one_hot(y.clamp_min(0), 20).float(), y)
+    made = make_task("generation").generate(tell, x, y, torch.arange(3))
+    for chosen in torch.arange(3).split(2):
+        score.update_generated(made[chosen], y, chosen)
+    texts = [
+        [" ".join(WORDS[w] for w in row if w != END) for row in rows] for rows in (TOLD, ANSWERS)
+    ]
+    bleu = sacrebleu.corpus_bleu(texts[0], [texts[1]], tokenize="none")
+    rouge = RougeScorer(["rougeL"])
+    each = [rouge.score(w, t)["rougeL"].fmeasure for t, w in zip(*texts, strict=True)]
+    assert each == pytest.approx([1.0, 2 * 4 / (5 + 4), 2 * 1 / (6 + 2)])
+    found = score.further()
+    assert found["bleu-4"] == pytest.approx(bleu.score / 100)
+    assert 0.1 < found["bleu-4"] < 1
+    assert found["rouge-l"] == pytest.approx(sum(each) / 3)
+
+
+def test_an_answer_that_is_cut_off_has_no_end() -> None:
+    y = torch.tensor([[-100, 5, 6]])
+    x = {"input_ids": torch.tensor([[7, 8, 5]]), "attention_mask": torch.ones(1, 3).long()}
+    outputs = F.one_hot(torch.tensor([[1, 2, 6]]), 9)
+    made = make_task("generation").generate(lambda _: outputs, x, y, torch.tensor([0]))
+    assert made.tolist() == [[-100, 2, 6]]
+
+
+def test_other_tasks_generate_nothing() -> None:
+    with pytest.raises(BenchError, match="generate: models of task Classification give no text"):
+        run_method(LearningMethod(), generate=4)
+
+
+def test_without_the_libraries_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    with pytest.raises(
+        BenchError, match=r"need sacrebleu: pip install 'edge-adaptation-bench\[text"
+    ):
+        make_task("generation").require_generation()
+
+
+def test_cells_without_generation_are_what_they_were() -> None:
+    plain = protocol_config({"name": "periodic"}).model_dump()
+    assert "generate" not in plain
+    assert protocol_config({"name": "periodic", "generate": 0}).model_dump() == plain
+    assert protocol_config({"name": "periodic", "generate": 8}).model_dump()["generate"] == 8
+
+
 # --- in records and reports ---------------------------------------------------------------
 
 
@@ -111,7 +203,7 @@ def test_a_metric_that_is_not_declared_is_an_error(monkeypatch: pytest.MonkeyPat
     task = make_task("classification")
     monkeypatch.setattr(type(task), "further_metrics", ())
     evaluator = cast("Any", Evaluator.__new__(Evaluator))
-    evaluator._task, evaluator._scorer = task, task.score
+    evaluator._task, evaluator._scorer, evaluator._generate = task, task.score, 0
     evaluator._predict = lambda split, where, score, priced: score.update(
         torch.eye(2), torch.tensor([0, 1])
     )

@@ -122,6 +122,7 @@ class Protocol(ABC):
             deployment.stream.classes,
             deployment.scorer,
             self.least_batch,
+            config.generate,
         )
         self.clock: BlockingStream
 
