@@ -81,6 +81,8 @@ class Task(ABC):
     ignore : label of what does not count; None where every label counts
     causal : whether labels are later tokens of the inputs, so that outputs may depend on earlier
         tokens alone
+    unknown_logit : of a class that a head knows nothing of
+    further_outputs : how many numbers a unit has behind its logits, as a box; rows of a linear head
     preload : modules that are slow to import
     """
 
@@ -88,6 +90,8 @@ class Task(ABC):
     dense: ClassVar[bool] = False
     ignore: ClassVar[int | None] = None
     causal: ClassVar[bool] = False
+    unknown_logit: ClassVar[float] = 0.0
+    further_outputs: ClassVar[int] = 0
     preload: ClassVar[tuple[str, ...]] = ()
 
     # --- what is checked before anything is computed
