@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -79,7 +80,12 @@ def _torchmetrics() -> Any:
     try:
         from torchmetrics.detection import MeanAveragePrecision as Metric
 
-        return Metric(backend="faster_coco_eval", extended_summary=True)
+        return Metric(
+            iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
+            rec_thresholds=np.linspace(0, 1, 101).tolist(),  # the default is rounded to float32
+            backend="faster_coco_eval",
+            extended_summary=True,
+        )
     except ImportError as error:
         raise BenchError(
             f"the metric of detection is computed by faster-coco-eval, which cannot be imported "
