@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bench import registry
@@ -143,6 +144,11 @@ class Task(ABC):
     @abstractmethod
     def packed(self, labels: Tensor, places: Any) -> Tensor:
         """Classes (units,) in the shape of a batch's labels, for the loss and for replay."""
+
+    def sample_labels(self, outputs: Tensor, x: Inputs, classes: int) -> Tensor:
+        """Labels that fit outputs, with all classes in turn: for checks, which have no data."""
+        units = len(self.units(outputs, x))
+        return self.packed(torch.arange(units) % classes, self.places(outputs, x))
 
     def aligned(self, features: Tensor, outputs: Tensor) -> bool:
         """Whether there are features for every unit of the outputs."""

@@ -171,6 +171,16 @@ def test_present_classes_are_those_that_labels_name(name: str, draw: torch.Gener
     assert task.present(task.packed(labels, places)) == {1, 3}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_sample_labels_are_labels_of_all_classes(name: str, draw: torch.Generator) -> None:
+    x, outputs, _, _ = sample(name, draw)
+    task = make_task(name)
+    made = task.sample_labels(outputs, x, CLASSES)
+    task.require_labels(made, N, CLASSES, "here")
+    assert task.present(made) == set(range(CLASSES))
+    assert task.loss(outputs, made).isfinite()
+
+
 WRONG_LABELS = [
     ("classification", torch.tensor([0, 4]), "labels from 0 to 4; 4 classes"),
     ("token-classification", torch.tensor([0, 1]), r"labels of shape \(2,\), not \(2, \*\)"),
