@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bench import registry
@@ -97,6 +98,8 @@ class Task(ABC):
     ignore : label of what does not count; None where every label counts
     causal : whether labels are later tokens of the inputs, so that outputs may depend on earlier
         tokens alone
+    unknown_logit : of a class that a head knows nothing of
+    further_outputs : how many numbers a unit has behind its logits, as a box; rows of a linear head
     preload : modules that are slow to import
     """
 
@@ -105,6 +108,8 @@ class Task(ABC):
     dense: ClassVar[bool] = False
     ignore: ClassVar[int | None] = None
     causal: ClassVar[bool] = False
+    unknown_logit: ClassVar[float] = 0.0
+    further_outputs: ClassVar[int] = 0
     preload: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -181,6 +186,11 @@ class Task(ABC):
     @abstractmethod
     def packed(self, labels: Tensor, places: Any) -> Tensor:
         """Classes (units,) in the shape of a batch's labels, for the loss and for replay."""
+
+    def sample_labels(self, outputs: Tensor, x: Inputs, classes: int) -> Tensor:
+        """Labels that fit outputs, with all classes in turn: for checks, which have no data."""
+        units = len(self.units(outputs, x))
+        return self.packed(torch.arange(units) % classes, self.places(outputs, x))
 
     def aligned(self, features: Tensor, outputs: Tensor) -> bool:
         """Whether there are features for every unit of the outputs."""
