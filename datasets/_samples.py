@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from bench import LazyInputs, Split
-from bench.contracts.data import Inputs, SampleType, subset
+from bench.contracts.data import Inputs, SampleType, join_labels, subset
 
 
 def joined(splits: Sequence[Split]) -> Split:
     """The samples of all splits, one split after another."""
     if len(splits) == 1:
         return splits[0]
-    y = torch.cat([split.y for split in splits])
+    y = join_labels([split.y for split in splits])
     return Split(_joined_inputs([split.x for split in splits]), y)
 
 

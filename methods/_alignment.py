@@ -33,7 +33,7 @@ class Alignment(Method):
 
     tasks: ClassVar[tuple[str, ...]] = (
         "classification", "token-classification", "segmentation",
-        "visual-question-answering",
+        "detection", "visual-question-answering",
     )  # fmt: skip
     needs: ClassVar[tuple[Need, ...]] = ("source_data",)
     Config = AlignmentConfig

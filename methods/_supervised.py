@@ -24,7 +24,7 @@ class SupervisedMethod(Method):
 
     tasks: ClassVar[tuple[str, ...]] = (
         "classification", "token-classification", "segmentation",
-        "visual-question-answering", "generation",
+        "detection", "visual-question-answering", "generation",
     )  # fmt: skip
     family = "PEFT"
     shifts = ("domain", "class")

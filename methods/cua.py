@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from bench import Batch, DomainView, FoundationModel, Window, register, take, tunable
-from bench.contracts.data import Inputs
+from bench.contracts.data import Inputs, join_labels
 
 from ._alignment import Alignment, AlignmentConfig
 from .feature_alignment import multi_kernel_mmd
@@ -79,7 +79,7 @@ class Cua(Alignment):
         parts = torch.arange(min(len(domain), self.config.replay_samples)).split(domain.batch_size)
         labels = [self._labels(take(x, part)) for part in parts]
         self.memory_x = tree_map(lambda a, b: torch.cat([a, b]), self.memory_x, x)
-        self.memory_y = torch.cat([self.memory_y, *labels])
+        self.memory_y = join_labels([self.memory_y, *labels])
 
     def _labels(self, x: Inputs) -> Tensor:
         outputs, rules = self.model(x), self.model.rules

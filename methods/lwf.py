@@ -34,6 +34,10 @@ class Lwf(AvalancheMethod):
     method's memory.
     """
 
+    tasks = (
+        "classification", "token-classification", "segmentation",
+        "visual-question-answering", "generation",
+    )  # fmt: skip
     Config = LwfConfig
     config: LwfConfig
     paper = "Li, Hoiem: Learning without Forgetting, ECCV 2016"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from bench import Batch, register
-from bench.contracts.data import Inputs
+from bench.contracts.data import Inputs, join_labels
 
 from .avalanche.memory import draw, join, reservoirs_state, restore_reservoirs
 from .avalanche.method import AvalancheConfig, AvalancheMethod
@@ -47,7 +46,7 @@ class Replay(AvalancheMethod):
 
     def compose(self, batch: Batch) -> tuple[Inputs, Tensor]:
         old = draw(self.plugin.groups, self.strategy.train_mb_size, self.generator)
-        return join([batch.x, old.x]), torch.cat([batch.y, old.y])
+        return join([batch.x, old.x]), join_labels([batch.y, old.y])
 
     def learned(self) -> dict[str, Any]:
         policy = self.plugin.policy

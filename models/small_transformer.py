@@ -13,7 +13,9 @@ from bench.contracts.data import Inputs
 
 from .vit import TimmViT
 
-DENSE = ("token-classification", "segmentation", "generation")
+DENSE = ("token-classification", "segmentation", "generation", "detection")
+BOX, FIRST, PRIOR = 4, -2.0, -4.6
+"""Numbers of a box; what makes the first boxes a quarter of the image, and of scores of 0.01."""
 
 
 class SmallTransformerConfig(ModelConfig):
@@ -55,7 +57,10 @@ class SmallTransformerNet(nn.Module):
         blocks = (Block(c.width, c.heads, qkv_bias=True) for _ in range(c.depth))
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(c.width)
-        self.head = nn.Linear(c.width, classes)
+        self.head = nn.Linear(c.width, classes + (BOX if task == "detection" else 0))
+        if task == "detection":
+            nn.init.constant_(self.head.bias[:classes], PRIOR)
+            nn.init.constant_(self.head.bias[classes:], FIRST)
 
     def forward(self, x: Inputs) -> Tensor:
         """Outputs as the task has them."""
@@ -72,7 +77,7 @@ class SmallTransformerNet(nn.Module):
             logits: Tensor = self.head(hidden)
             if self.task == "segmentation":
                 return logits.transpose(1, 2).unflatten(2, self.grid)
-            return logits
+            return self._with_boxes(logits) if self.task == "detection" else logits
         if seen is None:
             pooled = hidden.mean(dim=1)
         else:
@@ -80,6 +85,16 @@ class SmallTransformerNet(nn.Module):
             pooled = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
         logits = self.head(pooled)
         return logits
+
+    def _with_boxes(self, raw: Tensor) -> Tensor:
+        """Logits and boxes of the patches, which are given as distances from a patch's middle."""
+        down, across = (
+            (torch.arange(n, device=raw.device, dtype=raw.dtype) + 0.5) / n for n in self.grid
+        )
+        middle = torch.cartesian_prod(down, across).flip(1)
+        to = raw[..., -BOX:].sigmoid()
+        boxes = torch.cat([middle - to[..., :2], middle + to[..., 2:]], dim=2)
+        return torch.cat([raw[..., :-BOX], boxes], dim=2)
 
     def _embedded(self, x: Inputs) -> tuple[Tensor, Tensor | None]:
         """Tokens (n, length, width), and which of them are no padding, None if all."""
@@ -121,6 +136,12 @@ class SmallTransformerNet(nn.Module):
     "small-segmenter",
     task="segmentation",
     summary="Small transformer that gives each patch of an image a class, 4 blocks of width 64.",
+)
+@register(
+    "model",
+    "small-detector",
+    task="detection",
+    summary="Small transformer that gives each patch of an image a box with the scores of classes.",
 )
 @register(
     "model",

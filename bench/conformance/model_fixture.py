@@ -91,10 +91,8 @@ class ModelFixture:
 
     @property
     def y(self) -> torch.Tensor:
-        """Labels of `x`: the classes in turn, for each unit."""
-        rules = self.model.rules
-        units = len(rules.units(self.outputs, self.x))
-        return rules.packed(torch.arange(units) % CLASSES, rules.places(self.outputs, self.x))
+        """Labels of `x`, with the classes in turn."""
+        return self.model.rules.sample_labels(self.outputs, self.x, CLASSES)
 
     def some(self, *samples: int) -> Inputs:
         """Some of the inputs, by their number."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from bench.errors import BenchError, LabelsHidden
@@ -35,6 +35,22 @@ def take(x: Inputs, indices: Tensor) -> Inputs:
 def subset(x: Inputs, indices: Tensor) -> Inputs:
     """The samples at ``indices``: of lazy inputs without reading them, else as `take`."""
     return x.subset(indices) if isinstance(x, LazyInputs) else take(x, indices)
+
+
+def join_labels(parts: Sequence[Tensor]) -> Tensor:
+    """The labels of all parts, in their order.
+
+    Lists of boxes (n, boxes, 5) may differ in length: the shorter are filled up with rows of -1.
+    """
+    if len({part.shape[1:2] for part in parts}) > 1 and all(part.ndim == 3 for part in parts):
+        most = max(part.shape[1] for part in parts)
+        parts = [
+            nn.functional.pad(part, (0, 0, 0, most - part.shape[1]), value=-1.0)
+            if part.is_floating_point()
+            else part
+            for part in parts
+        ]
+    return torch.cat(list(parts))
 
 
 def batch_positions(order: Tensor, batch_size: int, least: int = 1) -> list[Tensor]:

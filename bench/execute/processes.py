@@ -288,6 +288,10 @@ def _preload(cell: Cell) -> tuple[str, ...]:
     modules = list(PRELOAD)
     for kind in ("stream", "model", "method"):
         modules += registry.entry(kind, getattr(cell, kind).name).facts.get("preload", ())
+    task = registry.entries("task").get(
+        registry.entry("model", cell.model.name).facts.get("task", "")
+    )
+    modules += () if task is None else task.facts.get("preload", ())
     return tuple(dict.fromkeys(modules))
 
 

@@ -142,6 +142,9 @@ class _RemoteScore(Score):
     def compute(self) -> float:
         return float(self._process.request({"do": "compute", "number": self._number}))
 
+    def further(self) -> dict[str, float]:
+        return dict(self._process.request({"do": "further", "number": self._number}))
+
 
 class IsolatedStream(Stream):
     """A stream that was built in a `LabelProcess`."""
@@ -235,6 +238,7 @@ class _Answers:
             "domain": self._domain, "read": self._read, "score": self._score,
             "update": self._update,
             "compute": lambda asked: self._scores[asked["number"]].compute(),
+            "further": lambda asked: self._scores[asked["number"]].further(),
         }  # fmt: skip
         return ways[asked["do"]](asked)
 

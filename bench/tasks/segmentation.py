@@ -13,12 +13,14 @@ from bench.registry import register
 from bench.tasks.classification import NOT_NUMBERS, require_classes, soft_cross_entropy
 
 VOID = 255
+PIXEL_ACCURACY = MetricFacts("pixel-accuracy", "pixel accuracy")
 
 
 class MeanIoU(Score):
     """Mean over classes of intersection over union, of all pixels of the split, void left out.
 
-    Classes that neither the labels nor the predictions have do not count.
+    Classes that neither the labels nor the predictions have do not count. ``pixel-accuracy``: the
+    share of pixels that the highest logit meets.
     """
 
     def __init__(self) -> None:
@@ -41,6 +43,12 @@ class MeanIoU(Score):
         present = (table.sum(dim=0) + table.sum(dim=1)) > 0
         return float(self._metric.compute()[present].double().mean())
 
+    def further(self) -> dict[str, float]:
+        if self._metric is None:
+            return {}
+        table = self._metric.confmat
+        return {PIXEL_ACCURACY.name: float(table.diagonal().sum() / table.sum())}
+
 
 @register("task", "segmentation")
 class Segmentation(Task):
@@ -52,6 +60,7 @@ class Segmentation(Task):
     """
 
     metric = MetricFacts("mean-iou", "mean IoU")
+    further_metrics = (PIXEL_ACCURACY,)
     dense = True
     ignore = VOID
     preload = ("torchmetrics.classification",)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from bench.contracts.data import DomainView, Inputs, take, uncounted
+from bench.contracts.data import DomainView, Inputs, join_labels, take, uncounted
 
 
 class _Mapped(dict):
@@ -117,7 +117,9 @@ def draw(groups: Sequence[Samples], n: int, generator: torch.Generator) -> Sampl
 def _joined(parts: Sequence[Samples]) -> Samples:
     kept: list[Any] = [part.logits for part in parts]
     logits = None if kept[0] is None else torch.cat(kept)
-    return Samples(join([part.x for part in parts]), torch.cat([part.y for part in parts]), logits)
+    return Samples(
+        join([part.x for part in parts]), join_labels([part.y for part in parts]), logits
+    )
 
 
 @contextmanager

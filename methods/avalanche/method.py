@@ -45,7 +45,7 @@ class AvalancheMethod(Method):
 
     tasks: ClassVar[tuple[str, ...]] = (
         "classification", "token-classification", "segmentation",
-        "visual-question-answering", "generation",
+        "detection", "visual-question-answering", "generation",
     )  # fmt: skip
     family = "CL"
     shifts = ("domain", "class")

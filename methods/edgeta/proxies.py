@@ -52,7 +52,7 @@ class ProxyMethod(Method):
 
     tasks: ClassVar[tuple[str, ...]] = (
         "classification", "token-classification", "segmentation",
-        "visual-question-answering",
+        "detection", "visual-question-answering",
     )  # fmt: skip
     protocols = ("periodic",)
     provenance = "published"

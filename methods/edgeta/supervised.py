@@ -58,7 +58,7 @@ class SupervisedProxies(ProxyMethod):
 
     tasks: ClassVar[tuple[str, ...]] = (
         "classification", "token-classification", "segmentation",
-        "visual-question-answering", "generation",
+        "detection", "visual-question-answering", "generation",
     )  # fmt: skip
     family = "CL"
     shifts = ("domain", "class")

@@ -90,22 +90,23 @@ def own_head(model: FoundationModel, purpose: str) -> list[nn.Parameter]:
 def widen_head(model: FoundationModel, known: set[int]) -> list[int]:
     """Set the head's rows of all classes that are not ``known`` to zero, in place; returns them.
 
-    As if the head had been that of the known classes and were widened once for all that come: the
-    source's training drives the rows of classes that it never sees far below the others. Raises
-    Unsupported if the head is no linear layer of its own, BenchError if it has no row for a known
-    class.
+    Their bias is the task's ``unknown_logit``. As if the head had been that of the known classes
+    and were widened once for all that come: the source's training drives the rows of classes that
+    it never sees far below the others. Raises Unsupported if the head is no linear layer of its
+    own, BenchError if it has no row for a known class.
     """
     head = model.head
     if not isinstance(head, nn.Linear):
         raise Unsupported(f"head {model.head_name!r} is {type(head).__name__}; only Linear widens")
     own_head(model, "widen_head")
-    if known and not 0 <= min(known) <= max(known) < head.out_features:
+    classes = head.out_features - model.rules.further_outputs
+    if known and not 0 <= min(known) <= max(known) < classes:
         raise BenchError(
-            f"classes {sorted(known)} are not all among the {head.out_features} outputs of the "
+            f"classes {sorted(known)} are not all among the {classes} outputs of the "
             "head; build the model for all classes"
         )
-    new = [row for row in range(head.out_features) if row not in known]
+    new = [row for row in range(classes) if row not in known]
     head.weight[new] = 0.0
     if head.bias is not None:
-        head.bias[new] = 0.0
+        head.bias[new] = model.rules.unknown_logit
     return new

@@ -52,6 +52,12 @@ class TaskNet(nn.Module):
 
 
 def make_model(name: str, looks_ahead: bool = False) -> TimmViT:
+    if name == "detection":
+        torch.manual_seed(0)
+        detector = registry.load("model", "small-detector")
+        sizes = detector.Config(patch=4, width=WIDTH, depth=2, heads=2)
+        return detector.build(sizes, (3, SIDE, SIDE), CLASSES)
+
     class TaskModel(TimmViT):
         Config = ModelConfig
         task = name
@@ -74,7 +80,7 @@ class Shifting(Stream):
     def __init__(self, task: str) -> None:
         super().__init__(StreamConfig(), 0)
         self.task = task  # type: ignore[misc]
-        if task == "segmentation":
+        if task in ("segmentation", "detection"):
             self.input_shape = (3, SIDE, SIDE)  # type: ignore[misc]
 
     @classmethod
@@ -101,10 +107,21 @@ class Shifting(Stream):
             x = y.unsqueeze(1) / CLASSES + 0.1 * torch.rand(n, 3, SIDE, SIDE, generator=draw)
             y[torch.rand(y.shape, generator=draw) < 0.1] = 255
             return Split(x, y)
+        if self.task == "detection":  # a box of its class's grey in an image or two
+            y = torch.full((n, 1 + seed % 3, 5), -1.0)  # splits may differ in the most boxes
+            x = torch.rand(n, 3, SIDE, SIDE, generator=draw) / 10
+            for i in range(n):
+                left, upper, c = (int(k) for k in torch.randint(CLASSES, (3,), generator=draw))
+                x[i, :, upper * 4 : upper * 4 + 8, left * 4 : left * 4 + 8] += 0.3 * (1 + c)
+                edges = (left / 4, upper / 4, left / 4 + 0.5, upper / 4 + 0.5)
+                y[i, 0] = torch.tensor([c, *edges])
+            return Split(x, y)
         ids = torch.randint(WORDS, (n, TOKENS), generator=draw)
         length = torch.randint(2, TOKENS + 1, (n, 1), generator=draw)
         mask = torch.arange(TOKENS) < length
         x = {"input_ids": ids, "attention_mask": mask.long()}
+        if self.task == "classification":
+            return Split(x, ids[:, 0] % CLASSES)
         if self.task in DENSE:
             return Split(x, (ids % CLASSES).masked_fill(~mask, -100))
         x["image"] = torch.rand(n, 3, SIDE, SIDE, generator=draw)
@@ -123,6 +140,24 @@ def pairs() -> list[Any]:
             if task != "classification":
                 found.append(pytest.param(task, name, marks=marks))
     return found
+
+
+@pytest.mark.parametrize("name", ["cotta", "rotta"])
+def test_teachers_learn_from_texts(name: str) -> None:
+    """The memory of RoTTA holds texts, and CoTTA's teacher sees them without some words."""
+    method_class = registry.load("method", name)
+    settings = {"update_every": 8} if name == "rotta" else {"augmentations": 3}
+    method = method_class(method_class.Config(**settings))
+    task = "classification"
+    result = run_method(
+        method, model=make_model(task), stream=Shifting(task), window_s=1e9, batch_size=8
+    )
+    assert all(stage.charges["toy"].steps >= 3 for stage in result.stages)
+    weights = make_model(task).module.state_dict()
+    assert any(
+        not torch.equal(weights[name], value)
+        for name, value in method.teacher.module.state_dict().items()
+    )
 
 
 SHORT = {"lora_steps": 2, "kb_steps": 2, "index_steps": 2}
@@ -191,7 +226,7 @@ def test_that_short_texts_are_padded_hides_no_look_ahead() -> None:
     require_causal(lambda x: predict(x).roll(1, 1), x, predict(x).roll(1, 1), "Honest", "a batch")
 
 
-@pytest.mark.parametrize("task", DENSE)
+@pytest.mark.parametrize("task", [*DENSE, "detection"])
 def test_online_the_metric_is_of_the_whole_stream(task: str) -> None:
     """Not the mean of batches: a batch of short texts counts less."""
     model, stream = make_model(task), Shifting(task)

@@ -16,6 +16,7 @@ SHAPES = {
     "small-classifier": [(IMAGES, (N, CLASSES)), (TEXTS, (N, CLASSES))],
     "small-tagger": [(TEXTS, (N, TOKENS, CLASSES))],
     "small-segmenter": [(IMAGES, (N, CLASSES, 2, 3))],
+    "small-detector": [(IMAGES, (N, 6, CLASSES + 4))],
     "small-vqa": [(IMAGES, (N, CLASSES))],
     "small-lm": [(TEXTS, (N, TOKENS, CLASSES))],
 }
@@ -52,8 +53,21 @@ def test_outputs_and_features_are_those_of_the_task(
     assert outputs.shape == wanted
     assert outputs.isfinite().all()
     model.rules.require_outputs(tuple(outputs.shape), N, CLASSES, "here")
-    # The head's units are the task's, in one order.
-    assert torch.allclose(again, model.units(outputs, x), atol=1e-6)
+    # The head's units are the task's, in one order; what stands behind the logits is decoded.
+    assert torch.allclose(again[:, :CLASSES], model.units(outputs, x), atol=1e-6)
+
+
+def test_a_fresh_detector_gives_each_patch_a_quarter_of_the_image_around_it() -> None:
+    model, x = make("small-detector", IMAGES), inputs("small-detector", IMAGES)
+    with torch.no_grad():
+        model.head.weight.zero_()  # type: ignore[union-attr,operator]
+        outputs = model(x)
+    scores, boxes = outputs[..., :CLASSES].sigmoid(), outputs[..., CLASSES:]
+    assert scores.max() < 0.011
+    middles = (boxes[..., :2] + boxes[..., 2:]) / 2
+    wanted = [[across / 6, down / 4] for down in (1, 3) for across in (1, 3, 5)]
+    assert torch.allclose(middles, torch.tensor(wanted).expand(N, 6, 2), atol=1e-6)
+    assert torch.allclose(boxes[..., 2:] - boxes[..., :2], torch.tensor(0.2384), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["small-classifier", "small-tagger", "small-lm", "small-vqa"])

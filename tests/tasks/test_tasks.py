@@ -38,6 +38,16 @@ def sample(name: str, draw: torch.Generator) -> tuple[Any, Tensor, Tensor, Tenso
         y[torch.rand(y.shape, generator=draw) < 0.2] = 255
         outputs = torch.randn(N, CLASSES, 4, 6, generator=draw)
         return torch.rand(N, 3, 8, 12), outputs, torch.randn(N, 24, 3, generator=draw), y
+    if name == "detection":  # six boxes that do not overlap, each of one class; half are right
+        corners = torch.cartesian_prod(torch.arange(3) / 3, torch.arange(2) / 2)
+        ends = corners + torch.rand(N, 6, 2, generator=draw) / 10 + 0.2
+        boxes = torch.cat([corners.expand(N, 6, 2), ends], dim=2)
+        found = torch.randint(0, CLASSES, (N, 6), generator=draw)
+        logits = F.one_hot(found, CLASSES) * (7 + torch.rand(N, 6, 1, generator=draw)) - 6
+        y = torch.cat([found.unsqueeze(2).float(), boxes], dim=2)
+        y[:, ::2, 0] = (y[:, ::2, 0] + 1) % CLASSES
+        y[1:, 3:] = -1
+        return torch.rand(N, 3, 8, 8), torch.cat([logits, boxes], 2), torch.randn(N, 6, 3), y
     outputs = torch.randn(N, CLASSES, generator=draw)
     y = torch.randint(0, CLASSES, (N,), generator=draw)
     if name == "visual-question-answering":
@@ -161,6 +171,16 @@ def test_present_classes_are_those_that_labels_name(name: str, draw: torch.Gener
     assert task.present(task.packed(labels, places)) == {1, 3}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_sample_labels_are_labels_of_all_classes(name: str, draw: torch.Generator) -> None:
+    x, outputs, _, _ = sample(name, draw)
+    task = make_task(name)
+    made = task.sample_labels(outputs, x, CLASSES)
+    task.require_labels(made, N, CLASSES, "here")
+    assert task.present(made) == set(range(CLASSES))
+    assert task.loss(outputs, made).isfinite()
+
+
 WRONG_LABELS = [
     ("classification", torch.tensor([0, 4]), "labels from 0 to 4; 4 classes"),
     ("token-classification", torch.tensor([0, 1]), r"labels of shape \(2,\), not \(2, \*\)"),
@@ -172,6 +192,13 @@ WRONG_LABELS = [
     ("visual-question-answering", torch.zeros(2, 3), r"not \(2, 4\) = \(questions, answers\)"),
     ("visual-question-answering", torch.full((2, 4), 2.0), r"scores from 2 to 2, not in \[0, 1\]"),
     ("generation", torch.zeros(2, 3), "labels of type torch.float32"),
+    ("detection", torch.zeros(2, 3, 5).long(), "give classes and boxes as torch.float32"),
+    ("detection", torch.zeros(2, 5), r"not \(2, \*, 5\) = \(samples, boxes, class and edges\)"),
+    ("detection", torch.full((2, 3, 5), -1.0), "no sample has a box"),
+    ("detection", torch.tensor([[[4, 0, 0, 1, 1.0]]] * 2), "labels from 4 to 4; 4 classes"),
+    ("detection", torch.tensor([[[0.5, 0, 0, 1, 1]]] * 2), "labels from 0.5 to 0.5; 4 classes"),
+    ("detection", torch.tensor([[[0, 0.5, 0, 0.5, 1]]] * 2), "boxes that are empty or leave"),
+    ("detection", torch.tensor([[[0, 0, 0, 64, 64.0]]] * 2), "boxes that are empty or leave"),
 ]
 
 
@@ -189,6 +216,8 @@ def test_labels_of_another_kind_are_named(name: str, y: Tensor, complaint: str) 
         ("segmentation", (2, 8, 8), "not class numbers"),
         ("segmentation", (2, 8, 8, 4), r"not \(2, 4, \*, \*\)"),
         ("visual-question-answering", (2,), r"not \(2, 4\)"),
+        ("detection", (2, 9), "not class numbers"),
+        ("detection", (2, 9, 4), r"not \(2, \*, 8\) = \(samples, cells, classes and 4 edges\)"),
     ],
 )
 def test_outputs_of_another_shape_are_named(
