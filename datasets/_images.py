@@ -155,8 +155,8 @@ class _Cache:
         self._images: OrderedDict[Any, Tensor] = OrderedDict()
 
     def get(self, file: Path, size: tuple[int, int]) -> Tensor:
-        """The image of a file, decoded if it is not held."""
-        key = (file, size)
+        """The image of a file, decoded if it is not held or the file was changed."""
+        key = (file, size, _written(file))
         image = self._images.pop(key, None)
         if image is None:
             image = decode(file, size).contiguous()
@@ -165,6 +165,15 @@ class _Cache:
         while self.held > self.limit:
             self.held -= self._images.popitem(last=False)[1].nbytes
         return image
+
+
+def _written(file: Path) -> tuple[int, int]:
+    """When a file was written, and its bytes; zeros if it is not there."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_size
 
 
 _cache = _Cache(CACHED_BYTES)
