@@ -197,3 +197,18 @@ def test_a_file_that_was_changed_is_read_anew(
     (image_folder / "near" / "cat" / "3.png").write_bytes(b"no image any more")
     (problem,) = data.check()
     assert "near/cat/3.png: cannot be read as an image" in problem
+
+
+def test_several_threads_read_the_same_and_name_the_same_file(
+    image_folder: Path, data_set: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_images, "_cache", _images._Cache(0))
+    x = data_set("image-folder", image_folder, size=8).split("near", "all").x
+    order = torch.tensor([7, 3, 3, 19, 0])
+    alone = take(x, order)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert torch.equal(take(x, order), alone)
+    for bad in ("3", "7"):
+        (image_folder / "near" / "cat" / f"{bad}.png").write_bytes(b"none")
+    with pytest.raises(BenchError, match=r"cat/7.png: cannot be read"):
+        take(x, order)
