@@ -123,6 +123,9 @@ class Task(ABC):
     def require_labels(self, y: Any, n: int, classes: int, where: str) -> None:
         """Raise BenchError, naming ``where``, unless ``y`` are labels of ``n`` samples."""
 
+    def require_fit(self, y: Tensor, shape: tuple[int, ...], where: str) -> None:
+        """Raise BenchError unless labels fit samples of this shape; by default they do."""
+
     @abstractmethod
     def require_outputs(self, shape: tuple[int, ...], n: int, classes: int, where: str) -> None:
         """Raise BenchError unless this is the shape of outputs for ``n`` samples."""

@@ -70,6 +70,13 @@ class Segmentation(Task):
             raise BenchError(f"{where}: {classes} classes, and {VOID} is void: give {VOID} at most")
         require_classes(y, (n, -1, -1), classes, where, VOID)
 
+    def require_fit(self, y: Tensor, shape: tuple[int, ...], where: str) -> None:
+        if tuple(y.shape[1:]) != tuple(shape[-2:]):
+            raise BenchError(
+                f"{where} has masks of {tuple(y.shape[1:])} pixels (height, width), and images of "
+                f"{tuple(shape[-2:])}: make each mask as large as its image"
+            )
+
     def require_outputs(self, shape: tuple[int, ...], n: int, classes: int, where: str) -> None:
         if len(shape) != 4 or shape[:2] != (n, classes):
             cure = "return logits" if len(shape) != 3 else NOT_NUMBERS
