@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -19,6 +19,7 @@ from bench.contracts.data import Inputs, SampleType
 from bench.contracts.dataset import LARGEST_READ, Part
 from bench.io.digest import digest, file_digest
 
+from . import imagenet_c
 from .corruptions import SEVERITIES, VALIDATION_SEVERITIES, apply_shift
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
@@ -64,15 +65,15 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def decode(file: Path, size: tuple[int, int]) -> Tensor:
-    """An image file as uint8 of shape (3, height, width).
+def decode(file: Any, size: tuple[int, int], place: Any = None) -> Tensor:
+    """An image file, or a stream of its bytes, as uint8 of shape (3, height, width).
 
     It is resized to ``size`` (height, width), whatever its shape, bilinearly and smoothed. Raises
-    BenchError if it cannot be read.
+    BenchError, naming ``place``, by default the file, if it cannot be read.
     """
     from PIL import Image
 
-    with _opened(file) as image:
+    with _opened(file, place or file) as image:
         resized = image.convert("RGB").resize((size[1], size[0]), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
 
@@ -88,11 +89,42 @@ def decode_mask(file: Path, size: tuple[int, int]) -> tuple[set[int], Tensor]:
         if image.mode not in ("L", "P"):
             raise BenchError(
                 f"{file}: is an image of mode {image.mode}, and a mask has one class number a "
-                "pixel: save it as gray values or with a palette"
+                "pixel: save it as gray values or with a palette, or name its colors in colors.csv"
             )
         numbers = set(np.unique(np.array(image)).tolist())
         resized = image.resize((size[1], size[0]), Image.Resampling.NEAREST)
         return numbers, torch.from_numpy(np.array(resized)).long()
+
+
+def decode_colors(
+    file: Path, size: tuple[int, int], numbers: Mapping[tuple[int, int, int], int]
+) -> Tensor:
+    """A mask of colors as int64 of shape (height, width): the number of each pixel's color.
+
+    It is resized to the nearest pixels. Raises BenchError for a color that has no number.
+    """
+    from PIL import Image
+
+    with _opened(file) as image:
+        if image.mode not in ("RGB", "RGBA", "P"):
+            raise BenchError(
+                f"{file}: is an image of mode {image.mode}, and colors.csv names colors: save the "
+                "mask in color, or remove colors.csv"
+            )
+        colors = image.convert("RGB")
+        pixels = np.array(colors).reshape(-1, 3).astype(np.int64) @ (65536, 256, 1)
+        codes = {(r << 16) + (g << 8) + b: n for (r, g, b), n in numbers.items()}
+        for code in np.unique(pixels).tolist():
+            if code not in codes:
+                color = (code >> 16, code >> 8 & 255, code & 255)
+                raise BenchError(
+                    f"{file}: has the color {color}, which colors.csv does not name: add it there, "
+                    "or correct the mask (save masks as PNG: JPEG changes colors)"
+                )
+        known = np.array(sorted(codes))
+        resized = np.array(colors.resize((size[1], size[0]), Image.Resampling.NEAREST))
+        places = np.searchsorted(known, resized.astype(np.int64) @ (65536, 256, 1))
+        return torch.from_numpy(np.array([codes[code] for code in known.tolist()])[places])
 
 
 def image_size(file: Path) -> tuple[int, int]:
@@ -102,8 +134,8 @@ def image_size(file: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    """An image file; BenchError if it cannot be read."""
+def _opened(file: Any, place: Any = None) -> Iterator[Any]:
+    """An image file; BenchError, naming ``place``, if it cannot be read."""
     from PIL import Image
 
     try:
@@ -111,7 +143,7 @@ def _opened(file: Path) -> Iterator[Any]:
             yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BenchError(
-            f"{file}: cannot be read as an image ({error}): replace or remove it"
+            f"{place or file}: cannot be read as an image ({error}): replace or remove it"
         ) from error
 
 
@@ -183,12 +215,11 @@ class CorruptedImages(LazyInputs):
         return self._changed(x, positions)
 
     def _changed(self, images: Tensor, positions: Tensor) -> Tensor:
-        name, _, severity = self._corruption.rpartition("-")
-        generator, changed = torch.Generator(), []
+        changed = []
         for image, position in zip(images, positions.tolist(), strict=True):
-            generator.manual_seed(zlib.crc32(f"{self._key}/{position}".encode()))
-            changed.append(apply_shift(name, image.unsqueeze(0), int(severity), generator))
-        return torch.cat(changed)
+            seed = zlib.crc32(f"{self._key}/{position}".encode())
+            changed.append(corrupted_image(image, self._corruption, seed))
+        return torch.stack(changed)
 
     def names(self, positions: Tensor) -> list[str]:
         return self._images.names(positions)
@@ -201,20 +232,40 @@ class CorruptedImages(LazyInputs):
         return [self._corruption, self._key, self.positions.tolist(), self._images.settings()]
 
 
-def corruptions_of(part: Part, dense: bool) -> list[str]:
+def corrupted_image(image: Tensor, corruption: str, seed: int) -> Tensor:
+    """An image of shape (channels, height, width) under a corruption, see `DataSet.corrupted`."""
+    family, slash, published = corruption.partition("/")
+    if slash:
+        assert family == imagenet_c.FAMILY
+        return imagenet_c.corrupt(published, image, seed)
+    name, _, severity = corruption.rpartition("-")
+    generator = torch.Generator().manual_seed(seed)
+    return apply_shift(name, image.unsqueeze(0), int(severity), generator)[0]
+
+
+def corruptions_of(part: Part, dense: bool, family: str) -> list[str]:
     """The corruptions of images in a part's streams; ``dense``: that leave things in place."""
+    if family:
+        return imagenet_c.names(part, dense)
     kinds = SEVERITIES if part == "test" else VALIDATION_SEVERITIES
     usable = [kind for kind in kinds if not (dense and kind in GEOMETRIC)]
     return [f"{kind}-{severity}" for severity in (1, 2) for kind in usable]
 
 
 class ImageData(DataSet):
-    """A data set of images; ``dense``: its labels say where in the image things are."""
+    """A data set of images, alone or beside other inputs, which can be corrupted.
+
+    ``dense``: its labels say where in the image things are.
+    """
 
     dense: ClassVar[bool] = False
+    families = (imagenet_c.FAMILY,)
 
-    def corruptions(self, part: Part) -> list[str]:
-        return corruptions_of(part, self.dense)
+    def corruptions(self, part: Part, family: str = "") -> list[str]:
+        return corruptions_of(part, self.dense, family)
+
+    def require_family(self, family: str) -> None:
+        imagenet_c.require(self.input_shape)
 
     def corrupted(self, split: Split, name: str, key: str) -> Split:
         return Split(CorruptedImages(split.x, name, key), split.y)

@@ -227,7 +227,7 @@ class TextData(DataSet):
             return _Tokenizer(Path(c.vocabulary), c.lowercase)
         return _HashedWords(c.hashes, c.lowercase)
 
-    def corruptions(self, part: Part) -> list[str]:
+    def corruptions(self, part: Part, family: str = "") -> list[str]:
         kinds = [kind for kind in CORRUPTIONS[part] if self._has_effect(kind)]
         return [f"{kind}-{severity}" for severity in SHARES for kind in kinds]
 

@@ -12,7 +12,7 @@ import torch
 
 from bench import DataSetConfig, Split, register
 
-from ._images import ImageData, Pixels
+from ._images import ImageData, Pixels, corrupted_image
 from .corruptions import apply_shift
 
 
@@ -54,6 +54,12 @@ class DigitsData(ImageData):
         return Split(x, torch.from_numpy(digits.target).long())
 
     def corrupted(self, split: Split, name: str, key: str) -> Split:
+        if "/" in name:
+            seeds = [zlib.crc32(f"{key}/{i}".encode()) for i in range(len(split))]
+            pairs = zip(split.x, seeds, strict=True)
+            return Split(
+                torch.stack([corrupted_image(x, name, seed) for x, seed in pairs]), split.y
+            )
         kind, _, severity = name.rpartition("-")
         generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
         return Split(apply_shift(kind, split.x, int(severity), generator), split.y)

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from bench import BenchError, LazyInputs, Split, register
 from bench.contracts.data import Inputs, SampleType
-from bench.contracts.dataset import Part
 from bench.errors import shown
 
-from ._images import CorruptedImages, ImageFiles, Size, corruptions_of, is_image
+from ._images import ImageData, ImageFiles, Size, is_image
 from ._tables import read_json
 from ._texts import Text, TextConfig, TextData, Texts
 
@@ -73,7 +72,7 @@ class _Questions(LazyInputs):
 
 
 @register("dataset", "vqa-folder")
-class VqaFolder(TextData):
+class VqaFolder(ImageData, TextData):
     """Questions in ROOT/{train,test}/questions.json on images in ROOT/{train,test}/images.
 
     The file is a list of [question, answer, image], or of objects with ``question``, ``image`` and
@@ -87,6 +86,7 @@ class VqaFolder(TextData):
     Config = VqaFolderConfig
     config: VqaFolderConfig
     task = "visual-question-answering"
+    dense = True  # what a question asks must stay
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -121,13 +121,6 @@ class VqaFolder(TextData):
 
     def described(self, split: Split, position: int) -> str:
         return f"{split.x.question(position)} {self.class_names[int(split.y[position].argmax())]}"
-
-    def corruptions(self, part: Part) -> list[str]:
-        """Those of images: what a question asks must stay."""
-        return corruptions_of(part, dense=True)
-
-    def corrupted(self, split: Split, name: str, key: str) -> Split:
-        return Split(CorruptedImages(split.x, name, key), split.y)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]

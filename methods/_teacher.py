@@ -1,4 +1,4 @@
-"""What teacher-student methods share: a moving-average teacher and random views of images."""
+"""What teacher-student methods share: a moving-average teacher and random views of samples."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ def move_average(teacher: Sequence[Tensor], student: Sequence[Tensor], rate: flo
 
 
 class TeacherMethod(Method):
-    """A method whose student sees random views of images, and whose teacher predicts."""
+    """A method whose student or teacher sees random views, and whose teacher predicts."""
 
     preload = ("torchvision.transforms.v2",)
     config: Any
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         c = self.config
-        self.views = RandomViews(source, c.view_strength, c.horizontal_flip, self.registered_name)
+        self.views = make_views(
+            source, model.rules.dense, c.view_strength, c.horizontal_flip, self.registered_name
+        )
         self.generator = torch.Generator().manual_seed(torch.initial_seed())  # part of the state
         self.model, self.teacher = model, model.clone()
         self.teacher.freeze_except([])
@@ -36,6 +38,51 @@ class TeacherMethod(Method):
     def predict(self, x: Inputs) -> Tensor:
         self.teacher.train(False)
         return self.teacher(x)
+
+
+def make_views(
+    source: DomainView, dense: bool, strength: float, flip: bool, method: str
+) -> RandomViews | TokenDropout:
+    """Random views of the source's kind of samples: of images, or of texts.
+
+    ``dense``: labels belong to places of a sample, which stay where they are; ``strength``: share
+    of the full ranges; ``flip``: flip half of the views of images horizontally. Raises Unsupported,
+    naming ``method``, for other inputs.
+    """
+    x = source.x
+    if isinstance(x, LazyInputs):
+        x = take(x, torch.arange(min(source.batch_size, len(x))))
+    if isinstance(x, dict) and x.keys() >= {"input_ids", "attention_mask"} and "image" not in x:
+        return TokenDropout(strength)
+    if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 4) or (
+        x.shape[1] not in (1, 3)
+    ):
+        shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else "of " + ", ".join(x)
+        raise Unsupported(
+            f"{method} needs views of images of shape (1 or 3, height, width) or of texts, and a "
+            f"sample here is {shape}; use a method without augmentations, such as tent or eata"
+        )
+    return RandomViews(x, strength, flip, moving=not dense)
+
+
+DROPPED = 0.1
+"""Share of tokens that views of texts do without, at strength 1."""
+
+
+class TokenDropout(nn.Module):
+    """Random views of texts: tokens but the first are hidden from attention. Our choice."""
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.share = min(DROPPED * strength, 1.0)
+
+    @torch.no_grad()
+    def forward(self, x: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """One view of a batch."""
+        mask = x["attention_mask"]
+        kept = torch.rand(mask.shape, generator=generator) >= self.share
+        kept[:, 0] = True
+        return {**x, "attention_mask": mask * kept.to(mask)}
 
 
 class RandomViews(nn.Module):
@@ -46,31 +93,26 @@ class RandomViews(nn.Module):
     brought to [0, 1] by the range of the source's inputs (of its first batch, where they are read
     from files) and back.
 
-    ``source``: inputs of shape (n, channels, height, width), 1 or 3 channels; ``strength``: share
+    ``x``: images of the source, (n, channels, height, width), 1 or 3 channels; ``strength``: share
     of the full ranges of color, motion, blur and noise; ``flip``: flip half of the views
-    horizontally. Raises Unsupported, naming ``method``, if the inputs are no such images.
+    horizontally; ``moving``: whether things may move.
     """
 
-    def __init__(self, source: DomainView, strength: float, flip: bool, method: str) -> None:
+    def __init__(self, x: Tensor, strength: float, flip: bool, moving: bool = True) -> None:
         from torchvision.transforms import v2
 
         super().__init__()
-        x = source.x
-        if isinstance(x, LazyInputs):
-            x = take(x, torch.arange(min(source.batch_size, len(x))))
-        if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 4) or (
-            x.shape[1] not in (1, 3)
-        ):
-            shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else type(x).__name__
-            raise Unsupported(
-                f"{method} needs views of images of shape (1 or 3, height, width), and a sample "
-                f"here is {shape}; use a method without augmentations, such as tent or eata"
-            )
         height, width = x.shape[2:]
         self.low = float(x.min())
         self.span = float(x.max()) - self.low or 1.0
+        color = v2.ColorJitter(0.4 * strength, 0.3 * strength, 0.5 * strength, 0.06 * strength)
+        blur = v2.GaussianBlur(5, (0.001, max(0.5 * strength, 0.001)))
+        noise = v2.GaussianNoise(sigma=0.005 * strength)
+        if not moving:
+            self.steps = v2.Compose([color, blur, noise])
+            return
         steps = [
-            v2.ColorJitter(0.4 * strength, 0.3 * strength, 0.5 * strength, 0.06 * strength),
+            color,
             v2.Pad([width // 2, height // 2], padding_mode="edge"),
             v2.RandomAffine(
                 15 * strength,
@@ -78,9 +120,9 @@ class RandomViews(nn.Module):
                 scale=(1 - 0.1 * strength, 1 + 0.1 * strength),
                 interpolation=v2.InterpolationMode.BILINEAR,
             ),
-            v2.GaussianBlur(5, (0.001, max(0.5 * strength, 0.001))),
+            blur,
             v2.CenterCrop([height, width]),
-            v2.GaussianNoise(sigma=0.005 * strength),
+            noise,
         ]
         self.steps = v2.Compose([*steps, v2.RandomHorizontalFlip()] if flip else steps)
 

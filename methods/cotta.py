@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench import DomainView, FoundationModel, MethodConfig, Window, register, tunable
+from bench.contracts.data import Inputs
 
 from ._losses import at_least_float32, take_step, train_only
 from ._teacher import TeacherMethod, move_average
@@ -39,18 +40,20 @@ class CottaConfig(MethodConfig):
 
 @register("method", "cotta")
 class Cotta(TeacherMethod):
-    """Continual test-time adaptation (Wang et al., CVPR 2022), on images.
+    """Continual test-time adaptation (Wang et al., CVPR 2022), on images and texts.
 
     The student, all its weights, learns the teacher's soft labels, eq. (5); the teacher follows
     it, eq. (2), and predicts. Each step sets a random few of the student's weights back to the
     source model's, eqs. (7) and (8). As in eq. (3), probabilities are averaged over views; the
     authors' code averages logits. Where the threshold asks for no views, none are computed: steps
     with and without them are charged as two kinds, and the question itself as a third.
-    Three models lie in memory: student, teacher and source.
+    Three models lie in memory: student, teacher and source. Views of texts, ours, hide tokens, and
+    where labels belong to places views of images move nothing.
     """
 
     Config = CottaConfig
     config: CottaConfig
+    tasks = ("classification", "token-classification", "segmentation")
     provenance = "group-harness"
     paper = "Wang, Fink, Van Gool, Dai: Continual Test-Time Domain Adaptation, CVPR 2022"
     equation = (
@@ -77,32 +80,35 @@ class Cotta(TeacherMethod):
             if window.closed:
                 return
 
-    def _learn(self, x: Tensor, doubtful: bool) -> Tensor:
+    def _learn(self, x: Inputs, doubtful: bool) -> Tensor:
         """One update of student and teacher; the loss."""
         labels = self._pseudo_labels(x, doubtful)
-        loss = F.cross_entropy(at_least_float32(self.model(x)), labels)
+        loss = F.cross_entropy(self._units(self.model, x, x), labels)
         take_step(self.optimizer, loss)
         self._update_teacher()
         self._restore()
         return loss.detach()
 
     @torch.no_grad()
-    def _doubtful(self, x: Tensor) -> bool:
+    def _doubtful(self, x: Inputs) -> bool:
         """Whether the source model's mean confidence is below the threshold, eq. (4)."""
-        confidence = at_least_float32(self.anchor(x)).softmax(dim=1).amax(dim=1).mean()
+        confidence = self._units(self.anchor, x, x).softmax(dim=1).amax(dim=1).mean()
         return bool(confidence < self.config.confidence_threshold)
 
     @torch.no_grad()
-    def _pseudo_labels(self, x: Tensor, doubtful: bool) -> Tensor:
-        """Probabilities of the teacher, of shape (n, classes): over views, eq. (3), or of ``x``."""
+    def _pseudo_labels(self, x: Inputs, doubtful: bool) -> Tensor:
+        """Probabilities of the teacher, (units, classes): over views, eq. (3), or of ``x``."""
         if not doubtful:
-            return at_least_float32(self.teacher(x)).softmax(dim=1)
+            return self._units(self.teacher, x, x).softmax(dim=1)
         total: Tensor | float = 0.0
         for _ in range(self.config.augmentations):
-            total = total + at_least_float32(self.teacher(self.views(x, self.generator))).softmax(
-                dim=1
-            )
+            view = self.views(x, self.generator)
+            total = total + self._units(self.teacher, view, x).softmax(dim=1)
         return total / self.config.augmentations  # type: ignore[return-value]
+
+    def _units(self, model: FoundationModel, view: Inputs, x: Inputs) -> Tensor:
+        """Logits (units, classes) of a view of ``x``, of the units that ``x`` has."""
+        return at_least_float32(self.model.units(model(view), x))
 
     @torch.no_grad()
     def _update_teacher(self) -> None:

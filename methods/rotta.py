@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench import DomainView, FoundationModel, MethodConfig, Window, register, tunable
+from bench.contracts.data import Inputs
 
 from ._losses import affine_parameters, at_least_float32, entropy, take_step, train_only
 from ._teacher import TeacherMethod, move_average
@@ -83,9 +85,30 @@ class RottaConfig(MethodConfig):
     horizontal_flip: bool = False
 
 
+def _samples(x: Inputs) -> list[Any]:
+    """The samples of a batch: tensors, or dicts of them."""
+    if isinstance(x, dict):
+        return [dict(zip(x, row, strict=True)) for row in zip(*x.values(), strict=True)]
+    return list(x)
+
+
+def _copy(sample: Any) -> Any:
+    """A sample of its own: a slice would keep its whole domain in memory."""
+    if isinstance(sample, dict):
+        return {name: part.clone() for name, part in sample.items()}
+    return sample.clone()
+
+
+def _batch(samples: Sequence[Any]) -> Inputs:
+    """A batch of samples, as the model takes it."""
+    if isinstance(samples[0], dict):
+        return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+    return torch.stack(list(samples))
+
+
 @register("method", "rotta")
 class Rotta(TeacherMethod):
-    """Robust test-time adaptation (Yuan et al., CVPR 2023), on images.
+    """Robust test-time adaptation (Yuan et al., CVPR 2023), on images and texts.
 
     The teacher labels each sample that arrives; a memory keeps about as many of each class and
     drops the oldest and most doubtful. Every 64 samples the student, on a strong view of the
@@ -119,13 +142,13 @@ class Rotta(TeacherMethod):
             with torch.no_grad():
                 logits = self.teacher(batch.x)
                 labels, doubts = logits.argmax(dim=1).tolist(), entropy(logits).tolist()
-            for sample, label, doubt in zip(batch.x, labels, doubts, strict=True):
+            for sample, label, doubt in zip(_samples(batch.x), labels, doubts, strict=True):
                 self._remember(sample, label, doubt / math.log(logits.shape[1]), logits.shape[1])
                 self.arrived += 1
                 if self.arrived % self.config.update_every == 0:
                     window.log(loss=self._update())
 
-    def _remember(self, sample: Tensor, label: int, doubt: float, classes: int) -> None:
+    def _remember(self, sample: Any, label: int, doubt: float, classes: int) -> None:
         """Take a sample in if there is room for its class or a worse sample to drop."""
         new = {"x": sample, "label": label, "doubt": doubt, "age": 0}
         held = Counter(kept["label"] for kept in self.memory)
@@ -142,7 +165,7 @@ class Rotta(TeacherMethod):
             if room:
                 del self.memory[worst]
         if room:
-            new["x"] = sample.clone()  # a slice would keep its whole domain in memory
+            new["x"] = _copy(sample)
             self.memory.append(new)
         for kept in self.memory:
             kept["age"] += 1
@@ -154,7 +177,7 @@ class Rotta(TeacherMethod):
 
     def _update(self) -> Tensor:
         """One step on the memory; the loss."""
-        x = torch.stack([kept["x"] for kept in self.memory])
+        x = _batch([kept["x"] for kept in self.memory])
         for layer in self.teacher.module.modules():
             if isinstance(layer, RobustBatchNorm):
                 layer.train()  # its statistics follow the memory; dropout stays off

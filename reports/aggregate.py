@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench.records.record import Amount, MethodFacts, Record, Results
 
@@ -54,6 +54,7 @@ class Row:
 
     ``label`` is the method's name with what tells it from the comparison's other rows.
     ``accuracy`` has every name of `metrics.MEASURES`, as fractions or None where no run knows it;
+    ``further`` those of the task's further metrics that some run has, once adapted, in their units;
     ``costs`` every name of `metrics.COSTS`, in seconds (of the stream, or for a sample), joules and
     bytes above the runtime (resident memory where it is known, else live memory).
     ``difference`` is to source-only in the score, paired by seed, and None for source-only itself.
@@ -70,6 +71,7 @@ class Row:
     older_code: bool = False
     inert: bool = False
     window: ClosedWindow | None = None
+    further: Mapping[str, Estimate] = field(default_factory=dict)
 
     @property
     def is_source_only(self) -> bool:
@@ -146,7 +148,19 @@ def make_row(
         older_code,
         inert=not itself and _inert(results, reference),
         window=window,
+        further=_further(found),
     )
+
+
+def _further(found: Iterable[Results]) -> dict[str, Estimate]:
+    """The further metrics that runs have, over seeds."""
+    known: dict[str, list[float]] = {}
+    for results in found:
+        for metric in results.further_metrics:
+            value = results.further(metric.name)
+            if value is not None:
+                known.setdefault(metric.name, []).append(value)
+    return {name: mean_ci(values) for name, values in known.items()}
 
 
 def _inert(results: Mapping[int, Results], reference: Mapping[int, Results]) -> bool:

@@ -81,6 +81,12 @@ class Comparison:
         return Metric()
 
     @property
+    def further_metrics(self) -> list[Metric]:
+        """What some run records of the task besides its metric."""
+        runs = (r for row in self.drawn for r in row.results.values())
+        return list({m.name: m for r in runs for m in r.further_metrics}.values())
+
+    @property
     def domains(self) -> list[str]:
         """Names of the target domains in the order of the stream."""
         streams = (r.domains for row in self.drawn for r in row.results.values())

@@ -40,6 +40,7 @@ def footnotes(comparison: Comparison, note: str = "") -> list[str]:
     notes.append(f"Protocol {comparison.cell.protocol.get('name', DASH)}: {protocol}.")
     if comparison.drawn:
         notes += map(named, [*_meanings(comparison), _source_note(rows)])
+        notes += _further_notes(comparison)
         notes += _interval_notes(rows)
     if any(row.supervised for row in rows):
         notes.append(
@@ -86,6 +87,16 @@ def _meanings(comparison: Comparison) -> list[str]:
     if is_online(protocol):
         return [f"{mean}.", *(f"{t}." for t in told), order]
     return [f"{mean}: {'; '.join(told)}.", order]
+
+
+def _further_notes(comparison: Comparison) -> list[str]:
+    """What further metrics are of, and which of them are better when they are lower."""
+    metrics = comparison.further_metrics
+    if not metrics:
+        return []
+    lower = [m.title for m in metrics if not m.higher_is_better]
+    told = f"; lower is better: {', '.join(lower)}" if lower else ""
+    return [f"Further metrics: on the test split once adapted, mean over the target domains{told}."]
 
 
 def _words(rows: Iterable[Row]) -> list[str]:

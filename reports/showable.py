@@ -56,6 +56,9 @@ def _problem(record: Record) -> str:
     wrong = [v for v in known if not 0 <= v <= 1]
     if wrong:
         return f"accuracy {wrong[0]:g} is outside 0 to 1"
+    further = [results.further(metric.name) for metric in results.further_metrics]
+    if odd := [v for v in further if v is not None and not abs(v) <= LARGEST_COST]:
+        return f"a further metric is {odd[0]:g}, above {LARGEST_COST:g}"
     for measure in MEASURES.values():
         measure.value(results)
     for column in COSTS.values():

@@ -44,7 +44,9 @@ class Block:
 
 
 def blocks(comparison: Comparison) -> list[Block]:
-    """The tables of a comparison: accuracy, where they are known forgetting and transfer, costs."""
+    """The tables of a comparison: accuracy, where they are known forgetting and transfer, further
+    metrics of the task, costs.
+    """
     levels, changes = columns(comparison.cell.protocol)
     cost_heads = ["method"]
     for name, column in COSTS.items():
@@ -61,6 +63,11 @@ def blocks(comparison: Comparison) -> list[Block]:
     def accuracy(row: Row) -> list[str]:
         cells = [*accuracies(row, levels), percent(row.difference, signed=True), row.seeds]
         return [origin_of(row), settings_of(row), *cells]
+
+    more = comparison.further_metrics
+
+    def further(row: Row) -> list[str]:
+        return [number(row.further.get(m.name), m.unit) for m in more]
 
     def transfer(row: Row) -> list[str]:
         return accuracies(row, changes)
@@ -87,6 +94,9 @@ def blocks(comparison: Comparison) -> list[Block]:
     if changes:
         heads = ["method", *(m.head for m in changes)]
         made.append(block("Forgetting and transfer (%)", heads, transfer))
+    if more:
+        heads = ["method", *(f"{m.title} ({m.unit})" if m.unit else m.title for m in more)]
+        made.append(block("Further metrics", heads, further))
     return [*made, block("Costs", cost_heads, costs)]
 
 
@@ -117,6 +127,13 @@ def settings_of(row: Row) -> str:
 def percent(estimate: Estimate | None, signed: bool = False) -> str:
     """A fraction as percent with one decimal: ``58.0 ± 1.2``; a dash if there is none."""
     return DASH if estimate is None else _with_interval(estimate.scaled(100.0), 1, signed)
+
+
+def number(estimate: Estimate | None, unit: str) -> str:
+    """A number in its unit, shares as percent; a dash if there is none."""
+    if estimate is None or unit == "%":
+        return percent(estimate)
+    return _with_interval(estimate, decimals(estimate.mean), False)
 
 
 def cost(value: Cost, factor: float) -> str:

@@ -297,6 +297,11 @@ def _csv_fields(comparison: Comparison, row: Row) -> dict[str, str]:
     accuracies = {name: row.accuracy[name] for name in MEASURES} | {"difference": row.difference}
     for name, estimate in accuracies.items():
         fields |= _csv_estimate(f"{name}_percent", estimate and estimate.scaled(100.0))
+    for metric in comparison.further_metrics:
+        known = row.further.get(metric.name)
+        of, factor = ("_percent", 100.0) if metric.unit == "%" else ("", 1.0)
+        column = metric.name.replace("-", "_") + of
+        fields |= _csv_estimate(column, known and known.scaled(factor))
     for name, shown in COSTS.items():
         cost = row.costs[name]
         column = f"{name}_{shown.unit.replace('/', '_per_').lower()}"

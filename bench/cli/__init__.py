@@ -21,7 +21,7 @@ from bench.errors import BenchError
 
 COMMANDS = (
     "list_", "plan", "run", "status", "tune", "report", "fit", "schedule", "check", "new_method",
-    "docs", "doctor",
+    "new_data", "docs", "doctor",
 )  # fmt: skip
 """Modules of the commands, in the order of ``bench --help``."""
 

@@ -1,4 +1,4 @@
-"""``bench check``: whether methods, models and streams keep their contracts."""
+"""``bench check``: whether methods, models, streams and data sets keep their contracts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from bench.cli.data import Root, Settings, given_settings
 from bench.errors import BenchError, did_you_mean
 from bench.io.text_table import aligned
 
@@ -28,17 +29,28 @@ def command(
         list[str] | None,
         Option(metavar="NAME|FILE", help="A stream, or a file's streams; repeatable."),
     ] = None,
+    data: Annotated[
+        list[str] | None,
+        Option(metavar="NAME|FILE", help="A data set, or a file's; with --root. Repeatable."),
+    ] = None,
+    root: Root = None,
+    settings: Settings = None,
     everything: Annotated[bool, Option("--all", help="Every registered method.")] = False,
     only: Annotated[list[str] | None, Option(help="Only this check; repeatable.")] = None,
     list_: Annotated[bool, Option("--list", help="List the checks by kind and stop.")] = False,
 ) -> None:
-    """Run the conformance suite on methods, models and streams: one line a check, with the cure
-    where one fails.
+    """Run the conformance suite on methods, models, streams and data sets: one line a check, with
+    the cure where one fails.
     """
-    asked = {"method": methods or [], "model": model or [], "stream": stream or []}
+    asked = {
+        "method": methods or [],
+        "model": model or [],
+        "stream": stream or [],
+        "dataset": data or [],
+    }
     if not (any(asked.values()) or everything or list_):
         raise BenchError(
-            "check: name a method, a --model, a --stream or a Python file, or give --all"
+            "check: name a method, a --model, --stream, --data or a Python file, or give --all"
         )
     from bench import registry
 
@@ -68,7 +80,8 @@ def command(
             continue
         typer.echo(f"{kind} {name}")
         results = []
-        for result in check_component(kind, name, chosen[kind]):
+        of_data = given_settings(root, settings) if kind == "dataset" else None
+        for result in check_component(kind, name, chosen[kind], of_data):
             typer.echo(result.line)
             results.append(result)
         bad = sum(not result.passed for result in results)

@@ -117,13 +117,23 @@ def _add(plugins: list[Path] | None) -> None:
 def _data_set(
     name: str, root: Path | None, settings: list[str] | None, plugins: list[Path] | None
 ) -> DataSet:
-    import yaml
-
     from bench import registry
 
     _add(plugins)
     registry.entry("dataset", name)
     from bench.contracts.dataset import data_set
+
+    try:
+        return data_set(name, given_settings(root, settings))
+    except BenchError as error:
+        if root is None and "'root': missing" in str(error):
+            raise BenchError(f"data set {name!r}: name its folder with --root DIR") from error
+        raise
+
+
+def given_settings(root: Path | None, settings: list[str] | None) -> dict[str, Any]:
+    """What ``--root`` and ``--set`` give; BenchError names a wrong one."""
+    import yaml
 
     given: dict[str, Any] = {} if root is None else {"root": str(root)}
     for each in settings or []:
@@ -134,12 +144,7 @@ def _data_set(
             given[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise BenchError(f"--set {shown(each)}: {error}") from error
-    try:
-        return data_set(name, given)
-    except BenchError as error:
-        if root is None and "'root': missing" in str(error):
-            raise BenchError(f"data set {name!r}: name its folder with --root DIR") from error
-        raise
+    return given
 
 
 def _counted(data: DataSet, y: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""The conformance suite: what every method, model and stream promises, checked in seconds.
+"""The conformance suite: what methods, models, streams and data sets promise, checked in seconds.
 
 ``bench check`` prints it, and a component's own test asks for it::
 

@@ -70,16 +70,17 @@ class Result:
         return f"ok   {self.name}: {self.did}" if self.passed else f"FAIL {self.name}: {self.why}"
 
 
-CHECKS: dict[str, dict[str, Check]] = {"method": {}, "model": {}, "stream": {}}
+CHECKS: dict[str, dict[str, Check]] = {"method": {}, "model": {}, "stream": {}, "dataset": {}}
 """By kind: all checks by name, in the order in which they run."""
 
-SUBJECTS: dict[str, Callable[[str], Subject]] = {}
+SUBJECTS: dict[str, Callable[..., Subject]] = {}
 """By kind: what makes the `Subject` of a component's name.
 
-It raises BenchError where the component cannot be checked at all.
+It raises BenchError where the component cannot be checked at all. One of a data set takes its
+``settings`` too.
 """
 
-Made = TypeVar("Made", bound=Callable[[str], Subject])
+Made = TypeVar("Made", bound=Callable[..., Subject])
 
 
 def check_of(kind: str) -> Callable[[Callable[[Any], str]], Callable[[Any], str]]:

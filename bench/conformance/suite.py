@@ -7,10 +7,11 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from bench import registry
 from bench.conformance.base import CHECKS, SUBJECTS, Check, CheckFailed, Result, Subject
@@ -18,7 +19,7 @@ from bench.errors import BenchError, did_you_mean
 from bench.registry.discovery import Entry
 from bench.run.determinism import as_in_a_run
 
-MODULES = ("declarations", "predictions", "behaviour", "resources", "models", "streams")
+MODULES = ("declarations", "predictions", "behaviour", "resources", "models", "streams", "datasets")
 """The modules of this folder that hold checks, which run in this order."""
 
 for _module in MODULES:
@@ -28,9 +29,12 @@ LIMIT_S = 60
 """Seconds after which a check is given up, times the kind's patience."""
 
 
-def check_component(kind: str, name: str, only: Sequence[str] = ()) -> Iterator[Result]:
+def check_component(
+    kind: str, name: str, only: Sequence[str] = (), settings: Mapping[str, Any] | None = None
+) -> Iterator[Result]:
     """Run the checks of ``kind`` (or ``only`` some) on the registered component ``name``.
 
+    ``settings``: of a data set, its ``root`` among them.
     Raises BenchError if it cannot be checked at all: it or a check is unknown, or a module that it
     needs is missing.
     """
@@ -48,7 +52,7 @@ def check_component(kind: str, name: str, only: Sequence[str] = ()) -> Iterator[
                 f"{type(error).__name__}: {error}; install it, or see 'bench doctor'"
             ) from error
     with as_in_a_run():
-        subject = SUBJECTS[kind](name)
+        subject = SUBJECTS[kind](name, **({"settings": settings} if settings else {}))
     for each in only or CHECKS[kind]:
         yield _run(kind, CHECKS[kind][each], subject)
 

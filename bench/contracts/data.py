@@ -102,6 +102,10 @@ class LazyInputs(ABC):
         """What the values depend on beside `names`, as JSON: the size of images, a corruption."""
         return None
 
+    def column(self, name: str) -> Tensor | None:
+        """An input of these samples that is known without reading them, as ``app``; else None."""
+        return None
+
     def __len__(self) -> int:
         return len(self.positions)
 

@@ -52,10 +52,12 @@ class DataSet(ABC):
     ----------
     class_names : of the classes, in the order of their numbers
     input_shape : one sample's shape; (tokens,) for texts
+    families : names of further families of corruptions, beside its own
     """
 
     Config: ClassVar[type[DataSetConfig]] = DataSetConfig
     task: ClassVar[str] = "classification"
+    families: ClassVar[tuple[str, ...]] = ()
     class_names: Sequence[str]
     input_shape: tuple[int, ...]
 
@@ -78,12 +80,21 @@ class DataSet(ABC):
     def split(self, domain: str, name: str) -> Split:
         """The samples of a domain's split, always in the same order."""
 
-    def corruptions(self, part: Part) -> Sequence[str]:
-        """The corruptions that its samples can be given, as ``blur-2``: none is in both parts."""
+    def corruptions(self, part: Part, family: str = "") -> Sequence[str]:
+        """The corruptions that its samples can be given, as ``blur-2``: none is in both parts.
+
+        ``family``: one of `families`, by default its own.
+        """
         return ()
 
+    def require_family(self, family: str) -> None:
+        """BenchError, with the cure, if the corruptions of a family cannot be made here."""
+
     def corrupted(self, split: Split, name: str, key: str) -> Split:
-        """A split under a corruption; each sample's draw is made from ``key`` and the sample."""
+        """A split under a corruption; each sample's draw is made from ``key`` and the sample.
+
+        ``name``: as in `corruptions`; one of a further family as ``FAMILY/NAME``.
+        """
         raise BenchError(f"{type(self).__name__} has no corruptions: name target domains")
 
     def described(self, split: Split, position: int) -> str:

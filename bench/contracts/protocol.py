@@ -26,6 +26,8 @@ class ProtocolConfig(pydantic.BaseModel, extra="forbid", frozen=True):
         prepared model before each)
     evaluate_all : before the stream and after each domain, evaluate on the source and on every
         domain, for forgetting and transfer; quadratic in the number of domains
+    generate : test samples of a domain whose answers are generated token by token, for BLEU-4 and
+        ROUGE-L, where the task is generation; the cost of inference is that of an answer then
     code : digest of the code of a protocol that is not part of the core; the plan sets it
     """
 
@@ -34,6 +36,7 @@ class ProtocolConfig(pydantic.BaseModel, extra="forbid", frozen=True):
     samples: int | None = pydantic.Field(None, ge=1)
     reset: Literal["never", "domain"] = "never"
     evaluate_all: bool = False
+    generate: int = pydantic.Field(0, ge=0)
     code: str = ""
 
     @property
@@ -46,8 +49,9 @@ class ProtocolConfig(pydantic.BaseModel, extra="forbid", frozen=True):
         """The name, the protocol's own settings, then those that all protocols have."""
         content: dict[str, Any] = serialise(self)
         shared = {k: content.pop(k) for k in ProtocolConfig.model_fields if k in content}
-        if not self.code:
-            shared.pop("code", None)
+        for name in ("generate", "code"):  # as before there were such settings
+            if not getattr(self, name):
+                shared.pop(name, None)
         return {"name": shared.pop("name"), **content, **shared}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pydantic
@@ -38,11 +38,14 @@ class Domain:
     name : unique in the stream
     adaptation : what a method may adapt on (for the source: what the model is trained on)
     test : held out; its labels are read by the evaluator alone
+    ordered : whether samples of ``adaptation`` arrive as they stand, because their order is part of
+        the stream; else the protocol draws their order
     """
 
     name: str
     adaptation: Split
     test: Split
+    ordered: bool = field(default=False, kw_only=True)
 
 
 class StreamConfig(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):

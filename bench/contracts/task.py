@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ class MetricFacts:
     title : for tables, as "mean IoU"
     unit : "%" for shares, which records hold in [0, 1]; else as it stands, as "nats"
     higher_is_better : the direction
-    lowest, highest : the range
+    lowest, highest : the range; ``math.inf`` where there is no bound
     of_samples : whether it is the mean of a number of each sample
     """
 
@@ -38,12 +39,14 @@ class MetricFacts:
     highest: float = 1.0
     of_samples: bool = False
 
-    def __post_init__(self) -> None:
+    def require_share(self) -> None:
+        """Raise BenchError unless methods can be compared by this metric."""
         share = self.unit == "%" and 0 <= self.lowest < self.highest <= 1
         if not (share and self.higher_is_better):
             raise BenchError(
                 f"metric {self.name!r}: records, tables and tuning take shares in [0, 1], the "
-                "higher the better; give 1 - x, or another transform of it"
+                "higher the better; give 1 - x, or another transform of it, or make it one of "
+                "further_metrics"
             )
 
     def checked(self, value: float, where: str) -> float:
@@ -67,6 +70,18 @@ class Score(ABC):
     def compute(self) -> float:
         """The metric over all that was taken in; not a number where it is not defined."""
 
+    def further(self) -> dict[str, float]:
+        """The task's ``further_metrics`` by name, over all that was taken in.
+
+        Not among them is what is not defined, as the F1 of no label at all.
+        """
+        return {}
+
+    def update_generated(self, generated: Tensor, y: Tensor, chosen: Tensor) -> None:
+        """Take in what `Task.generate` made of the ``chosen`` samples of a split with labels ``y``,
+        for further metrics.
+        """
+
 
 class Task(ABC):
     """What outputs and labels of a task are, and what methods act on: its *units*.
@@ -77,7 +92,8 @@ class Task(ABC):
 
     Attributes
     ----------
-    metric : of the task
+    metric : of the task, by which methods are compared: a share, the higher the better
+    further_metrics : what is recorded besides, on test splits; of any unit and direction
     dense : whether a sample has several units, so that some of them cannot be predicted alone
     ignore : label of what does not count; None where every label counts
     causal : whether labels are later tokens of the inputs, so that outputs may depend on earlier
@@ -88,6 +104,7 @@ class Task(ABC):
     """
 
     metric: ClassVar[MetricFacts]
+    further_metrics: ClassVar[tuple[MetricFacts, ...]] = ()
     dense: ClassVar[bool] = False
     ignore: ClassVar[int | None] = None
     causal: ClassVar[bool] = False
@@ -95,11 +112,19 @@ class Task(ABC):
     further_outputs: ClassVar[int] = 0
     preload: ClassVar[tuple[str, ...]] = ()
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "metric" in vars(cls):
+            cls.metric.require_share()
+
     # --- what is checked before anything is computed
 
     @abstractmethod
     def require_labels(self, y: Any, n: int, classes: int, where: str) -> None:
         """Raise BenchError, naming ``where``, unless ``y`` are labels of ``n`` samples."""
+
+    def require_fit(self, y: Tensor, shape: tuple[int, ...], where: str) -> None:
+        """Raise BenchError unless labels fit samples of this shape; by default they do."""
 
     @abstractmethod
     def require_outputs(self, shape: tuple[int, ...], n: int, classes: int, where: str) -> None:
@@ -118,6 +143,26 @@ class Task(ABC):
     @abstractmethod
     def score(self) -> Score:
         """The task's metric, empty."""
+
+    # --- generation, where ``protocol: {generate: N}`` asks for it
+
+    def require_generation(self) -> None:
+        """Raise BenchError, before anything is computed, where labels cannot be generated."""
+        raise BenchError(
+            f"generate: models of task {type(self).__name__} give no text; remove it from the "
+            "protocol"
+        )
+
+    def generate(
+        self, predict: Callable[[Inputs], Tensor], x: Inputs, y: Tensor, chosen: Tensor
+    ) -> Tensor:
+        """Labels that a model makes token by token, in the shape of those of ``chosen``.
+
+        ``x``: the inputs of these, of which ``predict`` sees no answers; ``y``: the labels of their
+        whole split, which tell where answers begin, and what ends one.
+        """
+        self.require_generation()
+        return y[chosen]
 
     # --- units: the same order in all of them
 

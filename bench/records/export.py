@@ -60,12 +60,15 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
     """A row for each cell and domain, in the order of the records and the stream.
 
     A cell without results has one row, whose ``domain`` is missing. Columns: `CELL`, `DOMAIN`,
-    `WHOLE`. Accuracies are in [0, 1]; what is unknown or unavailable is missing.
+    those of further numbers that domains have (``macro_f1_after``), `WHOLE`. Accuracies are in
+    [0, 1]; what is unknown or unavailable is missing.
     """
     import pandas as pd
 
-    types = {**CELL, **DOMAIN, **WHOLE}
     rows = [row for record in records for row in _rows(record)]
+    named = dict.fromkeys(name for row in rows for name in row)
+    further = {n: "float64" for n in named if n not in {*CELL, *DOMAIN, *WHOLE}}
+    types = {**CELL, **DOMAIN, **further, **WHOLE}
     return pd.DataFrame(rows, columns=list(types)).astype(types)
 
 
@@ -94,4 +97,5 @@ def _rows(record: Record) -> Iterator[dict[str, Any]]:
     row["costs_are"] = results.costs.adaptation_time.kind
     for domain in results.domains:
         values = {name: getattr(domain, name) for name in DOMAIN if name != "domain"}
+        values |= domain.__pydantic_extra__  # what the protocol or the task measured besides
         yield {**row, "domain": domain.name, **values}

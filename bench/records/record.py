@@ -60,7 +60,7 @@ class Metric(_Strict):
     title : for readers, as "mean IoU"
     unit : "%" for shares, which records hold in [0, 1]
     higher_is_better : the direction
-    lowest, highest : the range
+    lowest, highest : the range; no bound where ``highest`` is None
     of_samples : whether it is a mean over samples, so that domains may be averaged by their sizes
     """
 
@@ -69,7 +69,7 @@ class Metric(_Strict):
     unit: str = "%"
     higher_is_better: bool = True
     lowest: Number = 0.0
-    highest: Number = 1.0
+    highest: Number | None = 1.0
     of_samples: bool = True
 
     def named_in(self, text: str) -> str:
@@ -82,6 +82,11 @@ class Metric(_Strict):
         return re.sub(named, lambda found: titles[found[1]], text)
 
 
+def further_field(metric: str, when: str) -> str:
+    """The name of a further metric in `DomainScores`; ``when``: before, after or final."""
+    return f"{metric}_{when}".replace("-", "_")
+
+
 class DomainScores(_Strict, extra="allow"):
     """One target domain, the same on all devices: the metric, in [0, 1], on its test split.
 
@@ -91,7 +96,9 @@ class DomainScores(_Strict, extra="allow"):
     of the stream's batches that were adapted on where it does not wait, None elsewhere.
     ``window_closed``: the window ended adaptation, not the method.
 
-    Further numbers have names of their own: a protocol may measure what has no field.
+    Further numbers have names of their own: a protocol may measure what has no field, and
+    the task's further metrics on the test split are ``NAME_before``, ``NAME_after`` and
+    ``NAME_final``, in their own units.
     """
 
     __pydantic_extra__: dict[str, Number]
@@ -106,13 +113,20 @@ class DomainScores(_Strict, extra="allow"):
     test_samples: Count
     window_closed: bool
 
-    def measure(self, name: str, value: float) -> None:
-        """Record a number that has no field of its own."""
-        self.__pydantic_extra__[name] = value
+    def measure(self, name: str, value: float | None) -> None:
+        """Record a number that has no field of its own; None takes it back."""
+        if value is None:
+            self.__pydantic_extra__.pop(name, None)
+        else:
+            self.__pydantic_extra__[name] = value
 
     def get(self, name: str) -> float | None:
         """A number recorded by `measure`, None in records that do not have it."""
         return self.__pydantic_extra__.get(name)
+
+    def further(self, metric: str, when: str) -> float | None:
+        """A further metric of the task; None where it was not recorded or is not defined."""
+        return self.get(further_field(metric, when))
 
 
 class DomainResult(DomainScores):
@@ -171,10 +185,11 @@ class StreamScores(_Strict):
     the accuracy on domain j after domain i was learned, with the source as domain 0: row 0 is
     before the stream, and so there are T + 1 rows and columns for T target domains.
     ``source_samples`` and each domain's
-    ``test_samples`` weigh its columns.
+    ``test_samples`` weigh its columns. ``further_metrics``: those that domains have besides.
     """
 
     metric: Metric = Metric()
+    further_metrics: list[Metric] = []
     source_before: Share
     source_after: Share
     source_samples: Count = 0
@@ -205,6 +220,10 @@ class Results(StreamScores):
     def mean_of(self, name: str) -> float | None:
         """Mean over the domains of what a protocol recorded by `DomainScores.measure`."""
         return _mean(d.get(name) for d in self.domains)
+
+    def further(self, metric: str, when: str = "after") -> float | None:
+        """Mean over the domains where it is defined of a further metric, in its unit."""
+        return _mean(d.further(metric, when) for d in self.domains)
 
     @property
     def online(self) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bench import registry
 from bench.contracts.build import component_code, config_of
 from bench.contracts.protocol import protocol_config
@@ -45,8 +47,9 @@ def _other_task(cell: Cell) -> str | None:
     """Why the tasks of a cell's stream, method, model and variant do not agree; None if they do."""
     task = registry.load("stream", cell.stream.name).task_of(config_of("stream", cell.stream))
     model = registry.load("model", cell.model.name)
+    method = registry.load("method", cell.method.name)
     does = {
-        cell.method.name: registry.load("method", cell.method.name).tasks,
+        cell.method.name: method.tasks,
         f"model {cell.model.name}": (model.task,),
     }
     if cell.variant is not None:
@@ -54,11 +57,22 @@ def _other_task(cell: Cell) -> str | None:
         does[f"variant {cell.variant.name}"] = variant.tasks
     for name, tasks in does.items():
         if task not in tasks:
+            if tasks is method.tasks and _shows_answers(task, method):
+                return (
+                    f"{name} adapts without labels, and inputs of {task} hold the answers, which "
+                    f"are its labels; in {cell.stream.name} take methods with target labels"
+                )
             return (
                 f"{name} does {', '.join(tasks)}; stream {cell.stream.name} is {task}: take a "
                 "method, a model and a stream of one task"
             )
     return None
+
+
+def _shows_answers(task: str, method: Any) -> bool:
+    """Whether the inputs of a task hold what a method may not see."""
+    unlabelled = "target_labels" not in method.needs
+    return unlabelled and task in registry.entries("task") and registry.load("task", task).causal
 
 
 def require_planned_code(job: Job) -> None:

@@ -12,11 +12,15 @@ from bench.contracts.stream import Domain, Split
 
 
 def arrivals(domain: Domain, protocol: ProtocolConfig, seed: int) -> tuple[Split, torch.Generator]:
-    """The samples that arrive of a domain, in the seed's order, and the generator that drew it."""
+    """The samples that arrive of a domain, in their own or the seed's order, and the generator that
+    drew it.
+    """
     generator = torch.Generator()
     generator.manual_seed(zlib.crc32(f"{seed}/{domain.name}/batches".encode()))
     n = len(domain.adaptation)
-    chosen = torch.randperm(n, generator=generator)[: protocol.samples or n]
+    drawn = torch.randperm(n, generator=generator)
+    order = torch.arange(n) if domain.ordered else drawn
+    chosen = order[: protocol.samples or n]
     return Split(subset(domain.adaptation.x, chosen), domain.adaptation.y[chosen]), generator
 
 

@@ -48,6 +48,7 @@ class Evaluator:
     task, classes : of the stream
     scorer : the metric; by default the task's, taken before a method could replace it
     least_batch : fewest samples of a last batch
+    generate : samples of a split whose labels are generated besides, see `Task.generate`
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Evaluator:
         classes: int,
         scorer: Scorer | None = None,
         least_batch: int = 1,
+        generate: int = 0,
     ) -> None:
         self._method = method
         self._tracker = tracker
@@ -66,11 +68,14 @@ class Evaluator:
         self._task, self._classes = task, classes
         self._scorer = scorer or task.score
         self._least_batch = least_batch
+        self._generate = generate
+        if generate:
+            task.require_generation()
         self._sampler = WeightSampler()
-        self._known: dict[str, tuple[_State, _State, float]] = {}
+        self._known: dict[str, tuple[_State, _State, Scores]] = {}
 
-    def accuracy(self, split: Split, where: str, priced: bool = False) -> float:
-        """The task's metric on a split that ``where`` names among all that are evaluated.
+    def scores(self, split: Split, where: str, priced: bool = False) -> Scores:
+        """The task's metrics on a split that ``where`` names among all that are evaluated.
 
         ``priced``: the last full batch (caches are warm by then) sets the cost of inference.
         """
@@ -78,15 +83,15 @@ class Evaluator:
         known = self._known.get(where)
         if known is not None and before in known[:2]:
             return known[2]
-        accuracy = self._pass(split, where, priced)
+        scores = self._pass(split, where, priced)
         after = self._state()
         changed = changed_part(before.values, after.values)
         changed = changed or changed_part(before.outside, after.outside)
         if changed is not None:
             raise self._changes(changed)
         if before.is_known and before.settled == after.settled:
-            self._known[where] = (before, after, accuracy)
-        return accuracy
+            self._known[where] = (before, after, scores)
+        return scores
 
     def online_score(self) -> OnlineScore:
         """The metric over a stream of batches, empty."""
@@ -109,10 +114,31 @@ class Evaluator:
     def _steps(self) -> int:
         return self._tracker.counts.total()
 
-    def _pass(self, split: Split, where: str, priced: bool) -> float:
+    def _pass(self, split: Split, where: str, priced: bool) -> Scores:
         score = self._scorer()
-        self._predict(split, where, score, priced)
-        return self._task.metric.checked(score.compute(), where)
+        self._predict(split, where, score, priced and not self._generate)
+        if self._generate:
+            self._predict_labels(split, score, priced)
+        value = self._task.metric.checked(score.compute(), where)
+        facts = {metric.name: metric for metric in self._task.further_metrics}
+        further = score.further()
+        if undeclared := further.keys() - facts:
+            raise BenchError(
+                f"a score of task {type(self._task).__name__} gives {min(undeclared)!r}, which is "
+                "none of its further_metrics: declare it there"
+            )
+        return Scores(value, {n: facts[n].checked(v, where) for n, v in further.items()})
+
+    def _predict_labels(self, split: Split, score: Score, priced: bool) -> None:
+        """Let the method generate labels of the first samples; the first batch is priced."""
+        first = torch.arange(min(self._generate, len(split)))
+        with torch.no_grad():
+            for i, chosen in enumerate(batch_positions(first, self._batch_size, self._least_batch)):
+                x, predict = take(split.x, chosen), self._method.predict
+                generate = partial(self._task.generate, predict, x, split.y, chosen)
+                price = priced and i == 0
+                made = self._tracker.inference(len(chosen), generate) if price else generate()
+                score.update_generated(made, split.y, chosen)
 
     def _predict(self, split: Split, where: str, score: Score, priced: bool) -> None:
         batches = batch_positions(torch.arange(len(split)), self._batch_size, self._least_batch)
@@ -167,6 +193,14 @@ class OnlineScore:
         if self._metric.of_samples:
             return self._total / self._samples
         return self._metric.checked(self.of_batch.compute(), where)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The task's metric on a split, and its further metrics by name."""
+
+    value: float
+    further: Mapping[str, float]
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,10 @@ class _RemoteInputs(LazyInputs):
     def settings(self) -> Any:
         return self._facts["settings"]
 
+    def column(self, name: str) -> Tensor | None:
+        known: Tensor | None = self._facts["columns"].get(name)
+        return None if known is None else known[self.positions]
+
 
 class LabelProcess:
     """The process that holds the labels. As a context manager it ends with the block.
@@ -138,6 +142,9 @@ class _RemoteScore(Score):
     def compute(self) -> float:
         return float(self._process.request({"do": "compute", "number": self._number}))
 
+    def further(self) -> dict[str, float]:
+        return dict(self._process.request({"do": "further", "number": self._number}))
+
 
 class IsolatedStream(Stream):
     """A stream that was built in a `LabelProcess`."""
@@ -174,7 +181,7 @@ class IsolatedStream(Stream):
             if y is None:
                 y = HiddenLabels((name, part), torch.arange(parts[part]["n"]))
             splits[part] = Split(x, y)
-        return Domain(parts["name"], **splits)
+        return Domain(parts["name"], ordered=parts["ordered"], **splits)
 
 
 # --- in the process that holds the labels ------------------------------------------------------
@@ -231,6 +238,7 @@ class _Answers:
             "domain": self._domain, "read": self._read, "score": self._score,
             "update": self._update,
             "compute": lambda asked: self._scores[asked["number"]].compute(),
+            "further": lambda asked: self._scores[asked["number"]].further(),
         }  # fmt: skip
         return ways[asked["do"]](asked)
 
@@ -244,7 +252,7 @@ class _Answers:
         domain = self._domains[asked["name"]]
         shown = self._labelled or not asked["name"]  # the source's adaptation split trains models
         parts = {"adaptation": _shown(domain.adaptation, shown), "test": _shown(domain.test, False)}
-        return {"name": domain.name, **parts}
+        return {"name": domain.name, "ordered": domain.ordered, **parts}
 
     def _read(self, asked: dict[str, Any]) -> Inputs:
         name, part = asked["split"]
@@ -270,6 +278,7 @@ def _shown(split: Split, labelled: bool) -> dict[str, Any]:
     x, lazy = split.x, None
     if isinstance(x, LazyInputs):
         lazy = {"names": x.sample_names(), "types": x.sample_types, "settings": x.settings()}
+        lazy["columns"] = {name: x.column(name) for name in x.sample_types}
         x = None
     return {"x": x, "lazy": lazy, "y": split.y if labelled else None, "n": len(split)}
 

@@ -76,6 +76,7 @@ def require_domain(domain: Domain, stream: Stream, task: Task, who: str) -> None
             raise BenchError(f"{where} is empty; leave the domain out, or give it samples")
         _require_inputs(split.x, stream, where)
         task.require_labels(split.y, len(split), stream.classes, where)
+        task.require_fit(split.y, stream.input_shape, where)
 
 
 def _require_inputs(x: Inputs, stream: Stream, where: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,23 +11,7 @@ from bench.contracts.data import Inputs
 from bench.contracts.task import MetricFacts, Score, Task
 from bench.errors import BenchError
 from bench.registry import register
-
-
-class Hits(Score):
-    """The share of labels that the highest logit meets."""
-
-    def __init__(self, ignore: int | None = None) -> None:
-        self.ignore = ignore
-        self.hits = self.count = 0
-
-    def update(self, outputs: Tensor, y: Tensor) -> None:
-        """``outputs``: (n, classes); ``y``: (n,)."""
-        met = outputs.argmax(dim=1) == y
-        self.hits += int(met.sum())
-        self.count += len(y) if self.ignore is None else int((y != self.ignore).sum())
-
-    def compute(self) -> float:
-        return self.hits / self.count if self.count else float("nan")
+from bench.tasks.class_scores import CALIBRATION_ERROR, MACRO_F1, ClassScore
 
 
 @register("task", "classification")
@@ -35,6 +19,7 @@ class Classification(Task):
     """Outputs (n, classes), labels int64 (n,); the sample is the unit."""
 
     metric = MetricFacts("accuracy", "accuracy", of_samples=True)
+    further_metrics: ClassVar[tuple[MetricFacts, ...]] = (MACRO_F1, CALIBRATION_ERROR)
 
     def require_labels(self, y: Any, n: int, classes: int, where: str) -> None:
         require_classes(y, (n,), classes, where)
@@ -51,7 +36,7 @@ class Classification(Task):
         return soft_cross_entropy(outputs, teacher)
 
     def score(self) -> Score:
-        return Hits()
+        return ClassScore()
 
     def units(self, outputs: Tensor, x: Inputs) -> Tensor:
         return outputs

@@ -39,6 +39,8 @@ those of TOOD.
 PRIOR = 0.01
 """Score of a class that nothing is known of, as detectors are initialized with."""
 
+MEAN_AP = MetricFacts("map-50-95", "mAP@[.5:.95]")
+
 
 class MeanAveragePrecision(Score):
     """COCO's average precision of all images of the split, at most 100 detections an image.
@@ -50,11 +52,13 @@ class MeanAveragePrecision(Score):
 
     def __init__(self) -> None:
         self._metric: Any = None
+        self._known: tuple[float, float] | None = None
 
     def update(self, outputs: Tensor, y: Tensor) -> None:
         """``outputs``: (n, cells, classes + 4); ``y``: (n, boxes, 5)."""
         if self._metric is None:
             self._metric = _torchmetrics()
+        self._known = None
         labels = [rows[rows[:, 0] >= 0] for rows in y.cpu()]
         self._metric.update(
             [detections(each) for each in outputs.cpu().float()],
@@ -65,8 +69,17 @@ class MeanAveragePrecision(Score):
         """With an intersection over union of at least 0.5."""
         return self.at_thresholds()[0]
 
+    def further(self) -> dict[str, float]:
+        mean = self.at_thresholds()[1]
+        return {} if math.isnan(mean) else {MEAN_AP.name: mean}
+
     def at_thresholds(self) -> tuple[float, float]:
         """mAP@50, and mAP@[.5:.95]: the mean over the thresholds 0.5, 0.55, ..., 0.95."""
+        if self._known is None:
+            self._known = self._at_thresholds()
+        return self._known
+
+    def _at_thresholds(self) -> tuple[float, float]:
         if self._metric is None or not any(map(len, self._metric.groundtruth_labels)):
             return math.nan, math.nan
         found = self._metric.compute()
@@ -129,6 +142,7 @@ class Detection(Task):
     """
 
     metric = MetricFacts("map-50", "mAP@50")
+    further_metrics = (MEAN_AP,)
     dense = True
     ignore = ABSENT
     preload = ("torchmetrics.detection", "torchvision.ops")

@@ -2,9 +2,94 @@
 
 from __future__ import annotations
 
-from bench.contracts.task import MetricFacts
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from bench.contracts.data import Inputs
+from bench.contracts.task import MetricFacts, Score
+from bench.errors import BenchError
 from bench.registry import register
-from bench.tasks.token_classification import TokenClassification
+from bench.tasks.token_classification import IGNORED, TokenClassification, require_aligned
+
+CROSS_ENTROPY = MetricFacts(
+    "token-cross-entropy", "token cross-entropy", "nats", False, highest=math.inf
+)
+PERPLEXITY = MetricFacts("perplexity", "perplexity", "", False, lowest=1.0, highest=math.inf)
+BLEU = MetricFacts("bleu-4", "BLEU-4")
+ROUGE = MetricFacts("rouge-l", "ROUGE-L")
+
+
+class NextTokenScore(Score):
+    """The share of answers' tokens that the highest logit meets.
+
+    ``token-cross-entropy``: the mean of -ln p over these tokens; ``perplexity``: its exponential,
+    missing where that is no finite number. Of generated answers, where there are any, ``bleu-4`` by
+    sacrebleu (of all together, smoothed as there) and ``rouge-l`` by rouge-score (the mean F1), on
+    tokens as they are, the end left out.
+    """
+
+    def __init__(self) -> None:
+        self.hits = self.count = 0
+        self._lost = 0.0
+        self._told: list[str] = []
+        self._wanted: list[str] = []
+
+    def update(self, outputs: Tensor, y: Tensor) -> None:
+        """``outputs``: (n, tokens, vocabulary); ``y``: (n, tokens)."""
+        require_aligned(outputs, y)
+        counted = y != IGNORED
+        outputs, y = outputs[counted].float(), y[counted]
+        self.hits += int((outputs.argmax(dim=1) == y).sum())
+        self.count += len(y)
+        lost = nn.functional.cross_entropy(outputs, y, reduction="none")
+        self._lost += float(lost.double().sum())
+
+    def compute(self) -> float:
+        return self.hits / self.count if self.count else float("nan")
+
+    def further(self) -> dict[str, float]:
+        if not self.count:
+            return {}
+        mean = self._lost / self.count
+        known = {CROSS_ENTROPY.name: mean}
+        if mean < math.log(1e30):
+            known[PERPLEXITY.name] = math.exp(mean)
+        if self._told:
+            known |= text_metrics(self._told, self._wanted)
+        return known
+
+    def update_generated(self, generated: Tensor, y: Tensor, chosen: Tensor) -> None:
+        end = _end(y)
+        self._told += _texts(generated, end)
+        self._wanted += _texts(y[chosen], end)
+
+
+def text_metrics(told: list[str], wanted: list[str]) -> dict[str, float]:
+    """BLEU-4 and ROUGE-L of texts, of which words are divided by spaces, as shares."""
+    import sacrebleu
+    from rouge_score.rouge_scorer import RougeScorer
+
+    bleu = sacrebleu.corpus_bleu(told, [wanted], tokenize="none", force=True).score
+    rouge = RougeScorer(["rougeL"])
+    each = [rouge.score(w, t)["rougeL"].fmeasure for t, w in zip(told, wanted, strict=True)]
+    return {BLEU.name: min(bleu / 100, 1.0), ROUGE.name: sum(each) / len(each)}
+
+
+def _end(y: Tensor) -> int | None:
+    """The number that ends answers: the last label of those that are not cut off by the length."""
+    for row in y[y[:, -1] == IGNORED]:
+        if len(known := row[row != IGNORED]):
+            return int(known[-1])
+    return None
+
+
+def _texts(labels: Tensor, end: int | None) -> list[str]:
+    """The numbers of labels that count as words."""
+    rows = [row[row != IGNORED].tolist() for row in labels]
+    return [" ".join(str(number) for number in row if number != end) for row in rows]
 
 
 @register("task", "generation")
@@ -18,3 +103,42 @@ class Generation(TokenClassification):
 
     causal = True
     metric = MetricFacts("next-token-accuracy", "next-token accuracy")
+    further_metrics = (CROSS_ENTROPY, PERPLEXITY, BLEU, ROUGE)
+
+    def score(self) -> Score:
+        return NextTokenScore()
+
+    def require_generation(self) -> None:
+        try:
+            import rouge_score  # noqa: F401
+            import sacrebleu  # noqa: F401
+        except ImportError as error:
+            raise BenchError(
+                f"generate: BLEU and ROUGE need {error.name}: pip install "
+                "'edge-adaptation-bench[text]', or remove it from the protocol"
+            ) from error
+
+    def generate(
+        self, predict: Callable[[Inputs], Tensor], x: Inputs, y: Tensor, chosen: Tensor
+    ) -> Tensor:
+        """The most probable token each time, up to the end of an answer or of the length.
+
+        Each token takes a pass over the whole length: nothing is kept of the passes before.
+        """
+        assert isinstance(x, dict)
+        end, places = _end(y), torch.arange(y.shape[1])
+        y = y[chosen]
+        starts = (y != IGNORED).int().argmax(dim=1)
+        asked = places <= starts.unsqueeze(1)
+        ids, mask = x["input_ids"] * asked, x["attention_mask"] * asked
+        made, going = torch.full_like(y, IGNORED), torch.ones(len(y), dtype=torch.bool)
+        for place in range(int(starts.min()), y.shape[1]):
+            outputs = predict({**x, "input_ids": ids, "attention_mask": mask})[:, place]
+            at = going & (starts <= place)
+            made[at, place] = outputs.argmax(dim=1)[at]
+            going &= ~(at & (made[:, place] == end)) if end is not None else going
+            if place + 1 < y.shape[1]:
+                ids[at, place + 1], mask[at, place + 1] = made[at, place], 1
+            if not going.any():
+                break
+        return made

@@ -13,12 +13,14 @@ from bench.registry import register
 from bench.tasks.classification import NOT_NUMBERS, require_classes, soft_cross_entropy
 
 VOID = 255
+PIXEL_ACCURACY = MetricFacts("pixel-accuracy", "pixel accuracy")
 
 
 class MeanIoU(Score):
     """Mean over classes of intersection over union, of all pixels of the split, void left out.
 
-    Classes that neither the labels nor the predictions have do not count.
+    Classes that neither the labels nor the predictions have do not count. ``pixel-accuracy``: the
+    share of pixels that the highest logit meets.
     """
 
     def __init__(self) -> None:
@@ -41,6 +43,12 @@ class MeanIoU(Score):
         present = (table.sum(dim=0) + table.sum(dim=1)) > 0
         return float(self._metric.compute()[present].double().mean())
 
+    def further(self) -> dict[str, float]:
+        if self._metric is None:
+            return {}
+        table = self._metric.confmat
+        return {PIXEL_ACCURACY.name: float(table.diagonal().sum() / table.sum())}
+
 
 @register("task", "segmentation")
 class Segmentation(Task):
@@ -52,6 +60,7 @@ class Segmentation(Task):
     """
 
     metric = MetricFacts("mean-iou", "mean IoU")
+    further_metrics = (PIXEL_ACCURACY,)
     dense = True
     ignore = VOID
     preload = ("torchmetrics.classification",)
@@ -60,6 +69,13 @@ class Segmentation(Task):
         if classes > VOID:
             raise BenchError(f"{where}: {classes} classes, and {VOID} is void: give {VOID} at most")
         require_classes(y, (n, -1, -1), classes, where, VOID)
+
+    def require_fit(self, y: Tensor, shape: tuple[int, ...], where: str) -> None:
+        if tuple(y.shape[1:]) != tuple(shape[-2:]):
+            raise BenchError(
+                f"{where} has masks of {tuple(y.shape[1:])} pixels (height, width), and images of "
+                f"{tuple(shape[-2:])}: make each mask as large as its image"
+            )
 
     def require_outputs(self, shape: tuple[int, ...], n: int, classes: int, where: str) -> None:
         if len(shape) != 4 or shape[:2] != (n, classes):

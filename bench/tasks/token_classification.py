@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,22 +11,31 @@ from bench.contracts.data import Inputs
 from bench.contracts.task import MetricFacts, Score, Task
 from bench.errors import BenchError
 from bench.registry import register
-from bench.tasks.classification import NOT_NUMBERS, Hits, require_classes, soft_cross_entropy
+from bench.tasks.class_scores import CALIBRATION_ERROR, MACRO_F1, ClassScore
+from bench.tasks.classification import NOT_NUMBERS, require_classes, soft_cross_entropy
 
 IGNORED = -100
 
 
-class TokenHits(Hits):
-    """The share of labelled tokens that the highest logit meets."""
+class TokenScore(ClassScore):
+    """Metrics of all labelled tokens."""
+
+    def __init__(self) -> None:
+        super().__init__(IGNORED)
 
     def update(self, outputs: Tensor, y: Tensor) -> None:
         """``outputs``: (n, tokens, classes); ``y``: (n, tokens)."""
-        if outputs.shape[:2] != y.shape:
-            raise BenchError(
-                f"outputs are of {outputs.shape[1]} tokens, and labels of {y.shape[1]}: give one "
-                "output for each token of the inputs"
-            )
+        require_aligned(outputs, y)
         super().update(outputs.flatten(0, 1), y.flatten())
+
+
+def require_aligned(outputs: Tensor, y: Tensor) -> None:
+    """Raise BenchError unless outputs (n, tokens, classes) and labels (n, tokens) agree."""
+    if outputs.shape[:2] != y.shape:
+        raise BenchError(
+            f"outputs are of {outputs.shape[1]} tokens, and labels of {y.shape[1]}: give one "
+            "output for each token of the inputs"
+        )
 
 
 @register("task", "token-classification")
@@ -38,6 +47,7 @@ class TokenClassification(Task):
     """
 
     metric = MetricFacts("token-accuracy", "token accuracy")
+    further_metrics: ClassVar[tuple[MetricFacts, ...]] = (MACRO_F1, CALIBRATION_ERROR)
     dense = True
     ignore = IGNORED
 
@@ -61,7 +71,7 @@ class TokenClassification(Task):
         return soft_cross_entropy(self.units(outputs, x), self.units(teacher, x))
 
     def score(self) -> Score:
-        return TokenHits(IGNORED)
+        return TokenScore()
 
     def units(self, outputs: Tensor, x: Inputs) -> Tensor:
         return outputs[self.places(outputs, x)]

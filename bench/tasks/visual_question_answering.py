@@ -41,6 +41,7 @@ class VisualQuestionAnswering(Classification):
     """
 
     metric = MetricFacts("vqa-score", "VQA score", of_samples=True)
+    further_metrics = ()
 
     def require_labels(self, y: Any, n: int, classes: int, where: str) -> None:
         if not isinstance(y, Tensor) or y.dtype != torch.float32:

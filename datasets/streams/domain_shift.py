@@ -2,270 +2,225 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pydantic
 import torch
 from pydantic import Field
 
-from bench import BenchError, DataChoice, Domain, Split, Stream, StreamConfig, register
-from bench.contracts.dataset import Part
-from bench.errors import did_you_mean
+from bench import BenchError, Domain, Split, register
 
-from .._samples import divide, joined, part_of, sample_names, without
-
-
-def _several(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
+from .._samples import joined, part_of
+from ._arrivals import Arrival, Markov, Mixed, dirichlet_order, markov_states, require_size
+from ._data import Divided, Names, generator, of_classes
+from ._shifts import OVERLAP, ShiftConfig, ShiftedStream, kinds
 
 
-Names = Annotated[tuple[str, ...], pydantic.BeforeValidator(_several)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class DomainShiftConfig(StreamConfig):
+class DomainShiftConfig(ShiftConfig):
     """Which domains of which data come in which order, and how many samples of them.
 
-    part : the stream that is reported (``test``), or the one to tune on
-    data : a data set with its settings, as ``{name: image-folder, root: DIR, size: 64}``
-    source : the domain that the model is trained on, or several, joined; by default the first
-    targets : the target domains; by default all others
-    corruptions : in the place of other domains the source domain under these, as ``blur-2``, or
-        ``blur`` for both severities; by default, where the data have one domain, all there are
-    order : of the target domains: as ``listed``, or ``shuffled`` by the seed
-    test : share of a domain that is tested on, where the data have no test split
-    source_share : share of the source domain that the model is trained on where domains are its
-        corruptions; they are made of the rest
-    source_samples, samples, test_samples : at most, of the source to train on, of a target domain
-        to adapt on, and of each to test
+    As `ShiftConfig`, and:
+
+    change : of the severity of corruptions: each severity is a domain of its own, in the order
+        given (``sudden``); it rises domain by domain and falls again (``gradual``); or it rises
+        sample by sample within one domain for each corruption (``within``)
+    repeat : how often the target domains come, in the same order and with the same samples, as in
+        recurring test-time adaptation (Hoang et al., NeurIPS 2024); the second time as ``NAME@2``
+    arrival : how samples arrive: ``mixed``, or ``{name: dirichlet, concentration: 0.1}``, or
+        ``{name: markov, windows: 5, domain_stay: 0.9, class_stay: 0.9, class_imbalance: 10}``
+    classes : those of which there are samples to adapt on (limited categories); all are tested
     """
 
-    part: Part = "test"
-    data: DataChoice = Field(default_factory=lambda: DataChoice(name="digits"))
-    source: Names = ()
-    targets: Names = ()
-    corruptions: Names = ()
-    order: Literal["listed", "shuffled"] = "listed"
-    test: float = Field(0.3, gt=0, lt=1)
-    source_share: float = Field(0.6, gt=0, lt=1)
-    source_samples: Count | None = None
-    samples: Count | None = None
-    test_samples: Count | None = None
-
-    @pydantic.field_validator("source", "targets", "corruptions")
-    @classmethod
-    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError("names a thing twice; domains must be distinct")
-        return value
+    change: Literal["sudden", "gradual", "within"] = "sudden"
+    repeat: int = Field(1, ge=1, le=100)
+    arrival: Arrival = Mixed()
+    classes: Names = ()
 
     @pydantic.model_validator(mode="after")
-    def _one_kind(self) -> DomainShiftConfig:
-        if self.targets and self.corruptions:
-            raise ValueError("targets and corruptions: give one of them")
+    def _one_sequence(self) -> DomainShiftConfig:
+        if self.change != "sudden" and self.targets:
+            raise ValueError(f"change: {self.change} is of corruptions, and targets have none")
+        if isinstance(self.arrival, Markov) and (self.repeat > 1 or self.change != "sudden"):
+            raise ValueError(
+                "arrival: markov orders the domains itself: remove 'repeat' and 'change'"
+            )
         return self
 
 
-@dataclass(frozen=True)
-class _Divided:
-    """A domain's samples: to adapt on, and to test."""
-
-    adaptation: Split
-    test: Split
-
-
 @register("stream", "domain-shift")
-class DomainShift(Stream):
+class DomainShift(ShiftedStream):
     """Any data set: a source domain, then its other domains or corruptions of the source.
 
     Samples that are made of the same (equal files, equal texts) stay on one side: what is tested in
     any domain is learned in none. A data set's published train and test splits are kept; others are
     divided, classes in their shares. The source's samples are the same for every seed. The
     validation stream takes what the source model is trained on, divides it again, and has other
-    corruptions.
+    corruptions. Where ``arrival`` is a Markov chain, a domain is a window of one sequence over all
+    domains; its test split has samples of these in the window's shares, their classes as they are.
     """
 
     Config = DomainShiftConfig
-    preload = ("PIL.Image",)
+    config: DomainShiftConfig
 
-    def __init__(self, config: DomainShiftConfig, seed: int) -> None:
+    def __init__(self, config: Any, seed: int) -> None:
         super().__init__(config, seed)
-        self.data = config.data.build()
-        self.classes = len(self.data.class_names)
-        self.input_shape = self.data.input_shape
-        self.task = self.data.task  # type: ignore[misc]
-        known = list(self.data.domains())
-        self._source = config.source or tuple(known[:1])
-        for key in ("source", "targets"):
-            for name in getattr(config, key):
-                if name not in known:
-                    raise BenchError(
-                        f"{key}: {config.data.name} in {self.data.root} has no domain {name!r}; "
-                        f"{did_you_mean(name, known)}"
-                    )
-        others = [name for name in known if name not in self._source]
-        if both := [name for name in config.targets if name in self._source]:
-            raise BenchError(f"domain {both[0]!r} is source and target: name it once")
-        self._real = bool(config.targets or (others and not config.corruptions))
-        self._names = self._order(self._targets(others))
-
-    @classmethod
-    def data_digest(cls, config: Any) -> str:
-        cls(config, 0)  # says at once which domain is not there
-        return config.data.content_digest()
-
-    @classmethod
-    def task_of(cls, config: Any) -> str:
-        from bench import load
-
-        return load("dataset", config.data.name).task
-
-    @classmethod
-    def validation(cls, config: Any) -> Any:
-        return config.model_copy(update={"part": "validation"})
-
-    def source_settings(self) -> dict[str, Any]:
-        c = self.config
-        kept = {"test": c.test, "source_share": c.source_share, "samples": c.source_samples}
-        return {"part": c.part, "source": list(self._source), "real": self._real, **kept}
+        if config.change != "sudden":
+            if self._other_domains:
+                raise BenchError(
+                    f"change: {config.change} is of corruptions: name some, or leave it out"
+                )
+            if any(OVERLAP in name for name in self.inputs):
+                raise BenchError(f"change: {config.change}: give corruptions one by one")
+        if config.classes or config.arrival.name == "dirichlet":
+            setting = "classes" if config.classes else "arrival: dirichlet"
+            self.require_classification(setting)
+        self._limited = self.class_numbers("classes", config.classes)
+        if isinstance(config.arrival, Markov):
+            if config.arrival.of_classes:
+                self.require_classification("arrival: markov over classes")
+            require_size(config.arrival, len(self.inputs), self.classes)
+        self._steps = self._make_steps()
 
     def source(self) -> Domain:
-        return self._made("source", self._source_parts, self.config.source_samples, 0)
+        return self.made("source", self.source_parts, self.config.source_samples, 0)
 
     def domain_names(self) -> list[str]:
-        return list(self._names)
+        if isinstance(self.config.arrival, Markov):
+            return [f"window-{i + 1}" for i in range(self.config.arrival.windows)]
+        return list(self._steps)
 
     def domain(self, name: str) -> Domain:
-        if name not in self._names:
-            raise BenchError(
-                f"domain-shift has no domain {name!r}; {did_you_mean(name, self._names)}"
-            )
-        if self._real and self.config.part == "test":
-            return self._made(name, self._real_parts[name], self.config.samples, self.seed)
-        clean, key = self._unseen, f"{self.seed}/{name}"
+        self.require_name(name)
+        if isinstance(self.config.arrival, Markov):
+            return self._window(self.domain_names().index(name))
+        return self._step(name)
+
+    # --- domain by domain ---------------------------------------------------------------------
+
+    def _make_steps(self) -> dict[str, list[str]]:
+        """The shifts of each domain, in its order: several where the severity rises within."""
+        change = self.config.change
+        if change == "within":
+            once = list(kinds(self.inputs).items())
+        elif change == "gradual":
+            rising = kinds(self.inputs).values()
+            once = [(n, [n]) for of in rising for n in (*of, *reversed(of[:-1]))]
+        else:
+            once = [(name, [name]) for name in self.inputs]
+        steps: dict[str, list[str]] = {}
+        seen: dict[str, int] = {}
+        for name, shifts in once * self.config.repeat:
+            seen[name] = seen.get(name, 0) + 1
+            steps[name if seen[name] == 1 else f"{name}@{seen[name]}"] = shifts
+        return steps
+
+    def _step(self, name: str) -> Domain:
+        shifts, arrival = self._steps[name], self.config.arrival
+        base = name.partition("@")[0]
+        clean = self.clean(shifts[0])
+        learned = clean.adaptation
+        if self._limited:
+            learned = of_classes(learned, self._limited)
+        parts = Divided(learned, clean.test)
+        domain = self.made(base, parts, self.config.samples, self.seed)
+        learned, ordered = domain.adaptation, len(shifts) > 1
+        rng = generator(self.seed, f"{base}/order")
+        if arrival.name == "dirichlet":
+            order, ordered = dirichlet_order(learned.y.numpy(), arrival, rng), True
+            learned = part_of(learned, torch.from_numpy(order))
+        elif ordered:
+            learned = part_of(learned, torch.from_numpy(rng.permutation(len(learned))))
         made = (
-            self.data.corrupted(split, name, f"{key}/{part}")
-            for part, split in (("adaptation", clean.adaptation), ("test", clean.test))
+            self._risen(split, shifts, f"{self.seed}/{base}/{part}")
+            for part, split in (("adaptation", learned), ("test", domain.test))
         )
-        return self._made(name, _Divided(*made), self.config.samples, self.seed)
+        return Domain(name, *made, ordered=ordered)
 
-    # --- names of the target domains ----------------------------------------------------------
+    def _risen(self, split: Split, shifts: list[str], key: str) -> Split:
+        """A split whose samples are shifted, the first ones by the first shift, and so on."""
+        if len(shifts) == 1:
+            return self.shifted(split, shifts[0], key)
+        pieces = np.array_split(np.arange(len(split)), len(shifts))
+        return joined([
+            self.shifted(part_of(split, torch.from_numpy(piece)), shift, f"{key}/{shift}")
+            for piece, shift in zip(pieces, shifts, strict=True)
+            if len(piece)
+        ])  # fmt: skip
 
-    def _targets(self, others: Sequence[str]) -> list[str]:
-        c = self.config
-        if self._real and c.part == "test":
-            return list(c.targets or others)
-        known = self.data.corruptions(c.part)
-        if not known:
-            raise BenchError(
-                f"{c.data.name} in {self.data.root} has one domain and no corruptions: there is no "
-                "target domain"
+    # --- one sequence over all domains --------------------------------------------------------
+
+    @cached_property
+    def _whole(self) -> list[Divided]:
+        """The samples of every shift."""
+        made = []
+        for shift in self.inputs:
+            clean = self.clean(shift)
+            learned = (
+                of_classes(clean.adaptation, self._limited) if self._limited else clean.adaptation
             )
-        if not c.corruptions or c.part == "validation":
-            return list(known)
-        names = []
-        for given in c.corruptions:
-            found = [name for name in known if given in (name, name.rpartition("-")[0])]
-            if not found:
-                kinds = dict.fromkeys(name.rpartition("-")[0] for name in known)
-                raise BenchError(
-                    f"corruptions: {given!r} is none of this data set's; "
-                    f"{did_you_mean(given, [*kinds, *known] if '-' in given else kinds)}"
+            domain = self.made(shift, Divided(learned, clean.test), None, self.seed)
+            key = f"{self.seed}/{shift}"
+            made.append(
+                Divided(
+                    self.shifted(domain.adaptation, shift, f"{key}/adaptation"),
+                    self.shifted(domain.test, shift, f"{key}/test"),
                 )
-            names += found
-        return list(dict.fromkeys(names))
-
-    def _order(self, names: list[str]) -> list[str]:
-        if self.config.order == "listed":
-            return names
-        return [names[i] for i in np.random.default_rng(self.seed).permutation(len(names))]
-
-    # --- who learns and tests what ------------------------------------------------------------
-
-    def _published(self, domains: Iterable[str], name: str) -> Split | None:
-        """A published split of domains; of those without a test split all samples as "train"."""
-        found = []
-        for domain in domains:
-            splits = list(self.data.splits(domain))
-            if name == "train" and "test" not in splits:
-                found += [self.data.split(domain, each) for each in splits]
-            elif name in splits:
-                found.append(self.data.split(domain, name))
-        return joined(found) if found else None
+            )
+        return made
 
     @cached_property
-    def _of_source(self) -> tuple[_Divided, _Divided]:
-        """The test part's source, and what of its domain the source model does not learn."""
-        learned = self._published(self._source, "train")
-        tested = self._published(self._source, "test")
-        if learned is None:
-            raise BenchError(f"domain {self._source[0]!r} has no samples to train on")
-        if self._real:
-            if tested is None:
-                learned, tested = self._divided(learned, self.config.test, 0, "source")
-            source = _Divided(without(learned, tested), tested)
-            return source, source
-        return self._in_three(learned, tested)
+    def _sequence(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each sample of the sequence the shift, and its position among that one's samples."""
+        arrival = self.config.arrival
+        assert isinstance(arrival, Markov)
+        rng = generator(self.seed, "markov")
+        sizes = [len(part.adaptation) for part in self._whole]
+        steps = arrival.windows * (self.config.samples or max(sum(sizes) // arrival.windows, 1))
+        classes = self.classes if arrival.of_classes else 1
+        shifts, labels = markov_states(len(self.inputs), classes, arrival, steps, rng)
+        waiting = {
+            (d, c): rng.permutation(self._members(d, c if classes > 1 else None))
+            for d in range(len(self.inputs))
+            for c in range(classes)
+        }
+        positions, come = np.empty(steps, dtype=np.int64), dict.fromkeys(waiting, 0)
+        for step, state in enumerate(zip(shifts.tolist(), labels.tolist(), strict=True)):
+            members = waiting[state]
+            if not len(members):
+                raise BenchError(
+                    f"arrival: markov: domain {self.inputs[state[0]]!r} has no samples of class "
+                    f"{self.data.class_names[state[1]]!r} to adapt on: give a class_matrix that "
+                    "leaves the class out, or the domain some samples"
+                )
+            positions[step] = members[come[state] % len(members)]  # all have come: again
+            come[state] += 1
+        return shifts, positions
 
-    def _in_three(self, learned: Split, tested: Split | None) -> tuple[_Divided, _Divided]:
-        """What the source model learns and is tested on, and what domains are made of."""
-        rest, source = self._divided(learned, self.config.source_share, 0, "source")
-        if tested is None:
-            rest, tested = self._divided(rest, self.config.test, self.seed, "test")
-        source, rest = without(source, tested), without(rest, tested)
-        return _Divided(source, tested), _Divided(rest, tested)
+    def _members(self, shift: int, of_class: int | None) -> np.ndarray:
+        y = self._whole[shift].adaptation.y
+        if of_class is None:
+            return np.arange(len(y))
+        return np.flatnonzero(y.numpy() == of_class)
 
-    @cached_property
-    def _parts(self) -> tuple[_Divided, _Divided]:
-        source, unseen = self._of_source
-        if self.config.part == "validation":
-            learned = self._limited(source.adaptation, self.config.source_samples, 0, "source")
-            return self._in_three(learned, None)
-        return source, unseen
-
-    @property
-    def _source_parts(self) -> _Divided:
-        return self._parts[0]
-
-    @property
-    def _unseen(self) -> _Divided:
-        return self._parts[1]
-
-    @cached_property
-    def _real_parts(self) -> dict[str, _Divided]:
-        """The real target domains, without samples that are learned here and tested there."""
-        source, parts = self._source_parts, {}
-        for name in self._names:
-            learned, tested = (self._published([name], each) for each in ("train", "test"))
-            if learned is None:
-                raise BenchError(f"domain {name!r} has no samples to adapt on")
-            if tested is None:
-                learned, tested = self._divided(learned, self.config.test, self.seed, name)
-            parts[name] = _Divided(learned, without(tested, source.adaptation))
-        every = [source.test, *(part.test for part in parts.values())]
-        return {n: _Divided(without(p.adaptation, *every), p.test) for n, p in parts.items()}
-
-    def _divided(self, split: Split, share: float, seed: int, what: str) -> tuple[Split, Split]:
-        """A split without ``share`` of it, and that share."""
-        rest, held = divide(sample_names(split.x), split.y, share, _generator(seed, what))
-        return part_of(split, rest), part_of(split, held)
-
-    def _limited(self, split: Split, most: int | None, seed: int, what: str) -> Split:
-        if most is None or most >= len(split):
-            return split
-        chosen = _generator(seed, f"{what}/limit").permutation(len(split))[:most]
-        return part_of(split, torch.from_numpy(np.sort(chosen)))
-
-    def _made(self, name: str, parts: _Divided, most: int | None, seed: int) -> Domain:
-        learned = self._limited(parts.adaptation, most, seed, name)
-        tests = self.config.test_samples
-        return Domain(name, learned, self._limited(parts.test, tests, self.seed, f"{name}/test"))
-
-
-def _generator(seed: int, what: str) -> np.random.Generator:
-    return np.random.default_rng((seed, zlib.crc32(what.encode())))
+    def _window(self, number: int) -> Domain:
+        shifts, positions = (
+            np.array_split(part, len(self.domain_names()))[number] for part in self._sequence
+        )
+        present, counts = np.unique(shifts, return_counts=True)
+        starts = np.cumsum([0, *(len(self._whole[d].adaptation) for d in present)])
+        places = positions + starts[np.searchsorted(present, shifts)]
+        learned = joined([self._whole[d].adaptation for d in present])
+        tests = [self._whole[d].test for d in present]
+        most = min(map(len, tests))
+        tested = [
+            self.limited(
+                test, max(round(most * n / len(shifts)), 1), self.seed, f"{self.inputs[d]}/window"
+            )
+            for d, n, test in zip(present.tolist(), counts.tolist(), tests, strict=True)
+        ]
+        name = self.domain_names()[number]
+        return Domain(
+            name, part_of(learned, torch.from_numpy(places)), joined(tested), ordered=True
+        )

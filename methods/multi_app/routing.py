@@ -8,14 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench import BenchError, Block, DomainView, FoundationModel, take
+from bench import BenchError, Block, DomainView, FoundationModel, LazyInputs, take
 from bench.contracts.data import Inputs, batch_length, subset
 
 
 def owners(x: Inputs) -> Tensor:
     """The application of each sample, int64 of shape (n,): the inputs' ``app``, else 0."""
-    if isinstance(x, dict) and "app" in x:
-        owner: Tensor = x["app"]
+    owner: Tensor | None = None
+    if isinstance(x, LazyInputs):
+        owner = x.column("app")
+    elif isinstance(x, dict):
+        owner = x.get("app")
+    if owner is not None:
         return owner
     return torch.zeros(batch_length(x), dtype=torch.int64)
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,8 @@ from .neurons import pairs
 class Gate(nn.Module):
     """Importance of m neurons from their layer's input: ReLU(W2 ReLU(W1 mean|x| + b1) + b2).
 
-    The mean is over a sample's tokens, padding included. W2 is drawn Kaiming-normal and b2
-    is 1, so that at first every neuron counts about equally.
+    The mean is over a sample's tokens, without padding where inputs have an ``attention_mask``. W2
+    is drawn Kaiming-normal and b2 is 1, so that at first every neuron counts about equally.
 
     inputs : width of x; neurons : m; the bottleneck has m // reduction units, at least 1
     """
@@ -40,19 +40,30 @@ class Gate(nn.Module):
         nn.init.kaiming_normal_(self.up.weight)
         nn.init.ones_(self.up.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Importances (n, m) >= 0 from x of shape (n, tokens, inputs) or (n, inputs)."""
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Importances (n, m) >= 0 from x of shape (n, tokens, inputs) or (n, inputs).
+
+        ``mask``: which tokens count, (n, tokens); one of another shape says nothing of these.
+        """
         size = x.abs()
         if size.dim() > 2:
-            size = size.flatten(1, -2).mean(dim=1)
+            size = size.flatten(1, -2)
+            if mask is not None and mask.shape == size.shape[:2]:
+                weights = mask.unsqueeze(2).to(size.dtype)
+                size = (size * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(1)
+            else:
+                size = size.mean(dim=1)
         return cast(Tensor, self.up(self.down(size).relu()).relu())
 
 
 class GatedLinear(WrappedLinear):
     """A linear layer whose neurons are multiplied by their importance, the least ones by zero.
 
-    ``sparsity`` is the share of neurons that is zeroed, in [0, 1).
+    ``sparsity`` is the share of neurons that is zeroed, in [0, 1). ``mask``: which tokens of the
+    batch count, while the network runs.
     """
+
+    mask: Tensor | None = None
 
     def __init__(self, linear: nn.Linear, reduction: int = 16) -> None:
         super().__init__(linear)
@@ -61,7 +72,7 @@ class GatedLinear(WrappedLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Output of shape (n, ..., out)."""
-        factors = keep_largest(self.gate(x), self.sparsity)
+        factors = keep_largest(self.gate(x, self.mask), self.sparsity)
         outputs = cast(Tensor, self.linear(x))
         return outputs * factors.view(len(factors), *[1] * (outputs.dim() - 2), -1)
 
@@ -107,7 +118,24 @@ def insert_gates(model: FoundationModel, reduction: int = 16) -> list[nn.Paramet
         gated = GatedLinear(linear_at(model, pair.inner), reduction)
         replace_module(model, pair.inner, gated)
         parameters += gated.gate.parameters()
+    model.module.register_forward_pre_hook(_show_mask, with_kwargs=True)
+    model.module.register_forward_hook(_hide_mask, always_call=True)
     return parameters
+
+
+def _show_mask(network: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    """Let gates know which tokens of the inputs are padding, where these say so."""
+    parts = next((x for x in inputs if isinstance(x, dict)), named)
+    for layer in network.modules():
+        if isinstance(layer, GatedLinear):
+            layer.mask = parts.get("attention_mask")
+
+
+def _hide_mask(network: nn.Module, *_: Any) -> None:
+    """Keep no mask in memory when the network has run."""
+    for layer in network.modules():
+        if isinstance(layer, GatedLinear):
+            layer.mask = None
 
 
 def gated_layers(model: FoundationModel) -> dict[str, GatedLinear]:

@@ -147,3 +147,63 @@ def test_camvid_is_a_stream_from_day_to_dusk(real_data: Callable[[str], Path]) -
     assert (stream.task, stream.classes) == ("segmentation", 11)
     assert [d.name for d in built.domains] == ["0006R0", "0001TP"]
     assert set(built.source.adaptation.y.unique().tolist()) <= {*range(11), 255}
+
+
+# --- other masks ----------------------------------------------------------------------------
+
+
+def save_colors(file: Path, numbers: np.ndarray, colors: list[tuple[int, int, int]]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(colors, dtype=np.uint8)[numbers.astype(int)]).save(file)
+
+
+COLORS = [(128, 64, 0), (0, 0, 192), (64, 64, 64)]
+LISTED = "name,r,g,b\nroad,128,64,0\nVoid,64,64,64\nsky,0,0,192\n"
+
+
+@pytest.fixture
+def colored(pairs: Path) -> Path:
+    """The same masks in three colors: road, sky and, for all else, void."""
+    for domain in ("day", "dusk"):
+        for file in (pairs / domain / "labels").iterdir():
+            numbers = np.array(Image.open(file))
+            save_colors(file, np.minimum(numbers, 2), COLORS)
+    (pairs / "colors.csv").write_text(LISTED)
+    return pairs
+
+
+def test_colors_are_classes_and_no_other_appears(colored: Path, data_set: Build) -> None:
+    data = data_set("segmentation-pairs", colored, size=[13, 17])
+    assert list(data.class_names) == ["road", "sky"]
+    y = data.split("day", "all").y
+    assert (y.shape, y.dtype) == ((6, 13, 17), torch.int64)
+    assert y.unique().tolist() == [0, 1, 255]
+    assert [y[0, 6, 2], y[0, 6, 8], y[0, 12, 16]] == [0, 1, 255]
+
+
+def test_colors_of_a_palette_are_read_as_colors(colored: Path, data_set: Build) -> None:
+    expected = data_set("segmentation-pairs", colored, size=16).split("day", "all").y
+    for file in (colored / "day" / "labels").iterdir():
+        with Image.open(file) as image:
+            image.convert("P", palette=Image.Palette.ADAPTIVE, colors=3).save(file)
+    data = data_set("segmentation-pairs", colored, size=16)
+    assert torch.equal(data.split("day", "all").y, expected)
+
+
+def test_numbers_may_be_any_and_others_are_void(pairs: Path, data_set: Build) -> None:
+    data = data_set("segmentation-pairs", pairs, size=[20, 30], ids=[2, 0])
+    y = data.split("day", "all").y
+    assert list(data.class_names) == ["2", "0"]
+    assert [int(y[0, 2, 25]), int(y[0, 2, 2]), int(y[0, 2, 15]), int(y[0, 19, 25])] == [
+        0, 1, 255, 255
+    ]  # fmt: skip
+
+
+def test_a_color_without_a_name_is_named(colored: Path, data_set: Build) -> None:
+    mask = colored / "day" / "labels" / "2.png"
+    save_colors(mask, np.zeros((20, 30)), [(1, 2, 3)])
+    with pytest.raises(BenchError, match=r"2.png: has the color \(1, 2, 3\), which colors.csv"):
+        data_set("segmentation-pairs", colored).split("day", "all")
+    (colored / "colors.csv").write_text(LISTED.replace("192", "300"))
+    with pytest.raises(BenchError, match=r"colors.csv:4: color 0, 0, 300: give r, g, b from 0"):
+        _ = data_set("segmentation-pairs", colored).class_names

@@ -120,6 +120,8 @@ class Shifting(Stream):
         length = torch.randint(2, TOKENS + 1, (n, 1), generator=draw)
         mask = torch.arange(TOKENS) < length
         x = {"input_ids": ids, "attention_mask": mask.long()}
+        if self.task == "classification":
+            return Split(x, ids[:, 0] % CLASSES)
         if self.task in DENSE:
             return Split(x, (ids % CLASSES).masked_fill(~mask, -100))
         x["image"] = torch.rand(n, 3, SIDE, SIDE, generator=draw)
@@ -138,6 +140,24 @@ def pairs() -> list[Any]:
             if task != "classification":
                 found.append(pytest.param(task, name, marks=marks))
     return found
+
+
+@pytest.mark.parametrize("name", ["cotta", "rotta"])
+def test_teachers_learn_from_texts(name: str) -> None:
+    """The memory of RoTTA holds texts, and CoTTA's teacher sees them without some words."""
+    method_class = registry.load("method", name)
+    settings = {"update_every": 8} if name == "rotta" else {"augmentations": 3}
+    method = method_class(method_class.Config(**settings))
+    task = "classification"
+    result = run_method(
+        method, model=make_model(task), stream=Shifting(task), window_s=1e9, batch_size=8
+    )
+    assert all(stage.charges["toy"].steps >= 3 for stage in result.stages)
+    weights = make_model(task).module.state_dict()
+    assert any(
+        not torch.equal(weights[name], value)
+        for name, value in method.teacher.module.state_dict().items()
+    )
 
 
 SHORT = {"lora_steps": 2, "kb_steps": 2, "index_steps": 2}

@@ -7,15 +7,16 @@ import torch
 
 from bench.contracts.data import DomainView
 from bench.errors import Unsupported
-from bench.methods._teacher import RandomViews, move_average
+from bench.methods._teacher import RandomViews, TokenDropout, make_views, move_average
 
 
 def images(channels=1, seed=0):
     return torch.rand(3, channels, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
-def views(x, flip=False, strength=1.0):
-    return RandomViews(DomainView("source", x, None, 4, torch.Generator()), strength, flip, "cotta")
+def views(x, flip=False, strength=1.0, dense=False):
+    source = DomainView("source", x, None, 4, torch.Generator())
+    return make_views(source, dense, strength, flip, "cotta")
 
 
 def test_move_average_goes_a_share_of_the_way():
@@ -78,9 +79,49 @@ def test_views_flip_only_where_asked():
         (torch.zeros(4, 6), r"\(6,\)"),
         (torch.zeros(4, 8, dtype=torch.int64), r"\(8,\)"),
         (torch.zeros(4, 2, 8, 8), r"\(2, 8, 8\)"),
-        ({"input_ids": torch.zeros(4, 8)}, "dict"),
+        ({"input_ids": torch.zeros(4, 8)}, "of input_ids"),
+        (
+            {
+                "image": torch.zeros(4),
+                "input_ids": torch.zeros(4),
+                "attention_mask": torch.zeros(4),
+            },
+            "",
+        ),
     ],
 )
 def test_what_is_no_image_is_refused_with_a_cure(x, shape):
     with pytest.raises(Unsupported, match=f"cotta needs .*here is {shape}.*such as tent"):
         views(x)
+
+
+def test_views_for_labels_of_places_move_nothing():
+    """A bright spot in the dark stays where it is, whatever the colors."""
+    x = torch.zeros(1, 3, 9, 9)
+    x[..., 4, 4] = 1.0
+    draw, generator = views(x, dense=True), torch.Generator().manual_seed(0)
+    assert isinstance(draw, RandomViews)
+    for _ in range(20):
+        seen = draw(x, generator).mean(dim=(0, 1))
+        assert int(seen.argmax()) == 4 * 9 + 4
+    moved = [views(x)(x, generator).mean(dim=(0, 1)).argmax() for _ in range(20)]
+    assert any(int(place) != 4 * 9 + 4 for place in moved)
+
+
+def test_views_of_texts_hide_a_tenth_of_the_tokens_but_never_the_first():
+    x = {"input_ids": torch.ones(50, 40).long(), "attention_mask": torch.ones(50, 40).long()}
+    x["attention_mask"][:, 30:] = 0
+    draw = views(x)
+    assert isinstance(draw, TokenDropout)
+    view = draw(x, torch.Generator().manual_seed(0))
+    mask = view["attention_mask"]
+    assert mask.dtype == torch.int64
+    assert (mask[:, 30:] == 0).all()
+    assert (mask[:, 0] == 1).all()
+    assert float(mask[:, 1:30].float().mean()) == pytest.approx(0.9, abs=0.02)
+    assert torch.equal(view["input_ids"], x["input_ids"])
+    assert (x["attention_mask"][:, :30] == 1).all()  # the batch itself is as it was
+    assert torch.equal(draw(x, torch.Generator().manual_seed(0))["attention_mask"], mask)
+    assert torch.equal(
+        views(x, strength=0.0)(x, torch.Generator())["attention_mask"], x["attention_mask"]
+    )

@@ -160,7 +160,7 @@ def test_prediction_only_reads(name):
     classes = method.predict(test.x).shape[1]
     tracker = make_tracker([make_device()], list)
     first, second = (
-        Evaluator(method, tracker, 2, make_task("classification"), classes).accuracy(
+        Evaluator(method, tracker, 2, make_task("classification"), classes).scores(
             test, "a test split"
         )
         for _ in range(2)

@@ -32,6 +32,16 @@ def test_a_row_holds_a_domain_its_cell_and_the_whole_stream() -> None:
     assert set(table.method) == {record.cell.method.name}
 
 
+def test_what_domains_have_besides_are_columns_of_their_own() -> None:
+    record = Record.model_validate(json.loads(SAMPLE.read_text()))
+    assert record.results is not None
+    for i, domain in enumerate(record.results.domains):
+        domain.measure("macro_f1_after", i / 10)
+    table = to_frame([record])
+    assert list(table) == [*CELL, *DOMAIN, "macro_f1_after", *WHOLE]
+    assert list(table.macro_f1_after) == [i / 10 for i in range(len(table))]
+
+
 def test_a_cell_without_results_is_one_row_with_its_reason(make_record: Callable[..., Any]) -> None:
     table = to_frame([make_record()])
     (row,) = table.to_dict("records")

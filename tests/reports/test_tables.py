@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.records.record import Amount, Record
+from bench.records.record import Amount, Metric, Record, further_field
 from bench.reports.aggregate import Cost
 from bench.reports.comparison import compare
 from bench.reports.footnotes import footnotes
-from bench.reports.statistics import Estimate
+from bench.reports.statistics import Estimate, mean_ci
 from bench.reports.table_model import blocks, clean, cost, decimals, percent
 from bench.reports.tables import comma_separated, latex, markdown, text, wrapped_name
 
@@ -321,6 +321,31 @@ def test_latex_minus_is_no_hyphen(make: Make) -> None:
     made = latex(compare([make("tent", before=0.6, after=0.5, final=0.5)])[0])
     assert " & -10.0 & " in made.replace("$-$", "-")
     assert "$-$10.0" in made
+
+
+def test_further_metrics_have_a_table_of_their_own(make: Make) -> None:
+    known = [
+        Metric(name="macro-f1", title="macro-F1"),
+        Metric(name="perplexity", title="perplexity", unit="", higher_is_better=False),
+    ]
+    records = [make(seed=seed) for seed in (0, 1)]
+    for record, values in zip(records, ((0.5, 20.0), (0.7, 24.0)), strict=True):
+        assert record.results is not None
+        record.results.further_metrics = known
+        for domain in record.results.domains:
+            for metric, value in zip(known, values, strict=True):
+                domain.measure(further_field(metric.name, "after"), value)
+    (comparison,) = compare([*records, make("source-only")])
+    (block,) = [b for b in blocks(comparison) if b.title == "Further metrics"]
+    assert block.heads == ("method", "macro-F1 (%)", "perplexity")
+    wide = [mean_ci(values).half_width for values in ((50.0, 70.0), (20.0, 24.0))]
+    tent = ("tent", f"60.0 ± {wide[0]:.1f}", f"22.0 ± {wide[1]:.1f}")
+    assert block.methods == (("source-only", "–", "–"), tent)
+    assert "lower is better: perplexity." in text(comparison)
+    (line,) = [
+        r for r in csv.DictReader(comma_separated(comparison).splitlines()) if r["method"] == "tent"
+    ]
+    assert (line["macro_f1_percent"], line["perplexity"], line["perplexity_n"]) == ("60", "22", "2")
 
 
 def test_csv_can_be_read_back(paper: list[Record]) -> None:

@@ -85,6 +85,11 @@ class OfNumbers(TinyStream):
     """Another task."""
     task = "regression"
 
+@register("stream", "of-text")
+class OfText(TinyStream):
+    """Its inputs hold the answers."""
+    task = "generation"
+
 @register("stream", "shifts-domains")
 class ShiftsDomains(TinyStream):
     """Domains shift."""
@@ -208,6 +213,14 @@ def test_a_model_of_another_task_is_named(
     reason = why(method, stream, model=Component(name=model, code="c"))
     assert reason is not None
     assert reason.startswith(starts)
+
+
+def test_methods_without_labels_are_told_why_they_may_not_read_the_answers(why: Why) -> None:
+    assert why("plain", "of-text") == (
+        "plain adapts without labels, and inputs of generation hold the answers, which are its "
+        "labels; in of-text take methods with target labels"
+    )
+    assert "does classification" in (why("needs-labels", "of-text", target_labels=True) or "")
 
 
 def test_parts_of_one_task_run_also_of_another_than_classification(why: Why) -> None:

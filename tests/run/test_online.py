@@ -360,7 +360,7 @@ class Replaces(Recorder):
 def test_a_predict_that_replaces_state_is_refused_even_if_an_identity_comes_again() -> None:
     method = Replaces()
     with pytest.raises(BenchError, match="predict of Replaces changes the method's state"):
-        Evaluator(method, counting(), 2, make_task("classification"), 2).accuracy(
+        Evaluator(method, counting(), 2, make_task("classification"), 2).scores(
             Split(torch.rand(8, 2), torch.zeros(8).long()), "a test split"
         )
 

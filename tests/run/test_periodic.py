@@ -24,7 +24,7 @@ from bench.run.evaluator import Evaluator
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.validity import build_stream
 from bench.run.window import Window
-from bench.tasks.classification import Hits
+from bench.tasks.class_scores import ClassScore
 from bench.testing import TinyModel, TinyStream, TinyStreamConfig, make_device
 
 SAMPLES, TESTS = 12, 8
@@ -354,7 +354,7 @@ class Cheat(Fake):
 
     def praise(self) -> Any:
         self.seen.append(1)
-        return Hits()
+        return ClassScore()
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         batches = window.steps(domain.batches())
@@ -385,7 +385,7 @@ def test_a_method_that_replaces_the_metric_changes_no_score_and_sees_no_label(
     test = ToyStream().domain("third").test
     with torch.no_grad():
         honest = float((method.model(test.x).argmax(dim=1) == test.y).float().mean())
-    assert evaluator(method, counting(), TESTS).accuracy(test, "a test split") == honest
+    assert evaluator(method, counting(), TESTS).scores(test, "a test split").value == honest
     assert method.seen == []
 
 
@@ -409,7 +409,7 @@ def test_what_would_be_free_or_wrong_is_refused(
 def test_accuracy_is_hits_over_samples_for_any_batch_size(batch_size: int) -> None:
     Fake.events = EventLog()
     test = ToyStream().domain("third").test
-    assert evaluator(Fake(), counting(), batch_size).accuracy(test, "a test split") == 5 / 8
+    assert evaluator(Fake(), counting(), batch_size).scores(test, "a test split").value == 5 / 8
     assert len(Fake.events) == -(-TESTS // batch_size)
 
 
@@ -421,7 +421,7 @@ def test_inference_is_priced_on_a_full_batch_where_there_is_one(
     method = Fake()
     tracker = make_tracker([make_device()], method.stored)
     test = ToyStream().domain("third").test
-    evaluator(method, tracker, batch_size).accuracy(test, "a test split", priced=True)
+    evaluator(method, tracker, batch_size).scores(test, "a test split", priced=True)
     assert tracker.devices[0].inference_samples == priced
     assert len(Fake.events) == -(-TESTS // batch_size)  # priced, not predicted twice
 
@@ -429,9 +429,7 @@ def test_inference_is_priced_on_a_full_batch_where_there_is_one(
 def test_inference_costs_what_its_operators_cost(make_device: Callable[..., Any]) -> None:
     method = OneLaunch()
     tracker = make_tracker([make_device(launch=0.25)], method.stored)
-    evaluator(method, tracker, TESTS).accuracy(
-        ToyStream().source().test, "a test split", priced=True
-    )
+    evaluator(method, tracker, TESTS).scores(ToyStream().source().test, "a test split", priced=True)
     device = tracker.devices[0]
     assert device.inference is not None
     assert device.inference.time_s == 0.25  # one addmm

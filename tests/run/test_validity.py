@@ -229,3 +229,17 @@ def test_any_output_ends_in_an_accuracy_or_a_reason(thing: Any) -> None:
 @given(thing=things)
 def test_any_output_ends_in_an_accuracy_or_a_reason_500_times(thing: Any) -> None:
     fuzz_outputs(thing)
+
+
+def test_masks_of_another_size_than_their_images_are_refused() -> None:
+    class Masks(TinyStream):
+        task = "segmentation"
+        input_shape = (3, 8, 10)
+
+        def source(self) -> Domain:
+            x = torch.rand(4, 3, 8, 10)
+            return Domain("source", *(Split(x + i, torch.zeros(4, 8, 9).long()) for i in (0, 1)))
+
+    said = r"source: its adaptation split has masks of \(8, 9\) pixels \(height, width\), and ima"
+    with pytest.raises(BenchError, match=said):
+        build_stream(Masks(TinyStreamConfig()))

@@ -92,6 +92,8 @@ def scored(outputs: Tensor, y: Tensor, batch: int = 5) -> tuple[float, float]:
     for chosen in torch.arange(len(y)).split(batch):
         score.update(outputs[chosen], y[chosen])
     assert math.isnan(score.compute()) or score.compute() == score.at_thresholds()[0]
+    known = {} if math.isnan(score.compute()) else {"map-50-95": score.at_thresholds()[1]}
+    assert score.further() == known
     return score.at_thresholds()
 
 

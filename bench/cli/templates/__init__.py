@@ -1,1 +1,1 @@
-"""What ``bench new-method`` writes, with the new name in place of my-idea, my_idea and MyIdea."""
+"""What ``bench new-method`` and ``new-data`` write, with a new name for my-idea and MyIdea."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,8 +16,8 @@ from bench.contracts.snapshot import OutsideState, Snapshot
 from bench.contracts.stream import Domain, Split
 from bench.contracts.task import MetricFacts
 from bench.costs.tracker import CostTracker, WindowCosts
-from bench.records.record import DomainScores, Metric, StreamScores
-from bench.run.evaluator import Evaluator, OnlineScore, Scorer
+from bench.records.record import DomainScores, Metric, StreamScores, further_field
+from bench.run.evaluator import Evaluator, OnlineScore, Scorer, Scores
 from bench.run.stream_clock import BlockingStream
 from bench.run.validity import BuiltStream
 from bench.run.window import Logger, Window
@@ -120,6 +122,7 @@ class Protocol(ABC):
             deployment.stream.classes,
             deployment.scorer,
             self.least_batch,
+            config.generate,
         )
         self.clock: BlockingStream
 
@@ -159,9 +162,10 @@ class Protocol(ABC):
         self.tracker.finish()
         if self.config.reset == "never":
             for stage, domain in zip(stages, built.domains, strict=True):
-                stage.final = self._tested(domain)
+                stage.final = self._tested_as(("final",), domain, stage)
         return StreamResult(
             metric=_recorded(built.task.metric),
+            further_metrics=self._further_metrics(stages),
             source_before=source_before,
             # Priced again if it changed: a method may have grown what it predicts with.
             source_after=self._tested(built.source, priced=True),
@@ -197,9 +201,30 @@ class Protocol(ABC):
         with self.clock.serving_model():
             return self._evaluate(domain, priced)
 
+    def _tested_as(self, fields: Iterable[str], domain: Domain, stage: Stage) -> float:
+        """As `_tested`; the further metrics are recorded in ``stage``, as ``fields`` of each."""
+        with self.clock.serving_model():
+            scores = self._scores(domain, False)
+        for metric in self.deployment.stream.task.further_metrics:
+            for when in fields:
+                stage.measure(further_field(metric.name, when), scores.further.get(metric.name))
+        return scores.value
+
     def _evaluate(self, domain: Domain, priced: bool) -> float:
+        return self._scores(domain, priced).value
+
+    def _scores(self, domain: Domain, priced: bool) -> Scores:
         where = f"the test split of {domain.name!r}"
-        return self.evaluator.accuracy(domain.test, where, priced)
+        return self.evaluator.scores(domain.test, where, priced)
+
+    def _further_metrics(self, stages: Sequence[Stage]) -> list[Metric]:
+        """Those of the task that some domain has."""
+        task = self.deployment.stream.task
+        return [
+            _recorded(metric)
+            for metric in task.further_metrics
+            if any(stage.further(metric.name, "after") is not None for stage in stages)
+        ]
 
     def _matrix_row(self, built: BuiltStream) -> list[list[float]]:
         """The matrix's next row, or none where the protocol does not evaluate all."""
@@ -208,15 +233,15 @@ class Protocol(ABC):
         return [[self._tested(domain) for domain in (built.source, *built.domains)]]
 
     def _stage(self, domain: Domain) -> Stage:
-        before = self._tested(domain)
-        accuracies = dict.fromkeys(("before", "after", "final"), before)
+        accuracies = dict.fromkeys(("before", "after", "final"), 0.0)
         counts = {"adaptation_samples": 0, "test_samples": len(domain.test)}
         stage = Stage(name=domain.name, **accuracies, **counts, window_closed=False, charges={})
+        stage.before = self._tested_as(("before",), domain, stage)
         logger, budget_s = self.deployment.logger, self.config.budget_s
         with Window(self.tracker, budget_s, logger, lambda: self.method.model.module) as window:
             self.adapt(domain, window, stage)
             stage.window_closed = window.closed
-        stage.after = stage.final = self._tested(domain)
+        stage.after = stage.final = self._tested_as(("after", "final"), domain, stage)
         stage.charges = {device.name: device.window for device in self.tracker.devices}
         return stage
 
@@ -227,8 +252,8 @@ class Protocol(ABC):
 
 
 def _recorded(metric: MetricFacts) -> Metric:
-    facts = asdict(metric)
-    return Metric(**{name: facts[name] for name in Metric.model_fields})
+    facts = {n: v for n, v in asdict(metric).items() if n in Metric.model_fields}
+    return Metric(**facts | {"highest": None if math.isinf(metric.highest) else metric.highest})
 
 
 def run_stream(config: ProtocolConfig, deployment: Deployment) -> StreamResult:

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from bench import FoundationModel, registry
 from bench.errors import BenchError
 from bench.models.surgery.gates import (
     Gate,
     GatedLinear,
+    gated_layers,
     importance,
     insert_gates,
     keep_largest,
@@ -23,6 +25,13 @@ from bench.models.surgery.gates import (
 from bench.models.surgery.linear import linear_at
 from bench.models.surgery.low_rank import factorise
 from bench.models.surgery.neurons import pairs
+
+
+def build_small(name: str, shape: tuple[int, ...]) -> FoundationModel:
+    found = registry.load("model", name)
+    model: FoundationModel = found.build(found.Config(), shape, 3)
+    return model
+
 
 share = st.floats(0, 1, exclude_max=True, allow_nan=False)
 
@@ -41,6 +50,26 @@ def test_importance_by_the_formula() -> None:
             g = max(sum(w2[m, j].item() * hidden[j] for j in range(2)) + b2[m].item(), 0)
             assert gate(x)[n, m].item() == pytest.approx(g)
     assert torch.equal(gate(x[:, 0]), gate(x[:, :1]))
+
+
+@pytest.mark.parametrize("name", ["small-classifier", "small-tagger"])
+def test_padding_does_not_count(name: str) -> None:
+    """A text of 3 words has the importances of the same text in 7 places, 4 of them padding."""
+    torch.manual_seed(0)
+    model = build_small(name, (7,))
+    insert_gates(model, 4)
+    model.module.double()
+    ids = torch.tensor([[5, 9, 3, 0, 0, 0, 0], [4, 4, 8, 1, 7, 2, 6]])
+    mask = torch.tensor([[1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1]])
+    found = importance(model, {"input_ids": ids, "attention_mask": mask})
+    alone = importance(model, {"input_ids": ids[:1, :3], "attention_mask": torch.ones(1, 3).long()})
+    whole = importance(model, {"input_ids": ids, "attention_mask": torch.ones(2, 7).long()})
+    for layer, values in alone.items():
+        assert torch.allclose(found[layer][:1], values)
+        assert torch.allclose(found[layer][1:], whole[layer][1:])
+        assert not torch.allclose(whole[layer][:1], values)
+    assert all(layer.mask is None for layer in gated_layers(model).values())
+    assert gated_layers(model.clone()).keys() == alone.keys()
 
 
 def test_a_fresh_gate_is_kaiming_normal_with_bias_1_and_a_bottleneck_of_at_least_1() -> None:

@@ -1,0 +1,277 @@
+"""`bench check --data`: every data set that ships passes, and what is wrong with one is named."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import Result
+from PIL import Image
+from typer.testing import CliRunner
+
+from bench import registry
+from bench.cli import app
+from bench.conformance import check_component
+
+# --- a tiny folder of every layout ------------------------------------------------------------
+
+
+def image(file: Path, number: int, size: tuple[int, int] = (12, 10)) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file)
+
+
+def text(file: Path, content: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content)
+
+
+def image_folder(root: Path) -> None:
+    for i in range(8):
+        image(root / ("near", "far")[i % 2] / ("cat", "dog")[i // 4] / f"{i}.png", i)
+
+
+def image_table(root: Path) -> None:
+    for i in range(8):
+        image(root / "images" / f"{i}.png", i)
+    rows = [f"images/{i}.png,{i % 2},{i // 4}" for i in range(8)]
+    text(root / "metadata.csv", "\n".join(["file,label,domain", *rows]))
+
+
+def idx(root: Path) -> None:
+    for name, shape in (("train-images-idx3", (6, 9, 9)), ("train-labels-idx1", (6,))):
+        values = (np.arange(np.prod(shape)) % 2).astype(np.uint8)
+        head = bytes((0, 0, 8, len(shape))) + np.array(shape, ">u4").tobytes()
+        (root / f"{name}-ubyte.gz").write_bytes(gzip.compress(head + values.tobytes()))
+
+
+def segmentation_pairs(root: Path) -> None:
+    for i in range(4):
+        image(root / "images" / f"{i}.png", i)
+        (root / "labels").mkdir(exist_ok=True)
+        mask = np.random.default_rng(i).integers(0, 3, (12, 10), dtype=np.uint8)
+        Image.fromarray(mask).save(root / "labels" / f"{i}.png")
+
+
+def yolo_boxes(root: Path) -> None:
+    text(root / "names.yaml", "names: [cat, dog]\n")
+    for i in range(4):
+        image(root / "images" / f"{i}.png", i)
+        text(root / "labels" / f"{i}.txt", f"{i % 2} 0.5 0.5 0.4 0.4\n")
+
+
+def coco_boxes(root: Path) -> None:
+    boxes = []
+    for i in range(4):
+        image(root / "images" / f"{i}.png", i)
+        box = {"id": i + 1, "image_id": i, "category_id": i % 2 + 1, "bbox": [1, 1, 5, 5]}
+        boxes.append({**box, "area": 25, "iscrowd": 0})
+    images = [{"id": i, "file_name": f"{i}.png", "height": 12, "width": 10} for i in range(4)]
+    names = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    written = {"images": images, "annotations": boxes, "categories": names}
+    text(root / "all.json", json.dumps(written))
+
+
+def vqa_folder(root: Path) -> None:
+    questions = []
+    for i in range(4):
+        image(root / "images" / f"{i}.png", i)
+        questions.append([f"is it {i}?", ("yes", "no")[i % 2], i])
+    text(root / "questions.json", json.dumps(questions))
+    text(root / "answers.txt", "yes\nno\n")
+
+
+def text_table(root: Path) -> None:
+    rows = "\n".join(f"book number {i},{('good', 'bad')[i % 2]}" for i in range(6))
+    text(root / "books.csv", f"text,label\n{rows}\n")
+
+
+def customer_reviews(root: Path) -> None:
+    text(root / "shop" / "camera.txt", "size[+2]##it is small\nzoom[-1]##it is slow\n")
+
+
+def conllu(root: Path) -> None:
+    def sentence(i: int) -> str:
+        lines = [f"# sent_id = web-{i}", f"1\tbook{i}\tbook\tNOUN\tNN\t_\t0\troot\t_\t_"]
+        return "\n".join([*lines, f"2\truns{i}\trun\tVERB\tVB\t_\t1\tdep\t_\t_", ""])
+
+    text(root / "web.conllu", "\n".join(map(sentence, range(4))) + "\n")
+
+
+def question_answer(root: Path) -> None:
+    rows = [{"question": f"what is {i}", "answer": f"number {i} it is"} for i in range(4)]
+    text(root / "sums.jsonl", "\n".join(map(json.dumps, rows)))
+
+
+def saved_images(root: Path) -> None:
+    from datasets import Dataset, Features, Value
+    from datasets import Image as ImageType
+
+    rows = {"image": [], "label": []}
+    for i in range(4):
+        image(root / "raw" / f"{i}.png", i)
+        content = (root / "raw" / f"{i}.png").read_bytes()
+        rows["image"].append({"bytes": content, "path": None})
+        rows["label"].append(i % 2)
+    features = Features({"image": ImageType(), "label": Value("int64")})
+    Dataset.from_dict(rows, features=features).save_to_disk(str(root / "saved"))
+
+
+def saved_texts(root: Path) -> None:
+    from datasets import Dataset
+
+    rows = {"text": [f"book {i}" for i in range(4)], "label": ["good", "bad"] * 2}
+    Dataset.from_dict(rows).save_to_disk(str(root / "saved"))
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    name.__name__.replace("_", "-"): name
+    for name in (
+        image_folder, image_table, idx, segmentation_pairs, yolo_boxes, coco_boxes, vqa_folder,
+        text_table, customer_reviews, conllu, question_answer, saved_images, saved_texts,
+    )
+}  # fmt: skip
+
+
+def test_every_layout_has_a_folder_here() -> None:
+    assert {*WRITERS, "digits"} == set(registry.entries("dataset"))
+
+
+@pytest.mark.parametrize("name", registry.entries("dataset"))
+def test_every_data_set_keeps_the_contract(name: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {}
+    if name in WRITERS:
+        if name.startswith("saved") and find_spec("datasets") is None:
+            pytest.skip("the library datasets is not installed")
+        WRITERS[name](tmp_path)
+        settings = {"root": str(tmp_path)}
+    results = list(check_component("dataset", name, settings=settings))
+    task = getattr(registry.load("dataset", name), "task", "")
+    known = task in registry.entries("task")
+    failed = [r.line for r in results if not r.passed and (known or "unknown task" not in r.why)]
+    assert not failed, "\n".join(failed)
+    assert len(results) == 7
+
+
+# --- what is wrong ----------------------------------------------------------------------------
+
+BROKEN = '''
+import torch
+from bench import DataSet, LazyInputs, Split, register
+
+
+class Rows(LazyInputs):
+    def __init__(self, n):
+        super().__init__(torch.arange(n))
+
+    def read(self, positions):
+        return torch.arange(len(positions)).float().unsqueeze(1)  # depends on the batch
+
+    def names(self, positions):
+        return [str(i) for i in positions.tolist()]
+
+    @property
+    def sample_types(self):
+        return {"": ((1,), torch.float32)}
+
+
+class Base(DataSet):
+    """Ten numbers."""
+
+    class_names = ("low", "high")
+    input_shape = (1,)
+
+    def domains(self):
+        return ["all"]
+
+    def split(self, domain, name):
+        return Split(torch.arange(10.0).unsqueeze(1), torch.arange(10) % 2)
+
+
+@register("dataset", "by-batch")
+class ByBatch(Base):
+    """Reads by its place in the batch."""
+
+    def split(self, domain, name):
+        return Split(Rows(10), torch.arange(10) % 2)
+
+
+@register("dataset", "by-chance")
+class ByChance(Base):
+    """Draws an order."""
+
+    def split(self, domain, name):
+        return Split(torch.rand(10, 1), torch.arange(10) % 2)
+
+
+@register("dataset", "from-one")
+class FromOne(Base):
+    """Counts classes from 1."""
+
+    def split(self, domain, name):
+        return Split(torch.arange(10.0).unsqueeze(1), 1 + torch.arange(10) % 2)
+
+
+@register("dataset", "writes")
+class Writes(Base):
+    """Leaves a file behind."""
+
+    def split(self, domain, name):
+        (self.root / "cache.bin").write_bytes(b"1")
+        return super().split(domain, name)
+
+
+@register("dataset", "any-folder")
+class AnyFolder(Base):
+    """Does not look at its folder."""
+
+
+@register("dataset", "one-class")
+class OneClass(Base):
+    """Has nothing to tell apart."""
+
+    class_names = ("only",)
+'''
+
+
+def check(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["check", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("name", "failing", "why"),
+    [
+        ("by-batch", "lazy", "sample 4 differs alone and in a batch"),
+        ("by-chance", "same-again", "its split 'all' differs when it is read again"),
+        ("from-one", "samples", "labels from 1 to 2; 2 classes are numbered from 0 to 1"),
+        ("writes", "files", "is changed by reading it: write caches elsewhere"),
+        ("any-folder", "another-folder", "an empty folder has the domains ['all'] and no problem"),
+        ("one-class", "declared", "class_names is ['only']: give two different names or more"),
+    ],
+)
+def test_a_broken_data_set_is_named(tmp_path: Path, name: str, failing: str, why: str) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text(BROKEN)
+    root = tmp_path / "root"
+    root.mkdir()
+    with registry.isolated():
+        registry.add_plugin(file)
+        done = check("--data", name, "--root", str(root), "--only", failing)
+    assert done.exit_code == 1
+    assert f"FAIL {failing}: " in done.stdout
+    assert why in done.stdout
+
+
+def test_a_root_is_asked_for_and_settings_are_given(tmp_path: Path) -> None:
+    image_folder(tmp_path)
+    done = check("--data", "image-folder", "--root", str(tmp_path), "--set", "size=16")
+    assert done.exit_code == 0, done.stdout
+    assert "image-folder: 7 checks passed" in done.stdout
+    assert "name its folder with --root DIR" in str(check("--data", "image-folder").exception)
