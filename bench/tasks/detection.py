@@ -260,21 +260,21 @@ class Detection(Task):
 def overlaps(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """Intersection over union, and generalized (Rezatofighi et al., CVPR 2019), of all pairs.
 
-    (n, a, 4) and (n, b, 4) give two tensors (n, a, b). As torchvision's, for a batch, and with
-    work that does not depend on the boxes.
+    (n, a, 4) and (n, b, 4) give two tensors (n, a, b). As torchvision's, but for a batch, and with
+    work that does not depend on the boxes. A box whose edges are in the wrong order has no area.
     """
     a, b = boxes.unsqueeze(2), others.unsqueeze(1)
-    upper, lower = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
-    shared = (lower - upper).clamp_min(0).prod(dim=3)
-    union = _area(a) + _area(b) - shared
-    first, last = torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:])
-    hull = (last - first).prod(dim=3)
+    shared = _area(torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:]))
+    union = _area(a[..., :2], a[..., 2:]) + _area(b[..., :2], b[..., 2:]) - shared
+    hull = _area(torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:]))
     iou = shared / union.clamp_min(1e-9)
     return iou, iou - (hull - union) / hull.clamp_min(1e-9)
 
 
-def _area(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1)
+def _area(upper: Tensor, lower: Tensor) -> Tensor:
+    """Of boxes by their corners (..., 2)."""
+    size = (lower - upper).clamp_min(0)
+    return size[..., 0] * size[..., 1]
 
 
 def _learned(fit: Tensor, iou: Tensor) -> Tensor:

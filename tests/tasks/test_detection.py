@@ -154,6 +154,11 @@ def test_overlaps_are_torchvisions(draw: torch.Generator) -> None:
     boxes, others = drawn_boxes((3, 7), draw), drawn_boxes((3, 5), draw)
     wanted = torch.stack([generalized_box_iou(*each) for each in zip(boxes, others, strict=True)])
     assert torch.allclose(overlaps(boxes, others)[1], wanted, atol=1e-6)
+    swapped = boxes[..., [2, 3, 0, 1]]
+    for pair in ((swapped, others), (swapped, swapped)):
+        iou, generalized = overlaps(*pair)
+        assert (iou == 0).all()
+        assert ((generalized >= -1) & (generalized <= 0)).all()
     assert overlaps(boxes, boxes)[0].diagonal(dim1=1, dim2=2).allclose(torch.ones(3, 7))
 
 
