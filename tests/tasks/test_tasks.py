@@ -144,6 +144,8 @@ def test_a_student_loses_least_to_itself(name: str, draw: torch.Generator) -> No
     task = make_task(name)
     least = float(task.distillation_loss(outputs, outputs, x))
     noise = torch.randn(outputs.shape, generator=draw)
+    if name == "detection":
+        noise[..., -4:] = 0  # boxes stay boxes
     assert float(task.distillation_loss(outputs + noise, outputs, x)) > least
 
 
