@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -154,17 +155,40 @@ class _Cache:
         self.limit, self.held = limit, 0
         self._images: OrderedDict[Any, Tensor] = OrderedDict()
 
-    def get(self, file: Path, size: tuple[int, int]) -> Tensor:
-        """The image of a file, decoded if it is not held."""
-        key = (file, size)
-        image = self._images.pop(key, None)
-        if image is None:
-            image = decode(file, size).contiguous()
+    def images(self, files: Sequence[Path], size: tuple[int, int]) -> list[Tensor]:
+        """The images of files, decoded where they are not held or the file was changed."""
+        keys = [(file, size, _written(file)) for file in files]
+        missing = [key for key in dict.fromkeys(keys) if key not in self._images]
+        for key, image in zip(missing, decoded([key[0] for key in missing], size), strict=True):
+            self._images[key] = image
             self.held += image.nbytes
-        self._images[key] = image
+        found = [self._images[key] for key in keys]
+        for key in keys:
+            self._images.move_to_end(key)
         while self.held > self.limit:
             self.held -= self._images.popitem(last=False)[1].nbytes
-        return image
+        return found
+
+
+def decoded(files: Sequence[Path], size: tuple[int, int]) -> list[Tensor]:
+    """Image files, by as many threads as torch computes with; BenchError names the first wrong one.
+
+    They end with the batch: what follows is timed alone.
+    """
+    threads = min(torch.get_num_threads(), len(files))
+    if threads < 2:
+        return [decode(file, size).contiguous() for file in files]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda file: decode(file, size).contiguous(), files))
+
+
+def _written(file: Path) -> tuple[int, int]:
+    """When a file was written, and its bytes; zeros if it is not there."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_size
 
 
 _cache = _Cache(CACHED_BYTES)
@@ -179,7 +203,7 @@ class ImageFiles(LazyInputs):
         self._names: list[str] = []
 
     def read(self, positions: Tensor) -> Inputs:
-        images = [_cache.get(self._files[i], self._size) for i in positions.tolist()]
+        images = _cache.images([self._files[i] for i in positions.tolist()], self._size)
         return torch.stack(images).float() / 255
 
     def names(self, positions: Tensor) -> list[str]:

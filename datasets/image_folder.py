@@ -9,10 +9,10 @@ import torch
 
 from bench import BenchError, DataSetConfig, Split, register
 
-from ._images import ImageData, ImageFiles, Size, is_image
+from ._images import IMAGES, ImageData, ImageFiles, Size, is_image
 
-ONE = "all"
-"""The domain of a root whose folders are the classes."""
+ONE, MASKS = "all", "labels"
+"""The domain of a root whose folders are the classes; and the folder of masks or boxes."""
 
 
 class ImageFolderConfig(DataSetConfig):
@@ -75,6 +75,11 @@ class ImageFolder(ImageData):
                     f"this class: every domain has the same classes; add the folder or remove the "
                     f"class from all"
                 )
+        if every == [IMAGES, MASKS]:
+            raise BenchError(
+                f"root {self.root} has the folders {IMAGES} and {MASKS}, which are no classes: "
+                "segmentation-pairs and yolo-boxes read this layout"
+            )
         if len(every) < 2:
             raise BenchError(
                 f"root {self.root} has the class {every[0]!r} alone: this layout is "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -38,6 +40,75 @@ def class_means(hidden: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, T
     member = F.one_hot(labels, classes).to(hidden.dtype)
     counts = member.sum(dim=0)
     return member.t() @ hidden / counts.clamp_min(1).unsqueeze(1), counts > 0
+
+
+KEPT_BYTES = 64 * 2**20
+"""Features of a source that are kept to compute its statistics at once; see `SourceFeatures`."""
+
+
+class SourceFeatures:
+    """Statistics of features that come in batches, in memory that is bounded.
+
+    Up to `KEPT_BYTES` the features are kept. Of more, sums of their powers are, in double
+    precision: features lie in (-1, 1), so that central moments follow from these.
+
+    order : of the highest moment
+    ignore : the label of units that are of no class, or None
+    """
+
+    def __init__(self, order: int, ignore: int | None) -> None:
+        self._order, self._ignore = order, ignore
+        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._kept_bytes = self._n = 0
+        self._powers: Tensor | None = None
+
+    def add(self, hidden: Tensor, labels: Tensor, classes: int) -> None:
+        """Features (n, width) of units and their labels (n,), of so many classes."""
+        self._kept.append((hidden, labels))
+        self._kept_bytes += hidden.nbytes
+        self._classes, self._like = classes, hidden
+        if self._kept_bytes > KEPT_BYTES:
+            self._fold()
+
+    def statistics(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Moments (order, width), means of the classes (classes, width), and which there are."""
+        if self._powers is None:
+            hidden = torch.cat([hidden for hidden, _ in self._kept])
+            labels = torch.cat([labels for _, labels in self._kept])
+            counted = self._counted(hidden, labels)
+            return central_moments(hidden, self._order), *class_means(*counted, self._classes)
+        self._fold()
+        raw = torch.cat([torch.ones_like(self._powers[:1]), self._powers / self._n])
+        moments = [raw[1]]
+        for k in range(2, self._order + 1):  # E(h - m)^k by the binomial theorem
+            terms = [math.comb(k, j) * raw[j] * (-raw[1]) ** (k - j) for j in range(k + 1)]
+            moments.append(torch.stack(terms).sum(dim=0))
+        means = self._sums / self._counts.clamp_min(1).unsqueeze(1)
+        kind = self._like.dtype
+        return torch.stack(moments).to(kind), means.to(kind), self._counts > 0
+
+    def _fold(self) -> None:
+        """Add what is kept to the sums."""
+        for hidden, labels in self._kept:
+            exact = hidden.double()
+            powers = torch.stack([(exact**k).sum(dim=0) for k in range(1, self._order + 1)])
+            counted, of_class = self._counted(exact, labels)
+            member = F.one_hot(of_class, self._classes).to(exact.dtype)
+            sums, counts = member.t() @ counted, member.sum(dim=0)
+            if self._powers is None:
+                self._powers, self._sums, self._counts = powers, sums, counts
+            else:
+                self._powers, self._sums = self._powers + powers, self._sums + sums
+                self._counts = self._counts + counts
+            self._n += len(hidden)
+        self._kept.clear()
+        self._kept_bytes = 0
+
+    def _counted(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if self._ignore is None:
+            return hidden, labels
+        counted = labels != self._ignore
+        return hidden[counted], labels[counted]
 
 
 class SourceStatsConfig(MethodConfig):
@@ -84,15 +155,11 @@ class SourceStats(Method):
         c, parameters = self.config, train_only(model, affine_parameters(model))
         self.optimizer = torch.optim.SGD(parameters, lr=c.learning_rate, momentum=c.momentum)
         model.train(False)
+        features = SourceFeatures(c.moments, model.rules.ignore)
         with torch.no_grad():
-            seen = [self._units(batch) for batch in source.batches(shuffle=False)]
-        hidden = torch.cat([hidden for _, hidden, _ in seen])
-        self.moments = central_moments(hidden, self.config.moments)
-        labels = torch.cat([labels for _, _, labels in seen])
-        if model.rules.ignore is not None:
-            counted = labels != model.rules.ignore
-            hidden, labels = hidden[counted], labels[counted]
-        self.means, self.known = class_means(hidden, labels, seen[0][0])
+            for batch in source.batches(shuffle=False):
+                features.add(*self._units(batch))
+        self.moments, self.means, self.known = features.statistics()
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train(False)
@@ -113,12 +180,12 @@ class SourceStats(Method):
             self.optimizer.step()
             window.log(overall=overall.detach(), by_class=by_class.detach())
 
-    def _units(self, batch: Batch) -> tuple[int, Tensor, Tensor]:
-        """The number of classes, and bounded features and labels of a labelled batch's units."""
+    def _units(self, batch: Batch) -> tuple[Tensor, Tensor, int]:
+        """Bounded features and labels of a labelled batch's units, and the number of classes."""
         outputs, features = self.model.with_features(batch.x)
         labels = self.model.rules.unit_labels(batch.y, self.model.rules.places(outputs, batch.x))
         hidden = bounded(self.model.unit_features(features, batch.x))
-        return self.model.units(outputs, batch.x).shape[1], hidden, labels
+        return hidden, labels, self.model.units(outputs, batch.x).shape[1]
 
     def overall_loss(self, hidden: Tensor) -> Tensor:
         """Central moment discrepancy to the source on [-1, 1], a scalar; ``hidden``: (n, width)."""

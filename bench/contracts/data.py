@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
+from bench.contracts.fetching import FETCHING
 from bench.errors import BenchError, LabelsHidden
 from bench.io.digest import digest
 
@@ -110,7 +111,7 @@ class LazyInputs(ABC):
         return len(self.positions)
 
     def __getitem__(self, indices: Tensor) -> Inputs:
-        with uncounted():
+        with uncounted(), FETCHING.running():
             return self.read(self.positions[indices])
 
     def subset(self, indices: Tensor) -> LazyInputs:

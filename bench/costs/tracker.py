@@ -10,7 +10,6 @@ own; devices whose memory or window does not suffice are *dropped* with the reas
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.contracts.data import Batch
+from bench.contracts.fetching import wall_clock
 from bench.costs.pricing import Cost, MemoryFootprint
 from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError, Unsupported
@@ -190,7 +190,7 @@ class CostTracker(ABC):
                 observer.on_batch(key[0], batch, recount)
         self._open, self._over_batch = key, batch is not None
         self._begin(key, recount)
-        self._started = time.perf_counter()
+        self._started = wall_clock()
 
     def declare(self, size: int) -> None:
         """The work of the open step, from here on, grows linearly with ``size``."""
@@ -203,7 +203,7 @@ class CostTracker(ABC):
         """
         if self._open is None:
             return
-        wall_s = time.perf_counter() - self._started
+        wall_s = wall_clock() - self._started
         key, self._open = self._open, None
         self.counts[key[0]] += 1
         step = self._charge(key, wall_s, budget_s, cut_short)

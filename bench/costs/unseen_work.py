@@ -3,17 +3,18 @@
 numpy, extensions, plain Python and other threads do not pass the dispatcher that
 `bench.costs.step_tracer` listens to. What they do shows in the CPU time of the process. A step
 may take several times the time of its operators, and an allowance for Python that is as slow as the
-machine: the time that counting the step took. Only what is far beyond that is reported, so that a
-shared or slow machine raises no alarm; work that is smaller is not seen.
+machine: the time that counting the step took. Reading data is left out: it is no work of the
+device. Only what is far beyond that is reported, so that a shared or slow machine raises no alarm;
+work that is smaller is not seen.
 """
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 
 import torch
 
+from bench.contracts.fetching import cpu_clocks
 from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError
 
@@ -81,7 +82,7 @@ def _is_clear(excess: list[float]) -> bool:
 
 
 def _now() -> tuple[float, float]:
-    return time.process_time(), time.thread_time()
+    return cpu_clocks()
 
 
 def _since(then: tuple[float, float]) -> tuple[float, float]:

@@ -39,10 +39,7 @@ class ClassIncrementalConfig(ClassesConfig):
 
 
 class MixedConfig(ClassesConfig, ShiftConfig):
-    """Which classes of which data come when, under which shifts.
-
-    As `ClassesConfig` and `ShiftConfig`.
-    """
+    """Which classes of which data come when, under which shifts, and how many samples of them."""
 
 
 class _Classes(DataStream):

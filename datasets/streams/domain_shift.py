@@ -21,8 +21,6 @@ from ._shifts import OVERLAP, ShiftConfig, ShiftedStream, kinds
 class DomainShiftConfig(ShiftConfig):
     """Which domains of which data come in which order, and how many samples of them.
 
-    As `ShiftConfig`, and:
-
     change : of the severity of corruptions: each severity is a domain of its own, in the order
         given (``sudden``); it rises domain by domain and falls again (``gradual``); or it rises
         sample by sample within one domain for each corruption (``within``)

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from bench import DomainView, FoundationModel, take
+from bench import DomainView, FoundationModel, LazyInputs, take
 from bench.contracts.data import Inputs
 from bench.models.surgery.gates import set_sparsity
 
@@ -48,13 +49,17 @@ def calibrate(kb: FoundationModel, source: DomainView, sparsities: Sequence[floa
     # The same permutation as there: the knowledge base was trained on the rest.
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))
     chosen = order[: max(round(HELD_OUT * len(source)), 1)]
-    x, y = take(source.x, chosen), source.y[chosen]
+    y = source.y[chosen]
+    # Files are read batch by batch; samples in memory are predicted at once.
+    lazy = isinstance(source.x, LazyInputs)
+    batches = chosen.split(source.batch_size if lazy else len(chosen))
     accuracy, sure = [], []
     kb.train(False)
     for sparsity in sparsities:
         set_sparsity(kb, sparsity)
-        accuracy.append(float((kb(x).argmax(dim=1) == y).float().mean()))
-        sure.append(confidence(kb, x))
+        outputs = torch.cat([kb(take(source.x, each)) for each in batches])
+        accuracy.append(float((outputs.argmax(dim=1) == y).float().mean()))
+        sure.append(mean_confidence(outputs))
     return Calibration(tuple(sparsities), tuple(accuracy), tuple(sure))
 
 
@@ -62,7 +67,12 @@ def calibrate(kb: FoundationModel, source: DomainView, sparsities: Sequence[floa
 def confidence(model: FoundationModel, x: Inputs) -> float:
     """Mean over samples of the largest softmax output; puts the model in evaluation mode."""
     model.train(False)
-    return float(model(x).float().softmax(dim=-1).amax(dim=-1).mean())
+    return mean_confidence(model(x))
+
+
+def mean_confidence(outputs: Tensor) -> float:
+    """Mean over samples of the largest softmax output of logits (n, classes)."""
+    return float(outputs.float().softmax(dim=-1).amax(dim=-1).mean())
 
 
 def updated_half(half: float, start: float, after: float, ceiling: float, iterations: int) -> float:

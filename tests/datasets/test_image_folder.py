@@ -178,3 +178,37 @@ def test_pacs_is_read_as_it_is_published(real_data: Callable[[str], Path], data_
     assert len(data.class_names) == 7
     assert {len(data.split(d, "all")) for d in data.domains()} == {560}
     assert list(data.check()) == []
+
+
+def test_a_folder_of_images_and_labels_is_another_data_set(
+    tmp_path: Path, data_set: Callable[..., DataSet]
+) -> None:
+    for folder in ("images", "labels"):
+        save_image(tmp_path / folder / "0.png", 3)
+    with pytest.raises(BenchError, match="segmentation-pairs and yolo-boxes read this layout"):
+        data_set("image-folder", tmp_path)
+
+
+def test_a_file_that_was_changed_is_read_anew(
+    image_folder: Path, data_set: Callable[..., DataSet]
+) -> None:
+    data = data_set("image-folder", image_folder, size=8)
+    assert list(data.check()) == []
+    (image_folder / "near" / "cat" / "3.png").write_bytes(b"no image any more")
+    (problem,) = data.check()
+    assert "near/cat/3.png: cannot be read as an image" in problem
+
+
+def test_several_threads_read_the_same_and_name_the_same_file(
+    image_folder: Path, data_set: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_images, "_cache", _images._Cache(0))
+    x = data_set("image-folder", image_folder, size=8).split("near", "all").x
+    order = torch.tensor([7, 3, 3, 19, 0])
+    alone = take(x, order)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert torch.equal(take(x, order), alone)
+    for bad in ("3", "7"):
+        (image_folder / "near" / "cat" / f"{bad}.png").write_bytes(b"none")
+    with pytest.raises(BenchError, match=r"cat/7.png: cannot be read"):
+        take(x, order)

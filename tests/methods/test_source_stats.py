@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from bench.methods import source_stats
 from bench.methods.source_stats import (
+    SourceFeatures,
     SourceStats,
     SourceStatsConfig,
     bounded,
@@ -163,3 +165,29 @@ def test_batch_norm_uses_the_batch_while_dropout_stays_off(data, view, adapt):
     kept = model.module[1].running_mean.clone()
     method.predict(x)
     assert torch.equal(model.module[1].running_mean, kept)
+
+
+def test_statistics_of_a_large_source_follow_from_sums(monkeypatch):
+    """They equal those of all features at once; void counts in moments and in no class."""
+    g = torch.Generator().manual_seed(3)
+    batches = [
+        (torch.tanh(torch.randn(n, 5, generator=g)), torch.randint(0, 4, (n,), generator=g))
+        for n in (7, 9, 4)
+    ]
+    for _, labels in batches:
+        labels[labels == 2] = 255
+
+    def statistics(kept: int):
+        monkeypatch.setattr(source_stats, "KEPT_BYTES", kept)
+        features = SourceFeatures(4, 255)
+        for hidden, labels in batches:
+            features.add(hidden, labels, 4)
+        return features.statistics()
+
+    at_once = statistics(10**6)
+    hidden = torch.cat([hidden for hidden, _ in batches])
+    torch.testing.assert_close(at_once[0], central_moments(hidden, 4), rtol=0, atol=0)
+    for kept in (0, 7 * 5 * 4, 300):
+        for found, expected in zip(statistics(kept), at_once, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert at_once[2].tolist() == [True, True, False, True]
