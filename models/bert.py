@@ -9,7 +9,8 @@ from pydantic import Field
 
 from bench import BenchError, LocalPath, ModelConfig, register
 
-from .hugging_face import TextEncoder, from_folder
+from .hf_text import TextModel
+from .hugging_face import from_folder
 from .weights import load_weights
 
 
@@ -31,7 +32,7 @@ class BertConfig(ModelConfig):
 
 
 @register("model", "bert-base")
-class Bert(TextEncoder):
+class Bert(TextModel):
     """BERT (transformers), 12 blocks of width 768, 109.5 M parameters, for classifying texts.
 
     Devlin et al., NAACL 2019. Inputs are a dict of ``input_ids`` and ``attention_mask``, int64

@@ -71,7 +71,9 @@ class ModelFixture:
         reals = torch.rand(samples, *self.input_shape, generator=generator)
         images = len(self.input_shape) > 1
         shape = (samples, WORDS) if images else reals.shape
-        ids = torch.randint(1, TOKENS, shape, generator=generator)
+        # Classes of a language model are its tokens, and it is built for 2 as well.
+        known = (0, 2) if self.model.rules.causal else (1, TOKENS)
+        ids = torch.randint(*known, shape, generator=generator)
         texts = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         tried: tuple[Inputs, ...] = (reals, {"image": reals, **texts}) if images else (texts, ids)
         for inputs in tried:

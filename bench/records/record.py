@@ -76,7 +76,8 @@ class Metric(_Strict):
         """``text`` that speaks of the accuracy, with this metric's title in its place."""
         if self.title == "accuracy":
             return text
-        titles = {"A": self.title[0].upper() + self.title[1:], "a": self.title}
+        initial = self.title[0] if self.title[1:2].isupper() else self.title[0].upper()  # mAP
+        titles = {"A": initial + self.title[1:], "a": self.title}
         # Names that the literature gave to means of accuracies stay.
         named = r"(?<!prequential )(?<!incremental )\b([Aa])ccuracy\b"
         return re.sub(named, lambda found: titles[found[1]], text)

@@ -220,31 +220,35 @@ class Detection(Task):
 
     def unit_labels(self, y: Tensor, places: Any) -> Tensor:
         """The class of the box that a cell's overlaps most, if by half at least, else -1."""
-        boxes, _ = places
+        boxes, _, _ = places
         best, which = overlaps(boxes, y[..., 1:])[0].masked_fill(
             (y[..., 0] < 0).unsqueeze(1), ABSENT
         ).max(dim=2)  # fmt: skip
         labels = y[..., 0].gather(1, which).long()
         return labels.masked_fill(best < 0.5, ABSENT).flatten()
 
-    def places(self, outputs: Tensor, x: Inputs) -> tuple[Tensor, Tensor]:
-        """Boxes of the cells, (n, cells, 4), and which are pseudo-labels, bool (n, cells).
+    def places(self, outputs: Tensor, x: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes of all cells, (n, cells, 4), the best cells, (n, k), and whether a pseudo-label is
+        made of each of these, bool (n, k), with k <= 100.
 
-        Those that are confident, and that no box of a higher score and the same class overlaps.
-        Unlike `detections`, for which boxes that are dropped drop no others, this (the Fast NMS of
+        It is of those that are confident, and that no box of a higher score and the same class
+        overlaps. Unlike in `detections` boxes that are dropped drop others: this (the Fast NMS of
         YOLACT, Bolya et al., ICCV 2019) is the same work for all data.
         """
-        scores, classes = outputs[..., :-BOX].sigmoid().max(dim=2)
         boxes = outputs[..., -BOX:].clamp(0, 1)
+        scores, classes = outputs[..., :-BOX].sigmoid().max(dim=2)
+        scores, best = scores.topk(min(DETECTIONS, scores.shape[1]), dim=1)
+        classes, near = classes.gather(1, best), _rows(boxes, best)
         better = scores.unsqueeze(1) > scores.unsqueeze(2)
         same = classes.unsqueeze(1) == classes.unsqueeze(2)
-        beaten = (better & same & (overlaps(boxes, boxes)[0] > OVERLAP)).any(dim=2)
-        return boxes, (scores >= CONFIDENT) & ~beaten
+        beaten = (better & same & (overlaps(near, near)[0] > OVERLAP)).any(dim=2)
+        return boxes, best, (scores >= CONFIDENT) & ~beaten
 
     def packed(self, labels: Tensor, places: Any) -> Tensor:
-        """A row for each cell, of -1 where it is no pseudo-label."""
-        boxes, chosen = places
-        rows = torch.cat([labels.view(*chosen.shape, 1).to(boxes.dtype), boxes], dim=2)
+        """A row for each of the best cells, of -1 where it makes no pseudo-label."""
+        boxes, best, chosen = places
+        of_best = labels.view(boxes.shape[:2]).gather(1, best).unsqueeze(2)
+        rows = torch.cat([of_best.to(boxes.dtype), _rows(boxes, best)], dim=2)
         return rows.masked_fill(~chosen.unsqueeze(2), ABSENT)
 
     def sample_labels(self, outputs: Tensor, x: Inputs, classes: int) -> Tensor:
@@ -260,21 +264,26 @@ class Detection(Task):
 def overlaps(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """Intersection over union, and generalized (Rezatofighi et al., CVPR 2019), of all pairs.
 
-    (n, a, 4) and (n, b, 4) give two tensors (n, a, b). As torchvision's, for a batch, and with
-    work that does not depend on the boxes.
+    (n, a, 4) and (n, b, 4) give two tensors (n, a, b). As torchvision's, but for a batch, and with
+    work that does not depend on the boxes. A box whose edges are in the wrong order has no area.
     """
     a, b = boxes.unsqueeze(2), others.unsqueeze(1)
-    upper, lower = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
-    shared = (lower - upper).clamp_min(0).prod(dim=3)
-    union = _area(a) + _area(b) - shared
-    first, last = torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:])
-    hull = (last - first).prod(dim=3)
+    shared = _area(torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:]))
+    union = _area(a[..., :2], a[..., 2:]) + _area(b[..., :2], b[..., 2:]) - shared
+    hull = _area(torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:]))
     iou = shared / union.clamp_min(1e-9)
     return iou, iou - (hull - union) / hull.clamp_min(1e-9)
 
 
-def _area(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1)
+def _rows(boxes: Tensor, cells: Tensor) -> Tensor:
+    """The boxes (n, k, 4) of some cells (n, k)."""
+    return boxes.gather(1, cells.unsqueeze(2).expand(-1, -1, BOX))
+
+
+def _area(upper: Tensor, lower: Tensor) -> Tensor:
+    """Of boxes by their corners (..., 2)."""
+    size = (lower - upper).clamp_min(0)
+    return size[..., 0] * size[..., 1]
 
 
 def _learned(fit: Tensor, iou: Tensor) -> Tensor:

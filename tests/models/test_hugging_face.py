@@ -14,7 +14,8 @@ from bench import registry
 from bench.conformance import check_component
 from bench.contracts.settings import file_digests
 from bench.errors import BenchError
-from bench.models.hugging_face import HuggingFaceConfig, HuggingFaceModel
+from bench.models.hf_text import TextEncoder
+from bench.models.hugging_face import HuggingFaceConfig
 from bench.study.plan import make_cells
 from bench.study.suite import load_suite
 
@@ -46,10 +47,10 @@ def folder(kind: str, at: Path) -> Path:
     return at / kind
 
 
-def build(at: Path | str, classes: int = 3, name: str = "hf", **more: Any) -> HuggingFaceModel:
+def build(at: Path | str, classes: int = 3, name: str = "hf", **more: Any) -> TextEncoder:
     torch.manual_seed(0)
     config = HuggingFaceConfig(folder=str(at), **more)
-    model: HuggingFaceModel = registry.load("model", name).build(config, (8,), classes)
+    model: TextEncoder = registry.load("model", name).build(config, (8,), classes)
     model.eval()
     return model
 
@@ -163,11 +164,11 @@ def test_a_folder_without_a_config_is_told_at_once(tmp_path) -> None:
 def test_texts_that_are_too_long_and_images_are_refused(tmp_path) -> None:
     for kind, most in (("bert", 20), ("roberta", 18)):
         config = HuggingFaceConfig(folder=str(folder(kind, tmp_path)))
-        HuggingFaceModel.build(config, (most,), 2)
+        TextEncoder.build(config, (most,), 2)
         with pytest.raises(BenchError, match=f"longer than the model's {most} positions"):
-            HuggingFaceModel.build(config, (most + 1,), 2)
+            TextEncoder.build(config, (most + 1,), 2)
     with pytest.raises(BenchError, match=r"\(1, 32, 32\) are no texts"):
-        HuggingFaceModel.build(HuggingFaceConfig(), (1, 32, 32), 2)
+        TextEncoder.build(HuggingFaceConfig(), (1, 32, 32), 2)
 
 
 def test_a_folders_content_is_part_of_the_identity_and_its_place_is_not(tmp_path) -> None:

@@ -339,4 +339,6 @@ def test_a_record_names_its_metric(tmp_path: Path) -> None:
     assert metric.named_in("Accuracy (%): accuracy") == "Mean IoU (%): mean IoU"
     tokens = metric.model_copy(update={"title": "token accuracy"})
     assert tokens.named_in("Accuracy is the accuracy") == "Token accuracy is the token accuracy"
+    precision = metric.model_copy(update={"title": "mAP@50"})
+    assert precision.named_in("Accuracy is the accuracy") == "mAP@50 is the mAP@50"
     assert metric.named_in("(prequential accuracy, Gama)") == "(prequential accuracy, Gama)"

@@ -154,6 +154,11 @@ def test_overlaps_are_torchvisions(draw: torch.Generator) -> None:
     boxes, others = drawn_boxes((3, 7), draw), drawn_boxes((3, 5), draw)
     wanted = torch.stack([generalized_box_iou(*each) for each in zip(boxes, others, strict=True)])
     assert torch.allclose(overlaps(boxes, others)[1], wanted, atol=1e-6)
+    swapped = boxes[..., [2, 3, 0, 1]]
+    for pair in ((swapped, others), (swapped, swapped)):
+        iou, generalized = overlaps(*pair)
+        assert (iou == 0).all()
+        assert ((generalized >= -1) & (generalized <= 0)).all()
     assert overlaps(boxes, boxes)[0].diagonal(dim1=1, dim2=2).allclose(torch.ones(3, 7))
 
 
@@ -208,10 +213,14 @@ def test_pseudo_labels_are_confident_boxes_without_their_doubles() -> None:
     rows = [[2.0, -9, *a], [3.0, -9, *near], [-9, 1.0, *a], [-9, -1.0, *away]]
     task, outputs = make_task("detection"), torch.tensor([rows])
     places = task.places(outputs, None)
-    assert places[1].tolist() == [[False, True, True, False]]
+    assert places[1].tolist() == [[1, 0, 2, 3]]  # by score
+    assert places[2].tolist() == [[True, False, True, False]]
     packed = task.packed(task.units(outputs, None).argmax(dim=1), places)
-    assert torch.allclose(packed[0, 1:3], torch.tensor([[0, *near], [1, *a]]))
-    assert (packed[0, [0, 3]] == -1).all()
+    assert torch.allclose(packed[0, [0, 2]], torch.tensor([[0, *near], [1, *a]]))
+    assert (packed[0, [1, 3]] == -1).all()
     # Read back, a cell has the class of the box that it overlaps most.
     assert task.unit_labels(packed, places).tolist() == [1, 0, 1, -1]
     assert task.present(packed) == {0, 1}
+    assert task.packed(
+        torch.zeros(400).long(), task.places(outputs.repeat(1, 100, 1), None)
+    ).shape == (1, 100, 5)

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench import registry
 from bench.contracts.data import DomainView
 from bench.contracts.model import Block, FoundationModel
 from bench.contracts.structure import WrongBlocks, distinct_blocks, require_called
-from bench.errors import Unsupported
+from bench.errors import BenchError, Unsupported
 from bench.methods.edgeta.method import EdgeTA, EdgeTAConfig
 from bench.methods.lora import Lora, LoraConfig
 from bench.methods.sar import lower_affine_parameters
@@ -537,6 +538,22 @@ def test_the_body_of_a_tied_head_leaves_the_embedding_out() -> None:
     assert model.clone().module.head.weight is not model.module.head.weight
     twin = model.clone().module
     assert twin.head.weight is twin.embedding.weight
+
+
+def test_new_classes_of_a_detector_begin_with_the_low_scores_of_a_fresh_one() -> None:
+    """Its head has the rows of a box behind those of classes; they stay."""
+    detector = registry.load("model", "small-detector")
+    model = detector.build(detector.Config(), (3, 16, 16), CLASSES)
+    boxes = model.head.weight[CLASSES:].clone()
+    known = model.head.weight[1].clone()
+    assert widen_head(model, {1}) == [0, 2]
+    with torch.no_grad():
+        outputs = model(torch.rand(2, 3, 16, 16))
+    assert torch.allclose(outputs[..., [0, 2]].sigmoid(), torch.tensor(0.01), atol=1e-6)
+    assert torch.equal(model.head.weight[CLASSES:], boxes)
+    assert torch.equal(model.head.weight[1], known)
+    with pytest.raises(BenchError, match=r"classes \[3\] are not all among the 3 outputs"):
+        widen_head(model, {CLASSES})
 
 
 @pytest.mark.parametrize("head", [nn.Identity(), nn.Sequential(nn.Tanh(), nn.Flatten())])

@@ -1,0 +1,125 @@
+"""Where the layers of transformers' networks are: the blocks of each family by their names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from torch import nn
+
+from bench import Block, FoundationModel
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names in one family of networks: of the list of layers in the body (which has a name of its
+    own in each network), and relative to one of these layers.
+
+    ``heads`` and ``width`` are attributes of the attention: how many heads, and how wide one is;
+    ``scaled``: whether scores are divided by the root of that width.
+    """
+
+    layers: str
+    qkv: tuple[str, ...]
+    out: str
+    ff_in: str
+    ff_out: str
+    attention: str
+    heads: str
+    width: str
+    scaled: bool = True
+
+
+BERT = Layout(
+    layers="encoder.layer",
+    qkv=("attention.self.query", "attention.self.key", "attention.self.value"),
+    out="attention.output.dense",
+    ff_in="intermediate.dense",
+    ff_out="output.dense",
+    attention="attention.self",
+    heads="num_attention_heads",
+    width="attention_head_size",
+)
+"""Also of RoBERTa, ELECTRA, CamemBERT and XLM-RoBERTa."""
+DISTILBERT = Layout(
+    layers="transformer.layer",
+    qkv=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+    out="attention.out_lin",
+    ff_in="ffn.lin1",
+    ff_out="ffn.lin2",
+    attention="attention",
+    heads="n_heads",
+    width="attention_head_size",
+)
+GPT_NEO = Layout(
+    layers="h",
+    qkv=("attn.attention.q_proj", "attn.attention.k_proj", "attn.attention.v_proj"),
+    out="attn.attention.out_proj",
+    ff_in="mlp.c_fc",
+    ff_out="mlp.c_proj",
+    attention="attn.attention",
+    heads="num_heads",
+    width="head_dim",
+    scaled=False,
+)
+VIT = Layout(
+    layers="layers",
+    qkv=("attention.q_proj", "attention.k_proj", "attention.v_proj"),
+    out="attention.o_proj",
+    ff_in="mlp.fc1",
+    ff_out="mlp.fc2",
+    attention="attention",
+    heads="num_attention_heads",
+    width="head_dim",
+)
+"""Also of DeiT."""
+VILT = Layout(
+    layers="encoder.layer",
+    qkv=("attention.attention.query", "attention.attention.key", "attention.attention.value"),
+    out="attention.output.dense",
+    ff_in="intermediate.dense",
+    ff_out="output.dense",
+    attention="attention.attention",
+    heads="num_attention_heads",
+    width="attention_head_size",
+)
+LAYOUTS = (BERT, DISTILBERT, GPT_NEO, VIT, VILT)
+
+
+class TransformersModel(FoundationModel):
+    """A model whose module is a network of transformers; those of known families have blocks."""
+
+    def blocks(self) -> list[Block]:
+        prefix = str(cast(Any, self.module).base_model_prefix)
+        names = dict(self.module.named_modules())
+        for layout in LAYOUTS:
+            layers = f"{prefix}.{layout.layers}"
+            parts = (*layout.qkv, layout.out, layout.ff_in, layout.ff_out, layout.attention)
+            linear = all(isinstance(names.get(f"{layers}.0.{part}"), nn.Module) for part in parts)
+            if linear and hasattr(names[f"{layers}.0.{layout.attention}"], layout.heads):
+                count = len(cast(Any, names[layers]))
+                return [self._block(f"{layers}.{i}.", layout) for i in range(count)]
+        return []
+
+    def _block(self, layer: str, layout: Layout) -> Block:
+        attention = self.module.get_submodule(layer + layout.attention)
+        return Block(
+            qkv=tuple(layer + part for part in layout.qkv),
+            out=layer + layout.out,
+            ff_in=layer + layout.ff_in,
+            ff_out=layer + layout.ff_out,
+            heads=cast(int, getattr(attention, layout.heads)),
+            attention=layer + layout.attention,
+            scaled=layout.scaled,
+        )
+
+    def resize_attention(self, block: Block, heads: int, head_width: int) -> None:
+        attention = cast(Any, self.module.get_submodule(block.attention))
+        layout = next(each for each in LAYOUTS if hasattr(attention, each.heads))
+        setattr(attention, layout.heads, heads)
+        for name in {each.width for each in LAYOUTS if hasattr(attention, each.width)}:
+            setattr(attention, name, head_width)
+        if hasattr(attention, "all_head_size"):
+            attention.all_head_size = heads * head_width
+        if block.scaled and hasattr(attention, "scaling"):
+            attention.scaling = head_width**-0.5

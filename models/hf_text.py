@@ -1,0 +1,149 @@
+"""Texts in networks of Hugging Face's transformers: encoders, and decoders that generate."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from bench import BenchError, register
+from bench.contracts.data import Inputs
+
+from .hf_blocks import TransformersModel
+from .hugging_face import EagerConfig, HuggingFaceConfig, HuggingFaceModel, has_weights
+
+
+class TextModel(TransformersModel):
+    """A model whose module is one of transformers for texts or their tokens.
+
+    Inputs are a dict of ``input_ids`` and ``attention_mask``, int64 tensors of shape (n, length).
+    """
+
+    def __call__(self, x: Inputs) -> Tensor:
+        """Logits, (n, classes) of texts or (n, length, classes) of tokens."""
+        given = {name: x[name] for name in ("input_ids", "attention_mask")}
+        return logits_of(self.module, given)
+
+
+def logits_of(module: nn.Module, given: dict[str, Tensor], **more: Any) -> Tensor:
+    """What a network says of texts, alone or with images; BenchError for a token it lacks."""
+    try:
+        return cast(Tensor, module(**given, **more).logits)
+    except IndexError as error:
+        known = cast(Any, module).config.vocab_size
+        if (highest := int(given["input_ids"].max())) < known:
+            raise
+        raise BenchError(
+            f"a token has the number {highest}, and the model's vocabulary is {known}: give "
+            "the data the vocabulary of this model"
+        ) from error
+
+
+@register(
+    "model",
+    "hf-tokens",
+    task="token-classification",
+    summary="A text encoder of transformers with a class for each token, as hf-tokens:FOLDER.",
+)
+@register("model", "hf")
+class TextEncoder(TextModel, HuggingFaceModel):
+    """A text encoder of transformers with a class for each text, written as hf:FOLDER.
+
+    Inputs are a dict of ``input_ids`` and ``attention_mask``, int64 tensors of shape (n, length),
+    made by the tokenizer of the same folder. Encoders with the layers of BERT or DistilBERT
+    declare their blocks; to others LoRA, pruning and proxies do not apply.
+    """
+
+    input_shape = (128,)
+    named_setting = "folder"
+    default = "DistilBertConfig"
+    conformance_config = {"changes": {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64}}
+
+    @classmethod
+    def network(cls) -> str:
+        units = "Token" if cls.task == "token-classification" else "Sequence"
+        return f"AutoModelFor{units}Classification"
+
+    @classmethod
+    def build(
+        cls, config: HuggingFaceConfig, input_shape: tuple[int, ...], classes: int
+    ) -> TextEncoder:
+        """A model for texts of ``input_shape``, (length,) in tokens."""
+        _require_texts(input_shape)
+        made = cls.made(config, classes)
+        _require_positions(made.module, input_shape[0])
+        return made
+
+
+@register("model", "hf-lm")
+class LanguageModel(TextModel, HuggingFaceModel):
+    """A causal language model of transformers, as GPT-Neo, written as hf-lm:FOLDER.
+
+    Classes are the tokens of its vocabulary: give the data the folder's tokenizer.json. Networks
+    with the layers of GPT-Neo declare their blocks; to others LoRA, pruning and proxies do not
+    apply.
+    """
+
+    task = "generation"
+    input_shape = (128,)
+    named_setting = "folder"
+    Config = EagerConfig
+    default = "GPTNeoConfig"
+    conformance_config = {
+        "changes": {
+            "hidden_size": 32, "num_layers": 4, "num_heads": 4,
+            "attention_types": [[["global", "local"], 2]], "max_position_embeddings": 128,
+        }
+    }  # fmt: skip
+
+    @classmethod
+    def network(cls) -> str:
+        return "AutoModelForCausalLM"
+
+    @classmethod
+    def build(
+        cls, config: HuggingFaceConfig, input_shape: tuple[int, ...], classes: int
+    ) -> LanguageModel:
+        """A model for texts of ``input_shape``, (length,) in tokens."""
+        _require_texts(input_shape)
+        sizes: dict[str, Any] = {"use_cache": False}  # each pass is over whole texts
+        if has_weights(config.folder):
+            _require_vocabulary(config.folder, classes)
+        else:
+            sizes |= {"vocab_size": classes, "bos_token_id": None, "eos_token_id": None}
+        made = cls.made(config, classes, **sizes)
+        _require_positions(made.module, input_shape[0])
+        return made
+
+
+def _require_vocabulary(folder: str, tokens: int) -> None:
+    """BenchError unless a folder's network has as many tokens as the data."""
+    from transformers import AutoConfig
+
+    known = AutoConfig.from_pretrained(folder, local_files_only=True).vocab_size
+    if known != tokens:
+        raise BenchError(
+            f"hf-lm: {folder} has {known} tokens, and the data {tokens}: give the data the "
+            "tokenizer.json of this model as 'vocabulary'"
+        )
+
+
+def _require_texts(input_shape: tuple[int, ...]) -> None:
+    if len(input_shape) != 1:
+        raise BenchError(
+            f"hf: samples of shape {tuple(input_shape)} are no texts (tokens,); choose a "
+            "stream of texts"
+        )
+
+
+def _require_positions(module: nn.Module, length: int) -> None:
+    """BenchError if texts are longer than the network has positions."""
+    for name, layer in module.named_modules():
+        if name.endswith(("position_embeddings", "wpe")) and isinstance(layer, nn.Embedding):
+            # RoBERTa counts from behind its padding's position.
+            first = 0 if layer.padding_idx is None else layer.padding_idx + 1
+            if length > layer.num_embeddings - first:
+                raise BenchError(
+                    f"hf: texts of {length} tokens are longer than the model's "
+                    f"{layer.num_embeddings - first} positions; choose a stream of shorter texts"
+                )
