@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import registry
+from bench.accelerator.choice import Choice
 from bench.costs.device_profile import load_device
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Limits, available_cores
@@ -49,9 +50,22 @@ class CampaignListener(PreparationListener):
         """A run has left these files in shared memory, and no process uses them."""
 
 
-def make_executor(name: str, workers: int | None = None, limits: Limits | None = None) -> Executor:
-    """The executor of this name; BenchError if unknown or if it cannot enforce a limit."""
-    executor: Executor = registry.load("executor", name)(workers or available_cores(), limits)
+def make_executor(
+    name: str,
+    workers: int | None = None,
+    limits: Limits | None = None,
+    computing: Choice | None = None,
+    threads: int = 1,
+) -> Executor:
+    """The executor of this name; BenchError if unknown or if it cannot enforce a limit.
+
+    ``workers``: by default as many as there are cores for, with so many ``threads`` each.
+    ``computing``: where runs compute, by default on the CPU.
+    """
+    workers = workers or max(available_cores() // threads, 1)
+    executor: Executor = registry.load("executor", name)(workers, limits)
+    if computing is not None and computing.kind != "cpu":
+        executor.compute_on(computing)
     return executor
 
 

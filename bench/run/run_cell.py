@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import registry
+from bench.accelerator.determinism import device_of, reseed_cuda, seed_everything
 from bench.contracts.build import build
 from bench.costs.device_profile import DeviceProfile
 from bench.errors import BenchError, Unsupported
@@ -16,7 +17,6 @@ from bench.records.cell import Cell
 from bench.records.store import Store
 from bench.run.applicability import planned_device, require_planned_code, unsupported
 from bench.run.deployed import deployed
-from bench.run.determinism import seed_everything
 from bench.run.process_state import ProcessState
 from bench.run.results import ending, make_record, now, results_on
 from bench.study.job import Job
@@ -41,7 +41,7 @@ def run_job(job: Job) -> None:
 
     from bench.costs.factory import make_tracker
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(job.cells[0].threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     started, clock, state = now(), time.perf_counter(), ProcessState()
     store = Store(job.store)
@@ -180,9 +180,12 @@ def _run_on(
             score = (scorer or built.task.score)()
             require_expected(full, built.source.test, score, job.expected_source, cell.model.name)
 
+    built = built.on(device_of(cell.accelerator))  # after the label process was forked
     model, source, source_digest = deployed(cell, method, stream, accept)
     seed_everything(cell.seed)
     method.prepare(model, source)
+    if cell.accelerator == "cuda":
+        reseed_cuda(cell.seed)
     if "source_data" in method.needs:
         tracker.source_bytes = source.nbytes
     else:

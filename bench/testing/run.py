@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from bench.accelerator.determinism import seed_everything
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method
 from bench.contracts.model import FoundationModel
@@ -13,7 +14,6 @@ from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Stream
 from bench.costs.device_profile import DeviceProfile
 from bench.costs.factory import make_tracker
-from bench.run.determinism import seed_everything
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.validity import build_stream
 from bench.testing.makers import make_device
