@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bench import DomainView, FoundationModel, Method, Unsupported
-from bench.contracts.data import Inputs, LazyInputs, take
+from bench.contracts.data import Inputs, LazyInputs, on_device, take
 
 from ._losses import at_least_float32
 
@@ -36,6 +36,22 @@ class TeacherMethod(Method):
     def predict(self, x: Inputs) -> Tensor:
         self.teacher.train(False)
         return self.teacher(x)
+
+
+class Noise(nn.Module):
+    """Adds normal noise of standard deviation ``sigma``, and limits images to [0, 1].
+
+    It is drawn on the CPU, so that it is the same wherever the images are.
+    """
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        self.sigma = sigma
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images of any shape with noise."""
+        drawn = torch.randn_like(torch.empty_like(images, device="cpu"))
+        return (images + (0.0 + on_device(drawn, images.device) * self.sigma)).clamp(0, 1)
 
 
 class RandomViews(nn.Module):
@@ -80,7 +96,7 @@ class RandomViews(nn.Module):
             ),
             v2.GaussianBlur(5, (0.001, max(0.5 * strength, 0.001))),
             v2.CenterCrop([height, width]),
-            v2.GaussianNoise(sigma=0.005 * strength),
+            Noise(0.005 * strength),
         ]
         self.steps = v2.Compose([*steps, v2.RandomHorizontalFlip()] if flip else steps)
 

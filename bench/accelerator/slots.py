@@ -26,6 +26,10 @@ def environment_of(gpu: Gpu) -> Mapping[str, str]:
     return {**NVML_CHECK, **WORKSPACE, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", **named}
 
 
+HIDDEN = {**NVML_CHECK, "CUDA_VISIBLE_DEVICES": ""}
+"""Variables of a process that computes on the CPU: torch's optimizers would start CUDA."""
+
+
 class Slots:
     """The slots of the GPUs that were chosen; ``folder`` holds the locks."""
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.accelerator.gpus import NVML_CHECK, Gpu
-from bench.accelerator.slots import environment_of
+from bench.accelerator.gpus import Gpu
+from bench.accelerator.slots import HIDDEN, environment_of
 from bench.execute.process_tree import ProcessTree
 from bench.execute.work import IDLE_THREADS
 from bench.io.one_line import one_line
@@ -57,7 +57,7 @@ class Launcher:
                 **IDLE_THREADS,
                 **os.environ,
                 **dict.fromkeys(threads, "1"),
-                **(NVML_CHECK if gpu is None else environment_of(gpu)),
+                **(HIDDEN if gpu is None else environment_of(gpu)),
                 "BENCH_CACHE": str(cache_folder().absolute()),  # a run may change the directory
             },
             start_new_session=True,

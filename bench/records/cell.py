@@ -128,7 +128,7 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
     @property
     def computed_title(self) -> str:
         """What to add to a title where a run is not computed by one thread of the CPU."""
-        where = [] if self.accelerator == "cpu" else [self.accelerator]
+        where: list[str] = [] if self.accelerator == "cpu" else [self.accelerator]
         where += [f"{self.threads} threads"] if self.threads > 1 else []
         return "".join(f" · {part}" for part in where)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bench.accelerator.determinism import seed_everything
+from bench.accelerator.determinism import device_of, seed_everything
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method
 from bench.contracts.model import FoundationModel
@@ -28,6 +28,7 @@ def run_method(
     device: DeviceProfile | None = None,
     labelled: bool = False,
     seed: int = 0,
+    accelerator: str = "cpu",
     **protocol: Any,
 ) -> StreamResult:
     """Prepare a method and take it through a stream under a protocol, as a run does.
@@ -38,6 +39,7 @@ def run_method(
     stream : by default `TinyStream`
     device : by default `make_device`'s, where each operator takes one second
     labelled : whether target domains have labels for the method
+    accelerator : where it is computed, "cpu" or "cuda"
     protocol : settings of the protocol, as ``name="online"``, ``window_s=20``, ``batch_size=4``
 
     Raises what the method raises, and `bench.errors.DeviceOutOfMemory` where the device is too
@@ -49,7 +51,9 @@ def run_method(
     config = protocol_config(protocol)
     tracker = make_tracker([device or make_device()], method.stored)
     model.train(False)
-    built = build_stream(stream)
+    place = device_of(accelerator)
+    model.module.to(place)
+    built = build_stream(stream).on(place)
     split = built.source.adaptation
     generator = torch.Generator().manual_seed(seed)
     source = DomainView(
