@@ -11,6 +11,7 @@ from tagged_gpu import tagged_gpu
 from bench import registry
 from bench.conformance.method_fixture import setting
 from bench.contracts.stream import Domain, Split, Stream, StreamConfig
+from bench.costs.device_profile import load_device
 from bench.run.protocols.base import StreamResult
 from bench.testing import run_method
 
@@ -58,6 +59,7 @@ def run(name: str, accelerator: str, **protocol: Any) -> tuple[StreamResult, Any
     model = setting().model.clone()
     result = run_method(
         method, model=model, stream=Digits(), labelled=labelled, accelerator=accelerator,
+        device=load_device("xavier-nx"),
         batch_size=8, window_s=1e9, **protocol,
     )  # fmt: skip
     return result, method
