@@ -67,33 +67,32 @@ def list_gpus(nvml: Any = None, environ: Mapping[str, str] = os.environ) -> list
     return _visible(gpus, environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def other_processes(uuid: str, nvml: Any = None, own: int | None = None) -> list[int] | None:
-    """Processes beside this one that compute on a GPU; None where the driver does not say."""
-    mine = os.getpid() if own is None else own
+def compute_processes(uuid: str, nvml: Any = None) -> list[int] | None:
+    """Processes that compute on a GPU; None where the driver does not say."""
+    listed = _listed(uuid, nvml)
+    return None if listed is None else [process.pid for process in listed]
+
+
+def process_bytes(uuid: str, nvml: Any = None) -> int | None:
+    """GPU memory of this process, with CUDA's context, by the driver; None where it does not say.
+
+    In a container the driver may know the process by another number: one that is alone is this.
+    """
+    listed = _listed(uuid, nvml) or []
+    mine = [p for p in listed if p.pid == os.getpid()] or (listed if len(listed) == 1 else [])
+    size = mine[0].usedGpuMemory if mine else None
+    return None if size is None else int(size)
+
+
+def _listed(uuid: str, nvml: Any) -> list[Any] | None:
     with opened_nvml(nvml) as found:
         if found is None:
             return None
         try:
             handle = found.nvmlDeviceGetHandleByUUID(uuid)
-            running = found.nvmlDeviceGetComputeRunningProcesses(handle)
+            return list(found.nvmlDeviceGetComputeRunningProcesses(handle))
         except found.NVMLError:
             return None
-    return [process.pid for process in running if process.pid != mine]
-
-
-def process_bytes(uuid: str, nvml: Any = None, own: int | None = None) -> int | None:
-    """GPU memory of this process with CUDA's context, by the driver; None where it does not say."""
-    mine = os.getpid() if own is None else own
-    with opened_nvml(nvml) as found:
-        if found is None:
-            return None
-        try:
-            handle = found.nvmlDeviceGetHandleByUUID(uuid)
-            running = found.nvmlDeviceGetComputeRunningProcesses(handle)
-        except found.NVMLError:
-            return None
-    sizes = [process.usedGpuMemory for process in running if process.pid == mine]
-    return int(sizes[0]) if sizes and sizes[0] is not None else None
 
 
 def _read(nvml: Any, index: int, driver: str) -> Gpu:
