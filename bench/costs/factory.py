@@ -40,11 +40,11 @@ def make_tracker(
     if len(devices) > 1:
         raise BenchError("a measured device cannot share a run with others")
     if energy is None:
-        energy = find_meter(meter) if accelerator == "cpu" else _gpu_meter(meter)
+        energy = find_meter(meter) if accelerator == "cpu" else gpu_meter(meter)
     return MeasuredTracker(measured[0], energy, observers, accelerator)
 
 
-def _gpu_meter(name: str) -> EnergyMeter | Unavailable:
+def gpu_meter(name: str) -> EnergyMeter | Unavailable:
     """The meter of the GPU that this process is about to use, if it uses it alone."""
     if reason := why_not_alone(gpu_in_use(), ours=0):
         return Unavailable(reason, {"nvml": reason})

@@ -255,7 +255,7 @@ class StepTracer:
         else:
             distinct = {id(t): t for t in inputs}
             distinct.update((id(t), t) for t in outputs)
-            moved, more = distinct.values(), 0.0
+            moved, more = list(distinct.values()), 0.0
             if facts.gpu_attention:
                 moved, more = moved_tensors(moved)
             size = more + float(sum(map(_touched_bytes, moved)))

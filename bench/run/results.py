@@ -50,15 +50,14 @@ def method_facts(cell: Cell) -> MethodFacts:
     )
 
 
-def make_record(
-    job: Job, cell: Cell, *, status: Status, deterministic: bool | None = None, **more: Any
-) -> Record:
+def make_record(job: Job, cell: Cell, *, status: Status, **more: Any) -> Record:
     """The record of ``cell`` in this run; ``more``: ``started``, ``wall_s`` and what is known.
 
-    ``deterministic``: whether a step on a GPU gave equal bits twice, where that was tried.
+    Beside the record's own fields ``more`` may have ``deterministic``: whether a step on a GPU gave
+    equal bits twice.
     """
     computed_on = accelerator_facts(cell.accelerator)
-    if deterministic is not None:
+    if (deterministic := more.pop("deterministic", None)) is not None:
         computed_on["accelerator"]["deterministic"] = deterministic
     return Record(
         identity=cell.identity,

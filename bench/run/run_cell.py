@@ -85,7 +85,7 @@ def run_job(job: Job) -> None:
         endings.update({name: ending(why) for name, why in tracker.dropped.items()})
     wall_s = time.perf_counter() - clock
     repeats = None if tracker is None else tracker.repeats_exactly
-    known = {"started": started, "wall_s": wall_s, "deterministic": repeats}
+    known: dict[str, Any] = {"started": started, "wall_s": wall_s, "deterministic": repeats}
     for name, fields in endings.items():
         store.write(make_record(job, cells[name], **known, **fields))
 

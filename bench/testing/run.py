@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from bench.accelerator.choice import Kind
 from bench.accelerator.determinism import device_of, seed_everything
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method
@@ -28,7 +29,7 @@ def run_method(
     device: DeviceProfile | None = None,
     labelled: bool = False,
     seed: int = 0,
-    accelerator: str = "cpu",
+    accelerator: Kind = "cpu",
     **protocol: Any,
 ) -> StreamResult:
     """Prepare a method and take it through a stream under a protocol, as a run does.
@@ -49,7 +50,7 @@ def run_method(
     stream = stream or TinyStream(seed=seed)
     model = model or TinyModel.build(None, stream.input_shape, stream.classes)
     config = protocol_config(protocol)
-    tracker = make_tracker([device or make_device()], method.stored)
+    tracker = make_tracker([device or make_device()], method.stored, accelerator=accelerator)
     model.train(False)
     place = device_of(accelerator)
     model.module.to(place)

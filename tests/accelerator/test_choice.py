@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from bench.accelerator.facts import accelerator_facts, why_not_alone
 from bench.accelerator.gpus import Gpu, compute_processes, list_gpus, process_bytes
 from bench.accelerator.slots import Slots, environment_of
 from bench.errors import BenchError
+from bench.execute.campaign import make_executor
+from bench.execute.launcher import Launcher
 
 ONE, TWO = Gpu(0, "GPU-aaaa-1", "Made-up 9000"), Gpu(1, "GPU-bbbb-2", "Made-up 9000")
 DRIVER = FakeNvml(FakeGpu("GPU-aaaa-1"), FakeGpu("GPU-bbbb-2"))
@@ -133,14 +137,42 @@ def test_a_process_of_a_gpu_sees_that_gpu_alone() -> None:
     assert "CUDA_VISIBLE_DEVICES" not in environment_of(Gpu(0))  # the driver gave no name
 
 
+def test_a_launcher_gives_its_children_their_gpu_before_they_import_torch(tmp_path: Path) -> None:
+    tmp_path.joinpath("told.py").write_text(
+        "import os, sys\n"
+        f"with open({str(tmp_path / 'seen')!r}, 'w') as file:\n"
+        "    names = 'CUDA_VISIBLE_DEVICES', 'CUBLAS_WORKSPACE_CONFIG'\n"
+        "    print('torch' in sys.modules, *map(os.environ.get, names), file=file)\n"
+    )
+    for gpu, expected in ((TWO, "False GPU-bbbb-2 :4096:8"), (None, "False  None")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+            path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+            patch.setenv("PYTHONPATH", path)
+            launcher = Launcher(["told"], gpu)
+        deadline = time.monotonic() + 60
+        while not launcher.answers() and not launcher._ready and time.monotonic() < deadline:
+            time.sleep(0.05)
+        launcher.stop()
+        assert tmp_path.joinpath("seen").read_text().strip() == expected.strip()
+
+
+def test_as_many_runs_go_on_as_there_are_slots() -> None:
+    choice = choose("cuda", per_gpu=2, find=lambda: [ONE, TWO])
+    for workers, expected in ((8, 4), (3, 3)):
+        executor = make_executor("processes", workers, computing=choice)
+        assert executor.workers == expected
+        executor.close()
+    assert make_executor("processes", threads=10**6).workers == 1
+
+
 # --- what is said of it
 
 
 def test_the_driver_tells_the_processes_of_a_gpu() -> None:
     me = os.getpid()
-    driver = FakeNvml(
-        FakeGpu("GPU-a", processes={me: 700, 1: 50}), FakeGpu("GPU-b", processes={9: 5})
-    )
+    shared, other = FakeGpu("GPU-a", processes={me: 700, 1: 50}), FakeGpu("GPU-b", processes={9: 5})
+    driver = FakeNvml(shared, other)
     assert compute_processes("GPU-a", driver) == [me, 1]
     assert process_bytes("GPU-a", driver) == 700
     assert process_bytes("GPU-b", driver) == 5  # alone: in a container it has another number
@@ -160,7 +192,7 @@ def test_the_driver_tells_the_processes_of_a_gpu() -> None:
 def test_a_gpu_that_is_not_ours_alone_is_not_measured(gpu: FakeGpu, ours: int, reason: str) -> None:
     driver = FakeNvml(gpu)
     found = why_not_alone(list_gpus(driver, {})[0], ours, driver)
-    assert (reason == found) if not reason else __import__("re").search(reason, found)
+    assert re.search(reason, found) if reason else not found
 
 
 def test_a_record_says_which_gpu_it_was() -> None:
@@ -179,9 +211,10 @@ def test_a_server_whose_imports_have_started_cuda_begins_anew_without_them(tmp_p
     tmp_path.joinpath("torch.py").write_text(
         "class cuda:\n    is_initialized = staticmethod(lambda: True)\n"
     )
+    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     done = subprocess.run(
         [sys.executable, "-m", "bench.execute.fork_server", "torch"],
         input=b"", capture_output=True, check=True, timeout=60,
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+        env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     assert done.stdout.count(b'{"ready": true}') == 1

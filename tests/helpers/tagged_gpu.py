@@ -226,6 +226,12 @@ def tagged_gpu() -> Iterator[_Marks]:
         "manual_seed_all": seeds.append,
         "get_rng_state": lambda *_: torch.zeros(1, dtype=torch.uint8),
         "set_rng_state": lambda *_: None,
+        "get_device_name": lambda *_: "Made-up 9000",
+        "reset_peak_memory_stats": lambda *_: None,
+        "memory_allocated": lambda *_: 0,
+        "max_memory_allocated": lambda *_: 3_000_000,
+        "memory_reserved": lambda *_: 4_000_000,
+        "max_memory_reserved": lambda *_: 5_000_000,
     }
     with ExitStack() as stack:
         for name, fake in fakes.items():
