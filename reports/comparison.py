@@ -121,9 +121,13 @@ def flat_settings(cell: Cell) -> dict[str, str]:
 
 
 def _computing(cell: Cell) -> dict[str, str]:
-    """Where and how runs are computed, as far as it is not one thread of the CPU."""
-    threads = {} if cell.threads == 1 else {"threads": str(cell.threads)}
-    return threads if cell.accelerator == "cpu" else {"accelerator": cell.accelerator, **threads}
+    """Where and how runs are computed, as far as it is not one thread of the CPU in float32."""
+    told = {
+        "accelerator": (cell.accelerator, "cpu"),
+        "threads": (str(cell.threads), "1"),
+        "precision": (cell.precision, "float32"),
+    }
+    return {name: value for name, (value, usual) in told.items() if value != usual}
 
 
 def _training(cell: Cell) -> dict[str, Any]:

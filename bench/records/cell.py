@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from bench.accelerator.choice import Kind
+from bench.accelerator.precision import Precision
 from bench.io.digest import digest
 from bench.io.one_line import one_line
 
@@ -58,10 +59,10 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
     ``settings_origin``: where the method's settings come from; tuned settings support another
     claim than equal values that a suite gives. ``variant``: what is made of the model before it is
     deployed; None is the full model. ``accelerator``: where the arithmetic happens, which rounds
-    otherwise; ``threads`` of a run on the CPU, whose number changes the order of sums. Both are
-    left out where they are the default, so that records from before they were known keep their
-    names. Records from before version 0.2 call ``stream`` "scenario" and ``settings_origin``
-    "settings".
+    otherwise; ``threads`` of a run on the CPU, whose number changes the order of sums;
+    ``precision`` of matrix products. They are left out where they are the default, so that records
+    from before they were known keep their names. Records from before version 0.2 call ``stream``
+    "scenario" and ``settings_origin`` "settings".
     """
 
     method: Component
@@ -80,6 +81,7 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
     variant: Component | None = None
     accelerator: Kind = pydantic.Field("cpu", exclude_if=lambda kind: kind == "cpu")
     threads: int = pydantic.Field(1, ge=1, exclude_if=lambda threads: threads == 1)
+    precision: Precision = pydantic.Field("float32", exclude_if=lambda given: given == "float32")
 
     @pydantic.model_validator(mode="after")
     def _named(self) -> Cell:
@@ -127,9 +129,10 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
 
     @property
     def computed_title(self) -> str:
-        """What to add to a title where a run is not computed by one thread of the CPU."""
+        """What to add to a title where a run is not one thread of the CPU, or not in float32."""
         where: list[str] = [] if self.accelerator == "cpu" else [self.accelerator]
         where += [f"{self.threads} threads"] if self.threads > 1 else []
+        where += [self.precision] if self.precision != "float32" else []
         return "".join(f" · {part}" for part in where)
 
     def _content(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import registry
 from bench.accelerator.determinism import device_of, repeats_exactly, reseed_cuda, seed_everything
+from bench.accelerator.precision import computing_in
 from bench.contracts.build import build
 from bench.costs.device_profile import DeviceProfile
 from bench.errors import BenchError, Unsupported
@@ -216,6 +217,7 @@ def _run_on(
     tracker.start()
     try:
         deployment = Deployment(method, built, tracker, labelled, cell.seed, scorer, logger)
-        return run_stream(protocol, deployment), source_digest
+        with computing_in(cell.precision, cell.accelerator):
+            return run_stream(protocol, deployment), source_digest
     finally:
         tracker.close()

@@ -72,6 +72,7 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
                     variant=variant,
                     accelerator=suite.accelerator,
                     threads=suite.threads,
+                    precision=suite.precision,
                 )
                 cells[cell.identity] = cell
     return list(cells.values())

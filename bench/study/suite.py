@@ -11,6 +11,7 @@ import pydantic
 
 from bench import registry
 from bench.accelerator.choice import Kind
+from bench.accelerator.precision import Precision
 from bench.errors import BenchError, did_you_mean
 from bench.io.safe_yaml import read_yaml
 from bench.registry.declarations import LONGEST_NAME, shortened
@@ -155,6 +156,8 @@ class Suite(_Strict):
         code is run
     accelerator : where runs compute, ``cpu`` or ``cuda``; the command line chooses too
     threads : of each run on the CPU
+    precision : of matrix products while methods adapt and predict: ``float32``, or ``bf16`` (mixed
+        precision)
     """
 
     name: str = pydantic.Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=LONGEST_NAME)
@@ -172,6 +175,7 @@ class Suite(_Strict):
     plugins: Annotated[list[str], pydantic.BeforeValidator(_list)] = []
     accelerator: Kind = "cpu"
     threads: int = pydantic.Field(1, ge=1, le=1024)
+    precision: Precision = "float32"
 
     def all_methods(self) -> Iterator[tuple[Reference, bool]]:
         """Every method with whether it is given target labels."""

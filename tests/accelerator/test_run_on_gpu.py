@@ -43,6 +43,15 @@ class Learning(LearningMethod):
     """Takes gradient steps."""
 
 
+class Halved(LearningMethod):
+    """Fails where products are not in bfloat16."""
+
+    def predict(self, x: Any) -> torch.Tensor:
+        outputs = super().predict(x)
+        assert outputs.dtype == torch.bfloat16
+        return outputs
+
+
 class Mixing(CountingMethod):
     """Adds a tensor of the CPU to what is predicted."""
 
@@ -62,6 +71,7 @@ def _parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         registry.register("model", "tiny-model")(Trained)
         registry.register("method", "learning")(Learning)
         registry.register("method", "mixing")(Mixing)
+        registry.register("method", "halved")(Halved)
         yield
 
 
@@ -204,3 +214,23 @@ def test_threads_are_part_of_the_identity_and_of_no_run_on_a_gpu(
     torch.set_num_threads(1)
     with pytest.raises(BenchError, match="--threads 2: is for runs on the CPU"):
         run(tmp_path, accelerator="cuda", threads=2)
+
+
+def test_mixed_precision_is_a_cell_of_its_own_whose_products_are_in_bfloat16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "SUITE", SUITE + "precision: bf16\n")
+    half = run(tmp_path, "agx-orin", methods="halved")
+    assert half.status == "ok", half.reason
+    assert half.cell.precision == "bf16"
+    assert " · bf16 · " in half.cell.title
+    assert half.results is not None
+    assert torch.is_autocast_enabled("cpu") is False
+
+
+def test_half_precision_is_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "SUITE", SUITE + "precision: fp16\n")
+    with pytest.raises(BenchError, match="'precision': 'fp16' is not allowed: gradients in float1"):
+        run(tmp_path)
