@@ -46,7 +46,7 @@ def why_not_alone(gpu: Gpu | None, ours: int, nvml: Any = None) -> str:
     CUDA, then 1. In a container the driver may know it by another number.
     """
     if gpu is None or not gpu.uuid:
-        return "the driver does not say which GPU this is, so that others may use it too"
+        return ""  # a board without NVML, whose meter is of the whole board
     if gpu.mig:
         return f"{gpu} is divided (MIG), and the energy of a slice is not measured"
     listed = compute_processes(gpu.uuid, nvml)

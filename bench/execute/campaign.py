@@ -238,7 +238,8 @@ def run_plan(
     BenchError if the meter, a folder, a source model or a component cannot be used; a run that
     fails is a record.
     """
-    meter = _require_meter(meter, plan.suite.devices)
+    on_gpu = meter == "nvml" and executor.computing.kind == "cuda"  # each run reads its own GPU's
+    meter = meter if on_gpu else _require_meter(meter, plan.suite.devices)
     with Campaign(store, executor, listener) as campaign:
         if tensorboard is not None:
             require_folder(tensorboard, f"--tensorboard {tensorboard}")
