@@ -18,9 +18,9 @@ from bench.io.process_state import ProcessState
 from bench.io.traceback_text import print_traceback
 from bench.records.cell import Cell
 from bench.records.store import Store
-from bench.run.applicability import planned_device, require_planned_code, unsupported
 from bench.run.deployed import deployed
 from bench.run.results import ending, make_record, now, results_on
+from bench.study.applicability import planned_device, require_planned_code, unsupported
 from bench.study.job import Job
 
 if TYPE_CHECKING:
