@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
-from bench.contracts.fetching import FETCHING
 from bench.errors import BenchError, LabelsHidden
 from bench.io.digest import digest
+from bench.io.fetch_clock import FETCHING
 
 Inputs = Any
 """A tensor whose first dimension is the sample, a dict of such tensors, or `LazyInputs`."""

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.contracts.data import Batch
-from bench.contracts.fetching import wall_clock
 from bench.costs.pricing import Cost, MemoryFootprint
 from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError, Unsupported
+from bench.io.fetch_clock import wall_clock
 
 Key = tuple[str, Hashable]
 """A step's kind and the shape of its batch."""

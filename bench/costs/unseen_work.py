@@ -14,9 +14,9 @@ from collections import defaultdict
 
 import torch
 
-from bench.contracts.fetching import cpu_clocks
 from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError
+from bench.io.fetch_clock import cpu_clocks
 
 OPERATORS, PYTHON = 3.0, 3.0
 """Times the seconds of the operators, and of counting them, that a step may take."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -15,9 +16,10 @@ from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
-from bench import registry
+from bench import BenchError, registry
 from bench.cli import app
 from bench.conformance import check_component
+from bench.contracts.dataset import data_set
 
 # --- a tiny folder of every layout ------------------------------------------------------------
 
@@ -116,9 +118,9 @@ def saved_images(root: Path) -> None:
 
     rows = {"image": [], "label": []}
     for i in range(4):
-        image(root / "raw" / f"{i}.png", i)
-        content = (root / "raw" / f"{i}.png").read_bytes()
-        rows["image"].append({"bytes": content, "path": None})
+        content = io.BytesIO()
+        Image.new("RGB", (9, 9), (i, 0, 0)).save(content, "PNG")
+        rows["image"].append({"bytes": content.getvalue(), "path": None})
         rows["label"].append(i % 2)
     features = Features({"image": ImageType(), "label": Value("int64")})
     Dataset.from_dict(rows, features=features).save_to_disk(str(root / "saved"))
@@ -158,6 +160,48 @@ def test_every_data_set_keeps_the_contract(name: str, tmp_path: Path) -> None:
     failed = [r.line for r in results if not r.passed and (known or "unknown task" not in r.why)]
     assert not failed, "\n".join(failed)
     assert len(results) == 7
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny folder of each layout."""
+    made = {}
+    for name, write in WRITERS.items():
+        if not name.startswith("saved") or find_spec("datasets") is not None:
+            made[name] = tmp_path_factory.mktemp(name)
+            write(made[name])
+    return made
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_folder_of_another_layout_is_never_all_right(name: str, roots: dict[str, Path]) -> None:
+    """In one line that names the folder, or a file in it."""
+    for other in roots.keys() - {name}:
+        try:
+            problems = list(data_set(name, {"root": str(roots[other])}).check())
+        except BenchError as error:
+            problems = [str(error)]
+        assert problems, f"{name} reads the folder of {other}"
+        if name in roots:
+            assert str(roots[other]) in problems[0]
+
+
+WITH_IMAGES = [
+    name
+    for name in WRITERS
+    if name.split("-")[0] in ("image", "segmentation", "yolo", "coco", "vqa")
+]
+
+
+@pytest.mark.parametrize("name", WITH_IMAGES)
+def test_one_image_that_cannot_be_read_is_named(name: str, tmp_path: Path) -> None:
+    WRITERS[name](tmp_path)
+    bad = sorted(f for f in tmp_path.rglob("*.png") if f.parent.name != "labels")[1]
+    bad.write_bytes(bad.read_bytes()[:40])
+    problems = list(data_set(name, {"root": str(tmp_path)}).check())
+    assert problems
+    assert all(line.startswith(f"{bad}: cannot be read as an image (") for line in problems)
+    assert problems[0].endswith("): replace or remove it")
 
 
 # --- what is wrong ----------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""Every method and model that ships keeps its contract: the conformance suite, one by one."""
+"""Every method, model and stream that ships keeps its contract: the conformance suite, one by one.
+
+Data sets are checked in test_datasets.py, each on a tiny folder.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,17 @@ CLASSIFIERS = [
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_every_model_keeps_the_contract(name):
     require_contract(name, "model")
+
+
+@pytest.mark.parametrize("name", ["class-incremental", "mixed"])
+def test_streams_over_any_data_keep_the_contract(name):
+    require_contract(name, "stream")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(registry.entries("stream")))
+def test_every_stream_keeps_the_contract(name):
+    require_contract(name, "stream")
 
 
 def test_the_example_of_contributing_keeps_it_too(tmp_path):

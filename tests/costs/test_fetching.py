@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from bench.contracts.data import DomainView, LazyInputs, SampleType
-from bench.contracts.fetching import FETCHING, FetchClock, wall_clock
 from bench.costs.device_profile import load_device
 from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
+from bench.io.fetch_clock import FETCHING, FetchClock, wall_clock
 from bench.meters.base import Unavailable
 from bench.run.window import Window
 
@@ -78,7 +78,7 @@ def test_a_modelled_step_is_no_lower_bound_because_of_it() -> None:
 
 def test_the_clock_stands_still_while_data_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FetchClock()
-    monkeypatch.setattr("bench.contracts.fetching.FETCHING", clock)
+    monkeypatch.setattr("bench.io.fetch_clock.FETCHING", clock)
     begun = wall_clock()
     with clock.running(), clock.running():
         time.sleep(0.2)
