@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bench import DomainView, FoundationModel, Method, Unsupported
-from bench.contracts.data import Inputs, LazyInputs, take
+from bench.contracts.data import Inputs, LazyInputs, on_device, take
 
 from ._losses import at_least_float32
 
@@ -82,7 +82,23 @@ class TokenDropout(nn.Module):
         mask = x["attention_mask"]
         kept = torch.rand(mask.shape, generator=generator) >= self.share
         kept[:, 0] = True
-        return {**x, "attention_mask": mask * kept.to(mask)}
+        return {**x, "attention_mask": mask * on_device(kept, mask.device).to(mask.dtype)}
+
+
+class Noise(nn.Module):
+    """Adds normal noise of standard deviation ``sigma``, and limits images to [0, 1].
+
+    It is drawn on the CPU, so that it is the same wherever the images are.
+    """
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        self.sigma = sigma
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images of any shape with noise."""
+        drawn = torch.randn_like(torch.empty_like(images, device="cpu"))
+        return (images + (0.0 + on_device(drawn, images.device) * self.sigma)).clamp(0, 1)
 
 
 class RandomViews(nn.Module):
@@ -107,7 +123,7 @@ class RandomViews(nn.Module):
         self.span = float(x.max()) - self.low or 1.0
         color = v2.ColorJitter(0.4 * strength, 0.3 * strength, 0.5 * strength, 0.06 * strength)
         blur = v2.GaussianBlur(5, (0.001, max(0.5 * strength, 0.001)))
-        noise = v2.GaussianNoise(sigma=0.005 * strength)
+        noise = Noise(0.005 * strength)
         if not moving:
             self.steps = v2.Compose([color, blur, noise])
             return

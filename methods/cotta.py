@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench import DomainView, FoundationModel, MethodConfig, Window, register, tunable
-from bench.contracts.data import Inputs
+from bench.contracts.data import Inputs, on_device
 
 from ._losses import at_least_float32, take_step, train_only
 from ._teacher import TeacherMethod, move_average
@@ -122,5 +122,5 @@ class Cotta(TeacherMethod):
     def _restore(self) -> None:
         pairs = zip(self.model.module.parameters(), self.anchor.module.parameters(), strict=True)
         for weight, source in pairs:
-            back = torch.rand(weight.shape, generator=self.generator)
+            back = on_device(torch.rand(weight.shape, generator=self.generator), weight.device)
             weight.copy_(torch.where(back < self.config.restore_probability, source, weight))

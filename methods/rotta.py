@@ -185,7 +185,8 @@ class Rotta(TeacherMethod):
             labels = at_least_float32(self.teacher(x)).softmax(dim=1)
         self.model.train()
         logits = at_least_float32(self.model(self.views(x, self.generator)))
-        ages = torch.tensor([kept["age"] for kept in self.memory], dtype=logits.dtype)
+        told = [kept["age"] for kept in self.memory]
+        ages = torch.tensor(told, dtype=logits.dtype, device=logits.device)
         weights = torch.sigmoid(-ages / self.config.capacity)
         loss = (weights * F.cross_entropy(logits, labels, reduction="none")).mean()
         take_step(self.optimizer, loss)

@@ -26,9 +26,10 @@ def centroid_labels(features: Tensor, probabilities: Tensor, rounds: int = 2) ->
     authors' code. A class without samples keeps no centroid and receives no label.
     Features (n, width) and probabilities (n, classes) give int64 labels of shape (n,).
     """
-    ones = torch.ones(len(features), 1, dtype=features.dtype)
+    ones = torch.ones(len(features), 1, dtype=features.dtype, device=features.device)
     unit = F.normalize(torch.cat([features, ones], dim=1), dim=1)
-    weights, present = probabilities, torch.ones(probabilities.shape[1], dtype=torch.bool)
+    weights = probabilities
+    present = torch.ones(weights.shape[1], dtype=torch.bool, device=weights.device)
     labels = probabilities.argmax(dim=1)
     for _ in range(rounds):
         centroids = weights.t() @ unit / weights.sum(dim=0).clamp_min(1e-8).unsqueeze(1)

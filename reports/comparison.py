@@ -96,11 +96,11 @@ class Comparison:
 def compare(records: Iterable[Record]) -> list[Comparison]:
     """Sort records into comparisons, by title.
 
-    Records share a comparison if stream, data, model, protocol and device, settings included,
-    are equal; a modelled and a measured device never meet. Where their code differs, a row
-    shows one version: that of the record that was started last. The rest is counted in a note,
-    and rows and tables of older code than others of the report are marked. Records whose contents
-    cannot be shown are left out: see `showable`.
+    Records share a comparison if stream, data, model, protocol and device, settings included, are
+    equal, and where runs are computed; a modelled and a measured device never meet. Where their
+    code differs, a row shows one version: that of the record that was started last. The rest is
+    counted in a note, and rows and tables of older code than others of the report are marked.
+    Records whose contents cannot be shown are left out: see `showable`.
     """
     kept, _ = showable(records)
     newest = {record.identity: record for record in sorted(kept, key=age)}
@@ -123,7 +123,17 @@ def flat_settings(cell: Cell) -> dict[str, str]:
         "protocol": cell.protocol,
     }
     flat = {f"{part}.{k}": show(v) for part, config in parts.items() for k, v in config.items()}
-    return flat | {"data": cell.data[:12]}
+    return flat | {"data": cell.data[:12], **_computing(cell)}
+
+
+def _computing(cell: Cell) -> dict[str, str]:
+    """Where and how runs are computed, as far as it is not one thread of the CPU in float32."""
+    told = {
+        "accelerator": (cell.accelerator, "cpu"),
+        "threads": (str(cell.threads), "1"),
+        "precision": (cell.precision, "float32"),
+    }
+    return {name: value for name, (value, usual) in told.items() if value != usual}
 
 
 def _training(cell: Cell) -> dict[str, Any]:
@@ -141,11 +151,11 @@ def _settings(cell: Cell) -> dict[str, Any]:
     }
     if cell.variant is not None:  # left out otherwise: file names and labels hold the digest
         settings["variant"] = [cell.variant.name, cell.variant.config]
-    return settings
+    return settings | _computing(cell)
 
 
 def _title(cell: Cell) -> str:
-    return f"{cell.stream.name} · {cell.model_title} · {cell.device_title}"
+    return f"{cell.stream.name} · {cell.model_title} · {cell.device_title}{cell.computed_title}"
 
 
 def _slug(cell: Cell) -> str:

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = (
     ("io", "errors", "defaults"),
     ("registry",),
+    ("accelerator",),
     ("records",),
     ("contracts",),
     ("tasks",),

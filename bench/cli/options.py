@@ -15,7 +15,9 @@ from bench.errors import BenchError
 from bench.study.selection import DEFAULT_STORE, DEFAULT_SUITE, Selection
 
 if TYPE_CHECKING:
+    from bench.accelerator.choice import Choice
     from bench.records.store import Store
+    from bench.study.suite import Suite
 
 SuiteName = Annotated[str, Option(help="A suite's name, or the path of a file.")]
 Devices = Annotated[
@@ -47,6 +49,17 @@ Plugins = Annotated[
     list[Path] | None,
     Option("--plugin", help="Python file that registers components; its code is run."),
 ]
+Accelerator = Annotated[
+    str | None,
+    Option(help="Where runs compute: cpu, cuda, cuda:UUID or auto. Default: the suite's, or cpu."),
+]
+Gpus = Annotated[
+    str | None, Option(help="GPUs to use, indices or UUIDs as 0,1. Default: all that are visible.")
+]
+PerGpu = Annotated[int, Option("--per-gpu", min=1, help="Runs at a time on a GPU.")]
+Threads = Annotated[
+    int | None, Option(min=1, help="Threads of each run on the CPU. Default: the suite's, or 1.")
+]
 Jobs = Annotated[int | None, Option(min=1, help="Runs at a time. Default: the cores.")]
 Timeout = Annotated[float | None, Option(min=0.1, help="Seconds until a run is killed.")]
 ExecutorName = Annotated[str, Option(help="Where runs happen; 'inline' for a debugger.")]
@@ -69,6 +82,10 @@ def selection(
     tuned: TunedFile = None,
     store: StoreRoot = DEFAULT_STORE,
     plugins: Plugins = None,
+    accelerator: Accelerator = None,
+    gpus: Gpus = None,
+    per_gpu: PerGpu = 1,
+    threads: Threads = None,
 ) -> Selection:
     """What the shared options choose."""
     from bench.study.suite import parse_seeds
@@ -89,6 +106,10 @@ def selection(
         tuned=tuned,
         store=store,
         plugins=tuple(plugins or ()),
+        accelerator=accelerator,
+        gpus=gpus,
+        per_gpu=per_gpu,
+        threads=threads,
     )
 
 
@@ -119,6 +140,14 @@ def method_names(methods: str) -> tuple[str, ...]:
 
 def _names(given: str | None) -> tuple[str, ...]:
     return tuple(n.strip() for n in (given or "").split(",") if n.strip())
+
+
+def tell_computing(selection: Selection, suite: Suite) -> Choice:
+    """Where runs of the suite compute, said on the terminal unless that is the CPU by default."""
+    choice = selection.computing(suite)
+    if choice.kind != "cpu" or selection.accelerator is not None:
+        typer.echo(f"bench: runs compute on {choice.title}", err=True)
+    return choice
 
 
 def warn(text: str) -> None:

@@ -56,7 +56,8 @@ def command(
         options.warn(note)
     options.warn_unreadable(store)
     limits = Limits(timeout, memory_limit and memory_limit * 2**30)
-    runner = make_executor(executor, jobs, limits)
+    computing = options.tell_computing(selection, plan.suite)
+    runner = make_executor(executor, jobs, limits, computing, plan.suite.threads)
     progress = Progress(len(plan.done))
 
     def said() -> str:

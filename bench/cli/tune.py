@@ -45,6 +45,10 @@ def command(
     jobs: options.Jobs = None,
     timeout: options.Timeout = None,
     executor: options.ExecutorName = options.DEFAULT_EXECUTOR,
+    accelerator: options.Accelerator = None,
+    gpus: options.Gpus = None,
+    per_gpu: options.PerGpu = 1,
+    threads: options.Threads = None,
 ) -> None:
     """Tune methods on the suite's validation stream and write the settings to use with it.
 
@@ -62,9 +66,20 @@ def command(
     from bench.study.tuned_settings import tuned_path, write_tuned
     from bench.tuning.tune import Tuner, Yardstick, default_out, validation_suite
 
-    chosen, path = options.selection(
-        suite=suite, methods=methods, model=model, variant=variant, seeds=seeds, plugins=plugins
-    ).choose()
+    selection = options.selection(
+        suite=suite,
+        methods=methods,
+        model=model,
+        variant=variant,
+        seeds=seeds,
+        plugins=plugins,
+        accelerator=accelerator,
+        gpus=gpus,
+        per_gpu=per_gpu,
+        threads=threads,
+    )
+    chosen, path = selection.choose()
+    computing = options.tell_computing(selection, chosen)
     target = out or default_out(path, SUITES)
     if target.exists() and not target.is_file():
         what = "a folder" if target.is_dir() else "no regular file"
@@ -87,7 +102,7 @@ def command(
     found = tuned_file(chosen, searched, cells, tuner, trials, oracle)
     _beside_others(target, found, tuner.names)  # refused now, not when the search has ended
     progress = PreparationProgress()
-    runner = make_executor(executor, jobs, Limits(timeout_s=timeout))
+    runner = make_executor(executor, jobs, Limits(timeout_s=timeout), computing, chosen.threads)
     stopped = stoppable(progress, lambda: "the same command goes on from here")
     with stopped, Campaign(opened, runner, progress) as campaign:
         require_folder(target.parent, f"--out {target}")

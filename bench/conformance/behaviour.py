@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.accelerator.determinism import seed_everything
 from bench.conformance.base import CheckFailed, check
 from bench.conformance.method_fixture import (
     BATCH,
@@ -25,7 +26,6 @@ from bench.contracts.method import Method
 from bench.contracts.model import FoundationModel
 from bench.costs.tracker import StepObserver
 from bench.errors import LabelsHidden
-from bench.run.determinism import seed_everything
 
 
 @check

@@ -14,7 +14,7 @@ from bench.conformance.method_fixture import MethodFixture
 from bench.contracts import method as contract
 from bench.contracts.settings import bounds, choices
 from bench.errors import BenchError
-from bench.run.applicability import unsupported
+from bench.study.applicability import unsupported
 
 _LEGAL: dict[str, tuple[str, ...] | None] = {
     "family": contract.FAMILIES,

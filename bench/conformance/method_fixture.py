@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench import defaults, registry
+from bench.accelerator.determinism import seed_everything
 from bench.conformance.base import CheckFailed, subject_of
 from bench.contracts.data import Batch, DomainView, Inputs, LabelledBatch
 from bench.contracts.method import Method
@@ -22,7 +23,6 @@ from bench.costs.tracker import StepObserver
 from bench.errors import BenchError
 from bench.meters.base import Unavailable
 from bench.records.cell import Cell, Component
-from bench.run.determinism import seed_everything
 from bench.run.window import UNLIMITED, Window
 
 MODEL, MODEL_SETTINGS = defaults.MODEL, defaults.SMALL_MODEL

@@ -14,10 +14,10 @@ from types import FrameType
 from typing import Any
 
 from bench import registry
+from bench.accelerator.determinism import as_in_a_run
 from bench.conformance.base import CHECKS, SUBJECTS, Check, CheckFailed, Result, Subject
 from bench.errors import BenchError, did_you_mean
 from bench.registry.discovery import Entry
-from bench.run.determinism import as_in_a_run
 
 MODULES = ("declarations", "predictions", "behaviour", "resources", "models", "streams", "datasets")
 """The modules of this folder that hold checks, which run in this order."""

@@ -137,6 +137,64 @@ class LazyInputs(ABC):
         return digest([types, self.settings(), self.sample_names()])
 
 
+class Placed(LazyInputs):
+    """Inputs that lie in this machine's memory or files; what is taken of them is on ``device``.
+
+    The one place where samples move to a GPU. Taking them is counted as it is without a GPU, the
+    move is not.
+    """
+
+    def __init__(self, inputs: Inputs, device: torch.device) -> None:
+        super().__init__(torch.arange(0))
+        self.inputs, self.device = inputs, device
+
+    def read(self, positions: Tensor) -> Inputs:
+        return on_device(take(self.inputs, _on_cpu(positions)), self.device)
+
+    def names(self, positions: Tensor) -> list[str]:
+        found: list[str] = self.inputs.names(self.inputs.positions[positions])
+        return found
+
+    @property
+    def sample_types(self) -> dict[str, SampleType]:
+        if isinstance(self.inputs, LazyInputs):
+            return self.inputs.sample_types
+        parts = self.inputs if isinstance(self.inputs, dict) else {"": self.inputs}
+        return {name: (tuple(part.shape[1:]), part.dtype) for name, part in parts.items()}
+
+    def __len__(self) -> int:
+        return batch_length(self.inputs)
+
+    def __getitem__(self, indices: Tensor) -> Inputs:
+        return self.read(indices)
+
+    def subset(self, indices: Tensor) -> Placed:
+        return Placed(subset(self.inputs, _on_cpu(indices)), self.device)
+
+    @property
+    def nbytes(self) -> int:
+        parts = self.inputs.values() if isinstance(self.inputs, dict) else [self.inputs]
+        return sum(part.nbytes for part in parts)
+
+
+def placed(x: Inputs, device: torch.device) -> Inputs:
+    """Inputs that give their samples on ``device``; as they are where that is the CPU."""
+    return x if device.type == "cpu" else Placed(x, device)
+
+
+def on_device(x: Inputs, device: torch.device) -> Inputs:
+    """Tensors on ``device``, which is no arithmetic; the same objects if they are there already."""
+    with uncounted():
+        if isinstance(x, dict):
+            return {name: part.to(device) for name, part in x.items()}
+        return x.to(device)
+
+
+def _on_cpu(indices: Tensor) -> Tensor:
+    with uncounted():
+        return indices.cpu()
+
+
 class Batch:
     """Model inputs without labels: ``x`` of n samples; ``len(batch)`` is n.
 
@@ -221,7 +279,10 @@ class DomainView:
         self.least_batch = least_batch
         self.batch_size = batch_size
         self._x = x
-        self._y = y
+        self._y = self._y_there = y
+        self._device = x.device if isinstance(x, Placed) else None
+        if y is not None and self._device is not None:
+            self._y_there = None
         self._generator = generator
         self._single_pass = single_pass
         self._closed = ""
@@ -250,7 +311,10 @@ class DomainView:
             raise BenchError(self._closed)
         if self._y is None:
             return Batch(self._x, torch.arange(0)).y
-        return self._y
+        if self._y_there is None:
+            assert self._device is not None
+            self._y_there = on_device(self._y, self._device)
+        return self._y_there
 
     @property
     def labelled(self) -> bool:
@@ -320,7 +384,7 @@ class DomainView:
         """Take the data away: later use raises BenchError with ``reason``."""
         self._closed = reason
         self._x = None
-        self._y = None
+        self._y = self._y_there = None
 
     def _order(self) -> Tensor:
         with uncounted():
@@ -330,5 +394,8 @@ class DomainView:
         with uncounted():
             x = take(self.x, chosen)
             if self._y is not None:
-                return LabelledBatch(x, chosen, self._y[chosen])
+                y = self._y[chosen]
+                return LabelledBatch(
+                    x, chosen, y if self._device is None else on_device(y, self._device)
+                )
         return Batch(x, chosen)

@@ -14,7 +14,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
-from bench.contracts.data import DomainView, Inputs, LazyInputs
+from bench.contracts.data import DomainView, Inputs, LazyInputs, Placed
 from bench.contracts.module_names import module_at, nearest_module
 from bench.contracts.task import Task, make_task
 from bench.errors import BenchError, Unsupported
@@ -279,6 +279,8 @@ def source_digest(source: DomainView) -> str:
 
 def inputs_digest(x: Inputs) -> str:
     """Digest of inputs; of lazy ones by what the samples are made of, without reading them."""
+    if isinstance(x, Placed):
+        return inputs_digest(x.inputs)
     if isinstance(x, LazyInputs):
         return x.digest()
     return tensors_digest(x if isinstance(x, dict) else {"x": x})

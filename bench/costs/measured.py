@@ -6,9 +6,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bench.accelerator.choice import Kind
+from bench.accelerator.facts import gpu_in_use, why_not_alone
+from bench.accelerator.gpus import process_bytes
 from bench.costs.device_profile import MeasuredDevice
 from bench.costs.pricing import Cost
-from bench.costs.process_memory import held_bytes, peak_bytes, reset_peak
+from bench.costs.process_memory import (
+    held_bytes,
+    peak_bytes,
+    reserved_bytes,
+    reset_peak,
+    synchronize,
+)
 from bench.costs.tracker import (
     ChargedStep,
     CostTracker,
@@ -27,19 +36,30 @@ class MeasuredCosts(DeviceCosts):
     Energy is all that the meter's scope used during a window, whatever else the machine did; a
     window without steps took none. Without a meter, or if it refuses a window (which may be too
     short for its sensor), energy is unavailable, with the reason.
+
+    Where the run computes on a GPU, time is taken when the GPU has done its work, and memory is the
+    GPU's: what torch has allocated, what it has reserved for that (``resident_bytes``), CUDA's
+    context (``runtime_bytes``) and all that the driver counts for the process.
     """
 
     kind = "measured"
     runtime_unavailable = "inside the process's baseline"
 
-    def __init__(self, device: MeasuredDevice, energy: EnergyMeter | Unavailable) -> None:
+    def __init__(
+        self, device: MeasuredDevice, energy: EnergyMeter | Unavailable, accelerator: Kind = "cpu"
+    ) -> None:
         super().__init__(device.name)
+        self.accelerator = accelerator
         self.how = "wall clock; peak resident memory above the start of the run, with its data"
+        if accelerator != "cpu":
+            self.how = "wall clock, until the GPU is done; peak memory that torch has allocated"
+            self.resident_note = "; reserved by torch's allocator"
+            self.gpu = gpu_in_use()
         self.window.energy_j = None
         self._last: dict[Key, float] = {}
         self._baseline = 0
         try:
-            self._baseline = held_bytes("cpu")
+            self._baseline = held_bytes(accelerator)
         except BenchError as error:
             self.memory_unavailable = str(error)
         self._energy: EnergyMeter | None = None
@@ -63,7 +83,7 @@ class MeasuredCosts(DeviceCosts):
     def start(self) -> None:
         """Forget what was held offline: the peak counts from now, the baseline stays."""
         try:
-            reset_peak("cpu")
+            reset_peak(self.accelerator)
         except BenchError as error:
             self.memory_unavailable = str(error)
 
@@ -83,6 +103,10 @@ class MeasuredCosts(DeviceCosts):
             if self.window.steps == 0:
                 self._energy.cancel()
                 self.window.energy_j = 0.0
+                return
+            if self.accelerator != "cpu" and (shared := why_not_alone(self.gpu, ours=1)):
+                self._energy.cancel()
+                self.energy_unavailable = shared
                 return
             try:
                 self.window.energy_j = self._energy.end().joules
@@ -108,8 +132,17 @@ class MeasuredCosts(DeviceCosts):
     def read_memory(self) -> None:
         """Update the peak from the kernel's high-water mark."""
         if not self.memory_unavailable:
-            self.peak_bytes = max(self.peak_bytes, peak_bytes("cpu") - self._baseline)
+            peak = peak_bytes(self.accelerator) - self._baseline
+            self.peak_bytes = max(self.peak_bytes, peak)
             self.resident_bytes = self.peak_bytes
+        if self.accelerator != "cpu":
+            held, reserved = reserved_bytes()
+            self.resident_bytes = reserved
+            whole = process_bytes(self.gpu.uuid) if self.gpu is not None else None
+            self.process_bytes = whole
+            self.runtime_unavailable = "the driver does not say what the process takes"
+            if whole is not None:
+                self.runtime_bytes, self.runtime_unavailable = max(whole - held, 0), ""
 
 
 class MeasuredTracker(CostTracker):
@@ -120,8 +153,9 @@ class MeasuredTracker(CostTracker):
         device: MeasuredDevice,
         energy: EnergyMeter | Unavailable,
         observers: Sequence[StepObserver] = (),
+        accelerator: Kind = "cpu",
     ) -> None:
-        self._device = MeasuredCosts(device, energy)
+        self._device = MeasuredCosts(device, energy, accelerator)
         super().__init__([self._device], observers)
 
     def start(self) -> None:
@@ -132,10 +166,16 @@ class MeasuredTracker(CostTracker):
         self._device.memory_unavailable = self._device.memory_unavailable or memory
 
     def inference(self, samples: int, predict: Callable[[], Any]) -> Any:
+        def whole() -> Any:
+            out = predict()
+            self._wait()
+            return out
+
+        self._wait()
         start = time.perf_counter()
-        out = predict()
+        out = whole()
         seconds = time.perf_counter() - start
-        self._device.inference = Cost(seconds, self._device.inference_energy(predict), 0.0)
+        self._device.inference = Cost(seconds, self._device.inference_energy(whole), 0.0)
         self._device.inference_samples = samples
         return out
 
@@ -145,6 +185,13 @@ class MeasuredTracker(CostTracker):
 
     def finish(self) -> None:
         self._device.read_memory()
+
+    def _begin(self, key: Key, recount: bool) -> None:
+        self._wait()
+
+    def _wait(self) -> None:
+        if self._device.accelerator != "cpu":
+            synchronize()
 
     def _charge(self, key: Key, wall_s: float, budget_s: float, cut_short: bool) -> ChargedStep:
         self._device.charge(key, wall_s, cut_short)

@@ -81,6 +81,20 @@ def held_bytes(accelerator: str) -> int:
     return _status("VmRSS")
 
 
+def reserved_bytes() -> tuple[int, int]:
+    """What torch's allocator has taken of a GPU: now, and at most since `reset_peak`."""
+    import torch
+
+    return int(torch.cuda.memory_reserved()), int(torch.cuda.max_memory_reserved())
+
+
+def synchronize() -> None:
+    """Wait until a GPU has done what it was asked to."""
+    import torch
+
+    torch.cuda.synchronize()
+
+
 def memory_bytes(accelerator: str) -> tuple[float, float]:
     """Of the whole machine or accelerator, and what of it is free for applications now."""
     if accelerator != "cpu":

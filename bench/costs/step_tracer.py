@@ -43,6 +43,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from bench.operators.flop_formulas import Formula, formula_of
+from bench.operators.gpu_attention import is_gpu_attention, moved_tensors
 from bench.operators.live_memory import (
     Block,
     address_of,
@@ -254,7 +255,10 @@ class StepTracer:
         else:
             distinct = {id(t): t for t in inputs}
             distinct.update((id(t), t) for t in outputs)
-            size = float(sum(map(_touched_bytes, distinct.values())))
+            moved, more = list(distinct.values()), 0.0
+            if facts.gpu_attention:
+                moved, more = moved_tensors(moved)
+            size = more + float(sum(map(_touched_bytes, moved)))
         if facts.packs:
             size += sum(packed_bytes(x) for x in args if isinstance(x, torch.ScriptObject))
         detail = operator_kind(name, args) if facts.several_kinds else name
@@ -266,6 +270,7 @@ class StepTracer:
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         self.optimizers.add(optimizer)
+        _step_plainly(optimizer)
         # With a closure the step holds forward and backward passes: nothing is merged then.
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         self.mark(_BEGIN if closure is None else _BEGIN_CLOSURE)
@@ -301,6 +306,18 @@ class StepTracer:
             held = owner  # packed weights: kept as long as the step
         self._live[key] = (held, size)
         self._now += 0 if inherited else size
+
+
+def _step_plainly(optimizer: Optimizer) -> None:
+    """Let an optimizer step parameter by parameter from now on.
+
+    With multi-tensor kernels, which torch takes on a GPU unless it is told otherwise, the same
+    arithmetic is other operators: a step would cost a device more for being computed on a GPU.
+    """
+    for group in optimizer.param_groups:
+        chosen = [group.get("foreach"), group.get("fused")]
+        if any(chosen) or (None in chosen and any(p.is_cuda for p in group["params"])):
+            group.update({way: False for way in ("foreach", "fused") if way in group})
 
 
 class _Mode(TorchDispatchMode):
@@ -347,6 +364,7 @@ class _Facts:
     simple: bool
     several_kinds: bool
     packs: bool
+    gpu_attention: bool
     formula: Formula | None
 
 
@@ -377,6 +395,7 @@ def _learn(func: Any) -> _Facts:
         simple=is_simple(func),
         several_kinds=depends_on_arguments(name),
         packs=func.namespace != "aten",
+        gpu_attention=is_gpu_attention(name),
         formula=None if free or prim or composite else formula_of(func),
     )
     return _FACTS.setdefault(id(func), facts)

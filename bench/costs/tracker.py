@@ -82,6 +82,7 @@ class DeviceCosts(ABC):
     energy_unavailable, inference_energy_unavailable : why adaptation and predictions have no
         energy; empty if they have
     memory_unavailable : why the peak is not known; empty if it is
+    process_bytes : all that the driver of a GPU counts for the process; None where it is not known
     """
 
     kind: Literal["modelled", "measured"]
@@ -92,6 +93,7 @@ class DeviceCosts(ABC):
     energy_unavailable = ""
     inference_energy_unavailable = ""
     memory_unavailable = ""
+    process_bytes: float | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -123,6 +125,7 @@ class CostTracker(ABC):
     tracing_s : wall seconds that counting took
     uncounted : what the counts leave out, so that costs are lower bounds; empty if nothing is known
     source_bytes : of the source data that are kept
+    repeats_exactly : whether a step on a GPU gave equal bits twice; None on the CPU
     """
 
     devices: Sequence[DeviceCosts]
@@ -140,6 +143,7 @@ class CostTracker(ABC):
         self.tracing_s = 0.0
         self.uncounted: set[str] = set()
         self.source_bytes = 0
+        self.repeats_exactly: bool | None = None
         self._observers = observers
         self._open: Key | None = None
         self._over_batch = False
@@ -203,6 +207,7 @@ class CostTracker(ABC):
         """
         if self._open is None:
             return
+        self._wait()
         wall_s = wall_clock() - self._started
         key, self._open = self._open, None
         self.counts[key[0]] += 1
@@ -230,6 +235,9 @@ class CostTracker(ABC):
 
     def _begin(self, key: Key, recount: bool) -> None:
         """Prepare to charge a step, before its time starts."""
+
+    def _wait(self) -> None:
+        """Wait until the step's work is done, where it may go on after its last call."""
 
     @abstractmethod
     def _charge(self, key: Key, wall_s: float, budget_s: float, cut_short: bool) -> ChargedStep:

@@ -17,9 +17,9 @@ from torch.nn import functional
 from torch.utils._foreach_utils import _foreach_supported_types
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from bench.accelerator.determinism import as_in_a_run
 from bench.contracts.data import Inputs, uncounted
 from bench.contracts.model import FoundationModel
-from bench.run.determinism import as_in_a_run
 
 _VALUE_ERRORS = (fake_tensor.DataDependentOutputException, fake_tensor.DynamicOutputShapeException)
 _WHERE = torch.ops.prim.device.default

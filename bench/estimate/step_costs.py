@@ -15,6 +15,7 @@ from functools import cache, partial
 import torch
 
 from bench import defaults, registry
+from bench.accelerator.determinism import as_in_a_run, seed_everything
 from bench.contracts.data import Batch, DomainView, Inputs, batch_length
 from bench.contracts.method import Method
 from bench.contracts.model import FoundationModel
@@ -29,7 +30,6 @@ from bench.estimate.fake_tensors import reads_values
 from bench.estimate.fit import modelled
 from bench.records.cell import Cell, Component
 from bench.registry.component_code import component_digest
-from bench.run.determinism import as_in_a_run, seed_everything
 from bench.run.source_model import source_model
 from bench.run.window import UNLIMITED, Window
 

@@ -93,6 +93,10 @@ def run_suite(
     tensorboard: str | Path | None = None,
     meter: str = "auto",
     isolate_labels: bool = False,
+    accelerator: str | None = None,
+    gpus: str | None = None,
+    per_gpu: int = 1,
+    threads: int | None = None,
     listener: CampaignListener | None = None,
 ) -> SuiteResults:
     """Run what is missing of a suite, as ``bench run`` does, and return its records.
@@ -114,6 +118,8 @@ def run_suite(
     tensorboard : folder for live losses and accuracies
     meter : of a measured device's energy: auto, rapl, nvml, ina, csv:FILE or zeus
     isolate_labels : whether labels of test splits stay out of the methods' processes
+    accelerator, gpus, per_gpu, threads : where runs compute: "cpu", "cuda", "cuda:UUID" or "auto";
+        GPUs as "0,1" and runs at a time on each; threads of each run on the CPU
     listener : receives the events
 
     A run that fails is a record, not an exception. Raises BenchError for what cannot be run at
@@ -134,12 +140,22 @@ def run_suite(
         tuned=None if tuned is None else Path(tuned),
         store=_folder(store),
         plugins=tuple(Path(text) for text in _texts(plugins)),
+        accelerator=accelerator,
+        gpus=gpus,
+        per_gpu=per_gpu,
+        threads=threads,
     )
     plan, opened = selection.plan(tuple(retry))
     outcome = run_plan(
         plan,
         opened,
-        make_executor(executor, jobs, Limits(timeout_s, memory_bytes)),
+        make_executor(
+            executor,
+            jobs,
+            Limits(timeout_s, memory_bytes),
+            selection.computing(plan.suite),
+            plan.suite.threads,
+        ),
         listener or LogListener(),
         None if tensorboard is None else Path(tensorboard),
         meter,
@@ -220,9 +236,14 @@ def write_report(
     notes = []
     if chosen.suite:
         devices = _devices(records, warn)
-        plan, _ = replace(chosen, devices=devices, store=store.root).plan(warn=warn)
-        wanted = {cell.identity for cell in plan.cells}
-        told = [left_out(records, plan.cells), plan.stale_note()]
+        kept, plans = replace(chosen, devices=devices, store=store.root), []
+        ways = {(r.cell.accelerator, r.cell.threads) for r in records} or {("cpu", 1)}
+        for accelerator, threads in sorted(ways):
+            here = replace(kept, accelerator=accelerator, threads=threads)
+            plans.append(here.plan(warn=warn)[0])
+        plan, cells = plans[0], [cell for each in plans for cell in each.cells]
+        wanted = {cell.identity for cell in cells}
+        told = [left_out(records, cells), plan.stale_note()]
         records = [record for record in records if record.identity in wanted]
         notes.append(f"suite {plan.suite.name}")
     else:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from bench.accelerator.choice import Choice
 from bench.errors import BenchError
 from bench.execute.preparation import Preparation, PreparationListener
 from bench.execute.work import prepare
@@ -67,6 +68,7 @@ class Executor(ABC):
     enforces : the fields of `Limits` that it can enforce
     in_process : runs see the classes of this process, those registered in a notebook too
     waiting : jobs that were submitted and do not run yet
+    computing : where runs compute, see `compute_on`
     """
 
     enforces: ClassVar[tuple[str, ...]] = ()
@@ -76,12 +78,17 @@ class Executor(ABC):
         self.workers = workers
         self.limits = limits or Limits()
         self.waiting: deque[Job] = deque()
+        self.computing = Choice()
         for name, option in (("timeout_s", "--timeout"), ("memory_bytes", "--memory-limit")):
             if getattr(self.limits, name) is not None and name not in self.enforces:
                 raise BenchError(
                     f"executor {getattr(self, 'registered_name', type(self).__name__)!r}: cannot "
                     f"enforce {option}; leave it out, or take executor 'processes'"
                 )
+
+    def compute_on(self, choice: Choice) -> None:
+        """Let runs that compute with CUDA have these GPUs; called before the first is submitted."""
+        self.computing = choice
 
     def submit(self, job: Job) -> None:
         """Take a job, by default into ``waiting``; it runs as soon as there is room."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import registry
+from bench.accelerator.choice import Choice
 from bench.costs.device_profile import load_device
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Limits, available_cores
@@ -49,9 +50,22 @@ class CampaignListener(PreparationListener):
         """A run has left these files in shared memory, and no process uses them."""
 
 
-def make_executor(name: str, workers: int | None = None, limits: Limits | None = None) -> Executor:
-    """The executor of this name; BenchError if unknown or if it cannot enforce a limit."""
-    executor: Executor = registry.load("executor", name)(workers or available_cores(), limits)
+def make_executor(
+    name: str,
+    workers: int | None = None,
+    limits: Limits | None = None,
+    computing: Choice | None = None,
+    threads: int = 1,
+) -> Executor:
+    """The executor of this name; BenchError if unknown or if it cannot enforce a limit.
+
+    ``workers``: by default as many as there are cores for, with so many ``threads`` each.
+    ``computing``: where runs compute, by default on the CPU.
+    """
+    workers = workers or max(available_cores() // threads, 1)
+    executor: Executor = registry.load("executor", name)(workers, limits)
+    if computing is not None and computing.kind != "cpu":
+        executor.compute_on(computing)
     return executor
 
 
@@ -224,7 +238,8 @@ def run_plan(
     BenchError if the meter, a folder, a source model or a component cannot be used; a run that
     fails is a record.
     """
-    meter = _require_meter(meter, plan.suite.devices)
+    on_gpu = meter == "nvml" and executor.computing.kind == "cuda"  # each run reads its own GPU's
+    meter = meter if on_gpu else _require_meter(meter, plan.suite.devices)
     with Campaign(store, executor, listener) as campaign:
         if tensorboard is not None:
             require_folder(tensorboard, f"--tensorboard {tensorboard}")

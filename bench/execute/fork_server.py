@@ -5,8 +5,8 @@ object a line from standard input, ``{"id": ..., "work": ..., "log": ...}``, and
 output with ``{"ready": true}``, ``{"id": ..., "pid": ...}`` when a child started and ``{"id": ...,
 "code": ..., "left": [...]}`` when it ended (negative: killed by that signal; the files that it left
 in shared memory). It starts no thread of its own and computes nothing, so that a fork is safe;
-torch is imported once for all runs. When its input ends, or its parent dies, it kills its children
-and exits.
+torch is imported once for all runs, and CUDA is not started here. When its input ends, or its
+parent dies, it kills its children and exits.
 
 On Linux each child adopts what its descendants leave behind (a process that was started twice
 removed, say), and this process what a child leaves behind when it ends: it is killed.
@@ -51,7 +51,17 @@ def main() -> None:
     for module in sys.argv[1:]:
         with contextlib.suppress(Exception):  # the run that needs it will say what is wrong
             importlib.import_module(module)
+    if len(sys.argv) > 1 and cuda_started():
+        # No child of this process could use CUDA: a new one imports nothing ahead.
+        os.dup2(reply.fileno(), 1)
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "bench.execute.fork_server"])
     Server(reply).serve()
+
+
+def cuda_started() -> bool:
+    """Whether a module that was imported has started CUDA in this process."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_initialized())
 
 
 class Server:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+from bench.accelerator.choice import Choice
+from bench.accelerator.slots import environment_of
 from bench.execute.base import Ended, Executor, Limits, Stopwatch, collect
 from bench.registry import register
 from bench.run.run_cell import run_job
@@ -21,6 +25,11 @@ class InlineExecutor(Executor):
 
     def __init__(self, workers: int = 1, limits: Limits | None = None) -> None:
         super().__init__(1, limits)  # whatever ``workers``: it has one process
+
+    def compute_on(self, choice: Choice) -> None:
+        """Runs see the first GPU alone, if this process has not used another yet."""
+        super().compute_on(choice)
+        os.environ.update(environment_of(choice.gpus[0]))
 
     def wait(self) -> list[Ended]:
         job, watch = self._running = self.waiting.popleft(), Stopwatch()

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.accelerator.gpus import Gpu
+from bench.accelerator.slots import HIDDEN, environment_of
 from bench.execute.process_tree import ProcessTree
 from bench.execute.work import IDLE_THREADS
 from bench.io.one_line import one_line
@@ -37,9 +39,12 @@ class Answer:
 
 
 class Launcher:
-    """A process of `bench.execute.fork_server`; ``modules`` are imported once for its children."""
+    """A process of `bench.execute.fork_server`; ``modules`` are imported once for its children.
 
-    def __init__(self, modules: Sequence[str]) -> None:
+    ``gpu``: the GPU that they compute on, which they see alone.
+    """
+
+    def __init__(self, modules: Sequence[str], gpu: Gpu | None = None) -> None:
         threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         # Libraries warn while they are imported; that is not for the user's terminal.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
@@ -52,6 +57,7 @@ class Launcher:
                 **IDLE_THREADS,
                 **os.environ,
                 **dict.fromkeys(threads, "1"),
+                **(HIDDEN if gpu is None else environment_of(gpu)),
                 "BENCH_CACHE": str(cache_folder().absolute()),  # a run may change the directory
             },
             start_new_session=True,

@@ -14,8 +14,8 @@ from bench.errors import BenchError
 from bench.io.digest import digest
 from bench.io.weights_cache import read_cached
 from bench.records.cell import Cell, variant_title
-from bench.run.applicability import unsupported
 from bench.run.source_model import source_path
+from bench.study.applicability import unsupported
 
 
 @dataclass(frozen=True)

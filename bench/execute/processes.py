@@ -15,6 +15,9 @@ from typing import Any
 import psutil
 
 from bench import registry
+from bench.accelerator.choice import Choice
+from bench.accelerator.gpus import Gpu
+from bench.accelerator.slots import Slots
 from bench.costs.device_profile import load_device
 from bench.execute.base import Ended, Executor, Limits, Stopwatch, collect, require_source
 from bench.execute.launcher import Launcher
@@ -52,6 +55,7 @@ class _Task:
     unanswered : time since its process has ended without a word of the launcher
     killed : why it was killed
     left : files that it left in shared memory
+    gpu : the GPU that it computes on
     """
 
     name: str
@@ -68,6 +72,7 @@ class _Task:
     unanswered: ActiveTime | None = None
     killed: Outcome | None = None
     left: tuple[str, ...] = ()
+    gpu: Gpu | None = None
 
 
 Ending = tuple[_Task, Outcome]
@@ -88,11 +93,18 @@ class ProcessExecutor(Executor):
         super().__init__(workers, limits)
         share = 0.8 * psutil.virtual_memory().total / workers
         self._memory_bytes = self.limits.memory_bytes or share
+        self._slots = Slots(self.computing)
         self._launchers: dict[tuple[str, ...], Launcher] = {}
         self._running: dict[str, _Task] = {}
         self._jobs: dict[str, Job] = {}  # those that run, by their names
         self._alone: set[str] = set()  # runs that are timed on this machine
         self._known_left: set[str] = set()
+
+    def compute_on(self, choice: Choice) -> None:
+        """Runs get slots of these GPUs: so many run at a time."""
+        super().compute_on(choice)
+        self._slots = Slots(choice)
+        self.workers = min(self.workers, self._slots.number)
 
     def submit(self, job: Job) -> None:
         if any(load_device(cell.device).cost == "measured" for cell in job.cells):
@@ -101,7 +113,10 @@ class ProcessExecutor(Executor):
 
     def wait(self) -> list[Ended]:
         while self.waiting and self._may_start(self.waiting[0]):
-            job = self.waiting.popleft()
+            job = self.waiting[0]
+            if not self._slot(job.run, job.cells[0], job.run in self._alone):
+                break
+            self.waiting.popleft()
             self._jobs[job.run] = job
             limits = self.limits.timeout_s, self._memory_bytes
             work = {"do": "run", "job": job.model_dump(mode="json")}
@@ -123,7 +138,10 @@ class ProcessExecutor(Executor):
         try:
             while waiting or running:
                 while waiting and len(running) < self.workers:
-                    each = waiting.popleft()
+                    each = waiting[0]
+                    if not self._slot(each.name, each.cell):
+                        break
+                    waiting.popleft()
                     log = logs / f"{each.kind}-{each.name}.log"
                     log.unlink(missing_ok=True)
                     cell = each.cell.model_dump(mode="json")
@@ -161,10 +179,15 @@ class ProcessExecutor(Executor):
         alone = self._alone.intersection((job.run, *self._running))
         return len(self._running) < self.workers and not alone
 
+    def _slot(self, name: str, cell: Cell, alone: bool = False) -> bool:
+        """Whether work on a cell can begin: on a GPU it takes a slot, until it ends."""
+        return cell.accelerator == "cpu" or self._slots.take(name, alone) is not None
+
     def _start(self, task: _Task) -> None:
+        task.gpu = self._slots.gpu(task.name)
         key = _key(task)
         if key not in self._launchers:
-            self._launchers[key] = Launcher(task.preload)
+            self._launchers[key] = Launcher(task.preload, task.gpu)
         task.launcher = self._launchers[key]
         task.launcher.submit(task.name, task.work, task.log)
         task.watch, task.active, task.tree = Stopwatch(), ActiveTime(), None
@@ -187,6 +210,7 @@ class ProcessExecutor(Executor):
         for task in self._running.values():
             if task.tree is not None:
                 task.tree.kill()
+            self._slots.release(task.name)
         self._running.clear()
 
     def _poll(self, settled: Callable[[_Task], bool] = lambda _: False) -> list[Ending]:
@@ -221,6 +245,7 @@ class ProcessExecutor(Executor):
                 outcome = task.killed or (("ok", "") if settled(task) else unheard)
                 ended.append((self._running.pop(task.name), outcome))
         for task, _ in ended:
+            self._slots.release(task.name)
             if task.alone and (own := self._launchers.pop(_key(task), None)) is not None:
                 own.stop()
         return ended
@@ -265,8 +290,9 @@ class ProcessExecutor(Executor):
 
 
 def _key(task: _Task) -> tuple[str, ...]:
-    """Of its launcher: tasks share one if they need the same modules."""
-    return (*task.preload, task.name) if task.alone else task.preload
+    """Of its launcher: tasks share one if they need the same modules and have the same GPU."""
+    on = task.preload if task.gpu is None else (*task.preload, str(task.gpu))
+    return (*on, task.name) if task.alone else on
 
 
 def _beyond_limits(task: _Task) -> Outcome | None:

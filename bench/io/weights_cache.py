@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import sys
@@ -35,14 +36,29 @@ def remove_stale_weights() -> None:
         remove_stale(inner)
 
 
+def made_on(kind: str, path: Path) -> Path:
+    """Where weights of ``path`` lie that were made on ``cpu`` or ``cuda``: they differ in rounding.
+
+    The same for a path that was made by this function.
+    """
+    if kind == "cpu" or path.stem.endswith(f"-{kind}"):
+        return path
+    return path.with_name(f"{path.stem}-{kind}{path.suffix}")
+
+
 def cached(path: Path, make: Callable[[], Weights]) -> Weights:
     """What ``path`` holds, made by ``make`` and kept there on first use, or if it is damaged.
 
+    A process that computes with CUDA has files of its own, see `made_on`. Weights are on the CPU,
+    and torch's generators afterwards as they were: whether anything was made changes no result.
     Of two processes that ask at once the second waits. BenchError if the cache cannot be written,
     or if what was made is not finite, which is not kept.
     """
+    import torch
     from filelock import FileLock
 
+    gpus = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    path = made_on("cuda" if gpus else "cpu", path)
     weights = read_cached(path)
     if weights is not None:
         return weights
@@ -53,7 +69,9 @@ def cached(path: Path, make: Callable[[], Weights]) -> Weights:
         weights = read_cached(path)  # another process may have made it meanwhile
         if weights is None:
             advance(0, 0)  # how long it takes is not known yet
-            weights = make()  # an OSError in here is about something else than the cache
+            with torch.random.fork_rng(devices=gpus):
+                weights = make()  # an OSError in here is about something else than the cache
+            weights = _on_cpu(weights) if gpus else weights
             if bad := not_finite(weights):
                 raise BenchError(
                     f"{path.parent.name}: {bad}, for the training diverged; lower its learning "
@@ -61,6 +79,18 @@ def cached(path: Path, make: Callable[[], Weights]) -> Weights:
                 )
             keep(path, weights)
     return weights
+
+
+def _on_cpu(weights: Any) -> Any:
+    import torch
+
+    if isinstance(weights, torch.Tensor):
+        return weights.cpu()
+    if isinstance(weights, dict):
+        moved = copy.copy(weights)  # with what a state dict says of the versions of its layers
+        moved.update({name: _on_cpu(value) for name, value in weights.items()})
+        return moved
+    return [_on_cpu(value) for value in weights] if isinstance(weights, list) else weights
 
 
 def keep(path: Path, weights: Weights) -> None:

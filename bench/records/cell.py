@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from bench.accelerator.choice import Kind
+from bench.accelerator.precision import Precision
 from bench.io.digest import digest
 from bench.io.one_line import one_line
 
@@ -56,8 +58,11 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
     ``target_labels``: the method sees labels of an unsupervised stream, as a marked reference.
     ``settings_origin``: where the method's settings come from; tuned settings support another
     claim than equal values that a suite gives. ``variant``: what is made of the model before it is
-    deployed; None is the full model. Records from before version 0.2 call ``stream`` "scenario"
-    and ``settings_origin`` "settings".
+    deployed; None is the full model. ``accelerator``: where the arithmetic happens, which rounds
+    otherwise; ``threads`` of a run on the CPU, whose number changes the order of sums;
+    ``precision`` of matrix products. They are left out where they are the default, so that records
+    from before they were known keep their names. Records from before version 0.2 call ``stream``
+    "scenario" and ``settings_origin`` "settings".
     """
 
     method: Component
@@ -74,6 +79,9 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
         "default", validation_alias=pydantic.AliasChoices("settings_origin", "settings")
     )
     variant: Component | None = None
+    accelerator: Kind = pydantic.Field("cpu", exclude_if=lambda kind: kind == "cpu")
+    threads: int = pydantic.Field(1, ge=1, exclude_if=lambda threads: threads == 1)
+    precision: Precision = pydantic.Field("float32", exclude_if=lambda given: given == "float32")
 
     @pydantic.model_validator(mode="after")
     def _named(self) -> Cell:
@@ -111,13 +119,21 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
     def title(self) -> str:
         """A short name for people, unique in a suite up to settings, on one line."""
         names = f"{self.method.name} · {self.model_title} · {self.device_title}"
-        return one_line(f"{names} · seed {self.seed}")
+        return one_line(f"{names}{self.computed_title} · seed {self.seed}")
 
     @property
     def device_title(self) -> str:
         """The device's name; of a profile given by its path, the file's name and the mode."""
         file = re.fullmatch(r"(.+)\.ya?ml(@[^@]+)?", PurePosixPath(self.device).name)
         return self.device if file is None else "".join(file.groups(""))
+
+    @property
+    def computed_title(self) -> str:
+        """What to add to a title where a run is not one thread of the CPU, or not in float32."""
+        where: list[str] = [] if self.accelerator == "cpu" else [self.accelerator]
+        where += [f"{self.threads} threads"] if self.threads > 1 else []
+        where += [self.precision] if self.precision != "float32" else []
+        return "".join(f" · {part}" for part in where)
 
     def _content(self) -> dict[str, Any]:
         content = self.model_dump(mode="json")

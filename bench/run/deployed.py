@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from bench.accelerator.determinism import as_in_a_run, seed_everything
 from bench.contracts.build import build
 from bench.records.cell import Cell
-from bench.run.determinism import as_in_a_run, seed_everything
 from bench.run.source_model import source_model
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def deployed(
     """
     import torch
 
-    from bench.contracts.data import DomainView
+    from bench.accelerator.determinism import device_of
+    from bench.contracts.data import DomainView, placed
     from bench.contracts.model import weights_digest
     from bench.contracts.protocol import protocol_config
 
@@ -38,11 +39,16 @@ def deployed(
     if accept is not None:
         accept(model)
     digest = weights_digest(model.module)
-    split = stream.source().adaptation
+    split, place = stream.source().adaptation, device_of(cell.accelerator)
     generator = torch.Generator().manual_seed(cell.seed)
     batch_size = protocol_config(cell.protocol).batch_size
     source = DomainView(
-        "source", split.x, split.y, batch_size, generator, least_batch=model.least_batch
+        "source",
+        placed(split.x, place),
+        split.y,
+        batch_size,
+        generator,
+        least_batch=model.least_batch,
     )
     if cell.variant is not None and not method.makes_own_model:
         model = build("variant", cell.variant).make(model, source)
@@ -51,7 +57,7 @@ def deployed(
 
 def make_ahead(cell: Cell) -> None:
     """Make and cache what the cell's runs share: its variant, and the method's offline stage."""
-    with as_in_a_run():
+    with as_in_a_run(cell.accelerator):
         method = build("method", cell.method)
         stream = build("stream", cell.stream, cell.seed)
         model, source, _ = deployed(cell, method, stream)

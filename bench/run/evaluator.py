@@ -155,7 +155,9 @@ class Evaluator:
                 require_outputs(outputs, len(chosen), self._task, self._classes, who, where)
                 if self._task.causal and i == 0:
                     require_causal(self._method.predict, x, outputs, who, where)
-                score.update(outputs.detach().as_subclass(Tensor), split.y[chosen])
+                outputs = outputs.detach().as_subclass(Tensor).cpu()
+                half = outputs.dtype in (torch.bfloat16, torch.float16)
+                score.update(outputs.float() if half else outputs, split.y[chosen])
 
     def _changes(self, what: str) -> BenchError:
         return BenchError(

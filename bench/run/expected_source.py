@@ -24,7 +24,7 @@ def require_expected(
     low, high = band
     with torch.no_grad():
         for chosen in batch_positions(torch.arange(len(test)), BATCH_SIZE, model.least_batch):
-            score.update(model(take(test.x, chosen)), test.y[chosen])
+            score.update(model(take(test.x, chosen)).cpu(), test.y[chosen])
     metric = score.compute()
     if not low <= metric <= high:
         raise BenchError(

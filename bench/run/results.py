@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_jsonable_python
 
 from bench import registry
+from bench.accelerator.facts import accelerator_facts
 from bench.errors import BenchError, DeviceOutOfMemory, Unsupported
 from bench.io.one_line import error_text
 from bench.records.cell import Cell
@@ -50,7 +51,14 @@ def method_facts(cell: Cell) -> MethodFacts:
 
 
 def make_record(job: Job, cell: Cell, *, status: Status, **more: Any) -> Record:
-    """The record of ``cell`` in this run; ``more``: ``started``, ``wall_s`` and what is known."""
+    """The record of ``cell`` in this run; ``more``: ``started``, ``wall_s`` and what is known.
+
+    Beside the record's own fields ``more`` may have ``deterministic``: whether a step on a GPU gave
+    equal bits twice.
+    """
+    computed_on = accelerator_facts(cell.accelerator)
+    if (deterministic := more.pop("deterministic", None)) is not None:
+        computed_on["accelerator"]["deterministic"] = deterministic
     return Record(
         identity=cell.identity,
         run=job.run,
@@ -60,7 +68,7 @@ def make_record(job: Job, cell: Cell, *, status: Status, **more: Any) -> Record:
         method=method_facts(cell),
         attempt=job.attempts[job.cells.index(cell)] + 1,
         log=str(job.log.relative_to(job.store)),
-        environment=environment(),
+        environment=environment() | computed_on,
         **more,
     )
 
@@ -72,6 +80,8 @@ def ending(error: BaseException) -> dict[str, Any]:
         return {"status": "oom", "reason": text, "oom_on": "device"}
     if isinstance(error, Unsupported):
         return {"status": "unsupported", "reason": text}
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+        return {"status": "oom", "reason": f"GPU memory: {text}", "oom_on": "host"}
     if isinstance(error, MemoryError) or "can't allocate memory" in text:
         reason = f"host memory: {text or 'MemoryError'}"
         return {"status": "oom", "reason": reason, "oom_on": "host"}
@@ -142,4 +152,9 @@ def _costs(device: DeviceCosts, domains: Sequence[DomainResult], tracker: CostTr
         launches=tracker.launches,
         tracing_s=tracker.tracing_s,
         uncounted=sorted(tracker.uncounted),
+        **(
+            {"process_memory": measured(device.process_bytes, "B", "by the GPU's driver")}
+            if device.process_bytes is not None
+            else {}
+        ),
     )  # fmt: skip

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import registry
+from bench.accelerator.determinism import device_of, repeats_exactly, reseed_cuda, seed_everything
+from bench.accelerator.precision import computing_in
 from bench.contracts.build import build
 from bench.costs.device_profile import DeviceProfile
 from bench.errors import BenchError, Unsupported
+from bench.io.process_state import ProcessState
 from bench.io.traceback_text import print_traceback
 from bench.records.cell import Cell
 from bench.records.store import Store
-from bench.run.applicability import planned_device, require_planned_code, unsupported
 from bench.run.deployed import deployed
-from bench.run.determinism import seed_everything
-from bench.run.process_state import ProcessState
 from bench.run.results import ending, make_record, now, results_on
+from bench.study.applicability import planned_device, require_planned_code, unsupported
 from bench.study.job import Job
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.contracts.data import DomainView
     from bench.contracts.method import Method
     from bench.contracts.model import FoundationModel
     from bench.contracts.stream import Stream
@@ -41,7 +46,7 @@ def run_job(job: Job) -> None:
 
     from bench.costs.factory import make_tracker
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(job.cells[0].threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     started, clock, state = now(), time.perf_counter(), ProcessState()
     store = Store(job.store)
@@ -59,7 +64,9 @@ def run_job(job: Job) -> None:
             raise Unsupported(reason)
         method = build("method", job.cells[0].method)
         devices = _devices(job.cells, endings)
-        tracker = make_tracker(devices, method.stored, meter=job.meter)
+        tracker = make_tracker(
+            devices, method.stored, meter=job.meter, accelerator=job.cells[0].accelerator
+        )
         logger = _scalar_log(job)
         stream, source_digest = _run_method(job, method, tracker, logger)
         for device in tracker.devices:
@@ -78,8 +85,10 @@ def run_job(job: Job) -> None:
     if tracker is not None:
         endings.update({name: ending(why) for name, why in tracker.dropped.items()})
     wall_s = time.perf_counter() - clock
+    repeats = None if tracker is None else tracker.repeats_exactly
+    known: dict[str, Any] = {"started": started, "wall_s": wall_s, "deterministic": repeats}
     for name, fields in endings.items():
-        store.write(make_record(job, cells[name], started=started, wall_s=wall_s, **fields))
+        store.write(make_record(job, cells[name], **known, **fields))
 
 
 def _devices(cells: Iterable[Cell], endings: dict[str, dict[str, Any]]) -> list[DeviceProfile]:
@@ -152,6 +161,16 @@ def _run_method(
         return _run_on(job, method, stream, built, process.score, labelled, tracker, logger)
 
 
+def _gradients(model: FoundationModel, source: DomainView) -> list[Tensor]:
+    """Of a training step on the first samples of the source; the model stays as it is."""
+    with source.preserve_rng():
+        batch = next(source.batches())
+    copied = model.clone()
+    copied.train()
+    copied.loss(copied(batch.x), batch.y).backward()
+    return [p.grad for p in copied.module.parameters() if p.grad is not None]
+
+
 def _labelled(cell: Cell, method: Method, stream: Stream | type[Stream]) -> bool:
     """Whether the method sees labels of target domains."""
     return "target_labels" in method.needs and (cell.target_labels or stream.supervised)
@@ -180,9 +199,14 @@ def _run_on(
             score = (scorer or built.task.score)()
             require_expected(full, built.source.test, score, job.expected_source, cell.model.name)
 
+    built = built.on(device_of(cell.accelerator))  # after the label process was forked
     model, source, source_digest = deployed(cell, method, stream, accept)
+    if cell.accelerator == "cuda":
+        tracker.repeats_exactly = repeats_exactly(partial(_gradients, model, source))
     seed_everything(cell.seed)
     method.prepare(model, source)
+    if cell.accelerator == "cuda":
+        reseed_cuda(cell.seed)
     if "source_data" in method.needs:
         tracker.source_bytes = source.nbytes
     else:
@@ -193,6 +217,7 @@ def _run_on(
     tracker.start()
     try:
         deployment = Deployment(method, built, tracker, labelled, cell.seed, scorer, logger)
-        return run_stream(protocol, deployment), source_digest
+        with computing_in(cell.precision, cell.accelerator):
+            return run_stream(protocol, deployment), source_digest
     finally:
         tracker.close()

@@ -7,13 +7,24 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.accelerator.determinism import device_of
 from bench.errors import BenchError
 from bench.io.digest import digest
 from bench.io.progress import advance
-from bench.io.weights_cache import Weights, cache_folder, cached, keep, not_finite, read_cached
+from bench.io.weights_cache import (
+    Weights,
+    cache_folder,
+    cached,
+    keep,
+    made_on,
+    not_finite,
+    read_cached,
+)
 from bench.records.cell import Cell
 
 if TYPE_CHECKING:
+    import torch
+
     from bench.contracts.model import FoundationModel, SourceTraining
     from bench.contracts.stream import Stream
 
@@ -27,7 +38,7 @@ def source_path(cell: Cell, stream: Stream) -> Path:
     """Where the weights of a cell's source model are, or will be, named by all that shapes them."""
     recipe = [cell.model.content(), cell.stream.code, cell.data, stream.source_settings()]
     key = digest([*recipe, cell.core, SEED])
-    return cache_folder() / "source-models" / f"{key[:20]}.pt"
+    return made_on(cell.accelerator, cache_folder() / "source-models" / f"{key[:20]}.pt")
 
 
 def source_model(cell: Cell, stream: Stream) -> FoundationModel:
@@ -49,7 +60,8 @@ def source_model(cell: Cell, stream: Stream) -> FoundationModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model: FoundationModel = model_class.build(config, stream.input_shape, stream.classes)
-        training = _Training(cell.model.name, model, stream, recipe, half_way)
+        place = device_of(cell.accelerator)
+        training = _Training(cell.model.name, model, stream, recipe, half_way, place)
         weights = cached(path, training.run)
     if half_way.exists():
         half_way.unlink(missing_ok=True)
@@ -59,6 +71,7 @@ def source_model(cell: Cell, stream: Stream) -> FoundationModel:
         raise BenchError(
             f"source model {path} does not fit the model; delete it: {error}"
         ) from error
+    model.module.to(place)
     model.train(False)
     return model
 
@@ -66,7 +79,8 @@ def source_model(cell: Cell, stream: Stream) -> FoundationModel:
 class _Training:
     """The training of a source model, whose state is saved after epochs.
 
-    ``name`` of the model, for errors; ``checkpoint``: the file of the state.
+    ``name`` of the model, for errors; ``checkpoint``: the file of the state; ``place``: where it
+    happens.
     """
 
     def __init__(
@@ -76,21 +90,24 @@ class _Training:
         stream: Stream,
         recipe: SourceTraining,
         checkpoint: Path,
+        place: torch.device,
     ) -> None:
         self.name, self.model, self.stream = name, model, stream
-        self.recipe, self.checkpoint = recipe, checkpoint
+        self.recipe, self.checkpoint, self.place = recipe, checkpoint, place
         self._saved_at, self._saving_s = -math.inf, 0.0
 
     def _begin(self) -> None:
         """The order of the source's samples, the optimizer and its schedule, at their start."""
         import torch
 
-        from bench.contracts.data import DomainView
+        from bench.contracts.data import DomainView, placed
 
         model, recipe = self.model, self.recipe
+        model.module.to(self.place)
         split = self.stream.source().adaptation
         generator = torch.Generator().manual_seed(SEED)
-        self.view = DomainView("source", split.x, split.y, recipe.batch_size, generator)
+        x = placed(split.x, self.place)
+        self.view = DomainView("source", x, split.y, recipe.batch_size, generator)
         self.steps_per_epoch = max(len(self.view) // recipe.batch_size, 1)
         rate = recipe.learning_rate
         self.optimizer = torch.optim.AdamW(
@@ -167,6 +184,8 @@ class _Training:
             "order": self.view.rng_state,
             "draws": torch.random.get_rng_state(),
         }
+        if self.place.type == "cuda":  # dropout draws there
+            state["cuda_draws"] = torch.cuda.get_rng_state()
         keep(self.checkpoint, state)
         self._saved_at = time.monotonic()
         self._saving_s = self._saved_at - began
@@ -184,6 +203,8 @@ class _Training:
             self.schedule.load_state_dict(state["schedule"])
             self.view.rng_state = state["order"]
             torch.random.set_rng_state(state["draws"])
+            if self.place.type == "cuda":
+                torch.cuda.set_rng_state(state["cuda_draws"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise BenchError(
                 f"source model {self.name}: its saved state {self.checkpoint} does not fit; "

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.contracts.data import Inputs, LazyInputs, batch_length, take
-from bench.contracts.stream import Domain, Stream
+from bench.contracts.data import Inputs, LazyInputs, batch_length, placed, take
+from bench.contracts.stream import Domain, Split, Stream
 from bench.contracts.task import Task, make_task
 from bench.errors import BenchError
 
@@ -32,6 +32,20 @@ class BuiltStream:
     domains: Sequence[Domain]
     task: Task
     classes: int
+
+    def on(self, device: torch.device) -> BuiltStream:
+        """The same, whose inputs give their samples on ``device``; labels stay where they are."""
+        moved = [_on(domain, device) for domain in (self.source, *self.domains)]
+        return BuiltStream(moved[0], moved[1:], self.task, self.classes)
+
+
+def _on(domain: Domain, device: torch.device) -> Domain:
+    learned, tested = domain.adaptation, domain.test
+    return Domain(
+        domain.name,
+        Split(placed(learned.x, device), learned.y),
+        Split(placed(tested.x, device), tested.y),
+    )
 
 
 def build_stream(stream: Stream) -> BuiltStream:

@@ -42,4 +42,5 @@ def closing_windows(missing: Iterable[Cell], history: Iterable[Record]) -> list[
 
 def training_kind(cell: Cell) -> str:
     """Equal for cells that differ in seed and device alone."""
-    return repr((cell.method, cell.model, cell.variant, cell.stream, cell.protocol))
+    where = cell.accelerator, cell.threads, cell.precision
+    return repr((cell.method, cell.model, cell.variant, cell.stream, cell.protocol, where))

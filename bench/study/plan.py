@@ -70,6 +70,9 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
                     target_labels=labelled,
                     settings_origin=origin,
                     variant=variant,
+                    accelerator=suite.accelerator,
+                    threads=suite.threads,
+                    precision=suite.precision,
                 )
                 cells[cell.identity] = cell
     return list(cells.values())

@@ -107,7 +107,7 @@ def _setting(cell: Cell) -> tuple[str, ...]:
     """What all cells of a suite share, code aside; every variant is one of its own."""
     parts = [cell.stream, cell.model, *([] if cell.variant is None else [cell.variant])]
     texts = [f"{part.name} {sorted(part.config.items(), key=str)}" for part in parts]
-    return (*texts, str(sorted(cell.protocol.items(), key=str)))
+    return (*texts, str(sorted(cell.protocol.items(), key=str)), cell.computed_title)
 
 
 def _listed(names: Iterable[object], most: int = 6) -> str:

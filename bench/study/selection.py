@@ -14,6 +14,7 @@ from bench import defaults
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
+    from bench.accelerator.choice import Choice, Kind
     from bench.records.store import Store
     from bench.study.plan import Plan
     from bench.study.suite import Suite
@@ -39,6 +40,8 @@ class Selection:
         beside the suite's file
     store : folder of the records
     plugins : Python files that register components; their code is run
+    accelerator, gpus, per_gpu : see `bench.accelerator.choice.choose`; None: as the suite says
+    threads : of each run on the CPU; None: as the suite says
     """
 
     suite: str = DEFAULT_SUITE
@@ -56,6 +59,10 @@ class Selection:
     tuned: Path | None = None
     store: Path = DEFAULT_STORE
     plugins: tuple[Path, ...] = ()
+    accelerator: str | None = None
+    gpus: str | None = None
+    per_gpu: int = 1
+    threads: int | None = None
 
     def choose(self) -> tuple[Suite, Path]:
         """The suite as chosen, and the file it came from; BenchError names what is wrong."""
@@ -85,6 +92,10 @@ class Selection:
             raise BenchError("--root, --source and --targets: name the data set too, with --data")
         if self.interval is not None:
             changes["protocol"] = _at_interval(suite, self.interval)
+        changes["accelerator"] = kind = self._kind(suite)
+        if kind != "cpu" and (self.threads or 1) > 1:
+            raise BenchError(f"--threads {self.threads}: is for runs on the CPU; leave it out")
+        changes["threads"] = 1 if kind != "cpu" else self.threads or suite.threads
         return suite.model_copy(update=changes), path
 
     def plan(
@@ -100,6 +111,19 @@ class Selection:
         suite, path = self.choose()
         store = open_store(self.store)
         return make_plan(suite, path, store, retry, self._tuned(path, warn)), store
+
+    def computing(self, suite: Suite) -> Choice:
+        """Where runs of the suite compute; BenchError if that is not possible here."""
+        from bench.accelerator.choice import choose
+
+        return choose(self.accelerator or suite.accelerator, self.gpus, self.per_gpu)
+
+    def _kind(self, suite: Suite) -> Kind:
+        """What stands in cells: a named one also where this machine has none."""
+        named = self.accelerator or suite.accelerator
+        if named == "cuda":
+            return "cuda"
+        return "cpu" if named == "cpu" else self.computing(suite).kind
 
     def _stream(self, data: str) -> Any:
         """Domain shift over a data set."""

@@ -10,6 +10,8 @@ from typing import Annotated, Any, TypeVar
 import pydantic
 
 from bench import registry
+from bench.accelerator.choice import Kind
+from bench.accelerator.precision import Precision
 from bench.errors import BenchError, did_you_mean
 from bench.io.safe_yaml import read_yaml
 from bench.registry.declarations import LONGEST_NAME, shortened
@@ -152,6 +154,10 @@ class Suite(_Strict):
     devices : where to charge costs, unless the command line names others
     plugins : Python files that register what the suite names, relative to the suite's file; their
         code is run
+    accelerator : where runs compute, ``cpu`` or ``cuda``; the command line chooses too
+    threads : of each run on the CPU
+    precision : of matrix products while methods adapt and predict: ``float32``, or ``bf16`` (mixed
+        precision)
     """
 
     name: str = pydantic.Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=LONGEST_NAME)
@@ -167,6 +173,9 @@ class Suite(_Strict):
     seeds: Annotated[list[Seed], pydantic.BeforeValidator(_seeds)] = pydantic.Field(min_length=1)
     devices: Annotated[list[Device], pydantic.BeforeValidator(_list)] = pydantic.Field(min_length=1)
     plugins: Annotated[list[str], pydantic.BeforeValidator(_list)] = []
+    accelerator: Kind = "cpu"
+    threads: int = pydantic.Field(1, ge=1, le=1024)
+    precision: Precision = "float32"
 
     def all_methods(self) -> Iterator[tuple[Reference, bool]]:
         """Every method with whether it is given target labels."""

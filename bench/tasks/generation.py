@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from bench.contracts.data import Inputs
+from bench.contracts.data import Inputs, on_device
 from bench.contracts.task import MetricFacts, Score
 from bench.errors import BenchError
 from bench.registry import register
@@ -126,6 +126,9 @@ class Generation(TokenClassification):
         Each token takes a pass over the whole length: nothing is kept of the passes before.
         """
         assert isinstance(x, dict)
+        device = x["input_ids"].device
+        x = on_device(x, torch.device("cpu"))  # where labels are
+        assert isinstance(x, dict)
         end, places = _end(y), torch.arange(y.shape[1])
         y = y[chosen]
         starts = (y != IGNORED).int().argmax(dim=1)
@@ -133,7 +136,8 @@ class Generation(TokenClassification):
         ids, mask = x["input_ids"] * asked, x["attention_mask"] * asked
         made, going = torch.full_like(y, IGNORED), torch.ones(len(y), dtype=torch.bool)
         for place in range(int(starts.min()), y.shape[1]):
-            outputs = predict({**x, "input_ids": ids, "attention_mask": mask})[:, place]
+            told = on_device({**x, "input_ids": ids, "attention_mask": mask}, device)
+            outputs = predict(told)[:, place].cpu()
             at = going & (starts <= place)
             made[at, place] = outputs.argmax(dim=1)[at]
             going &= ~(at & (made[:, place] == end)) if end is not None else going

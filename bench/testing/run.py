@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from bench.accelerator.choice import Kind
+from bench.accelerator.determinism import device_of, seed_everything
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method
 from bench.contracts.model import FoundationModel
@@ -13,7 +15,6 @@ from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Stream
 from bench.costs.device_profile import DeviceProfile
 from bench.costs.factory import make_tracker
-from bench.run.determinism import seed_everything
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.validity import build_stream
 from bench.testing.makers import make_device
@@ -28,6 +29,7 @@ def run_method(
     device: DeviceProfile | None = None,
     labelled: bool = False,
     seed: int = 0,
+    accelerator: Kind = "cpu",
     **protocol: Any,
 ) -> StreamResult:
     """Prepare a method and take it through a stream under a protocol, as a run does.
@@ -38,6 +40,7 @@ def run_method(
     stream : by default `TinyStream`
     device : by default `make_device`'s, where each operator takes one second
     labelled : whether target domains have labels for the method
+    accelerator : where it is computed, "cpu" or "cuda"
     protocol : settings of the protocol, as ``name="online"``, ``window_s=20``, ``batch_size=4``
 
     Raises what the method raises, and `bench.errors.DeviceOutOfMemory` where the device is too
@@ -47,9 +50,11 @@ def run_method(
     stream = stream or TinyStream(seed=seed)
     model = model or TinyModel.build(None, stream.input_shape, stream.classes)
     config = protocol_config(protocol)
-    tracker = make_tracker([device or make_device()], method.stored)
+    tracker = make_tracker([device or make_device()], method.stored, accelerator=accelerator)
     model.train(False)
-    built = build_stream(stream)
+    place = device_of(accelerator)
+    model.module.to(place)
+    built = build_stream(stream).on(place)
     split = built.source.adaptation
     generator = torch.Generator().manual_seed(seed)
     source = DomainView(

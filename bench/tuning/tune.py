@@ -20,7 +20,7 @@ from bench.execute.base import Ended
 from bench.records.cell import Cell
 from bench.records.record import Record
 from bench.records.store import Store
-from bench.run.applicability import unsupported
+from bench.study.applicability import unsupported
 from bench.study.job import Job, make_job
 from bench.study.plan import make_cells
 from bench.study.suite import Reference, Suite

@@ -72,7 +72,8 @@ def offline(config: ProxyConfig, model: FoundationModel, source: DomainView) -> 
     Unsupported if the model declares no blocks or they are not what the network is; BenchError if
     its widths do not divide by the ratio or the index's residual is above the limit.
     """
-    dtype = next(model.module.parameters()).dtype
+    like = next(model.module.parameters())
+    dtype, place = like.dtype, like.device
     start = model.clone()
     start.module.float()  # bfloat16 rounds the small steps of training away
     with torch.random.fork_rng(devices=[]):
@@ -86,7 +87,7 @@ def offline(config: ProxyConfig, model: FoundationModel, source: DomainView) -> 
     modules = {"fm": made.fm.module, "kb": made.kb.module, "index": made.index}
     for name, module in modules.items():
         module.load_state_dict(kept[name])
-    made.products.update(kept["products"])
+    made.products.update({name: product.to(place) for name, product in kept["products"].items()})
     made.accuracy.update(kept["accuracy"])
     made.index.require_residual(weights_of(made.kb), made.fm_weights(), config.max_residual)
     for module in modules.values():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench import DomainView, FoundationModel, Method, Unsupported, Window, take
-from bench.contracts.data import Inputs
+from bench.contracts.data import Inputs, on_device
 from bench.models.surgery.gates import gated_layers, importance, set_sparsity
 from bench.models.surgery.neurons import Slice
 from bench.models.surgery.proxy import make_proxy, most_important
@@ -116,7 +116,7 @@ class ProxyMethod(Method):
     def _ranked(self, g: Tensor) -> Tensor:
         """What the neurons to keep are the largest of."""
         if self.config.neurons == "random":
-            return torch.rand(g.shape)
+            return on_device(torch.rand(g.shape), g.device)
         return -g if self.config.neurons == "unimportant" else g
 
     @torch.no_grad()
@@ -164,7 +164,7 @@ class ProxyMethod(Method):
         self.fm.module.load_state_dict(state["fm"])
         self.products = copied(state["products"])
         self.kb.module.load_state_dict(state["kb"])
-        like = {n: torch.ones(g.linear.out_features) for n, g in gated_layers(self.kb).items()}
+        like = {n: torch.ones_like(g.linear.weight[:, 0]) for n, g in gated_layers(self.kb).items()}
         self.model, self.slices = make_proxy(self.kb, like, state["kept"])
         self.model.module.load_state_dict(state["proxy"])
         self.model.train(False)

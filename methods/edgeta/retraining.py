@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import Batch, BenchError, DomainView, FoundationModel, Window, take
-from bench.contracts.data import Inputs
+from bench.contracts.data import Inputs, on_device
 from bench.models.surgery.linear import largest
 
 from .._losses import train_only
@@ -75,9 +75,9 @@ def chosen_rows(
 
 def _scores(name: str, layer: nn.Linear, selector: Selector) -> Tensor:
     if selector == "random":
-        return torch.rand(layer.out_features)
+        return on_device(torch.rand(layer.out_features), layer.weight.device)
     if selector == "released":
-        return torch.zeros(layer.out_features)
+        return torch.zeros(layer.out_features, device=layer.weight.device)
     if layer.weight.grad is None:
         raise BenchError(f"partial retraining: {name} has no gradient; run a backward pass first")
     moved = layer.weight.grad.abs().sum(dim=1)

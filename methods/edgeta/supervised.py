@@ -156,7 +156,9 @@ class EwcEdgeTA(SupervisedProxies):
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         super().prepare(model, source)
         kb = dict(self.kb.module.named_parameters())
-        self.importances = {name: torch.zeros(kb[name].shape) for name in self.slices}
+        self.importances = {
+            name: torch.zeros(kb[name].shape, device=kb[name].device) for name in self.slices
+        }
         strategy = self.strategy_for(source.batch_size)
         strategy.remember(source)
         self._add_importances(strategy.plugins[0])

@@ -14,11 +14,11 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from bench import registry
+from bench.accelerator.determinism import as_in_a_run, seed_everything
 from bench.cli import app, main
 from bench.contracts.data import DomainView
 from bench.costs.device_profile import PROFILES, load_device
 from bench.costs.factory import make_tracker
-from bench.run.determinism import as_in_a_run, seed_everything
 from bench.run.window import Window
 
 PLUGIN = '''

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bench import Method, registry
+from bench.accelerator.determinism import as_in_a_run, seed_everything
 from bench.contracts.data import DomainView
 from bench.contracts.model import FoundationModel
 from bench.costs.device_profile import ModelledDevice, load_device
@@ -21,7 +22,6 @@ from bench.estimate.fake_tensors import FakeMode, emptied, sample_inputs, withou
 from bench.estimate.fit import Price, default_methods, default_shape, modelled
 from bench.estimate.step_costs import MethodCosts, Task, shape_costs
 from bench.estimate.worker import price
-from bench.run.determinism import as_in_a_run, seed_everything
 from bench.run.window import Window
 
 BATCH, SAMPLES, CLASSES = 4, 8, 5

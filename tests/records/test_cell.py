@@ -33,6 +33,9 @@ CHANGES: dict[str, Any] = {
     "core": 2,
     "settings_origin": "tuned",
     "variant": Component(name="compressed", config={"ratio": 8}, code="5e1f"),
+    "accelerator": "cuda",
+    "threads": 2,
+    "precision": "bf16",
 }
 DEVICE_ONLY = {"device", "device_digest"}
 PLAIN = st.none() | st.booleans() | st.integers() | st.text(max_size=8)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bench import registry
+from bench.accelerator.determinism import seed_everything
 from bench.conformance.method_fixture import setting
 from bench.contracts.data import DomainView, uncounted
 from bench.contracts.method import Method, MethodConfig
@@ -27,7 +28,6 @@ from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, Unsupported
 from bench.meters.base import Unavailable
-from bench.run.determinism import seed_everything
 from bench.run.protocols.base import Deployment, StreamResult, run_stream
 from bench.run.validity import build_stream
 from bench.run.window import Window

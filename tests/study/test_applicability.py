@@ -10,7 +10,7 @@ import pytest
 
 from bench import registry
 from bench.records.cell import Cell, Component
-from bench.run.applicability import unsupported
+from bench.study.applicability import unsupported
 
 PLUGIN = '''
 from bench import Method, ModelConfig, Variant, register

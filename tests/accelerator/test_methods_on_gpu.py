@@ -1,0 +1,94 @@
+"""Every method with its model and batches on a GPU, as far as that shows without one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from tagged_gpu import tagged_gpu
+
+from bench import registry
+from bench.conformance.method_fixture import setting
+from bench.contracts.stream import Domain, Split, Stream, StreamConfig
+from bench.costs.device_profile import load_device
+from bench.run.protocols.base import StreamResult
+from bench.testing import run_method
+
+SHORT = {"lora_steps": 2, "kb_steps": 2, "index_steps": 2, "augmentations": 2, "max_residual": 1e3}
+
+
+class Digits(Stream):
+    """The first samples of real domains."""
+
+    Config = StreamConfig
+    repeats_samples = True
+
+    def __init__(self) -> None:
+        super().__init__(StreamConfig(), 0)
+        shared = setting()
+        self.classes = shared.classes  # type: ignore[misc]
+        self.input_shape = tuple(shared.source.x.shape[1:])  # type: ignore[misc]
+
+    @classmethod
+    def data_digest(cls, config: Any) -> str:
+        return "digits"
+
+    def source(self) -> Domain:
+        whole = setting().source
+        return Domain(
+            "source", Split(whole.x[:48], whole.y[:48]), Split(whole.x[:20], whole.y[:20])
+        )
+
+    def domain_names(self) -> Sequence[str]:
+        return [domain.name for domain in setting().domains]
+
+    def domain(self, name: str) -> Domain:
+        found = next(domain for domain in setting().domains if domain.name == name)
+        learned, tested = found.adaptation, found.test
+        return Domain(
+            name, Split(learned.x[:24], learned.y[:24]), Split(tested.x[:20], tested.y[:20])
+        )
+
+
+def run(name: str, accelerator: str, **protocol: Any) -> tuple[StreamResult, Any]:
+    method_class = registry.load("method", name)
+    settings = {k: v for k, v in SHORT.items() if k in method_class.Config.model_fields}
+    method = method_class(method_class.Config(**settings))
+    labelled = "target_labels" in method.needs
+    model = setting().model.clone()
+    result = run_method(
+        method, model=model, stream=Digits(), labelled=labelled, accelerator=accelerator,
+        device=load_device("xavier-nx"),
+        batch_size=8, window_s=1e9, **protocol,
+    )  # fmt: skip
+    return result, method
+
+
+ALWAYS = ("apps-edgeta", "ewc", "der++")
+"""Of the families whose members are long and alike."""
+
+
+def methods() -> list[Any]:
+    """All methods; those that are long and alike are slow tests."""
+    found = []
+    for name, entry in sorted(registry.entries("method").items()):
+        long = name.startswith(("apps-", "edgeta-")) or entry.facts["family"] == "CL"
+        marks = [pytest.mark.slow] if long and name not in ALWAYS else []
+        found.append(pytest.param(name, marks=marks))
+    return found
+
+
+@pytest.mark.parametrize("name", methods())
+def test_a_method_mixes_no_devices_and_gives_what_it_gives_on_the_cpu(
+    name: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The values are those of the CPU, for its arithmetic and generators are behind the marks."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    expected, _ = run(name, "cpu")
+    with tagged_gpu() as marks:
+        found, method = run(name, "cuda")
+        assert marks.moved > 0
+        parameters = list(method.model.module.parameters())
+        assert {p.device.type for p in parameters} == {"cuda"}
+    assert found == expected
