@@ -17,8 +17,9 @@ from torch import Tensor
 
 from bench import BenchError, DataSet, LazyInputs, Split
 from bench.contracts.data import Inputs, SampleType
-from bench.contracts.dataset import LARGEST_READ, Part
+from bench.contracts.dataset import Part
 from bench.io.digest import digest, file_digest
+from bench.io.folder_files import LARGEST_READ
 
 from . import imagenet_c
 from .corruptions import SEVERITIES, VALIDATION_SEVERITIES, apply_shift

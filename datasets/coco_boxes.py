@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import BenchError, register
-from bench.contracts.dataset import files_below
 from bench.errors import shown
+from bench.io.folder_files import files_below
 
 from ._boxes import BoxData, Boxed, BoxesConfig, box
 from ._images import is_image

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from bench import BenchError, Split, register
-from bench.contracts.dataset import files_below
+from bench.io.folder_files import files_below
 
 from ._tables import read_table
 from ._texts import Text, TextConfig, TextData

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bench import BenchError, DataSetConfig, LazyInputs, Split, register
 from bench.contracts.data import Inputs, SampleType
-from bench.contracts.dataset import files_below
+from bench.io.folder_files import files_below
 
 from ._images import ImageData, Size
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bench import BenchError, Split, register
-from bench.contracts.dataset import files_below
+from bench.io.folder_files import files_below
 
 from ._samples import parts_at
 from ._tables import SUFFIXES, Row, read_table

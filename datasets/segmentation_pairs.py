@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bench import BenchError, DataSetConfig, Split, register
-from bench.contracts.dataset import files_below
+from bench.io.folder_files import files_below
 
 from ._images import (
     IMAGES,

@@ -12,8 +12,8 @@ import torch
 from pydantic import Field
 
 from bench import BenchError, Split, register
-from bench.contracts.dataset import files_below
 from bench.errors import shown
+from bench.io.folder_files import files_below
 
 from ._tables import SUFFIXES, Row, read_table
 from ._texts import Text, TextConfig, TextData

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import BenchError, register
-from bench.contracts.dataset import files_below
+from bench.io.folder_files import files_below
 from bench.io.safe_yaml import read_yaml
 
 from ._boxes import BoxData, Boxed, BoxesConfig, box

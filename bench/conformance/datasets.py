@@ -14,11 +14,12 @@ import torch
 from bench import registry
 from bench.conformance.base import CheckFailed, check_of, subject_of
 from bench.contracts.data import Inputs, LazyInputs, subset, take
-from bench.contracts.dataset import DataSet, data_set, files_below
+from bench.contracts.dataset import DataSet, data_set
 from bench.contracts.model import inputs_digest
 from bench.contracts.stream import Split
 from bench.contracts.task import make_task
 from bench.errors import BenchError
+from bench.io.folder_files import files_below
 
 FEW = 6
 """Samples of a split that are read one by one."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,11 +15,9 @@ from bench.contracts.data import LazyInputs, take
 from bench.contracts.settings import file_digests
 from bench.contracts.stream import Split
 from bench.errors import BenchError, did_you_mean, shown
-from bench.io.digest import digest, file_digest
+from bench.io.digest import digest
+from bench.io.folder_files import FilesDigest, files_below, files_digest
 from bench.registry.component_code import component_digest
-
-LARGEST_READ = 10**9
-"""Bytes of files up to which a digest is that of their contents."""
 
 Part = Literal["test", "validation"]
 """What is reported, and what methods are tuned on."""
@@ -31,14 +27,6 @@ class DataSetConfig(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_n
     """Base of a data set's settings: ``root``, the folder that it lies in, which is only read."""
 
     root: str = pydantic.Field(min_length=1)
-
-
-@dataclass(frozen=True)
-class DataDigest:
-    """Digest of a data set's files: of their ``contents``, or of their ``paths and sizes``."""
-
-    value: str
-    of: Literal["contents", "paths and sizes"]
 
 
 class DataSet(ABC):
@@ -81,20 +69,14 @@ class DataSet(ABC):
         """The samples of a domain's split, always in the same order."""
 
     def corruptions(self, part: Part, family: str = "") -> Sequence[str]:
-        """The corruptions that its samples can be given, as ``blur-2``: none is in both parts.
-
-        ``family``: one of `families`, by default its own.
-        """
+        """The corruptions of a family, by default its own, as ``blur-2``: none is in both parts."""
         return ()
 
     def require_family(self, family: str) -> None:
         """BenchError, with the cure, if the corruptions of a family cannot be made here."""
 
     def corrupted(self, split: Split, name: str, key: str) -> Split:
-        """A split under a corruption; each sample's draw is made from ``key`` and the sample.
-
-        ``name``: as in `corruptions`; one of a further family as ``FAMILY/NAME``.
-        """
+        """A split under a corruption, or ``FAMILY/NAME``, drawn from ``key`` and each sample."""
         raise BenchError(f"{type(self).__name__} has no corruptions: name target domains")
 
     def described(self, split: Split, position: int) -> str:
@@ -105,14 +87,9 @@ class DataSet(ABC):
         """The files that it reads: all in the root, unless a layout says better."""
         return files_below(self.root)
 
-    def digest(self) -> DataDigest:
+    def digest(self) -> FilesDigest:
         """Digest of the files: of their contents, or above 1 GB of their paths and sizes."""
-        files = sorted(self.files())
-        names = [file.relative_to(self.root).as_posix() for file in files]
-        sizes = [file.stat().st_size for file in files]
-        if sum(sizes) > LARGEST_READ:
-            return DataDigest(digest([names, sizes]), "paths and sizes")
-        return DataDigest(digest([names, [file_digest(file) for file in files]]), "contents")
+        return files_digest(self.root, self.files())
 
     def check(self) -> Iterator[str]:
         """Read every sample: a line for each thing that is wrong; nothing if all is well."""
@@ -143,16 +120,6 @@ class DataSet(ABC):
                     take(split.x, torch.tensor([i]))
                 except BenchError as error:
                     yield str(error)
-
-
-def files_below(root: Path) -> Iterator[Path]:
-    """The files in a folder and the folders in it, linked ones too, in the order of their paths.
-
-    Hidden ones are left out, and those that archives of some systems add (``__MACOSX``).
-    """
-    for folder, inner, files in os.walk(root, followlinks=True):
-        inner[:] = sorted(name for name in inner if not name.startswith((".", "__")))
-        yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
 
 
 class DataChoice(pydantic.BaseModel, extra="allow", frozen=True):
@@ -187,8 +154,8 @@ class DataChoice(pydantic.BaseModel, extra="allow", frozen=True):
     def content_digest(self) -> str:
         """Digest of all that samples depend on: settings, files and code."""
         made = self.build()
-        settings = {k: v for k, v in self.config.items() if k != "root"}
-        settings |= {k: v for k, v in file_digests(made.config).items() if k != "root"}
+        every = {**self.config, **file_digests(made.config)}
+        settings = {k: v for k, v in every.items() if k != "root"}
         code = component_digest(registry.entry("dataset", self.name))
         return digest([self.name, settings, code, made.digest().value])
 

@@ -38,8 +38,7 @@ class Domain:
     name : unique in the stream
     adaptation : what a method may adapt on (for the source: what the model is trained on)
     test : held out; its labels are read by the evaluator alone
-    ordered : whether samples of ``adaptation`` arrive as they stand, because their order is part of
-        the stream; else the protocol draws their order
+    ordered : whether samples of ``adaptation`` arrive as they stand, in no drawn order
     """
 
     name: str

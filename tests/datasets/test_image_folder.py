@@ -89,7 +89,7 @@ def test_the_digest_is_that_of_contents_and_not_of_the_place(
     assert data_set("image-folder", tmp_path / "elsewhere").digest() == first
     save_image(tmp_path / "elsewhere" / "near" / "cat" / "0.png", (1, 1, 1))
     assert data_set("image-folder", tmp_path / "elsewhere").digest() != first
-    monkeypatch.setattr("bench.contracts.dataset.LARGEST_READ", 100)
+    monkeypatch.setattr("bench.io.folder_files.LARGEST_READ", 100)
     assert data_set("image-folder", image_folder).digest().of == "paths and sizes"
 
 
