@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 from bench import registry
-from bench.contracts.build import build, config_of
 from bench.contracts.protocol import protocol_config
 from bench.errors import BenchError
 from bench.io.digest import digest
@@ -16,6 +15,7 @@ from bench.io.weights_cache import read_cached
 from bench.records.cell import Cell, variant_title
 from bench.run.source_model import source_path
 from bench.study.applicability import unsupported
+from bench.study.build import build, config_of
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from typing import Any
 import pydantic
 
 from bench import registry
-from bench.contracts.build import build
 from bench.errors import BenchError
 from bench.io.progress import listening
 from bench.records.cell import Cell
 from bench.run.deployed import make_ahead
 from bench.run.run_cell import run_job
 from bench.run.source_model import source_model
+from bench.study.build import build
 from bench.study.job import Job
 from bench.study.suite import explain
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bench.accelerator.determinism import as_in_a_run, seed_everything
-from bench.contracts.build import build
 from bench.records.cell import Cell
 from bench.run.source_model import source_model
+from bench.study.build import build
 
 if TYPE_CHECKING:
     from bench.contracts.data import DomainView

@@ -217,7 +217,7 @@ def _serve(
 class _Answers:
     def __init__(self, cell: Cell, labelled: bool, plugins: Sequence[str]) -> None:
         from bench import registry
-        from bench.contracts.build import build
+        from bench.study.build import build
 
         for plugin in plugins:
             registry.add_plugin(plugin)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from bench import registry
 from bench.accelerator.determinism import device_of, repeats_exactly, reseed_cuda, seed_everything
 from bench.accelerator.precision import computing_in
-from bench.contracts.build import build
 from bench.costs.device_profile import DeviceProfile
 from bench.errors import BenchError, Unsupported
 from bench.io.process_state import ProcessState
@@ -21,6 +20,7 @@ from bench.records.store import Store
 from bench.run.deployed import deployed
 from bench.run.results import ending, make_record, now, results_on
 from bench.study.applicability import planned_device, require_planned_code, unsupported
+from bench.study.build import build
 from bench.study.job import Job
 
 if TYPE_CHECKING:

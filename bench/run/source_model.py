@@ -50,7 +50,7 @@ def source_model(cell: Cell, stream: Stream) -> FoundationModel:
     import torch
 
     from bench import registry
-    from bench.contracts.build import config_of, source_training
+    from bench.study.build import config_of, source_training
 
     config = config_of("model", cell.model)
     model_class = registry.load("model", cell.model.name)

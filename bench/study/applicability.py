@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from bench import registry
-from bench.contracts.build import component_code, config_of
 from bench.contracts.protocol import protocol_config
 from bench.contracts.settings import file_digests
 from bench.costs.device_profile import DeviceProfile, load_device, profile_digest
@@ -13,6 +12,7 @@ from bench.errors import BenchError
 from bench.records.cell import Cell, Component
 from bench.records.protocol_facts import DEFAULT, protocol_facts
 from bench.registry.component_code import component_digest
+from bench.study.build import component_code, config_of
 from bench.study.job import Job
 
 

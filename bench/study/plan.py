@@ -13,7 +13,6 @@ from typing import Any
 import pydantic
 
 from bench import registry
-from bench.contracts.build import component_code, config_of, source_training
 from bench.contracts.model import SourceTraining
 from bench.contracts.protocol import protocol_class
 from bench.contracts.settings import file_digests, leaves
@@ -27,6 +26,7 @@ from bench.records.store import Store
 from bench.registry.component_code import component_digest
 from bench.registry.declarations import shortened
 from bench.registry.discovery import Entry
+from bench.study.build import component_code, config_of, source_training
 from bench.study.foretell import closing_windows, training_kind
 from bench.study.job import Job, make_job
 from bench.study.suite import FULL, ModelReference, Reference, Suite, explain, validated

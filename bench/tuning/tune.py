@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import defaults, registry
-from bench.contracts.build import config_of
 from bench.contracts.method import Searched, search_space
 from bench.execute.base import Ended
 from bench.records.cell import Cell
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.study.applicability import unsupported
+from bench.study.build import config_of
 from bench.study.job import Job, make_job
 from bench.study.plan import make_cells
 from bench.study.suite import Reference, Suite

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 import torch
 
-from bench.contracts.build import build
 from bench.contracts.data import Batch, DomainView
 from bench.costs.device_profile import load_device
 from bench.costs.factory import make_tracker
 from bench.run.deployed import deployed
 from bench.run.window import Window
+from bench.study.build import build
 from bench.study.plan import make_cells
 from bench.study.selection import Selection
 

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from bench import BenchError, LazyInputs, load, take
-from bench.contracts.build import build
 from bench.contracts.model import inputs_digest
 from bench.records.cell import Cell, Component
 from bench.run.label_process import HiddenLabels, LabelProcess
+from bench.study.build import build
 from bench.testing import make_cell
 
 
