@@ -40,6 +40,8 @@ _PLAIN = (
 )  # fmt: skip
 _NAMED = (type, ModuleType, property, staticmethod, classmethod)
 _CACHED = functools._lru_cache_wrapper
+_VIEWED = ("_x", "_y", "_y_there")
+"""What a view has of its data, which copies of it share."""
 
 
 def parts(thing: Any) -> Iterable[Any] | None:
@@ -57,7 +59,7 @@ def parts(thing: Any) -> Iterable[Any] | None:
     if isinstance(thing, torch.Generator | random.Random | np.random.Generator):
         return ()
     if isinstance(thing, DomainView):
-        return [value for name, value in vars(thing).items() if name not in ("_x", "_y")]
+        return [value for name, value in vars(thing).items() if name not in _VIEWED]
     if isinstance(thing, LazyInputs):
         return (thing.positions,)
     if isinstance(thing, Mapping):

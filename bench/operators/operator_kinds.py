@@ -43,7 +43,8 @@ _PER_ELEMENT = {
     # losses, activations and quantization that torch does not tag as pointwise
     "binary_cross_entropy", "binary_cross_entropy_backward", "binary_cross_entropy_with_logits",
     "mse_loss", "mse_loss_backward", "l1_loss", "smooth_l1_loss", "smooth_l1_loss_backward",
-    "huber_loss", "huber_loss_backward", "soft_margin_loss", "soft_margin_loss_backward",
+    "huber_loss", "huber_loss_backward", "log_sigmoid_forward", "log_sigmoid_backward",
+    "soft_margin_loss", "soft_margin_loss_backward",
     "multi_margin_loss", "multi_margin_loss_backward", "multilabel_margin_loss_forward",
     "multilabel_margin_loss_backward", "nll_loss2d_forward", "nll_loss2d_backward", "glu",
     "glu_backward", "_prelu_kernel", "_prelu_kernel_backward", "rrelu_with_noise",
