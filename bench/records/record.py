@@ -223,8 +223,9 @@ class Results(StreamScores):
         return _mean(d.get(name) for d in self.domains)
 
     def further(self, metric: str, when: str = "after") -> float | None:
-        """Mean over the domains where it is defined of a further metric, in its unit."""
-        return _mean(d.further(metric, when) for d in self.domains)
+        """Mean over the domains of a further metric, in its unit; None unless all have it."""
+        values = [d.further(metric, when) for d in self.domains]
+        return None if None in values else _mean(values)
 
     @property
     def online(self) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,10 +41,10 @@ class BuiltStream:
 
 def _on(domain: Domain, device: torch.device) -> Domain:
     learned, tested = domain.adaptation, domain.test
-    return Domain(
-        domain.name,
-        Split(placed(learned.x, device), learned.y),
-        Split(placed(tested.x, device), tested.y),
+    return replace(
+        domain,
+        adaptation=Split(placed(learned.x, device), learned.y),
+        test=Split(placed(tested.x, device), tested.y),
     )
 
 

@@ -1,7 +1,8 @@
 """The metrics of tasks whose units have one class each: accuracy, macro-F1, calibration error.
 
-Numbers equal scikit-learn's ``f1_score`` and torchmetrics' ``MulticlassCalibrationError``; neither
-is imported, because that takes seconds in every process.
+Numbers equal scikit-learn's ``f1_score`` and torchmetrics' ``MulticlassCalibrationError``, but for
+confidences of exactly 1, which are of the last bin here and have one of their own there. Neither is
+imported, because that takes seconds in every process.
 """
 
 from __future__ import annotations

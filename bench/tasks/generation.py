@@ -21,6 +21,9 @@ PERPLEXITY = MetricFacts("perplexity", "perplexity", "", False, lowest=1.0, high
 BLEU = MetricFacts("bleu-4", "BLEU-4")
 ROUGE = MetricFacts("rouge-l", "ROUGE-L")
 
+LARGEST = 1e18
+"""Perplexities up to this are recorded, and can be shown."""
+
 
 class NextTokenScore(Score):
     """The share of answers' tokens that the highest logit meets.
@@ -55,7 +58,7 @@ class NextTokenScore(Score):
             return {}
         mean = self._lost / self.count
         known = {CROSS_ENTROPY.name: mean}
-        if mean < math.log(1e30):
+        if mean < math.log(LARGEST):
             known[PERPLEXITY.name] = math.exp(mean)
         if self._told:
             known |= text_metrics(self._told, self._wanted)
@@ -79,8 +82,11 @@ def text_metrics(told: list[str], wanted: list[str]) -> dict[str, float]:
 
 
 def _end(y: Tensor) -> int | None:
-    """The number that ends answers: the last label of those that are not cut off by the length."""
-    for row in y[y[:, -1] == IGNORED]:
+    """The number that ends answers: the last label of those that are not cut off by the length.
+
+    The last place of all has no next token, and so no label; one before it must be free as well.
+    """
+    for row in y[(y[:, -2:] == IGNORED).all(dim=1)]:
         if len(known := row[row != IGNORED]):
             return int(known[-1])
     return None

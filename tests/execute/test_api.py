@@ -35,6 +35,9 @@ def run(**options: object) -> bench.SuiteResults:
     return bench.run_suite("tiny.yaml", plugins="plugin.py", **given)  # type: ignore[arg-type]
 
 
+WHEN = ("before", "after", "final")
+
+
 def test_a_suite_is_run_and_its_results_are_one_tidy_table(
     place: Workplace, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -52,7 +55,8 @@ def test_a_suite_is_run_and_its_results_are_one_tidy_table(
     ]
 
     table = bench.load_results(found.store)
-    assert list(table) == [*CELL, *DOMAIN, *WHOLE]
+    further = [f"{n}_{w}" for n in ("macro_f1", "calibration_error") for w in WHEN]
+    assert list(table) == [*CELL, *DOMAIN, *further, *WHOLE]
     assert len(table) == 2 * 2 + 1
     shot = next(r for r in found.records if r.cell.method.name == "shot")
     rows = table[table.method == "shot"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -18,9 +20,11 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from bench import BenchError, MetricFacts, Task
 from bench.contracts.protocol import protocol_config
 from bench.contracts.task import make_task
-from bench.records.record import Metric
+from bench.records.record import Metric, Record
 from bench.run.evaluator import Evaluator
 from bench.testing import LearningMethod, run_method
+
+SAMPLE = Path(__file__).parent.parent / "records" / "samples" / "schema-1.json"
 
 
 def further(task: str, outputs: Tensor, y: Tensor, batch: int = 7) -> dict[str, float]:
@@ -143,6 +147,15 @@ def test_generated_answers_are_scored_as_texts() -> None:
     assert found["rouge-l"] == pytest.approx(sum(each) / 3)
 
 
+def test_the_end_is_not_that_of_an_answer_that_was_cut_off() -> None:
+    """The labels of data sets of questions never reach the last place: no token follows there."""
+    y = torch.tensor([[-100, 5, 6, 7, -100], [-100, 8, 3, -100, -100], [4, 3, -100, -100, -100]])
+    score: Any = make_task("generation").score()
+    score.update(F.one_hot(y.clamp_min(0), 9).float(), y)
+    score.update_generated(y, y, torch.arange(3))
+    assert score._told == ["5 6 7", "8", "4"]
+
+
 def test_an_answer_that_is_cut_off_has_no_end() -> None:
     y = torch.tensor([[-100, 5, 6]])
     x = {"input_ids": torch.tensor([[7, 8, 5]]), "attention_mask": torch.ones(1, 3).long()}
@@ -190,6 +203,16 @@ def test_a_run_records_them_for_each_domain() -> None:
     assert last.further("macro-f1", "final") == last.further("macro-f1", "after")
     first = [result.stages[0].further("calibration-error", when) for when in ("before", "after")]
     assert first[0] != first[1]
+
+
+def test_a_mean_is_over_all_domains_or_not_known() -> None:
+    results = Record.model_validate(json.loads(SAMPLE.read_text())).results
+    assert results is not None
+    for i, domain in enumerate(results.domains):
+        domain.measure("perplexity_after", 2.0 + i)
+    assert results.further("perplexity") == pytest.approx(2 + (len(results.domains) - 1) / 2)
+    results.domains[-1].measure("perplexity_after", None)
+    assert results.further("perplexity") is None
 
 
 def test_what_is_not_defined_any_more_is_taken_back() -> None:

@@ -44,6 +44,7 @@ def test_severity_rises_within_a_domain_as_samples_arrive() -> None:
     assert made.domain_names() == ["contrast"]
     domain = made.domain("contrast")
     assert domain.ordered
+    assert build_stream(made).on(torch.device("cpu")).domains[0].ordered
     half = len(domain.adaptation) // 2
     early, late = domain.adaptation.x[:half], domain.adaptation.x[-half:]
     assert late.std() < 0.8 * early.std()  # severity 1 leaves 0.6 of the contrast, 2 leaves 0.4
