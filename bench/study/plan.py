@@ -126,13 +126,17 @@ def _component(kind: str, reference: Reference, where: str) -> Component:
         raise BenchError(f"{where}: {error}") from error
     where += f" {reference.name!r}"
     _require_once(entry, reference, where)
-    config = validated(registry.load(kind, reference.name).Config, reference.config, where)
+    config_class = registry.load(kind, reference.name).Config
+    config = validated(config_class, reference.config, where)
     settings = _as_json(config, where)
     try:
         files = file_digests(config)
         code = component_code(kind, Reference(name=reference.name, config=settings))
     except BenchError as error:
         raise BenchError(f"{where}: {error}") from error
+    except pydantic.ValidationError as error:  # pydantic does not look at defaults by itself
+        told = explain(error, config_class)
+        raise BenchError(f"{where}: {told}: correct the default in its Config") from error
     return Component(name=_name(entry, settings, files), config=settings, code=code, files=files)
 
 

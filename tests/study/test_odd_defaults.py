@@ -1,0 +1,45 @@
+"""Defaults that their own class refuses are one line, and no traceback of pydantic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import registry
+from bench.errors import BenchError
+from bench.study.plan import make_cells
+from bench.study.suite import load_suite
+
+PLUGIN = '''
+from bench import StreamConfig, register
+from bench.testing import TinyStream
+
+class OddConfig(StreamConfig):
+    """``size``: of nothing."""
+    size: float = "large"
+
+@register("stream", "odd")
+class Odd(TinyStream):
+    """Has a default that is no number."""
+    Config = OddConfig
+'''
+SUITE = """\
+name: mine
+description: a suite for tests
+stream: odd
+model: digits-vit
+methods: [source-only]
+seeds: 1
+devices: xavier-nx
+"""
+
+
+def test_a_default_that_is_refused_is_named(tmp_path: Path, empty_registry: None) -> None:
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    (tmp_path / "mine.yaml").write_text(SUITE)
+    registry.add_plugin(str(tmp_path / "plugin.py"))
+    with pytest.raises(BenchError, match="correct the default in its Config") as told:
+        make_cells(*load_suite(str(tmp_path / "mine.yaml")))
+    assert "stream 'odd': key 'size': 'large' is not allowed" in str(told.value)
+    assert "\n" not in str(told.value)
