@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
+from collections.abc import Iterator
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,7 @@ from bench.contracts.data import Inputs, SampleType
 from bench.errors import did_you_mean, shown
 
 from ._images import ImageData, Size, decode
+from ._tables import split_name
 from ._texts import Text, TextConfig, TextData
 
 ONE = "all"
@@ -162,20 +164,31 @@ class _Saved(DataSet):
                     f"{folder}: cannot be read by the library datasets ({error}): save it anew"
                 ) from error
             named = dict(loaded) if isinstance(loaded, library.DatasetDict) else {"all": loaded}
-            for split, table in named.items():
+            for given, table in named.items():
+                split = given if given == "all" else split_name(given, str(folder))
                 for column in self._columns():
                     if column not in table.column_names:
                         raise BenchError(
                             f"{folder}: split {split!r} has no column {column!r}; "
                             f"{did_you_mean(column, table.column_names)}"
                         )
-                if not self.config.domain:
-                    found[domain, split] = table
-                    continue
-                of_row = np.array([str(value) for value in table[self.config.domain][:]])
-                for each in sorted(set(of_row.tolist())):
-                    found[each, split] = table.select(np.flatnonzero(of_row == each))
+                for each, part in self._by_domain(domain, table):
+                    if (each, split) in found:
+                        raise BenchError(
+                            f"{folder}: domain {each!r} has two splits {split!r}, with another "
+                            "folder or another spelling: save both as one"
+                        )
+                    found[each, split] = part
         return found
+
+    def _by_domain(self, folder: str, table: Any) -> Iterator[tuple[str, Any]]:
+        """The domains of a table of a folder, each with its rows."""
+        if not self.config.domain:
+            yield folder, table
+            return
+        of_row = np.array([str(value) for value in table[self.config.domain][:]])
+        for each in sorted(set(of_row.tolist())):
+            yield each, table.select(np.flatnonzero(of_row == each))
 
     def _columns(self) -> list[str]:
         return [self.config.label, *([self.config.domain] if self.config.domain else [])]

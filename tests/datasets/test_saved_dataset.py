@@ -133,6 +133,24 @@ def test_labels_of_several_types_are_one_line(
         _ = data_set("saved-texts", tmp_path).class_names
 
 
+def test_splits_are_known_in_any_spelling_and_others_refused(
+    tmp_path: Path, data_set: Build
+) -> None:
+    from datasets import Dataset, DatasetDict
+
+    table = Dataset.from_dict({"text": ["one", "two"], "label": ["x", "y"]})
+
+    def splits(folder: str, *names: str) -> list[str]:
+        DatasetDict(dict.fromkeys(names, table)).save_to_disk(str(tmp_path / folder))
+        return list(data_set("saved-texts", tmp_path / folder).splits("all"))
+
+    assert splits("a", "Training", "Test") == ["train", "test"]
+    with pytest.raises(BenchError, match="b: split 'holdout' is none of train, validation"):
+        splits("b", "train", "holdout")
+    with pytest.raises(BenchError, match="domain 'all' has two splits 'train'"):
+        splits("c", "train", "Train")
+
+
 def test_an_image_that_cannot_be_read_is_named(tmp_path: Path, data_set: Build) -> None:
     from datasets import Image as ImageType
 
