@@ -7,7 +7,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import pydantic
 
 from bench import BenchError
 from bench.errors import did_you_mean, shown
@@ -15,6 +17,33 @@ from bench.errors import did_you_mean, shown
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 SUFFIXES = (*DELIMITERS, ".jsonl", ".json")
 """Endings of the names of tables."""
+
+SPLITS = {
+    "train": "train", "training": "train",
+    "validation": "validation", "valid": "valid", "val": "val", "dev": "dev",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""Names of published splits in small letters, and what a data set calls each."""
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise ValueError(f"{twice[0]!r} is there twice: name every class once")
+    return names
+
+
+ClassNames = Annotated[tuple[str, ...], pydantic.AfterValidator(_distinct)]
+"""Labels in the order of their numbers."""
+
+
+def split_name(given: str, place: str) -> str:
+    """What a data set calls a published split; BenchError, naming the ``place``, for none."""
+    if (name := SPLITS.get(given.lower())) is None:
+        raise BenchError(
+            f"{place}: split {given!r} is none of train, validation (val, valid, dev) and test: "
+            "rename it, so that it is clear what is tested"
+        )
+    return name
 
 
 @dataclass(frozen=True)

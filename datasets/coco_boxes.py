@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +22,10 @@ from ._tables import read_json
 class CocoBoxes(BoxData):
     """Images with the boxes of ROOT/DOMAIN.json in COCO's format; each JSON file is a domain.
 
-    An image is found by its ``file_name`` anywhere in the root. Boxes of crowds (``iscrowd``) are
-    left out. Classes are those of ``categories``, in the order of their ids, and the same in every
-    file.
+    An image is found by its ``file_name``: the path from the root, or from the JSON file, else its
+    end, else its bare name, anywhere in the root where that is one file. Boxes of crowds
+    (``iscrowd``) are left out. Classes are those of ``categories``, in the order of their ids, and
+    the same in every file.
     """
 
     Config = BoxesConfig
@@ -32,7 +35,12 @@ class CocoBoxes(BoxData):
         files = [f for f in files_below(self.root) if f.suffix == ".json"]
         if not files:
             raise BenchError(f"root {self.root} has no .json file: this layout is ROOT/DOMAIN.json")
-        self._files = {file.stem: file for file in files}
+        self._files: dict[str, Path] = {}
+        for file in files:
+            if (other := self._files.setdefault(file.stem, file)) != file:
+                raise BenchError(
+                    f"{file}: domain {file.stem!r} is also {other}: give each its own name"
+                )
 
     def domains(self) -> list[str]:
         return list(self._files)
@@ -87,7 +95,10 @@ class CocoBoxes(BoxData):
 
     @cached_property
     def _samples(self) -> dict[str, list[Boxed]]:
-        images = {file.name: file for file in files_below(self.root) if is_image(file.name)}
+        images: dict[str, dict[Path, None]] = defaultdict(dict)
+        for each in files_below(self.root):
+            if is_image(each.name):
+                images[each.name][each] = None
         number = {identifier: i for i, identifier in enumerate(self._categories)}
         found = {}
         for domain, content in self._content.items():
@@ -96,17 +107,33 @@ class CocoBoxes(BoxData):
             for i, image in enumerate(content["images"]):
                 try:
                     name, size = image["file_name"], (float(image["width"]), float(image["height"]))
-                    place = images.get(Path(name).name)
-                    identifier = image["id"]
+                    named, identifier = images[Path(name).name], image["id"]
                 except (KeyError, TypeError, ValueError) as error:
                     raise BenchError(f"{file}: image {i} is {shown(image)}: {error}") from error
-                if place is None:
-                    raise BenchError(f"{file}: image {name!r} is not in {self.root}: add it")
-                samples[identifier] = (Boxed(place), *size)
+                samples[identifier] = (Boxed(self._found(name, named, file)), *size)
             for i, made in enumerate(content["annotations"]):
                 self._add(made, f"{file}: annotation {i}", samples, number)
             found[domain] = [sample for sample, _, _ in samples.values()]
         return found
+
+    def _found(self, name: str, named: dict[Path, None], file: Path) -> Path:
+        """The image that a file means by ``name``, among those of its last part."""
+        folders = (Path(), file.parent.relative_to(self.root))
+        places = [self.root / os.path.normpath(folder / name) for folder in folders]
+        ending = Path(name).parts
+        found = (
+            [each for each in dict.fromkeys(places) if each in named]
+            or [each for each in named if each.parts[-len(ending) :] == ending]
+            or list(named)
+        )
+        if not found:
+            raise BenchError(f"{file}: image {name!r} is not in {self.root}: add it")
+        if len(found) > 1:
+            raise BenchError(
+                f"{file}: image {name!r} is {found[0]} or {found[1]}: give file_name its path from "
+                f"{self.root}"
+            )
+        return found[0]
 
     def _add(
         self, made: Any, place: str, samples: dict[Any, tuple[Boxed, float, float]],

@@ -14,7 +14,7 @@ from bench import BenchError, DataSetConfig, Split, register
 from bench.errors import shown
 
 from ._images import ImageData, ImageFiles, Size
-from ._tables import SUFFIXES, Row, read_table
+from ._tables import SUFFIXES, ClassNames, Row, read_table, split_name
 
 ONE, MOST_CLASSES = "all", 10_000
 
@@ -25,7 +25,8 @@ class ImageTableConfig(DataSetConfig):
     table : name of the table in it, by default the only one that lies there
     file, label : the columns of the image's path, from the root, and of its class
     domain : the column of its domain; by default ``domain``, where the table has one
-    split : the column of its published split; by default ``split``, where the table has one
+    split : the column of its published split, ``train``, ``validation`` or ``test``; by default
+        ``split``, where the table has one
     classes : the labels in the order of their numbers; by default all there are, sorted
     size : height and width in pixels, or one for both
     """
@@ -35,7 +36,7 @@ class ImageTableConfig(DataSetConfig):
     label: str = "label"
     domain: str = ""
     split: str = ""
-    classes: tuple[str, ...] = ()
+    classes: ClassNames = ()
     size: Size = (64, 64)
 
 
@@ -44,8 +45,7 @@ class ImageTable(ImageData):
     """Images in ROOT, and ROOT/NAME.csv (.tsv, .jsonl, .json) with their file, label and domain.
 
     As metadata.csv of published sets: a row for each image, whose path is relative to the root.
-    Labels may be names or numbers; images are resized to ``size``, whatever their shape. Where the
-    splits are train, val and test, their names are kept.
+    Labels may be names or numbers; images are resized to ``size``, whatever their shape.
     """
 
     Config = ImageTableConfig
@@ -92,8 +92,17 @@ class ImageTable(ImageData):
                 f"{self._table}: column {self.config.label!r} has {len(found)} different labels: "
                 "name the column of the classes in 'label'"
             )
-        numbers = all(label.isdecimal() for label in found)
-        return tuple(sorted(found, key=int if numbers else str))  # type: ignore[arg-type]
+        if not all(label.isdecimal() for label in found):
+            return tuple(sorted(found))
+        spelled: dict[int, str] = {}
+        for label in sorted(found):
+            other = spelled.setdefault(int(label), label)
+            if other != label:
+                raise BenchError(
+                    f"{self._table}: labels {other!r} and {label!r} are one number: write it one "
+                    "way, or give 'classes' if they are two"
+                )
+        return tuple(spelled[number] for number in sorted(spelled))
 
     def _find_table(self) -> Path:
         if self.config.table:
@@ -118,8 +127,8 @@ class ImageTable(ImageData):
         domain = self.config.domain or self._where_there(rows[0], "domain")
         split = self.config.split or self._where_there(rows[0], "split")
         for row in rows:
-            place = (row.text(domain) if domain else ONE, row.text(split) if split else "all")
-            found[place].append(row)
+            name = split_name(row.text(split), row.place) if split else "all"
+            found[row.text(domain) if domain else ONE, name].append(row)
         return dict(found)
 
     @staticmethod

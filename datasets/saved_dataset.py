@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
+from collections.abc import Iterator
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,7 @@ from bench.contracts.data import Inputs, SampleType
 from bench.errors import did_you_mean, shown
 
 from ._images import ImageData, Size, decode
+from ._tables import split_name
 from ._texts import Text, TextConfig, TextData
 
 ONE = "all"
@@ -91,8 +93,12 @@ class _Saved(DataSet):
 
     def labels(self, domain: str, name: str) -> Tensor:
         """The classes of a split, int64 of shape (n,)."""
-        numbers = {value: number for number, value in enumerate(self._classes)}
-        values = self._tables[domain, name][self.config.label][:]
+        table, label = self._tables[domain, name], self.config.label
+        number_of = {text: number for number, text in enumerate(self.class_names)}
+        own = _names(table, label)  # in this table's order
+        named = self._classes if own is None else dict(enumerate(own))
+        numbers = {value: number_of[text] for value, text in named.items()}
+        values = table[label][:]
         for row, value in enumerate(values):
             if value not in numbers:
                 raise BenchError(
@@ -108,18 +114,42 @@ class _Saved(DataSet):
 
     @cached_property
     def _classes(self) -> dict[Any, str]:
-        """The name of each value of the label, in the order of their numbers."""
-        tables, label = list(self._tables.values()), self.config.label
-        names = getattr(tables[0].features[label], "names", None)
+        """The name of each value of the label, in the order of their numbers.
+
+        Of a type with names the numbers are those of the first table.
+        """
+        label = self.config.label
+        named = {place: _names(table, label) for place, table in self._tables.items()}
+        (first, names), *others = named.items()
+        for place, other in others:
+            if set(other or ()) != set(names or ()):
+                raise BenchError(
+                    f"{self._shown(place)}: column {label!r} has {_said(other)}, and in "
+                    f"{self._shown(first)} {_said(names)}: save all with the same names of classes"
+                )
         if names:
             return dict(enumerate(names))
-        found = {value for table in tables for value in table.unique(label)} - {None}
+        found: dict[Any, tuple[str, str]] = {}
+        for place, table in self._tables.items():
+            if not isinstance(table.features[label], _library().Value):
+                raise BenchError(
+                    f"{self._shown(place)}: column {label!r} is of type {table.features[label]}, "
+                    "and a class is one text or number: name the column of the classes in 'label'"
+                )
+            found |= dict.fromkeys(set(table.unique(label)) - {None} - set(found), place)
         if not 2 <= len(found) <= 10_000:
             raise BenchError(
                 f"root {self.root}: column {label!r} has {len(found)} different labels: name the "
                 "column of the classes in 'label'"
             )
+        kinds = {type(value).__name__: place for value, place in found.items()}
+        if len(kinds) > 1:
+            where = ", ".join(f"{kind} in {self._shown(place)}" for kind, place in kinds.items())
+            raise BenchError(f"column {label!r} has labels {where}: save them as one type")
         return {value: str(value) for value in sorted(found)}
+
+    def _shown(self, place: tuple[str, str]) -> str:
+        return f"{self.place(place[0])}: split {place[1]!r}"
 
     @cached_property
     def _tables(self) -> dict[tuple[str, str], Any]:
@@ -134,20 +164,31 @@ class _Saved(DataSet):
                     f"{folder}: cannot be read by the library datasets ({error}): save it anew"
                 ) from error
             named = dict(loaded) if isinstance(loaded, library.DatasetDict) else {"all": loaded}
-            for split, table in named.items():
+            for given, table in named.items():
+                split = given if given == "all" else split_name(given, str(folder))
                 for column in self._columns():
                     if column not in table.column_names:
                         raise BenchError(
                             f"{folder}: split {split!r} has no column {column!r}; "
                             f"{did_you_mean(column, table.column_names)}"
                         )
-                if not self.config.domain:
-                    found[domain, split] = table
-                    continue
-                of_row = np.array([str(value) for value in table[self.config.domain][:]])
-                for each in sorted(set(of_row.tolist())):
-                    found[each, split] = table.select(np.flatnonzero(of_row == each))
+                for each, part in self._by_domain(domain, table):
+                    if (each, split) in found:
+                        raise BenchError(
+                            f"{folder}: domain {each!r} has two splits {split!r}, with another "
+                            "folder or another spelling: save both as one"
+                        )
+                    found[each, split] = part
         return found
+
+    def _by_domain(self, folder: str, table: Any) -> Iterator[tuple[str, Any]]:
+        """The domains of a table of a folder, each with its rows."""
+        if not self.config.domain:
+            yield folder, table
+            return
+        of_row = np.array([str(value) for value in table[self.config.domain][:]])
+        for each in sorted(set(of_row.tolist())):
+            yield each, table.select(np.flatnonzero(of_row == each))
 
     def _columns(self) -> list[str]:
         return [self.config.label, *([self.config.domain] if self.config.domain else [])]
@@ -237,6 +278,15 @@ class _SavedRows(LazyInputs):
 
     def _place(self, row: int) -> str:
         return f"{self._where}, row {row}"
+
+
+def _names(table: Any, label: str) -> list[str] | None:
+    """Names of classes that a column's type has, in the order of their numbers."""
+    return getattr(table.features[label], "names", None)
+
+
+def _said(names: list[str] | None) -> str:
+    return f"the names {shown(', '.join(names))}" if names else "no names of classes"
 
 
 def _library() -> Any:

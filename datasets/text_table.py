@@ -15,11 +15,8 @@ from bench import BenchError, Split, register
 from bench.errors import shown
 from bench.io.folder_files import files_below
 
-from ._tables import SUFFIXES, Row, read_table
+from ._tables import SPLITS, SUFFIXES, ClassNames, Row, read_table
 from ._texts import Text, TextConfig, TextData
-
-SPLITS = ("train", "dev", "val", "valid", "validation", "test")
-"""Names of files that are splits of a domain."""
 
 ONE = "all"
 
@@ -42,15 +39,15 @@ class TextTableConfig(TextConfig):
     )
     label: str = "label"
     domain: str = ""
-    classes: tuple[str, ...] = ()
+    classes: ClassNames = ()
 
 
 @register("dataset", "text-table")
 class TextTable(TextData):
     """Texts with labels in ROOT/DOMAIN.csv (.tsv, .jsonl, .json), or ROOT/DOMAIN/*.csv.
 
-    Files called train, test and so on are published splits of their folder's domain. A column may
-    name the domain instead.
+    Files called train, validation (val, valid, dev) or test are published splits of their folder's
+    domain. A column may name the domain instead.
     """
 
     Config = TextTableConfig
@@ -122,7 +119,7 @@ class TextTable(TextData):
 
     def _place(self, file: Path) -> tuple[str, str]:
         """Domain and split of a file, by its name and its folder."""
-        split = file.stem if file.stem in SPLITS else "all"
+        split = SPLITS.get(file.stem.lower(), "all")
         folders = file.relative_to(self.root).parts[:-1]
         if folders:
             return folders[0], split

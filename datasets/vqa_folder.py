@@ -18,7 +18,7 @@ from bench.contracts.data import Inputs, SampleType
 from bench.errors import shown
 
 from ._images import ImageData, ImageFiles, Size, is_image
-from ._tables import read_json
+from ._tables import SPLITS, read_json
 from ._texts import Text, TextConfig, TextData, Texts
 
 QUESTIONS, IMAGES, ANSWERS, ONE = "questions.json", "images", "answers.txt", "all"
@@ -183,5 +183,12 @@ def _splits(folder: Path) -> dict[str, Path]:
     """The folder of each split; of questions that lie in the folder itself the split "all"."""
     if (folder / QUESTIONS).is_file():
         return {"all": folder}
-    named = {name: folder / name for name in ("train", "val", "test")}
-    return {name: each for name, each in named.items() if (each / QUESTIONS).is_file()}
+    found = sorted(each for each in folder.iterdir() if (each / QUESTIONS).is_file())
+    named: dict[str, Path] = {}
+    for each in found:
+        if (name := SPLITS.get(each.name.lower())) is None:
+            continue
+        if name in named:
+            raise BenchError(f"{each}: split {name!r} is also {named[name]}: remove one")
+        named[name] = each
+    return {name: named[name] for name in dict.fromkeys(SPLITS.values()) if name in named}

@@ -126,6 +126,8 @@ class DataStream(Stream):
         kept = {"part": c.part, "source": list(self.source_domains), "test": c.test}
         if self.source_classes is not None:
             kept |= {"classes": list(self.source_classes)}
+        if c.part == "validation" and self.reported_classes is not None:
+            kept |= {"reported_classes": list(self.reported_classes)}
         return {**kept, "samples": c.source_samples}
 
     def require_domains(self, setting: str, names: Iterable[str]) -> None:

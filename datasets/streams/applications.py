@@ -11,7 +11,7 @@ from torch import Tensor
 from bench import BenchError, Domain, LazyInputs, Split, register
 from bench.contracts.data import Inputs, SampleType
 
-from .._samples import joined, part_of
+from .._samples import joined
 from ._data import Divided, generator
 from ._shifts import ShiftConfig, ShiftedStream
 
@@ -30,7 +30,7 @@ class ApplicationsConfig(ShiftConfig):
 
 @register("stream", "applications")
 class Applications(ShiftedStream):
-    """Any data set for 3 applications, each with its own order of distinct shifts.
+    """Any data set for several applications, each with its own order of distinct shifts.
 
     Inputs are a dict: those of the data (``image``, where they are one tensor), and ``app``, int64
     of shape (n,), from 0. Target domain ``window-w`` holds for every application the samples of
@@ -77,8 +77,8 @@ class Applications(ShiftedStream):
         window = self.domain_names().index(name)
         own = [self._own(app, order[window]) for app, order in enumerate(self._orders)]
         return Domain(
-            name, _one_after_another([part.adaptation for part in own]),
-            _one_after_another([part.test for part in own]),
+            name, self._one_after_another([part.adaptation for part in own], f"{name}/adaptation"),
+            self._one_after_another([part.test for part in own], f"{name}/test"),
         )  # fmt: skip
 
     def _own(self, app: int, shift: str) -> Divided:
@@ -91,15 +91,18 @@ class Applications(ShiftedStream):
         )
         return Divided(*made)
 
+    def _one_after_another(self, splits: list[Split], what: str) -> Split:
+        """Samples of every application, as many of each as of the one with the fewest.
+
+        They are drawn, as files often lie class by class.
+        """
+        n = min(map(len, splits))
+        drawn = [self.limited(s, n, self.seed, f"{what}/app{app}") for app, s in enumerate(splits)]
+        every = joined(drawn)
+        return Split(_owned(every.x, torch.arange(len(splits)).repeat_interleave(n)), every.y)
+
     def _in_turns(self, split: Split) -> Split:
         return Split(_owned(split.x, torch.arange(len(split)) % self._apps), split.y)
-
-
-def _one_after_another(splits: list[Split]) -> Split:
-    """The first samples of every application, as many of each as of the one with the fewest."""
-    n = min(map(len, splits))
-    every = joined([part_of(split, torch.arange(n)) for split in splits])
-    return Split(_owned(every.x, torch.arange(len(splits)).repeat_interleave(n)), every.y)
 
 
 def _owned(x: Inputs, app: Tensor) -> Inputs:

@@ -81,6 +81,15 @@ class DomainShift(ShiftedStream):
             require_size(config.arrival, len(self.inputs), self.classes)
         self._steps = self._make_steps()
 
+    @classmethod
+    def validation(cls, config: Any) -> Any:
+        """The validation stream has other domains: transitions between those given are not its."""
+        made = super().validation(config)
+        if isinstance(made.arrival, Markov):
+            arrival = made.arrival.model_copy(update={"domain_matrix": ()})
+            made = made.model_copy(update={"arrival": arrival})
+        return made
+
     def source(self) -> Domain:
         return self.made("source", self.source_parts, self.config.source_samples, 0)
 
@@ -130,9 +139,13 @@ class DomainShift(ShiftedStream):
             learned = part_of(learned, torch.from_numpy(order))
         elif ordered:
             learned = part_of(learned, torch.from_numpy(rng.permutation(len(learned))))
+        tested = domain.test
+        if len(shifts) > 1:  # of every class some samples under every severity
+            order = generator(self.seed, f"{base}/order/test").permutation(len(tested))
+            tested = part_of(tested, torch.from_numpy(order))
         made = (
             self._risen(split, shifts, f"{self.seed}/{base}/{part}")
-            for part, split in (("adaptation", learned), ("test", domain.test))
+            for part, split in (("adaptation", learned), ("test", tested))
         )
         return Domain(name, *made, ordered=ordered)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import BenchError, DataSet, load
+from bench import BenchError, DataSet, load, take
 
 from .conftest import save_image
 
@@ -164,6 +164,31 @@ def test_other_files_of_coco_are_named(coco: Path, data_set: Build) -> None:
     assert complaint(data_set, "coco-boxes", coco) == (
         f"{coco}/all.json: image '3.png' is not in {coco}: add it"
     )
+
+
+def test_images_of_one_name_in_several_folders_are_told_apart(coco: Path, data_set: Build) -> None:
+    file = coco / "all.json"
+    content = json.loads(file.read_text())
+    for value, folder in enumerate(("day", "dusk", "parts/dusk")):
+        save_image(coco / folder / "new.png", 60 * value + 60, (20, 40))
+
+    def seen(json_file: Path, name: str) -> int:
+        content["images"][0]["file_name"] = name
+        file.unlink(missing_ok=True)
+        json_file.write_text(json.dumps(content))
+        split = data_set("coco-boxes", coco, size=8).split(json_file.stem, "all")
+        json_file.unlink()
+        return round(float(take(split.x, torch.tensor([0])).mean()) * 255)
+
+    assert [seen(file, f"{d}/new.png") for d in ("day", "dusk", "parts/dusk")] == [60, 120, 180]
+    assert seen(coco / "parts" / "inner.json", "../dusk/new.png") == 120
+    assert seen(coco / "day" / "inner.json", "new.png") == 60  # beside the file
+    with pytest.raises(BenchError, match=r"'new.png' is .*day/new.png or .*: give file_name its"):
+        seen(file, "new.png")
+    for folder in ("day", "dusk"):
+        (coco / folder / "same.json").write_text(json.dumps(content))
+    with pytest.raises(BenchError, match=r"domain 'same' is also .*day/same.json"):
+        data_set("coco-boxes", coco)
 
 
 # --- real data ------------------------------------------------------------------------------

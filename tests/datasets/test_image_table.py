@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pydantic
 import pytest
 import torch
 
@@ -57,6 +58,36 @@ def test_published_splits_are_kept(table: Path, data_set: Build) -> None:
     data = data_set("image-table", table)
     assert list(data.splits("day")) == ["test", "train"]
     assert len(data.split("day", "test")) == 4
+
+
+@pytest.mark.parametrize(("learned", "tested"), [("Train", "Test"), ("training", "TESTING")])
+def test_splits_are_known_in_any_spelling(
+    table: Path, data_set: Build, learned: str, tested: str
+) -> None:
+    file = table / "metadata.csv"
+    head, *lines = file.read_text().splitlines()
+    split = [f"{line},{tested if i % 3 == 0 else learned}" for i, line in enumerate(lines)]
+    file.write_text("\n".join([f"{head},split", *split]))
+    data = data_set("image-table", table)
+    assert list(data.splits("day")) == ["test", "train"]
+    stream_class = load("stream", "domain-shift")
+    chosen = {"name": "image-table", "root": str(table), "size": 8}
+    (night,) = build_stream(stream_class(stream_class.Config(data=chosen), 0)).domains
+    assert night.test.x.sample_names() == data.split("night", "test").x.sample_names()
+    file.write_text(file.read_text().replace(tested, "2", 1))
+    with pytest.raises(BenchError, match=r"csv:2: split '2' is none of train, validation \(val"):
+        data_set("image-table", table).domains()
+
+
+def test_one_number_in_two_spellings_is_refused(table: Path, data_set: Build) -> None:
+    file = table / "metadata.csv"
+    file.write_text(file.read_text().replace("images/3.png,10,", "images/3.png,010,"))
+    with pytest.raises(BenchError, match="labels '010' and '10' are one number: write it one way"):
+        _ = data_set("image-table", table).class_names
+    given = data_set("image-table", table, classes=["2", "10", "010"])
+    assert given.split("day", "all").y.tolist() == [0, 1, 0, 2] + [0, 1] * 4
+    with pytest.raises(pydantic.ValidationError, match="'2' is there twice: name every class once"):
+        data_set("image-table", table, classes=["2", "10", "2"])
 
 
 def test_the_digest_is_of_the_images_and_the_table(table: Path, data_set: Build) -> None:

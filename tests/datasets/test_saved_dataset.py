@@ -100,6 +100,57 @@ def test_a_wrong_folder_column_or_label_is_one_line(
     assert "split 'all', row 1: column 'text' is ''" in problem
 
 
+def test_names_of_classes_count_and_not_their_order(images: Path, data_set: Build) -> None:
+    from datasets import ClassLabel
+    from datasets import Image as ImageType
+
+    def dusk(*names: str) -> DataSet:
+        columns = {"image": pictures(4, 50), "label": [0, 0, 0, 1]}
+        label = ClassLabel(names=list(names))
+        saved(images / "dusk", columns, label=label, image=ImageType())
+        return data_set("saved-images", images)
+
+    data = dusk("dog", "cat")
+    assert list(data.class_names) == ["cat", "dog"]
+    assert data.split("dusk", "all").y.tolist() == [1, 1, 1, 0]
+    with pytest.raises(BenchError, match=r"dusk: split 'all': column 'label' has the names .*fox"):
+        _ = dusk("dog", "fox").class_names
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([0, 1], "labels str in .*a: split 'all', int in .*b: split 'all': save them as one type"),
+        ([[0], [1]], "b: split 'all': column 'label' is of type List.*one text or number"),
+    ],
+)
+def test_labels_of_several_types_are_one_line(
+    tmp_path: Path, data_set: Build, labels: list[Any], said: str
+) -> None:
+    saved(tmp_path / "a", {"text": ["one", "two"], "label": ["x", "y"]})
+    saved(tmp_path / "b", {"text": ["one", "two"], "label": labels})
+    with pytest.raises(BenchError, match=said):
+        _ = data_set("saved-texts", tmp_path).class_names
+
+
+def test_splits_are_known_in_any_spelling_and_others_refused(
+    tmp_path: Path, data_set: Build
+) -> None:
+    from datasets import Dataset, DatasetDict
+
+    table = Dataset.from_dict({"text": ["one", "two"], "label": ["x", "y"]})
+
+    def splits(folder: str, *names: str) -> list[str]:
+        DatasetDict(dict.fromkeys(names, table)).save_to_disk(str(tmp_path / folder))
+        return list(data_set("saved-texts", tmp_path / folder).splits("all"))
+
+    assert splits("a", "Training", "Test") == ["train", "test"]
+    with pytest.raises(BenchError, match="b: split 'holdout' is none of train, validation"):
+        splits("b", "train", "holdout")
+    with pytest.raises(BenchError, match="domain 'all' has two splits 'train'"):
+        splits("c", "train", "Train")
+
+
 def test_an_image_that_cannot_be_read_is_named(tmp_path: Path, data_set: Build) -> None:
     from datasets import Image as ImageType
 

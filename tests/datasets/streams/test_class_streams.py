@@ -122,6 +122,36 @@ def test_applications_have_windows_of_their_own(shapes: dict[str, Any]) -> None:
     assert len(orders) > 1
 
 
+def test_applications_draw_their_samples_from_all_classes_of_a_domain(tmp_path: Path) -> None:
+    for d, (domain, n) in enumerate((("first", 4), ("large", 30), ("small", 6))):
+        for c in range(3):
+            for i in range(n):
+                save_image(tmp_path / domain / f"class{c}" / f"{i}.png", (8 * i, 40 * c, 100 * d))
+    data = {"name": "image-folder", "root": str(tmp_path), "size": 16}
+    for window in build_stream(stream("applications", data=data, applications=6)).domains:
+        for split in (window.adaptation, window.test):
+            app = split.x.column("app")
+            assert app is not None
+            assert len(split) == 6 * int((app == 0).sum())
+        app = window.adaptation.x.column("app")
+        classes = [set(window.adaptation.y[app == i].tolist()) for i in range(6)]
+        assert classes == [{0, 1, 2}] * 6
+
+
+@pytest.mark.parametrize("name", ["class-incremental", "mixed"])
+def test_what_a_validation_source_is_drawn_from_counts_in_its_identity(
+    shapes: dict[str, Any], name: str
+) -> None:
+    settings = {"data": shapes, "per_task": 3, "source_samples": 8}
+    few, more = (stream(name, part="validation", source_classes=n, **settings) for n in (3, 4))
+    assert few.source_classes == more.source_classes == [0, 1]
+    names = [made.source().adaptation.x.sample_names() for made in (few, more)]
+    assert names[0] != names[1]
+    assert few.source_settings() != more.source_settings()
+    reported = stream(name, source_classes=3, **settings).source_settings()
+    assert "reported_classes" not in reported  # source models of test streams keep their identity
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [

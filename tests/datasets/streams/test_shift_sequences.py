@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,16 @@ def test_severity_rises_within_a_domain_as_samples_arrive() -> None:
     classes = domain.adaptation.y[:half].unique()
     assert len(classes) == 10  # the order of classes does not change with the severity
     build_stream(made)
+
+
+def test_a_severity_within_a_domain_is_tested_on_all_classes(image_folder: Path) -> None:
+    data = {"name": "image-folder", "root": str(image_folder), "size": 16}
+    settings = {"data": data, "source": "near", "change": "within"}
+    made = stream(corruptions=["contrast", "noise-2"], source_share=0.2, test=0.5, **settings)
+    test = made.domain("contrast").test  # as files lie, cats come first
+    assert sorted(test.y.tolist()) == [0] * 4 + [1] * 4
+    assert [sorted(set(half.tolist())) for half in test.y.split(4)] == [[0, 1], [0, 1]]
+    assert torch.equal(test.y, made.domain("contrast").test.y)
 
 
 def test_overlapping_corruptions_are_given_together() -> None:
@@ -125,6 +136,17 @@ def test_windows_are_of_one_sequence_over_domains_and_classes() -> None:
     assert all(len(d.test.y.unique()) == 10 for d in built.domains)
     again = stream(corruptions=["inversion-2", "contrast-2"], arrival=arrival, samples=60)
     assert torch.equal(again.domain("window-2").adaptation.x, built.domains[1].adaptation.x)
+
+
+def test_a_stream_with_transitions_of_its_domains_can_be_tuned() -> None:
+    cycle = [[0.0, 1.0], [1.0, 0.0]]
+    classes = [[0.1] * 10] * 10
+    arrival = {"name": "markov", "windows": 2, "domain_matrix": cycle, "class_matrix": classes}
+    reported = stream(corruptions=["inversion-2", "contrast-2"], arrival=arrival, samples=20)
+    config = type(reported).validation(reported.config)
+    assert config.arrival.class_matrix == reported.config.arrival.class_matrix
+    built = build_stream(type(reported)(config, 0))
+    assert [len(d.adaptation) for d in built.domains] == [20, 20]
 
 
 @pytest.mark.parametrize(
