@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bench import DomainView, FoundationModel, Method, Unsupported
-from bench.contracts.data import Inputs, LazyInputs, on_device, take
+from bench.contracts.data import Inputs, LazyInputs, Placed, on_device, take
 
 from ._losses import at_least_float32
 
@@ -50,6 +50,8 @@ def make_views(
     naming ``method``, for other inputs.
     """
     x = source.x
+    if isinstance(x, Placed):  # what lies in memory is seen whole, as without a GPU
+        x = x.inputs
     if isinstance(x, LazyInputs):
         x = take(x, torch.arange(min(source.batch_size, len(x))))
     if isinstance(x, dict) and x.keys() >= {"input_ids", "attention_mask"} and "image" not in x:

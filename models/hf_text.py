@@ -71,7 +71,7 @@ class TextEncoder(TextModel, HuggingFaceModel):
         """A model for texts of ``input_shape``, (length,) in tokens."""
         _require_texts(input_shape)
         made = cls.made(config, classes)
-        _require_positions(made.module, input_shape[0])
+        require_positions(made.module, input_shape[0])
         return made
 
 
@@ -112,7 +112,7 @@ class LanguageModel(TextModel, HuggingFaceModel):
         else:
             sizes |= {"vocab_size": classes, "bos_token_id": None, "eos_token_id": None}
         made = cls.made(config, classes, **sizes)
-        _require_positions(made.module, input_shape[0])
+        require_positions(made.module, input_shape[0])
         return made
 
 
@@ -136,7 +136,7 @@ def _require_texts(input_shape: tuple[int, ...]) -> None:
         )
 
 
-def _require_positions(module: nn.Module, length: int) -> None:
+def require_positions(module: nn.Module, length: int) -> None:
     """BenchError if texts are longer than the network has positions."""
     for name, layer in module.named_modules():
         if name.endswith(("position_embeddings", "wpe")) and isinstance(layer, nn.Embedding):

@@ -9,11 +9,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
+from torch.overrides import TorchFunctionMode
 
 from bench import BenchError, register
 from bench.contracts.data import Inputs
 
-from .hf_text import logits_of
+from .hf_text import logits_of, require_positions
 from .hugging_face import EagerConfig, HuggingFaceConfig, HuggingFaceModel
 
 PROCESSOR = "preprocessor_config.json"
@@ -46,7 +47,7 @@ class ImageModel(HuggingFaceModel):
         return made
 
     def prepared(self, images: Tensor) -> Tensor:
-        """Images (n, 3, height, width) in [0, 1] as the network takes them."""
+        """Images (n, 3, height, width) in [0, 1] as the network takes them: size, range, type."""
         network = cast(Any, self.module)
         side = getattr(network.config, "image_size", None)
         size = (side, side) if isinstance(side, int) else side
@@ -54,7 +55,8 @@ class ImageModel(HuggingFaceModel):
             images = interpolate(
                 images, tuple(size), mode="bilinear", align_corners=False, antialias=True
             )
-        return cast(Tensor, (images - network.image_mean) / network.image_std)
+        normalized = (images - network.image_mean) / network.image_std
+        return cast(Tensor, normalized.to(network.dtype))
 
     def __call__(self, x: Inputs) -> Tensor:
         """Logits of images, (n, classes), or (n, classes, h, w) of their places."""
@@ -169,8 +171,25 @@ class QuestionAnswerer(ImageModel):
         return cls.of_images(config, input_shape, classes)
 
     def __call__(self, x: Inputs) -> Tensor:
-        """Logits (n, answers)."""
+        """Logits (n, answers); BenchError for texts longer than the network's positions."""
         given = {name: x[name] for name in ("input_ids", "attention_mask")}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # ViLT draws the order of patches, which should not matter
+        require_positions(self.module, given["input_ids"].shape[1])
+        with _SamePatches():
             return logits_of(self.module, given, pixel_values=self.prepared(x["image"]))
+
+
+class _SamePatches(TorchFunctionMode):
+    """ViLT draws the order of patches, on the CPU: here from a seed, the same in every pass.
+
+    No generator of the run is touched, and dropout draws from them as ever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(0)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        own = {"generator": self.generator} if func is torch.multinomial else {}
+        return func(*args, **(kwargs or {}), **own)

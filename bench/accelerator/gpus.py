@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from bench.errors import BenchError
+
 NVML_CHECK = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 """With it ``torch.cuda.is_available()`` asks the driver, and a process can still fork."""
 
@@ -53,7 +55,8 @@ def opened_nvml(nvml: Any = None) -> Iterator[Any]:
 def list_gpus(nvml: Any = None, environ: Mapping[str, str] = os.environ) -> list[Gpu]:
     """The GPUs that this process may use, in NVML's order; empty if there is none.
 
-    ``CUDA_VISIBLE_DEVICES`` hides others, as from CUDA.
+    ``CUDA_VISIBLE_DEVICES`` hides others, as from CUDA. Raises BenchError where its numbers may
+    mean other GPUs to CUDA than to NVML.
     """
     with opened_nvml(nvml) as found:
         if found is None:
@@ -64,7 +67,10 @@ def list_gpus(nvml: Any = None, environ: Mapping[str, str] = os.environ) -> list
             gpus = [_read(found, i, driver) for i in range(count)]
         except found.NVMLError:
             return _by_torch()
-    return _visible(gpus, environ.get("CUDA_VISIBLE_DEVICES"))
+    named = environ.get("CUDA_VISIBLE_DEVICES")
+    if environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        _require_clear(named, gpus)
+    return _visible(gpus, named)
 
 
 def compute_processes(uuid: str, nvml: Any = None) -> list[int] | None:
@@ -102,6 +108,16 @@ def _read(nvml: Any, index: int, driver: str) -> Gpu:
         mig = bool(nvml.nvmlDeviceGetMigMode(handle)[0])
     uuid = _text(nvml.nvmlDeviceGetUUID(handle))
     return Gpu(index, uuid, _text(nvml.nvmlDeviceGetName(handle)), driver, mig)
+
+
+def _require_clear(named: str | None, gpus: list[Gpu]) -> None:
+    """BenchError for numbers of unlike GPUs: CUDA's own order has the fastest first."""
+    numbers = [part for part in map(str.strip, (named or "").split(",")) if part.isdigit()]
+    if numbers and len({gpu.name for gpu in gpus}) > 1:
+        raise BenchError(
+            f"CUDA_VISIBLE_DEVICES={named}: numbers of unlike GPUs depend on CUDA's order; set "
+            "CUDA_DEVICE_ORDER=PCI_BUS_ID, or give UUIDs of 'nvidia-smi -L'"
+        )
 
 
 def _visible(gpus: list[Gpu], named: str | None) -> list[Gpu]:

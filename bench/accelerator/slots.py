@@ -15,6 +15,7 @@ from pathlib import Path
 from bench.accelerator.choice import Choice
 from bench.accelerator.determinism import WORKSPACE
 from bench.accelerator.gpus import NVML_CHECK, Gpu
+from bench.errors import BenchError
 
 FOLDER = Path("/tmp") if os.name == "posix" else Path(tempfile.gettempdir())
 """Not where TMPDIR points, which each user may have a different one of."""
@@ -77,12 +78,33 @@ class Slots:
         except ImportError:  # no POSIX system
             return True, None
         path = self._folder / f"bench-gpu-{gpu.uuid or gpu.index}.lock"
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        with suppress(OSError):  # of another user, who made it so already
-            os.chmod(path, 0o666)
+        try:
+            lock = _opened(path)
+        except OSError as error:
+            raise BenchError(
+                f"{path} cannot be opened ({error.strerror}): it tells runs of others that a GPU "
+                "is in use; remove it, or ask its owner for 'chmod 666' of it"
+            ) from error
         try:
             fcntl.flock(lock, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except OSError:
             os.close(lock)
             return False, None
         return True, lock
+
+
+def _opened(path: Path) -> int:
+    """The descriptor of a lock that all users share; it is made where it is missing.
+
+    Linux refuses O_CREAT on a file of another user in a sticky folder, as /tmp is, even where it
+    exists (fs.protected_regular): O_CREAT goes with O_EXCL alone.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC
+    with suppress(FileNotFoundError):
+        return os.open(path, flags)
+    try:
+        made = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:  # made by another command in the meantime
+        return os.open(path, flags)
+    os.chmod(path, 0o666)  # whatever the umask
+    return made

@@ -8,7 +8,7 @@ import typer
 from typer import Argument, Option
 
 from bench.cli.data import Root, Settings, given_settings
-from bench.errors import BenchError, did_you_mean
+from bench.errors import BenchError, did_you_mean, shown
 from bench.io.text_table import aligned
 
 
@@ -73,6 +73,9 @@ def command(
             else:
                 found.append((kind, name))
     found += [("method", name) for name in registry.entries("method")] if everything else []
+    if (root is not None or settings) and all(kind != "dataset" for kind, _ in found):
+        said = f"--root {root}" if root is not None else f"--set {shown((settings or [])[0])}"
+        raise BenchError(f"check: {said}: is for data sets; name one with --data")
     chosen = _chosen(only or [], {kind: list(CHECKS[kind]) for kind, _ in found})
     failed = False
     for kind, name in dict.fromkeys(found):

@@ -151,6 +151,14 @@ class Placed(LazyInputs):
     def read(self, positions: Tensor) -> Inputs:
         return on_device(take(self.inputs, _on_cpu(positions)), self.device)
 
+    def column(self, name: str) -> Tensor | None:
+        found: Tensor | None = None
+        if isinstance(self.inputs, LazyInputs):
+            found = self.inputs.column(name)
+        elif isinstance(self.inputs, dict):
+            found = self.inputs.get(name)
+        return None if found is None else on_device(found, self.device)
+
     def names(self, positions: Tensor) -> list[str]:
         found: list[str] = self.inputs.names(self.inputs.positions[positions])
         return found

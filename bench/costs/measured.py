@@ -16,6 +16,7 @@ from bench.costs.process_memory import (
     peak_bytes,
     reserved_bytes,
     reset_peak,
+    settle,
     synchronize,
 )
 from bench.costs.tracker import (
@@ -82,6 +83,8 @@ class MeasuredCosts(DeviceCosts):
 
     def start(self) -> None:
         """Forget what was held offline: the peak counts from now, the baseline stays."""
+        if self.accelerator != "cpu":
+            settle(self.accelerator)  # what torch still caches would count as reserved
         try:
             reset_peak(self.accelerator)
         except BenchError as error:

@@ -120,10 +120,9 @@ class Selection:
 
     def _kind(self, suite: Suite) -> Kind:
         """What stands in cells: a named one also where this machine has none."""
-        named = self.accelerator or suite.accelerator
-        if named == "cuda":
+        if (self.accelerator or suite.accelerator) == "cuda":
             return "cuda"
-        return "cpu" if named == "cpu" else self.computing(suite).kind
+        return self.computing(suite).kind
 
     def _stream(self, data: str) -> Any:
         """Domain shift over a data set."""

@@ -177,6 +177,13 @@ class Suite(_Strict):
     threads: int = pydantic.Field(1, ge=1, le=1024)
     precision: Precision = "float32"
 
+    @pydantic.field_validator("threads")
+    @classmethod
+    def _threads_of_the_cpu(cls, threads: int, known: pydantic.ValidationInfo) -> int:
+        if threads > 1 and known.data.get("accelerator", "cpu") != "cpu":
+            raise ValueError("threads are for runs on the CPU; remove them, or the accelerator")
+        return threads
+
     def all_methods(self) -> Iterator[tuple[Reference, bool]]:
         """Every method with whether it is given target labels."""
         yield from ((method, False) for method in self.methods)

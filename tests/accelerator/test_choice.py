@@ -39,6 +39,18 @@ def test_what_cuda_hides_is_no_gpu_here(visible: str, indices: list[int]) -> Non
     assert [gpu.index for gpu in found] == indices
 
 
+def test_numbers_of_unlike_gpus_are_refused_unless_they_are_in_the_order_of_the_bus() -> None:
+    """CUDA's own order has the fastest first, the driver's is that of the bus."""
+    unlike = FakeNvml(FakeGpu("GPU-aaaa-1"), FakeGpu("GPU-bbbb-2", name="Made-up 100"))
+    with pytest.raises(BenchError, match=r"=1: numbers of unlike GPUs .*=PCI_BUS_ID, or") as told:
+        list_gpus(unlike, {"CUDA_VISIBLE_DEVICES": "1"})
+    assert "\n" not in str(told.value)
+    ordered = {"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    for environ in (ordered, {"CUDA_VISIBLE_DEVICES": "GPU-bbbb"}):
+        assert [gpu.index for gpu in list_gpus(unlike, environ)] == [1]
+    assert list_gpus(unlike, {"CUDA_VISIBLE_DEVICES": "-1"}) == []
+
+
 def test_without_a_driver_there_is_no_gpu() -> None:
     assert list_gpus(FakeNvml(works=False), {}) == []
 
@@ -127,6 +139,31 @@ def test_commands_share_gpus_but_not_with_one_that_measures(tmp_path: Path) -> N
     mine.release("a")
     assert other.take("b", alone=True) == ONE
     assert mine.take("a") is None
+
+
+def test_a_lock_of_another_user_is_opened_without_asking_to_make_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux refuses that on another's file in a sticky folder (fs.protected_regular)."""
+    lock = tmp_path / f"bench-gpu-{ONE.uuid}.lock"
+    real = os.open
+
+    def protected(path: Path, flags: int, mode: int = 0o777) -> int:
+        if lock.exists() and flags & os.O_CREAT:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", protected)
+    for _ in range(2):
+        assert Slots(choose("cuda", find=lambda: [ONE]), tmp_path).take("a") == ONE
+    assert lock.stat().st_mode & 0o777 == 0o666
+
+
+def test_a_lock_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / f"bench-gpu-{ONE.uuid}.lock").mkdir()
+    with pytest.raises(BenchError, match=r"GPU-aaaa-1.lock cannot be opened .*remove it") as told:
+        Slots(choose("cuda", find=lambda: [ONE]), tmp_path).take("a")
+    assert "\n" not in str(told.value)
 
 
 def test_a_process_of_a_gpu_sees_that_gpu_alone() -> None:

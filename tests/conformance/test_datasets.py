@@ -318,4 +318,7 @@ def test_a_root_is_asked_for_and_settings_are_given(tmp_path: Path) -> None:
     done = check("--data", "image-folder", "--root", str(tmp_path), "--set", "size=16")
     assert done.exit_code == 0, done.stdout
     assert "image-folder: 7 checks passed" in done.stdout
+    for option, value, said in (("--root", "here", "here"), ("--set", "size=16", "'size=16'")):
+        told = str(check("tent", option, value).exception)
+        assert told == f"check: {option} {said}: is for data sets; name one with --data"
     assert "name its folder with --root DIR" in str(check("--data", "image-folder").exception)

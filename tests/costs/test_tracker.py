@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
+from bench.accelerator.choice import Kind
 from bench.contracts.data import Batch, DomainView
-from bench.costs.device_profile import ModelledDevice, load_device
+from bench.costs import measured
+from bench.costs.device_profile import MeasuredDevice, ModelledDevice, load_device
 from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, DeviceOutOfMemory, Unsupported
@@ -669,3 +671,17 @@ def test_a_logger_does_not_change_the_bill(make_device: Device, listens: bool) -
         window.log(loss=loss[0, 0])
     assert tracker.devices[0].window.steps == 10
     assert tracker.devices[0].window.time_s == 10.0
+
+
+def test_what_torch_caches_from_before_the_stream_is_given_back_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The peak of what a GPU's allocator has reserved starts at what it holds then."""
+    done: list[tuple[str, str]] = []
+    for name in ("settle", "reset_peak"):
+        monkeypatch.setattr(measured, name, lambda where, name=name: done.append((name, where)))
+    device = MeasuredDevice(name="host", title="This machine", cost="measured")
+    kinds: tuple[Kind, ...] = ("cpu", "cuda")
+    for kind in kinds:
+        measured.MeasuredCosts(device, Unavailable("no meter", {}), kind).start()
+    assert done == [("reset_peak", "cpu"), ("settle", "cuda"), ("reset_peak", "cuda")]

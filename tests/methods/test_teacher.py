@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.contracts.data import DomainView
+from bench.contracts.data import DomainView, Placed
 from bench.errors import Unsupported
 from bench.methods._teacher import RandomViews, TokenDropout, make_views, move_average
 
@@ -60,6 +60,15 @@ def test_strength_0_leaves_the_image_and_more_changes_it_more():
         changes.append(float((seen - x).abs().mean()))
     assert changes[0] < 1e-6
     assert changes[0] < changes[1] < changes[2]
+
+
+def test_the_range_of_views_is_that_of_the_whole_source_on_a_gpu_too():
+    x = images()
+    x[2] *= 9.0  # behind the first batch
+    source = DomainView("source", Placed(x, torch.device("cpu")), None, 2, torch.Generator())
+    there, here = make_views(source, False, 1.0, False, "cotta"), views(x)
+    assert (there.low, there.span) == (here.low, here.span)
+    assert there.low + there.span == pytest.approx(float(x.max()))
 
 
 def test_views_flip_only_where_asked():

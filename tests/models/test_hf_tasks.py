@@ -132,6 +132,36 @@ def test_a_language_model_whose_vocabulary_is_not_the_datas_is_refused(tmp_path:
         found.build(found.Config(folder=str(tmp_path)), (17,), 7)
 
 
+def test_dropout_of_vilt_differs_from_step_to_step(tmp_path: Path) -> None:
+    CONFIGS["hf-vqa"].save_pretrained(tmp_path)
+    x, shape = inputs("hf-vqa")
+    model = build("hf-vqa", tmp_path, shape, changes={"hidden_dropout_prob": 0.5})
+    assert torch.equal(model(x), model(x))
+    model.train()
+    torch.manual_seed(3)
+    first, second = model(x), model(x)
+    assert not torch.equal(first, second)
+    torch.manual_seed(3)
+    assert torch.equal(model(x), first)
+
+
+def test_questions_longer_than_the_positions_are_one_line(tmp_path: Path) -> None:
+    CONFIGS["hf-vqa"].save_pretrained(tmp_path)
+    x, shape = inputs("hf-vqa")
+    long = {name: torch.ones(N, 64, dtype=torch.int64) for name in ("input_ids", "attention_mask")}
+    with pytest.raises(BenchError, match="texts of 64 tokens are longer than the model's 40") as e:
+        build("hf-vqa", tmp_path, shape)({**x, **long})
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["hf-images", "hf-segmenter", "hf-vqa"])
+def test_images_come_in_the_type_of_the_weights(name: str, tmp_path: Path) -> None:
+    CONFIGS[name].save_pretrained(tmp_path)
+    x, shape = inputs(name, side=64 if name == "hf-segmenter" else 24)
+    model = build(name, tmp_path, shape, dtype="bfloat16")
+    assert model(x).dtype == torch.bfloat16
+
+
 def test_vilt_draws_nothing_from_the_run(tmp_path: Path) -> None:
     CONFIGS["hf-vqa"].save_pretrained(tmp_path)
     x, shape = inputs("hf-vqa")

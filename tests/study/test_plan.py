@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from bench.errors import BenchError
 from bench.study.plan import Plan, make_cells
+from bench.study.selection import Selection
 from bench.study.suite import load_suite
 
 MODES = ["xavier-nx@10w", "xavier-nx@20w", "raspberry-pi-5"]
@@ -76,3 +81,11 @@ def test_windows_that_closed_in_earlier_runs_are_foretold_with_what_the_method_w
     }
     assert plan.window_note(history[1:2]) == ""
     assert planned([fast]).window_note(history) == ""
+
+
+@pytest.mark.parametrize("given", [{"gpus": "0"}, {"per_gpu": 2}])
+def test_a_plan_refuses_gpus_of_runs_on_the_cpu_as_a_run_does(
+    given: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(BenchError, match=r"--(gpus 0|per-gpu 2): runs are on the CPU; add"):
+        Selection("smoke", store=tmp_path, **given).plan()

@@ -206,6 +206,10 @@ BAD = {
         GOOD.replace("seeds: 3", "seeds: [0, -1]"),
         ["key 'seeds.1'", "-1 is not allowed", "greater than or equal to 0"],
     ),
+    "threads on a GPU": (
+        GOOD + "accelerator: cuda\nthreads: 4\n",
+        ["key 'threads'", "4 is not allowed", "runs on the CPU", "remove them"],
+    ),
     "a seed that is text": (GOOD.replace("seeds: 3", "seeds: many"), ["'seeds'", "'many'"]),
     "a seed that is true": (
         GOOD.replace("seeds: 3", "seeds: yes"), ["'seeds'", "give a number of seeds or a list"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.contracts.data import DomainView, take
+from bench.contracts.data import DomainView, Placed, subset, take
 from bench.contracts.model import FoundationModel
 from bench.errors import BenchError, LabelsHidden
 from bench.methods.multi_app.routing import Routed, owners, split
@@ -52,6 +52,18 @@ def test_inputs_that_do_not_say_belong_to_the_first_application() -> None:
     assert owners(X).tolist() == owners({"x": X}).tolist() == [0] * 7
     assert torch.equal(Routed([adder(5.0)])(X), X + 5.0)
     assert torch.equal(Routed([adder(5.0), adder(6.0)])(X), X + 5.0)
+
+
+def test_inputs_for_a_gpu_say_their_applications_too() -> None:
+    inputs = Placed({"app": APP, "x": X}, torch.device("cpu"))
+    assert owners(inputs).tolist() == APP.tolist()
+    assert owners(subset(inputs, torch.tensor([3, 0]))).tolist() == [1, 2]
+    nested = Placed(inputs, torch.device("cpu"))  # lazy inputs, as those of files
+    assert owners(nested).tolist() == APP.tolist()
+    assert owners(Placed(inputs, torch.device("meta"))).device.type == "meta"
+    assert owners(Placed(X, torch.device("cpu"))).tolist() == [0] * 7
+    views = split(DomainView("d", inputs, None, 2, torch.Generator()), 3)
+    assert [len(view) for view in views.values()] == [2, 2, 3]
 
 
 @pytest.mark.parametrize("app", [-1, 2])
