@@ -41,6 +41,8 @@ LINES = 10
 _FRONT = "Pareto front"
 _TICKS = 40
 """Domains whose names fit under one axis; of longer streams only some are named."""
+_LETTERS = 50
+"""Of the names of all domains, so many fit beside each other."""
 _LEGEND = 22
 """Lines of a legend's column."""
 
@@ -242,8 +244,9 @@ def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             )
         step = math.ceil(len(stages) / _TICKS)
         axes.set_xticks(range(0, len(stages), step), [plain(d) for d in stages[::step]])
-        axes.tick_params(axis="x", labelrotation=0 if len(stages) <= 5 else 60)
-        if len(stages) > 5:
+        level = len(stages) <= 5 and sum(map(len, stages)) <= _LETTERS
+        axes.tick_params(axis="x", labelrotation=0 if level else 60)
+        if not level:
             for tick in axes.get_xticklabels():
                 tick.set(ha="right", rotation_mode="anchor")
         axes.set(xlabel="target domain, in the order of the stream", ylabel=axis)

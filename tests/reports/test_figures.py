@@ -249,6 +249,23 @@ def test_text_from_records_is_no_formula(make: Make, drawn: dict[str, Axes]) -> 
     assert labels(drawn["stream"])[0].count(r"\$") == 3
 
 
+@pytest.mark.parametrize(("name", "rotation"), [("art", 0.0), ("medquad_CancerGov", 60.0)])
+def test_long_names_of_domains_do_not_lie_over_each_other(
+    make: Make, drawn: dict[str, Axes], name: str, rotation: float
+) -> None:
+    record = make("tent")
+    assert record.results is not None
+    few = [
+        domain.model_copy(update={"name": f"{name}-{i}"})
+        for i, domain in enumerate(record.results.domains)
+    ]
+    results = record.results.model_copy(update={"domains": few})
+    comparisons = compare([record.model_copy(update={"results": results})])
+    draw(comparisons[0], styles(comparisons))
+    ticks = drawn["stream"].get_xticklabels()
+    assert {tick.get_rotation() for tick in ticks} == {rotation}
+
+
 def test_long_streams_keep_readable_ticks(make: Make, drawn: dict[str, Axes]) -> None:
     record = make("tent")
     assert record.results is not None
