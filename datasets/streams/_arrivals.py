@@ -44,7 +44,8 @@ class Markov(_Arrival):
     A domain stays with probability ``domain_stay`` and is else drawn anew; the most frequent one
     comes ``domain_imbalance`` times as often as the least one. ``class_stay`` and
     ``class_imbalance`` say the same of classes. A matrix of transitions, whose row i has the
-    probabilities of what follows i, may stand in the place of both. After UniTTA (Du et al., 2024).
+    probabilities of what follows i, may stand in the place of both; validation streams, which
+    have other domains, leave ``domain_matrix`` out. After UniTTA (Du et al., 2024).
     """
 
     name: Literal["markov"]

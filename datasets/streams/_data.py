@@ -18,6 +18,7 @@ from bench.contracts.dataset import Part
 from bench.errors import did_you_mean
 
 from .._samples import divide, joined, part_of, sample_names, without
+from .._tables import SPLITS
 
 
 def _several(value: Any) -> Any:
@@ -173,6 +174,12 @@ class DataStream(Stream):
         found = []
         for domain in domains:
             splits = list(self.data.splits(domain))
+            for each in splits:
+                if each not in ("all", *SPLITS.values()):
+                    raise BenchError(
+                        f"{self.config.data.name}: domain {domain!r} has a split {each!r}: a data "
+                        f"set calls its splits {', '.join(dict.fromkeys(SPLITS.values()))} or all"
+                    )
             if name == "train" and "test" not in splits:
                 found += [self.data.split(domain, each) for each in splits]
             elif name in splits:

@@ -76,6 +76,15 @@ def test_the_seed_divides_targets_and_leaves_the_source(numbers: Any) -> None:
     assert orders == {("b", "c"), ("c", "b")}
 
 
+def test_a_split_of_another_name_is_no_training_data(
+    numbers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = stream(data=numbers)
+    monkeypatch.setattr(type(made.data), "splits", lambda *_: ("train", "Test"))
+    with pytest.raises(BenchError, match="has a split 'Test': a data set calls its splits train"):
+        made.source()
+
+
 def test_samples_are_limited_where_asked(numbers: Any) -> None:
     limits = {"source_samples": 9, "samples": 5, "test_samples": 4}
     built = build_stream(stream(data=numbers, **limits))
