@@ -245,7 +245,7 @@ def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
         step = math.ceil(len(stages) / _TICKS)
         axes.set_xticks(range(0, len(stages), step), [plain(d) for d in stages[::step]])
         level = len(stages) <= 5 and sum(map(len, stages)) <= _LETTERS
-        axes.tick_params(axis="x", labelrotation=0 if level else 60)
+        axes.tick_params(axis="x", labelrotation=0 if level else 25 if len(stages) <= 5 else 60)
         if not level:
             for tick in axes.get_xticklabels():
                 tick.set(ha="right", rotation_mode="anchor")
