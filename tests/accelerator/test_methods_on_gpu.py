@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import torch
 from tagged_gpu import tagged_gpu
 
 from bench import registry
 from bench.conformance.method_fixture import setting
 from bench.contracts.stream import Domain, Split, Stream, StreamConfig
 from bench.costs.device_profile import load_device
+from bench.models.digits_vit import DigitsAppsViT, DigitsViTConfig
 from bench.run.protocols.base import StreamResult
 from bench.testing import run_method
 
+SMALL = DigitsViTConfig(width=16, depth=1, heads=4)
 SHORT = {"lora_steps": 2, "kb_steps": 2, "index_steps": 2, "augmentations": 2, "max_residual": 1e3}
 
 
@@ -51,14 +54,41 @@ class Digits(Stream):
         )
 
 
+class Applications(Digits):
+    """The samples belong to two applications in turns."""
+
+    def source(self) -> Domain:
+        return self._in_turns(super().source())
+
+    def domain(self, name: str) -> Domain:
+        return self._in_turns(super().domain(name))
+
+    def _in_turns(self, domain: Domain) -> Domain:
+        splits = (
+            Split({"app": torch.arange(len(split)) % 2, "image": split.x}, split.y)
+            for split in (domain.adaptation, domain.test)
+        )
+        return Domain(domain.name, *splits)
+
+
+def built(name: str) -> tuple[Stream, Any]:
+    """A method's stream and its model, made for that."""
+    if not name.startswith("apps-"):
+        return Digits(), setting().model.clone()
+    stream = Applications()
+    torch.manual_seed(0)
+    model = DigitsAppsViT.build(SMALL, stream.input_shape, stream.classes)
+    return stream, model
+
+
 def run(name: str, accelerator: str, **protocol: Any) -> tuple[StreamResult, Any]:
     method_class = registry.load("method", name)
     settings = {k: v for k, v in SHORT.items() if k in method_class.Config.model_fields}
     method = method_class(method_class.Config(**settings))
     labelled = "target_labels" in method.needs
-    model = setting().model.clone()
+    stream, model = built(name)
     result = run_method(
-        method, model=model, stream=Digits(), labelled=labelled, accelerator=accelerator,
+        method, model=model, stream=stream, labelled=labelled, accelerator=accelerator,
         device=load_device("xavier-nx"),
         batch_size=8, window_s=1e9, **protocol,
     )  # fmt: skip
@@ -89,6 +119,8 @@ def test_a_method_mixes_no_devices_and_gives_what_it_gives_on_the_cpu(
     with tagged_gpu() as marks:
         found, method = run(name, "cuda")
         assert marks.moved > 0
+        if name.startswith("apps-"):
+            assert len(method.apps) == 2
         parameters = list(method.model.module.parameters())
         assert {p.device.type for p in parameters} == {"cuda"}
     assert found == expected
