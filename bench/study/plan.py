@@ -137,15 +137,19 @@ def _component(kind: str, reference: Reference, where: str) -> Component:
     except pydantic.ValidationError as error:  # pydantic does not look at defaults by itself
         told = explain(error, config_class)
         raise BenchError(f"{where}: {told}: correct the default in its Config") from error
-    return Component(name=_name(entry, settings, files), config=settings, code=code, files=files)
+    name = _name(entry, settings, files, where)
+    return Component(name=name, config=settings, code=code, files=files)
 
 
-def _name(entry: Entry, settings: dict[str, Any], files: dict[str, str]) -> str:
+def _name(entry: Entry, settings: dict[str, Any], files: dict[str, str], where: str) -> str:
     """The component's name, with the setting that may stand behind it unless that is a path: one
     name for both ways of writing it, which titles and tables show.
     """
     setting = entry.facts.get("named_setting")
     base = entry.name.partition(":")[0]
+    if setting and setting not in settings:
+        told = did_you_mean(str(setting), settings)
+        raise BenchError(f"{where}: its named_setting {setting!r} is no setting; {told}")
     return f"{base}:{settings[setting]}" if setting and setting not in files else base
 
 

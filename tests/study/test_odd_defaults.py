@@ -1,4 +1,4 @@
-"""Defaults that their own class refuses are one line, and no traceback of pydantic."""
+"""What a plugin declares of itself wrongly is one line, and no traceback."""
 
 from __future__ import annotations
 
@@ -42,4 +42,16 @@ def test_a_default_that_is_refused_is_named(tmp_path: Path, empty_registry: None
     with pytest.raises(BenchError, match="correct the default in its Config") as told:
         make_cells(*load_suite(str(tmp_path / "mine.yaml")))
     assert "stream 'odd': key 'size': 'large' is not allowed" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_setting_that_no_config_has_cannot_stand_behind_a_name(
+    tmp_path: Path, empty_registry: None
+) -> None:
+    plugin = PLUGIN.replace('"large"', "1.0") + "    named_setting = 5\n"
+    (tmp_path / "plugin.py").write_text(plugin)
+    (tmp_path / "mine.yaml").write_text(SUITE)
+    registry.add_plugin(str(tmp_path / "plugin.py"))
+    with pytest.raises(BenchError, match="'odd': its named_setting 5 is no setting") as told:
+        make_cells(*load_suite(str(tmp_path / "mine.yaml")))
     assert "\n" not in str(told.value)
