@@ -625,10 +625,13 @@ def test_a_method_that_does_not_return_is_given_up(monkeypatch):
 def test_nothing_is_left_behind_in_torch():
     import torch
 
-    before = torch.get_num_threads(), torch.get_rng_state().tolist()
+    def state() -> list[object]:
+        strict = torch.are_deterministic_algorithms_enabled()
+        return [torch.get_num_threads(), torch.get_rng_state().tolist(), strict]
+
+    before = state()
     the_result("good", "same-seed")
-    assert (torch.get_num_threads(), torch.get_rng_state().tolist()) == before
-    assert not torch.are_deterministic_algorithms_enabled()
+    assert state() == before
 
 
 @pytest.mark.parametrize(
