@@ -17,6 +17,7 @@ import copy
 import dataclasses
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 import zlib
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.errors import BenchError, did_you_mean
-from bench.registry.declarations import require_declared, require_name, shortened
+from bench.registry.declarations import DECLARED, require_declared, require_name, shortened
 from bench.registry.discovery import (
     CONTRACTS,
     KINDS,
@@ -245,6 +246,10 @@ def _require_sound(found: Entry, thing: Any) -> None:
     """BenchError if a class declares what cannot be used; also what is computed is looked at."""
     where = str(found.file or found.module)
     values = {name: getattr(thing, name) for name in dir(thing) if _is_fact(thing, name)}
+    for name in DECLARED.get(found.kind, ()):
+        value = inspect.getattr_static(thing, name, None)
+        if value is not None and not (callable(value) or hasattr(value, "__get__")):
+            values[name] = getattr(thing, name)
     require_declared(found.kind, found.name, values, where)
     if found.kind not in ("task", "executor", "report"):
         import pydantic

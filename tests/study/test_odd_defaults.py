@@ -55,3 +55,14 @@ def test_a_setting_that_no_config_has_cannot_stand_behind_a_name(
     with pytest.raises(BenchError, match="'odd': its named_setting 5 is no setting") as told:
         make_cells(*load_suite(str(tmp_path / "mine.yaml")))
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("value", ["object()", "5", "{1, 2}", "('a', 1)"])
+def test_what_is_declared_in_a_wrong_type_is_told(
+    tmp_path: Path, empty_registry: None, value: str
+) -> None:
+    plugin = PLUGIN.replace('"large"', "1.0") + f"    shifts = {value}\n"
+    (tmp_path / "plugin.py").write_text(plugin)
+    with pytest.raises(BenchError, match=r"stream 'odd': shifts is .*: write a tuple of texts"):
+        registry.add_plugin(str(tmp_path / "plugin.py"))
+        registry.load("stream", "odd")
