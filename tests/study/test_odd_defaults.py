@@ -63,6 +63,10 @@ def test_what_is_declared_in_a_wrong_type_is_told(
 ) -> None:
     plugin = PLUGIN.replace('"large"', "1.0") + f"    shifts = {value}\n"
     (tmp_path / "plugin.py").write_text(plugin)
-    with pytest.raises(BenchError, match=r"stream 'odd': shifts is .*: write a tuple of texts"):
+
+    def loaded() -> None:
         registry.add_plugin(str(tmp_path / "plugin.py"))
         registry.load("stream", "odd")
+
+    with pytest.raises(BenchError, match=r"stream 'odd': shifts is .*: write a tuple of texts"):
+        loaded()
