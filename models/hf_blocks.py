@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-from torch import nn
-
 from bench import Block, FoundationModel
 
 
@@ -95,8 +93,8 @@ class TransformersModel(FoundationModel):
         for layout in LAYOUTS:
             layers = f"{prefix}.{layout.layers}"
             parts = (*layout.qkv, layout.out, layout.ff_in, layout.ff_out, layout.attention)
-            linear = all(isinstance(names.get(f"{layers}.0.{part}"), nn.Module) for part in parts)
-            if linear and hasattr(names[f"{layers}.0.{layout.attention}"], layout.heads):
+            known = all(f"{layers}.0.{part}" in names for part in parts)
+            if known and hasattr(names[f"{layers}.0.{layout.attention}"], layout.heads):
                 count = len(cast(Any, names[layers]))
                 return [self._block(f"{layers}.{i}.", layout) for i in range(count)]
         return []
@@ -115,11 +113,11 @@ class TransformersModel(FoundationModel):
 
     def resize_attention(self, block: Block, heads: int, head_width: int) -> None:
         attention = cast(Any, self.module.get_submodule(block.attention))
-        layout = next(each for each in LAYOUTS if hasattr(attention, each.heads))
-        setattr(attention, layout.heads, heads)
-        for name in {each.width for each in LAYOUTS if hasattr(attention, each.width)}:
-            setattr(attention, name, head_width)
-        if hasattr(attention, "all_head_size"):
-            attention.all_head_size = heads * head_width
+        sizes = {"all_head_size": heads * head_width}
+        for layout in LAYOUTS:
+            sizes |= {layout.heads: heads, layout.width: head_width}
+        for name, size in sizes.items():
+            if hasattr(attention, name):
+                setattr(attention, name, size)
         if block.scaled and hasattr(attention, "scaling"):
             attention.scaling = head_width**-0.5

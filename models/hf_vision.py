@@ -30,7 +30,7 @@ class ImageModel(HuggingFaceModel):
     input_shape = (3, 224, 224)
 
     @classmethod
-    def of_images(
+    def build(
         cls, config: HuggingFaceConfig, input_shape: tuple[int, ...], classes: int
     ) -> ImageModel:
         """The network for images of ``input_shape``, (3, height, width)."""
@@ -102,13 +102,6 @@ class ImageClassifier(ImageModel):
     def network(cls) -> str:
         return "AutoModelForImageClassification"
 
-    @classmethod
-    def build(
-        cls, config: HuggingFaceConfig, input_shape: tuple[int, ...], classes: int
-    ) -> ImageModel:
-        """The network for images of ``input_shape``, (3, height, width)."""
-        return cls.of_images(config, input_shape, classes)
-
 
 @register("model", "hf-segmenter")
 class Segmenter(ImageModel):
@@ -131,13 +124,6 @@ class Segmenter(ImageModel):
     @classmethod
     def network(cls) -> str:
         return "AutoModelForSemanticSegmentation"
-
-    @classmethod
-    def build(
-        cls, config: HuggingFaceConfig, input_shape: tuple[int, ...], classes: int
-    ) -> ImageModel:
-        """The network for images of ``input_shape``, (3, height, width)."""
-        return cls.of_images(config, input_shape, classes)
 
 
 @register("model", "hf-vqa")
@@ -162,13 +148,6 @@ class QuestionAnswerer(ImageModel):
     @classmethod
     def network(cls) -> str:
         return "AutoModelForVisualQuestionAnswering"
-
-    @classmethod
-    def build(
-        cls, config: HuggingFaceConfig, input_shape: tuple[int, ...], classes: int
-    ) -> ImageModel:
-        """The network for images of ``input_shape``, (3, height, width)."""
-        return cls.of_images(config, input_shape, classes)
 
     def __call__(self, x: Inputs) -> Tensor:
         """Logits (n, answers); BenchError for texts longer than the network's positions."""
