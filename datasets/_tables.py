@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,6 +76,21 @@ def read_table(file: Path) -> list[Row]:
     if not rows:
         raise BenchError(f"{file}: has no rows: add some, or remove the file")
     return rows
+
+
+def class_numbers(rows: Sequence[Row], column: str, classes: Sequence[str]) -> list[int]:
+    """The class of each row; BenchError if its label is none of them."""
+    numbers = {label: i for i, label in enumerate(classes)}
+    found = []
+    for row in rows:
+        label = row.text(column)
+        if label not in numbers:
+            raise BenchError(
+                f"{row.place}: label {shown(label)} is none of the classes {', '.join(classes)}: "
+                "correct it, or name it in 'classes'"
+            )
+        found.append(numbers[label])
+    return found
 
 
 def read_text(file: Path) -> str:

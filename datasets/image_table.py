@@ -14,7 +14,7 @@ from bench import BenchError, DataSetConfig, Split, register
 from bench.errors import shown
 
 from ._images import ImageData, ImageFiles, Size
-from ._tables import SUFFIXES, ClassNames, Row, read_table, split_name
+from ._tables import SUFFIXES, ClassNames, Row, class_numbers, read_table, split_name
 
 ONE, MOST_CLASSES = "all", 10_000
 
@@ -64,16 +64,7 @@ class ImageTable(ImageData):
 
     def split(self, domain: str, name: str) -> Split:
         rows = self._rows[domain, name]
-        numbers = {label: i for i, label in enumerate(self.class_names)}
-        labels = []
-        for row in rows:
-            label = row.text(self.config.label)
-            if label not in numbers:
-                raise BenchError(
-                    f"{row.place}: label {shown(label)} is none of the classes "
-                    f"{', '.join(self.class_names)}: correct it, or name it in 'classes'"
-                )
-            labels.append(numbers[label])
+        labels = class_numbers(rows, self.config.label, self.class_names)
         images = ImageFiles([self._file(row) for row in rows], self.config.size)
         return Split(images, torch.tensor(labels, dtype=torch.int64))
 

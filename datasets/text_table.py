@@ -12,10 +12,9 @@ import torch
 from pydantic import Field
 
 from bench import BenchError, Split, register
-from bench.errors import shown
 from bench.io.folder_files import files_below
 
-from ._tables import SPLITS, SUFFIXES, ClassNames, Row, read_table
+from ._tables import SPLITS, SUFFIXES, ClassNames, Row, class_numbers, read_table
 from ._texts import Text, TextConfig, TextData
 
 ONE = "all"
@@ -72,16 +71,7 @@ class TextTable(TextData):
 
     def split(self, domain: str, name: str) -> Split:
         rows = self._rows[domain, name]
-        numbers = {label: i for i, label in enumerate(self.class_names)}
-        labels = []
-        for row in rows:
-            label = row.text(self.config.label)
-            if label not in numbers:
-                raise BenchError(
-                    f"{row.place}: label {shown(label)} is none of the classes "
-                    f"{', '.join(self.class_names)}: correct it, or name it in 'classes'"
-                )
-            labels.append(numbers[label])
+        labels = class_numbers(rows, self.config.label, self.class_names)
         texts = [Text.of(" ".join(map(row.text, self.config.text))) for row in rows]
         return self.made(texts, torch.tensor(labels, dtype=torch.int64))
 
