@@ -16,6 +16,8 @@ from bench import registry
 from bench.contracts.data import Inputs
 from bench.errors import BenchError
 
+_NO_TEXT = "generate: models of task {} give no text; remove it from the protocol"
+
 
 @dataclass(frozen=True)
 class MetricFacts:
@@ -148,10 +150,7 @@ class Task(ABC):
 
     def require_generation(self) -> None:
         """Raise BenchError, before anything is computed, where labels cannot be generated."""
-        raise BenchError(
-            f"generate: models of task {type(self).__name__} give no text; remove it from the "
-            "protocol"
-        )
+        raise BenchError(_NO_TEXT.format(type(self).__name__))
 
     def generate(
         self, predict: Callable[[Inputs], Tensor], x: Inputs, y: Tensor, chosen: Tensor
@@ -161,8 +160,7 @@ class Task(ABC):
         ``x``: the inputs of these, of which ``predict`` sees no answers; ``y``: the labels of their
         whole split, which tell where answers begin, and what ends one.
         """
-        self.require_generation()
-        return y[chosen]
+        raise BenchError(_NO_TEXT.format(type(self).__name__))
 
     # --- units: the same order in all of them
 

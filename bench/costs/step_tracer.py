@@ -311,8 +311,8 @@ class StepTracer:
 def _step_plainly(optimizer: Optimizer) -> None:
     """Let an optimizer step parameter by parameter from now on.
 
-    With multi-tensor kernels, which torch takes on a GPU unless it is told otherwise, the same
-    arithmetic is other operators: a step would cost a device more for being computed on a GPU.
+    With multi-tensor kernels, torch's default on a GPU, the same arithmetic is other operators: a
+    step would cost a device more for being computed on a GPU.
     """
     for group in optimizer.param_groups:
         chosen = [group.get("foreach"), group.get("fused")]

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import registry
-from bench.accelerator.determinism import device_of, repeats_exactly, reseed_cuda, seed_everything
+from bench.accelerator.determinism import (
+    device_of,
+    repeats_exactly,
+    reseed_cuda,
+    run_settings,
+    seed_everything,
+)
 from bench.accelerator.precision import computing_in
 from bench.costs.device_profile import DeviceProfile
 from bench.errors import BenchError, Unsupported
@@ -42,12 +48,9 @@ def run_job(job: Job) -> None:
     A device whose window closes elsewhere than the others' gets no record: it is deferred. Raises
     BenchError if the store cannot be written; other exceptions become records.
     """
-    import torch
-
     from bench.costs.factory import make_tracker
 
-    torch.set_num_threads(job.cells[0].threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    run_settings(threads=job.cells[0].threads)
     started, clock, state = now(), time.perf_counter(), ProcessState()
     store = Store(job.store)
     logger: _ScalarLog | None = None

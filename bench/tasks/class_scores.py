@@ -51,21 +51,18 @@ class ClassScore(Score):
     def further(self) -> dict[str, float]:
         if not self.count:
             return {}
-        confidence, chosen, y = (
-            torch.cat(part).double().numpy() for part in zip(*self._seen, strict=True)
-        )
+        confidence, chosen, y = (torch.cat(part).numpy() for part in zip(*self._seen, strict=True))
         return {
             MACRO_F1.name: _macro_f1(chosen, y),
-            CALIBRATION_ERROR.name: _calibration_error(confidence, chosen == y),
+            CALIBRATION_ERROR.name: _calibration_error(confidence.astype(float), chosen == y),
         }
 
 
-def _macro_f1(chosen: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    each = []
-    for c in np.union1d(chosen, y):
-        met = ((chosen == c) & (y == c)).sum()
-        each.append(2 * met / ((chosen == c).sum() + (y == c).sum()))
-    return float(np.mean(each))
+def _macro_f1(chosen: NDArray[np.int64], y: NDArray[np.int64]) -> float:
+    size = int(max(chosen.max(), y.max())) + 1
+    met = np.bincount(y[chosen == y], minlength=size)
+    named = np.bincount(chosen, minlength=size) + np.bincount(y, minlength=size)
+    return float((2 * met[named > 0] / named[named > 0]).mean())
 
 
 def _calibration_error(confidence: NDArray[np.float64], met: NDArray[np.bool_]) -> float:

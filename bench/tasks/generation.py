@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from importlib import import_module
 
 import torch
 from torch import Tensor, nn
@@ -116,8 +117,8 @@ class Generation(TokenClassification):
 
     def require_generation(self) -> None:
         try:
-            import rouge_score  # noqa: F401
-            import sacrebleu  # noqa: F401
+            for name in ("rouge_score", "sacrebleu"):
+                import_module(name)
         except ImportError as error:
             raise BenchError(
                 f"generate: BLEU and ROUGE need {error.name}: pip install "
