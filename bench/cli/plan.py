@@ -31,7 +31,9 @@ def command(
     missing = Counter(c.method.name for c in plan.missing)
     seeds_text = ", ".join(str(s) for s in plan.suite.seeds)
     typer.echo(f"suite {plan.suite.name}: {plan.suite.description}")
-    typer.echo(f"devices {', '.join(plan.suite.devices)}; seeds {seeds_text}; store {opened.root}")
+    draws = _draws(plan.suite.source_draws)
+    shown = f"seeds {seeds_text}{draws}; store {opened.root}"
+    typer.echo(f"devices {', '.join(plan.suite.devices)}; {shown}")
     settings = {c.method.name: c.settings_origin for c in plan.cells}
     rows = [[n, f"{done[n]} done, {missing[n]} to run, {o} settings"] for n, o in settings.items()]
     typer.echo(aligned(rows, indent="  "))
@@ -49,6 +51,13 @@ def command(
     if plan.missing:
         typer.echo(_estimate(plan, opened, workers))
     warn_unreadable(opened)
+
+
+def _draws(number: int) -> str:
+    """What to tell of several draws of the source model."""
+    if number == 1:
+        return ""
+    return f" on each of {number} source models, which are trained first (not in the time)"
 
 
 def _estimate(plan: Plan, store: Store, workers: int) -> str:

@@ -32,6 +32,9 @@ def command(
     methods: options.Methods = None,
     trials: Annotated[int, Option(min=1, help="For each method, its defaults included.")] = 16,
     seeds: options.Seeds = "0",
+    source_draws: Annotated[
+        int, Option(help="Source models to search on; every seed runs on each.")
+    ] = 1,
     model: options.Model = None,
     variant: options.Variants = None,
     out: Annotated[Path | None, Option(help="File to write. Default: <suite>.tuned.yaml.")] = None,
@@ -72,6 +75,7 @@ def command(
         model=model,
         variant=variant,
         seeds=seeds,
+        source_draws=source_draws,
         plugins=plugins,
         accelerator=accelerator,
         gpus=gpus,
@@ -188,6 +192,7 @@ def tuned_file(
         data=cells[0].data,
         trials=trials,
         seeds=searched.seeds,
+        source_draws=searched.source_draws,
         oracle=oracle,
         methods=tuner.results(),
     )

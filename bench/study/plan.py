@@ -34,7 +34,7 @@ from bench.study.tuned_settings import Tuned, changed_since, require_fit, settle
 
 
 def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cell]:
-    """Every cell of a suite: devices within seeds within variants within methods.
+    """Every cell of a suite: devices in seeds in draws of the source in variants in methods.
 
     Methods get the ``tuned`` settings, but for those that the suite gives. Supervised references
     are yardsticks and run on the first variant alone. Raises BenchError for unknown names and for
@@ -44,6 +44,8 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
     protocol = _protocol(suite.protocol, f"{where}: protocol")
     stream = _component("stream", suite.stream, f"{where}: stream")
     model = _model(suite.model, f"{where}: model")
+    _require_drawn(suite, model, where)
+    draws = range(suite.source_draws)
     variants = [_variant(reference, f"{where}: variants") for reference in suite.variants]
     if tuned is not None:
         require_fit(suite, tuned, model.name)
@@ -57,7 +59,8 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
             if settled is not reference:
                 source += f" with its {origin} settings"
             method = _component("method", settled, source)
-            for seed, (device, device_digest) in product(suite.seeds, devices):
+            each = product(draws, suite.seeds, devices)
+            for draw, seed, (device, device_digest) in each:
                 cell = Cell(
                     method=method,
                     model=model,
@@ -73,6 +76,7 @@ def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cel
                     accelerator=suite.accelerator,
                     threads=suite.threads,
                     precision=suite.precision,
+                    source_draw=draw,
                 )
                 cells[cell.identity] = cell
     return list(cells.values())
@@ -117,6 +121,16 @@ def _model(reference: ModelReference, where: str) -> Component:
         raise BenchError(f"{where}: {explain(error, SourceTraining)}") from error
     changed = {key: value for key, value in given.items() if value != default[key]}
     return model.model_copy(update={"training": changed})
+
+
+def _require_drawn(suite: Suite, model: Component, where: str) -> None:
+    """Raise BenchError if several draws of a source model are asked for that is not drawn."""
+    if suite.source_draws > 1 and source_training(model.name, model.training).epochs == 0:
+        raise BenchError(
+            f"{where}: source_draws {suite.source_draws}: model {model.name!r} is not trained on "
+            "the source (epochs 0), so that there is one of it; take 1, or give it epochs under "
+            "training"
+        )
 
 
 def _component(kind: str, reference: Reference, where: str) -> Component:
@@ -242,7 +256,7 @@ class Plan:
         return "\n  ".join([title, *lines]) if lines else ""
 
     def shared_runs(self) -> list[list[Cell]]:
-        """Missing cells in groups that train once, seed by seed.
+        """Missing cells in groups that train once, draw by draw of the source and seed by seed.
 
         Measured devices stand alone, and so does each device for a method that reads its clock and
         where the stream does not wait.
@@ -254,7 +268,7 @@ class Plan:
             own = registry.load("method", cell.method.name).uses_device_clock
             own = own or protocol_facts(cell.protocol).timed or cell.device in measured
             groups[(cell.training_key, cell.device if own else "")].append(cell)
-        return sorted(groups.values(), key=lambda group: group[0].seed)
+        return sorted(groups.values(), key=lambda group: (group[0].source_draw, group[0].seed))
 
     def jobs(
         self,

@@ -10,7 +10,7 @@ from bench.costs.device_profile import absolute_name
 from bench.errors import BenchError, did_you_mean
 from bench.records.cell import Cell
 from bench.records.record import Record
-from bench.study.suite import suite_files
+from bench.study.suite import require_draws, suite_files
 from bench.study.tuned_settings import Tuned, changed_since, read_tuned, stale_note, tuned_path
 
 
@@ -19,13 +19,17 @@ def matching(
     methods: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     devices: Sequence[str] = (),
+    source_draws: int | None = None,
 ) -> list[Record]:
     """The records of these methods, seeds and devices; BenchError for one that no record has.
 
+    ``source_draws``: only of the first so many draws of the source; all of these have records.
     A device that is a profile's file may be called by its path or by the file's name.
     """
     kept = _having(records, "--methods", methods, lambda cell: {cell.method.name})
     kept = _having(kept, "--seeds", seeds, lambda cell: {cell.seed})
+    draws = None if source_draws is None else range(require_draws(source_draws))
+    kept = _having(kept, "--source-draws: draw", draws, lambda cell: {cell.source_draw})
     named = [absolute_name(name) for name in devices] or None
     return _having(kept, "--device", named, lambda cell: {cell.device, cell.device_title})
 
@@ -61,6 +65,7 @@ def left_out(records: Iterable[Record], cells: Sequence[Cell]) -> str:
             ("methods", "--methods", lambda cell: cell.method.name),
             ("seeds", "--seeds", lambda cell: cell.seed),
             ("devices", "--device", lambda cell: cell.device),
+            ("draws of the source", "--source-draws", lambda cell: cell.source_draw),
         )
     ]
     groups: dict[str, list[object]] = defaultdict(list)

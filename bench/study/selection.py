@@ -31,7 +31,8 @@ class Selection:
     Attributes
     ----------
     suite : a suite's name, or the path of its file
-    devices, model, variants, seeds : instead of the suite's; variants as ``compressed:8``
+    devices, model, variants, seeds, source_draws : instead of the suite's; variants as
+        ``compressed:8``, ``source_draws`` as their number
     methods : only these; registered ones that the suite does not list are added
     interval : seconds between batches, for a suite under online-timed
     data, root, source, targets : instead of the suite's stream a registered data set, the folder
@@ -50,6 +51,7 @@ class Selection:
     model: str | None = None
     variants: tuple[str, ...] = ()
     seeds: tuple[int, ...] | None = None
+    source_draws: int | None = None
     interval: float | None = None
     data: str | None = None
     root: Path | None = None
@@ -67,7 +69,13 @@ class Selection:
     def choose(self) -> tuple[Suite, Path]:
         """The suite as chosen, and the file it came from; BenchError names what is wrong."""
         from bench import registry
-        from bench.study.suite import ModelReference, load_suite, parse_variants, select
+        from bench.study.suite import (
+            ModelReference,
+            load_suite,
+            parse_variants,
+            require_draws,
+            select,
+        )
 
         for plugin in self.plugins:
             registry.add_plugin(plugin)
@@ -86,6 +94,8 @@ class Selection:
             changes["variants"] = parse_variants(self.variants)
         if self.seeds is not None:
             changes["seeds"] = list(self.seeds)
+        if self.source_draws is not None:
+            changes["source_draws"] = require_draws(self.source_draws)
         if self.data is not None:
             changes["stream"] = self._stream(self.data)
         elif self.root is not None or self.source or self.targets:

@@ -24,6 +24,7 @@ RENAMED_KEYS = {"scenario": "stream"}
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 LARGEST_SEED = 2**31 - 1
 MOST_SEEDS = 1000
+MOST_DRAWS = 100
 
 
 class _Strict(pydantic.BaseModel, extra="forbid", frozen=True):
@@ -151,6 +152,8 @@ class Suite(_Strict):
     variants : what the device gets: ``full`` (the model itself) or a smaller one made of it, as
         ``compressed:8``; every method runs on each, supervised references on the first
     seeds : a count, a list, or a range as ``0..4``; the same seeds for every method
+    source_draws : how many source models are trained, each with the variants and offline stages
+        that are made of it; every seed runs on every draw
     devices : where to charge costs, unless the command line names others
     plugins : Python files that register what the suite names, relative to the suite's file; their
         code is run
@@ -171,6 +174,7 @@ class Suite(_Strict):
         [Reference(name=FULL)], min_length=1
     )
     seeds: Annotated[list[Seed], pydantic.BeforeValidator(_seeds)] = pydantic.Field(min_length=1)
+    source_draws: int = pydantic.Field(1, ge=1, le=MOST_DRAWS, strict=True)
     devices: Annotated[list[Device], pydantic.BeforeValidator(_list)] = pydantic.Field(min_length=1)
     plugins: Annotated[list[str], pydantic.BeforeValidator(_list)] = []
     accelerator: Kind = "cpu"
@@ -258,6 +262,13 @@ def parse_seeds(text: str) -> list[int]:
         return _seed_list(text)
     except ValueError as error:
         raise BenchError(f"--seeds {shortened(text)}: {error}") from None
+
+
+def require_draws(source_draws: int) -> int:
+    """A number of source draws from the command line or the API; BenchError if it is none."""
+    if not 1 <= source_draws <= MOST_DRAWS:
+        raise BenchError(f"--source-draws {source_draws}: give a number from 1 to {MOST_DRAWS}")
+    return source_draws
 
 
 def parse_variants(texts: Sequence[str]) -> list[Reference]:

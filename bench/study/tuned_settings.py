@@ -42,7 +42,8 @@ class Tuned(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False
 
     ``validation``: settings of the stream that was searched on; ``oracle``: it was the test
     stream itself, with its labels. ``data``: digest of the stream's data. ``trials``: for each
-    method, its defaults included.
+    method, its defaults included; each on all ``seeds`` and draws of the source model. The settings
+    serve all draws.
     """
 
     command: str
@@ -57,6 +58,7 @@ class Tuned(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False
     data: str
     trials: int
     seeds: list[int]
+    source_draws: int = pydantic.Field(1, ge=1, exclude_if=lambda draws: draws == 1)
     oracle: bool = False
     methods: dict[str, TunedMethod]
 
