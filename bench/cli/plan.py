@@ -13,6 +13,7 @@ from bench.io.text_table import aligned
 from bench.study.selection import Selection
 
 if TYPE_CHECKING:
+    from bench.records.cell import Cell
     from bench.records.store import Store
     from bench.study.plan import Plan
 
@@ -27,14 +28,19 @@ def command(
 
     plan, opened = selection.plan(warn=warn)
     workers = jobs or available_cores()
-    done = Counter(r.cell.method.name for r in plan.done.values())
-    missing = Counter(c.method.name for c in plan.missing)
+    several = len(plan.suite.all_models()) > 1
+
+    def row(cell: Cell) -> str:
+        return f"{cell.method.name} · {cell.model.name}" if several else cell.method.name
+
+    done = Counter(row(r.cell) for r in plan.done.values())
+    missing = Counter(row(c) for c in plan.missing)
     seeds_text = ", ".join(str(s) for s in plan.suite.seeds)
     typer.echo(f"suite {plan.suite.name}: {plan.suite.description}")
     draws = _draws(plan.suite.source_draws)
     shown = f"seeds {seeds_text}{draws}; store {opened.root}"
     typer.echo(f"devices {', '.join(plan.suite.devices)}; {shown}")
-    settings = {c.method.name: c.settings_origin for c in plan.cells}
+    settings = {row(c): c.settings_origin for c in plan.cells}
     rows = [[n, f"{done[n]} done, {missing[n]} to run, {o} settings"] for n, o in settings.items()]
     typer.echo(aligned(rows, indent="  "))
     trainings = len(plan.shared_runs())

@@ -92,17 +92,18 @@ def tuned_before_a_change(records: Iterable[Record]) -> str:
 
     Known where the settings stand beside a suite that ships with the project.
     """
-    found: dict[str, Tuned | None] = {}
+    found: dict[tuple[str, str], Tuned | None] = {}
     changed: dict[str, None] = {}
     for record in records:
         cell = record.cell
         if cell.settings_origin != "tuned":
             continue
-        if record.suite not in found:
+        key = (record.suite, cell.model.name)
+        if key not in found:
             file = suite_files().get(record.suite)
-            known = file is not None and tuned_path(file).exists()
-            found[record.suite] = read_tuned(tuned_path(file)) if file and known else None
-        tuned = found[record.suite]
+            path = None if file is None else tuned_path(file, cell.model.name)
+            found[key] = read_tuned(path) if path is not None and path.exists() else None
+        tuned = found[key]
         if tuned is not None:
             changed |= dict.fromkeys(changed_since(tuned, [cell], exactly=True))
     return stale_note(changed)

@@ -146,6 +146,8 @@ class Suite(_Strict):
     stream : the data: a source and target domains
     model : the foundation model that methods adapt; beside its settings ``training`` may change how
         it is trained on the source, and ``expected_source`` say how good it is then
+    models : instead of ``model``, two or more of them: everything runs on each, and each has tables
+        of its own
     protocol : order, budget, batch size and reset, the same for all methods
     methods : run without target labels where the stream is unsupervised
     supervised_references : given the labels of the adaptation splits; tables mark them
@@ -167,6 +169,7 @@ class Suite(_Strict):
     description: str
     stream: Ref
     model: ModelRef
+    models: list[ModelRef] = []
     protocol: dict[str, Any] = {}
     methods: list[Ref] = pydantic.Field(min_length=1)
     supervised_references: list[Ref] = []
@@ -181,12 +184,38 @@ class Suite(_Strict):
     threads: int = pydantic.Field(1, ge=1, le=1024)
     precision: Precision = "float32"
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _first_model(cls, content: Any) -> Any:
+        """``model`` of a file that gives ``models`` is the first of them."""
+        models = content.get("models") if isinstance(content, dict) else None
+        if isinstance(models, list) and models and "model" not in content:
+            return {**content, "model": models[0]}
+        return content
+
+    @pydantic.field_validator("models")
+    @classmethod
+    def _several(
+        cls, models: list[ModelReference], known: pydantic.ValidationInfo
+    ) -> list[ModelReference]:
+        if models and models[0] != known.data.get("model", models[0]):
+            raise ValueError("the suite has a 'model' too; give one of the two keys")
+        if len(models) == 1:
+            raise ValueError("name two or more; one stands under 'model'")
+        if len({m.name for m in models}) < len(models):
+            raise ValueError("a model is named twice; tables tell models by their names")
+        return models
+
     @pydantic.field_validator("threads")
     @classmethod
     def _threads_of_the_cpu(cls, threads: int, known: pydantic.ValidationInfo) -> int:
         if threads > 1 and known.data.get("accelerator", "cpu") != "cpu":
             raise ValueError("threads are for runs on the CPU; remove them, or the accelerator")
         return threads
+
+    def all_models(self) -> list[ModelReference]:
+        """The models that everything runs on."""
+        return self.models or [self.model]
 
     def all_methods(self) -> Iterator[tuple[Reference, bool]]:
         """Every method with whether it is given target labels."""
