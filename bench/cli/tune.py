@@ -18,8 +18,8 @@ from bench.study.selection import DEFAULT_SUITE, open_store
 if TYPE_CHECKING:
     from bench.records.cell import Cell
     from bench.study.suite import Suite
-    from bench.study.tuned_settings import Tuned
-    from bench.tuning.tune import Tuner
+    from bench.study.tuned_settings import Tuned, TunedMethod
+    from bench.tuning.tune import Tried, Tuner
 
 LOUD = (
     "bench: ORACLE: settings are selected with the labels of the test stream. Results with them "
@@ -31,10 +31,8 @@ def command(
     suite: options.SuiteName = DEFAULT_SUITE,
     methods: options.Methods = None,
     trials: Annotated[int, Option(min=1, help="For each method, its defaults included.")] = 16,
-    seeds: options.Seeds = "0",
-    source_draws: Annotated[
-        int, Option(help="Source models to search on; every seed runs on each.")
-    ] = 1,
+    seeds: Annotated[str, Option(help="Validation runs of a trial, as 0..2 or 0,1.")] = "0..2",
+    source_draws: options.SourceDraws = None,
     model: options.Model = None,
     variant: options.Variants = None,
     out: Annotated[Path | None, Option(help="File to write. Default: <suite>.tuned.yaml.")] = None,
@@ -55,10 +53,12 @@ def command(
 ) -> None:
     """Tune methods on the suite's validation stream and write the settings to use with it.
 
-    Every method gets the same number of trials over the bounds of its own settings. Stop it and
-    give the same command again: trials in the store are not run twice. 'bench run' uses the file
-    if it stands beside the suite's, else with --tuned. With --methods and the --out of an earlier
-    search under the same budget, the settings of the other methods stay.
+    Every method gets the same number of trials over the bounds of its own settings. A trial has a
+    validation run for each seed, and is stopped early where the first ones are not among the
+    better half. A method keeps its defaults unless a trial beats them beyond the standard error of
+    their difference. Stop it and give the same command again: runs in the store are not run twice.
+    'bench run' uses the file if it stands beside the suite's, else with --tuned. With --methods and
+    the --out of an earlier search under the same budget, the settings of the other methods stay.
     """
     from bench.cli.progress import PreparationProgress, stoppable
     from bench.execute.base import Limits
@@ -67,7 +67,13 @@ def command(
     from bench.study.plan import make_cells
     from bench.study.suite import SUITES, load_suite
     from bench.study.tuned_settings import tuned_path, write_tuned
-    from bench.tuning.tune import Tuner, Yardstick, default_out, validation_suite
+    from bench.tuning.tune import (
+        Tuner,
+        Yardstick,
+        default_out,
+        validation_runs,
+        validation_suite,
+    )
 
     selection = options.selection(
         suite=suite,
@@ -93,12 +99,12 @@ def command(
         what = "a folder" if target.is_dir() else "no regular file"
         raise BenchError(f"--out {target}: is {what}; name a file")
     searched = chosen.model_copy(update={"devices": chosen.devices[:1]})
-    cells = make_cells(searched, path)
+    make_cells(searched, path)  # what is wrong with the suite itself is said first
     if oracle:
         typer.echo(LOUD, err=True)
     else:
         searched = validation_suite(searched)
-        cells = make_cells(searched, path)
+    cells = validation_runs(searched, make_cells(searched, path))
     opened = open_store(store)
     shown = _Shown()
     tuner = Tuner(searched, cells, trials, opened, shown)
@@ -121,9 +127,8 @@ def command(
     write_tuned(target, _beside_others(target, tuned, tuner.names))
     for name, score in yardstick.scores().items():
         typer.echo(f"{name}: {score:.1%} without adaptation")
-    for name, best in tuned.methods.items():
-        default = "failed" if best.default_score is None else f"{best.default_score:.1%}"
-        typer.echo(f"{name}: {default} with its defaults, {best.score:.1%} tuned {best.settings}")
+    for name, found in tuned.methods.items():
+        typer.echo(f"{name}: {_ending(found)}")
     typer.echo(f"written: {target}")
     again = ["bench", "run", "--suite", suite]
     for option, values in (
@@ -162,16 +167,30 @@ class _Shown:
         """The search begins: of so many trials in all."""
         self._began, self._trials, self._ended = time.monotonic(), trials, 0
 
-    def __call__(
-        self, name: str, trial: int, trials: int, score: float | None, settings: dict[str, Any]
-    ) -> None:
+    def __call__(self, tried: Tried) -> None:
         from bench.cli.progress import say
 
         self._ended += 1
         seconds = (time.monotonic() - self._began) / self._ended * (self._trials - self._ended)
-        found = "no result" if score is None else f"{score:.1%}"
+        found = "no result" if tried.score is None else f"{tried.score:.1%}"
+        over = "1 run" if tried.runs == 1 else f"{tried.runs} runs"
         left = f"; about {options.duration(seconds)} left" if self._ended < self._trials else ""
-        say(f"{name} {trial}/{trials}: {found} with {settings or 'its defaults'}{left}")
+        settings = tried.settings or "its defaults"
+        say(f"{tried.method} {tried.trial}/{tried.trials}: {found} in {over} with {settings}{left}")
+
+
+def _ending(found: TunedMethod) -> str:
+    """What a search ended with, in words."""
+    default = "failed" if found.default_score is None else f"{found.default_score:.1%}"
+    said = f"{default} with its defaults"
+    if found.gain is None:
+        return f"{said}, {found.score:.1%} with {found.settings or 'them'}, the best trial"
+    gain = (
+        f"{100 * found.gain:+.1f} points (standard error {100 * (found.standard_error or 0):.1f})"
+    )
+    if found.not_taken is not None:
+        return f"{said}, which stay: the best trial, {found.not_taken.settings}, gains {gain}"
+    return f"{said}, {found.score:.1%} tuned {found.settings}: {gain}"
 
 
 def tuned_file(
@@ -182,6 +201,7 @@ def tuned_file(
 
     from bench import __version__
     from bench.study.tuned_settings import Tuned
+    from bench.tuning.choosing import RULE
 
     return Tuned(
         command=shlex.join(["bench", *sys.argv[1:]]),
@@ -197,6 +217,7 @@ def tuned_file(
         trials=trials,
         seeds=searched.seeds,
         source_draws=searched.source_draws,
+        rule=RULE,
         oracle=oracle,
         methods=tuner.results(),
     )

@@ -20,13 +20,25 @@ from bench.study.suite import Reference, Suite, validated
 SUFFIX = ".tuned.yaml"
 
 
+class BestTrial(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
+    """The best trial of a search whose defaults stay, as it does not beat them beyond noise."""
+
+    settings: dict[str, Any]
+    score: float
+
+
 class TunedMethod(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """The settings that a search found for one method (none: its defaults), and their score.
 
-    ``score`` and ``default_score`` are in [0, 1], on the stream that was searched on; the defaults
+    ``score`` and ``default_score`` are in [0, 1], means over the validation runs; the defaults
     are one of the trials and have no score if they failed. ``failed`` counts trials without a
     result. ``code``: digest of the method's code when it was tuned. ``command``: by which, where
     it is not the file's.
+
+    ``gain`` and ``standard_error``: of the paired differences of the best trial to the defaults;
+    ``not_taken``: that trial, where the gain is within its standard error. ``runs``: validation
+    runs of all trials; ``steps``: of all of them, by kind; ``first_scores``: of each trial on the
+    first run. Files from before these were known do not have them.
     """
 
     settings: dict[str, Any]
@@ -34,6 +46,12 @@ class TunedMethod(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan
     default_score: float | None
     trials: int
     failed: int = 0
+    gain: float | None = None
+    standard_error: float | None = None
+    not_taken: BestTrial | None = None
+    runs: int | None = None
+    steps: dict[str, int] = {}
+    first_scores: list[float | None] = []
     code: str
     command: str | None = None
 
@@ -43,8 +61,8 @@ class Tuned(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False
 
     ``validation``: settings of the stream that was searched on; ``oracle``: it was the test
     stream itself, with its labels. ``data``: digest of the stream's data. ``trials``: for each
-    method, its defaults included; each on all ``seeds`` and draws of the source model. The settings
-    serve all draws.
+    method, its defaults included. ``seeds`` and ``source_draws``: of the validation runs. ``rule``:
+    how settings were chosen among the trials; the highest score in files that do not say it.
     """
 
     command: str
@@ -59,7 +77,8 @@ class Tuned(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False
     data: str
     trials: int
     seeds: list[int]
-    source_draws: int = pydantic.Field(1, ge=1, exclude_if=lambda draws: draws == 1)
+    source_draws: int = 1
+    rule: str = "the highest score"
     oracle: bool = False
     methods: dict[str, TunedMethod]
 
@@ -90,8 +109,9 @@ def write_tuned(path: Path, tuned: Tuned) -> None:
     head = f"# Made by: {' '.join(tuned.command.split())}\n# Selected on: {kind}\n"
     fields = tuned.model_dump(mode="json")
     for method in fields["methods"].values():
-        if method["command"] is None:
-            del method["command"]
+        for name in [name for name, value in method.items() if value in (None, [])]:
+            if name != "default_score":
+                del method[name]
     content = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
     try:
         write_atomically(path, (head + content).encode())

@@ -1,30 +1,35 @@
 """Fair tuning: every method the same number of trials on a validation stream, by Optuna.
 
-The search is a plan made on the way: each trial is a cell like any other, run by the executor and
-kept in a store. The sampler's seed is fixed, so the same command goes on where it was stopped.
+A trial runs its settings on several validation runs, each with a seed and a draw of the source
+model. Successive halving stops a trial after 1, 2, 4 ... runs where it is not in the better half of
+those that got so far; the defaults have all their runs. The search is a plan made on the way: each
+run is a cell like any other, run by the executor and kept in a store. The sampler's seed is fixed,
+so the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench import defaults, registry
-from bench.contracts.method import Searched, search_space
+from bench.contracts.method import Searched, SearchedChoice, search_space
+from bench.errors import BenchError
 from bench.execute.base import Ended
 from bench.records.cell import Cell
-from bench.records.record import Record
 from bench.records.store import Store
 from bench.study.applicability import unsupported
 from bench.study.build import config_of
 from bench.study.job import Job, make_job
 from bench.study.plan import make_cells
 from bench.study.suite import Reference, Suite
-from bench.study.tuned_settings import TunedMethod, model_tuned_path, tuned_path
+from bench.study.tuned_settings import BestTrial, TunedMethod, model_tuned_path, tuned_path
+from bench.tuning.choosing import Trial, choose, score_of
 
 if TYPE_CHECKING:
     import optuna
@@ -35,8 +40,23 @@ that a search can be lengthened."""
 DIGITS = 3
 """Significant figures of a value that is tried."""
 
-Notify = Callable[[str, int, int, float | None, dict[str, Any]], None]
-"""Receives (method, trial, trials, score or None, settings) when a trial has ended."""
+LEAST_RUNS = 2
+HALVING = 2
+"""Of so many trials that had 1, 2, 4 ... runs one goes on."""
+
+
+class Tried(NamedTuple):
+    """A trial that has ended: mean ``score`` over the validation ``runs`` that it had, if any."""
+
+    method: str
+    trial: int
+    trials: int
+    score: float | None
+    settings: dict[str, Any]
+    runs: int
+
+
+Notify = Callable[[Tried], None]
 
 
 def validation_suite(suite: Suite) -> Suite:
@@ -52,20 +72,21 @@ def validation_suite(suite: Suite) -> Suite:
 class _Search:
     """The trials of one method.
 
-    ``cells``: one for each seed, with the method's defaults. ``waiting``: the cells of the trial
-    that runs, by identity, and their scores once they have one (not a number: it failed).
+    ``cells``: one for each validation run, with the method's defaults. Of the trial that runs:
+    ``settings``, ``asked``, Optuna's of it, and ``waiting``, its cells by identity, with their
+    scores once they have one (not a number: it failed), in the order of the runs.
     """
 
     cells: list[Cell]
-    space: list[Searched]
+    space: list[Searched | SearchedChoice]
     study: optuna.Study
-    started: int = 0
     failed: int = 0
-    trial: optuna.trial.Trial | None = None
+    asked: optuna.trial.Trial | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     waiting: dict[str, float | None] = field(default_factory=dict)
-    scores: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
-    default_score: float | None = None
+    trials: list[Trial] = field(default_factory=list)
+    steps: Counter[str] = field(default_factory=Counter)
+    running: bool = False
 
     @property
     def name(self) -> str:
@@ -80,7 +101,7 @@ class Yardstick:
 
     def __init__(self, suite: Suite, path: Path, store: Store) -> None:
         alone = {"methods": [Reference(name=defaults.METHOD)], "supervised_references": []}
-        self._cells = make_cells(suite.model_copy(update=alone), path)
+        self._cells = validation_runs(suite, make_cells(suite.model_copy(update=alone), path))
         self._store = store
         missing = [cell for cell in self._cells if self._score(cell) is None]
         band = suite.model.expected_source
@@ -97,7 +118,7 @@ class Yardstick:
 
     def _score(self, cell: Cell) -> float | None:
         record = self._store.get(cell.identity)
-        return None if record is None or record.results is None else record.results.score
+        return None if record is None or record.results is None else score_of(record)
 
 
 class Tuner:
@@ -106,7 +127,7 @@ class Tuner:
     Parameters
     ----------
     suite : the suite that is searched on; what it gives a method itself is not searched
-    cells : its cells on one device; a method that is listed twice is tuned as its first listing
+    cells : its `validation_runs`; a method that is listed twice is tuned as its first listing
     trials : for each method, the defaults included
     store : where trials are kept, and taken from if they are there
     notify : called with every trial that has ended
@@ -146,6 +167,11 @@ class Tuner:
             else:
                 self.untunable.pop(name, None)
                 self._searches[name] = _Search([cell], space, _study(name))
+        if any(len(search.cells) < LEAST_RUNS for search in self._searches.values()):
+            raise BenchError(
+                "a search of one validation run does not know its noise, by which it chooses "
+                "between defaults and trials: give two or more seeds, as --seeds 0..2"
+            )
 
     @property
     def names(self) -> list[str]:
@@ -164,85 +190,136 @@ class Tuner:
                 continue
             if record.identity not in search.waiting:
                 continue
-            search.waiting[record.identity] = _score(record)
+            search.waiting[record.identity] = score_of(record)
             if all(value is not None for value in search.waiting.values()):
-                self._settle(search)
                 return self._next(search)
         return []
 
     def results(self) -> dict[str, TunedMethod]:
-        """The best settings of each method with a result, by mean score over the seeds."""
+        """What each search with a result ends with, see `bench.tuning.choosing`."""
         found = {}
-        for name, search in ((n, s) for n, s in self._searches.items() if s.scores):
-            # Of equal scores the first stands: the defaults come before all others.
-            score, settings = max(search.scores, key=lambda pair: pair[0])
+        for name, search in self._searches.items():
+            chosen = choose(search.trials, len(search.cells))
+            if chosen is None:
+                continue
+            kept = chosen.best is not chosen.taken
             found[name] = TunedMethod(
-                settings=settings,
-                score=round(score, 6),
-                default_score=search.default_score and round(search.default_score, 6),
-                trials=search.started,
+                settings=chosen.taken.settings,
+                score=_short(chosen.taken.mean),
+                default_score=chosen.default and _short(chosen.default.mean),
+                gain=_short(chosen.gain),
+                standard_error=_short(chosen.standard_error),
+                not_taken=BestTrial(settings=chosen.best.settings, score=_short(chosen.best.mean))
+                if kept
+                else None,
+                trials=len(search.trials),
                 failed=search.failed,
+                runs=sum(len(trial.scores) for trial in search.trials),
+                steps=dict(sorted(search.steps.items())),
+                first_scores=[_short(t.scores[0]) if t.scores else None for t in search.trials],
                 code=search.cells[0].method.code,
             )
         return found
 
     def _next(self, search: _Search) -> list[Job]:
-        """Jobs of the next trial that is not in the store yet."""
-        while search.started < self._trials:
-            self._ask(search)
+        """Jobs of the next runs that are not in the store yet."""
+        while search.running or len(search.trials) < self._trials:
+            if not search.running:
+                self._ask(search)
+            elif self._is_over(search):
+                self._settle(search)
+                continue
+            else:
+                self._widen(search)
             cells = [_with(cell, search.settings) for cell in search.cells]
-            records = {cell.identity: self._store.get(cell.identity) for cell in cells}
-            search.waiting = {
-                key: None if record is None or record.status == "interrupted" else _score(record)
-                for key, record in records.items()
-            }
-            missing = [cell for cell in cells if search.waiting[cell.identity] is None]
+            missing = [c for c in cells if search.waiting.get(c.identity, math.nan) is None]
             if missing:
                 name, band = self._suite.name, self._suite.model.expected_source
                 return [make_job([c], name, self._store, expected_source=band) for c in missing]
-            self._settle(search)
         return []
 
     def _ask(self, search: _Search) -> None:
         """Choose the settings of the next trial: the defaults first, then what Optuna asks for."""
-        search.started += 1
-        if search.started == 1:
-            search.trial, search.settings = None, {}
-            return
-        search.trial = search.study.ask({s.name: distribution(s) for s in search.space})
-        search.settings = {s.name: rounded(search.trial.params[s.name], s) for s in search.space}
+        search.running = True
+        search.waiting = {}
+        if not search.trials:
+            search.asked, search.settings = None, {}
+        else:
+            search.asked = search.study.ask({s.name: distribution(s) for s in search.space})
+            params = search.asked.params
+            search.settings = {s.name: rounded(params[s.name], s) for s in search.space}
+        self._widen(search)
+
+    def _widen(self, search: _Search) -> None:
+        """Let the trial have its next runs: the defaults all, others up to the next halving."""
+        had = len(search.waiting)
+        wanted = len(search.cells) if search.asked is None else max(1, HALVING * had)
+        for cell in search.cells[had:wanted]:
+            identity = _with(cell, search.settings).identity
+            record = self._store.get(identity)
+            known = record is not None and record.status != "interrupted"
+            search.waiting[identity] = score_of(record) if record is not None and known else None
+
+    def _is_over(self, search: _Search) -> bool:
+        """Whether the trial, whose runs so far have ended, gets no more of them."""
+        scores = [score for score in search.waiting.values() if score is not None]
+        if any(map(math.isnan, scores)) or len(scores) == len(search.cells):
+            return True
+        assert search.asked is not None
+        search.asked.report(sum(scores) / len(scores), step=len(scores))
+        return search.asked.should_prune()
 
     def _settle(self, search: _Search) -> None:
-        import optuna
+        """Take the trial that is over into the search."""
+        from optuna.trial import TrialState
 
-        values = [v for v in search.waiting.values() if v is not None]
-        score = sum(values) / len(values)
-        failed = math.isnan(score)
-        search.waiting = {}
-        if failed:
-            search.failed += 1
-            if search.trial is not None:
-                search.study.tell(search.trial, state=optuna.trial.TrialState.FAIL)
+        scores = [score for score in search.waiting.values() if score is not None]
+        for identity in search.waiting:
+            record = self._store.get(identity)
+            if record is not None and record.results is not None:
+                search.steps.update(record.results.costs.steps)
+        search.running = False
+        failed = any(map(math.isnan, scores))
+        trial = Trial(search.settings, () if failed else tuple(scores))
+        search.trials.append(trial)
+        search.failed += failed
+        if search.asked is None:
+            if not failed:
+                self._teach_default(search, trial)
+        elif failed:
+            search.study.tell(search.asked, state=TrialState.FAIL)
+        elif len(scores) < len(search.cells):
+            search.study.tell(search.asked, state=TrialState.PRUNED)
         else:
-            search.scores.append((score, search.settings))
-            if search.trial is not None:
-                search.study.tell(search.trial, score)
-            else:
-                search.default_score = score
-                self._teach_default(search, score)
-        shown = None if failed else score
-        self._notify(search.name, search.started, self._trials, shown, search.settings)
+            search.study.tell(search.asked, trial.mean)
+        mean = None if failed else trial.mean
+        number, had = len(search.trials), len(scores)
+        self._notify(Tried(search.name, number, self._trials, mean, search.settings, had))
 
-    def _teach_default(self, search: _Search, score: float) -> None:
+    def _teach_default(self, search: _Search, default: Trial) -> None:
         """Let the sampler know the defaults' score, where they lie within the search."""
         import optuna
 
         config = search.cells[0].method.config
-        if all(s.low <= config[s.name] <= s.high for s in search.space):
+        if all(s.holds(config[s.name]) for s in search.space):
             params = {s.name: config[s.name] for s in search.space}
             axes = {s.name: distribution(s) for s in search.space}
-            trial = optuna.trial.create_trial(params=params, distributions=axes, value=score)
+            trial = optuna.trial.create_trial(params=params, distributions=axes, value=default.mean)
             search.study.add_trial(trial)
+
+
+def validation_runs(suite: Suite, cells: Iterable[Cell]) -> list[Cell]:
+    """Of the cells of a suite those that a trial runs: each seed with one draw of the source.
+
+    Seeds take the draws in turn, so that as few runs as there are seeds vary both.
+    """
+    draw = {seed: i % suite.source_draws for i, seed in enumerate(suite.seeds)}
+    return [cell for cell in cells if cell.source_draw == draw[cell.seed]]
+
+
+def _short(value: float | None) -> Any:
+    """A score as files hold it."""
+    return value if value is None else round(value, 6)
 
 
 def _study(name: str) -> optuna.Study:
@@ -252,7 +329,8 @@ def _study(name: str) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     seed = zlib.crc32(name.encode())
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS)
-    return optuna.create_study(sampler=sampler, direction="maximize")
+    halving = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=HALVING)
+    return optuna.create_study(sampler=sampler, pruner=halving, direction="maximize")
 
 
 def _with(cell: Cell, settings: dict[str, Any]) -> Cell:
@@ -260,22 +338,21 @@ def _with(cell: Cell, settings: dict[str, Any]) -> Cell:
     return cell.model_copy(update={"method": cell.method.model_copy(update={"config": config})})
 
 
-def _score(record: Record) -> float:
-    """The score of a trial, not a number if it has none."""
-    return record.results.score if record.results is not None else math.nan
+def distribution(searched: Searched | SearchedChoice) -> optuna.distributions.BaseDistribution:
+    """What Optuna draws a setting from: its names, or its bounds, both included, and its scale."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-
-def distribution(searched: Searched) -> optuna.distributions.BaseDistribution:
-    """What Optuna draws a setting from: its bounds, both included, and its scale."""
-    from optuna.distributions import FloatDistribution, IntDistribution
-
+    if isinstance(searched, SearchedChoice):
+        return CategoricalDistribution(searched.values)
     if searched.integer:
         return IntDistribution(int(searched.low), int(searched.high), log=searched.log)
     return FloatDistribution(searched.low, searched.high, log=searched.log)
 
 
-def rounded(value: float, searched: Searched) -> float:
+def rounded(value: Any, searched: Searched | SearchedChoice) -> float | str:
     """A drawn value as it is tried: of `DIGITS` significant figures, and inside its bounds."""
+    if isinstance(searched, SearchedChoice):
+        return str(value)
     if searched.integer:
         return int(value)
     return min(max(float(f"{value:.{DIGITS}g}"), searched.low), searched.high)
