@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 from .aggregate import Row, clean
 from .comparison import Comparison
-from .footnotes import footnotes, missing_runs
+from .footnotes import missing_runs
+from .further_blocks import sheet
 from .metrics import COSTS, MEASURES
 from .statistics import Estimate
-from .table_model import DAGGER, DASH, DOUBLE_DAGGER, Block, blocks, origin_of
+from .table_model import DAGGER, DASH, DOUBLE_DAGGER, Block, Sheet, origin_of
 
 WIDTH = 120
 """Columns that a plain-text table may take."""
@@ -28,10 +29,15 @@ PAGE = 40
 
 def text(comparison: Comparison, note: str = "") -> str:
     """For the terminal: aligned columns within about 120 columns, then footnotes."""
-    lines = [clean(comparison.title), ""]
-    for block in blocks(comparison):
+    return sheet_text(sheet(comparison, note))
+
+
+def sheet_text(made: Sheet) -> str:
+    """`text` of any tables."""
+    lines = [clean(made.title), ""]
+    for block in made.blocks:
         lines += [block.title, *_text_block(block), ""]
-    for footnote in footnotes(comparison, note):
+    for footnote in made.notes:
         lines += textwrap.wrap(
             footnote, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False
         )
@@ -40,12 +46,17 @@ def text(comparison: Comparison, note: str = "") -> str:
 
 def markdown(comparison: Comparison, note: str = "") -> str:
     """GitHub-flavoured Markdown; text from records cannot become markup."""
-    lines = [f"## {_md(comparison.title)}", ""]
-    for block in blocks(comparison):
+    return sheet_markdown(sheet(comparison, note))
+
+
+def sheet_markdown(made: Sheet) -> str:
+    """`markdown` of any tables."""
+    lines = [f"## {_md(made.title)}", ""]
+    for block in made.blocks:
         rule = "|" + ":---|" * block.texts + "---:|" * (len(block.heads) - block.texts)
         lines += [f"**{_md(block.title)}**", "", _md_row(block.heads), rule]
         lines += [*(_md_row(row) for row in (*block.methods, *block.references)), ""]
-    lines += [f"- {_md(footnote)}" for footnote in footnotes(comparison, note)]
+    lines += [f"- {_md(footnote)}" for footnote in made.notes]
     return "\n".join(lines) + "\n"
 
 
@@ -53,22 +64,26 @@ def latex(comparison: Comparison, note: str = "") -> str:
     """A ``table*`` float, or one for each table where they would not fit a page together, the
     footnotes in the last; needs the package booktabs. Text from records is escaped.
     """
-    made = blocks(comparison)
-    long = sum(len(b.methods) + len(b.references) for b in made) > PAGE
-    parts = [[block] for block in made] if long else [made]
+    return sheet_latex(sheet(comparison, note))
+
+
+def sheet_latex(made: Sheet) -> str:
+    """`latex` of any tables."""
+    long = sum(len(b.methods) + len(b.references) for b in made.blocks) > PAGE
+    parts = [[block] for block in made.blocks] if long else [list(made.blocks)]
     lines = ["% needs \\usepackage{booktabs}"]
     for i, part in enumerate(parts):
-        title = f"{comparison.title}: {part[0].title}" if long else comparison.title
+        title = f"{made.title}: {part[0].title}" if long else made.title
         lines += [
             r"\begin{table*}",
             r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}",
             rf"  \caption{{{_tex(title)}}}",
-            rf"  \label{{tab:{comparison.slug}{f'-{i + 1}' if i else ''}}}",
+            rf"  \label{{tab:{made.slug}{f'-{i + 1}' if i else ''}}}",
         ]
         for block in part:
             lines += _tex_block(block)
         if part is parts[-1]:
-            told = [rf"    {_tex(footnote)}\par" for footnote in footnotes(comparison, note)]
+            told = [rf"    {_tex(footnote)}\par" for footnote in made.notes]
             lines += [r"  \begin{minipage}{\linewidth}\raggedright", *told, r"  \end{minipage}"]
         lines += [r"\end{table*}"]
     return "\n".join(lines) + "\n"
@@ -138,7 +153,8 @@ def wrapped_name(name: str, width: int) -> list[str]:
 
 def _narrow(cell: str) -> list[str]:
     # Only the state of the runs has separators: what became of the others goes below.
-    return re.split(r"(?<=[;,]) ", cell.replace(" ± ", "±"))
+    # Ends of an interval stay together, below the mean.
+    return re.split(r"(?<=[;,]) (?![^\[]*\])| (?=\[)", cell.replace(" ± ", "±"))
 
 
 def _widths(rows: Sequence[Sequence[Sequence[str]]]) -> list[int]:
@@ -314,11 +330,14 @@ def _csv_fields(comparison: Comparison, row: Row) -> dict[str, str]:
 
 def _csv_estimate(column: str, estimate: Estimate | None) -> dict[str, str]:
     if estimate is None:
-        return {column: "", f"{column}_half_width": "", f"{column}_n": "0"}
-    width = estimate.half_width
+        ends = dict.fromkeys((f"{column}_half_width", f"{column}_low", f"{column}_high"), "")
+        return {column: "", **ends, f"{column}_n": "0"}
+    width, (low, high) = estimate.half_width, estimate.interval or (None, None)
     return {
         column: f"{estimate.mean + 0.0:.6g}",
         f"{column}_half_width": "" if width is None else f"{width:.6g}",
+        f"{column}_low": "" if low is None else f"{low + 0.0:.6g}",
+        f"{column}_high": "" if high is None else f"{high + 0.0:.6g}",
         f"{column}_n": str(estimate.n),
     }
 
