@@ -281,7 +281,9 @@ def _cost(found: Mapping[Run, Amount | None]) -> Cost:
     amounts = [a for a in found.values() if a is not None]
     known = [a for a in amounts if a.value is not None]
     return Cost(
-        estimate=_over_runs({run: a and a.value for run, a in found.items()}, POSITIVE),
+        estimate=_over_runs(
+            {run: None if a is None else a.value for run, a in found.items()}, POSITIVE
+        ),
         kinds=tuple(sorted({a.kind for a in known})),
         hows=tuple(sorted({a.how for a in known})),
         gaps=tuple(sorted({a.how for a in amounts if a.value is None})),

@@ -156,17 +156,22 @@ def _training(cell: Cell) -> dict[str, Any]:
     return {f"training.{key}": value for key, value in cell.model.training.items()}
 
 
-def _settings(cell: Cell) -> dict[str, Any]:
+def settings_of_cell(cell: Cell) -> dict[str, Any]:
+    """What a scenario holds fixed: stream, data, model and protocol."""
     settings = {
         "stream": [cell.stream.name, cell.stream.config],
         "data": cell.data,
         "model": [cell.model.name, {**cell.model.config, **_training(cell)}],
         "protocol": cell.protocol,
-        "device": cell.device_title,
     }
     if cell.variant is not None:  # left out otherwise: file names and labels hold the digest
         settings["variant"] = [cell.variant.name, cell.variant.config]
-    return settings | _computing(cell)
+    return settings
+
+
+def _settings(cell: Cell) -> dict[str, Any]:
+    """What a comparison holds fixed besides code."""
+    return settings_of_cell(cell) | {"device": cell.device_title} | _computing(cell)
 
 
 def _title(cell: Cell) -> str:

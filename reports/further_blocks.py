@@ -167,9 +167,9 @@ def _components(comparison: Comparison) -> Further | None:
     return Further(
         block(rows, "Standard deviation of one run's score (points)", heads, cells),
         (
-            "Source draws: what another source model and offline stage changes; seeds: what another "
-            "seed changes on the same one (analysis of variance of crossed random effects, cut at "
-            "0; over the seeds that all draws have).",
+            "Source draws: what another source model and offline stage changes; seeds: "
+            "what another seed changes on the same one (crossed random effects, cut at 0; over the "
+            "seeds that all draws have).",
         ),
     )
 
@@ -248,9 +248,8 @@ def _split(comparison: Comparison) -> Further | None:
     rows = [row for row in comparison.drawn if parts[row.label]]
     if not rows:
         return None
-    heads = [
-        h for h in ("offline", "adaptation", "feedback") if any(h in p for p in parts.values())
-    ]
+    stages = ("offline", "adaptation", "feedback")
+    heads = [stage for stage in stages if any(stage in part for part in parts.values())]
 
     def cells(row: Row) -> list[str]:
         known = parts[row.label]

@@ -10,12 +10,13 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 
-from .aggregate import Row, clean
+from .aggregate import Row, clean, find_row
 from .comparison import Comparison
 from .footnotes import missing_runs
 from .further_blocks import sheet
 from .metrics import COSTS, MEASURES
-from .statistics import Estimate
+from .paired import paired
+from .statistics import Estimate, components, paired_difference
 from .table_model import DAGGER, DASH, DOUBLE_DAGGER, Block, Sheet, origin_of
 
 WIDTH = 120
@@ -89,14 +90,16 @@ def sheet_latex(made: Sheet) -> str:
     return "\n".join(lines) + "\n"
 
 
-def comma_separated(comparison: Comparison) -> str:
+def comma_separated(comparison: Comparison, reference: str = "") -> str:
     """For programs: a line a row; mean, half width and n apart, six significant digits.
 
     Scores in percent, units of costs in the column names; a field is empty where there is no
     value, and a cost's ``kind`` says whether it is modelled, measured or unavailable.
+    ``reference``: a row's label or method, whose paired differences stand in further columns.
     """
     out = io.StringIO()
-    lines = [_csv_fields(comparison, row) for row in comparison.rows]
+    named = find_row(comparison.drawn, reference)
+    lines = [_csv_fields(comparison, row, named) for row in comparison.rows]
     writer = csv.DictWriter(out, fieldnames=list(lines[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
@@ -294,7 +297,7 @@ def _tex_block(block: Block) -> list[str]:
 # --- CSV -------------------------------------------------------------------
 
 
-def _csv_fields(comparison: Comparison, row: Row) -> dict[str, str]:
+def _csv_fields(comparison: Comparison, row: Row, reference: Row | None) -> dict[str, str]:
     cell = comparison.cell
     fields = {
         "stream": _csv_text(cell.stream.name),
@@ -313,6 +316,18 @@ def _csv_fields(comparison: Comparison, row: Row) -> dict[str, str]:
     accuracies = {name: row.accuracy[name] for name in MEASURES} | {"difference": row.difference}
     for name, estimate in accuracies.items():
         fields |= _csv_estimate(f"{name}_percent", estimate and estimate.scaled(100.0))
+    source = next((r for r in comparison.drawn if r.is_source_only), None)
+    fields |= _csv_paired("difference", row, source)
+    if reference is not None:
+        known = None if row is reference else paired_difference(row.scores, reference.scores)
+        fields["reference"] = _csv_text(reference.label)
+        fields |= _csv_estimate("to_reference_percent", known and known.scaled(100.0))
+        fields |= _csv_paired("to_reference", row, reference)
+    spread = components(row.scores) if row.scores else None
+    for name, value in (("draws", spread and spread.draws), ("seeds", spread and spread.seeds)):
+        fields[f"deviation_of_{name}_percent"] = "" if value is None else f"{100 * value:.6g}"
+    share = comparison.front_shares.get(row.label) if row.competes else None
+    fields["on_front_percent"] = "" if share is None else f"{100 * share:.6g}"
     for metric in comparison.further_metrics:
         known = row.further.get(metric.name)
         of, factor = ("_percent", 100.0) if metric.unit == "%" else ("", 1.0)
@@ -326,6 +341,16 @@ def _csv_fields(comparison: Comparison, row: Row) -> dict[str, str]:
     fields["older_code"], fields["without_effect"] = str(int(row.older_code)), str(int(row.inert))
     fields["window_closed"] = "" if row.window is None else str(row.window)
     return fields | {"missing": _csv_text("; ".join(missing_runs(row)))}
+
+
+def _csv_paired(column: str, row: Row, control: Row | None) -> dict[str, str]:
+    """Effect size and p of a row paired with another."""
+    found = None if control in (None, row) else paired(row.scores, control.scores)
+    effect, p = (None, None) if found is None else (found.effect, found.p)
+    return {
+        f"{column}_effect_size": "" if effect is None else f"{effect:.6g}",
+        f"{column}_p": "" if p is None else f"{p:.6g}",
+    }
 
 
 def _csv_estimate(column: str, estimate: Estimate | None) -> dict[str, str]:
