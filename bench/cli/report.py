@@ -33,6 +33,20 @@ def command(
     plugins: Plugins = None,
     untuned: Untuned = False,
     tuned: TunedFile = None,
+    reference: Annotated[
+        str, Option(help="Compare with this method too, besides source-only.")
+    ] = "",
+    margin: Annotated[
+        float | None,
+        Option(help="Points up to which two methods are tied in a scenario. Default: 1."),
+    ] = None,
+    default_beside_tuned: Annotated[
+        bool,
+        Option("--default-beside-tuned", help="Runs of the suite with default settings too."),
+    ] = False,
+    with_store: Annotated[
+        list[Path] | None, Option(help="Read the records of this store too; repeatable.")
+    ] = None,
 ) -> None:
     """Write tables (Markdown, LaTeX, CSV), figures (PNG, PDF) and one offline HTML page."""
     from bench.execute.api import write_report
@@ -51,5 +65,15 @@ def command(
         tuned=tuned,
         plugins=tuple(plugins or ()),
     )
-    for path in write_report(opened, out, selection, warn):
+    paths = write_report(
+        opened,
+        out,
+        selection,
+        warn,
+        reference=reference,
+        margin=margin,
+        default_beside_tuned=default_beside_tuned,
+        further=[existing_store(folder) for folder in with_store or ()],
+    )
+    for path in paths:
         typer.echo(path)
