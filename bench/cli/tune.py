@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
@@ -127,8 +127,8 @@ def command(
     write_tuned(target, _beside_others(target, tuned, tuner.names))
     for name, score in yardstick.scores().items():
         typer.echo(f"{name}: {score:.1%} without adaptation")
-    for name, found in tuned.methods.items():
-        typer.echo(f"{name}: {_ending(found)}")
+    for name, best in tuned.methods.items():
+        typer.echo(f"{name}: {_ending(best)}")
     typer.echo(f"written: {target}")
     again = ["bench", "run", "--suite", suite]
     for option, values in (
