@@ -120,7 +120,9 @@ class Selection:
 
         suite, path = self.choose()
         store = open_store(self.store)
-        models = [model_component(m, f"suite {path}").name for m in suite.all_models()]
+        models = [suite.model.name]
+        if suite.models:
+            models = [model_component(m, f"suite {path}: models").name for m in suite.models]
         tuned, *others = [self._tuned(path, model, warn) for model in models]
         found = [each for each in others if each is not None]
         has = {each.model for each in [tuned, *found] if each is not None}
