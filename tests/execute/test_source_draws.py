@@ -28,7 +28,7 @@ def test_draws_are_planned_run_and_counted(workplace):
         ("0", "bench: --source-draws 0: give a number from 1 to 100"),
         ("-1", "bench: --source-draws -1: give a number from 1 to 100"),
         ("101", "bench: --source-draws 101: give a number from 1 to 100"),
-        ("x", "'x' is not a valid int"),
+        ("x", "Invalid value for '--source-draws'"),
     ],
 )
 def test_what_is_no_number_of_draws_is_refused(workplace, given, said):
