@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
@@ -35,6 +35,9 @@ def command(
     model: options.Model = None,
     variant: options.Variants = None,
     out: Annotated[Path | None, Option(help="File to write. Default: <suite>.tuned.yaml.")] = None,
+    figure: Annotated[
+        Path | None, Option(help="PNG to write: expected best score by number of trials.")
+    ] = None,
     oracle: Annotated[
         bool, Option("--oracle", help="Search on the test stream itself. Not a fair setting.")
     ] = False,
@@ -92,6 +95,8 @@ def command(
     if target.exists() and not target.is_file():
         what = "a folder" if target.is_dir() else "no regular file"
         raise BenchError(f"--out {target}: is {what}; name a file")
+    if figure is not None and (figure.suffix != ".png" or figure.is_dir()):
+        raise BenchError(f"--figure {figure}: is written as PNG; name a file that ends in .png")
     searched = chosen.model_copy(update={"devices": chosen.devices[:1]})
     make_cells(searched, path)  # what is wrong with the suite itself is said first
     if oracle:
@@ -119,11 +124,14 @@ def command(
         campaign.run([*yardstick.jobs, *tuner.begin()], tuner.ended)
     tuned = tuned_file(chosen, searched, cells, tuner, trials, oracle)
     write_tuned(target, _beside_others(target, tuned, tuner.names))
+    if figure is not None:
+        write_search_figure(figure, tuned)
     for name, score in yardstick.scores().items():
         typer.echo(f"{name}: {score:.1%} without adaptation")
     for name, found in tuned.methods.items():
         typer.echo(f"{name}: {_ending(found)}")
-    typer.echo(f"written: {target}")
+    for path in filter(None, (target, figure)):
+        typer.echo(f"written: {path}")
     again = ["bench", "run", "--suite", suite]
     for option, values in (
         ("--plugin", plugins), ("--methods", methods), ("--model", model), ("--variant", variant),
@@ -179,10 +187,26 @@ def _ending(found: TunedMethod) -> str:
     said = f"{default} with its defaults"
     if found.gain is None:
         return f"{said}, {found.score:.1%} with {found.settings or 'them'}, the best trial"
-    gain = f"{100 * found.gain:+.1f} points (standard error {100 * (found.standard_error or 0):.1f})"
+    gain = (
+        f"{100 * found.gain:+.1f} points (standard error {100 * (found.standard_error or 0):.1f})"
+    )
     if found.not_taken is not None:
         return f"{said}, which stay: the best trial, {found.not_taken.settings}, gains {gain}"
     return f"{said}, {found.score:.1%} tuned {found.settings}: {gain}"
+
+
+def write_search_figure(path: Path, tuned: Tuned) -> None:
+    """Draw how good the best of fewer trials would have been, for each method."""
+    from bench import registry
+    from bench.io.atomic_write import write_atomically
+
+    scores = {name: found.first_scores for name, found in tuned.methods.items()}
+    try:
+        write_atomically(path, registry.load("report", "expected-best")(scores, tuned.suite))
+    except OSError as error:
+        raise BenchError(
+            f"--figure {path}: cannot be written: {error.strerror}; choose another file"
+        ) from error
 
 
 def tuned_file(
@@ -208,7 +232,7 @@ def tuned_file(
         data=cells[0].data,
         trials=trials,
         seeds=searched.seeds,
-        source_draws=searched.source_draws,
+        source_draws=getattr(searched, "source_draws", 1),
         rule=RULE,
         oracle=oracle,
         methods=tuner.results(),

@@ -304,9 +304,7 @@ class Tuner:
         if all(s.holds(config[s.name]) for s in search.space):
             params = {s.name: config[s.name] for s in search.space}
             axes = {s.name: distribution(s) for s in search.space}
-            trial = optuna.trial.create_trial(
-                params=params, distributions=axes, value=default.mean
-            )
+            trial = optuna.trial.create_trial(params=params, distributions=axes, value=default.mean)
             search.study.add_trial(trial)
 
 
@@ -315,7 +313,7 @@ def validation_runs(suite: Suite, cells: Iterable[Cell]) -> list[Cell]:
 
     Seeds take the draws in turn, so that as few runs as there are seeds vary both.
     """
-    draw = {seed: i % suite.source_draws for i, seed in enumerate(suite.seeds)}
+    draw = {seed: i % getattr(suite, "source_draws", 1) for i, seed in enumerate(suite.seeds)}
     return [cell for cell in cells if cell.source_draw == draw[cell.seed]]
 
 
