@@ -1,8 +1,9 @@
-"""Rows: one method with its settings over seeds, and what each row knows."""
+"""Rows: one method with its settings over runs, and what each row knows."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from bench.records.record import Amount, MethodFacts, Record, Results
 
 from .metrics import COSTS, MEASURES
-from .statistics import Estimate, mean_ci, paired_difference
+from .statistics import POSITIVE, Estimate, Range, Run, estimate, paired_difference
 
 SOURCE_ONLY = "source-only"
 """The method that every other is compared with."""
@@ -50,14 +51,14 @@ class ClosedWindow:
 
 @dataclass(frozen=True)
 class Row:
-    """A method with its settings, over seeds.
+    """A method with its settings, over seeds and draws of the source model.
 
     ``label`` is the method's name with what tells it from the comparison's other rows.
     ``accuracy`` has every name of `metrics.MEASURES`, as fractions or None where no run knows it;
     ``further`` those of the task's further metrics that some run has, once adapted, in their units;
     ``costs`` every name of `metrics.COSTS`, in seconds (of the stream, or for a sample), joules and
     bytes above the runtime (resident memory where it is known, else live memory).
-    ``difference`` is to source-only in the score, paired by seed, and None for source-only itself.
+    ``difference`` is to source-only in the score, paired by run, and None for source-only itself.
     ``older_code``: the method's newest runs have other code. ``inert``: the accuracies equal
     source-only's on every domain, split and seed. ``window``: None where no window closed.
     """
@@ -99,9 +100,19 @@ class Row:
         return not (self.supervised or self.is_oracle)
 
     @property
-    def results(self) -> dict[int, Results]:
-        """The results of the runs that are ok, by seed."""
+    def results(self) -> dict[Run, Results]:
+        """The results of the runs that are ok."""
         return results_of(self.runs)
+
+    @property
+    def scores(self) -> dict[Run, float]:
+        """What methods are compared by."""
+        return {run: results.score for run, results in self.results.items()}
+
+    def amounts(self, cost: str) -> dict[Run, float]:
+        """One of `metrics.COSTS` where it is known, in the unit of the records."""
+        amounts = {run: COSTS[cost].amount(r.costs) for run, r in self.results.items()}
+        return {r: a.value for r, a in amounts.items() if a is not None and a.value is not None}
 
     @property
     def uncounted(self) -> list[str]:
@@ -126,18 +137,23 @@ def make_row(
     label: str,
     supervised: bool,
     runs: Sequence[Record],
-    reference: Mapping[int, Results],
+    reference: Mapping[Run, Results],
     older_code: bool = False,
     window: ClosedWindow | None = None,
 ) -> Row:
-    """A row from runs that differ in the seed alone; ``reference``: source-only's, by seed."""
+    """A row from runs that differ in seed and source draw alone; ``reference``: source-only's."""
     results = results_of(runs)
     itself = label == SOURCE_ONLY and not supervised
-    found = results.values()
-    accuracy = {name: _over_seeds(map(m.value, found)) for name, m in MEASURES.items()}
-    known = {seed: r.score for seed, r in reference.items()}
-    difference = None if itself else paired_difference(scores(runs), known)
-    costs = {name: _cost(c.amount(r.costs) for r in found) for name, c in COSTS.items()}
+    accuracy = {
+        name: _over_runs({run: m.value(r) for run, r in results.items()}, m.within)
+        for name, m in MEASURES.items()
+    }
+    own, known = ({run: r.score for run, r in of.items()} for of in (results, reference))
+    difference = None if itself else paired_difference(own, known)
+    costs = {
+        name: _cost({run: c.amount(r.costs) for run, r in results.items()})
+        for name, c in COSTS.items()
+    }
     return Row(
         label,
         supervised,
@@ -148,32 +164,45 @@ def make_row(
         older_code,
         inert=not itself and _inert(results, reference),
         window=window,
-        further=_further(found),
+        further=_further(results),
     )
 
 
-def _further(found: Iterable[Results]) -> dict[str, Estimate]:
-    """The further metrics that runs have, over seeds."""
-    known: dict[str, list[float]] = {}
-    for results in found:
+def _further(found: Mapping[Run, Results]) -> dict[str, Estimate]:
+    """The further metrics that runs have."""
+    known: dict[str, dict[Run, float | None]] = {}
+    ranges: dict[str, Range] = {}
+    for run, results in found.items():
         for metric in results.further_metrics:
-            value = results.further(metric.name)
-            if value is not None:
-                known.setdefault(metric.name, []).append(value)
-    return {name: mean_ci(values) for name, values in known.items()}
+            known.setdefault(metric.name, {})[run] = results.further(metric.name)
+            highest = math.inf if metric.highest is None else metric.highest
+            ranges[metric.name] = Range(metric.lowest, highest)
+    made = {name: _over_runs(values, ranges[name]) for name, values in known.items()}
+    return {name: estimate for name, estimate in made.items() if estimate is not None}
 
 
-def _inert(results: Mapping[int, Results], reference: Mapping[int, Results]) -> bool:
-    """Whether no accuracy differs from source-only's; not known where a seed has no source-only."""
-    own = {seed: _accuracies(r) for seed, r in results.items()}
+def _inert(results: Mapping[Run, Results], reference: Mapping[Run, Results]) -> bool:
+    """Whether no accuracy differs from source-only's; not known where a run has no source-only."""
+    own = {run: _accuracies(r) for run, r in results.items()}
     return bool(own) and all(
-        seed in reference and _accuracies(reference[seed]) == own[seed] for seed in own
+        run in reference and _accuracies(reference[run]) == own[run] for run in own
     )
 
 
 def _accuracies(results: Results) -> list[object]:
     domains = [(d.name, d.before, d.after, d.final, d.online) for d in results.domains]
     return [*domains, results.source_before, results.source_after, results.matrix]
+
+
+def find_row(rows: Iterable[Row], name: str) -> Row | None:
+    """The row with a label, else the first of a method, tuned before others; None if none is."""
+    known = list(rows)
+    of_method = sorted(
+        (row for row in known if row.runs[0].cell.method.name == name),
+        key=lambda row: (row.supervised, row.settings != "tuned"),
+    )
+    labelled = [row for row in known if row.label == name]
+    return next(iter([*labelled, *of_method]), None)
 
 
 def fate(record: Record) -> str:
@@ -191,14 +220,14 @@ def usable(record: Record) -> bool:
     return record.status == "ok" and record.results is not None and bool(record.results.domains)
 
 
-def results_of(runs: Iterable[Record]) -> dict[int, Results]:
-    """The results of the runs that have some, by seed."""
-    return {r.cell.seed: r.results for r in runs if usable(r) and r.results is not None}
+def run_of(record: Record) -> Run:
+    """What tells a record from the others of its row."""
+    return Run(record.cell.source_draw, record.cell.seed)
 
 
-def scores(runs: Iterable[Record]) -> dict[int, float]:
-    """What methods are compared by, by seed."""
-    return {seed: r.score for seed, r in results_of(runs).items()}
+def results_of(runs: Iterable[Record]) -> dict[Run, Results]:
+    """The results of the runs that have some."""
+    return {run_of(r): r.results for r in runs if usable(r) and r.results is not None}
 
 
 def origin_of_settings(record: Record) -> str:
@@ -243,16 +272,18 @@ def clean(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def _over_seeds(values: Iterable[float | None]) -> Estimate | None:
-    known = [v for v in values if v is not None]
-    return mean_ci(known) if known else None
+def _over_runs(values: Mapping[Run, float | None], within: Range) -> Estimate | None:
+    known = {run: v for run, v in values.items() if v is not None}
+    return estimate(known, within) if known else None
 
 
-def _cost(found: Iterable[Amount | None]) -> Cost:
-    amounts = [a for a in found if a is not None]
+def _cost(found: Mapping[Run, Amount | None]) -> Cost:
+    amounts = [a for a in found.values() if a is not None]
     known = [a for a in amounts if a.value is not None]
     return Cost(
-        estimate=_over_seeds(a.value for a in amounts),
+        estimate=_over_runs(
+            {run: None if a is None else a.value for run, a in found.items()}, POSITIVE
+        ),
         kinds=tuple(sorted({a.kind for a in known})),
         hows=tuple(sorted({a.how for a in known})),
         gaps=tuple(sorted({a.how for a in amounts if a.value is None})),

@@ -23,12 +23,15 @@ from .aggregate import (
     make_row,
     origin_of_settings,
     results_of,
+    run_of,
     shorten,
     show,
     usable,
 )
 from .others import Others
+from .resampling import front_shares
 from .showable import showable
+from .statistics import units
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,18 @@ class Comparison:
     def drawn(self) -> tuple[Row, ...]:
         """The rows that have results."""
         return tuple(row for row in self.rows if row.results)
+
+    @cached_property
+    def front_shares(self) -> dict[str, float]:
+        """By label the share of bootstrap draws in which a competing row is on the Pareto front of
+        score against energy; empty with fewer than 3 repeats that all of them have.
+        """
+        points: dict[str, dict[int, tuple[float, float]]] = {}
+        for row in self.drawn:
+            energies, known = units(row.amounts("energy")), units(row.scores)
+            if row.competes and energies:
+                points[row.label] = {u: (e, known[u]) for u, e in energies.items() if u in known}
+        return front_shares(points) if len(points) > 1 else {}
 
     @property
     def metric(self) -> Metric:
@@ -141,17 +156,22 @@ def _training(cell: Cell) -> dict[str, Any]:
     return {f"training.{key}": value for key, value in cell.model.training.items()}
 
 
-def _settings(cell: Cell) -> dict[str, Any]:
+def settings_of_cell(cell: Cell) -> dict[str, Any]:
+    """What a scenario holds fixed: stream, data, model and protocol."""
     settings = {
         "stream": [cell.stream.name, cell.stream.config],
         "data": cell.data,
         "model": [cell.model.name, {**cell.model.config, **_training(cell)}],
         "protocol": cell.protocol,
-        "device": cell.device_title,
     }
     if cell.variant is not None:  # left out otherwise: file names and labels hold the digest
         settings["variant"] = [cell.variant.name, cell.variant.config]
-    return settings | _computing(cell)
+    return settings
+
+
+def _settings(cell: Cell) -> dict[str, Any]:
+    """What a comparison holds fixed besides code."""
+    return settings_of_cell(cell) | {"device": cell.device_title} | _computing(cell)
 
 
 def _title(cell: Cell) -> str:
@@ -203,7 +223,7 @@ def _comparison(key: str, records: Sequence[Record], variant: str, others: Other
     for name, group in named:
         code = group[-1].cell.method.code
         current = [r for r in group if r.cell.method.code == code]
-        current.sort(key=lambda r: r.cell.seed)
+        current.sort(key=run_of)
         if len(current) < len(group):
             notes.append(f"{_count(len(group) - len(current))} of older code of {name} left out")
         runs.append((name, group[-1].cell.target_labels, current))
@@ -280,10 +300,14 @@ def _mismatches(rows: Sequence[Row]) -> list[str]:
     """Differences between runs that no code digest shows."""
     notes = []
     ok = [r for row in rows for r in row.runs if usable(r)]
-    sources = {r.source_model for r in ok if r.source_model}
-    if len(sources) > 1:
+    models: dict[int, set[str]] = defaultdict(set)
+    for r in ok:
+        models[r.cell.source_draw] |= {r.source_model} - {""}
+    most = max(map(len, models.values()), default=0)
+    if most > 1:
+        of_draw = "" if len(models) == 1 else " of one source draw"
         notes.append(
-            f"Runs start from {len(sources)} different source models: differences between "
+            f"Runs{of_draw} start from {most} different source models: differences between "
             "methods contain that"
         )
     machines = sorted({str(r.environment.get("processor") or "unknown") for r in ok})
@@ -292,17 +316,21 @@ def _mismatches(rows: Sequence[Row]) -> list[str]:
             f"Costs were measured on {len(machines)} different machines "
             f"({'; '.join(machines)}): do not compare them between rows"
         )
-    if not any(row.is_source_only and row.results for row in rows):
+    reference = next((row.results for row in rows if row.is_source_only and row.results), {})
+    if not reference:
         notes.append(f"No {SOURCE_ONLY} run is ok here, so no difference to it is known")
     for row in rows:
         n, energy = len(row.results), row.costs["energy"]
-        if row.difference is not None and row.difference.n < n:
+        shared = len(row.results.keys() & reference.keys())
+        if row.difference is not None and shared < n:
             notes.append(
-                f"The difference of {row.label} to {SOURCE_ONLY} is over common seeds alone: "
-                f"{row.difference.n} of its {n}"
+                f"The difference of {row.label} to {SOURCE_ONLY} is over common runs alone: "
+                f"{shared} of its {n}"
             )
         if energy.estimate is not None and energy.gaps:
-            notes.append(f"Energy of {row.label} is known in {energy.estimate.n} of {n} runs")
+            notes.append(
+                f"Energy of {row.label} is known in {len(row.amounts('energy'))} of {n} runs"
+            )
     return notes
 
 

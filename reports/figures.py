@@ -1,43 +1,39 @@
-"""Figures of a comparison: accuracy along the stream, accuracy against energy, peak memory.
-
-Drawn with seaborn on figures of their own: no window system, no pyplot state, and the same bytes
-for the same records.
-"""
+"""Figures of a comparison: accuracy along the stream, accuracy against energy, peak memory."""
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
-import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
 from bench.records.record import Results
 
-from .aggregate import SOURCE_ONLY, Row, clean
+from .aggregate import Row
 from .comparison import Comparison
+from .drawing import (
+    LINES,
+    Drawing,
+    Style,
+    finished,
+    legend,
+    marks,
+    pale,
+    plain,
+    prominent,
+    repeats,
+    sheet,
+    sides,
+    tag,
+)
 from .metrics import WORDS, has_matrix, is_online, is_timed, primary
-from .statistics import Estimate, mean_ci
+from .resampling import pareto
+from .statistics import SHARE, Run, estimate, units
 from .table_model import decimals, name_of
 
-DPI = 150
-GREY = "#767676"
-# The color-blind safe palette of seaborn without its grey, which is source-only's, and without
-# its yellow, which a white page swallows.
-_COLOURS = [sns.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4, 5, 6, 9)]
-_MARKERS = "osD^vPXp"
-
-LINES = 10
-"""Rows that the figure of the stream shows; more lines cannot be told apart."""
 _FRONT = "Pareto front"
 _TICKS = 40
 """Domains whose names fit under one axis; of longer streams only some are named."""
@@ -47,58 +43,6 @@ _LEGEND = 22
 """Lines of a legend's column."""
 
 
-@dataclass(frozen=True)
-class Style:
-    """How a method looks in every figure of a report."""
-
-    color: Any
-    marker: str
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A finished figure: what it shows in words, its width in inches, its bytes as PNG and PDF."""
-
-    name: str
-    title: str
-    caption: str
-    width: float
-    png: bytes
-    pdf: bytes
-
-
-def styles(comparisons: Sequence[Comparison]) -> dict[str, Style]:
-    """A style for every label, the same in all figures; source-only is grey.
-
-    Beyond eight methods colors come again with another marker; those in figures of streams,
-    whose markers are small, come first.
-    """
-    labels = {row.label for c in comparisons for row in c.rows} - {SOURCE_ONLY}
-    shown = {row.label: row.supervised for c in comparisons for row in prominent(c)}
-    chosen = {SOURCE_ONLY: Style(GREY, "o")}
-    ordered = sorted(labels, key=lambda n: (n not in shown, shown.get(n, False), n))
-    for i, label in enumerate(ordered):
-        again, colour = divmod(i, len(_COLOURS))
-        chosen[label] = Style(_COLOURS[colour], _MARKERS[(i + again) % len(_MARKERS)])
-    return chosen
-
-
-def prominent(comparison: Comparison, limit: int = LINES) -> list[Row]:
-    """The rows with results that a crowded figure shows, in the order of the table.
-
-    Source-only, the best supervised reference, and the methods with the best scores; after them
-    what has seen labels.
-    """
-    best = next((row for row in comparison.drawn if row.supervised), None)
-
-    def rank(row: Row) -> tuple[bool, bool, bool]:
-        return not row.is_source_only, row is not best, not row.competes
-
-    ordered = sorted(comparison.drawn, key=rank)
-    kept = {id(row) for row in ordered[:limit]}
-    return [row for row in comparison.drawn if id(row) in kept]
-
-
 def view_of(comparison: Comparison) -> tuple[str, str, str, str]:
     """What figures call the metric that a protocol compares by: axis, title, along, over."""
     protocol, named = comparison.cell.protocol, comparison.metric.named_in
@@ -106,88 +50,6 @@ def view_of(comparison: Comparison) -> tuple[str, str, str, str]:
     timed = name == "online" and is_timed(protocol)
     view = WORDS["views"]["timed" if timed else name]
     return named(view["axis"]), named(view["title"]), named(view["along"]), view["over"]
-
-
-@contextmanager
-def sheet(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of this size in inches; its settings hold inside the block alone."""
-    settings = {"axes.edgecolor": "0.3", "grid.color": "0.9"}
-    with (
-        sns.plotting_context("paper"),
-        sns.axes_style("whitegrid", rc=settings),
-        mpl.rc_context({"pdf.fonttype": 42}),
-    ):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        sns.despine(ax=axes)
-        yield figure, axes
-
-
-def finished(figure: Figure, name: str, title: str, caption: str) -> Drawing:
-    """The figure in both formats. Call it inside `sheet`."""
-    png, pdf = io.BytesIO(), io.BytesIO()
-    # Neither times nor versions in the files: equal records give equal bytes.
-    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-    unset = dict.fromkeys(("CreationDate", "Creator", "Producer"))
-    figure.savefig(pdf, format="pdf", metadata=unset)
-    width = figure.get_figwidth()
-    return Drawing(name, clean(title), clean(caption), width, png.getvalue(), pdf.getvalue())
-
-
-def pale(color: Any) -> tuple[float, ...]:
-    """Half way to white: transparency would let the grid through."""
-    return tuple(0.5 + 0.5 * part for part in to_rgb(color))
-
-
-def marks(rows: Iterable[Row]) -> str:
-    """The end of a caption: what the marks of rows mean, but for that of references."""
-    shown = list(rows)
-    meanings = (
-        (
-            any(row.is_oracle for row in shown),
-            " ‡ ORACLE, as the references no competitor: settings selected with the test labels.",
-        ),
-        (
-            any(row.older_code for row in shown),
-            " § OLDER CODE: the method changed since these runs and has newer ones.",
-        ),
-        (any(row.window for row in shown), " ¶ The window closed before the method was done."),
-    )
-    return "".join(text for holds, text in meanings if holds)
-
-
-def legend(axes: Axes, columns: int = 1, last: str = "") -> None:
-    """Outside, where it covers no line; in the order of drawing, but for the label ``last``."""
-    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    ordered = sorted(handles, key=lambda label: label == last)
-    shown = [handles[label] for label in ordered]
-    look: dict[str, Any] = {"frameon": False, "borderaxespad": 0.0, "columnspacing": 1.0}
-    axes.legend(shown, ordered, loc="upper left", bbox_to_anchor=(1.01, 1.0), ncols=columns, **look)
-
-
-def tag(row: Row) -> str:
-    """A row's name for a legend or an axis, in short lines."""
-    return textwrap.fill(plain(name_of(row, caveats=True)), 28, break_on_hyphens=False)
-
-
-def bounded(
-    estimate: Estimate, low: float = 0.0, high: float = math.inf
-) -> tuple[tuple[float], tuple[float]] | None:
-    """What is drawn of an interval to the left and right of its mean: nothing beyond what the
-    quantity can be. None if there is no interval.
-    """
-    width = estimate.half_width
-    if not width:
-        return None
-    return (max(min(width, estimate.mean - low), 0.0),), (
-        max(min(width, high - estimate.mean), 0.0),
-    )
-
-
-def plain(text: str) -> str:
-    """Text in which a dollar sign starts no formula."""
-    return clean(text).replace("$", r"\$")
 
 
 def draw(comparison: Comparison, look: Mapping[str, Style]) -> list[Drawing]:
@@ -202,20 +64,6 @@ def draw(comparison: Comparison, look: Mapping[str, Style]) -> list[Drawing]:
     return drawings
 
 
-def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Names of the points (cost, benefit) that no other beats in both, by rising cost.
-
-    Of points that are equal the first by name stays.
-    """
-    front: list[str] = []
-    best = -math.inf
-    for name, (_, benefit) in sorted(points.items(), key=lambda p: (p[1][0], -p[1][1], p[0])):
-        if benefit > best:
-            front.append(name)
-            best = benefit
-    return front
-
-
 def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
     protocol = comparison.cell.protocol
     axis, title, along, _ = view_of(comparison)
@@ -225,23 +73,7 @@ def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
     width = min(14.0, max(6.4, 3.2 + 0.32 * len(stages)))
     with sheet(width, 4.2) as (figure, axes):
         for row in shown:
-            known = [p for r in row.results.values() for p in _course(r, protocol, domains)]
-            if not known:
-                continue
-            sns.lineplot(
-                x=[x for x, _ in known],
-                y=[100 * y for _, y in known],
-                errorbar=_percent_interval,
-                err_kws={"alpha": 0.08 if row.supervised else 0.16, "linewidth": 0},
-                ax=axes,
-                legend=False,
-                label=tag(row),
-                color=look[row.label].color,
-                marker=look[row.label].marker,
-                markersize=4,
-                markeredgewidth=0,
-                **_line(row),
-            )
+            _course_of(axes, row, look[row.label], protocol, domains)
         step = math.ceil(len(stages) / _TICKS)
         axes.set_xticks(range(0, len(stages), step), [plain(d) for d in stages[::step]])
         level = len(stages) <= 5 and sum(map(len, stages)) <= _LETTERS
@@ -255,13 +87,51 @@ def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
         kept = {id(row) for row in shown}
         left = ", ".join(name_of(row) for row in comparison.drawn if id(row) not in kept)
         caption = (
-            f"{along}, mean and 95 % interval over seeds, drawn within 0 to 100 %. Dashed grey: "
-            "no adaptation. Dotted: supervised references (†), which see the target "
+            f"{along}, mean and 95 % interval over {repeats(shown)}, of two the points. "
+            "Dashed grey: no adaptation. Dotted: supervised references (†), which see the target "
             f"labels.{marks(shown)}"
         )
         if left:
             caption += f" Left out of {len(comparison.drawn)} rows, see the table: {left}."
         return finished(figure, "stream", f"{title}: {comparison.title}", caption)
+
+
+def _course_of(
+    axes: Axes, row: Row, style: Style, protocol: Mapping[str, Any], domains: Sequence[str]
+) -> None:
+    """A row's mean along the stream, and its interval: as a band, or of two runs the points."""
+    at: dict[int, dict[Run, float]] = defaultdict(dict)
+    for run, results in row.results.items():
+        for x, y in _course(results, protocol, domains):
+            at[x][run] = y
+    if not at:
+        return
+    places = sorted(at)
+    found = [estimate(at[x], SHARE).scaled(100) for x in places]
+    axes.plot(
+        places,
+        [known.mean for known in found],
+        label=tag(row),
+        color=style.color,
+        marker=style.marker,
+        markersize=4,
+        markeredgewidth=0,
+        **_line(row),
+    )
+    if all(known.n == 2 for known in found):
+        xs = [x for x in places for _ in units(at[x])]
+        ys = [100 * y for x in places for y in units(at[x]).values()]
+        axes.scatter(xs, ys, s=7, color=pale(style.color), zorder=1.6)
+        return
+    ends = [known.interval or (math.nan, math.nan) for known in found]
+    axes.fill_between(
+        places,
+        [low for low, _ in ends],
+        [high for _, high in ends],
+        alpha=0.08 if row.supervised else 0.16,
+        linewidth=0,
+        color=style.color,
+    )
 
 
 def _course(
@@ -294,14 +164,18 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             assert energy is not None
             assert accuracy is not None
             energies.append(energy.mean)
+            if energy.n == 2:
+                spent, scores = units(row.amounts("energy")), units(row.scores)
+                reached = [100 * scores[unit] for unit in spent]
+                axes.scatter(list(spent.values()), reached, s=8, color=pale(look[row.label].color))
             if row.competes:
                 points[row.label] = (energy.mean, 100 * accuracy.mean)
             style = look[row.label]
             axes.errorbar(
                 energy.mean,
                 100 * accuracy.mean,
-                xerr=bounded(energy),
-                yerr=bounded(accuracy.scaled(100), high=100.0),
+                xerr=sides(energy),
+                yerr=sides(accuracy.scaled(100)),
                 label=tag(row),
                 color=style.color,
                 marker=style.marker,
@@ -324,7 +198,7 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
         legend(axes, columns, last=_FRONT)
         caption = (
             f"{title}, {over}, against the energy of adapting; bars are 95 % intervals "
-            "over seeds, drawn within 0 to 100 % and above 0 J. Line: Pareto front of the methods "
+            f"over {repeats(known)}, of two the points. Line: Pareto front of the methods "
             f"({', '.join(best) or 'none'}). Hollow: "
             f"supervised references (†), which are no part of it.{marks(known)}"
         )
@@ -343,11 +217,14 @@ def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             bar = axes.barh(
                 i,
                 size.mean,
-                xerr=bounded(size),
+                xerr=sides(size),
                 height=0.7,
                 color=look[row.label].color if row.competes else pale(look[row.label].color),
                 error_kw={"elinewidth": 1, "capsize": 2},
             )
+            if size.n == 2:
+                both = [value * 1e-6 for value in units(row.amounts("memory")).values()]
+                axes.plot(both, [i, i], "|", color="0.2", markersize=6)
             axes.bar_label(bar, [f"{size.mean:.{decimals(size.mean)}f}"], padding=4)
         axes.set_yticks(range(len(rows)), [tag(row) for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -359,7 +236,8 @@ def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             "memory",
             f"Peak memory: {comparison.title}",
             "Peak memory of adaptation and inference above the runtime's own share, mean and 95 % "
-            f"interval over seeds, drawn above 0. Pale: supervised references (†).{marks(rows)}",
+            f"interval over {repeats(rows)}, of two the points. Pale: supervised references "
+            f"(†).{marks(rows)}",
         )
 
 
@@ -367,16 +245,6 @@ def _with_cost(comparison: Comparison, name: str) -> tuple[list[Row], str]:
     """The rows where a cost is known, and of what kinds it is, for an axis."""
     rows = [row for row in comparison.drawn if row.costs[name].estimate is not None]
     return rows, " and ".join(sorted({kind for row in rows for kind in row.costs[name].kinds}))
-
-
-def _percent_interval(values: Sequence[float]) -> tuple[float, float]:
-    estimate = mean_ci(float(v) for v in values)
-    drawn = bounded(estimate, high=100.0)
-    if drawn is None:
-        width = math.nan if estimate.half_width is None else 0.0
-        return estimate.mean - width, estimate.mean + width
-    (left,), (right,) = drawn
-    return estimate.mean - left, estimate.mean + right
 
 
 def _energy_axis(axes: Axes, energies: Sequence[float]) -> None:

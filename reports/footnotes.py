@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
-from .aggregate import SOURCE_ONLY, Row, clean, fate, shorten
+from .aggregate import SOURCE_ONLY, Row, clean, fate, run_of, shorten
 from .comparison import Comparison
 from .metrics import COSTS, WORDS, columns, has_matrix, is_online, primary
-from .statistics import mean_ci
+from .statistics import SHARE, Run, estimate, over_draws
 from .table_model import (
     DAGGER,
     DASH,
@@ -24,6 +24,8 @@ from .table_model import (
 
 REASON_LIMIT = 240
 """Characters of a reason in a footnote; the page shows all of it."""
+
+_IN_RANGE = "within the range of the quantity, as [from, to] where the sides are uneven"
 
 ORACLE = (
     f"{DOUBLE_DAGGER} ORACLE: settings selected with the labels of the test stream; an upper bound "
@@ -47,7 +49,7 @@ def footnotes(comparison: Comparison, note: str = "") -> list[str]:
             f"{DAGGER} supervised reference: adapts with the labels of the target domains, which "
             "the other methods do not see; a yardstick, not a competitor."
         )
-    notes += [*_words(rows), *_cost_notes(rows), *_lower_bounds(rows)]
+    notes += [*_words(rows), *_cost_notes(comparison), *_lower_bounds(rows)]
     notes += [*_window_notes(comparison), *map(named, _row_notes(rows))]
     notes += [f"{text}." for text in comparison.notes]
     notes += [line for row in rows for line in missing_runs(row)]
@@ -56,13 +58,13 @@ def footnotes(comparison: Comparison, note: str = "") -> list[str]:
 
 def missing_runs(row: Row) -> list[str]:
     """The runs of a row that have no results, those with one reason in one line."""
-    reasons: dict[tuple[str, str], list[int]] = defaultdict(list)
+    reasons: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for record in row.missing:
-        reasons[(fate(record), clean(record.reason))].append(record.cell.seed)
+        reasons[(fate(record), clean(record.reason))].append(run_of(record))
     return [
-        f"No result: {name_of(row)}, {_seeds(seeds)}: {status}: "
+        f"No result: {name_of(row)}, {_runs(runs)}: {status}: "
         f"{shorten(reason or 'no reason recorded', REASON_LIMIT)}"
-        for (status, reason), seeds in reasons.items()
+        for (status, reason), runs in reasons.items()
     ]
 
 
@@ -72,7 +74,7 @@ def _meanings(comparison: Comparison) -> list[str]:
     levels, changes = columns(protocol)
     told = [f"{measure.head} = {measure.meaning}" for measure in (*levels, *changes)]
     best = primary(protocol).head
-    told.append(f"vs {SOURCE_ONLY} = difference in {best}, paired by seed")
+    told.append(f"vs {SOURCE_ONLY} = difference in {best}, paired by run")
     n = len(comparison.domains)
     order = f"Rows are sorted by {best}, the highest first, below {SOURCE_ONLY}."
     if has_matrix(protocol):
@@ -116,10 +118,12 @@ def _source_note(rows: Iterable[Row]) -> str:
     """Accuracy before any adaptation; methods that make their own small model have another."""
     known = [row for row in rows if row.results]
     reference = [row for row in known if row.is_source_only] or known
-    by_seed = {seed: r.source_before for row in reference for seed, r in row.results.items()}
-    own = percent(mean_ci(by_seed.values()))
+    by_run = {run: r.source_before for row in reference for run, r in row.results.items()}
+    own = percent(estimate(by_run, SHARE))
     text = f"Before the stream, accuracy on held-out source data: {own}"
-    means = [mean_ci([r.source_before for r in row.results.values()]).mean for row in known]
+    means = [
+        estimate({run: r.source_before for run, r in row.results.items()}).mean for row in known
+    ]
     if max(means) - min(means) < 0.01:
         return f"{text}."
     low, high = (f"{100 * mean:.1f}" for mean in (min(means), max(means)))
@@ -127,44 +131,51 @@ def _source_note(rows: Iterable[Row]) -> str:
 
 
 def _interval_notes(rows: Sequence[Row]) -> list[str]:
-    """What intervals are over: the seeds of source-only, and of rows that have other ones."""
+    """What intervals are over: the runs of source-only, and of rows that have other ones."""
     known = [row for row in rows if row.results]
     counts = sorted({len(row.results) for row in known})
     reference = next((row for row in known if row.is_source_only), None)
     most = max(known, key=lambda row: len(row.results))
     common = set((reference or most).results)
+    draws = len({run.draw for run in common})
     if counts == [1]:
-        text = f"One ok run per method ({_seeds(common)}): no intervals, no claim about differences"
+        text = f"One ok run per method ({_runs(common)}): no intervals, no claim about differences"
     else:
+        over = f"ok runs, one per seed ({_runs(common)})"
+        if over_draws(common):
+            over = f"means of {draws} draws of source model and offline stage ({_runs(common)})"
+        elif draws > 1:
+            over = f"seeds, each the mean of {draws} source draws ({_runs(common)})"
         alone = ", none where one run is ok" if counts[0] == 1 else ""
-        text = (
-            "± half width of the 95 % Student-t interval over the ok runs, one per seed "
-            f"({_seeds(common)}){alone}"
-        )
-    others: dict[tuple[int, ...], list[Row]] = defaultdict(list)
+        text = f"± half width of the 95 % Student-t interval over the {over}{alone}; {_IN_RANGE}"
+        if not over_draws(common):
+            fewer = "one draw" if draws == 1 else f"only {draws} draws"
+            text += f"; there is {fewer} of the source model, whose variation is not in it"
+    others: dict[tuple[Run, ...], list[Row]] = defaultdict(list)
     for row in known:
         if set(row.results) != common:
             others[tuple(sorted(row.results))].append(row)
-    told = [_other_seeds(seeds, group, reference) for seeds, group in others.items()]
+    told = [_other_runs(runs, group, reference) for runs, group in others.items()]
     return [f"{text}.", *told]
 
 
-def _other_seeds(seeds: Sequence[int], rows: Sequence[Row], reference: Row | None) -> str:
-    """Which rows are over other seeds, and what source-only has on these."""
-    text = f"{_capital(_seeds(seeds))} alone: {', '.join(name_of(row) for row in rows)}"
+def _other_runs(runs: Sequence[Run], rows: Sequence[Row], reference: Row | None) -> str:
+    """Which rows are over other runs, and what source-only has on these."""
+    text = f"{_capital(_runs(runs))} alone: {', '.join(name_of(row) for row in rows)}"
     if reference is None:
         return f"{text}."
-    scores = [r.score for seed, r in reference.results.items() if seed in seeds]
+    scores = {run: score for run, score in reference.scores.items() if run in runs}
     if not scores:
         return f"{text}; {SOURCE_ONLY} has none of them, so there is no difference to it."
-    shared = f"{len(scores)} of these" if len(scores) < len(seeds) else "the same"
+    shared = f"{len(scores)} of these" if len(scores) < len(runs) else "the same"
     return (
-        f"{text}; on {shared} {SOURCE_ONLY} has {percent(mean_ci(scores))}, with which the column "
-        f"'vs {SOURCE_ONLY}' compares."
+        f"{text}; on {shared} {SOURCE_ONLY} has {percent(estimate(scores, SHARE))}, with which the "
+        f"column 'vs {SOURCE_ONLY}' compares."
     )
 
 
-def _cost_notes(rows: Iterable[Row]) -> list[str]:
+def _cost_notes(comparison: Comparison) -> list[str]:
+    rows = comparison.rows
     known: dict[tuple[str, str], list[str]] = defaultdict(list)
     gaps: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, column in COSTS.items():
@@ -184,6 +195,11 @@ def _cost_notes(rows: Iterable[Row]) -> list[str]:
     ]
     if known:
         notes.append("Adaptation time and energy are sums over the stream; 1 MB is 1e6 bytes.")
+    if comparison.front_shares:
+        notes.append(
+            "On front: share of bootstrap draws of the repeats in which no competing row has both "
+            "less adaptation energy and at least the same score."
+        )
     if runtime:
         sizes = ", ".join(f"{a / 1e6:.{decimals(a / 1e6)}f}" for a in sorted(runtime))
         notes.append(f"Peak memory does not include the runtime itself: {sizes} MB more.")
@@ -238,13 +254,24 @@ def _row_notes(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _seeds(seeds: Collection[int]) -> str:
-    """Seeds in ascending order, with runs of three or more as ``seeds 0-4``."""
+def _runs(runs: Collection[Run]) -> str:
+    """Seeds, and draws of the source model where there are others than the first."""
+    seeds, draws = {run.seed for run in runs}, {run.draw for run in runs}
+    if draws == {0}:
+        return _numbers("seed", seeds)
+    if len(runs) == len(seeds) * len(draws):
+        return f"{_numbers('source draw', draws)} × {_numbers('seed', seeds)}"
+    each = ((d, {run.seed for run in runs if run.draw == d}) for d in sorted(draws))
+    return "; ".join(f"source draw {d}: {_numbers('seed', found)}" for d, found in each)
+
+
+def _numbers(what: str, numbers: Collection[int]) -> str:
+    """In ascending order, with three or more in a row as ``seeds 0-4``."""
     spans: list[list[int]] = []
-    for seed in sorted(seeds):
-        if spans and seed == spans[-1][-1] + 1:
-            spans[-1].append(seed)
+    for one in sorted(numbers):
+        if spans and one == spans[-1][-1] + 1:
+            spans[-1].append(one)
         else:
-            spans.append([seed])
+            spans.append([one])
     parts = (f"{s[0]}-{s[-1]}" if len(s) > 2 else ", ".join(map(str, s)) for s in spans)
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(parts)}"
+    return f"{what}{'s' if len(numbers) > 1 else ''} {', '.join(parts)}"

@@ -14,18 +14,24 @@ from bench.records.record import Record
 
 from .aggregate import clean, fate, show_all
 from .comparison import Comparison, flat_settings
-from .figures import Drawing
-from .footnotes import footnotes
-from .table_model import DASH, blocks, name_of, settings_of
+from .drawing import Drawing
+from .further_blocks import sheet
+from .table_model import DASH, Sheet, name_of, settings_of
 
 CSS_DPI = 96
 """Pixels that style sheets count in an inch."""
 
 
 def page(
-    comparisons: Sequence[Comparison], drawings: Mapping[str, Sequence[Drawing]], note: str = ""
+    comparisons: Sequence[Comparison],
+    drawings: Mapping[str, Sequence[Drawing]],
+    note: str = "",
+    reference: str = "",
+    across: Sequence[tuple[Sheet, Drawing]] = (),
 ) -> str:
-    """The report as HTML, everything from records escaped; ``drawings``: figures by ``key``."""
+    """The report as HTML, everything from records escaped; ``drawings``: figures by ``key``;
+    ``reference``: see `files`; ``across``: tables and figure of scenarios.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -39,7 +45,8 @@ def page(
     return environment.get_template("page.html").render(
         css_dpi=CSS_DPI,
         note=clean(note),
-        comparisons=[_section(c, drawings.get(c.key, ())) for c in comparisons],
+        across=across,
+        comparisons=[_section(c, drawings.get(c.key, ()), reference) for c in comparisons],
         versions=_versions(records),
         suites=sorted({record.suite for record in records}),
         first=min((record.started for record in records), default=""),
@@ -48,12 +55,13 @@ def page(
     )
 
 
-def _section(comparison: Comparison, drawings: Sequence[Drawing]) -> dict[str, Any]:
+def _section(comparison: Comparison, drawings: Sequence[Drawing], reference: str) -> dict[str, Any]:
+    made = sheet(comparison, reference=reference)
     return {
-        "id": comparison.slug,
-        "title": clean(comparison.title),
-        "blocks": blocks(comparison),
-        "footnotes": footnotes(comparison),
+        "id": made.slug,
+        "title": clean(made.title),
+        "blocks": made.blocks,
+        "footnotes": made.notes,
         "has_oracle": comparison.has_oracle,
         "figures": drawings,
         "energy_unknown": drawings and all(d.name != "tradeoff" for d in drawings),

@@ -12,6 +12,8 @@ from bench.io.safe_yaml import read_yaml
 from bench.records.protocol_facts import protocol_facts
 from bench.records.record import Amount, Costs, Results
 
+from .statistics import DIFFERENCE, SHARE, Range
+
 WORDS: dict[str, Any] = read_yaml(Path(__file__).with_name("words.yaml"), "words of reports")
 """What reports say of measures, settings and origins, and what figures are called."""
 
@@ -27,13 +29,19 @@ VALUES: dict[str, Callable[[Results], float | None]] = {
 @dataclass(frozen=True)
 class Measure:
     """One accuracy of a run, as a fraction: its name in rows and CSV, the head of its column, what
-    it means with its source, and whether it is a difference, shown with its sign.
+    it means with its source, whether it is a difference, and whether it is shown with its sign.
     """
 
     name: str
     head: str
     meaning: str
     signed: bool = False
+    difference: bool = False
+
+    @property
+    def within(self) -> Range:
+        """What it can be."""
+        return DIFFERENCE if self.difference or self.signed else SHARE
 
     def value(self, results: Results) -> float | None:
         """Of one run; None where the protocol does not give it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from .aggregate import Cost, Row, clean, shorten
@@ -21,8 +21,14 @@ LOWER_BOUND = "≥"
 """Marks rows whose costs leave operators out."""
 DASH = "–"
 
+FRONT_HEAD = "on front (%)"
+"""Column of the share of bootstrap draws with a method on the front of score against energy."""
+
 MOST_DECIMALS = 9
 """Of a cell; smaller numbers are written with an exponent."""
+
+UNEVEN = 0.25
+"""Sides of an interval that differ by less than this share of the longer one are shown as that."""
 
 ORIGINS = {"published": "published", "group-harness": "group", "chosen-here": "ours"}
 """Provenance as records name it and as a narrow column does."""
@@ -43,9 +49,32 @@ class Block:
     texts: int = 1
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """What a format writes: tables with a title, a safe file name and the notes below them."""
+
+    title: str
+    slug: str
+    blocks: tuple[Block, ...]
+    notes: tuple[str, ...]
+
+
+def block(
+    rows: Iterable[Row],
+    title: str,
+    heads: Sequence[str],
+    cells: Callable[[Row], Sequence[str]],
+    texts: int = 1,
+) -> Block:
+    """A table of rows: ``cells`` gives a row's, without its name."""
+    made = [(row.supervised, (name_of(row, caveats=True), *cells(row))) for row in rows]
+    methods, references = (tuple(c for s, c in made if s is which) for which in (False, True))
+    return Block(title, tuple(heads), methods, references, texts)
+
+
 def blocks(comparison: Comparison) -> list[Block]:
-    """The tables of a comparison: accuracy, where they are known forgetting and transfer, further
-    metrics of the task, costs.
+    """The tables of every comparison: accuracy, where they are known forgetting and transfer,
+    further metrics of the task, costs.
     """
     levels, changes = columns(comparison.cell.protocol)
     cost_heads = ["method"]
@@ -53,6 +82,9 @@ def blocks(comparison: Comparison) -> list[Block]:
         kinds = sorted({k for row in comparison.rows for k in row.costs[name].kinds})
         unit = ", ".join([column.unit, " and ".join(kinds)]) if kinds else column.unit
         cost_heads.append(f"{column.head} ({unit})")
+    shares = comparison.front_shares
+    if shares:
+        cost_heads.append(FRONT_HEAD)
     closed = any(row.window for row in comparison.rows)
     if closed:
         cost_heads.append("window closed on")
@@ -74,30 +106,21 @@ def blocks(comparison: Comparison) -> list[Block]:
 
     def costs(row: Row) -> list[str]:
         cells = [cost(row.costs[n], c.factor) for n, c in COSTS.items()]
+        if shares:
+            share = shares.get(row.label) if row.competes else None
+            cells.append(DASH if share is None else f"{100 * share:.0f}")
         return [*cells, str(row.window or DASH)] if closed else cells
 
-    def block(
-        title: str, heads: list[str], cells: Callable[[Row], list[str]], texts: int = 1
-    ) -> Block:
-        methods, references = (
-            tuple(
-                (name_of(r, caveats=True), *cells(r))
-                for r in comparison.rows
-                if r.supervised is supervised
-            )
-            for supervised in (False, True)
-        )
-        return Block(title, tuple(heads), methods, references, texts)
-
     heads = ["method", "origin", "settings", *(m.head for m in levels), "vs source-only", "ok runs"]
-    made = [block(comparison.metric.named_in("Accuracy (%)"), heads, accuracy, texts=3)]
+    rows, title = comparison.rows, comparison.metric.named_in("Accuracy (%)")
+    made = [block(rows, title, heads, accuracy, texts=3)]
     if changes:
         heads = ["method", *(m.head for m in changes)]
-        made.append(block("Forgetting and transfer (%)", heads, transfer))
+        made.append(block(rows, "Forgetting and transfer (%)", heads, transfer))
     if more:
         heads = ["method", *(f"{m.title} ({m.unit})" if m.unit else m.title for m in more)]
-        made.append(block("Further metrics", heads, further))
-    return [*made, block("Costs", cost_heads, costs)]
+        made.append(block(rows, "Further metrics", heads, further))
+    return [*made, block(rows, "Costs", cost_heads, costs)]
 
 
 def name_of(row: Row, caveats: bool = False) -> str:
@@ -111,6 +134,16 @@ def name_of(row: Row, caveats: bool = False) -> str:
     if caveats:
         marks += [SECTION] * row.older_code + [PILCROW] * (row.window is not None)
     return clean(" ".join([row.label, *marks]))
+
+
+def cost_number(estimate: Estimate | None) -> str:
+    """A number with three significant digits; a dash if there is none."""
+    return DASH if estimate is None else _with_interval(estimate, decimals(estimate.mean), False)
+
+
+def signed_points(estimate: Estimate | None) -> str:
+    """A difference of shares in points."""
+    return percent(estimate, signed=True)
 
 
 def origin_of(row: Row) -> str:
@@ -140,8 +173,7 @@ def cost(value: Cost, factor: float) -> str:
     """A cost with three significant digits; ``unavailable``, or a dash if no run is ok."""
     if value.estimate is None:
         return "unavailable" if value.gaps else DASH
-    scaled = value.estimate.scaled(factor)
-    return _with_interval(scaled, decimals(scaled.mean), False)
+    return cost_number(value.estimate.scaled(factor))
 
 
 def decimals(value: float, digits: int = 3) -> int:
@@ -152,10 +184,19 @@ def decimals(value: float, digits: int = 3) -> int:
 
 
 def _with_interval(estimate: Estimate, places: int, signed: bool) -> str:
-    if places > MOST_DECIMALS:
-        text = f"{estimate.mean:{'+' if signed else ''}.2e}"
-        return text if estimate.half_width is None else f"{text} ± {estimate.half_width:.2e}"
-    # Rounding first and adding zero turns a negative zero into a plain one.
-    mean = round(estimate.mean, places) + 0.0
-    text = f"{mean:{'+' if signed else ''}.{places}f}"
-    return text if estimate.half_width is None else f"{text} ± {estimate.half_width:.{places}f}"
+    sign = "+" if signed else ""
+
+    def shown(value: float, sign: str = "") -> str:
+        if places > MOST_DECIMALS:
+            return f"{value:{sign}.2e}"
+        # Rounding first and adding zero turns a negative zero into a plain one.
+        return f"{round(value, places) + 0.0:{sign}.{places}f}"
+
+    mean, ends = estimate.mean, estimate.interval
+    if ends is None:
+        return shown(mean, sign)
+    short, long = sorted((mean - ends[0], ends[1] - mean))
+    inside = estimate.range.low <= mean - long and mean + long <= estimate.range.high
+    if inside and long - short <= UNEVEN * long:
+        return f"{shown(mean, sign)} ± {shown(long)}"
+    return f"{shown(mean, sign)} [{shown(ends[0], sign)}, {shown(ends[1], sign)}]"

@@ -10,12 +10,14 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 
-from .aggregate import Row, clean
+from .aggregate import Row, clean, find_row
 from .comparison import Comparison
-from .footnotes import footnotes, missing_runs
+from .footnotes import missing_runs
+from .further_blocks import sheet
 from .metrics import COSTS, MEASURES
-from .statistics import Estimate
-from .table_model import DAGGER, DASH, DOUBLE_DAGGER, Block, blocks, origin_of
+from .paired import paired
+from .statistics import Estimate, components, paired_difference
+from .table_model import DAGGER, DASH, DOUBLE_DAGGER, Block, Sheet, origin_of
 
 WIDTH = 120
 """Columns that a plain-text table may take."""
@@ -28,10 +30,15 @@ PAGE = 40
 
 def text(comparison: Comparison, note: str = "") -> str:
     """For the terminal: aligned columns within about 120 columns, then footnotes."""
-    lines = [clean(comparison.title), ""]
-    for block in blocks(comparison):
+    return sheet_text(sheet(comparison, note))
+
+
+def sheet_text(made: Sheet) -> str:
+    """`text` of any tables."""
+    lines = [clean(made.title), ""]
+    for block in made.blocks:
         lines += [block.title, *_text_block(block), ""]
-    for footnote in footnotes(comparison, note):
+    for footnote in made.notes:
         lines += textwrap.wrap(
             footnote, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False
         )
@@ -40,12 +47,17 @@ def text(comparison: Comparison, note: str = "") -> str:
 
 def markdown(comparison: Comparison, note: str = "") -> str:
     """GitHub-flavoured Markdown; text from records cannot become markup."""
-    lines = [f"## {_md(comparison.title)}", ""]
-    for block in blocks(comparison):
+    return sheet_markdown(sheet(comparison, note))
+
+
+def sheet_markdown(made: Sheet) -> str:
+    """`markdown` of any tables."""
+    lines = [f"## {_md(made.title)}", ""]
+    for block in made.blocks:
         rule = "|" + ":---|" * block.texts + "---:|" * (len(block.heads) - block.texts)
         lines += [f"**{_md(block.title)}**", "", _md_row(block.heads), rule]
         lines += [*(_md_row(row) for row in (*block.methods, *block.references)), ""]
-    lines += [f"- {_md(footnote)}" for footnote in footnotes(comparison, note)]
+    lines += [f"- {_md(footnote)}" for footnote in made.notes]
     return "\n".join(lines) + "\n"
 
 
@@ -53,35 +65,41 @@ def latex(comparison: Comparison, note: str = "") -> str:
     """A ``table*`` float, or one for each table where they would not fit a page together, the
     footnotes in the last; needs the package booktabs. Text from records is escaped.
     """
-    made = blocks(comparison)
-    long = sum(len(b.methods) + len(b.references) for b in made) > PAGE
-    parts = [[block] for block in made] if long else [made]
+    return sheet_latex(sheet(comparison, note))
+
+
+def sheet_latex(made: Sheet) -> str:
+    """`latex` of any tables."""
+    long = sum(len(b.methods) + len(b.references) for b in made.blocks) > PAGE
+    parts = [[block] for block in made.blocks] if long else [list(made.blocks)]
     lines = ["% needs \\usepackage{booktabs}"]
     for i, part in enumerate(parts):
-        title = f"{comparison.title}: {part[0].title}" if long else comparison.title
+        title = f"{made.title}: {part[0].title}" if long else made.title
         lines += [
             r"\begin{table*}",
             r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}",
             rf"  \caption{{{_tex(title)}}}",
-            rf"  \label{{tab:{comparison.slug}{f'-{i + 1}' if i else ''}}}",
+            rf"  \label{{tab:{made.slug}{f'-{i + 1}' if i else ''}}}",
         ]
         for block in part:
             lines += _tex_block(block)
         if part is parts[-1]:
-            told = [rf"    {_tex(footnote)}\par" for footnote in footnotes(comparison, note)]
+            told = [rf"    {_tex(footnote)}\par" for footnote in made.notes]
             lines += [r"  \begin{minipage}{\linewidth}\raggedright", *told, r"  \end{minipage}"]
         lines += [r"\end{table*}"]
     return "\n".join(lines) + "\n"
 
 
-def comma_separated(comparison: Comparison) -> str:
+def comma_separated(comparison: Comparison, reference: str = "") -> str:
     """For programs: a line a row; mean, half width and n apart, six significant digits.
 
     Scores in percent, units of costs in the column names; a field is empty where there is no
     value, and a cost's ``kind`` says whether it is modelled, measured or unavailable.
+    ``reference``: a row's label or method, whose paired differences stand in further columns.
     """
     out = io.StringIO()
-    lines = [_csv_fields(comparison, row) for row in comparison.rows]
+    named = find_row(comparison.drawn, reference)
+    lines = [_csv_fields(comparison, row, named) for row in comparison.rows]
     writer = csv.DictWriter(out, fieldnames=list(lines[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
@@ -138,7 +156,8 @@ def wrapped_name(name: str, width: int) -> list[str]:
 
 def _narrow(cell: str) -> list[str]:
     # Only the state of the runs has separators: what became of the others goes below.
-    return re.split(r"(?<=[;,]) ", cell.replace(" ± ", "±"))
+    # Ends of an interval stay together, below the mean.
+    return re.split(r"(?<=[;,]) (?![^\[]*\])| (?=\[)", cell.replace(" ± ", "±"))
 
 
 def _widths(rows: Sequence[Sequence[Sequence[str]]]) -> list[int]:
@@ -278,7 +297,7 @@ def _tex_block(block: Block) -> list[str]:
 # --- CSV -------------------------------------------------------------------
 
 
-def _csv_fields(comparison: Comparison, row: Row) -> dict[str, str]:
+def _csv_fields(comparison: Comparison, row: Row, reference: Row | None) -> dict[str, str]:
     cell = comparison.cell
     fields = {
         "stream": _csv_text(cell.stream.name),
@@ -297,6 +316,18 @@ def _csv_fields(comparison: Comparison, row: Row) -> dict[str, str]:
     accuracies = {name: row.accuracy[name] for name in MEASURES} | {"difference": row.difference}
     for name, estimate in accuracies.items():
         fields |= _csv_estimate(f"{name}_percent", estimate and estimate.scaled(100.0))
+    source = next((r for r in comparison.drawn if r.is_source_only), None)
+    fields |= _csv_paired("difference", row, source)
+    if reference is not None:
+        known = None if row is reference else paired_difference(row.scores, reference.scores)
+        fields["reference"] = _csv_text(reference.label)
+        fields |= _csv_estimate("to_reference_percent", known and known.scaled(100.0))
+        fields |= _csv_paired("to_reference", row, reference)
+    spread = components(row.scores) if row.scores else None
+    for name, value in (("draws", spread and spread.draws), ("seeds", spread and spread.seeds)):
+        fields[f"deviation_of_{name}_percent"] = "" if value is None else f"{100 * value:.6g}"
+    share = comparison.front_shares.get(row.label) if row.competes else None
+    fields["on_front_percent"] = "" if share is None else f"{100 * share:.6g}"
     for metric in comparison.further_metrics:
         known = row.further.get(metric.name)
         of, factor = ("_percent", 100.0) if metric.unit == "%" else ("", 1.0)
@@ -312,13 +343,26 @@ def _csv_fields(comparison: Comparison, row: Row) -> dict[str, str]:
     return fields | {"missing": _csv_text("; ".join(missing_runs(row)))}
 
 
+def _csv_paired(column: str, row: Row, control: Row | None) -> dict[str, str]:
+    """Effect size and p of a row paired with another."""
+    found = None if control in (None, row) else paired(row.scores, control.scores)
+    effect, p = (None, None) if found is None else (found.effect, found.p)
+    return {
+        f"{column}_effect_size": "" if effect is None else f"{effect:.6g}",
+        f"{column}_p": "" if p is None else f"{p:.6g}",
+    }
+
+
 def _csv_estimate(column: str, estimate: Estimate | None) -> dict[str, str]:
     if estimate is None:
-        return {column: "", f"{column}_half_width": "", f"{column}_n": "0"}
-    width = estimate.half_width
+        ends = dict.fromkeys((f"{column}_half_width", f"{column}_low", f"{column}_high"), "")
+        return {column: "", **ends, f"{column}_n": "0"}
+    width, (low, high) = estimate.half_width, estimate.interval or (None, None)
     return {
         column: f"{estimate.mean + 0.0:.6g}",
         f"{column}_half_width": "" if width is None else f"{width:.6g}",
+        f"{column}_low": "" if low is None else f"{low + 0.0:.6g}",
+        f"{column}_high": "" if high is None else f"{high + 0.0:.6g}",
         f"{column}_n": str(estimate.n),
     }
 

@@ -7,35 +7,53 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench import BenchError, register
+from bench.errors import did_you_mean
 from bench.io.atomic_write import write_atomically
 from bench.records.record import Record
 
+from .aggregate import find_row
 from .comparison import compare
+from .further_blocks import sheet
+from .scenario_tables import scenario_csv, scenario_sheet
+from .scenarios import MARGIN, across
 from .showable import showable
-from .tables import comma_separated, latex, markdown, text
+from .tables import comma_separated, sheet_latex, sheet_markdown, sheet_text, text
 
 _log = logging.getLogger("bench")
 
 
 @register("report", "summary")
 def summary(records: Iterable[Record]) -> str:
-    """Plain-text tables of all comparisons, or a line that says there are no records."""
+    """Plain-text tables of all comparisons and across scenarios, or a line that says there are no
+    records.
+    """
     kept, left_out = showable(records)
     comparisons = compare(kept)
     if not comparisons and not left_out:
         return "No records yet: start with 'bench run'.\n"
     ends = ["".join(f"{line}\n" for line in left_out)] if left_out else []
-    return "\n\n".join([*(text(comparison) for comparison in comparisons), *ends])
+    several = [sheet_text(scenario_sheet(each)) for each in across(comparisons)]
+    return "\n\n".join([*(text(comparison) for comparison in comparisons), *several, *ends])
 
 
 @register("report", "files")
-def files(records: Iterable[Record], folder: Path, note: str = "") -> list[Path]:
+def files(
+    records: Iterable[Record],
+    folder: Path,
+    note: str = "",
+    reference: str = "",
+    margin: float = MARGIN,
+) -> list[Path]:
     """Tables (Markdown, LaTeX, CSV), figures (PNG, PDF) and report.html in a folder.
 
     Names are ``table-SCENARIO-MODEL-DEVICE.md`` and the like; comparisons that differ in
-    settings alone get a digest of these as well. ``note`` heads the page and the footnotes.
+    settings alone get a digest of these as well; ``scenarios-MEASURE`` stands in the place of the
+    names for what is across them. ``note`` heads the page and the footnotes. ``reference``: a
+    method, or the label of a row, to compare with besides source-only. ``margin``: difference of
+    scores up to which two methods are tied in a scenario.
     Returns the paths; files of these names are replaced, others left alone.
-    Raises BenchError if no record has results or if the folder cannot be written.
+    Raises BenchError if no record has results, if none is of the reference, or if the folder
+    cannot be written.
     """
     kept, left_out = showable(records)
     for line in left_out:
@@ -48,22 +66,42 @@ def files(records: Iterable[Record], folder: Path, note: str = "") -> list[Path]
             f"report in {folder}: none of {sum(len(c.records) for c in comparisons)} records has "
             "results; see their reasons with 'bench report' and run the suite again"
         )
+    found = {row.label for c in comparisons if (row := find_row(c.drawn, reference))}
+    if reference and not found:
+        labels = sorted({row.label for c in comparisons for row in c.drawn})
+        raise BenchError(
+            f"reference {reference!r}: no row with results has this method; "
+            f"{did_you_mean(reference, labels)}"
+        )
     # Imported here: the summary on a terminal needs neither seaborn nor the template engine.
-    from .figures import draw, styles
+    from .drawing import styles
+    from .figures import draw
     from .html_page import page
+    from .scenario_figure import draw_profile
 
     look = styles(comparisons)
     drawings = {comparison.key: draw(comparison, look) for comparison in comparisons}
     contents: dict[str, bytes] = {}
     for comparison in comparisons:
         slug = comparison.slug
-        contents[f"table-{slug}.md"] = markdown(comparison, note).encode()
-        contents[f"table-{slug}.tex"] = latex(comparison, note).encode()
-        contents[f"table-{slug}.csv"] = comma_separated(comparison).encode()
+        made = sheet(comparison, note, reference)
+        contents[f"table-{slug}.md"] = sheet_markdown(made).encode()
+        contents[f"table-{slug}.tex"] = sheet_latex(made).encode()
+        contents[f"table-{slug}.csv"] = comma_separated(comparison, reference).encode()
         for drawing in drawings[comparison.key]:
             contents[f"figure-{drawing.name}-{slug}.png"] = drawing.png
             contents[f"figure-{drawing.name}-{slug}.pdf"] = drawing.pdf
-    contents["report.html"] = page(comparisons, drawings, note).encode()
+    sections = []
+    for several in across(comparisons):
+        label = next((name for name in several.all_methods if name in found), "")
+        tables, drawing = scenario_sheet(several, label, margin), draw_profile(several, look)
+        sections.append((tables, drawing))
+        contents[f"table-{tables.slug}.md"] = sheet_markdown(tables).encode()
+        contents[f"table-{tables.slug}.tex"] = sheet_latex(tables).encode()
+        contents[f"table-{tables.slug}.csv"] = scenario_csv(several, margin).encode()
+        contents[f"figure-{drawing.name}-{tables.slug}.png"] = drawing.png
+        contents[f"figure-{drawing.name}-{tables.slug}.pdf"] = drawing.pdf
+    contents["report.html"] = page(comparisons, drawings, note, reference, sections).encode()
     try:
         for name, content in contents.items():
             write_atomically(folder / name, content)

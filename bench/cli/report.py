@@ -11,6 +11,7 @@ from typer import Option
 from bench.cli.options import (
     Plugins,
     Seeds,
+    SourceDraws,
     StoreRoot,
     TunedFile,
     Untuned,
@@ -27,10 +28,25 @@ def command(
     suite: Annotated[str | None, Option(help="Only the cells of this suite as it is now.")] = None,
     methods: Annotated[str | None, Option(help="Only these methods, as a,b.")] = None,
     seeds: Seeds = None,
+    source_draws: SourceDraws = None,
     device: Annotated[list[str] | None, Option(help="Only this device; repeatable.")] = None,
     plugins: Plugins = None,
     untuned: Untuned = False,
     tuned: TunedFile = None,
+    reference: Annotated[
+        str, Option(help="Compare with this method too, besides source-only.")
+    ] = "",
+    margin: Annotated[
+        float | None,
+        Option(help="Points up to which two methods are tied in a scenario. Default: 1."),
+    ] = None,
+    default_beside_tuned: Annotated[
+        bool,
+        Option("--default-beside-tuned", help="Runs of the suite with default settings too."),
+    ] = False,
+    with_store: Annotated[
+        list[Path] | None, Option(help="Read the records of this store too; repeatable.")
+    ] = None,
 ) -> None:
     """Write tables (Markdown, LaTeX, CSV), figures (PNG, PDF) and one offline HTML page."""
     from bench.execute.api import write_report
@@ -44,9 +60,20 @@ def command(
         devices=tuple(device or ()),
         methods=None if methods is None else method_names(methods),
         seeds=None if seeds is None else tuple(parse_seeds(seeds)),
+        source_draws=source_draws,
         untuned=untuned,
         tuned=tuned,
         plugins=tuple(plugins or ()),
     )
-    for path in write_report(opened, out, selection, warn):
+    paths = write_report(
+        opened,
+        out,
+        selection,
+        warn,
+        reference=reference,
+        margin=margin,
+        default_beside_tuned=default_beside_tuned,
+        further=[existing_store(folder) for folder in with_store or ()],
+    )
+    for path in paths:
         typer.echo(path)

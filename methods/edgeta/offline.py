@@ -68,6 +68,7 @@ def weights_of(model: FoundationModel) -> dict[str, Tensor]:
 def offline(config: ProxyConfig, model: FoundationModel, source: DomainView) -> Offline:
     """The offline stage for a model that was trained on ``source``, from the cache if it is there.
 
+    The ``draw`` of ``source`` is the seed of all that the stage draws.
     Torch's generator and the order of ``source`` are afterwards as they were before. Raises
     Unsupported if the model declares no blocks or they are not what the network is; BenchError if
     its widths do not divide by the ratio or the index's residual is above the limit.
@@ -77,7 +78,7 @@ def offline(config: ProxyConfig, model: FoundationModel, source: DomainView) -> 
     start = model.clone()
     start.module.float()  # bfloat16 rounds the small steps of training away
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(source.draw)
         made = _structure(config, start)
         inputs = [weights_digest(model.module), source_digest(source), config.offline()]
         blocks = [asdict(block) for block in model.blocks()]
@@ -140,7 +141,8 @@ def _index(
 
 def _trained(config: ProxyConfig, model: FoundationModel, source: DomainView) -> Weights:
     with source.preserve_rng():
-        order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(source.draw)
+        order = torch.randperm(len(source), generator=generator)
         held = max(round(HELD_OUT * len(source)), 1)
         if held >= len(source):
             raise BenchError(
@@ -161,9 +163,14 @@ def _part(source: DomainView, chosen: Tensor) -> DomainView:
     x = subset(source.x, chosen)
     if not isinstance(x, LazyInputs):  # these are float32, and stay in their files
         x = tree_map(lambda t: t.float() if t.is_floating_point() else t, x)
-    generator = torch.Generator().manual_seed(0)
     return DomainView(
-        "source", x, source.y[chosen], source.batch_size, generator, least_batch=source.least_batch
+        "source",
+        x,
+        source.y[chosen],
+        source.batch_size,
+        torch.Generator().manual_seed(source.draw),
+        least_batch=source.least_batch,
+        draw=source.draw,
     )
 
 

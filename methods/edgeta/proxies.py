@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bench import DomainView, FoundationModel, Method, Unsupported, Window, take
 from bench.contracts.data import Inputs, on_device
+from bench.contracts.method import Provenance
 from bench.models.surgery.gates import gated_layers, importance, set_sparsity
 from bench.models.surgery.neurons import Slice
 from bench.models.surgery.proxy import make_proxy, most_important
@@ -55,7 +56,7 @@ class ProxyMethod(Method):
         "detection", "visual-question-answering",
     )  # fmt: skip
     protocols = ("periodic",)
-    provenance = "published"
+    provenance: ClassVar[Provenance] = "published"
     paper = "Zhang et al.: EdgeTA: Neuron-Grained Scaling of Foundation Models, IEEE TMC 2025"
     makes_own_model = True
     conformance_config = {"lora_steps": 20, "kb_steps": 100, "index_steps": 100}

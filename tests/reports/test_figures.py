@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 from bench.records.record import Record
 from bench.reports import figures
 from bench.reports.comparison import compare
-from bench.reports.figures import GREY, Drawing, Style, draw, pareto, styles
+from bench.reports.drawing import GREY, Drawing, Style, styles
+from bench.reports.figures import draw
+from bench.reports.resampling import pareto
 
 FRONT = "Pareto front"
 

@@ -1,0 +1,173 @@
+"""What all figures of a report share: sizes, files, colors and markers, names, intervals.
+
+Drawn with seaborn on figures of their own: no window system, no pyplot state, and the same bytes
+for the same records.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from .aggregate import SOURCE_ONLY, Row, clean
+from .comparison import Comparison
+from .statistics import Estimate, over_draws
+from .table_model import name_of
+
+DPI = 150
+GREY = "#767676"
+# The color-blind safe palette of seaborn without its grey, which is source-only's, and without
+# its yellow, which a white page swallows.
+_COLOURS = [sns.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4, 5, 6, 9)]
+_MARKERS = "osD^vPXp"
+
+LINES = 10
+"""Rows that the figure of the stream shows; more lines cannot be told apart."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method looks in every figure of a report."""
+
+    color: Any
+    marker: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished figure: what it shows in words, its width in inches, its bytes as PNG and PDF."""
+
+    name: str
+    title: str
+    caption: str
+    width: float
+    png: bytes
+    pdf: bytes
+
+
+def styles(comparisons: Sequence[Comparison]) -> dict[str, Style]:
+    """A style for every label, the same in all figures; source-only is grey.
+
+    Beyond eight methods colors come again with another marker; those in figures of streams,
+    whose markers are small, come first.
+    """
+    labels = {row.label for c in comparisons for row in c.rows} - {SOURCE_ONLY}
+    shown = {row.label: row.supervised for c in comparisons for row in prominent(c)}
+    chosen = {SOURCE_ONLY: Style(GREY, "o")}
+    ordered = sorted(labels, key=lambda n: (n not in shown, shown.get(n, False), n))
+    for i, label in enumerate(ordered):
+        again, colour = divmod(i, len(_COLOURS))
+        chosen[label] = Style(_COLOURS[colour], _MARKERS[(i + again) % len(_MARKERS)])
+    return chosen
+
+
+def prominent(comparison: Comparison, limit: int = LINES) -> list[Row]:
+    """The rows with results that a crowded figure shows, in the order of the table.
+
+    Source-only, the best supervised reference, and the methods with the best scores; after them
+    what has seen labels.
+    """
+    best = next((row for row in comparison.drawn if row.supervised), None)
+
+    def rank(row: Row) -> tuple[bool, bool, bool]:
+        return not row.is_source_only, row is not best, not row.competes
+
+    ordered = sorted(comparison.drawn, key=rank)
+    kept = {id(row) for row in ordered[:limit]}
+    return [row for row in comparison.drawn if id(row) in kept]
+
+
+@contextmanager
+def sheet(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of this size in inches; its settings hold inside the block alone."""
+    settings = {"axes.edgecolor": "0.3", "grid.color": "0.9"}
+    with (
+        sns.plotting_context("paper"),
+        sns.axes_style("whitegrid", rc=settings),
+        mpl.rc_context({"pdf.fonttype": 42}),
+    ):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        sns.despine(ax=axes)
+        yield figure, axes
+
+
+def finished(figure: Figure, name: str, title: str, caption: str) -> Drawing:
+    """The figure in both formats. Call it inside `sheet`."""
+    png, pdf = io.BytesIO(), io.BytesIO()
+    # Neither times nor versions in the files: equal records give equal bytes.
+    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    unset = dict.fromkeys(("CreationDate", "Creator", "Producer"))
+    figure.savefig(pdf, format="pdf", metadata=unset)
+    width = figure.get_figwidth()
+    return Drawing(name, clean(title), clean(caption), width, png.getvalue(), pdf.getvalue())
+
+
+def pale(color: Any) -> tuple[float, ...]:
+    """Half way to white: transparency would let the grid through."""
+    return tuple(0.5 + 0.5 * part for part in to_rgb(color))
+
+
+def marks(rows: Iterable[Row]) -> str:
+    """The end of a caption: what the marks of rows mean, but for that of references."""
+    shown = list(rows)
+    meanings = (
+        (
+            any(row.is_oracle for row in shown),
+            " ‡ ORACLE, as the references no competitor: settings selected with the test labels.",
+        ),
+        (
+            any(row.older_code for row in shown),
+            " § OLDER CODE: the method changed since these runs and has newer ones.",
+        ),
+        (any(row.window for row in shown), " ¶ The window closed before the method was done."),
+    )
+    return "".join(text for holds, text in meanings if holds)
+
+
+def repeats(rows: Iterable[Row]) -> str:
+    """What intervals are over: seeds, or draws of the source model where there are three."""
+    over = {over_draws(row.results) for row in rows}
+    named = {True: "source draws", False: "seeds"}
+    return " or ".join(named[each] for each in sorted(over)) or named[False]
+
+
+def legend(axes: Axes, columns: int = 1, last: str = "") -> None:
+    """Outside, where it covers no line; in the order of drawing, but for the label ``last``."""
+    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    ordered = sorted(handles, key=lambda label: label == last)
+    shown = [handles[label] for label in ordered]
+    look: dict[str, Any] = {"frameon": False, "borderaxespad": 0.0, "columnspacing": 1.0}
+    axes.legend(shown, ordered, loc="upper left", bbox_to_anchor=(1.01, 1.0), ncols=columns, **look)
+
+
+def tag(row: Row) -> str:
+    """A row's name for a legend or an axis, in short lines."""
+    return textwrap.fill(plain(name_of(row, caveats=True)), 28, break_on_hyphens=False)
+
+
+def sides(estimate: Estimate) -> tuple[tuple[float], tuple[float]] | None:
+    """What is drawn of an interval to the left and right of its mean, within what the quantity
+    can be. None of two runs or one: an interval of two says nothing that points do not.
+    """
+    if estimate.n < 3 or estimate.interval is None or not estimate.half_width:
+        return None
+    low, high = estimate.interval
+    return (max(estimate.mean - low, 0.0),), (max(high - estimate.mean, 0.0),)
+
+
+def plain(text: str) -> str:
+    """Text in which a dollar sign starts no formula."""
+    return clean(text).replace("$", r"\$")
