@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import defaults, registry
-from bench.contracts.method import Searched, search_space
+from bench.contracts.method import Searched, SearchedChoice, search_space
 from bench.execute.base import Ended
 from bench.records.cell import Cell
 from bench.records.record import Record
@@ -57,7 +57,7 @@ class _Search:
     """
 
     cells: list[Cell]
-    space: list[Searched]
+    space: list[Searched | SearchedChoice]
     study: optuna.Study
     started: int = 0
     failed: int = 0
@@ -238,7 +238,7 @@ class Tuner:
         import optuna
 
         config = search.cells[0].method.config
-        if all(s.low <= config[s.name] <= s.high for s in search.space):
+        if all(s.holds(config[s.name]) for s in search.space):
             params = {s.name: config[s.name] for s in search.space}
             axes = {s.name: distribution(s) for s in search.space}
             trial = optuna.trial.create_trial(params=params, distributions=axes, value=score)
@@ -265,17 +265,21 @@ def _score(record: Record) -> float:
     return record.results.score if record.results is not None else math.nan
 
 
-def distribution(searched: Searched) -> optuna.distributions.BaseDistribution:
-    """What Optuna draws a setting from: its bounds, both included, and its scale."""
-    from optuna.distributions import FloatDistribution, IntDistribution
+def distribution(searched: Searched | SearchedChoice) -> optuna.distributions.BaseDistribution:
+    """What Optuna draws a setting from: its names, or its bounds, both included, and its scale."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+    if isinstance(searched, SearchedChoice):
+        return CategoricalDistribution(searched.values)
     if searched.integer:
         return IntDistribution(int(searched.low), int(searched.high), log=searched.log)
     return FloatDistribution(searched.low, searched.high, log=searched.log)
 
 
-def rounded(value: float, searched: Searched) -> float:
+def rounded(value: Any, searched: Searched | SearchedChoice) -> float | str:
     """A drawn value as it is tried: of `DIGITS` significant figures, and inside its bounds."""
+    if isinstance(searched, SearchedChoice):
+        return str(value)
     if searched.integer:
         return int(value)
     return min(max(float(f"{value:.{DIGITS}g}"), searched.low), searched.high)

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 
 from bench import registry
 from bench.cli.tune import command, tuned_file
-from bench.contracts.method import MethodConfig, Searched, search_space, tunable
+from bench.contracts.method import (
+    MethodConfig,
+    Searched,
+    SearchedChoice,
+    choice,
+    search_space,
+    tunable,
+)
 from bench.errors import BenchError
 from bench.execute.base import Ended
 from bench.records.cell import Cell
@@ -36,7 +43,9 @@ from bench.tuning.tune import (
 )
 
 PLUGIN = '''
-from bench import Method, MethodConfig, register
+from typing import Literal
+
+from bench import Method, MethodConfig, choice, register
 from bench.contracts.method import tunable
 from bench.contracts.stream import Stream, StreamConfig
 from bench.testing import TinyModel, TinyStream
@@ -92,6 +101,15 @@ class OneConfig(MethodConfig):
 class One(Method):
     """One number."""
     Config = OneConfig
+
+class NamedConfig(MethodConfig):
+    optimizer: Literal["sgd", "adam", "adamw"] = choice("sgd", "adamw")
+    weight: float = tunable(0.5, 0.0, 1.0)
+
+@register("method", "named")
+class Named(Method):
+    """A name, and a number."""
+    Config = NamedConfig
 
 class WholeConfig(MethodConfig):
     steps: int = tunable(2, 1, 3)
@@ -312,6 +330,21 @@ def test_defaults_outside_of_the_search_are_tried_and_can_win(bench: Bench) -> N
     assert all(0 <= s["weight"] <= 1 for s in bench.tried("outside")[1:])
 
 
+def test_names_are_chosen_among_those_that_are_searched(bench: Bench) -> None:
+    tuner = bench.tuner(SUITE.replace("two, one", "named"), trials=16)
+    bench.run(tuner, lambda cell: 0.9 if cell.method.config["optimizer"] == "adamw" else 0.1)
+    tried = [settings["optimizer"] for settings in bench.tried("named")[1:]]
+    assert set(tried) == {"sgd", "adamw"}
+    assert tried.count("adamw") > tried.count("sgd")  # the sampler learns which is better
+    assert tuner.results()["named"].settings["optimizer"] == "adamw"
+
+
+def test_a_choice_needs_two_names() -> None:
+    for names in (("a",), ("a", "a"), ("a", "b", "b")):
+        with pytest.raises(ValueError, match="at least two different names"):
+            choice(*names)
+
+
 # --- failures ---------------------------------------------------------------------------
 
 
@@ -465,14 +498,24 @@ def test_a_search_space_is_read_off_the_settings() -> None:
     class Config(MethodConfig):
         rate: float = tunable(0.1, 0.01, 1.0, unit="1/s", log=True, ge=0.001, le=2.0)
         count: int = tunable(3, 1, 9)
+        kind: Literal["a", "b", "c"] = choice("b", "a")
         plain: float = 5.0
 
     assert list(search_space(Config)) == [
         Searched("rate", 0.01, 1.0, True, False), Searched("count", 1, 9, False, True),
+        SearchedChoice("kind", ("b", "a")),
     ]  # fmt: skip
-    assert Config().model_dump() == {"rate": 0.1, "count": 3, "plain": 5.0}
+    assert Config().model_dump() == {"rate": 0.1, "count": 3, "kind": "b", "plain": 5.0}
     assert Config(rate=0.001, count=9).rate == 0.001  # accepted, though not searched
-    for bad in ({"rate": 2.1}, {"rate": 0.0009}, {"count": 0}, {"count": 10}, {"count": 2.5}):
+    assert Config(kind="c").kind == "c"
+    for bad in (
+        {"kind": "d"},
+        {"rate": 2.1},
+        {"rate": 0.0009},
+        {"count": 0},
+        {"count": 10},
+        {"count": 2.5},
+    ):
         with pytest.raises(ValueError, match=next(iter(bad))):
             Config(**bad)
     assert list(search_space(MethodConfig)) == []
