@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import torch
 from torch import nn
 
 from bench import DomainView, FoundationModel, Method, MethodConfig, Window, tunable
 
 from ._loss_classes import ClassLoss, LossClasses
 from ._losses import take_step, train_only
+from ._optimizers import OptimizerName, OptimizerState, make_optimizer
 
 
 class SupervisedConfig(MethodConfig):
     """Settings of every method that trains plainly on labels.
 
-    ``learning_rate``: of AdamW; ``epochs``: passes over the adaptation split;
+    ``optimizer``: ``sgd`` is without momentum; ``epochs``: passes over the adaptation split;
     ``loss_classes``: what the cross-entropy covers, ``all`` outputs of the head, as who trains on
     does and mammoth's fine-tuning, the classes ``seen`` so far, or those of the current ``task``,
     its domain (online: of the batch), as FACIL's; of generation always all. ``optimizer_state``:
@@ -27,11 +27,12 @@ class SupervisedConfig(MethodConfig):
     learning_rate: float = tunable(1e-3, 1e-5, 1e-1, log=True, ge=1e-8, le=1.0)
     epochs: int = tunable(3, 1, 15, log=True, unit="passes", ge=1, le=100)
     loss_classes: LossClasses = "all"
-    optimizer_state: Literal["new", "kept"] = "new"
+    optimizer: OptimizerName = "adamw"
+    optimizer_state: OptimizerState = "new"
 
 
 class SupervisedMethod(Method):
-    """Cross-entropy on the target's labels with AdamW over the weights that `trained` names."""
+    """Cross-entropy on the target's labels over the weights that `trained` names."""
 
     tasks: ClassVar[tuple[str, ...]] = (
         "classification", "token-classification", "segmentation",
@@ -68,9 +69,8 @@ class SupervisedMethod(Method):
 
     def train_only(self, parameters: list[nn.Parameter]) -> None:
         """Freeze the model but for these, and give them a new optimizer."""
-        self.optimizer = torch.optim.AdamW(
-            train_only(self.model, parameters), lr=self.config.learning_rate
-        )
+        chosen, c = train_only(self.model, parameters), self.config
+        self.optimizer = make_optimizer(c.optimizer, chosen, c.learning_rate, momentum=0.0)
 
     def set_mode(self) -> None:
         """Put the model into the mode in which it is trained."""

@@ -46,7 +46,7 @@ class Si(AvalancheMethod):
     )
 
     def make_plugin(self) -> Any:
-        from .avalanche.plugins import PathIntegral
+        from .avalanche.path_integral import PathIntegral
 
         return PathIntegral(self.config.penalty, self.config.damping)
 

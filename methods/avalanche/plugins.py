@@ -19,7 +19,6 @@ from avalanche.training.storage_policy import ExperienceBalancedBuffer, Reservoi
 from avalanche.training.supervised.der import DER, ClassBalancedBufferWithLogits
 from avalanche.training.utils import zerolike_params_dict
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector
 from torch.utils.data import DataLoader
 
 from bench.contracts.data import take
@@ -66,7 +65,7 @@ class DrawnGEM(GEMPlugin):
         self.classes: dict[int, list[int]] = {}
 
     def before_training_iteration(self, strategy: Any, **_: Any) -> None:
-        """The gradient of each memory's loss, over the classes of its domain where that is asked."""
+        """The gradient of each memory's loss, over its domain's classes where that is asked."""
         if not self.memory_x:
             return
         rows = []
@@ -160,9 +159,7 @@ class DrawnAGEM(AGEMPlugin):
         self.classes: list[list[int]] = []
 
     def before_training_iteration(self, strategy: Any, **_: Any) -> None:
-        """The gradient of the reference batch's loss, each sample's over the classes of its domain
-        where that is asked.
-        """
+        """The gradient of the reference batch, each sample's loss as `DrawnGEM`'s."""
         if not any(map(len, self.buffers)):
             return
         strategy.model.train()
@@ -296,58 +293,6 @@ class BatchedMAS(MASPlugin):
             lambda units, _: units.pow(2).sum(dim=1).mean(),
             torch._foreach_abs,
         )
-
-
-class PathIntegral(SupervisedPlugin):
-    """Synaptic intelligence over the flat vector of all parameters, in float32 or wider.
-
-    ``importance`` is Omega, ``reference`` the weights after the last domain, ``path`` the running
-    omega of the current one.
-    """
-
-    def __init__(self, penalty: float, damping: float) -> None:
-        super().__init__()
-        self.penalty, self.damping = penalty, damping
-        self.importance = self.reference = self.path = torch.empty(0)
-        self._before = self._gradient = torch.empty(0)
-
-    def start(self, model: torch.nn.Module) -> None:
-        """Anchor at the weights as they are, with nothing important yet."""
-        self.reference = self._weights(model)
-        self.importance = torch.zeros_like(self.reference)
-        self.path = torch.zeros_like(self.reference)
-
-    def before_backward(self, strategy: Any, **_: Any) -> None:
-        weights = parameters_to_vector(strategy.model.parameters())
-        penalty = (self.importance * (weights - self.reference).pow(2)).sum()
-        strategy.loss = strategy.loss + self.penalty * penalty
-
-    @torch.no_grad()
-    def before_update(self, strategy: Any, **_: Any) -> None:
-        """Note the weights and the gradient of the task loss alone."""
-        parameters = strategy.model.parameters()
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        self._before = self._weights(strategy.model)
-        pull = 2 * self.penalty * self.importance * (self._before - self.reference)
-        self._gradient = parameters_to_vector(gradients) - pull
-
-    @torch.no_grad()
-    def after_update(self, strategy: Any, **_: Any) -> None:
-        self.path -= self._gradient * (self._weights(strategy.model) - self._before)
-        self._before = self._gradient = torch.empty(0)
-
-    @torch.no_grad()
-    def after_training_exp(self, strategy: Any, **_: Any) -> None:
-        weights = self._weights(strategy.model)
-        gained = self.path / ((weights - self.reference).pow(2) + self.damping)
-        self.importance = (self.importance + gained).clamp_min(0)
-        self.reference = weights
-        self.path.zero_()
-
-    @staticmethod
-    def _weights(model: torch.nn.Module) -> Tensor:
-        flat = parameters_to_vector([p.detach() for p in model.parameters()])
-        return flat.to(torch.promote_types(flat.dtype, torch.float32))
 
 
 class Reservoirs(SupervisedPlugin):
