@@ -24,7 +24,7 @@ class EwcConfig(TaskLossConfig):
     penalty: float = tunable(100.0, 1.0, 1e6, log=True, ge=0, le=1e12)
     mode: Literal["online", "separate"] = "online"
     decay: float = Field(1.0, ge=0, le=1)
-    per_sample: bool = False
+    per_sample: bool = True
 
 
 @register("method", "ewc")

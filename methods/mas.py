@@ -24,7 +24,7 @@ class MasConfig(TaskLossConfig):
 
     penalty: float = tunable(1.0, 0.01, 1e3, log=True, ge=0, le=1e9)
     alpha: float | None = Field(None, ge=0, le=1)
-    per_sample: bool = False
+    per_sample: bool = True
 
 
 @register("method", "mas")
