@@ -40,6 +40,7 @@ from bench.tuning.tune import (
     default_out,
     distribution,
     rounded,
+    validation_runs,
     validation_suite,
 )
 
@@ -134,6 +135,16 @@ class FromFull(Method):
     Config = OneConfig
     makes_own_model = True
 
+class MoreConfig(TwoConfig):
+    epochs: int = tunable(2, 1, 5)
+    weight: float = tunable(0.5, 0.0, 1.0)
+
+@register("method", "more")
+class More(Method):
+    """The other one with a penalty more."""
+    Config = MoreConfig
+    search_from = "two"
+
 @register("method", "nothing")
 class Nothing(Method):
     """Has nothing to search."""
@@ -188,6 +199,7 @@ class Bench:
     """A suite, a store and an executor that makes records up."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.store = Store(folder / "store")
         self.told: list[Tried] = []
@@ -574,6 +586,69 @@ def test_a_method_that_needs_labels_is_tuned_as_the_reference_that_it_is(bench: 
     assert {c.target_labels for c in bench.ran if c.method.name == "labels"} == {True}
 
 
+# --- a search that starts from another method's ---------------------------------------------
+
+
+STARTS = SUITE.replace("two, one", "more, one, two")
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_penalised_method_starts_from_the_best_of_the_plain_one(bench: Bench, last: bool) -> None:
+    """Whatever is run first: its second trial waits, and is the other's best and its own default."""
+    tuner = bench.tuner(STARTS, trials=5)
+    bench.run(tuner, last=last)
+    assert len(bench.told) == 15
+    best = tuner.results()["two"].settings
+    assert best
+    first, second, *others = bench.tried("more")
+    assert (first, second) == ({}, {**best, "weight": 0.5})
+    assert len(others) == 3
+    assert tuner.startless == []
+    assert tuner.results()["more"].score >= quality({**best, "weight": 0.5})
+
+
+def test_where_the_plain_ones_defaults_are_best_they_are_what_is_tried(bench: Bench) -> None:
+    """Its defaults are not this method's: one pass, not two."""
+    tuner = bench.tuner(STARTS, trials=2)
+    bench.run(tuner, lambda cell: 0.5)  # of equal scores the defaults stand
+    assert tuner.results()["two"].settings == {}
+    assert bench.tried("more")[1] == {"learning_rate": 0.001, "epochs": 1, "weight": 0.5}
+
+
+def test_the_start_is_taken_from_the_file_that_is_added_to(bench: Bench) -> None:
+    whole = bench.tuner(STARTS, trials=4)
+    bench.run(whole)
+    tried, known = bench.tried("more"), whole.results()
+    suite, cells = bench.suite(SUITE.replace("two, one", "more, one"))
+    alone = Bench(bench.folder / "alone")
+    tuner = Tuner(suite, cells, 4, alone.store, alone.told.append, known)
+    alone.run(tuner)
+    assert alone.tried("more") == tried
+    unknown = Tuner(suite, cells, 4, alone.store, lambda tried: None)
+    assert (tuner.startless, unknown.startless) == ([], ["more"])
+
+
+def test_settings_that_the_suite_gives_are_no_start(bench: Bench) -> None:
+    given = "{name: more, learning_rate: 0.001, epochs: 1}, {name: two, learning_rate: 0.002}"
+    tuner = bench.tuner(SUITE.replace("two, one", given), trials=3)
+    bench.run(tuner)
+    assert all(list(settings) == ["weight"] for settings in bench.tried("more")[1:])
+
+
+@pytest.mark.parametrize("stopped", [1, 4, 7, 10])
+def test_a_stopped_search_with_a_start_goes_on_the_same(
+    bench: Bench, stopped: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = fresh(tmp_path_factory)
+    runs = other.run(other.tuner(STARTS, trials=4))
+    bench.run(bench.tuner(STARTS, trials=4), most=stopped)
+    bench.told.clear()
+    tuner = bench.tuner(STARTS, trials=4)
+    assert bench.run(tuner) == runs - stopped
+    for name in ("more", "one", "two"):
+        assert bench.tried(name) == other.tried(name)
+
+
 # --- the validation runs of a trial -----------------------------------------------------
 
 
@@ -642,6 +717,14 @@ def test_a_stopped_trial_is_not_chosen_though_its_first_run_was_good(bench: Benc
     found = tuner.results()["one"]
     assert found.settings == {}
     assert found.score == found.default_score == 0.5
+
+
+def test_seeds_take_the_draws_of_the_source_in_turn(bench: Bench) -> None:
+    text = SUITE.replace("seeds: 2", "seeds: 5\nsource_draws: 2").replace("two, one", "one")
+    suite, cells = bench.suite(text)
+    assert len(cells) == 2 * 5
+    runs = [(cell.seed, cell.source_draw) for cell in validation_runs(suite, cells)]
+    assert runs == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0)]
 
 
 def test_a_search_needs_two_validation_runs(bench: Bench) -> None:
