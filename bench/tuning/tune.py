@@ -368,8 +368,9 @@ def validation_runs(suite: Suite, cells: Iterable[Cell]) -> list[Cell]:
 
     Seeds take the draws in turn, so that as few runs as there are seeds vary both.
     """
-    draw = {seed: i % suite.source_draws for i, seed in enumerate(suite.seeds)}
-    return [cell for cell in cells if cell.source_draw == draw[cell.seed]]
+    order = {seed: i for i, seed in enumerate(suite.seeds)}
+    chosen = [cell for cell in cells if cell.source_draw == order[cell.seed] % suite.source_draws]
+    return sorted(chosen, key=lambda cell: order[cell.seed])
 
 
 def _short(value: float | None) -> Any:

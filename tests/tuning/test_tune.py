@@ -594,7 +594,7 @@ STARTS = SUITE.replace("two, one", "more, one, two")
 
 @pytest.mark.parametrize("last", [False, True])
 def test_a_penalised_method_starts_from_the_best_of_the_plain_one(bench: Bench, last: bool) -> None:
-    """Whatever is run first: its second trial waits, and is the other's best and its own default."""
+    """Whatever is run first: its second trial waits, and is the other's best, its own default."""
     tuner = bench.tuner(STARTS, trials=5)
     bench.run(tuner, last=last)
     assert len(bench.told) == 15
