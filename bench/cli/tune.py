@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Option
 
+from bench import registry
 from bench.cli import options
 from bench.errors import BenchError
 from bench.study.selection import DEFAULT_SUITE, open_store
@@ -36,6 +37,9 @@ def command(
     model: options.Model = None,
     variant: options.Variants = None,
     out: Annotated[Path | None, Option(help="File to write. Default: <suite>.tuned.yaml.")] = None,
+    figure: Annotated[
+        Path | None, Option(help="PNG to write: expected best score by number of trials.")
+    ] = None,
     oracle: Annotated[
         bool, Option("--oracle", help="Search on the test stream itself. Not a fair setting.")
     ] = False,
@@ -98,6 +102,8 @@ def command(
     if target.exists() and not target.is_file():
         what = "a folder" if target.is_dir() else "no regular file"
         raise BenchError(f"--out {target}: is {what}; name a file")
+    if figure is not None and (figure.suffix != ".png" or figure.is_dir()):
+        raise BenchError(f"--figure {figure}: is written as PNG; name a file that ends in .png")
     searched = chosen.model_copy(update={"devices": chosen.devices[:1]})
     make_cells(searched, path)  # what is wrong with the suite itself is said first
     if oracle:
@@ -107,10 +113,17 @@ def command(
     cells = validation_runs(searched, make_cells(searched, path))
     opened = open_store(store)
     shown = _Shown()
-    tuner = Tuner(searched, cells, trials, opened, shown)
+    tuner = Tuner(searched, cells, trials, opened, shown, _known(target))
     yardstick = Yardstick(searched, path, opened)
     for name, why in tuner.untunable.items():
         typer.echo(f"{name}: not tuned: {why}", err=True)
+    for name in tuner.startless:
+        start = registry.load("method", name.partition("@")[0]).search_from
+        typer.echo(
+            f"{name}: its search does not start from {start}, which is neither tuned here nor in "
+            f"{target}",
+            err=True,
+        )
     if not tuner.names:
         raise BenchError(f"suite {path}: nothing to tune; name other methods with --methods")
     found = tuned_file(chosen, searched, cells, tuner, trials, oracle)
@@ -125,11 +138,14 @@ def command(
         campaign.run([*yardstick.jobs, *tuner.begin()], tuner.ended)
     tuned = tuned_file(chosen, searched, cells, tuner, trials, oracle)
     write_tuned(target, _beside_others(target, tuned, tuner.names))
+    if figure is not None:
+        write_search_figure(figure, tuned)
     for name, score in yardstick.scores().items():
         typer.echo(f"{name}: {score:.1%} without adaptation")
     for name, best in tuned.methods.items():
         typer.echo(f"{name}: {_ending(best)}")
-    typer.echo(f"written: {target}")
+    for written in filter(None, (target, figure)):
+        typer.echo(f"written: {written}")
     again = ["bench", "run", "--suite", suite]
     for option, values in (
         ("--plugin", plugins), ("--methods", methods), ("--model", model), ("--variant", variant),
@@ -143,6 +159,13 @@ def command(
     if without:
         typer.echo(f"bench: no trial gave a result: {', '.join(without)} (logs: {opened.logs})")
         raise typer.Exit(1)
+
+
+def _known(target: Path) -> dict[str, TunedMethod]:
+    """The settings that the file has which is added to; none if there is no such file."""
+    from bench.study.tuned_settings import read_tuned
+
+    return read_tuned(target).methods if target.exists() else {}
 
 
 def _beside_others(target: Path, tuned: Tuned, names: list[str]) -> Tuned:
@@ -191,6 +214,20 @@ def _ending(found: TunedMethod) -> str:
     if found.not_taken is not None:
         return f"{said}, which stay: the best trial, {found.not_taken.settings}, gains {gain}"
     return f"{said}, {found.score:.1%} tuned {found.settings}: {gain}"
+
+
+def write_search_figure(path: Path, tuned: Tuned) -> None:
+    """Draw how good the best of fewer trials would have been, for each method."""
+    from bench import registry
+    from bench.io.atomic_write import write_atomically
+
+    scores = {name: found.first_scores for name, found in tuned.methods.items()}
+    try:
+        write_atomically(path, registry.load("report", "expected-best")(scores, tuned.suite))
+    except OSError as error:
+        raise BenchError(
+            f"--figure {path}: cannot be written: {error.strerror}; choose another file"
+        ) from error
 
 
 def tuned_file(

@@ -132,6 +132,8 @@ class Method(ABC):
         its own
     conformance_config : settings for ``bench check``, where the offline work is long
     preload : modules that are slow to import, loaded once for all runs that need them
+    search_from : a method whose tuned settings ``bench tune`` tries second here, after the
+        defaults, as far as both have them; for a method that is that one and a penalty more
     registered_name : the name it was registered by; `register` sets it
     """
 
@@ -148,6 +150,7 @@ class Method(ABC):
     uses_device_clock: ClassVar[bool] = False
     conformance_config: ClassVar[dict[str, Any]] = {}
     preload: ClassVar[tuple[str, ...]] = ()
+    search_from: ClassVar[str] = ""
     registered_name: ClassVar[str] = ""
 
     model: FoundationModel

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -72,14 +72,16 @@ def validation_suite(suite: Suite) -> Suite:
 class _Search:
     """The trials of one method.
 
-    ``cells``: one for each validation run, with the method's defaults. Of the trial that runs:
-    ``settings``, ``asked``, Optuna's of it, and ``waiting``, its cells by identity, with their
-    scores once they have one (not a number: it failed), in the order of the runs.
+    ``cells``: one for each validation run, with the method's defaults. ``start``: the method from
+    whose best settings it goes on, by tuning key. Of the trial that runs: ``settings``, ``asked``,
+    Optuna's of it, and ``waiting``, its cells by identity, with their scores once they have one
+    (not a number: it failed), in the order of the runs.
     """
 
     cells: list[Cell]
     space: list[Searched | SearchedChoice]
     study: optuna.Study
+    start: str = ""
     failed: int = 0
     asked: optuna.trial.Trial | None = None
     settings: dict[str, Any] = field(default_factory=dict)
@@ -131,15 +133,27 @@ class Tuner:
     trials : for each method, the defaults included
     store : where trials are kept, and taken from if they are there
     notify : called with every trial that has ended
+    known : settings tuned before under the same budget, by tuning key
 
     ``untunable``: methods that are not tuned, each with the reason. On each variant of the model a
     method is tuned for itself, with the same number of trials.
+
+    The second trial of a method that has `Method.search_from` are the best settings of that method,
+    as far as it has them, and its own defaults: they come from this search, which that method's
+    then goes before, else from ``known``. ``startless``: the methods that find them in neither.
     """
 
     def __init__(
-        self, suite: Suite, cells: Iterable[Cell], trials: int, store: Store, notify: Notify
+        self,
+        suite: Suite,
+        cells: Iterable[Cell],
+        trials: int,
+        store: Store,
+        notify: Notify,
+        known: Mapping[str, TunedMethod] | None = None,
     ) -> None:
         self._suite, self._trials, self._store, self._notify = suite, trials, store, notify
+        self._known = known or {}
         self._searches: dict[str, _Search] = {}
         self.untunable: dict[str, str] = {}
         given: dict[tuple[str, bool], dict[str, Any]] = {}
@@ -166,12 +180,18 @@ class Tuner:
                 self.untunable[name] = reason
             else:
                 self.untunable.pop(name, None)
-                self._searches[name] = _Search([cell], space, _study(name))
+                start = method.search_from and name.replace(cell.method.name, method.search_from, 1)
+                self._searches[name] = _Search([cell], space, _study(name), start)
         if any(len(search.cells) < LEAST_RUNS for search in self._searches.values()):
             raise BenchError(
                 "a search of one validation run does not know its noise, by which it chooses "
                 "between defaults and trials: give two or more seeds, as --seeds 0..2"
             )
+        self.startless = [
+            name
+            for name, search in self._searches.items()
+            if search.start and search.start not in {*self._searches, *self._known}
+        ]
 
     @property
     def names(self) -> list[str]:
@@ -179,8 +199,10 @@ class Tuner:
         return list(self._searches)
 
     def begin(self) -> list[Job]:
-        """The first jobs: one trial of each method."""
-        return [job for search in self._searches.values() for job in self._next(search)]
+        """The first jobs: one trial of each method, of those that others wait for first."""
+        starts = {search.start for search in self._searches.values()}
+        first = sorted(self._searches.values(), key=lambda search: search.name not in starts)
+        return [job for search in first for job in self._next(search)]
 
     def ended(self, ended: Ended) -> list[Job]:
         """Take a finished job; the jobs that follow from it."""
@@ -222,8 +244,8 @@ class Tuner:
         return found
 
     def _next(self, search: _Search) -> list[Job]:
-        """Jobs of the next runs that are not in the store yet."""
-        while search.running or len(search.trials) < self._trials:
+        """Jobs of the next runs that are not in the store yet; none while it waits for another."""
+        while search.running or (len(search.trials) < self._trials and not self._waits(search)):
             if not search.running:
                 self._ask(search)
             elif self._is_over(search):
@@ -236,15 +258,48 @@ class Tuner:
             if missing:
                 name, band = self._suite.name, self._suite.model.expected_source
                 return [make_job([c], name, self._store, expected_source=band) for c in missing]
-        return []
+        if not self._has_ended(search):
+            return []
+        after = [other for other in self._searches.values() if other.start == search.name]
+        return [job for other in after for job in self._next(other)]
+
+    def _has_ended(self, search: _Search) -> bool:
+        return len(search.trials) == self._trials and not search.running
+
+    def _waits(self, search: _Search) -> bool:
+        """Whether the next trial begins with what another search has not found yet."""
+        other = self._searches.get(search.start)
+        return len(search.trials) == 1 and other is not None and not self._has_ended(other)
+
+    def _from_start(self, search: _Search) -> dict[str, Any]:
+        """The best settings of the method that this one starts from, as far as it has them.
+
+        Nothing if there are none, or if that would be the defaults again.
+        """
+        best = self.results().get(search.start) or self._known.get(search.start)
+        if best is None:
+            return {}
+        mine, other = search.cells[0].method.config, self._searches.get(search.start)
+        if other is not None:
+            its = other.cells[0].method.config
+        else:
+            name = search.start.partition("@")[0]
+            its = registry.load("method", name).Config().model_dump(mode="json")
+        its = {**its, **best.settings}
+        shared = [s for s in search.space if s.name in its and s.holds(its[s.name])]
+        if all(its[s.name] == mine[s.name] for s in shared):
+            return {}
+        return {s.name: its[s.name] if s in shared else mine[s.name] for s in search.space}
 
     def _ask(self, search: _Search) -> None:
-        """Choose the settings of the next trial: the defaults first, then what Optuna asks for."""
-        search.running = True
-        search.waiting = {}
-        if not search.trials:
-            search.asked, search.settings = None, {}
-        else:
+        """Choose the settings of the next trial: the defaults, then those of the method that this
+        one starts from, then what Optuna asks for.
+        """
+        search.running, search.waiting = True, {}
+        search.asked, search.settings = None, {}
+        if len(search.trials) == 1:
+            search.settings = self._from_start(search)
+        if search.trials and not search.settings:
             search.asked = search.study.ask({s.name: distribution(s) for s in search.space})
             params = search.asked.params
             search.settings = {s.name: rounded(params[s.name], s) for s in search.space}
@@ -285,7 +340,7 @@ class Tuner:
         search.failed += failed
         if search.asked is None:
             if not failed:
-                self._teach_default(search, trial)
+                self._teach(search, trial)
         elif failed:
             search.study.tell(search.asked, state=TrialState.FAIL)
         elif len(scores) < len(search.cells):
@@ -296,16 +351,16 @@ class Tuner:
         number, had = len(search.trials), len(scores)
         self._notify(Tried(search.name, number, self._trials, mean, search.settings, had))
 
-    def _teach_default(self, search: _Search, default: Trial) -> None:
-        """Let the sampler know the defaults' score, where they lie within the search."""
+    def _teach(self, search: _Search, trial: Trial) -> None:
+        """Let the sampler know a trial that it did not ask for, where it lies within the search."""
         import optuna
 
-        config = search.cells[0].method.config
+        config = {**search.cells[0].method.config, **search.settings}
         if all(s.holds(config[s.name]) for s in search.space):
             params = {s.name: config[s.name] for s in search.space}
             axes = {s.name: distribution(s) for s in search.space}
-            trial = optuna.trial.create_trial(params=params, distributions=axes, value=default.mean)
-            search.study.add_trial(trial)
+            known = optuna.trial.create_trial(params=params, distributions=axes, value=trial.mean)
+            search.study.add_trial(known)
 
 
 def validation_runs(suite: Suite, cells: Iterable[Cell]) -> list[Cell]:
@@ -313,8 +368,9 @@ def validation_runs(suite: Suite, cells: Iterable[Cell]) -> list[Cell]:
 
     Seeds take the draws in turn, so that as few runs as there are seeds vary both.
     """
-    draw = {seed: i % suite.source_draws for i, seed in enumerate(suite.seeds)}
-    return [cell for cell in cells if cell.source_draw == draw[cell.seed]]
+    order = {seed: i for i, seed in enumerate(suite.seeds)}
+    chosen = [cell for cell in cells if cell.source_draw == order[cell.seed] % suite.source_draws]
+    return sorted(chosen, key=lambda cell: order[cell.seed])
 
 
 def _short(value: float | None) -> Any:

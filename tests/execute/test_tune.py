@@ -12,6 +12,8 @@ import psutil
 import pytest
 import yaml
 
+from bench.tuning.choosing import score_of
+
 PLUGIN = '''
 import time
 import torch
@@ -42,7 +44,10 @@ class Calm(Jolts):
 '''
 
 METHODS = ("--plugin", "jolts.py", "--methods", "source-only,jolts,calm")
-TUNE = ("tune", *METHODS, "--trials", "3", "--jobs", "2", "--store", "trials")
+TUNE = (
+    "tune", *METHODS, "--trials", "3", "--seeds", "0,1", "--jobs", "2", "--store", "trials",
+    "--figure", "search.png",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -64,7 +69,7 @@ def trials_of(workplace):
 def test_tuning_stops_goes_on_and_its_file_is_what_the_suite_then_uses(tuning):
     process = tuning.start(*TUNE)
     deadline = time.monotonic() + 120
-    while len(files(tuning)) < 4:  # source-only, the defaults, and a trial after them
+    while len(files(tuning)) < 7:  # source-only, the defaults, and a run after them
         assert time.monotonic() < deadline
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
@@ -81,17 +86,18 @@ def test_tuning_stops_goes_on_and_its_file_is_what_the_suite_then_uses(tuning):
 
     finished = {f"{r.identity}.json" for r in trials_of(tuning) if r.status == "ok"}
     before = files(tuning)
-    assert 3 <= len(finished) < 7
+    assert 6 <= len(finished) < 10
     resumed = tuning.run(*TUNE)
     after = files(tuning)
-    assert len(after) == 7  # source-only's too
+    assert 2 + 2 * (2 + 1 + 1) <= len(after) <= 2 + 2 * (2 + 2 + 2)  # source-only's too
     assert {n: after[n] for n in finished} == {n: before[n] for n in finished}, "trials ran again"
     records = trials_of(tuning)
     assert {r.status for r in records} == {"ok"}
     assert {r.cell.stream.config["part"] for r in records} == {"validation"}
     yardstick = [r for r in records if r.cell.method.name == "source-only"]
-    assert len(yardstick) == 1
-    assert f"source-only: {yardstick[0].results.score:.1%} without adaptation" in resumed.stdout
+    assert len(yardstick) == 2
+    without = sum(score_of(record) for record in yardstick) / 2
+    assert f"source-only: {without:.1%} without adaptation" in resumed.stdout
     records = [r for r in records if r not in yardstick]
     assert {r.cell.method.name for r in records} == {"jolts", "calm"}
 
@@ -99,7 +105,7 @@ def test_tuning_stops_goes_on_and_its_file_is_what_the_suite_then_uses(tuning):
     for name in ("jolts", "calm"):
         for trial in (1, 2, 3):
             assert f"{name} {trial}/3: " in resumed.stderr
-    assert resumed.stderr.count("% with its defaults") == 2
+    assert resumed.stderr.count("% in 2 runs with its defaults") == 2
     assert re.search(r"with its defaults; about \d+ s left", resumed.stderr)
     assert "written: tiny.tuned.yaml" in resumed.stdout
     assert resumed.stdout.endswith(
@@ -111,21 +117,23 @@ def test_tuning_stops_goes_on_and_its_file_is_what_the_suite_then_uses(tuning):
     assert tuned["command"].startswith("bench tune --suite tiny.yaml")
     assert tuned["command"] in file.read_text().splitlines()[0]
     assert (tuned["suite"], tuned["trials"], tuned["seeds"], tuned["oracle"]) == (
-        "tiny", 3, [0], False,
+        "tiny", 3, [0, 1], False,
     )  # fmt: skip
     assert tuned["validation"]["part"] == "validation"
     assert set(tuned["methods"]) == {"jolts", "calm"}
     trials = {}
-    for record in records:
-        trials.setdefault(record.cell.method.name, {})[record.cell.method.config["strength"]] = (
-            record.results.mean("after")
-        )
+    for record in sorted(records, key=lambda record: record.cell.seed):
+        strengths = trials.setdefault(record.cell.method.name, {})
+        strengths.setdefault(record.cell.method.config["strength"], []).append(score_of(record))
     for name, found in tuned["methods"].items():
+        whole = {k: sum(s) / 2 for k, s in trials[name].items() if len(s) == 2}
         assert (found["trials"], found["failed"]) == (3, 0)
-        assert found["default_score"] == pytest.approx(trials[name][2.0], abs=1e-6)
-        assert found["score"] == pytest.approx(max(trials[name].values()), abs=1e-6)
-        assert found["score"] > found["default_score"]  # the file says something
-        assert trials[name][found["settings"]["strength"]] == max(trials[name].values())
+        assert found["runs"] == sum(map(len, trials[name].values()))
+        assert found["default_score"] == pytest.approx(whole[2.0], abs=1e-6)
+        assert found["score"] == pytest.approx(max(whole.values()), abs=1e-6)
+        assert found["gain"] > found["standard_error"]  # the file says something
+        assert whole[found["settings"]["strength"]] == max(whole.values())
+    assert (tuning.folder / "search.png").read_bytes().startswith(b"\x89PNG")
 
     done = tuning.run("run", *METHODS, "--seeds", "0")
     ran = {name: r for (name, _, _), r in tuning.records().items()}
@@ -140,10 +148,11 @@ def test_tuning_stops_goes_on_and_its_file_is_what_the_suite_then_uses(tuning):
 
 
 def test_an_oracle_is_loud_when_it_is_made_and_whenever_it_is_used(tuning):
-    oracle = ("--plugin", "jolts.py", "--methods", "jolts", "--seeds", "0")
+    oracle = ("--plugin", "jolts.py", "--methods", "jolts")
     made = tuning.run(
-        "tune", *oracle, "--trials", "1", "--oracle", "--store", "trials", "--out", "best.yaml"
-    )
+        "tune", *oracle, "--seeds", "0,1", "--trials", "1", "--oracle", "--store", "trials",
+        "--out", "best.yaml",
+    )  # fmt: skip
     assert "ORACLE: settings are selected with the labels of the test stream" in made.stderr
     assert made.stdout.endswith(
         "next: bench run --suite tiny.yaml --plugin plugin.py --plugin jolts.py "

@@ -35,10 +35,12 @@ from bench.study.suite import Suite, load_suite
 from bench.study.tuned_settings import merged, write_tuned
 from bench.tuning.tune import (
     DIGITS,
+    Tried,
     Tuner,
     default_out,
     distribution,
     rounded,
+    validation_runs,
     validation_suite,
 )
 
@@ -133,6 +135,16 @@ class FromFull(Method):
     Config = OneConfig
     makes_own_model = True
 
+class MoreConfig(TwoConfig):
+    epochs: int = tunable(2, 1, 5)
+    weight: float = tunable(0.5, 0.0, 1.0)
+
+@register("method", "more")
+class More(Method):
+    """The other one with a penalty more."""
+    Config = MoreConfig
+    search_from = "two"
+
 @register("method", "nothing")
 class Nothing(Method):
     """Has nothing to search."""
@@ -150,7 +162,7 @@ description: a suite for tests
 stream: toy-shift
 model: toy-net
 methods: [two, one]
-seeds: 1
+seeds: 2
 devices: [xavier-nx, agx-orin]
 """
 
@@ -187,9 +199,10 @@ class Bench:
     """A suite, a store and an executor that makes records up."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.store = Store(folder / "store")
-        self.told: list[tuple[str, int, int, float | None, dict[str, Any]]] = []
+        self.told: list[Tried] = []
         self.ran: list[Cell] = []
 
     def suite(self, text: str = SUITE) -> tuple[Suite, list[Cell]]:
@@ -201,14 +214,15 @@ class Bench:
 
     def tuner(self, text: str = SUITE, trials: int = 6) -> Tuner:
         suite, cells = self.suite(text)
-        return Tuner(suite, cells, trials, self.store, lambda *event: self.told.append(event))
+        return Tuner(suite, cells, trials, self.store, self.told.append)
 
     def record(self, job: Job, outcome: float | str) -> Record:
         (cell,) = job.cells
         failed = isinstance(outcome, str)
         results = None
         if not isinstance(outcome, str):
-            domains = [d.model_copy(update={"after": outcome}) for d in RESULTS.domains]
+            scores = {"after": outcome, "final": outcome}
+            domains = [d.model_copy(update=scores) for d in RESULTS.domains]
             results = RESULTS.model_copy(update={"domains": domains})
         old = json.loads(OLD.read_text())
         return Record.model_validate(
@@ -239,7 +253,7 @@ class Bench:
         return done
 
     def tried(self, name: str) -> list[dict[str, Any]]:
-        return [settings for n, *_, settings in self.told if n == name]
+        return [tried.settings for tried in self.told if tried.method == name]
 
 
 @pytest.fixture
@@ -258,16 +272,18 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def test_every_method_gets_as_many_trials_and_its_defaults_first(bench: Bench, trials: int) -> None:
     tuner = bench.tuner(trials=trials)
     assert tuner.names == ["two", "one"]
-    assert bench.run(tuner) == 2 * trials
+    assert bench.run(tuner) == sum(tried.runs for tried in bench.told)
     for name in tuner.names:
-        numbers = [trial for n, trial, *_ in bench.told if n == name]
-        assert numbers == list(range(1, trials + 1))
+        mine = [tried for tried in bench.told if tried.method == name]
+        assert [tried.trial for tried in mine] == list(range(1, trials + 1))
         first, *others = bench.tried(name)
         assert first == {}
         assert all(others)
         assert len({json.dumps(o) for o in others}) == len(others)
-    assert {total for *_, total, _, _ in bench.told} == {trials}
-    defaults = {c.method.name: c.method.config for c in bench.ran[:2]}
+        assert mine[0].runs == 2
+        assert {tried.runs for tried in mine} <= {1, 2}
+    assert {tried.trials for tried in bench.told} == {trials}
+    defaults = {c.method.name: c.method.config for c in bench.ran[:4]}
     assert defaults == {
         "two": {"learning_rate": 0.001, "epochs": 1, "fixed": 7}, "one": {"weight": 0.5},
     }  # fmt: skip
@@ -277,15 +293,15 @@ def test_every_method_gets_as_many_trials_and_its_defaults_first(bench: Bench, t
 def test_a_search_with_few_possibilities_spends_its_trials_all_the_same(bench: Bench) -> None:
     tuner = bench.tuner(SUITE.replace("two, one", "whole"), trials=8)
     ran = bench.run(tuner)
-    assert [trial for _, trial, *_ in bench.told] == list(range(1, 9))
-    assert ran == len({c.identity for c in bench.ran}) <= 3  # nothing is run twice
+    assert [tried.trial for tried in bench.told] == list(range(1, 9))
+    assert ran == len({c.identity for c in bench.ran}) <= 2 * 3  # nothing is run twice
     assert tuner.results()["whole"].trials == 8
 
 
 def test_jobs_say_where_to_write_and_which_plugins_to_load(bench: Bench, plugin: Path) -> None:
     jobs = bench.tuner().begin()
-    assert [len(job.cells) for job in jobs] == [1, 1]
-    assert len({job.run for job in jobs}) == 2
+    assert [len(job.cells) for job in jobs] == [1] * 4
+    assert len({job.run for job in jobs}) == 4
     for job in jobs:
         assert (job.suite, job.store) == ("mine", str(bench.store.root))
         assert (job.attempts, job.plugins) == ((0,), (str(plugin),))
@@ -299,7 +315,7 @@ def test_the_best_trial_is_found_with_its_score(bench: Bench) -> None:
     tuner = bench.tuner(trials=12)
     bench.run(tuner)
     for name, found in tuner.results().items():
-        scores = [(score, s) for n, _, _, score, s in bench.told if n == name]
+        scores = [(t.score, t.settings) for t in bench.told if t.method == name and t.runs == 2]
         best = max(score for score, _ in scores)
         assert found.score == pytest.approx(best, abs=1e-6)
         assert found.score > found.default_score == pytest.approx(scores[0][0], abs=1e-6)
@@ -357,9 +373,10 @@ def test_failed_trials_are_counted_and_told_and_the_search_goes_on(
         return status if config.get("epochs", 1) > 2 else quality(config)
 
     tuner = bench.tuner(trials=10)
-    assert bench.run(tuner, outcome) == 20
+    bench.run(tuner, outcome)
+    assert len(bench.told) == 20
     found = tuner.results()["two"]
-    failed = [s for n, _, _, score, s in bench.told if n == "two" and score is None]
+    failed = [t.settings for t in bench.told if t.method == "two" and t.score is None]
     assert found.failed == len(failed) > 0
     assert all(s["epochs"] > 2 for s in failed)
     assert found.settings.get("epochs", 1) <= 2
@@ -373,6 +390,7 @@ def test_defaults_that_fail_have_no_score_and_others_can_be_found(bench: Bench) 
     found = tuner.results()["one"]
     assert (found.default_score, found.score, found.failed) == (None, 0.25, 1)
     assert found.settings == bench.tried("one")[1]  # the first of equals
+    assert (found.gain, found.standard_error, found.not_taken) == (None, None, None)
 
 
 def test_a_method_whose_every_trial_fails_has_no_result(bench: Bench) -> None:
@@ -397,17 +415,18 @@ def test_the_same_command_again_runs_nothing_and_finds_the_same(bench: Bench) ->
     assert len(bench.ran) == ran
 
 
-@pytest.mark.parametrize("most", [1, 2, 5, 9, 11])
+@pytest.mark.parametrize("most", [1, 2, 5, 9, 13])
 def test_a_stopped_search_goes_on_as_if_it_had_not_been(
     bench: Bench, tmp_path_factory: pytest.TempPathFactory, most: int
 ) -> None:
     whole = fresh(tmp_path_factory)
     undisturbed = whole.tuner()
-    assert whole.run(undisturbed) == 12
+    runs = whole.run(undisturbed)
+    assert runs > 13
     bench.run(bench.tuner(), most=most)
     bench.told.clear()
     resumed = bench.tuner()
-    assert bench.run(resumed) == 12 - most
+    assert bench.run(resumed) == runs - most
     assert resumed.results() == undisturbed.results()
     for name in resumed.names:
         assert bench.tried(name) == whole.tried(name)
@@ -417,23 +436,25 @@ def test_more_trials_later_do_not_run_the_defaults_again(bench: Bench) -> None:
     """A longer search draws more of its trials at random first, so the others may differ."""
     bench.run(bench.tuner(trials=4))
     jobs = bench.tuner(trials=8).begin()
-    assert [(n, trial) for n, trial, total, *_ in bench.told if total == 8][:1] == [("two", 1)]
-    assert {job.cells[0].identity for job in jobs}.isdisjoint(c.identity for c in bench.ran[:2])
+    assert [(t.method, t.trial) for t in bench.told if t.trials == 8][:1] == [("two", 1)]
+    assert {job.cells[0].identity for job in jobs}.isdisjoint(c.identity for c in bench.ran[:4])
 
 
-def test_an_interrupted_trial_is_run_again_and_a_failed_one_is_not(bench: Bench) -> None:
-    tuner = bench.tuner()
-    one, two = tuner.begin()
-    for job, status in ((one, "interrupted"), (two, "timeout")):
+def test_an_interrupted_run_is_made_again_and_a_failed_one_is_not(bench: Bench) -> None:
+    tuner = bench.tuner(SUITE.replace("two, one", "one"))
+    first, second = tuner.begin()
+    for job, status in ((first, "interrupted"), (second, "timeout")):
         record = bench.record(job, status)
         bench.store.write(record)
-        jobs = tuner.ended(Ended(job, [record], []))
-        assert bool(jobs) == (status != "interrupted")  # Ctrl-C: nothing follows
-    resumed = bench.tuner().begin()
-    assert resumed[0].cells == one.cells
-    assert resumed[0].attempts == (1,)
-    assert resumed[1].cells != two.cells
-    assert resumed[1].attempts == (0,)
+        assert tuner.ended(Ended(job, [record], [])) == []  # Ctrl-C: nothing follows
+    resumed = bench.tuner(SUITE.replace("two, one", "one"))
+    (again,) = resumed.begin()
+    assert (again.cells, again.attempts) == (first.cells, (1,))
+    record = bench.record(again, 0.5)
+    bench.store.write(record)
+    (following,) = resumed.ended(Ended(again, [record], []))  # the defaults failed: the next trial
+    assert following.cells[0].method.config != first.cells[0].method.config
+    assert following.attempts == (0,)
 
 
 def test_a_search_depends_on_no_other_method_and_on_no_order_of_endings(
@@ -530,7 +551,8 @@ def test_methods_that_cannot_be_tuned_are_named_with_the_reason(bench: Bench) ->
     assert set(tuner.untunable) == {"nothing", "labels"}
     assert tuner.untunable["nothing"] == "it has no setting to search"
     assert "labels needs target labels" in tuner.untunable["labels"]
-    assert bench.run(tuner) == 6
+    bench.run(tuner)
+    assert len(bench.told) == 6
 
 
 def test_what_the_suite_gives_is_kept_and_not_searched(bench: Bench) -> None:
@@ -546,58 +568,168 @@ def test_what_the_suite_gives_is_kept_and_not_searched(bench: Bench) -> None:
 
 def test_a_method_listed_twice_is_tuned_as_its_first_listing(bench: Bench) -> None:
     twice = SUITE.replace("two, one", "{name: two, fixed: 1}, two").replace(
-        "seeds: 1", "supervised_references: [two]\nseeds: 2"
+        "seeds: 2", "supervised_references: [two]\nseeds: 2"
     )
     tuner = bench.tuner(twice, trials=3)
     assert tuner.names == ["two"]
-    assert bench.run(tuner) == 3 * 2
+    assert bench.run(tuner) == tuner.results()["two"].runs == sum(t.runs for t in bench.told)
     assert {(c.method.config["fixed"], c.target_labels) for c in bench.ran} == {(1, False)}
 
 
 def test_a_method_that_needs_labels_is_tuned_as_the_reference_that_it_is(bench: Bench) -> None:
     text = SUITE.replace("two, one", "one, labels").replace(
-        "seeds: 1", "supervised_references: [labels]\nseeds: 1"
+        "seeds: 2", "supervised_references: [labels]\nseeds: 2"
     )
-    tuner = bench.tuner(text, trials=2)
+    tuner = bench.tuner(text, trials=1)
     assert (tuner.names, tuner.untunable) == (["one", "labels"], {})
     assert bench.run(tuner) == 4
     assert {c.target_labels for c in bench.ran if c.method.name == "labels"} == {True}
 
 
-# --- seeds ------------------------------------------------------------------------------
+# --- a search that starts from another method's ---------------------------------------------
 
 
-def test_a_trial_is_the_mean_over_the_seeds(bench: Bench) -> None:
-    tuner = bench.tuner(SUITE.replace("seeds: 1", "seeds: [3, 5]"), trials=4)
-    assert [j.cells[0].seed for j in tuner.begin()] == [3, 5, 3, 5]
-    ran = bench.run(
-        bench.tuner(SUITE.replace("seeds: 1", "seeds: [3, 5]"), trials=4),
+STARTS = SUITE.replace("two, one", "more, one, two")
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_penalised_method_starts_from_the_best_of_the_plain_one(bench: Bench, last: bool) -> None:
+    """Whatever is run first: its second trial waits, and is the other's best, its own default."""
+    tuner = bench.tuner(STARTS, trials=5)
+    bench.run(tuner, last=last)
+    assert len(bench.told) == 15
+    best = tuner.results()["two"].settings
+    assert best
+    first, second, *others = bench.tried("more")
+    assert (first, second) == ({}, {**best, "weight": 0.5})
+    assert len(others) == 3
+    assert tuner.startless == []
+    assert tuner.results()["more"].score >= quality({**best, "weight": 0.5})
+
+
+def test_where_the_plain_ones_defaults_are_best_they_are_what_is_tried(bench: Bench) -> None:
+    """Its defaults are not this method's: one pass, not two."""
+    tuner = bench.tuner(STARTS, trials=2)
+    bench.run(tuner, lambda cell: 0.5)  # of equal scores the defaults stand
+    assert tuner.results()["two"].settings == {}
+    assert bench.tried("more")[1] == {"learning_rate": 0.001, "epochs": 1, "weight": 0.5}
+
+
+def test_the_start_is_taken_from_the_file_that_is_added_to(bench: Bench) -> None:
+    whole = bench.tuner(STARTS, trials=4)
+    bench.run(whole)
+    tried, known = bench.tried("more"), whole.results()
+    suite, cells = bench.suite(SUITE.replace("two, one", "more, one"))
+    alone = Bench(bench.folder / "alone")
+    tuner = Tuner(suite, cells, 4, alone.store, alone.told.append, known)
+    alone.run(tuner)
+    assert alone.tried("more") == tried
+    unknown = Tuner(suite, cells, 4, alone.store, lambda tried: None)
+    assert (tuner.startless, unknown.startless) == ([], ["more"])
+
+
+def test_settings_that_the_suite_gives_are_no_start(bench: Bench) -> None:
+    given = "{name: more, learning_rate: 0.001, epochs: 1}, {name: two, learning_rate: 0.002}"
+    tuner = bench.tuner(SUITE.replace("two, one", given), trials=3)
+    bench.run(tuner)
+    assert all(list(settings) == ["weight"] for settings in bench.tried("more")[1:])
+
+
+@pytest.mark.parametrize("stopped", [1, 4, 7, 10])
+def test_a_stopped_search_with_a_start_goes_on_the_same(
+    bench: Bench, stopped: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = fresh(tmp_path_factory)
+    runs = other.run(other.tuner(STARTS, trials=4))
+    bench.run(bench.tuner(STARTS, trials=4), most=stopped)
+    bench.told.clear()
+    tuner = bench.tuner(STARTS, trials=4)
+    assert bench.run(tuner) == runs - stopped
+    for name in ("more", "one", "two"):
+        assert bench.tried(name) == other.tried(name)
+
+
+# --- the validation runs of a trial -----------------------------------------------------
+
+
+def test_a_trial_is_the_mean_over_its_seeds(bench: Bench) -> None:
+    text = SUITE.replace("seeds: 2", "seeds: [3, 5]")
+    assert [j.cells[0].seed for j in bench.tuner(text).begin()] == [3, 5, 3, 5]
+    bench.run(
+        bench.tuner(text, trials=4),
         lambda cell: quality(cell.method.config) - (0.25 if cell.seed == 5 else 0),
     )
-    assert ran == 2 * 2 * 4
-    for name, _, _, score, tried in bench.told:
+    for name, _, _, score, tried, runs in bench.told:
         default = {"two": {"learning_rate": 0.001, "epochs": 1}, "one": {"weight": 0.5}}[name]
-        assert score == pytest.approx(quality(tried or default) - 0.125)
+        lost = 0.125 if runs == 2 else 0
+        assert score == pytest.approx(quality(tried or default) - lost)
 
 
 def test_a_trial_waits_for_all_its_seeds_and_fails_with_one_of_them(bench: Bench) -> None:
-    tuner = bench.tuner(SUITE.replace("seeds: 1", "seeds: 2").replace("two, one", "one"))
+    tuner = bench.tuner(SUITE.replace("two, one", "one"))
     first, second = tuner.begin()
     for job, outcome in ((first, 0.5), (second, "failed")):
         assert bench.told == []
         record = bench.record(job, outcome)
         bench.store.write(record)
         jobs = tuner.ended(Ended(job, [record], []))
-        assert len(jobs) == (0 if job is first else 2)
-    assert bench.told == [("one", 1, 6, None, {})]
+        assert len(jobs) == (0 if job is first else 1)
+    assert bench.told == [("one", 1, 6, None, {}, 2)]
 
 
-def test_only_the_missing_seed_of_a_trial_is_run_on_resume(bench: Bench) -> None:
-    text = SUITE.replace("seeds: 1", "seeds: 3").replace("two, one", "one")
-    bench.run(bench.tuner(text), most=4)  # a whole trial and a third
-    jobs = bench.tuner(text).begin()
-    assert [j.cells[0].seed for j in jobs] == [1, 2]
-    assert len({json.dumps(j.cells[0].method.config) for j in jobs}) == 1
+def test_only_the_missing_run_of_a_trial_is_made_on_resume(bench: Bench) -> None:
+    text = SUITE.replace("seeds: 2", "seeds: 3").replace("two, one", "one")
+    bench.run(bench.tuner(text), most=2)
+    (job,) = bench.tuner(text).begin()
+    assert (job.cells[0].seed, job.cells[0].method.config) == (2, {"weight": 0.5})
+
+
+def test_trials_below_the_better_half_are_stopped_and_the_defaults_are_not(bench: Bench) -> None:
+    """By successive halving: after 1, 2 ... runs, as Optuna's pruner has it."""
+    text = SUITE.replace("seeds: 2", "seeds: 4").replace("two, one", "one")
+    tuner = bench.tuner(text, trials=12)
+    bench.run(
+        tuner, lambda c: 0.0 if c.method.config["weight"] == 0.5 else quality(c.method.config)
+    )
+    told = bench.told
+    assert told[0].runs == 4
+    assert {t.runs for t in told[1:]} <= {1, 2, 4}
+    first = [t.score for t in told[1:]]
+    for i, tried in enumerate(told[1:]):
+        so_far = sorted(first[: i + 1], reverse=True)
+        among_the_better = tried.score in so_far[: max(len(so_far) // 2, 1)]
+        assert (tried.runs > 1) == among_the_better
+    found = tuner.results()["one"]
+    assert found.runs == sum(t.runs for t in told) < 12 * 4
+    assert found.first_scores == pytest.approx([0.0, *first], abs=1e-6)
+    assert found.steps == {k: v * found.runs for k, v in RESULTS.costs.steps.items()}
+
+
+def test_a_stopped_trial_is_not_chosen_though_its_first_run_was_good(bench: Bench) -> None:
+    text = SUITE.replace("seeds: 2", "seeds: 4").replace("two, one", "one")
+
+    def outcome(cell: Cell) -> float:
+        weight = cell.method.config["weight"]
+        return 0.5 if weight == 0.5 else 0.9 - weight / 100 if cell.seed == 0 else 0.1
+
+    tuner = bench.tuner(text, trials=8)
+    bench.run(tuner, outcome)
+    found = tuner.results()["one"]
+    assert found.settings == {}
+    assert found.score == found.default_score == 0.5
+
+
+def test_seeds_take_the_draws_of_the_source_in_turn(bench: Bench) -> None:
+    text = SUITE.replace("seeds: 2", "seeds: 5\nsource_draws: 2").replace("two, one", "one")
+    suite, cells = bench.suite(text)
+    assert len(cells) == 2 * 5
+    runs = [(cell.seed, cell.source_draw) for cell in validation_runs(suite, cells)]
+    assert runs == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0)]
+
+
+def test_a_search_needs_two_validation_runs(bench: Bench) -> None:
+    with pytest.raises(BenchError, match=r"one validation run .* give two or more seeds"):
+        bench.tuner(SUITE.replace("seeds: 2", "seeds: 1"))
 
 
 # --- the stream that is searched on -----------------------------------------------------
@@ -726,7 +858,14 @@ def test_a_method_tuned_under_the_same_budget_joins_the_others(bench: Bench) -> 
     assert both.methods["one"].score == 0.125
     assert both.methods["one"].command == "bench tune --methods one"
     assert both.command == old.command
-    for name, other in (("trials", 3), ("seeds", [0, 1]), ("oracle", True), ("data", "other")):
+    for name, other in (
+        ("trials", 3),
+        ("seeds", [0, 2]),
+        ("source_draws", 3),
+        ("rule", "another"),
+        ("oracle", True),
+        ("data", "other"),
+    ):
         with pytest.raises(BenchError, match=f"were tuned with {name} "):
             merged(old, new.model_copy(update={name: other}))
 
@@ -737,7 +876,7 @@ def test_every_variant_of_the_model_is_searched_for_itself(bench: Bench) -> None
     tuner = bench.tuner(text, trials=3)
     assert tuner.names == ["two", "two@compressed:4", "from-full"]
     bench.run(tuner)
-    tried = [cell.tuning_key for cell in bench.ran]
+    tried = [t.method for t in bench.told]
     assert {key: tried.count(key) for key in tuner.names} == dict.fromkeys(tuner.names, 3)
     assert {cell.variant is None for cell in bench.ran if cell.method.name == "two"} == {
         True,
