@@ -4,8 +4,8 @@ A source of two classes and two domains of two new ones each, a batch and three 
 methods' defaults but for strengths that show. Memories hold everything, and batches of them are
 all of it, so that only joint training draws. The loops are written from the papers' equations and
 from what the authors' code does: torch's networks, gradients and optimizers, no code of the
-methods. The classes that a loss covers are cut out of the logits. Run as a program, this file prints
-the table.
+methods. The classes that a loss covers are cut out of the logits. Run as a program, this file
+prints the table.
 """
 
 from __future__ import annotations
