@@ -17,9 +17,9 @@ class EwcConfig(TaskLossConfig):
     ``penalty``: lambda; ``mode``: ``online`` keeps one sum of importances and the
     latest weights (memory does not grow), ``separate`` one penalty for each earlier domain as in
     the paper; ``decay``: factor on old importances in online mode; ``per_sample``: importances
-    from each sample's gradient, as in the paper and mammoth, at a backward pass for each (on a
-    domain about as many as training on it for one pass takes at a batch size of 1), or from each
-    batch's mean gradient, as in Avalanche and FACIL.
+    from each sample's gradient, as in the paper and mammoth, at a backward pass for each (1.56
+    instead of 0.19 s of a Xavier NX for a domain of 200), or from each batch's mean gradient, as
+    in Avalanche and FACIL.
     """
 
     penalty: float = tunable(100.0, 1.0, 1e6, log=True, ge=0, le=1e12)

@@ -194,7 +194,7 @@ def test_more_domains_than_memory(name, model, data, view, adapt):
 
 def kept_of_each_domain(method):
     """Samples in memory by the inputs' first number, which names the domain here."""
-    held = method.stored()["plugin"] if "plugin" in method.stored() else method.strategy
+    held = method.stored().get("plugin", method.strategy)
     memories = getattr(held, "memory_x", None)
     if memories is not None:
         parts = list(memories.values())
