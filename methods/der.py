@@ -35,7 +35,7 @@ class Der(AvalancheMethod):
     """Dark experience replay ++ (Buzzega et al., NeurIPS 2020), Avalanche's strategy.
 
     Cross-entropy on the domain's batch, alpha times the mean squared difference to remembered
-    logits and beta times the cross-entropy on remembered labels, with
+    logits and beta times the cross-entropy on remembered labels, all over all outputs, with
     one batch of the memory where the paper draws two. Avalanche balances the memory over classes
     (the paper samples the stream) and computes logits when a domain was learned (the paper while
     it is). How the buffer keeps samples is ours: see ``LogitReservoirs``.

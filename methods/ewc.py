@@ -17,8 +17,9 @@ class EwcConfig(TaskLossConfig):
     ``penalty``: lambda; ``mode``: ``online`` keeps one sum of importances and the
     latest weights (memory does not grow), ``separate`` one penalty for each earlier domain as in
     the paper; ``decay``: factor on old importances in online mode; ``per_sample``: importances
-    from each sample's gradient, as in the paper, at a backward pass for each, instead of each
-    batch's mean gradient, as in Avalanche.
+    from each sample's gradient, as in the paper and mammoth, at a backward pass for each (1.56
+    instead of 0.19 s of a Xavier NX for a domain of 200), or from each batch's mean gradient, as
+    in Avalanche and FACIL.
     """
 
     penalty: float = tunable(100.0, 1.0, 1e6, log=True, ge=0, le=1e12)
@@ -34,9 +35,11 @@ class Ewc(AvalancheMethod):
     Supervised fine-tuning with the penalty lambda sum_i F_i (w_i - w*_i)^2, where F is
     the diagonal Fisher information, estimated from squared gradients: on the source in
     ``prepare``, and on each domain after it was learned (charged to the device). Avalanche leaves
-    out the paper's factor 1/2, takes the gradient at the true labels (the empirical Fisher) and
-    squares the mean gradient of a batch, which is smaller than the mean of squares by up to the
-    batch size (``per_sample``). In how few operators it is computed is ours: see ``BatchedEWC``.
+    out the paper's factor 1/2 and takes the gradient at the true labels (the empirical Fisher), of
+    the loss over all classes seen so far, as FACIL, whatever training's covers; mammoth also
+    weights each square by the label's probability. Avalanche squares the mean gradient of a batch,
+    which is smaller than the mean of squares by up to the batch size, the paper's that of each
+    sample (``per_sample``). In how few operators it is computed is ours: see ``BatchedEWC``.
     """
 
     Config = EwcConfig

@@ -13,9 +13,9 @@ class LwfConfig(TaskLossConfig):
     """Settings of LwF besides those of `TaskLossConfig`.
 
     ``alpha``: weight of the distillation (the paper's lambda_o); ``temperature``: of its softmax.
-    Under one head for all classes the distillation holds earlier classes relative to one another
-    alone, while the cross-entropy pushes all of them down: it takes weights far above the
-    paper's 1, which has a head for each task, to keep much.
+    With ``loss_classes: all`` the distillation holds earlier classes relative to one another alone,
+    while the cross-entropy pushes all of them down: it takes weights far above the paper's 1,
+    which has a head for each task, to keep much.
     """
 
     alpha: float = tunable(1.0, 0.1, 100.0, log=True, ge=0, le=1e3)
@@ -29,7 +29,8 @@ class Lwf(AvalancheMethod):
     Cross-entropy on the new labels, and the Kullback-Leibler divergence from the outputs of the
     previous model (first the source's) on the new inputs, over the classes seen before. Its
     gradient is that of the paper's cross-entropy between tempered softmaxes; neither has a factor
-    T^2. The paper trains the new head alone at first; here there is one head.
+    T^2. The paper trains the new head alone at first; here there is one head, whose cross-entropy
+    covers the new classes as the paper's new head does (``loss_classes``).
     The teacher in evaluation mode is ours: see ``FrozenLwF``. A copy of the model is the
     method's memory.
     """

@@ -34,9 +34,10 @@ class Mas(AvalancheMethod):
     Supervised fine-tuning with the penalty lambda sum_i Omega_i (w_i - w*_i)^2, where Omega is the
     mean absolute gradient of the squared 2-norm of the outputs: on the source in ``prepare``,
     and on each domain after it was learned (charged; no label is used). Importances of domains add
-    up as in the paper, where Avalanche averages them (``alpha``); as in Avalanche they are
-    absolute values of the mean gradient of a batch (``per_sample``). The estimate in evaluation
-    mode is ours: see ``BatchedMAS``.
+    up as in the paper, where Avalanche averages them (``alpha``); they are absolute values of the
+    gradient of each sample, as in the paper and where its code adds importances up, and not of the
+    mean gradient of a batch, as in Avalanche (``per_sample``). The estimate in evaluation mode is
+    ours: see ``BatchedMAS``.
     """
 
     Config = MasConfig

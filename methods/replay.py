@@ -17,7 +17,8 @@ from .avalanche.method import AvalancheMethod, RehearsalConfig
 class ReplayConfig(RehearsalConfig):
     """Settings of replay besides those of `RehearsalConfig`.
 
-    ``memory_size``: samples kept of all domains together, the source included.
+    ``memory_size``: samples kept of all domains together, the source included, as many as GEM,
+    A-GEM and DER++ keep.
     """
 
     memory_size: int = Field(200, ge=1, le=1_000_000)

@@ -20,8 +20,8 @@ from bench.operators.live_memory import live_tensors
 
 NAMES = ("ewc", "mas", "si", "lwf", "gem", "a-gem", "replay", "der++", "joint")
 BUFFERS = {
-    "gem": {"patterns_per_domain": 3},
-    "a-gem": {"patterns_per_domain": 3, "sample_size": 4},
+    "gem": {"memory_size": 9},
+    "a-gem": {"memory_size": 9, "sample_size": 4},
     "replay": {"memory_size": 7},
     "der++": {"memory_size": 7},
 }
@@ -184,11 +184,61 @@ def test_batches_of_one_short_last_ones_and_one_class(name, batch_size, model, d
 @every_method
 def test_more_domains_than_memory(name, model, data, view, adapt):
     small = {"replay": {"memory_size": 2}, "der++": {"memory_size": 2}}
-    small["a-gem"] = {"patterns_per_domain": 1, "sample_size": 2}
+    small["a-gem"] = {"memory_size": 2, "sample_size": 2}
+    small["gem"] = {"memory_size": 2}
     method = make(name, epochs=1, **small.get(name, {}))
     method.prepare(model, view(*data(4), batch_size=4))
     adapt(method, *(view(*data(4, seed), batch_size=4) for seed in range(2, 6)))
     assert weights(model).isfinite().all()
+
+
+def kept_of_each_domain(method):
+    """Samples in memory by the inputs' first number, which names the domain here."""
+    held = method.stored().get("plugin", method.strategy)
+    memories = getattr(held, "memory_x", None)
+    if memories is not None:
+        parts = list(memories.values())
+    else:
+        groups = getattr(held, "buffers", None) or getattr(held, "groups", None)
+        parts = [kept.x for kept in groups or held.storage_policy.groups]
+    return torch.cat(parts)[:, 0].int().bincount().tolist()
+
+
+@pytest.mark.parametrize("name", ["gem", "a-gem", "replay", "der++"])
+def test_memories_are_equal_totals_whatever_the_stream_is_long(name, model, data, view, adapt):
+    """What each domain keeps is a part of what it kept before; a total by default the same."""
+    method_class = registry.load("method", name)
+    assert method_class.Config().memory_size == 200
+    method = method_class(method_class.Config(memory_size=10, epochs=1))
+    counts = []
+    for place in range(4):
+        x, y = data(12, place)
+        x[:, 0] = place
+        domain = view(x, y, batch_size=6)
+        if place == 0:
+            method.prepare(model, domain)
+        else:
+            adapt(method, domain)
+        counts.append(kept_of_each_domain(method))
+    assert [sum(each) for each in counts] == [10] * 4
+    if name != "der++":  # of equal shares of classes
+        assert [sorted(each, reverse=True) for each in counts] == [
+            [10], [5, 5], [4, 3, 3], [3, 3, 2, 2],
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["gem", "a-gem"])
+def test_a_memory_for_each_domain_grows_with_the_stream(name, model, data, view, adapt):
+    method_class = registry.load("method", name)
+    method = method_class(method_class.Config(patterns_per_domain=4, epochs=1))
+    for place in range(3):
+        x, y = data(12, place)
+        x[:, 0] = place
+        if place == 0:
+            method.prepare(model, view(x, y, batch_size=6))
+        else:
+            adapt(method, view(x, y, batch_size=6))
+    assert kept_of_each_domain(method) == [4, 4, 4]
 
 
 @every_method

@@ -70,7 +70,8 @@ def test_updates_feel_the_penalty_gradient_of_every_earlier_domain(
         else:
             anchors.append((fisher, reached))
 
-    method = Ewc(EwcConfig(penalty=penalty, learning_rate=lr, epochs=2, mode=mode))
+    more = {"optimizer_state": "kept", "loss_classes": "all", "per_sample": False}
+    method = Ewc(EwcConfig(penalty=penalty, learning_rate=lr, epochs=2, mode=mode, **more))
     method.prepare(model, view(*domains[0]))
     adapt(method, *(view(*domain) for domain in domains[1:]))
 
@@ -84,7 +85,7 @@ def test_with_weight_0_it_is_fine_tuning(model, data, view, adapt):
     twin = model.clone()
     source, (x, y) = data(6), data(6, seed=2)
     ewc = Ewc(EwcConfig(penalty=0.0, learning_rate=1e-3, epochs=2))
-    plain = FineTune(FineTuneConfig(learning_rate=1e-3, epochs=2))
+    plain = FineTune(FineTuneConfig(learning_rate=1e-3, epochs=2, loss_classes="task"))
     ewc.prepare(model, view(*source))
     plain.prepare(twin, view(*source))
     adapt(ewc, view(x, y, batch_size=4))

@@ -40,7 +40,9 @@ def test_updates_follow_cross_entropy_and_distillation(model, data, view, adapt)
             optimizer.step()
         seen |= set(y.tolist())
 
-    method = Lwf(LwfConfig(alpha=alpha, temperature=temperature, learning_rate=lr, epochs=3))
+    more = {"optimizer_state": "kept", "loss_classes": "all"}
+    distilled = {"alpha": alpha, "temperature": temperature}
+    method = Lwf(LwfConfig(learning_rate=lr, epochs=3, **distilled, **more))
     method.prepare(model, view(xs, ys))
     assert method.plugin.lwf.prev_classes_by_task[0] == {0, 1}
     adapt(method, view(x1, y1), view(x2, y2))

@@ -59,7 +59,8 @@ def test_updates_feel_the_penalty_gradient(alpha, model, data, view, adapt, adam
         new = sensitivity_by_hand(plain, [x])
         omega = {n: old * omega[n] + latest * new[n] for n in new}
 
-    method = Mas(MasConfig(penalty=penalty, alpha=alpha, learning_rate=lr, epochs=2))
+    more = {"optimizer_state": "kept", "loss_classes": "all", "per_sample": False}
+    method = Mas(MasConfig(penalty=penalty, alpha=alpha, learning_rate=lr, epochs=2, **more))
     method.prepare(model, view(*domains[0]))
     adapt(method, *(view(*domain) for domain in domains[1:]))
 

@@ -45,7 +45,8 @@ def test_path_and_penalty_over_the_source_and_two_domains(model, data, view, ada
             p.copy_(w)
     anchor = flat(parameters)
 
-    method = Si(SiConfig(penalty=c, damping=xi, learning_rate=lr, epochs=2))
+    more = {"optimizer_state": "kept", "loss_classes": "all"}
+    method = Si(SiConfig(penalty=c, damping=xi, learning_rate=lr, epochs=2, **more))
     method.prepare(model, view(*domains[0]))
     torch.testing.assert_close(method.plugin.importance, omega, rtol=1e-6, atol=1e-12)
     assert omega.sum() > 0

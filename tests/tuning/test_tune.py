@@ -593,8 +593,8 @@ STARTS = SUITE.replace("two, one", "more, one, two")
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_a_penalised_method_starts_from_the_best_of_the_plain_one(bench: Bench, last: bool) -> None:
-    """Whatever is run first: its second trial waits, and is the other's best, its own default."""
+def test_a_penalised_method_starts_from_the_plain_ones_best(bench: Bench, last: bool) -> None:
+    """Whatever is run first its second trial waits: the other's best and its own default."""
     tuner = bench.tuner(STARTS, trials=5)
     bench.run(tuner, last=last)
     assert len(bench.told) == 15
