@@ -144,7 +144,7 @@ def test_three_models_are_stored(model, images, view, adapt):
 
 def test_the_teacher_takes_over_running_statistics(model, images, view, adapt):
     model.module[1].norm = nn.BatchNorm1d(8).double()
-    method = prepared(model, images, view)
+    method = prepared(model, images, view, statistics="running")
     adapt(method, view(images))
     assert not torch.equal(method.teacher.module[1].norm.running_mean, torch.zeros(8))
     assert torch.equal(
