@@ -28,8 +28,8 @@ class AlignmentConfig(MethodConfig):
     """The settings of the recipe.
 
     ``learning_rate``: at the start of an adaptation; ``epochs``: passes over the adaptation split;
-    ``optimizer``: ``sgd`` has momentum 0.9; ``schedule``: ``decay`` is (1 + 10 p)^-0.75 with p the
-    share of an adaptation's steps that are done, anew in each; ``optimizer_state``: ``new`` in each
+    ``optimizer``: ``sgd`` has momentum 0.9; ``weight_decay``: of ``sgd``; ``schedule``: ``decay``
+    is (1 + 10 p)^-0.75 with p the share of an adaptation's steps that are done, anew in each; ``optimizer_state``: ``new`` in each
     adaptation, as every paper's training is, or ``kept`` over the stream; ``trained``: all weights
     but the head's (``body``), as EdgeTA has it, or ``all``; ``head_rate``: factor on the learning
     rate of the head, where it is trained.
@@ -38,6 +38,7 @@ class AlignmentConfig(MethodConfig):
     learning_rate: float = tunable(3e-4, 1e-5, 1e-1, log=True, ge=1e-8, le=1.0)
     epochs: int = tunable(3, 1, 15, unit="passes", log=True, ge=1, le=100)
     optimizer: OptimizerName = choice("adamw", "sgd")
+    weight_decay: float = Field(5e-4, ge=0, le=1.0)
     schedule: Schedule = choice("constant", "decay")
     optimizer_state: OptimizerState = "new"
     trained: Literal["body", "all"] = "body"
@@ -51,11 +52,7 @@ class Alignment(Method):
     and trained weights are settings, by default those of each method's paper; with the same
     settings the methods differ by `alignment_loss` alone, and ``source-fine-tune``, which has none,
     is the control of them all.
-
-    sgd_weight_decay : of the optimizer ``sgd``, as each method's paper has it
     """
-
-    sgd_weight_decay: ClassVar[float] = 5e-4
 
     tasks: ClassVar[tuple[str, ...]] = (
         "classification", "token-classification", "segmentation",
@@ -76,9 +73,7 @@ class Alignment(Method):
     def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """The optimizer over these groups of parameters."""
         c = self.config
-        return make_optimizer(
-            c.optimizer, groups, c.learning_rate, weight_decay=self.sgd_weight_decay
-        )
+        return make_optimizer(c.optimizer, groups, c.learning_rate, weight_decay=c.weight_decay)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -43,6 +43,7 @@ class DannConfig(AlignmentConfig):
     learning_rate: float = tunable(1e-2, 1e-5, 1e-1, log=True, ge=1e-8, le=1.0)
     epochs: int = tunable(15, 1, 15, unit="passes", log=True, ge=1, le=100)
     optimizer: OptimizerName = choice("sgd", "adamw")
+    weight_decay: float = Field(0.0, ge=0, le=1.0)
     schedule: Schedule = choice("decay", "constant")
     trained: Literal["body", "all"] = "all"
     domain_weight: float = tunable(1.0, 0.01, 1.0, log=True, ge=0, le=10.0)
@@ -59,8 +60,6 @@ class Dann(Alignment):
     new domain is first learned by the discriminator, which persists over the stream; a window
     that closes early cuts the schedule.
     """
-
-    sgd_weight_decay: ClassVar[float] = 0.0
 
     Config = DannConfig
     config: DannConfig

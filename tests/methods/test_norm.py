@@ -85,7 +85,7 @@ def test_tent_predicts_by_the_batch_or_by_running_averages(model, view, data, ad
     torch.testing.assert_close(alone["running"], among["running"])
     assert not torch.allclose(alone["batch"], among["batch"])
     assert torch.equal(
-        found["batch"].model.module.norm.running_mean, torch.full((8,), 0.3).double()
+        found["batch"].model.module.norm.running_mean, torch.full_like(images[0, :1].expand(8), 0.3)
     )
 
 
