@@ -29,10 +29,10 @@ class AlignmentConfig(MethodConfig):
 
     ``learning_rate``: at the start of an adaptation; ``epochs``: passes over the adaptation split;
     ``optimizer``: ``sgd`` has momentum 0.9; ``weight_decay``: of ``sgd``; ``schedule``: ``decay``
-    is (1 + 10 p)^-0.75 with p the share of an adaptation's steps that are done, anew in each; ``optimizer_state``: ``new`` in each
-    adaptation, as every paper's training is, or ``kept`` over the stream; ``trained``: all weights
-    but the head's (``body``), as EdgeTA has it, or ``all``; ``head_rate``: factor on the learning
-    rate of the head, where it is trained.
+    is (1 + 10 p)^-0.75 with p the share of an adaptation's steps that are done, anew in each;
+    ``optimizer_state``: ``new`` in each adaptation, as every paper's training is, or ``kept``
+    over the stream; ``trained``: all weights but the head's (``body``), as EdgeTA has it, or
+    ``all``; ``head_rate``: factor on the learning rate of the head, where it is trained.
     """
 
     learning_rate: float = tunable(3e-4, 1e-5, 1e-1, log=True, ge=1e-8, le=1.0)
