@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bench import FoundationModel, Method, MethodConfig, Window, choice, tunable
-from bench.contracts.data import Batch, DomainView, LabelledBatch
+from bench.contracts.data import Batch, DomainView
 from bench.contracts.method import Need
 
 from ._losses import at_least_float32, take_step, train_only
@@ -67,7 +67,8 @@ class Alignment(Method):
         c = self.config
         body, head = model.body_parameters(), model.head_parameters() if c.trained == "all" else []
         train_only(model, [*body, *head])
-        groups = [{"params": body}, {"params": head, "lr": c.learning_rate * c.head_rate}]
+        groups: list[dict[str, Any]] = [{"params": body}]
+        groups.append({"params": head, "lr": c.learning_rate * c.head_rate})
         self.optimizer = self.make_optimizer([group for group in groups if group["params"]])
 
     def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -90,7 +91,7 @@ class Alignment(Method):
             take_step(self.optimizer, loss)
             window.log(task=task.detach(), alignment=added.detach())
 
-    def source_part(self, labelled: LabelledBatch) -> tuple[Tensor, Tensor]:
+    def source_part(self, labelled: Batch) -> tuple[Tensor, Tensor]:
         """The task loss on a source batch, a scalar, and its pooled features, (n, width)."""
         logits, features = self.model.with_features(labelled.x)
         return self.model.loss(logits, labelled.y), self.model.pooled(features, labelled.x)

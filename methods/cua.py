@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from bench import Batch, DomainView, FoundationModel, Window, register, take, tunable
-from bench.contracts.data import Inputs, LabelledBatch, join_labels
+from bench.contracts.data import Inputs, join_labels
 
 from ._alignment import Alignment, AlignmentConfig
 from .feature_alignment import multi_kernel_mmd
@@ -69,7 +69,7 @@ class Cua(Alignment):
         with window.section("pseudo-label"):
             self._remember(domain)
 
-    def source_part(self, labelled: LabelledBatch) -> tuple[Tensor, Tensor]:
+    def source_part(self, labelled: Batch) -> tuple[Tensor, Tensor]:
         if self.frozen is None:
             return super().source_part(labelled)
         with torch.no_grad():
