@@ -156,3 +156,15 @@ def test_the_teacher_takes_over_running_statistics(model, images, view, adapt):
 def test_what_is_no_image_is_refused(model, data, view):
     with pytest.raises(Unsupported, match="cotta needs views of images"):
         Cotta(CottaConfig()).prepare(model, view(data(5)[0]))
+
+
+def test_the_authors_prediction_is_the_mean_of_the_teachers_logits_over_views(model, images, view):
+    """And predicting draws nothing from the method's own random numbers."""
+    expected = (model.module(images + 0.1) + model.module(images + 0.2)).detach() / 2
+    method = prepared(
+        model, images, view, augmentations=2, confidence_threshold=1.0, prediction="views"
+    )
+    before = method.generator.get_state()
+    with torch.no_grad():
+        torch.testing.assert_close(method.predict(images), expected, rtol=1e-9, atol=1e-12)
+    assert torch.equal(method.generator.get_state(), before)
