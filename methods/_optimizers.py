@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import nn
+
+from bench import DomainView
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["constant", "decay"]
@@ -51,8 +54,25 @@ def share_of_rate(schedule: Schedule, progress: float) -> float:
     return 1.0 if schedule == "constant" else (1.0 + 10.0 * progress) ** -0.75
 
 
+def begin_adaptation(optimizer: torch.optim.Optimizer, state: OptimizerState) -> None:
+    """Let the optimizer forget what it knew, or go on with it."""
+    if state == "new":
+        optimizer.state.clear()
+
+
+def planned_steps(domain: DomainView, epochs: int) -> int:
+    """Steps that an adaptation takes if the window does not close before: its batches."""
+    n, size = len(domain), domain.batch_size
+    batches = math.ceil(n / size)
+    if batches > 1 and size >= domain.least_batch and 0 < n % size < domain.least_batch:
+        batches -= 1  # the last one is joined to the one before
+    return domain.max_passes(epochs) * batches
+
+
 def set_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, progress: float) -> None:
     """Give each group of a `make_optimizer` its learning rate at ``progress``, in [0, 1]."""
+    if schedule == "constant":
+        return
     share = share_of_rate(schedule, progress)
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * share

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch.nn import functional as F
 from bench import DomainView, FoundationModel, MethodConfig, Window, register, tunable
 from bench.contracts.data import Inputs, on_device
 
+from ._batchnorm import Statistics, set_statistics
 from ._losses import at_least_float32, take_step, train_only
 from ._teacher import TeacherMethod, move_average
 
@@ -25,7 +28,15 @@ class CottaConfig(MethodConfig):
     confident to about 1 - s + s/C where it is right (0.91 for 0.1 and 10), below the default:
     views are then averaged on every batch. ``restore_probability``: p of eq. (7), of a weight at
     each step; ``horizontal_flip``: flip half of the views, as the authors do; off because it
-    changes what a digit or a letter means.
+    changes what a digit or a letter means; ``trained``: the parameters called weight or bias, which
+    are trained and restored in the authors' code, or ``all``, with class tokens and position
+    embeddings; ``averaged``: over views, ``probabilities`` as in eq. (3) or ``logits`` as in the
+    authors' code; ``prediction``: of the ``teacher``, as in the paper's algorithm, or the mean of
+    its logits over ``views`` where the threshold asks for them, as in the authors' code, which
+    makes a prediction N times as dear; ``statistics``: ``batch``, the authors', lets BatchNorm
+    layers of all three models normalize each batch by itself, in predictions too; ``running``:
+    teacher and source model use running averages. ``epochs`` is not searched: with its views one
+    pass is as much work as 15 passes of others.
     """
 
     learning_rate: float = tunable(1e-3, 1e-5, 1e-2, log=True, ge=1e-8, le=1.0)
@@ -36,19 +47,22 @@ class CottaConfig(MethodConfig):
     confidence_threshold: float = tunable(0.92, 0.1, 1.0, ge=0)
     restore_probability: float = Field(0.01, ge=0, le=1.0)
     horizontal_flip: bool = False
+    trained: Literal["weights-and-biases", "all"] = "weights-and-biases"
+    averaged: Literal["probabilities", "logits"] = "probabilities"
+    prediction: Literal["teacher", "views"] = "teacher"
+    statistics: Statistics = "batch"
 
 
 @register("method", "cotta")
 class Cotta(TeacherMethod):
     """Continual test-time adaptation (Wang et al., CVPR 2022), on images and texts.
 
-    The student, all its weights, learns the teacher's soft labels, eq. (5); the teacher follows
-    it, eq. (2), and predicts. Each step sets a random few of the student's weights back to the
-    source model's, eqs. (7) and (8). As in eq. (3), probabilities are averaged over views; the
-    authors' code averages logits. Where the threshold asks for no views, none are computed: steps
-    with and without them are charged as two kinds, and the question itself as a third.
-    Three models lie in memory: student, teacher and source. Views of texts, ours, hide tokens, and
-    where labels belong to places views of images move nothing.
+    The student learns the teacher's soft labels, eq. (5); the teacher follows it, eq. (2), and
+    predicts. Each step sets a random few of the student's weights back to the source model's, eqs.
+    (7) and (8). Where the threshold asks for no views, none are computed: steps with and without
+    them are charged as two kinds, and the question itself as a third. Three models lie in memory:
+    student, teacher and source. Views of texts, ours, hide tokens, and where labels belong to
+    places views of images move nothing.
     """
 
     Config = CottaConfig
@@ -62,10 +76,17 @@ class Cotta(TeacherMethod):
     )
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
+        set_statistics(model, self.config.statistics)  # the other two models are copies
         super().prepare(model, source)
         self.teacher.train(False)
         self.anchor = self.teacher.clone()
-        parameters = train_only(model, list(model.module.parameters()))
+        every = self.config.trained == "all"
+        self.trained = [
+            name
+            for name, _ in model.module.named_parameters()
+            if every or name.rpartition(".")[2] in ("weight", "bias")
+        ]
+        parameters = train_only(model, [model.module.get_parameter(n) for n in self.trained])
         self.optimizer = torch.optim.Adam(parameters, lr=self.config.learning_rate)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
@@ -100,11 +121,23 @@ class Cotta(TeacherMethod):
         """Probabilities of the teacher, (units, classes): over views, eq. (3), or of ``x``."""
         if not doubtful:
             return self._units(self.teacher, x, x).softmax(dim=1)
+        of_logits = self.config.averaged == "logits"
         total: Tensor | float = 0.0
         for _ in range(self.config.augmentations):
-            view = self.views(x, self.generator)
-            total = total + self._units(self.teacher, view, x).softmax(dim=1)
-        return total / self.config.augmentations  # type: ignore[return-value]
+            logits = self._units(self.teacher, self.views(x, self.generator), x)
+            total = total + (logits if of_logits else logits.softmax(dim=1))
+        mean = total / self.config.augmentations
+        assert isinstance(mean, Tensor)
+        return mean.softmax(dim=1) if of_logits else mean
+
+    def predict(self, x: Inputs) -> Tensor:
+        """The teacher's outputs, or their mean over views."""
+        if self.config.prediction == "teacher" or not self._doubtful(x):
+            return super().predict(x)
+        drawn = torch.Generator()  # predicting moves no state
+        drawn.set_state(self.generator.get_state())
+        views = (self.views(x, drawn) for _ in range(self.config.augmentations))
+        return sum(map(super().predict, views), torch.zeros(())) / self.config.augmentations
 
     def _units(self, model: FoundationModel, view: Inputs, x: Inputs) -> Tensor:
         """Logits (units, classes) of a view of ``x``, of the units that ``x`` has."""
@@ -120,7 +153,8 @@ class Cotta(TeacherMethod):
 
     @torch.no_grad()
     def _restore(self) -> None:
-        pairs = zip(self.model.module.parameters(), self.anchor.module.parameters(), strict=True)
-        for weight, source in pairs:
+        for name in self.trained:
+            weight = self.model.module.get_parameter(name)
+            source = self.anchor.module.get_parameter(name)
             back = on_device(torch.rand(weight.shape, generator=self.generator), weight.device)
             weight.copy_(torch.where(back < self.config.restore_probability, source, weight))

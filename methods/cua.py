@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -17,14 +19,18 @@ from .feature_alignment import multi_kernel_mmd
 class CuaConfig(AlignmentConfig):
     """Settings of CUA.
 
-    ``learning_rate``: of AdamW; ``epochs``: passes over the target; ``mmd_weight``: of the
-    alignment; ``replay_weight``: of the replay loss; ``replay_samples``: kept of the source and
-    of each domain.
+    ``mmd_weight``: of the alignment, 1 in the group's harness; ``replay_weight``: of the replay
+    loss, alpha there; ``replay_samples``: kept of the source and of each domain; ``form``:
+    ``paper`` keeps training on the source and aligns with its features as they are now; ``group``
+    is the form of the group behind EdgeTA: no loss on the source, and its features are those of
+    the source model, which lies in memory besides. A step is cheaper: nothing flows back through
+    the source batch.
     """
 
     mmd_weight: float = tunable(1.0, 0.1, 10.0, log=True, ge=0, le=100.0)
     replay_weight: float = tunable(1.0, 0.01, 10.0, log=True, ge=0, le=100.0)
     replay_samples: int = Field(64, ge=1, le=100_000)
+    form: Literal["paper", "group"] = "paper"
 
 
 @register("method", "cua")
@@ -48,6 +54,11 @@ class Cua(Alignment):
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         super().prepare(model, source)
+        self.frozen: FoundationModel | None = None
+        if self.config.form == "group":
+            self.frozen = model.clone()
+            self.frozen.freeze_except([])
+            self.frozen.train(False)
         self.generator = torch.Generator().manual_seed(torch.initial_seed())
         chosen = self._choose(source)
         self.memory_x: Inputs = take(source.x, chosen)
@@ -57,6 +68,14 @@ class Cua(Alignment):
         super().adapt(domain, window)
         with window.section("pseudo-label"):
             self._remember(domain)
+
+    def source_part(self, labelled: Batch) -> tuple[Tensor, Tensor]:
+        if self.frozen is None:
+            return super().source_part(labelled)
+        with torch.no_grad():
+            _, features = self.frozen.with_features(labelled.x)
+            features = self.frozen.pooled(features, labelled.x)
+        return features.new_zeros(()), features
 
     def adaptation_loss(self, source_features: Tensor, target: Batch, progress: float) -> Tensor:
         alignment = super().adaptation_loss(source_features, target, progress)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import DomainView, FoundationModel, register, take, tunable
+from bench import DomainView, FoundationModel, choice, register, take, tunable
 
 from ._alignment import Alignment, AlignmentConfig
 from ._losses import at_least_float32
+from ._optimizers import OptimizerName, Schedule
 
 
 def reversal(progress: float, gamma: float = 10.0) -> float:
@@ -29,13 +31,21 @@ def reverse_gradient(features: Tensor, factor: float) -> Tensor:
 
 
 class DannConfig(AlignmentConfig):
-    """Settings of DANN.
+    """Settings of DANN; the recipe's are the paper's: SGD from 1e-2 with its decaying rate.
 
-    ``learning_rate``: of AdamW, for body and discriminator; ``epochs``: passes over the target;
-    ``domain_weight``: factor on lambda_p, the paper's 1 by default (less is often more stable);
-    ``hidden``: units of the discriminator's hidden layer, 100 in the paper's smallest network.
+    ``learning_rate``: at the start of an adaptation, for model and discriminator; ``epochs``:
+    passes over the target; the paper trains for tens of thousands of steps, and the default is the
+    most that is searched; ``domain_weight``: factor on lambda_p, the paper's 1 by default (less is
+    often more stable); ``hidden``: units of the discriminator's hidden layer, 100 in the paper's
+    smallest network.
     """
 
+    learning_rate: float = tunable(1e-2, 1e-5, 1e-1, log=True, ge=1e-8, le=1.0)
+    epochs: int = tunable(15, 1, 15, unit="passes", log=True, ge=1, le=100)
+    optimizer: OptimizerName = choice("sgd", "adamw")
+    weight_decay: float = Field(0.0, ge=0, le=1.0)
+    schedule: Schedule = choice("decay", "constant")
+    trained: Literal["body", "all"] = "all"
     domain_weight: float = tunable(1.0, 0.01, 1.0, log=True, ge=0, le=10.0)
     hidden: int = Field(100, ge=1, le=8192)
 
@@ -48,8 +58,7 @@ class Dann(Alignment):
     body receives its gradient times -w lambda_p, the discriminator the whole gradient, as in
     the paper. The progress p runs from 0 to 1 over the planned steps of each domain, so that a
     new domain is first learned by the discriminator, which persists over the stream; a window
-    that closes early cuts the schedule. The paper trains the label predictor too, with SGD;
-    here it is frozen and AdamW is used, as in every alignment method.
+    that closes early cuts the schedule.
     """
 
     Config = DannConfig
@@ -59,7 +68,7 @@ class Dann(Alignment):
         "Ganin, Ustinova, Ajakan, Germain, Larochelle, Laviolette, Marchand, Lempitsky: Domain-"
         "Adversarial Training of Neural Networks, JMLR 2016"
     )
-    equation = "min over the body, max over d: CE(source) - w lambda_p BCE(d(features), domain)"
+    equation = "min over all weights, max over d: CE(source) - w lambda_p BCE(d(features), domain)"
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         super().prepare(model, source)
@@ -70,7 +79,10 @@ class Dann(Alignment):
         like = at_least_float32(features)
         first, last = nn.Linear(like.shape[1], self.config.hidden), nn.Linear(self.config.hidden, 1)
         self.discriminator = nn.Sequential(first, nn.ReLU(), last).to(like)
-        self.optimizer.add_param_group({"params": list(self.discriminator.parameters())})
+        groups = [*self.optimizer.param_groups, {"params": list(self.discriminator.parameters())}]
+        self.optimizer = self.make_optimizer(
+            [{k: g[k] for k in ("params", "lr") if k in g} for g in groups]
+        )
 
     def alignment_loss(self, source: Tensor, target: Tensor, progress: float) -> Tensor:
         factor = self.config.domain_weight * reversal(progress)

@@ -12,6 +12,7 @@ from torch.nn.utils import parameters_to_vector
 
 from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, take, tunable
 
+from ._batchnorm import Statistics, batch_norms, set_statistics
 from ._losses import affine_parameters, at_least_float32, entropy, take_step, train_only
 
 
@@ -30,23 +31,28 @@ class EataConfig(MethodConfig):
     ``learning_rate``: of SGD with momentum 0.9 (the paper's 2.5e-4 is for ResNet-50 on ImageNet;
     1e-3 is its authors' choice for ViT in SAR, ICLR 2023); ``epochs``: passes over the adaptation
     split, one in the paper; ``entropy_share``: E_0 of eq. (3) as a share of ln(number of classes);
-    ``max_similarity``: epsilon of eq. (5), a cosine. The paper takes 0.4 for 10 classes and 0.05
-    for 1000: a confident prediction's cosine with a uniform average is 1/sqrt(classes), so that
-    0.05 selects next to nothing of 10 classes. ``averaging``: alpha of eq. (4); ``fisher_weight``:
-    beta of eq. (8), on sum_i F_i (w_i - w°_i)^2 with F_i the mean squared gradient in nats^2;
-    ``fisher_samples``: source samples that F is estimated on, at most; ``fisher_batch``: samples
-    whose gradients are averaged before squaring. 1 is eq. (9) to the letter; the authors' code,
-    for which they chose beta, has 64.
+    ``similarity_bound``: epsilon of eq. (5) in units of 1/sqrt(classes), the cosine of a certain
+    prediction with a uniform average: below 1 next to nothing is selected, at sqrt(classes) all is.
+    The paper's 0.4 for 10 classes is 1.265, its 0.05 for 1000 classes 1.58; ``max_similarity``:
+    epsilon itself, a cosine, in place of ``similarity_bound``. ``averaging``: alpha of eq. (4);
+    ``fisher_weight``: beta of eq. (8), on sum_i F_i (w_i - w°_i)^2 with F_i the mean squared
+    gradient in nats^2; ``fisher_samples``: source samples that F is estimated on, at most;
+    ``fisher_batch``: samples whose gradients are averaged before squaring. 1 is eq. (9) to the
+    letter; the authors' code, for which they chose beta, has 64; ``statistics``: ``batch``, the
+    authors', lets BatchNorm layers normalize each batch by itself, in F, in updates and in
+    predictions; ``running`` estimates F and predicts by running averages.
     """
 
     learning_rate: float = tunable(1e-3, 1e-5, 1e-1, log=True, ge=1e-8, le=1.0)
-    epochs: int = tunable(1, 1, 5, unit="passes", le=100)
+    epochs: int = tunable(1, 1, 15, unit="passes", log=True, le=100)
     entropy_share: float = Field(0.4, gt=0, le=1.0)
-    max_similarity: float = tunable(0.4, 0.05, 1.0, log=True, ge=1e-3)
+    similarity_bound: float = tunable(1.265, 1.0, 3.2, log=True, ge=1e-3, le=1e3)
+    max_similarity: float | None = Field(None, ge=1e-3, le=1.0)
     averaging: float = Field(0.1, gt=0, le=1.0)
     fisher_weight: float = tunable(2000.0, 1.0, 1e4, unit="1/nat", log=True, ge=0, le=1e8)
     fisher_samples: int = Field(2000, ge=1, le=1_000_000)
     fisher_batch: int = Field(64, ge=1, le=10_000)
+    statistics: Statistics = "batch"
 
 
 @register("method", "eata")
@@ -76,6 +82,7 @@ class Eata(Method):
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
+        set_statistics(model, self.config.statistics)
         self.batch_coupled = couples_samples(model)
         self.trained = train_only(model, affine_parameters(model))
         self.start = parameters_to_vector(self.trained).detach().clone()
@@ -102,13 +109,17 @@ class Eata(Method):
     def _margin(self, logits: Tensor) -> float:
         return self.config.entropy_share * math.log(logits.shape[1])
 
+    def _epsilon(self, classes: int) -> float:
+        given = self.config.max_similarity
+        return self.config.similarity_bound / math.sqrt(classes) if given is None else given
+
     def _select(self, logits: Tensor, window: Window) -> Tensor:
         """Positions of the samples to train on; they enter the moving average m, eq. (4)."""
         probabilities = at_least_float32(logits).softmax(dim=1)
         wanted = entropy(logits) < self._margin(logits)
         if self.average is not None:
             similarity = F.cosine_similarity(probabilities, self.average.unsqueeze(0))
-            wanted &= similarity < self.config.max_similarity
+            wanted &= similarity < self._epsilon(logits.shape[1])
         window.declare(sum(wanted.tolist()))
         chosen = wanted.nonzero().squeeze(1)
         if len(chosen):
@@ -124,7 +135,10 @@ class Eata(Method):
 
     def _fisher(self, source: DomainView) -> Tensor:
         """Mean squared gradient of the cross-entropy to own hard labels, eq. (9); (weights,)."""
-        self.model.train(False)
+        self.model.train()  # as the authors' code: what acts in updates acts here
+        if self.config.statistics == "running":
+            for layer in batch_norms(self.model.module):
+                layer.train(False)
         order = torch.randperm(len(source))[: self.config.fisher_samples]
         batches = order.split(self.config.fisher_batch)
         fisher = torch.zeros_like(at_least_float32(self.start))

@@ -32,7 +32,7 @@ def multi_kernel_mmd(source: Tensor, target: Tensor, kernels: int = 5) -> Tensor
 
 
 class FeatureAlignmentConfig(AlignmentConfig):
-    """``learning_rate``: of AdamW; ``epochs``: passes over the target; ``mmd_weight``: of MMD."""
+    """The recipe's settings, as the group behind EdgeTA has them, and ``mmd_weight``: of MMD."""
 
     mmd_weight: float = tunable(1.0, 0.1, 10.0, log=True, ge=0, le=100.0)
 
@@ -41,8 +41,10 @@ class FeatureAlignmentConfig(AlignmentConfig):
 class FeatureAlignment(Alignment):
     """Source cross-entropy + multi-kernel MMD on the features before the head (DAN).
 
-    It is what EdgeTA retrains its proxy with; the recipe is `Alignment`'s. The paper adapts
-    several layers of AlexNet with SGD; here it is the features before the head with AdamW.
+    It is what EdgeTA retrains its proxy with, and its defaults are that group's: the features
+    before the head, a frozen head, AdamW at a constant rate, a new optimizer for each domain. The
+    paper adapts several layers of AlexNet; its optimizer is ``optimizer: sgd, schedule: decay,
+    trained: all, head_rate: 10``.
     """
 
     Config = FeatureAlignmentConfig

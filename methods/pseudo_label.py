@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from bench import DomainView, FoundationModel, Method, MethodConfig, Window, register, tunable
 
+from ._batchnorm import Statistics, set_statistics
 from ._losses import affine_parameters, at_least_float32, take_step, train_only
 
 
@@ -19,13 +20,15 @@ class PseudoLabelConfig(MethodConfig):
     probability of a label that is learned, 0.9 in T3A's comparison; 0 learns all, as Lee does.
     A model trained with label smoothing s on C classes reaches about 1 - s + s/C (0.91 for 0.1
     and 10) where it is right. ``trained``: the normalization layers' scale and shift, as test-time
-    suites do, or all weights, as Lee does.
+    suites do, or all weights, as Lee does; ``statistics``: as for Tent, ``batch`` in test-time
+    suites, ``running`` predicts by running averages of BatchNorm layers.
     """
 
     learning_rate: float = tunable(1e-3, 1e-5, 1e-2, log=True, ge=1e-8, le=1.0)
-    epochs: int = tunable(1, 1, 5, unit="passes", le=100)
+    epochs: int = tunable(1, 1, 15, unit="passes", log=True, le=100)
     threshold: float = tunable(0.9, 0.0, 0.99, le=1.0)
     trained: Literal["normalisation", "all"] = "normalisation"
+    statistics: Statistics = "batch"
 
 
 @register("method", "pseudo-label")
@@ -50,6 +53,7 @@ class PseudoLabel(Method):
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
+        set_statistics(model, self.config.statistics)
         every = self.config.trained == "all"
         trained = list(model.module.parameters()) if every else affine_parameters(model)
         parameters = train_only(model, trained)

@@ -74,7 +74,7 @@ class RottaConfig(MethodConfig):
     """
 
     learning_rate: float = tunable(1e-3, 1e-5, 1e-2, log=True, ge=1e-8, le=1.0)
-    epochs: int = tunable(1, 1, 5, unit="passes", le=100)
+    epochs: int = tunable(1, 1, 15, unit="passes", log=True, le=100)
     capacity: int = Field(64, ge=1, le=4096)
     update_every: int = Field(64, ge=1, le=4096)
     teacher_rate: float = tunable(0.001, 0.001, 0.1, log=True, ge=0, le=1.0)

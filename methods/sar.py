@@ -15,6 +15,7 @@ from bench.contracts.data import DomainView, Inputs, take
 from bench.contracts.module_names import module_at
 from bench.run.window import Window
 
+from ._batchnorm import Statistics, set_statistics
 from ._losses import affine_parameters, at_least_float32, entropy, train_only
 from .eata import couples_samples
 
@@ -76,17 +77,23 @@ class SarConfig(MethodConfig):
     model is set back (chosen for 1000 classes, where the largest entropy is 6.9; it is 2.3 for
     10); ``frozen_blocks``: share of the top blocks whose normalization stays as it is, with the
     final one: blocks 10 to 12 of 12 in the paper; ``recovery``: ``corrected`` begins a new moving
-    average when the model was set back, ``faithful`` keeps the old one as the authors' code does,
-    which sets the model back again at every step until the average has risen.
+    average and forgets the momentum when the model was set back, ``faithful`` keeps both as the
+    authors' code does, which sets the model back again at every step until the average has risen;
+    ``unreliable``: a batch without a reliable sample is ``skipped``, or takes a step by
+    ``momentum`` alone, as in the authors' code, where its gradient is 0; ``statistics``: ``batch``,
+    the authors', lets BatchNorm layers normalize each batch by itself, in predictions too;
+    ``running`` predicts by running averages.
     """
 
     learning_rate: float = tunable(1e-3, 1e-5, 1e-1, log=True, ge=1e-8, le=1.0)
-    epochs: int = tunable(1, 1, 5, unit="passes", le=100)
+    epochs: int = tunable(1, 1, 15, unit="passes", log=True, le=100)
     entropy_share: float = Field(0.4, gt=0, le=1.0)
     rho: float = tunable(0.05, 0.01, 0.5, log=True, ge=0, le=10.0)
     recovery_threshold: float = tunable(0.2, 0.0, 0.4, unit="nat", le=10.0)
     frozen_blocks: float = Field(0.25, ge=0, le=1.0)
     recovery: Literal["corrected", "faithful"] = "corrected"
+    unreliable: Literal["skipped", "momentum"] = "skipped"
+    statistics: Statistics = "batch"
 
 
 @register("method", "sar")
@@ -95,7 +102,7 @@ class Sar(Method):
 
     Scale and shift of the lower normalization layers descend the entropy's gradient at weights
     perturbed by rho along the gradient, eq. (4). Samples count that are reliable, eq. (2), before
-    and again after the perturbation; a batch without any changes nothing.
+    and again after the perturbation.
     """
 
     tasks = ("classification", "token-classification", "segmentation", "visual-question-answering")
@@ -112,6 +119,7 @@ class Sar(Method):
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
+        set_statistics(model, self.config.statistics)
         self.batch_coupled = couples_samples(model)
         lower = lower_affine_parameters(model, self.config.frozen_blocks)
         self.trained = train_only(model, lower)
@@ -136,6 +144,7 @@ class Sar(Method):
         window.declare(sum(chosen.tolist()))
         chosen = chosen.nonzero().squeeze(1)
         if not len(chosen):
+            self._coast()
             return None
         gradients = torch.autograd.grad(
             uncertainty[chosen].mean(), self.trained, materialize_grads=True
@@ -155,9 +164,17 @@ class Sar(Method):
             loss.backward()
         self._set(here)
         if loss is None:
+            self._coast()
             return None
         self.optimizer.step()
         return float(loss.detach())
+
+    def _coast(self) -> None:
+        """What a batch without a reliable sample does: nothing, or a step by momentum alone."""
+        if self.config.unreliable == "momentum":
+            for weight in self.trained:
+                weight.grad = torch.zeros_like(weight)
+            self.optimizer.step()
 
     @torch.no_grad()
     def _perturb(self, gradients: tuple[Tensor, ...]) -> None:
@@ -178,6 +195,6 @@ class Sar(Method):
         window.declare(int(collapsed))
         if collapsed:
             self._set(self.start)
-            self.optimizer.state.clear()
             if self.config.recovery == "corrected":
+                self.optimizer.state.clear()
                 self.average = None

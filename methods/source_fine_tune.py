@@ -14,10 +14,11 @@ class SourceFineTune(Alignment):
     """The alignment methods' recipe with the alignment left out: source cross-entropy alone.
 
     What it gains or loses on the target is owed to further source training, not to alignment.
-    It takes as many steps as they do for the same data, but no forward pass over the target: a
-    step costs less, and a short window may hold more of them. Without dropout and BatchNorm,
-    where that pass would draw numbers or move running statistics, it equals
-    ``feature-alignment`` with weight 0.
+    Its defaults are those of ``feature-alignment``; with the optimizer, schedule, passes and
+    trained weights of another alignment method it is the control of that one. It takes as many
+    steps as they do for the same data, but no forward pass over the target: a step costs less, and
+    a short window may hold more of them. Without dropout and BatchNorm, where that pass would draw
+    numbers or move running statistics, it equals ``feature-alignment`` with weight 0.
     """
 
     family = "reference"

@@ -20,6 +20,7 @@ from bench import (
     tunable,
 )
 
+from ._batchnorm import Statistics, set_statistics
 from ._losses import affine_parameters, at_least_float32, train_only
 
 
@@ -116,15 +117,18 @@ class SourceStatsConfig(MethodConfig):
 
     ``learning_rate``: of SGD; ``momentum``: of SGD; ``clip_norm``: bound of the gradient's 2-norm;
     ``epochs``: passes over the adaptation split; ``moments``: highest order K that is matched;
-    ``class_weight``: of the class-conditional part, 0 for the overall distribution alone.
+    ``class_weight``: of the class-conditional part, 0 for the overall distribution alone;
+    ``statistics``: ``batch``, the authors', lets BatchNorm layers normalize each target batch by
+    itself, in predictions too; ``running`` predicts by running averages that follow the updates.
     """
 
     learning_rate: float = tunable(1e-3, 1e-4, 1e-1, log=True, ge=1e-8, le=10.0)
     momentum: float = Field(0.9, ge=0, lt=1)
     clip_norm: float = Field(1.0, gt=0, le=1000.0)
-    epochs: int = tunable(1, 1, 5, unit="passes", ge=1, le=100)
+    epochs: int = tunable(1, 1, 15, unit="passes", log=True, ge=1, le=100)
     moments: int = Field(3, ge=1, le=10)
     class_weight: float = tunable(1.0, 0.1, 10.0, log=True, ge=0, le=100.0)
+    statistics: Statistics = "batch"
 
 
 @register("method", "source-stats")
@@ -134,9 +138,8 @@ class SourceStats(Method):
     ``prepare`` computes statistics of the source's features before the head: K moments of
     each column, and each class's mean. On the device the scale and shift of the
     normalization layers are trained so that a target batch has the same moments, and the samples
-    predicted to be of a class the same mean as that class. Dropout is off; BatchNorm
-    layers, where there are any, normalize by the batch, and their running averages follow for
-    prediction. Moments are defined for a single sample too: above the first they are 0.
+    predicted to be of a class the same mean as that class. Dropout is off. Moments are defined for
+    a single sample too: above the first they are 0.
     """
 
     tasks = ("classification", "token-classification", "segmentation")
@@ -160,6 +163,7 @@ class SourceStats(Method):
             for batch in source.batches(shuffle=False):
                 features.add(*self._units(batch))
         self.moments, self.means, self.known = features.statistics()
+        set_statistics(model, c.statistics)  # the source's features are made by its own
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.model.train(False)

@@ -144,7 +144,7 @@ def test_three_models_are_stored(model, images, view, adapt):
 
 def test_the_teacher_takes_over_running_statistics(model, images, view, adapt):
     model.module[1].norm = nn.BatchNorm1d(8).double()
-    method = prepared(model, images, view)
+    method = prepared(model, images, view, statistics="running")
     adapt(method, view(images))
     assert not torch.equal(method.teacher.module[1].norm.running_mean, torch.zeros(8))
     assert torch.equal(
@@ -156,3 +156,15 @@ def test_the_teacher_takes_over_running_statistics(model, images, view, adapt):
 def test_what_is_no_image_is_refused(model, data, view):
     with pytest.raises(Unsupported, match="cotta needs views of images"):
         Cotta(CottaConfig()).prepare(model, view(data(5)[0]))
+
+
+def test_the_authors_prediction_is_the_mean_of_the_teachers_logits_over_views(model, images, view):
+    """And predicting draws nothing from the method's own random numbers."""
+    expected = (model.module(images + 0.1) + model.module(images + 0.2)).detach() / 2
+    method = prepared(
+        model, images, view, augmentations=2, confidence_threshold=1.0, prediction="views"
+    )
+    before = method.generator.get_state()
+    with torch.no_grad():
+        torch.testing.assert_close(method.predict(images), expected, rtol=1e-9, atol=1e-12)
+    assert torch.equal(method.generator.get_state(), before)

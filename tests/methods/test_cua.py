@@ -58,7 +58,14 @@ def test_two_domains_follow_task_alignment_and_replay(model, data, view, adapt, 
             memory.append((target, forward(target, p)[1].argmax(dim=1)))
 
     method = Cua(
-        CuaConfig(learning_rate=0.01, epochs=1, mmd_weight=2.0, replay_weight=0.7, replay_samples=4)
+        CuaConfig(
+            learning_rate=0.01,
+            epochs=1,
+            mmd_weight=2.0,
+            replay_weight=0.7,
+            replay_samples=4,
+            optimizer_state="kept",
+        )
     )
     method.prepare(model, view(xs, ys))
     tracker = adapt(method, view(x1), view(x2))

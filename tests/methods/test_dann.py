@@ -55,7 +55,10 @@ def test_the_reversal_layer_is_the_identity_forward_and_minus_lambda_backward():
 def test_three_updates_follow_the_saddle_point(model, data, view, adapt, adam_by_hand):
     """Body: task gradient - w lambda_p domain gradient; discriminator: the domain gradient."""
     (xs, ys), (xt, _) = data(6), data(9, seed=2)
-    config = DannConfig(learning_rate=LR, epochs=1, domain_weight=WEIGHT, hidden=5)
+    config = DannConfig(
+        learning_rate=LR, epochs=1, domain_weight=WEIGHT, hidden=5,
+        optimizer="adamw", schedule="constant", trained="body",
+    )  # fmt: skip
     method = Dann(config)
     method.prepare(model, view(xs, ys, batch_size=3))
     body, disc = leaves(model.module), leaves(method.discriminator)
@@ -93,7 +96,9 @@ def test_with_weight_0_the_body_feels_no_discriminator(model, data, view, adapt)
     from bench.methods.source_fine_tune import SourceFineTune
 
     twin = model.clone()
-    method, control = Dann(DannConfig(domain_weight=0.0)), SourceFineTune(SourceFineTune.Config())
+    method = Dann(DannConfig(domain_weight=0.0))
+    recipe = method.config.model_dump(exclude={"domain_weight", "hidden"})
+    control = SourceFineTune(SourceFineTune.Config(**recipe))
     for each, net in ((method, model), (control, twin)):
         each.prepare(net, view(*data(8), batch_size=4))
         adapt(each, view(data(8, seed=2)[0], batch_size=4))

@@ -62,7 +62,11 @@ def test_one_update_follows_source_loss_plus_coral(model, data, view, adapt, ada
     assert not torch.allclose(gradient, without, rtol=0.05)
     expected = adam_by_hand(weight.detach(), [gradient], lr=0.01, weight_decay=0.01)
 
-    method = DeepCoral(DeepCoralConfig(learning_rate=0.01, epochs=1, coral_weight=50.0))
+    method = DeepCoral(
+        DeepCoralConfig(
+            learning_rate=0.01, epochs=1, coral_weight=50.0, optimizer="adamw", trained="body"
+        )
+    )
     method.prepare(model, view(xs, ys, batch_size=6))
     adapt(method, view(xt, batch_size=6))
     torch.testing.assert_close(net.body.weight.detach(), expected, rtol=1e-6, atol=1e-9)
@@ -70,7 +74,9 @@ def test_one_update_follows_source_loss_plus_coral(model, data, view, adapt, ada
 
 def test_at_batch_size_1_it_is_source_fine_tuning(model, data, view, adapt):
     twin = model.clone()
-    method, control = DeepCoral(DeepCoralConfig()), SourceFineTune(SourceFineTune.Config())
+    method = DeepCoral(DeepCoralConfig())
+    recipe = method.config.model_dump(exclude={"coral_weight"})
+    control = SourceFineTune(SourceFineTune.Config(**recipe))
     for each, net in ((method, model), (control, twin)):
         each.prepare(net, view(*data(4), batch_size=1))
         adapt(each, view(data(3, seed=2)[0], batch_size=1))

@@ -8,7 +8,7 @@ from bench import Unsupported, registry
 from bench.testing import TinyModel, TinyStream, run_method
 
 ELSEWHERE = {"edgeta": "trains offline for minutes", "apps-": "does several applications"}
-NEEDS = {"cotta": "images", "rotta": "images", "lora": "blocks"}
+NEEDS = {"cotta": "images", "rotta": "images", "lora": "blocks", "norm": "BatchNorm"}
 """What the tiny parts do not have."""
 
 

@@ -88,13 +88,41 @@ def test_one_update_follows_equation_7(model, data, view, adapt, adam_by_hand):
     expected = adam_by_hand(weight.detach(), [gradient], lr=0.01, weight_decay=0.01)
 
     head = net.head.weight.detach().clone()
-    method = Shot(ShotConfig(learning_rate=0.01, epochs=1, pseudo_label_weight=0.3))
+    method = Shot(ShotConfig(learning_rate=0.01, epochs=1, optimizer="adamw", schedule="constant"))
     method.prepare(model, view(*data(4, seed=9)))
     tracker = adapt(method, view(x))
 
     torch.testing.assert_close(net.body.weight.detach(), expected, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(net.head.weight.detach(), head, rtol=0, atol=0)
     assert tracker.counts == {"pseudo-label": 1, "centroids": 1, "adapt": 1}
+
+
+def test_the_optimizer_begins_anew_in_each_adaptation_unless_it_is_kept(model, data, view, adapt):
+    """Anew: the second adaptation is that of a method that has just been prepared."""
+    source, first, second = data(4, seed=9), data(6)[0], data(6, seed=2)[0]
+    as_new = {}
+    for state in ("new", "kept"):
+        net = model.clone()
+        method = Shot(ShotConfig(optimizer_state=state, epochs=2))
+        method.prepare(net, view(*source))
+        adapt(method, view(first))
+        twin, fresh = net.clone(), Shot(ShotConfig(epochs=2))
+        fresh.prepare(twin, view(*source))
+        for each in (method, fresh):
+            adapt(each, view(second))
+        as_new[state] = torch.equal(net.module.body.weight, twin.module.body.weight)
+    assert as_new == {"new": True, "kept": False}
+
+
+def test_the_rate_decays_over_the_planned_steps_and_starts_anew(model, data, view, adapt):
+    method = Shot(ShotConfig(epochs=2))
+    method.prepare(model, view(*data(4, seed=9)))
+    rates = []
+    step = method.optimizer.step
+    method.optimizer.step = lambda: (rates.append(method.optimizer.param_groups[0]["lr"]), step())
+    adapt(method, view(data(6)[0], batch_size=3), view(data(6)[0], batch_size=3))
+    once = [0.01 * (1 + 10 * p) ** -0.75 for p in (0.25, 0.5, 0.75, 1.0)]
+    assert rates == pytest.approx([*once, *once])
 
 
 def test_without_pseudo_labels_no_labelling_pass_is_charged(model, data, view, adapt):

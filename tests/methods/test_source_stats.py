@@ -154,7 +154,7 @@ def test_batch_norm_uses_the_batch_while_dropout_stays_off(data, view, adapt):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.9), nn.Linear(8, 3))
     model = TinyModel(net.double(), head_name="3")
-    method = SourceStats(SourceStatsConfig(learning_rate=1e-8))
+    method = SourceStats(SourceStatsConfig(learning_rate=1e-8, statistics="running"))
     method.prepare(model, view(*data(9)))
     x = 3 + data(9, seed=2)[0]
     assert model.module[1].running_mean.abs().sum() == 0

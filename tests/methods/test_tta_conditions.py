@@ -198,7 +198,6 @@ def test_declarations(name):
     assert (cls.shifts, cls.protocols) == (("domain",), ("periodic", "online"))
     assert cls.equation
     assert "\n" not in cls.equation
-    assert 1 <= len(list(search_space(cls.Config))) <= 4
+    assert 1 <= len(list(search_space(cls.Config))) <= 5
     for field in search_space(cls.Config):
-        default = cls.Config.model_fields[field.name].default
-        assert field.low <= default <= field.high
+        assert field.holds(cls.Config.model_fields[field.name].default)
