@@ -88,8 +88,8 @@ def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
         left = ", ".join(name_of(row) for row in comparison.drawn if id(row) not in kept)
         caption = (
             f"{along}, mean and 95 % interval over {repeats(shown)} within 0 to 100 %, of two "
-            "the points. Dashed grey: no adaptation. Dotted: supervised references (†), which see the target "
-            f"labels.{marks(shown)}"
+            "the points. Dashed grey: no adaptation. Dotted: supervised references (†), which see "
+            f"the target labels.{marks(shown)}"
         )
         if left:
             caption += f" Left out of {len(comparison.drawn)} rows, see the table: {left}."
@@ -200,7 +200,8 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
         legend(axes, columns, last=_FRONT)
         caption = (
             f"{title}, {over}, against the energy of adapting; bars are 95 % intervals "
-            f"over {repeats(known)}, within 0 to 100 % and above 0 J, of two the points. Line: Pareto front of the methods "
+            f"over {repeats(known)}, within 0 to 100 % and above 0 J, of two the points. Line: "
+            "Pareto front of the methods "
             f"({', '.join(best) or 'none'}). Hollow: "
             f"supervised references (†), which are no part of it.{marks(known)}"
         )
@@ -238,8 +239,8 @@ def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             "memory",
             f"Peak memory: {comparison.title}",
             "Peak memory of adaptation and inference above the runtime's own share, mean and 95 % "
-            f"interval over {repeats(rows)}, above 0, of two the points. Pale: supervised references "
-            f"(†).{marks(rows)}",
+            f"interval over {repeats(rows)}, above 0, of two the points. Pale: supervised "
+            f"references (†).{marks(rows)}",
         )
 
 
