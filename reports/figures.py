@@ -228,7 +228,7 @@ def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             if size.n == 2:
                 both = [value * 1e-6 for value in units(row.amounts("memory")).values()]
                 axes.plot(both, [i, i], "|", color="0.2", markersize=6)
-            axes.bar_label(bar, [f"{size.mean:.{decimals(size.mean)}f}"], padding=4)
+            axes.bar_label(bar, [f"{size.mean:.{decimals(size.mean)}f}"], padding=9)
         axes.set_yticks(range(len(rows)), [tag(row) for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.margins(x=0.12)

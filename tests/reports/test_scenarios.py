@@ -51,8 +51,8 @@ def some(make: Make, draws: int = 3, seeds: int = 2, **more: Any) -> list[Record
                 if method == "edgeta":
                     given |= {"after": at - 0.03, "changed": {"feedback": "none"}}
                     records.append(drawn(make(method, seed, **given | more), draw))
-            best = {"after": 0.97 + 0.02 * (draw == 1), "supervised": True}
-            records.append(drawn(make("fine-tune", seed, **best | more), draw))
+            best = {"before": 0.45 + 0.01 * draw, "after": 0.97 + 0.02 * (draw == 1)}
+            records.append(drawn(make("fine-tune", seed, supervised=True, **best | more), draw))
     return records
 
 
