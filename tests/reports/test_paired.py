@@ -37,12 +37,10 @@ def test_no_effect_size_of_two_pairs_or_of_equal_ones() -> None:
 
 
 def test_wilcoxon_equals_scipy_where_nothing_is_tied() -> None:
-    expected = scipy.stats.wilcoxon(DIFFERENCES[:7], method="exact").pvalue
     tied = [0.02, 0.05, -0.011, 0.03, 0.04, 0.06, 0.01, 0.08]
     assert wilcoxon_p(tied) == pytest.approx(
         scipy.stats.wilcoxon(tied, method="exact").pvalue, abs=1e-9
     )
-    assert wilcoxon_p(DIFFERENCES[:7]) != expected  # .01 and -.01 tie
 
 
 def test_wilcoxon_counts_all_signs_where_differences_are_tied() -> None:
