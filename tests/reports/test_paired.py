@@ -5,7 +5,7 @@ import math
 
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.reports.paired import (
@@ -68,6 +68,7 @@ def test_holm_by_hand() -> None:
     assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
 
 
+@settings(deadline=None)  # the first call imports
 @given(p_values)
 def test_holm_equals_statsmodels(known: list[float]) -> None:
     multipletests = pytest.importorskip("statsmodels.stats.multitest").multipletests
@@ -94,6 +95,7 @@ def test_pairs_are_runs_of_both() -> None:
     assert paired(a, {Run(1, 0): 0.4}) is None
 
 
+@settings(deadline=None)  # the first call imports
 @given(st.lists(st.floats(-1, 1, width=16), min_size=1, max_size=9))
 def test_the_other_way_round_only_signs_change(known: list[float]) -> None:
     forth, back = compare_pairs(known), compare_pairs([-d for d in known])
