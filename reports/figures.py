@@ -87,9 +87,9 @@ def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
         kept = {id(row) for row in shown}
         left = ", ".join(name_of(row) for row in comparison.drawn if id(row) not in kept)
         caption = (
-            f"{along}, mean and 95 % interval over {repeats(shown)}, of two the points. "
-            "Dashed grey: no adaptation. Dotted: supervised references (†), which see the target "
-            f"labels.{marks(shown)}"
+            f"{along}, mean and 95 % interval over {repeats(shown)} within 0 to 100 %, of two "
+            "the points. Dashed grey: no adaptation. Dotted: supervised references (†), which see "
+            f"the target labels.{marks(shown)}"
         )
         if left:
             caption += f" Left out of {len(comparison.drawn)} rows, see the table: {left}."
@@ -122,6 +122,8 @@ def _course_of(
         xs = [x for x in places for _ in units(at[x])]
         ys = [100 * y for x in places for y in units(at[x]).values()]
         axes.scatter(xs, ys, s=7, color=pale(style.color), zorder=1.6)
+        return
+    if all(known.interval is None for known in found):
         return
     ends = [known.interval or (math.nan, math.nan) for known in found]
     axes.fill_between(
@@ -198,7 +200,8 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
         legend(axes, columns, last=_FRONT)
         caption = (
             f"{title}, {over}, against the energy of adapting; bars are 95 % intervals "
-            f"over {repeats(known)}, of two the points. Line: Pareto front of the methods "
+            f"over {repeats(known)}, within 0 to 100 % and above 0 J, of two the points. Line: "
+            "Pareto front of the methods "
             f"({', '.join(best) or 'none'}). Hollow: "
             f"supervised references (†), which are no part of it.{marks(known)}"
         )
@@ -225,7 +228,7 @@ def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             if size.n == 2:
                 both = [value * 1e-6 for value in units(row.amounts("memory")).values()]
                 axes.plot(both, [i, i], "|", color="0.2", markersize=6)
-            axes.bar_label(bar, [f"{size.mean:.{decimals(size.mean)}f}"], padding=4)
+            axes.bar_label(bar, [f"{size.mean:.{decimals(size.mean)}f}"], padding=9)
         axes.set_yticks(range(len(rows)), [tag(row) for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.margins(x=0.12)
@@ -236,8 +239,8 @@ def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             "memory",
             f"Peak memory: {comparison.title}",
             "Peak memory of adaptation and inference above the runtime's own share, mean and 95 % "
-            f"interval over {repeats(rows)}, of two the points. Pale: supervised references "
-            f"(†).{marks(rows)}",
+            f"interval over {repeats(rows)}, above 0, of two the points. Pale: supervised "
+            f"references (†).{marks(rows)}",
         )
 
 

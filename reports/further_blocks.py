@@ -233,8 +233,8 @@ def _before(comparison: Comparison) -> Further | None:
     heads = ["method", *shown, f"first domain vs {SOURCE_ONLY}"]
     title = comparison.metric.named_in("Accuracy before the stream (%)")
     note = (
-        "Before the stream: accuracy of the deployed model before any adaptation; rows that deploy "
-        f"a model of their own, which is not {SOURCE_ONLY}'s."
+        "Before the stream: accuracy before any adaptation; rows that deploy a model of their own, "
+        f"or predict otherwise than {SOURCE_ONLY} from the start."
     )
     return Further(block([source, *rows], title, heads, cells), (comparison.metric.named_in(note),))
 

@@ -195,7 +195,8 @@ def _against(made: Across, control: str, margin: float, costs: bool) -> tuple[Bl
 
 def _matrix(made: Across, controls: Sequence[str], margin: float) -> tuple[Block, str]:
     """Rows against the columns: mean difference, wins/ties/losses, p."""
-    rows = made.methods[:IN_MATRIX]
+    competing = [m for m in made.methods if not made.supervised(m)]
+    rows = competing[:IN_MATRIX]
     columns = list(dict.fromkeys([*(c for c in controls if c in rows), *rows]))[:SIDE_BY_SIDE]
     tested = [(a, b) for a, b in combinations(rows, 2) if a in columns or b in columns]
     duels = {pair: made.duel(*pair, margin) for pair in tested}
@@ -216,8 +217,8 @@ def _matrix(made: Across, controls: Sequence[str], margin: float) -> tuple[Block
         made, rows, "Row against column (points)", heads, lambda m: [cell(m, c) for c in columns]
     )
     counts = [d.paired.difference.n for d in duels.values() if d is not None]
-    left = len(made.methods) - len(rows)
-    more = f" The best {IN_MATRIX} of {len(made.methods)} methods; CSV has all." if left else ""
+    left = len(competing) - len(rows)
+    more = f" The best {IN_MATRIX} of {len(competing)} methods; CSV has all." if left else ""
     return block, (
         "Row against column: mean difference, scenarios won/tied/lost by the row with ties within "
         f"{100 * margin:g} points, and p adjusted by Holm where there is one; "

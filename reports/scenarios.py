@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -214,8 +214,9 @@ def _titles(found: Mapping[str, Comparison]) -> dict[str, str]:
     }
     differing = [i for i in range(3) if len({p[i] for p in parts.values()}) > 1]
     titles = {key: " · ".join(p[i] for i in differing) for key, p in parts.items()}
-    for key, title in titles.items():
-        if list(titles.values()).count(title) > 1:
-            told = found[key].variant or key[:6]
-            titles[key] = f"{title} ({told})" if title else told
-    return titles
+    counts = Counter(titles.values())
+    told = {key: found[key].variant or key[:6] for key in found}
+    return {
+        key: title if counts[title] == 1 else f"{title} ({told[key]})".strip()
+        for key, title in titles.items()
+    }

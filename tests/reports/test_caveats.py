@@ -12,9 +12,10 @@ import pytest
 
 from bench.records.record import Record
 from bench.reports.comparison import Comparison, compare
-from bench.reports.figures import bounded, draw, styles
+from bench.reports.drawing import sides, styles
+from bench.reports.figures import draw
 from bench.reports.footnotes import footnotes
-from bench.reports.statistics import Estimate
+from bench.reports.statistics import Estimate, Range
 from bench.reports.table_model import blocks
 from bench.reports.tables import comma_separated, text
 from bench.reports.write import summary
@@ -91,10 +92,12 @@ def test_rows_of_fewer_seeds_are_compared_on_their_own(make: Make) -> None:
     records += [make("late", s, after=0.6) for s in (7, 8)]
     (comparison,) = compare(records)
     told = "\n".join(footnotes(comparison))
-    assert "over the ok runs, one per seed (seeds 0-4)." in told
-    # On seeds 0 and 1 source-only has 50 and 51: t(0.975, 1) = 12.706, s = 0.7071.
+    assert "over the ok runs, one per seed (seeds 0-4); within the range" in told
+    assert "; there is one draw of the source model, whose variation is not in it." in told
+    # On seeds 0 and 1 source-only has 50 and 51: t(0.975, 1) = 12.706, s = 0.7071, which is 6.35;
+    # on the scale of the logit 6.33 below and 6.31 above.
     assert (
-        "Seeds 0, 1 alone: shot, tent; on the same source-only has 50.5 ± 6.4, with which the "
+        "Seeds 0, 1 alone: shot, tent; on the same source-only has 50.5 ± 6.3, with which the "
         "column 'vs source-only' compares." in told
     )
     assert "Seeds 7, 8 alone: late; source-only has none of them" in told
@@ -106,7 +109,7 @@ def test_rows_of_fewer_seeds_are_compared_on_their_own(make: Make) -> None:
 def test_equal_seeds_need_no_more_words(make: Make) -> None:
     records = [make(m, s) for m in ("source-only", "tent") for s in (2, 3)]
     (comparison,) = compare(records)
-    assert "(seeds 2, 3)." in said(comparison, "±")
+    assert "(seeds 2, 3); within" in said(comparison, "±")
     assert "alone" not in "".join(footnotes(comparison))
 
 
@@ -157,34 +160,34 @@ def test_a_closed_window_is_marked_on_the_row_with_its_steps(make: Make) -> None
 
 
 @pytest.mark.parametrize(
-    ("estimate", "high", "expected"),
+    ("estimate", "expected"),
     [
-        (Estimate(97.0, 5.0, 3), 100.0, (5.0, 3.0)),
-        (Estimate(2.0, 5.0, 3), 100.0, (2.0, 5.0)),
-        (Estimate(50.0, 5.0, 3), 100.0, (5.0, 5.0)),
-        (Estimate(50.0, 80.0, 3), 100.0, (50.0, 50.0)),
-        (Estimate(3.0, 9.0, 3), float("inf"), (3.0, 9.0)),
+        (Estimate(95.0, 13.0, 3, Range(0, 100)), (95 - 55.171, 99.66 - 95)),
+        (Estimate(5.0, 20.0, 3, Range(0, 100)), (5 - 0.078, 78.007 - 5)),
+        (Estimate(2.0, 4.0, 3, Range(0)), (2 - 0.2707, 14.778 - 2)),
+        (Estimate(50.0, 4.0, 3), (4.0, 4.0)),
     ],
 )
 def test_intervals_end_where_the_quantity_does(
-    estimate: Estimate, high: float, expected: tuple[float, float]
+    estimate: Estimate, expected: tuple[float, float]
 ) -> None:
-    drawn = bounded(estimate, high=high)
+    drawn = sides(estimate)
     assert drawn is not None
-    assert (drawn[0][0], drawn[1][0]) == expected
+    assert (drawn[0][0], drawn[1][0]) == pytest.approx(expected, abs=0.01)
 
 
 def test_no_interval_is_none() -> None:
-    assert bounded(Estimate(50.0, None, 1)) is None
+    assert sides(Estimate(50.0, None, 1)) is None
+    assert sides(Estimate(50.0, 30.0, 2)) is None  # two points say it better
 
 
 def test_captions_say_where_intervals_end_and_what_marks_mean(make: Make) -> None:
     records = [make("tent", s, after=0.97 + s / 50, windows_closed=1) for s in range(2)]
     comparisons = compare(records)
     stream, tradeoff, memory = draw(comparisons[0], styles(comparisons))
-    assert "drawn within 0 to 100 %" in stream.caption
-    assert "drawn within 0 to 100 % and above 0 J" in tradeoff.caption
-    assert "drawn above 0" in memory.caption
+    assert "within 0 to 100 %" in stream.caption
+    assert "within 0 to 100 % and above 0 J" in tradeoff.caption
+    assert "above 0" in memory.caption
     for drawing in (stream, tradeoff, memory):
         assert "¶ The window closed before the method was done." in drawing.caption
         assert "§" not in drawing.caption

@@ -366,7 +366,7 @@ def test_differences_without_source_only_are_explained(make: Make) -> None:
 def test_differences_over_fewer_seeds_are_noted(make: Make) -> None:
     records = [make("source-only", 0), *(make("tent", s) for s in range(3))]
     assert compare(records)[0].notes == (
-        "The difference of tent to source-only is over common seeds alone: 1 of its 3",
+        "The difference of tent to source-only is over common runs alone: 1 of its 3",
     )
 
 

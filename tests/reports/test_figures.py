@@ -113,8 +113,38 @@ def test_stream(paper: list[Record], sheets: dict[str, Axes]) -> None:
     assert lines["tent"].get_ydata() == pytest.approx([58.25] * 4)
     # A band for each method with several seeds; shot has one.
     lowest = [c.get_datalim(axes.transData).ymin for c in axes.collections]
-    assert any(low == pytest.approx(58.25 - 2.71753) for low in lowest)
+    # The logit of .5825 less 0.0271753 / (.5825 * .4175), mapped back.
+    assert any(low == pytest.approx(55.5091, abs=1e-3) for low in lowest)
     assert "edgeta" not in lines
+
+
+def test_two_runs_are_points_and_no_band(make: Make, drawn: dict[str, Axes]) -> None:
+    records = [
+        make(m, seed, after=[0.4 + 0.5 * seed, 0.95, 0.9, 0.99], energy=5.0 + 10 * seed)
+        for m in ("source-only", "tent")
+        for seed in range(2)
+    ]
+    comparisons = compare(records)
+    stream, tradeoff, memory = draw(comparisons[0], styles(comparisons))
+    points = [c.get_offsets() for c in drawn["stream"].collections]
+    assert [len(found) for found in points] == [8, 8]
+    assert [y for _, y in points[0][:2]] == pytest.approx([40.0, 90.0])
+    assert not drawn["tradeoff"].containers[0].has_yerr
+    assert len(drawn["tradeoff"].collections) == 2
+    for drawing in (stream, tradeoff, memory):
+        assert "of two the points" in drawing.caption
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_bands_stay_within_what_accuracy_can_be(
+    make: Make, drawn: dict[str, Axes], seeds: int
+) -> None:
+    wide = [0.05, 0.99, 0.9, 0.6, 0.99]
+    comparisons = compare([make("tent", s, after=wide[s]) for s in range(seeds)])
+    draw(comparisons[0], styles(comparisons))
+    (band,) = drawn["stream"].collections
+    limits = band.get_datalim(drawn["stream"].transData)
+    assert 0 < limits.ymin < limits.ymax < 100
 
 
 def test_tradeoff(drawings: list[Drawing], sheets: dict[str, Axes]) -> None:
