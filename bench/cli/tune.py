@@ -78,7 +78,7 @@ def command(
         per_gpu=per_gpu,
         threads=threads,
     )
-    chosen, path = selection.choose()
+    chosen, path = selection.choose(options.warn)
     computing = options.tell_computing(selection, chosen)
     target = out or default_out(path, SUITES)
     if target.exists() and not target.is_file():
