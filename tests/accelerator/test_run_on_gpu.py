@@ -222,12 +222,10 @@ def test_threads_of_a_suite_that_do_not_apply_on_a_gpu_are_said_to(
     driver(monkeypatch)
     plain = run(tmp_path)
     monkeypatch.setitem(globals(), "SUITE", SUITE + "threads: 4\n")
-    with tagged_gpu(), pytest.warns(UserWarning) as said:
+    told = "suite tiny: threads: 4 is for runs on the CPU and does not apply: runs on a GPU have 1"
+    with tagged_gpu(), pytest.warns(UserWarning, match=told):
         record = run(tmp_path, accelerator="cuda")
     assert record.cell.threads == 1
-    assert [str(warning.message) for warning in said] == [
-        "suite tiny: threads: 4 is for runs on the CPU and does not apply: runs on a GPU have 1"
-    ]
     assert run(tmp_path, threads=1).identity == plain.identity
 
 
