@@ -21,7 +21,7 @@ from bench.registry.components import add_plugin, load, register
 if TYPE_CHECKING:
     from bench.contracts.data import Batch, DomainView, LabelledBatch, LazyInputs, take
     from bench.contracts.dataset import DataChoice, DataSet, DataSetConfig
-    from bench.contracts.method import Method, MethodConfig, tunable
+    from bench.contracts.method import Method, MethodConfig, choice, tunable
     from bench.contracts.model import Block, FoundationModel, ModelConfig, SourceTraining, Variant
     from bench.contracts.protocol import ProtocolConfig
     from bench.contracts.settings import LocalPath
@@ -81,6 +81,7 @@ __all__ = [
     "Window",
     "WindowedConfig",
     "add_plugin",
+    "choice",
     "collect",
     "job_command",
     "load",
@@ -97,7 +98,7 @@ __all__ = [
 _HOMES = {
     "bench.contracts.data": ("Batch", "DomainView", "LabelledBatch", "LazyInputs", "take"),
     "bench.contracts.dataset": ("DataChoice", "DataSet", "DataSetConfig"),
-    "bench.contracts.method": ("Method", "MethodConfig", "tunable"),
+    "bench.contracts.method": ("Method", "MethodConfig", "choice", "tunable"),
     "bench.contracts.model": (
         "Block",
         "FoundationModel",

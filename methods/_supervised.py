@@ -4,23 +4,35 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import nn
 
 from bench import DomainView, FoundationModel, Method, MethodConfig, Window, tunable
 
+from ._loss_classes import ClassLoss, LossClasses
 from ._losses import take_step, train_only
+from ._optimizers import OptimizerName, OptimizerState, make_optimizer
 
 
 class SupervisedConfig(MethodConfig):
-    """``learning_rate``: of AdamW; ``epochs``: passes over the adaptation split."""
+    """Settings of every method that trains plainly on labels.
+
+    ``optimizer``: ``sgd`` is without momentum; ``epochs``: passes over the adaptation split;
+    ``loss_classes``: what the cross-entropy covers, ``all`` outputs of the head, as who trains on
+    does and mammoth's fine-tuning, the classes ``seen`` so far, or those of the current ``task``,
+    its domain (online: of the batch), as FACIL's; of generation always all. ``optimizer_state``:
+    ``new``, each domain begins with an optimizer of its own, as in both, or ``kept``, its moments
+    go on from domain to domain.
+    """
 
     learning_rate: float = tunable(1e-3, 1e-5, 1e-1, log=True, ge=1e-8, le=1.0)
-    epochs: int = tunable(3, 1, 5, unit="passes", ge=1, le=100)
+    epochs: int = tunable(3, 1, 15, log=True, unit="passes", ge=1, le=100)
+    loss_classes: LossClasses = "all"
+    optimizer: OptimizerName = "adamw"
+    optimizer_state: OptimizerState = "new"
 
 
 class SupervisedMethod(Method):
-    """Cross-entropy on the target's labels with AdamW over the weights that `trained` names."""
+    """Cross-entropy on the target's labels over the weights that `trained` names."""
 
     tasks: ClassVar[tuple[str, ...]] = (
         "classification", "token-classification", "segmentation",
@@ -38,13 +50,27 @@ class SupervisedMethod(Method):
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
+        self.begin(source)
         self.train_only(self.trained(model))
+
+    def begin(self, source: DomainView) -> None:
+        """Note the source's classes, the first that have been seen."""
+        self.seen: list[int] = []
+        self.domain = ""
+        self._arrived(source)
+
+    def _arrived(self, domain: DomainView) -> ClassLoss:
+        """The loss on a domain whose labels have come."""
+        loss = ClassLoss(self.model, self.config.loss_classes)
+        loss.seen = set(self.seen)
+        loss.arrive(domain)
+        self.seen = sorted(loss.seen)
+        return loss
 
     def train_only(self, parameters: list[nn.Parameter]) -> None:
         """Freeze the model but for these, and give them a new optimizer."""
-        self.optimizer = torch.optim.AdamW(
-            train_only(self.model, parameters), lr=self.config.learning_rate
-        )
+        chosen, c = train_only(self.model, parameters), self.config
+        self.optimizer = make_optimizer(c.optimizer, chosen, c.learning_rate, momentum=0.0)
 
     def set_mode(self) -> None:
         """Put the model into the mode in which it is trained."""
@@ -52,7 +78,11 @@ class SupervisedMethod(Method):
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.set_mode()
+        if self.config.optimizer_state == "new" and domain.name != self.domain:  # online: batches
+            self.optimizer.state.clear()
+        self.domain = domain.name
+        criterion = self._arrived(domain)
         for batch in window.steps(domain.batches(self.config.epochs)):
-            loss = self.model.loss(self.model(batch.x), batch.y)
+            loss = criterion(self.model(batch.x), batch.y)
             take_step(self.optimizer, loss)
             window.log(loss=loss.detach())

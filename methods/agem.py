@@ -9,17 +9,20 @@ from pydantic import Field
 from bench import register
 
 from .avalanche.memory import Samples
-from .avalanche.method import AvalancheConfig, AvalancheMethod
+from .avalanche.method import AvalancheMethod, TaskLossConfig
 
 
-class AgemConfig(AvalancheConfig):
-    """Settings of A-GEM besides ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+class AgemConfig(TaskLossConfig):
+    """Settings of A-GEM besides those of `TaskLossConfig`.
 
-    ``patterns_per_domain``: samples kept of each domain, the source included (as many as GEM);
-    ``sample_size``: samples drawn from all of them for each reference gradient.
+    ``memory_size``: samples kept of all domains together, the source included, in equal shares:
+    as many as replay, GEM and DER++ keep; ``patterns_per_domain``: samples kept of each domain
+    instead, as in the authors' code, a memory that grows with the stream; ``sample_size``: samples
+    drawn from all of them for each reference gradient.
     """
 
-    patterns_per_domain: int = Field(64, ge=1, le=1_000_000)
+    memory_size: int = Field(200, ge=1, le=1_000_000)
+    patterns_per_domain: int | None = Field(None, ge=1, le=1_000_000)
     sample_size: int = Field(64, ge=1, le=1_000_000)
 
 
@@ -41,11 +44,14 @@ class Agem(AvalancheMethod):
     def make_plugin(self) -> Any:
         from .avalanche.plugins import DrawnAGEM
 
-        config = self.config
-        return DrawnAGEM(config.patterns_per_domain, config.sample_size, self.generator)
+        c = self.config
+        total = c.memory_size if c.patterns_per_domain is None else None
+        return DrawnAGEM(c.patterns_per_domain, c.sample_size, self.generator, total)
 
     def learned(self) -> dict[str, Any]:
-        return {"memory": [kept.tensors() for kept in self.plugin.buffers]}
+        memory = [kept.tensors() for kept in self.plugin.buffers]
+        return {"memory": memory, "classes": list(self.plugin.classes)}
 
     def relearn(self, learned: dict[str, Any]) -> None:
+        self.plugin.classes = list(learned["classes"])
         self.plugin.buffers = [Samples(**kept) for kept in learned["memory"]]

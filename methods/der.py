@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -13,16 +13,21 @@ from .avalanche.method import AvalancheConfig, AvalancheMethod
 
 
 class DerConfig(AvalancheConfig):
-    """Settings of DER++ besides ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+    """Settings of DER++ besides those of `AvalancheConfig`.
 
     ``alpha``: weight of the distance to remembered outputs; ``beta``: weight of the
     cross-entropy on remembered labels (0: DER); ``memory_size``: samples kept of all domains
-    together, the source included.
+    together, the source included, as many as replay, GEM and A-GEM keep; ``passes``: the domain's
+    batch and the memory's go through the network each in a pass of its own (``separate``, as in
+    the authors' code), or in one (``joint``, as in Avalanche), in which BatchNorm mixes their
+    statistics; networks without BatchNorm give the same but for rounding.
     """
 
     alpha: float = tunable(0.1, 0.05, 2.0, log=True, ge=0, le=1e3)
     beta: float = tunable(0.5, 0.1, 2.0, log=True, ge=0, le=1e3)
     memory_size: int = Field(200, ge=1, le=1_000_000)
+    passes: Literal["separate", "joint"] = "separate"
+    loss_classes: Literal["all"] = "all"  # as in the authors' code
 
 
 @register("method", "der++")
@@ -50,6 +55,7 @@ class Der(AvalancheMethod):
 
         c = self.config
         more = {"mem_size": c.memory_size, "alpha": c.alpha, "beta": c.beta}
+        more["joint"] = c.passes == "joint"
         return ReplayedDER.over(
             self.model, self.optimizer, batch_size, generator=self.generator, **more
         )

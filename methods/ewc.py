@@ -8,11 +8,11 @@ from pydantic import Field
 
 from bench import DomainView, register, tunable
 
-from .avalanche.method import AvalancheConfig, AvalancheMethod
+from .avalanche.method import AvalancheMethod, TaskLossConfig
 
 
-class EwcConfig(AvalancheConfig):
-    """Settings of EWC besides ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+class EwcConfig(TaskLossConfig):
+    """Settings of EWC besides those of `TaskLossConfig`.
 
     ``penalty``: lambda; ``mode``: ``online`` keeps one sum of importances and the
     latest weights (memory does not grow), ``separate`` one penalty for each earlier domain as in
@@ -41,6 +41,7 @@ class Ewc(AvalancheMethod):
 
     Config = EwcConfig
     config: EwcConfig
+    search_from = "fine-tune"
     provenance = "published"
     paper = "Kirkpatrick et al.: Overcoming catastrophic forgetting in neural networks, PNAS 2017"
     equation = "L = CE(y, f(x)) + lambda sum_i F_i (w_i - w*_i)^2,  F_i = E[(dCE/dw_i)^2]"

@@ -8,7 +8,7 @@ from ._supervised import SupervisedConfig, SupervisedMethod
 
 
 class FineTuneConfig(SupervisedConfig):
-    """``learning_rate``: of AdamW; ``epochs``: passes over the adaptation split."""
+    """Settings of `SupervisedConfig`; a lower ``learning_rate``, as all weights are trained."""
 
     learning_rate: float = tunable(3e-4, 1e-5, 1e-2, log=True, ge=1e-8, le=1.0)
 

@@ -8,17 +8,21 @@ from pydantic import Field
 
 from bench import register, tunable
 
-from .avalanche.method import AvalancheConfig, AvalancheMethod
+from .avalanche.method import AvalancheMethod, TaskLossConfig
 
 
-class GemConfig(AvalancheConfig):
-    """Settings of GEM besides ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+class GemConfig(TaskLossConfig):
+    """Settings of GEM besides those of `TaskLossConfig`.
 
-    ``patterns_per_domain``: samples kept of each domain, the source included; ``margin``: gamma,
-    the least weight of a memory's gradient in a projection (0.5 in the authors' code).
+    ``memory_size``: samples kept of all domains together, the source included, in equal shares:
+    as many as replay, A-GEM and DER++ keep (the authors divide a total by the number of tasks,
+    which they know beforehand); ``patterns_per_domain``: samples kept of each domain instead, as
+    in their code, a memory that grows with the stream; ``margin``: gamma, the least weight of a
+    memory's gradient in a projection (0.5 in the authors' code).
     """
 
-    patterns_per_domain: int = Field(64, ge=1, le=1_000_000)
+    memory_size: int = Field(200, ge=1, le=1_000_000)
+    patterns_per_domain: int | None = Field(None, ge=1, le=1_000_000)
     margin: float = tunable(0.5, 0.0, 1.0, ge=0, le=10.0)
 
 
@@ -44,7 +48,9 @@ class Gem(AvalancheMethod):
     def make_plugin(self) -> Any:
         from .avalanche.plugins import DrawnGEM
 
-        return DrawnGEM(self.config.patterns_per_domain, self.config.margin, self.generator)
+        c = self.config
+        total = c.memory_size if c.patterns_per_domain is None else None
+        return DrawnGEM(c.patterns_per_domain, c.margin, self.generator, total)
 
     def learned(self) -> dict[str, Any]:
         return self.plugin.remembered()

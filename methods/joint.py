@@ -10,16 +10,17 @@ from bench import Batch, DomainView, register, tunable
 from bench.contracts.data import Inputs
 
 from .avalanche.memory import Samples, ViewSamples, draw
-from .avalanche.method import AvalancheConfig, AvalancheMethod
+from .avalanche.method import AvalancheMethod, RehearsalConfig
 
 
-class JointConfig(AvalancheConfig):
-    """``learning_rate``: of AdamW; ``epochs``: samples drawn, in multiples of the new domain's.
+class JointConfig(RehearsalConfig):
+    """Settings of joint training besides those of `RehearsalConfig`.
 
-    Its default is four times the other methods', since most of a batch is older data.
+    ``epochs``: samples drawn, in multiples of the new domain's. Default and bounds are four times
+    the other methods', since most of a batch is older data.
     """
 
-    epochs: int = tunable(12, 4, 20, unit="passes", ge=1, le=100)
+    epochs: int = tunable(12, 4, 60, log=True, unit="passes", ge=1, le=100)
 
 
 @register("method", "joint")

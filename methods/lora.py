@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from pydantic import Field
 
@@ -15,17 +17,18 @@ from ._supervised import SupervisedConfig, SupervisedMethod
 
 
 class LoraConfig(SupervisedConfig):
-    """Settings of LoRA.
+    """Settings of LoRA besides those of `SupervisedConfig`.
 
     ``rank``: width of the bottleneck; ``alpha``: the update is scaled by alpha / rank;
-    ``learning_rate``: of AdamW; ``epochs``: passes over the adaptation split; ``train_head``:
-    train the task head too, without which no new class can be learned.
+    ``train_head``: train the task head too, without which no new class can be learned. The
+    adapters of each domain are new, and so is their optimizer.
     """
 
     rank: int = Field(8, ge=1, le=256)
     alpha: float = Field(16.0, gt=0, le=1024.0)
     learning_rate: float = tunable(3e-3, 1e-4, 3e-2, log=True, ge=1e-8, le=1.0)
     train_head: bool = False
+    optimizer_state: Literal["new"] = "new"
 
 
 @register("method", "lora")
@@ -54,6 +57,7 @@ class Lora(SupervisedMethod):
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model = model
+        self.begin(source)
         require_called(model, take(source.x, torch.arange(1)), "LoRA", qkv_only=True)
         if self.config.train_head:
             own_head(model, "LoRA with train_head")

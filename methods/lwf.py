@@ -6,11 +6,11 @@ from typing import Any
 
 from bench import register, tunable
 
-from .avalanche.method import AvalancheConfig, AvalancheMethod
+from .avalanche.method import AvalancheMethod, TaskLossConfig
 
 
-class LwfConfig(AvalancheConfig):
-    """Settings of LwF besides ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+class LwfConfig(TaskLossConfig):
+    """Settings of LwF besides those of `TaskLossConfig`.
 
     ``alpha``: weight of the distillation (the paper's lambda_o); ``temperature``: of its softmax.
     Under one head for all classes the distillation holds earlier classes relative to one another
@@ -40,6 +40,7 @@ class Lwf(AvalancheMethod):
     )  # fmt: skip
     Config = LwfConfig
     config: LwfConfig
+    search_from = "fine-tune"
     paper = "Li, Hoiem: Learning without Forgetting, ECCV 2016"
     equation = "L = CE(y, f(x)) + alpha KL(softmax(f_old(x)/T) || softmax(f(x)/T)) on seen classes"
 

@@ -8,12 +8,12 @@ from pydantic import Field
 
 from bench import DomainView, register, tunable
 
-from .avalanche.method import AvalancheConfig, AvalancheMethod
+from .avalanche.method import AvalancheMethod, TaskLossConfig
 from .ewc import parameter_data, tensors
 
 
-class MasConfig(AvalancheConfig):
-    """Settings of MAS besides ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+class MasConfig(TaskLossConfig):
+    """Settings of MAS besides those of `TaskLossConfig`.
 
     ``penalty``: lambda; ``alpha``: share of the old importances in an average of old and new, as
     in Avalanche, or none to add them up, as in the paper (an average lets what mattered for the
@@ -41,6 +41,7 @@ class Mas(AvalancheMethod):
 
     Config = MasConfig
     config: MasConfig
+    search_from = "fine-tune"
     provenance = "group-harness"
     paper = "Aljundi et al.: Memory Aware Synapses: Learning what (not) to forget, ECCV 2018"
     equation = "L = CE(y, f(x)) + lambda sum_i Omega_i (w_i - w*_i)^2,  Omega_i = E|d|f(x)|^2/dw_i|"

@@ -11,11 +11,11 @@ from bench import Batch, register
 from bench.contracts.data import Inputs, join_labels
 
 from .avalanche.memory import draw, join, reservoirs_state, restore_reservoirs
-from .avalanche.method import AvalancheConfig, AvalancheMethod
+from .avalanche.method import AvalancheMethod, RehearsalConfig
 
 
-class ReplayConfig(AvalancheConfig):
-    """Settings of replay besides ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+class ReplayConfig(RehearsalConfig):
+    """Settings of replay besides those of `RehearsalConfig`.
 
     ``memory_size``: samples kept of all domains together, the source included.
     """

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from bench import DomainView, register, tunable
 
-from .avalanche.method import AvalancheConfig, AvalancheMethod
+from .avalanche.method import AvalancheMethod, TaskLossConfig
 
 
-class SiConfig(AvalancheConfig):
-    """Settings of SI besides ``learning_rate`` (of AdamW) and ``epochs`` (passes).
+class SiConfig(TaskLossConfig):
+    """Settings of SI besides those of `TaskLossConfig`.
 
     ``penalty``: c; ``damping``: xi; ``source_epochs``: passes over the source, offline,
     along which the source's importances are measured.
@@ -39,13 +39,14 @@ class Si(AvalancheMethod):
 
     Config = SiConfig
     config: SiConfig
+    search_from = "fine-tune"
     paper = "Zenke, Poole, Ganguli: Continual Learning Through Synaptic Intelligence, ICML 2017"
     equation = (
         "L = CE(y, f(x)) + c sum_i Omega_i (w_i - w*_i)^2,  Omega_i += omega_i / (Delta_i^2 + xi)"
     )
 
     def make_plugin(self) -> Any:
-        from .avalanche.plugins import PathIntegral
+        from .avalanche.path_integral import PathIntegral
 
         return PathIntegral(self.config.penalty, self.config.damping)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
+from bench import registry
 from bench.cli import options
 from bench.errors import BenchError
 from bench.study.selection import DEFAULT_SUITE, open_store
@@ -18,7 +19,7 @@ from bench.study.selection import DEFAULT_SUITE, open_store
 if TYPE_CHECKING:
     from bench.records.cell import Cell
     from bench.study.suite import Suite
-    from bench.study.tuned_settings import Tuned
+    from bench.study.tuned_settings import Tuned, TunedMethod
     from bench.tuning.tune import Tuner
 
 LOUD = (
@@ -93,10 +94,17 @@ def command(
         cells = make_cells(searched, path)
     opened = open_store(store)
     shown = _Shown()
-    tuner = Tuner(searched, cells, trials, opened, shown)
+    tuner = Tuner(searched, cells, trials, opened, shown, _known(target))
     yardstick = Yardstick(searched, path, opened)
     for name, why in tuner.untunable.items():
         typer.echo(f"{name}: not tuned: {why}", err=True)
+    for name in tuner.startless:
+        start = registry.load("method", name.partition("@")[0]).search_from
+        typer.echo(
+            f"{name}: its search does not start from {start}, which is neither tuned here nor in "
+            f"{target}",
+            err=True,
+        )
     if not tuner.names:
         raise BenchError(f"suite {path}: nothing to tune; name other methods with --methods")
     found = tuned_file(chosen, searched, cells, tuner, trials, oracle)
@@ -130,6 +138,13 @@ def command(
     if without:
         typer.echo(f"bench: no trial gave a result: {', '.join(without)} (logs: {opened.logs})")
         raise typer.Exit(1)
+
+
+def _known(target: Path) -> dict[str, TunedMethod]:
+    """The settings that the file has which is added to; none if there is no such file."""
+    from bench.study.tuned_settings import read_tuned
+
+    return read_tuned(target).methods if target.exists() else {}
 
 
 def _beside_others(target: Path, tuned: Tuned, names: list[str]) -> Tuned:

@@ -90,6 +90,14 @@ def settings(subject: MethodFixture) -> str:
             raise CheckFailed(f"setting {name!r} is not in the docstring of {config.__name__}")
     searched = list(contract.search_space(config))
     for axis in searched:
+        if isinstance(axis, contract.SearchedChoice):
+            accepted = choices(config.model_fields[axis.name].annotation) or []
+            if strange := [value for value in axis.values if value not in accepted]:
+                raise CheckFailed(
+                    f"setting {axis.name!r} is searched among {', '.join(axis.values)}, but "
+                    f"{strange[0]!r} is not accepted: list it in the field's Literal"
+                )
+            continue
         low, high = bounds(config.model_fields[axis.name])
         assert low is not None
         assert high is not None

@@ -54,9 +54,23 @@ def tunable(
     )
 
 
+def choice(default: str, *others: str) -> Any:
+    """A setting of a few names, of which ``bench tune`` chooses one.
+
+    The field's type says what is accepted, which may be more than what is searched::
+
+        optimizer: Literal["sgd", "adam", "adamw"] = choice("sgd", "adamw")
+
+    ``default`` is the paper's; it is among what is searched.
+    """
+    if not others or len({default, *others}) <= len(others):
+        raise ValueError(f"choice({default!r}, ...) needs at least two different names")
+    return pydantic.Field(default, json_schema_extra={"choices": [default, *others]})
+
+
 @dataclass(frozen=True)
 class Searched:
-    """One field of a search space, with inclusive bounds; ``log``: on a logarithmic scale."""
+    """One number of a search space, with inclusive bounds; ``log``: on a logarithmic scale."""
 
     name: str
     low: float
@@ -64,14 +78,34 @@ class Searched:
     log: bool
     integer: bool
 
+    def holds(self, value: Any) -> bool:
+        """Whether a value lies within the search."""
+        return self.low <= value <= self.high
 
-def search_space(config: type[MethodConfig]) -> Iterator[Searched]:
-    """The fields of a method's settings that were made with `tunable`."""
+
+@dataclass(frozen=True)
+class SearchedChoice:
+    """One name of a search space: one of ``values``."""
+
+    name: str
+    values: tuple[str, ...]
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is among those that are searched."""
+        return value in self.values
+
+
+def search_space(config: type[MethodConfig]) -> Iterator[Searched | SearchedChoice]:
+    """The fields of a method's settings that were made with `tunable` or `choice`."""
     for name, field in config.model_fields.items():
         extra: Any = field.json_schema_extra
-        if isinstance(extra, dict) and "search" in extra:
+        if not isinstance(extra, dict):
+            continue
+        if "search" in extra:
             low, high = extra["search"]
             yield Searched(name, low, high, extra["log"], field.annotation is int)
+        elif "choices" in extra:
+            yield SearchedChoice(name, tuple(extra["choices"]))
 
 
 class Method(ABC):
@@ -98,6 +132,8 @@ class Method(ABC):
         its own
     conformance_config : settings for ``bench check``, where the offline work is long
     preload : modules that are slow to import, loaded once for all runs that need them
+    search_from : a method whose tuned settings ``bench tune`` tries second here, after the
+        defaults, as far as both have them; for a method that is that one and a penalty more
     registered_name : the name it was registered by; `register` sets it
     """
 
@@ -114,6 +150,7 @@ class Method(ABC):
     uses_device_clock: ClassVar[bool] = False
     conformance_config: ClassVar[dict[str, Any]] = {}
     preload: ClassVar[tuple[str, ...]] = ()
+    search_from: ClassVar[str] = ""
     registered_name: ClassVar[str] = ""
 
     model: FoundationModel

@@ -102,6 +102,7 @@ class Task(ABC):
         tokens alone
     unknown_logit : of a class that a head knows nothing of
     further_outputs : how many numbers a unit has behind its logits, as a box; rows of a linear head
+    class_axis : the dimension of outputs along which a unit's logits lie
     preload : modules that are slow to import
     """
 
@@ -112,6 +113,7 @@ class Task(ABC):
     causal: ClassVar[bool] = False
     unknown_logit: ClassVar[float] = 0.0
     further_outputs: ClassVar[int] = 0
+    class_axis: ClassVar[int] = -1
     preload: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

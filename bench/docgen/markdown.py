@@ -111,6 +111,8 @@ def _setting(name: str, field: FieldInfo) -> list[str]:
     if "search" in extra:
         low, high = extra["search"]
         searched = f"{low:g} to {high:g}" + (", log" if extra["log"] else "")
+    elif "choices" in extra:
+        searched = ", ".join(extra["choices"])
     unit = extra.get("unit", "1")
     unit = "–" if unit == "1" else unit
     return [f"`{name}`", _text(field.default), unit, allowed(field), searched]

@@ -63,6 +63,7 @@ class Segmentation(Task):
     further_metrics = (PIXEL_ACCURACY,)
     dense = True
     ignore = VOID
+    class_axis = 1
     preload = ("torchmetrics.classification",)
 
     def require_labels(self, y: Any, n: int, classes: int, where: str) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import defaults, registry
-from bench.contracts.method import Searched, search_space
+from bench.contracts.method import Searched, SearchedChoice, search_space
 from bench.execute.base import Ended
 from bench.records.cell import Cell
 from bench.records.record import Record
@@ -52,13 +52,15 @@ def validation_suite(suite: Suite) -> Suite:
 class _Search:
     """The trials of one method.
 
-    ``cells``: one for each seed, with the method's defaults. ``waiting``: the cells of the trial
+    ``cells``: one for each seed, with the method's defaults. ``start``: the method from whose best
+    settings it goes on, by tuning key. ``waiting``: the cells of the trial
     that runs, by identity, and their scores once they have one (not a number: it failed).
     """
 
     cells: list[Cell]
-    space: list[Searched]
+    space: list[Searched | SearchedChoice]
     study: optuna.Study
+    start: str = ""
     started: int = 0
     failed: int = 0
     trial: optuna.trial.Trial | None = None
@@ -110,15 +112,27 @@ class Tuner:
     trials : for each method, the defaults included
     store : where trials are kept, and taken from if they are there
     notify : called with every trial that has ended
+    known : settings tuned before under the same budget, by tuning key
 
     ``untunable``: methods that are not tuned, each with the reason. On each variant of the model a
     method is tuned for itself, with the same number of trials.
+
+    The second trial of a method that has `Method.search_from` are the best settings of that method,
+    as far as it has them, and its own defaults: they come from this search, which that method's
+    then goes before, else from ``known``. ``startless``: the methods that find them in neither.
     """
 
     def __init__(
-        self, suite: Suite, cells: Iterable[Cell], trials: int, store: Store, notify: Notify
+        self,
+        suite: Suite,
+        cells: Iterable[Cell],
+        trials: int,
+        store: Store,
+        notify: Notify,
+        known: Mapping[str, TunedMethod] | None = None,
     ) -> None:
         self._suite, self._trials, self._store, self._notify = suite, trials, store, notify
+        self._known = known or {}
         self._searches: dict[str, _Search] = {}
         self.untunable: dict[str, str] = {}
         given: dict[tuple[str, bool], dict[str, Any]] = {}
@@ -145,7 +159,13 @@ class Tuner:
                 self.untunable[name] = reason
             else:
                 self.untunable.pop(name, None)
-                self._searches[name] = _Search([cell], space, _study(name))
+                start = method.search_from and name.replace(cell.method.name, method.search_from, 1)
+                self._searches[name] = _Search([cell], space, _study(name), start)
+        self.startless = [
+            name
+            for name, search in self._searches.items()
+            if search.start and search.start not in {*self._searches, *self._known}
+        ]
 
     @property
     def names(self) -> list[str]:
@@ -153,8 +173,10 @@ class Tuner:
         return list(self._searches)
 
     def begin(self) -> list[Job]:
-        """The first jobs: one trial of each method."""
-        return [job for search in self._searches.values() for job in self._next(search)]
+        """The first jobs: one trial of each method, of those that others wait for first."""
+        starts = {search.start for search in self._searches.values()}
+        first = sorted(self._searches.values(), key=lambda search: search.name not in starts)
+        return [job for search in first for job in self._next(search)]
 
     def ended(self, ended: Ended) -> list[Job]:
         """Take a finished job; the jobs that follow from it."""
@@ -187,8 +209,8 @@ class Tuner:
         return found
 
     def _next(self, search: _Search) -> list[Job]:
-        """Jobs of the next trial that is not in the store yet."""
-        while search.started < self._trials:
+        """Jobs of the next trial that is not in the store yet; none while it waits for another."""
+        while search.started < self._trials and not search.waiting and not self._waits(search):
             self._ask(search)
             cells = [_with(cell, search.settings) for cell in search.cells]
             records = {cell.identity: self._store.get(cell.identity) for cell in cells}
@@ -201,13 +223,49 @@ class Tuner:
                 name, band = self._suite.name, self._suite.model.expected_source
                 return [make_job([c], name, self._store, expected_source=band) for c in missing]
             self._settle(search)
-        return []
+        if not self._has_ended(search):
+            return []
+        after = [other for other in self._searches.values() if other.start == search.name]
+        return [job for other in after for job in self._next(other)]
+
+    def _has_ended(self, search: _Search) -> bool:
+        return search.started == self._trials and not search.waiting
+
+    def _waits(self, search: _Search) -> bool:
+        """Whether the next trial begins with what another search has not found yet."""
+        other = self._searches.get(search.start)
+        return search.started == 1 and other is not None and not self._has_ended(other)
+
+    def _from_start(self, search: _Search) -> dict[str, Any]:
+        """The best settings of the method that this one starts from, as far as it has them.
+
+        Nothing if there are none, or if that would be the defaults again.
+        """
+        best = self.results().get(search.start) or self._known.get(search.start)
+        if best is None:
+            return {}
+        mine, other = search.cells[0].method.config, self._searches.get(search.start)
+        if other is not None:
+            its = other.cells[0].method.config
+        else:
+            name = search.start.partition("@")[0]
+            its = registry.load("method", name).Config().model_dump(mode="json")
+        its = {**its, **best.settings}
+        shared = [s for s in search.space if s.name in its and s.holds(its[s.name])]
+        if all(its[s.name] == mine[s.name] for s in shared):
+            return {}
+        return {s.name: its[s.name] if s in shared else mine[s.name] for s in search.space}
 
     def _ask(self, search: _Search) -> None:
-        """Choose the settings of the next trial: the defaults first, then what Optuna asks for."""
+        """Choose the settings of the next trial: the defaults, then those of the method that this
+        one starts from, then what Optuna asks for.
+        """
         search.started += 1
+        search.trial, search.settings = None, {}
         if search.started == 1:
-            search.trial, search.settings = None, {}
+            return
+        if search.started == 2 and (settings := self._from_start(search)):
+            search.settings = settings
             return
         search.trial = search.study.ask({s.name: distribution(s) for s in search.space})
         search.settings = {s.name: rounded(search.trial.params[s.name], s) for s in search.space}
@@ -228,17 +286,18 @@ class Tuner:
             if search.trial is not None:
                 search.study.tell(search.trial, score)
             else:
+                self._teach(search, score)
+            if search.started == 1:
                 search.default_score = score
-                self._teach_default(search, score)
         shown = None if failed else score
         self._notify(search.name, search.started, self._trials, shown, search.settings)
 
-    def _teach_default(self, search: _Search, score: float) -> None:
-        """Let the sampler know the defaults' score, where they lie within the search."""
+    def _teach(self, search: _Search, score: float) -> None:
+        """Let the sampler know a score that it did not ask for, where it lies within the search."""
         import optuna
 
-        config = search.cells[0].method.config
-        if all(s.low <= config[s.name] <= s.high for s in search.space):
+        config = {**search.cells[0].method.config, **search.settings}
+        if all(s.holds(config[s.name]) for s in search.space):
             params = {s.name: config[s.name] for s in search.space}
             axes = {s.name: distribution(s) for s in search.space}
             trial = optuna.trial.create_trial(params=params, distributions=axes, value=score)
@@ -265,17 +324,21 @@ def _score(record: Record) -> float:
     return record.results.score if record.results is not None else math.nan
 
 
-def distribution(searched: Searched) -> optuna.distributions.BaseDistribution:
-    """What Optuna draws a setting from: its bounds, both included, and its scale."""
-    from optuna.distributions import FloatDistribution, IntDistribution
+def distribution(searched: Searched | SearchedChoice) -> optuna.distributions.BaseDistribution:
+    """What Optuna draws a setting from: its names, or its bounds, both included, and its scale."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+    if isinstance(searched, SearchedChoice):
+        return CategoricalDistribution(searched.values)
     if searched.integer:
         return IntDistribution(int(searched.low), int(searched.high), log=searched.log)
     return FloatDistribution(searched.low, searched.high, log=searched.log)
 
 
-def rounded(value: float, searched: Searched) -> float:
+def rounded(value: Any, searched: Searched | SearchedChoice) -> float | str:
     """A drawn value as it is tried: of `DIGITS` significant figures, and inside its bounds."""
+    if isinstance(searched, SearchedChoice):
+        return str(value)
     if searched.integer:
         return int(value)
     return min(max(float(f"{value:.{DIGITS}g}"), searched.low), searched.high)

@@ -21,6 +21,7 @@ from bench.contracts.data import Batch, DomainView, Inputs
 from bench.contracts.model import FoundationModel
 from bench.run.window import Window
 
+from .._loss_classes import ClassLoss, LossClasses
 from .memory import Samples, ViewSamples, portable
 
 Compose = Callable[[Batch], tuple[Inputs, Tensor]]
@@ -77,14 +78,19 @@ class WindowedLoop:
 
     @classmethod
     def over(
-        cls, model: FoundationModel, optimizer: torch.optim.Optimizer, batch_size: int, **more: Any
+        cls,
+        model: FoundationModel,
+        optimizer: torch.optim.Optimizer,
+        batch_size: int,
+        loss_classes: LossClasses = "all",
+        **more: Any,
     ) -> Any:
         """A strategy that trains ``model``; ``batch_size``: of passes other than training."""
         strategy: Any = cls
         return strategy(
             model=Forward(model),
             optimizer=optimizer,
-            criterion=model.loss,
+            criterion=ClassLoss(model, loss_classes),
             train_mb_size=batch_size,
             device=next(model.module.parameters()).device,
             evaluator=Silent(),

@@ -103,15 +103,23 @@ def draw(groups: Sequence[Samples], n: int, generator: torch.Generator) -> Sampl
 
     Like the batches of a view they are fetched, which is not counted as arithmetic.
     """
+    return draw_counted(groups, n, generator)[0]
+
+
+def draw_counted(
+    groups: Sequence[Samples], n: int, generator: torch.Generator
+) -> tuple[Samples, list[int]]:
+    """As `draw`, in the order of the groups, and how many are of each."""
     with uncounted():
         chosen = torch.randperm(sum(map(len, groups)), generator=generator)[:n]
-        parts, start = [], 0
+        parts, counts, start = [], [], 0
         for group in groups:
             inside = chosen[(chosen >= start) & (chosen < start + len(group))] - start
             start += len(group)
+            counts.append(len(inside))
             if len(inside):
                 parts.append(group.take(inside))
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        return parts[0] if len(parts) == 1 else _joined(parts), counts
 
 
 def _joined(parts: Sequence[Samples]) -> Samples:

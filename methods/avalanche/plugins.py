@@ -19,14 +19,30 @@ from avalanche.training.storage_policy import ExperienceBalancedBuffer, Reservoi
 from avalanche.training.supervised.der import DER, ClassBalancedBufferWithLogits
 from avalanche.training.utils import zerolike_params_dict
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector
 from torch.utils.data import DataLoader
 
+from bench.contracts.data import take
+
 from .loop import UnitForward, WindowedLoop
-from .memory import Samples, compact, draw, join, portable, seeded
+from .memory import Samples, compact, draw, draw_counted, join, portable, seeded
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Turn = Callable[[list[Tensor]], Any]
+
+
+def flat_gradient(model: torch.nn.Module) -> Tensor:
+    """The gradients of all parameters in one vector, 0 where a parameter has none."""
+    return torch.cat(
+        [
+            torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
+            for p in model.parameters()
+        ]
+    )
+
+
+def equal_shares(total: int, groups: int) -> list[int]:
+    """How many of ``total`` samples each group keeps, the first ones one more where it must be."""
+    return [total // groups + (place < total % groups) for place in range(groups)]
 
 
 class DrawnGEM(GEMPlugin):
@@ -34,28 +50,72 @@ class DrawnGEM(GEMPlugin):
 
     The memories' gradients are let go after each step. Only the program over as many variables as
     there are earlier domains goes to ``quadprog``, in double precision; the rest is counted.
+    With ``total`` the domains share so many samples equally, else each keeps ``patterns``.
     """
 
-    def __init__(self, patterns: int, margin: float, generator: torch.Generator) -> None:
-        super().__init__(patterns, margin)
-        self.generator = generator
+    def __init__(
+        self,
+        patterns: int | None,
+        margin: float,
+        generator: torch.Generator,
+        total: int | None = None,
+    ) -> None:
+        super().__init__(patterns or 0, margin)
+        self.generator, self.total = generator, total
+        self.classes: dict[int, list[int]] = {}
 
-    def update_memory(self, dataset: Samples, t: int, batch_size: int) -> None:
-        """Keep a random sample of the domain."""
+    def before_training_iteration(self, strategy: Any, **_: Any) -> None:
+        """The gradient of each memory's loss, over its domain's classes where that is asked."""
+        if not self.memory_x:
+            return
+        rows = []
+        for t, x in self.memory_x.items():
+            strategy.model.train()
+            strategy.optimizer.zero_grad()
+            y = self.memory_y[t]
+            strategy._criterion(strategy.model(x), y, [(self.classes[t], len(y))]).backward()
+            rows.append(flat_gradient(strategy.model))
+        self.G = torch.stack(rows)
+
+    def after_training_exp(self, strategy: Any, **_: Any) -> None:
+        """Keep a random sample of the domain, and less of the others where all share a total."""
+        dataset, t = strategy.experience.dataset, strategy.clock.train_exp_counter
         chosen = torch.randperm(len(dataset), generator=self.generator)
-        kept = dataset.subset(chosen[: self.patterns_per_experience])
-        self.memory_x[t], self.memory_y[t], self.memory_tid[t] = kept.as_batch()
+        present = strategy.model.foundation.rules.present(dataset.y)
+        self.classes[t] = sorted(present)
+        most = self.patterns_per_experience
+        if self.total is not None:
+            shares = equal_shares(self.total, t + 1)
+            most = shares.pop()
+            for earlier, share in enumerate(shares):
+                if earlier in self.memory_x:
+                    self._keep(earlier, self._samples(earlier), torch.arange(share))
+        self._keep(t, dataset, chosen[:most])
+
+    def _keep(self, t: int, samples: Samples, chosen: Tensor) -> None:
+        """Remember the ``chosen`` samples alone: they are in random order, so the first are too."""
+        memories = (self.memory_x, self.memory_y, self.memory_tid)
+        kept = samples.subset(chosen[: len(samples)])
+        for memory, part in zip(memories, kept.as_batch(), strict=True):
+            if len(kept):
+                memory[t] = part
+            else:
+                memory.pop(t, None)
+
+    def _samples(self, t: int) -> Samples:
+        return Samples(self.memory_x[t], self.memory_y[t])
 
     def remembered(self) -> dict[str, Any]:
         """The memories as tensors, for a method's state."""
         inputs = {t: dict(x) if isinstance(x, dict) else x for t, x in self.memory_x.items()}
-        return {"x": inputs, "y": dict(self.memory_y)}
+        return {"x": inputs, "y": dict(self.memory_y), "classes": dict(self.classes)}
 
     def put_back(self, kept: Mapping[str, Any]) -> None:
         """Go on from what `remembered` gave."""
         self.memory_x = {t: portable(x) for t, x in kept["x"].items()}
         self.memory_y = dict(kept["y"])
         self.memory_tid = {t: torch.zeros_like(y) for t, y in kept["y"].items()}
+        self.classes = dict(kept["classes"])
 
     def after_backward(self, strategy: Any, **settings: Any) -> None:
         super().after_backward(strategy, **settings)
@@ -84,23 +144,52 @@ class DrawnAGEM(AGEMPlugin):
 
     Avalanche's takes ``sample_size // domains`` of each domain, so none when there are more
     domains than samples, and keeps a whole domain alive to remember a part of it.
+    With ``total`` the domains share so many samples equally, else each keeps ``patterns``.
     """
 
-    def __init__(self, patterns: int, sample_size: int, generator: torch.Generator) -> None:
-        super().__init__(patterns, sample_size)
-        self.generator = generator
+    def __init__(
+        self,
+        patterns: int | None,
+        sample_size: int,
+        generator: torch.Generator,
+        total: int | None = None,
+    ) -> None:
+        super().__init__(patterns or 0, sample_size)
+        self.generator, self.total = generator, total
+        self.classes: list[list[int]] = []
 
-    def update_memory(self, dataset: Samples, **_: Any) -> None:
-        """Keep a random sample of the domain."""
+    def before_training_iteration(self, strategy: Any, **_: Any) -> None:
+        """The gradient of the reference batch, each sample's loss as `DrawnGEM`'s."""
+        if not any(map(len, self.buffers)):
+            return
+        strategy.model.train()
+        strategy.optimizer.zero_grad()
+        batch, counts = self.sample_from_memory()
+        rows = [(c, n) for c, n in zip(self.classes, counts, strict=True) if n]
+        strategy._criterion(strategy.model(batch.x), batch.y, rows).backward()
+        self.reference_gradients = flat_gradient(strategy.model)
+        strategy.optimizer.zero_grad()
+
+    def sample_from_memory(self) -> tuple[Samples, list[int]]:
+        """The reference batch, and how many of its samples are of each domain."""
+        return draw_counted(self.buffers, self.sample_size, self.generator)
+
+    def after_training_exp(self, strategy: Any, **_: Any) -> None:
+        """Keep a random sample of the domain, and less of the others where all share a total."""
+        dataset = strategy.experience.dataset
         chosen = torch.randperm(len(dataset), generator=self.generator)
-        self.buffers.append(dataset.subset(chosen[: self.patterns_per_experience]))
-
-    def sample_from_memory(self) -> list[Any]:
-        """Inputs, labels and task labels of the reference batch."""
-        return draw(self.buffers, self.sample_size, self.generator).as_batch()
+        self.classes.append(sorted(strategy.model.foundation.rules.present(dataset.y)))
+        most = self.patterns_per_experience
+        if self.total is not None:
+            shares = equal_shares(self.total, len(self.buffers) + 1)
+            most = shares.pop()
+            for place, (kept, share) in enumerate(zip(self.buffers, shares, strict=True)):
+                self.buffers[place] = kept.subset(torch.arange(min(share, len(kept))))
+        self.buffers.append(dataset.subset(chosen[:most]))
 
     def after_backward(self, strategy: Any, **settings: Any) -> None:
-        super().after_backward(strategy, **settings)
+        if self.reference_gradients.numel():
+            super().after_backward(strategy, **settings)
         self.reference_gradients = torch.empty(0)
 
 
@@ -165,8 +254,9 @@ class BatchedEWC(EWCPlugin):
     def compute_importances(
         self, model: Any, loss: Any, optimizer: Any, data: Any, _: Any, batch: int, **more: Any
     ) -> Any:
+        """Of the loss over all classes seen so far, whatever the training's covers, as in FACIL."""
         return mean_over_batches(
-            model, optimizer, data, batch, loss, lambda g: torch._foreach_mul(g, g)
+            model, optimizer, data, batch, loss.of_seen, lambda g: torch._foreach_mul(g, g)
         )
 
 
@@ -203,58 +293,6 @@ class BatchedMAS(MASPlugin):
             lambda units, _: units.pow(2).sum(dim=1).mean(),
             torch._foreach_abs,
         )
-
-
-class PathIntegral(SupervisedPlugin):
-    """Synaptic intelligence over the flat vector of all parameters, in float32 or wider.
-
-    ``importance`` is Omega, ``reference`` the weights after the last domain, ``path`` the running
-    omega of the current one.
-    """
-
-    def __init__(self, penalty: float, damping: float) -> None:
-        super().__init__()
-        self.penalty, self.damping = penalty, damping
-        self.importance = self.reference = self.path = torch.empty(0)
-        self._before = self._gradient = torch.empty(0)
-
-    def start(self, model: torch.nn.Module) -> None:
-        """Anchor at the weights as they are, with nothing important yet."""
-        self.reference = self._weights(model)
-        self.importance = torch.zeros_like(self.reference)
-        self.path = torch.zeros_like(self.reference)
-
-    def before_backward(self, strategy: Any, **_: Any) -> None:
-        weights = parameters_to_vector(strategy.model.parameters())
-        penalty = (self.importance * (weights - self.reference).pow(2)).sum()
-        strategy.loss = strategy.loss + self.penalty * penalty
-
-    @torch.no_grad()
-    def before_update(self, strategy: Any, **_: Any) -> None:
-        """Note the weights and the gradient of the task loss alone."""
-        parameters = strategy.model.parameters()
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        self._before = self._weights(strategy.model)
-        pull = 2 * self.penalty * self.importance * (self._before - self.reference)
-        self._gradient = parameters_to_vector(gradients) - pull
-
-    @torch.no_grad()
-    def after_update(self, strategy: Any, **_: Any) -> None:
-        self.path -= self._gradient * (self._weights(strategy.model) - self._before)
-        self._before = self._gradient = torch.empty(0)
-
-    @torch.no_grad()
-    def after_training_exp(self, strategy: Any, **_: Any) -> None:
-        weights = self._weights(strategy.model)
-        gained = self.path / ((weights - self.reference).pow(2) + self.damping)
-        self.importance = (self.importance + gained).clamp_min(0)
-        self.reference = weights
-        self.path.zero_()
-
-    @staticmethod
-    def _weights(model: torch.nn.Module) -> Tensor:
-        flat = parameters_to_vector([p.detach() for p in model.parameters()])
-        return flat.to(torch.promote_types(flat.dtype, torch.float32))
 
 
 class Reservoirs(SupervisedPlugin):
@@ -317,13 +355,17 @@ class LogitReservoirs(ClassBalancedBufferWithLogits):
 class ReplayedDER(WindowedLoop, DER):
     """Avalanche's DER++, its buffer in whole tensors, used from its first sample on.
 
-    Avalanche's ignores a buffer that is smaller than a memory batch.
+    Avalanche's ignores a buffer that is smaller than a memory batch. Without ``joint`` the domain's
+    batch and the memory's go through the network one after the other, as in the authors' code.
     """
 
     mbatch: Any
 
-    def __init__(self, *, mem_size: int, generator: torch.Generator, **more: Any) -> None:
+    def __init__(
+        self, *, mem_size: int, generator: torch.Generator, joint: bool, **more: Any
+    ) -> None:
         super().__init__(mem_size=mem_size, **more)
+        self.joint = joint
         self.storage_policy = LogitReservoirs(mem_size, generator)
         self.generator = generator
         self.batch_logits: Tensor | None = None
@@ -341,6 +383,16 @@ class ReplayedDER(WindowedLoop, DER):
         old = draw(self.replay_loader, self.batch_size_mem, self.generator)
         self.mbatch = [join([a, b]) for a, b in zip(old.as_batch(), self.mbatch, strict=True)]
         self.batch_logits = old.logits
+
+    def forward(self) -> Tensor:
+        if self.replay_loader is None or self.joint:
+            return super().forward()
+        places = torch.arange(len(self.mb_y)).split(
+            [self.batch_size_mem, len(self.mb_y) - self.batch_size_mem]
+        )
+        old, new = (portable(take(self.mb_x, chosen)) for chosen in places)
+        later = self.model(new)  # the domain's first: it is the memory that moves averages last
+        return torch.cat([self.model(old), later])
 
     def _after_training_exp(self, **settings: Any) -> None:
         self.batch_logits = None

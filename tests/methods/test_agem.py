@@ -57,10 +57,10 @@ def test_memory_and_reference_batches(model, data, view, adapt):
     labels = torch.cat([kept.y for kept in method.plugin.buffers])
     met = set()
     for _ in range(30):
-        x, y, tasks = method.plugin.sample_from_memory()
-        places = [int((memory == row).all(dim=1).nonzero()) for row in x]
-        assert len(set(places)) == len(places) == 6
-        assert torch.equal(y, labels[places])
-        assert not tasks.any()
+        batch, counts = method.plugin.sample_from_memory()
+        places = [int((memory == row).all(dim=1).nonzero()) for row in batch.x]
+        assert len(set(places)) == len(places) == sum(counts) == 6
+        assert counts[0] == sum(place < 5 for place in places)
+        assert torch.equal(batch.y, labels[places])
         met.update(places)
     assert met == set(range(8))

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 
 from bench import registry
 from bench.cli.tune import command, tuned_file
-from bench.contracts.method import MethodConfig, Searched, search_space, tunable
+from bench.contracts.method import (
+    MethodConfig,
+    Searched,
+    SearchedChoice,
+    choice,
+    search_space,
+    tunable,
+)
 from bench.errors import BenchError
 from bench.execute.base import Ended
 from bench.records.cell import Cell
@@ -36,7 +43,9 @@ from bench.tuning.tune import (
 )
 
 PLUGIN = '''
-from bench import Method, MethodConfig, register
+from typing import Literal
+
+from bench import Method, MethodConfig, choice, register
 from bench.contracts.method import tunable
 from bench.contracts.stream import Stream, StreamConfig
 from bench.testing import TinyModel, TinyStream
@@ -93,6 +102,15 @@ class One(Method):
     """One number."""
     Config = OneConfig
 
+class NamedConfig(MethodConfig):
+    optimizer: Literal["sgd", "adam", "adamw"] = choice("sgd", "adamw")
+    weight: float = tunable(0.5, 0.0, 1.0)
+
+@register("method", "named")
+class Named(Method):
+    """A name, and a number."""
+    Config = NamedConfig
+
 class WholeConfig(MethodConfig):
     steps: int = tunable(2, 1, 3)
 
@@ -114,6 +132,16 @@ class FromFull(Method):
     """Makes its own small model."""
     Config = OneConfig
     makes_own_model = True
+
+class MoreConfig(TwoConfig):
+    epochs: int = tunable(2, 1, 5)
+    weight: float = tunable(0.5, 0.0, 1.0)
+
+@register("method", "more")
+class More(Method):
+    """The other one with a penalty more."""
+    Config = MoreConfig
+    search_from = "two"
 
 @register("method", "nothing")
 class Nothing(Method):
@@ -169,6 +197,7 @@ class Bench:
     """A suite, a store and an executor that makes records up."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.store = Store(folder / "store")
         self.told: list[tuple[str, int, int, float | None, dict[str, Any]]] = []
@@ -310,6 +339,21 @@ def test_defaults_outside_of_the_search_are_tried_and_can_win(bench: Bench) -> N
     found = tuner.results()["outside"]
     assert (found.settings, found.default_score, found.trials) == ({}, 0.9, 6)
     assert all(0 <= s["weight"] <= 1 for s in bench.tried("outside")[1:])
+
+
+def test_names_are_chosen_among_those_that_are_searched(bench: Bench) -> None:
+    tuner = bench.tuner(SUITE.replace("two, one", "named"), trials=16)
+    bench.run(tuner, lambda cell: 0.9 if cell.method.config["optimizer"] == "adamw" else 0.1)
+    tried = [settings["optimizer"] for settings in bench.tried("named")[1:]]
+    assert set(tried) == {"sgd", "adamw"}
+    assert tried.count("adamw") > tried.count("sgd")  # the sampler learns which is better
+    assert tuner.results()["named"].settings["optimizer"] == "adamw"
+
+
+def test_a_choice_needs_two_names() -> None:
+    for names in (("a",), ("a", "a"), ("a", "b", "b")):
+        with pytest.raises(ValueError, match="at least two different names"):
+            choice(*names)
 
 
 # --- failures ---------------------------------------------------------------------------
@@ -465,14 +509,24 @@ def test_a_search_space_is_read_off_the_settings() -> None:
     class Config(MethodConfig):
         rate: float = tunable(0.1, 0.01, 1.0, unit="1/s", log=True, ge=0.001, le=2.0)
         count: int = tunable(3, 1, 9)
+        kind: Literal["a", "b", "c"] = choice("b", "a")
         plain: float = 5.0
 
     assert list(search_space(Config)) == [
         Searched("rate", 0.01, 1.0, True, False), Searched("count", 1, 9, False, True),
+        SearchedChoice("kind", ("b", "a")),
     ]  # fmt: skip
-    assert Config().model_dump() == {"rate": 0.1, "count": 3, "plain": 5.0}
+    assert Config().model_dump() == {"rate": 0.1, "count": 3, "kind": "b", "plain": 5.0}
     assert Config(rate=0.001, count=9).rate == 0.001  # accepted, though not searched
-    for bad in ({"rate": 2.1}, {"rate": 0.0009}, {"count": 0}, {"count": 10}, {"count": 2.5}):
+    assert Config(kind="c").kind == "c"
+    for bad in (
+        {"kind": "d"},
+        {"rate": 2.1},
+        {"rate": 0.0009},
+        {"count": 0},
+        {"count": 10},
+        {"count": 2.5},
+    ):
         with pytest.raises(ValueError, match=next(iter(bad))):
             Config(**bad)
     assert list(search_space(MethodConfig)) == []
@@ -519,6 +573,68 @@ def test_a_method_that_needs_labels_is_tuned_as_the_reference_that_it_is(bench: 
     assert (tuner.names, tuner.untunable) == (["one", "labels"], {})
     assert bench.run(tuner) == 4
     assert {c.target_labels for c in bench.ran if c.method.name == "labels"} == {True}
+
+
+# --- a search that starts from another method's ---------------------------------------------
+
+
+STARTS = SUITE.replace("two, one", "more, one, two")
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_penalised_method_starts_from_the_best_of_the_plain_one(bench: Bench, last: bool) -> None:
+    """Whatever is run first: its second trial waits, and is the other's best and its own default."""
+    tuner = bench.tuner(STARTS, trials=5)
+    assert bench.run(tuner, last=last) == 15
+    best = tuner.results()["two"].settings
+    assert best
+    first, second, *others = bench.tried("more")
+    assert (first, second) == ({}, {**best, "weight": 0.5})
+    assert len(others) == 3
+    assert tuner.startless == []
+    assert tuner.results()["more"].score >= quality({**best, "weight": 0.5})
+
+
+def test_where_the_plain_ones_defaults_are_best_they_are_what_is_tried(bench: Bench) -> None:
+    """Its defaults are not this method's: one pass, not two."""
+    tuner = bench.tuner(STARTS, trials=2)
+    bench.run(tuner, lambda cell: 0.5)  # of equal scores the defaults stand
+    assert tuner.results()["two"].settings == {}
+    assert bench.tried("more")[1] == {"learning_rate": 0.001, "epochs": 1, "weight": 0.5}
+
+
+def test_the_start_is_taken_from_the_file_that_is_added_to(bench: Bench) -> None:
+    whole = bench.tuner(STARTS, trials=4)
+    bench.run(whole)
+    tried, known = bench.tried("more"), whole.results()
+    suite, cells = bench.suite(SUITE.replace("two, one", "more, one"))
+    alone = Bench(bench.folder / "alone")
+    tuner = Tuner(suite, cells, 4, alone.store, lambda *e: alone.told.append(e), known)
+    alone.run(tuner)
+    assert alone.tried("more") == tried
+    unknown = Tuner(suite, cells, 4, alone.store, lambda *e: None)
+    assert (tuner.startless, unknown.startless) == ([], ["more"])
+
+
+def test_settings_that_the_suite_gives_are_no_start(bench: Bench) -> None:
+    given = "{name: more, learning_rate: 0.001, epochs: 1}, {name: two, learning_rate: 0.002}"
+    tuner = bench.tuner(SUITE.replace("two, one", given), trials=3)
+    bench.run(tuner)
+    assert all(list(settings) == ["weight"] for settings in bench.tried("more")[1:])
+
+
+@pytest.mark.parametrize("stopped", [1, 4, 7, 10])
+def test_a_stopped_search_with_a_start_goes_on_the_same(
+    bench: Bench, stopped: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = fresh(tmp_path_factory)
+    other.run(other.tuner(STARTS, trials=4))
+    bench.run(bench.tuner(STARTS, trials=4), most=stopped)
+    bench.told.clear()
+    tuner = bench.tuner(STARTS, trials=4)
+    assert bench.run(tuner) == 12 - stopped
+    for name in ("more", "one", "two"):
+        assert bench.tried(name) == other.tried(name)
 
 
 # --- seeds ------------------------------------------------------------------------------
