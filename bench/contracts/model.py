@@ -273,8 +273,19 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 def source_digest(source: DomainView) -> str:
     """Digest of a labelled view's samples and of the size of its batches."""
-    labels = tensors_digest({"y": source.y})
-    return digest([inputs_digest(source.x), labels, source.batch_size])
+    return digest([inputs_digest(source.x), _labels_digest(source), source.batch_size])
+
+
+def _labels_digest(view: DomainView) -> str:
+    """`tensors_digest` of all labels, which are taken a batch at a time."""
+    batches = torch.arange(len(view)).split(view.batch_size)
+    sha = hashlib.sha256()
+    for i, chosen in enumerate(batches):
+        y = view.labels_at(chosen).cpu().contiguous()
+        if i == 0:
+            sha.update(f"y{(len(view), *y.shape[1:])}{y.dtype}".encode())
+        sha.update(y.reshape(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()
 
 
 def inputs_digest(x: Inputs) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import check_gpu
 import fake_nvml
@@ -22,6 +23,7 @@ from tagged_gpu import tagged_gpu
 from bench.accelerator.gpus import NVML_CHECK
 from bench.contracts.model import FoundationModel
 from bench.errors import Unsupported
+from bench.records import store
 
 TINY = Network("digits-vit", {"depth": 2, "width": 32}, (1, 32, 32))
 HELPERS = Path(fake_nvml.__file__).parent
@@ -34,7 +36,7 @@ SMALL = Extent(
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNvml]:
     """60 W."""
-    readings = (0.0, *(60_000.0 * i for i in range(20)))
+    readings = (0.0, *(60_000.0 * i for i in range(2000)))
     fake = FakeNvml(FakeGpu("GPU-aaaa-1", millijoules=readings))
     monkeypatch.setitem(sys.modules, "pynvml", fake)  # type: ignore[arg-type]
     for name in (
@@ -72,70 +74,110 @@ def without_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_gpu, "suites", lambda *_: iter([Result("suite", None, "left out")]))
 
 
-def test_without_a_gpu_it_says_why_it_checks_nothing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(works=False))  # type: ignore[arg-type]
-    assert check_gpu.main() == 0
-    assert capsys.readouterr().out.startswith("skipped: no GPU can be used here")
+class Ran:
+    """Stands for a command; with the exit code 130 one that has to be stopped."""
+
+    commands: ClassVar[list[list[str]]] = []
+    codes: ClassVar[dict[str, int]] = {}
+
+    def __init__(self, command: list[str], **_: Any) -> None:
+        self.commands.append(command)
+        kind = Path(command[command.index("--store") + 1]).name
+        self.returncode: int | None = self.codes.get(kind, 0)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        if timeout is not None and self.returncode == 130:
+            raise subprocess.TimeoutExpired("bench", timeout)
+        return "first\nbench: what | it said last\n", ""
+
+    def nothing(self) -> None:
+        """It has ended."""
+
+    kill = wait = terminate = nothing
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
+    """What the commands of a suite leave in their stores, by "cpu" and "cuda"; may be changed."""
+    left = {kind: scored(0.5, 0.6) for kind in ("cpu", "cuda")}
+    monkeypatch.setattr(Ran, "commands", [])
+    monkeypatch.setattr(Ran, "codes", {})
+    monkeypatch.setattr(check_gpu.subprocess, "Popen", Ran)
+    monkeypatch.setattr(store, "Store", lambda folder: left[folder.name])
+    return left
 
 
 def rows(report: str) -> dict[str, list[str]]:
     """The cells of each row of the report's tables, by the first one."""
-    lines = [line.strip("| ").split(" | ") for line in report.splitlines() if line[:1] == "|"]
+    lines = [line.strip("| ").split(" | ") for line in report.splitlines() if line[:2] == "| "]
     return {first: [cell.strip(" |") for cell in rest] for first, *rest in lines}
 
 
-@pytest.mark.usefixtures("driver")
-def test_all_of_it_passes_where_the_gpu_is_as_the_cpu(
-    suite: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
-    began = time.monotonic()
-    code = check_gpu.main(replace(SMALL, suite=suite))
+@pytest.mark.usefixtures("driver", "commands")
+def test_all_of_it_passes_where_the_gpu_is_as_the_cpu(capsys: pytest.CaptureFixture[str]) -> None:
+    code = check_gpu.main(SMALL)
     report = capsys.readouterr().out
     assert code == 0, report
-    assert time.monotonic() - began < SMALL.limit_s
     title, _, *facts = report.splitlines()[:5]
     assert title == "# A GPU against the CPU"
     assert facts[:2] == ["- kind: cuda", "- gpu: Made-up 9000"]
     found = rows(report)
     checks = {name: cells for name, cells in found.items() if cells[0] in ("yes", "**NO**")}
-    assert {name for name, (holds, _) in checks.items() if holds != "yes"} == set()
+    assert [name for name, cells in checks.items() if cells[0] != "yes"] == []
     assert list(checks) == [
-        "energy of matrix products", "metric of learning", "two runs at a time on the GPU",
+        "energy of matrix products", "metric of tent", "two runs at a time on the GPU",
         "logits of digits-vit", "a step of digits-vit twice", "operations of a step of digits-vit",
         "memory of a step of digits-vit", "what the GPU is", "a step of digits-vit in a bare loop",
     ]  # fmt: skip
-    one, other = checks["metric of learning"][1].split(", ")[:2]
-    assert one.split()[0] == other.split()[0]
+    assert checks["metric of tent"][1] == "0.5500 on the CPU, 0.5500 on the GPU, noise 0.0500"
     assert found["bare loop, all weights"][1] == "1.00"
     assert float(found["tent"][0]) > 0
     assert found["source-only"] == ["–", "–", "takes no steps"]
     assert not [cells for cells in found.values() if cells[0] == "not tried"]
+    cpu, cuda = Ran.commands
+    assert cpu[-2:] == ["--jobs", "4"]
+    assert cuda[-4:] == ["--accelerator", "cuda:GPU-aaaa-1", "--per-gpu", "2"]
 
 
 @pytest.mark.usefixtures("driver")
-def test_a_suite_that_is_wrong_on_the_gpu_fails(
-    suite: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_suite_that_differs_on_the_gpu_fails(
+    commands: dict[str, list[Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("PLANTED", "1")
-    inline = (*suite, "--executor", "inline")  # quick, and one run at a time
-    assert check_gpu.main(replace(SMALL, suite=inline, methods=())) == 1
+    commands["cuda"] = scored(0.1, 0.11)
+    assert check_gpu.main(replace(SMALL, methods=())) == 1
     found = rows(capsys.readouterr().out)
-    failed = [name for name, cells in found.items() if "**NO**" in cells]
-    assert failed == ["metric of learning", "two runs at a time on the GPU"]
+    assert [name for name, cells in found.items() if "**NO**" in cells] == ["metric of tent"]
 
 
 @pytest.mark.usefixtures("driver")
-def test_a_suite_that_cannot_run_fails_with_what_it_said(
+@pytest.mark.parametrize("code", [1, 130])
+def test_a_suite_that_fails_or_is_too_slow_fails_with_what_it_said(
+    code: int, commands: dict[str, list[Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Ran.codes["cuda"] = code
+    commands["cuda"] = []
+    assert check_gpu.main(replace(SMALL, methods=())) == 1
+    found = rows(capsys.readouterr().out)
+    assert found["the suite on cuda"] == ["**NO**", "bench: what / it said last"]
+    assert found["metric of tent"] == ["**NO**", "2 and 0 results"]
+    assert found["two runs at a time on the GPU"][0] == "**NO**"
+
+
+@pytest.mark.slow  # four processes that import torch, and their runs
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize("planted", [False, True])
+def test_the_suites_are_run_by_bench_itself(
+    planted: bool,
+    suite: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    missing = replace(SMALL, suite=("--suite", "no-such-suite"), methods=())
-    assert check_gpu.main(missing) == 1
+    if planted:
+        monkeypatch.setenv("PLANTED", "1")
+    assert check_gpu.main(replace(SMALL, suite=suite, methods=())) == int(planted)
     found = rows(capsys.readouterr().out)
-    assert found["the suite on cpu"][0] == found["the suite on cuda"][0] == "**NO**"
-    assert "no-such-suite" in found["the suite on cuda"][1]
-    assert found["two runs at a time on the GPU"][0] == "**NO**"
+    failed = [name for name, cells in found.items() if "**NO**" in cells]
+    assert failed == ["metric of learning"] * planted
 
 
 @pytest.mark.usefixtures("driver")
@@ -234,8 +276,10 @@ def test_energy_of_a_shared_gpu_is_not_tried(driver: FakeNvml) -> None:
 
 
 def scored(*scores: float) -> list[Any]:
-    method = SimpleNamespace(method=SimpleNamespace(name="tent"))
-    return [SimpleNamespace(cell=method, results=SimpleNamespace(score=s)) for s in scores]
+    """Records of two runs at once."""
+    method, at = SimpleNamespace(method=SimpleNamespace(name="tent")), "2026-11-26T12:00:00+00:00"
+    known = {"cell": method, "started": at, "wall_s": 5.0}
+    return [SimpleNamespace(**known, results=SimpleNamespace(score=s)) for s in scores]
 
 
 @pytest.mark.parametrize(
