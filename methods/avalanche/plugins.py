@@ -395,17 +395,16 @@ class ReplayedDER(WindowedLoop, DER):
         super(DER, self).training_epoch(**settings)  # with `criterion` as the loss
 
     def criterion(self) -> Tensor:
-        """The task's loss, and where there is a memory DER++'s further terms."""
+        """The task's loss; with a memory the last term of DER++'s, the others being added here."""
         old = self.remembered
         if old is None:
             loss: Tensor = super().criterion()
             return loss
         outputs, n = self.mb_output, len(old)
-        loss = self._criterion(outputs[n:], self.mb_y[n:])
         units = self.model.foundation.units
-        loss += self.alpha * mse_loss(units(outputs[:n], old.x), units(old.logits, old.x))
-        loss += self.beta * self._criterion(outputs[:n], self.mb_y[:n])
-        return loss
+        self.loss += self._criterion(outputs[n:], self.mb_y[n:])
+        self.loss += self.alpha * mse_loss(units(outputs[:n], old.x), units(old.logits, old.x))
+        return self.beta * self._criterion(outputs[:n], self.mb_y[:n])  # type: ignore[no-any-return]
 
     def forward(self) -> Tensor:
         if self.replay_loader is None or self.joint:
