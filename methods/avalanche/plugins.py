@@ -404,7 +404,8 @@ class ReplayedDER(WindowedLoop, DER):
         units = self.model.foundation.units
         self.loss += self._criterion(outputs[n:], self.mb_y[n:])
         self.loss += self.alpha * mse_loss(units(outputs[:n], old.x), units(old.logits, old.x))
-        return self.beta * self._criterion(outputs[:n], self.mb_y[:n])  # type: ignore[no-any-return]
+        last: Tensor = self.beta * self._criterion(outputs[:n], self.mb_y[:n])
+        return last
 
     def forward(self) -> Tensor:
         if self.replay_loader is None or self.joint:
