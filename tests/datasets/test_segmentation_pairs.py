@@ -176,7 +176,7 @@ def test_colors_are_classes_and_no_other_appears(colored: Path, data_set: Build)
     data = data_set("segmentation-pairs", colored, size=[13, 17])
     assert list(data.class_names) == ["road", "sky"]
     y = data.split("day", "all").y
-    assert (y.shape, y.dtype) == ((6, 13, 17), torch.int64)
+    assert (y.shape, y.dtype) == ((6, 13, 17), torch.uint8)
     assert y.unique().tolist() == [0, 1, 255]
     assert [y[0, 6, 2], y[0, 6, 8], y[0, 12, 16]] == [0, 1, 255]
 
