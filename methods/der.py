@@ -34,14 +34,19 @@ class DerConfig(AvalancheConfig):
 class Der(AvalancheMethod):
     """Dark experience replay ++ (Buzzega et al., NeurIPS 2020), Avalanche's strategy.
 
-    Cross-entropy on the domain's batch, alpha times the mean squared difference to remembered
-    logits and beta times the cross-entropy on remembered labels, all over all outputs, with
+    The task's loss on the domain's batch, alpha times the mean squared difference to remembered
+    logits and beta times the task's loss on remembered labels, all over all outputs, with
     one batch of the memory where the paper draws two. Avalanche balances the memory over classes
     (the paper samples the stream) and computes logits when a domain was learned (the paper while
     it is). How the buffer keeps samples is ours: see ``LogitReservoirs``.
+
+    Published for classification. Here logits are those of all units, words or places of an image,
+    and the memory is balanced only where a sample is of one class. Not for detection, whose boxes
+    stand beside the logits, nor for generation, where the logits of one remembered text are as
+    many as its tokens times the vocabulary.
     """
 
-    tasks = ("classification",)
+    tasks = ("classification", "token-classification", "segmentation", "visual-question-answering")
     Config = DerConfig
     config: DerConfig
     needs = ("target_labels", "replay_memory")

@@ -92,7 +92,7 @@ def command(
         per_gpu=per_gpu,
         threads=threads,
     )
-    chosen, path = selection.choose()
+    chosen, path = selection.choose(options.warn)
     if chosen.models:
         names = " or ".join(each.name for each in chosen.models)
         raise BenchError(f"suite {path}: settings are tuned on one model: add --model {names}")

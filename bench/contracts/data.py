@@ -38,6 +38,12 @@ def subset(x: Inputs, indices: Tensor) -> Inputs:
     return x.subset(indices) if isinstance(x, LazyInputs) else take(x, indices)
 
 
+def take_labels(y: Tensor, indices: Tensor) -> Tensor:
+    """The labels at ``indices``; classes of pixels, which are kept as uint8, become int64."""
+    found = y[indices]
+    return found.long() if found.dtype == torch.uint8 else found
+
+
 def join_labels(parts: Sequence[Tensor]) -> Tensor:
     """The labels of all parts, in their order.
 
@@ -265,7 +271,7 @@ class DomainView:
     ----------
     name : the domain's name
     x : inputs of n samples
-    y : labels of n samples, or None
+    y : labels of n samples, or None; methods receive uint8, of masks, as int64
     batch_size : samples in a batch; the last one of a pass may be shorter
     generator : of the order of batches: a seed fixes it for all methods
     single_pass : the samples may be adapted on once, whatever number of epochs is asked for
@@ -293,7 +299,7 @@ class DomainView:
         self._x = x
         self._y = self._y_there = y
         self._device = x.device if isinstance(x, Placed) else None
-        if y is not None and self._device is not None:
+        if y is not None and (self._device is not None or y.dtype == torch.uint8):
             self._y_there = None
         self._generator = generator
         self._single_pass = single_pass
@@ -323,10 +329,20 @@ class DomainView:
             raise BenchError(self._closed)
         if self._y is None:
             return Batch(self._x, torch.arange(0)).y
+        if self._y.dtype == torch.uint8:  # not kept: it is eight times as large
+            return self.labels_at(torch.arange(len(self._y)))
         if self._y_there is None:
             assert self._device is not None
             self._y_there = on_device(self._y, self._device)
         return self._y_there
+
+    def labels_at(self, positions: Tensor) -> Tensor:
+        """Labels of some samples; `LabelsHidden` where the view has none."""
+        if self._closed or self._y is None or self._y.dtype != torch.uint8:
+            return self.y[positions]
+        with uncounted():
+            y = take_labels(self._y, positions.cpu())
+        return y if self._device is None else on_device(y, self._device)
 
     @property
     def labelled(self) -> bool:
@@ -337,9 +353,10 @@ class DomainView:
     def nbytes(self) -> int:
         """Bytes that the view's data take on the device's storage."""
         parts = list(self.x.values()) if isinstance(self.x, dict) else [self.x]
+        labels = 0
         if self._y is not None:
-            parts.append(self._y)
-        return sum(part.nbytes for part in parts)
+            labels = self._y.nbytes * (8 if self._y.dtype == torch.uint8 else 1)
+        return sum(part.nbytes for part in parts) + labels
 
     @property
     def rng_state(self) -> Tensor:
@@ -407,7 +424,7 @@ class DomainView:
         with uncounted():
             x = take(self.x, chosen)
             if self._y is not None:
-                y = self._y[chosen]
+                y = take_labels(self._y, chosen)
                 return LabelledBatch(
                     x, chosen, y if self._device is None else on_device(y, self._device)
                 )

@@ -274,9 +274,21 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 def source_digest(source: DomainView) -> str:
     """Digest of a labelled view's samples, of the size of its batches and of its draw."""
-    labels = tensors_digest({"y": source.y})
     draw = [source.draw] if source.draw else []  # so that what the first draw made keeps its name
+    labels = _labels_digest(source)
     return digest([inputs_digest(source.x), labels, source.batch_size, *draw])
+
+
+def _labels_digest(view: DomainView) -> str:
+    """`tensors_digest` of all labels, which are taken a batch at a time."""
+    batches = torch.arange(len(view)).split(view.batch_size)
+    sha = hashlib.sha256()
+    for i, chosen in enumerate(batches):
+        y = view.labels_at(chosen).cpu().contiguous()
+        if i == 0:
+            sha.update(f"y{(len(view), *y.shape[1:])}{y.dtype}".encode())
+        sha.update(y.reshape(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()
 
 
 def inputs_digest(x: Inputs) -> str:

@@ -17,7 +17,7 @@ from bench.contracts.content import (
     outside_content,
     random_content,
 )
-from bench.contracts.data import batch_positions, take
+from bench.contracts.data import batch_positions, take, take_labels
 from bench.contracts.stream import Split
 from bench.contracts.task import Score, Task
 from bench.costs.tracker import CostTracker
@@ -157,7 +157,7 @@ class Evaluator:
                     require_causal(self._method.predict, x, outputs, who, where)
                 outputs = outputs.detach().as_subclass(Tensor).cpu()
                 half = outputs.dtype in (torch.bfloat16, torch.float16)
-                score.update(outputs.float() if half else outputs, split.y[chosen])
+                score.update(outputs.float() if half else outputs, take_labels(split.y, chosen))
 
     def _changes(self, what: str) -> BenchError:
         return BenchError(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from bench.contracts.data import Inputs, LazyInputs, SampleType, take
+from bench.contracts.data import Inputs, LazyInputs, SampleType, take, take_labels
 from bench.contracts.stream import Domain, Split, Stream
 from bench.contracts.task import Score, make_task
 from bench.errors import BenchError
@@ -269,7 +269,7 @@ class _Answers:
         else:
             name, part = asked["split"]
             split: Split = getattr(self._domains[name], part)
-            labels = split.y[asked["positions"]]
+            labels = take_labels(split.y, asked["positions"])
         self._scores[asked["number"]].update(asked["outputs"], labels)
 
 

@@ -66,8 +66,11 @@ class Selection:
     per_gpu: int = 1
     threads: int | None = None
 
-    def choose(self) -> tuple[Suite, Path]:
-        """The suite as chosen, and the file it came from; BenchError names what is wrong."""
+    def choose(self, warn: Callable[[str], None] = warnings.warn) -> tuple[Suite, Path]:
+        """The suite as chosen, and the file it came from; BenchError names what is wrong.
+
+        ``warn`` is called where a key of the suite does not apply to runs that are chosen so.
+        """
         from bench import registry
         from bench.study.suite import (
             ModelReference,
@@ -105,6 +108,11 @@ class Selection:
         changes["accelerator"] = kind = self._kind(suite)
         if kind != "cpu" and (self.threads or 1) > 1:
             raise BenchError(f"--threads {self.threads}: is for runs on the CPU; leave it out")
+        if kind != "cpu" and suite.threads > 1 and self.threads is None:
+            warn(
+                f"suite {suite.name}: threads: {suite.threads} is for runs on the CPU and does not "
+                "apply: runs on a GPU have 1"
+            )
         changes["threads"] = 1 if kind != "cpu" else self.threads or suite.threads
         return suite.model_copy(update=changes), path
 
@@ -113,12 +121,12 @@ class Selection:
     ) -> tuple[Plan, Store]:
         """What to run, and the store it was compared with.
 
-        Cells with a record of a status in ``retry`` are run again. ``warn`` is called if the
-        tuned settings were selected on the test stream.
+        Cells with a record of a status in ``retry`` are run again. ``warn`` is called as by
+        `choose`, and if the tuned settings were selected on the test stream.
         """
         from bench.study.plan import make_plan, model_component
 
-        suite, path = self.choose()
+        suite, path = self.choose(warn)
         store = open_store(self.store)
         models = [suite.model.name]
         if suite.models:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -61,10 +62,15 @@ NOT_NUMBERS = "return logits, not class numbers"
 
 
 def require_classes(
-    y: Any, shape: tuple[int, ...], classes: int, where: str, ignore: int | None = None
+    y: Any,
+    shape: tuple[int, ...],
+    classes: int,
+    where: str,
+    ignore: int | None = None,
+    types: Sequence[torch.dtype] = (torch.int64,),
 ) -> None:
     """Raise BenchError unless ``y`` are class numbers of a shape; -1 in it stands for any size."""
-    if not isinstance(y, Tensor) or y.dtype != torch.int64:
+    if not isinstance(y, Tensor) or y.dtype not in types:
         kind = str(y.dtype) if isinstance(y, Tensor) else type(y).__name__
         raise BenchError(f"{where} has labels of type {kind}; give class numbers as torch.int64")
     fits = len(y.shape) == len(shape) and all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bench.contracts.data import Inputs
@@ -54,6 +55,8 @@ class MeanIoU(Score):
 class Segmentation(Task):
     """Outputs (n, classes, h, w), labels int64 (n, height, width) with 255 for void.
 
+    A split may keep its labels as uint8, an eighth of the size: batches and scores get int64.
+
     Outputs may be smaller than labels, as the patches of a transformer: loss and metric enlarge
     them (bilinear), and units are the places of the outputs, with void among them: which pixels
     are void is known from labels alone.
@@ -69,7 +72,7 @@ class Segmentation(Task):
     def require_labels(self, y: Any, n: int, classes: int, where: str) -> None:
         if classes > VOID:
             raise BenchError(f"{where}: {classes} classes, and {VOID} is void: give {VOID} at most")
-        require_classes(y, (n, -1, -1), classes, where, VOID)
+        require_classes(y, (n, -1, -1), classes, where, VOID, (torch.int64, torch.uint8))
 
     def require_fit(self, y: Tensor, shape: tuple[int, ...], where: str) -> None:
         if tuple(y.shape[1:]) != tuple(shape[-2:]):

@@ -87,6 +87,13 @@ class ViewSamples(Samples):
     def __init__(self, view: DomainView) -> None:
         self._view = view
 
+    def __len__(self) -> int:
+        return len(self._view)
+
+    def take(self, chosen: Tensor) -> Samples:
+        """A copy of the samples at ``chosen``, the only ones that are read."""
+        return Samples(take(self.x, chosen), self._view.labels_at(chosen))
+
     @property
     def x(self) -> Inputs:  # type: ignore[override]
         """All inputs of the view."""

@@ -19,6 +19,7 @@ from avalanche.training.storage_policy import ExperienceBalancedBuffer, Reservoi
 from avalanche.training.supervised.der import DER, ClassBalancedBufferWithLogits
 from avalanche.training.utils import zerolike_params_dict
 from torch import Tensor
+from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader
 
 from bench.contracts.data import take
@@ -323,7 +324,11 @@ class Archive(SupervisedPlugin):
 
 
 class LogitReservoirs(ClassBalancedBufferWithLogits):
-    """DER's buffer, whose logits are computed in whole batches and whose samples are copies."""
+    """DER's buffer, whose logits are computed in whole batches and whose samples are copies.
+
+    Samples that are of no one class, as texts and images with a label for each unit, are kept in
+    one reservoir, as all are in the paper.
+    """
 
     def __init__(self, size: int, generator: torch.Generator) -> None:
         super().__init__(size)
@@ -337,7 +342,7 @@ class LogitReservoirs(ClassBalancedBufferWithLogits):
         order = torch.arange(len(data)).split(strategy.train_mb_size)
         logits = torch.cat([strategy.model(data.take(chosen).x) for chosen in order])
         strategy.model.train()
-        labels = data.y.tolist()
+        labels = data.y.tolist() if data.y.ndim == 1 else [0] * len(data)
         self.seen_classes.update(labels)
         lengths = self.get_group_lengths(len(self.seen_classes))
         sizes = dict(zip(sorted(self.seen_classes), lengths, strict=True))
@@ -355,11 +360,13 @@ class LogitReservoirs(ClassBalancedBufferWithLogits):
 class ReplayedDER(WindowedLoop, DER):
     """Avalanche's DER++, its buffer in whole tensors, used from its first sample on.
 
-    Avalanche's ignores a buffer that is smaller than a memory batch. Without ``joint`` the domain's
+    Avalanche's ignores a buffer that is smaller than a memory batch, and knows one class a sample:
+    here losses are the task's, and logits are compared over units. Without ``joint`` the domain's
     batch and the memory's go through the network one after the other, as in the authors' code.
     """
 
     mbatch: Any
+    loss: Any
 
     def __init__(
         self, *, mem_size: int, generator: torch.Generator, joint: bool, **more: Any
@@ -368,7 +375,7 @@ class ReplayedDER(WindowedLoop, DER):
         self.joint = joint
         self.storage_policy = LogitReservoirs(mem_size, generator)
         self.generator = generator
-        self.batch_logits: Tensor | None = None
+        self.remembered: Samples | None = None
 
     def _before_training_exp(self, **settings: Any) -> None:
         groups = self.storage_policy.groups
@@ -382,7 +389,23 @@ class ReplayedDER(WindowedLoop, DER):
             return
         old = draw(self.replay_loader, self.batch_size_mem, self.generator)
         self.mbatch = [join([a, b]) for a, b in zip(old.as_batch(), self.mbatch, strict=True)]
-        self.batch_logits = old.logits
+        self.remembered = old
+
+    def training_epoch(self, **settings: Any) -> None:
+        super(DER, self).training_epoch(**settings)  # with `criterion` as the loss
+
+    def criterion(self) -> Tensor:
+        """The task's loss; with a memory the last term of DER++'s, the others being added here."""
+        old = self.remembered
+        if old is None:
+            loss: Tensor = super().criterion()
+            return loss
+        outputs, n = self.mb_output, len(old)
+        units = self.model.foundation.units
+        self.loss += self._criterion(outputs[n:], self.mb_y[n:])
+        self.loss += self.alpha * mse_loss(units(outputs[:n], old.x), units(old.logits, old.x))
+        last: Tensor = self.beta * self._criterion(outputs[:n], self.mb_y[:n])
+        return last
 
     def forward(self) -> Tensor:
         if self.replay_loader is None or self.joint:
@@ -395,5 +418,5 @@ class ReplayedDER(WindowedLoop, DER):
         return torch.cat([self.model(old), later])
 
     def _after_training_exp(self, **settings: Any) -> None:
-        self.batch_logits = None
+        self.remembered = None
         super()._after_training_exp(**settings)

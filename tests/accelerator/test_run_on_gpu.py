@@ -216,6 +216,19 @@ def test_threads_are_part_of_the_identity_and_of_no_run_on_a_gpu(
         run(tmp_path, accelerator="cuda", threads=2)
 
 
+def test_threads_of_a_suite_that_do_not_apply_on_a_gpu_are_said_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver(monkeypatch)
+    plain = run(tmp_path)
+    monkeypatch.setitem(globals(), "SUITE", SUITE + "threads: 4\n")
+    told = "suite tiny: threads: 4 is for runs on the CPU and does not apply: runs on a GPU have 1"
+    with tagged_gpu(), pytest.warns(UserWarning, match=told):
+        record = run(tmp_path, accelerator="cuda")
+    assert record.cell.threads == 1
+    assert run(tmp_path, threads=1).identity == plain.identity
+
+
 def test_mixed_precision_is_a_cell_of_its_own_whose_products_are_in_bfloat16(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bench.contracts.data import Batch, DomainView
+from bench.contracts.model import inputs_digest, source_digest, tensors_digest
 from bench.contracts.protocol import protocol_config
 from bench.contracts.stream import Domain, Split
 from bench.errors import BenchError, LabelsHidden
+from bench.io.digest import digest
 from bench.run.arrivals import target_view
 
 N = 10
@@ -216,6 +218,27 @@ def test_storage_counts_inputs_and_labels() -> None:
     assert make_view(labelled=False).nbytes == N * 3 * 4
     assert make_view(labelled=True).nbytes == N * 3 * 4 + N * 8
     assert make_view(labelled=False, dicts=True).nbytes == N * 3 * 4 + N * 8
+
+
+def test_masks_may_be_kept_as_bytes_and_are_received_as_class_numbers() -> None:
+    """An eighth of the memory, and the same batches, labels, storage and digest."""
+    draw = torch.Generator().manual_seed(0)
+    x, wide = torch.rand(9, 3, 8, 8, generator=draw), torch.randint(3, (9, 8, 8), generator=draw)
+    wide[:, :2] = 255
+    narrow = wide.to(torch.uint8)
+    views = [DomainView("a", x, y, 4, torch.Generator().manual_seed(1)) for y in (wide, narrow)]
+    for one, other in zip(*(view.batches(2) for view in views), strict=True):
+        assert torch.equal(one.x, other.x)
+        assert other.y.dtype == torch.int64
+        assert torch.equal(one.y, other.y)
+    expected, found = views
+    assert torch.equal(found.y, wide)
+    assert torch.equal(found.labels_at(torch.tensor([7, 2])), wide[[7, 2]])
+    assert found.nbytes == expected.nbytes == x.nbytes + wide.nbytes
+    whole = digest([inputs_digest(x), tensors_digest({"y": wide}), 4])
+    assert source_digest(found) == source_digest(expected) == whole
+    with pytest.raises(LabelsHidden):
+        DomainView("a", x, None, 4, torch.Generator()).labels_at(torch.tensor([0]))
 
 
 def test_a_split_needs_a_label_for_each_input() -> None:

@@ -43,7 +43,7 @@ def test_masks_are_resized_to_numbers_that_were_there(pairs: Path, data_set: Bui
     data = data_set("segmentation-pairs", pairs, size=[13, 17], void=7)
     assert (list(data.domains()), len(data.class_names)) == (["day", "dusk"], 3)
     split = data.split("day", "all")
-    assert (split.y.shape, split.y.dtype) == ((6, 13, 17), torch.int64)
+    assert (split.y.shape, split.y.dtype) == ((6, 13, 17), torch.uint8)
     assert split.y.unique().tolist() == [0, 1, 2, 255]
     assert take(split.x, torch.tensor([3])).shape == (1, 3, 13, 17)
     assert split.y[0, 6, 8] == 1
@@ -176,7 +176,7 @@ def test_colors_are_classes_and_no_other_appears(colored: Path, data_set: Build)
     data = data_set("segmentation-pairs", colored, size=[13, 17])
     assert list(data.class_names) == ["road", "sky"]
     y = data.split("day", "all").y
-    assert (y.shape, y.dtype) == ((6, 13, 17), torch.int64)
+    assert (y.shape, y.dtype) == ((6, 13, 17), torch.uint8)
     assert y.unique().tolist() == [0, 1, 255]
     assert [y[0, 6, 2], y[0, 6, 8], y[0, 12, 16]] == [0, 1, 255]
 

@@ -2,17 +2,19 @@
 
 Parity with the CPU, determinism, memory, energy, two slots, and step times of every method on
 ViT-B/16 against a bare loop. Without a GPU it says why it checks nothing, and succeeds. Exit code 1
-where a check fails. Its report stands in docs/results/gpu.md.
+where a check, or the step of a method, fails or is stopped because the time is over.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +24,6 @@ from typing import Any
 from bench.accelerator.gpus import Gpu, list_gpus
 from bench.accelerator.slots import environment_of
 
-LIMIT_S = 240.0
 TOLERANCE = 1e-4
 NOISE = 3.0
 """Standard errors of the mean over seeds within which metrics must agree."""
@@ -31,15 +32,82 @@ SHORT = {"lora_steps": 2, "kb_steps": 2, "index_steps": 2, "augmentations": 2, "
 
 @dataclass(frozen=True)
 class Result:
-    """What a check found: ``good`` or not, or None where it could not be tried."""
+    """What a check found: ``good`` or not, or None where it could not be tried, and then why."""
 
     name: str
     good: bool | None
     found: str
 
+    def __post_init__(self) -> None:
+        if self.good is None and not self.found:
+            raise ValueError(f"{self.name}: give the reason why it was not tried")
+
     def __str__(self) -> str:
         said = {True: "yes", False: "**NO**", None: "not tried"}[self.good]
-        return f"| {self.name} | {said} | {self.found} |"
+        return f"| {self.name} | {said} | {_cell(self.found)} |"
+
+
+@dataclass(frozen=True)
+class Step:
+    """The ``seconds`` of a method's step, or why there are none: maybe that it ``failed``."""
+
+    method: str
+    seconds: float | None
+    why: str = ""
+    failed: bool = False
+
+    def row(self, bare: float | None) -> str:
+        """For the table, beside the seconds of a bare loop where they are known."""
+        shown = "**NO**" if self.failed else "–"
+        times = "–"
+        if self.seconds is not None:
+            shown = f"{1e3 * self.seconds:.1f}"
+            times = "–" if bare is None else f"{self.seconds / bare:.2f}"
+        return f"| {self.method} | {shown} | {times} | {_cell(self.why)} |"
+
+
+def _cell(text: str) -> str:
+    """One line that a table of Markdown can hold."""
+    return next(iter(text.splitlines()), "").replace("|", "/")[:200]
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+class OutOfTime(BaseException):
+    """The time is over: no ``except Exception`` of what is checked may hold it up."""
+
+
+class Clock:
+    """The time that a report may take."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.began, self.limit_s = time.monotonic(), limit_s
+
+    @property
+    def spent_s(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def left_s(self) -> float:
+        """Until checks are stopped, in time for the report."""
+        return 0.95 * self.limit_s - self.spent_s
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """What is inside is stopped by `OutOfTime` when no time is left."""
+
+        def stop(*_: Any) -> None:
+            raise OutOfTime(f"stopped, the report may take {self.limit_s:g} s")
+
+        handler = signal.signal(signal.SIGALRM, stop)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, max(self.left_s, 1e-3))
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, handler)
 
 
 @dataclass(frozen=True)
@@ -75,6 +143,31 @@ class Network:
 SMALL = Network("digits-vit", {}, (1, 32, 32))
 CONVOLUTIONS = Network("timm", {"architecture": "resnet18", "image_size": 64}, (3, 64, 64))
 LARGE = Network("timm", {"architecture": "vit_base_patch16_224"}, (3, 224, 224))
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What is checked.
+
+    Attributes
+    ----------
+    small, large : networks of the checks of one step; steps of methods are those of the large one
+    suite : options of ``bench run`` for a suite on both
+    methods : whose steps are timed; None: all
+    batch_size : of these steps
+    energy_s : seconds of matrix products
+    limit_s : seconds that all of it may take
+    """
+
+    small: Sequence[Network] = (SMALL, CONVOLUTIONS)
+    large: Network = LARGE
+    suite: Sequence[str] = (
+        "--suite", "smoke", "--methods", "source-only,tent,shot,fine-tune", "--seeds", "0..2",
+    )  # fmt: skip
+    methods: Sequence[str] | None = None
+    batch_size: int = 16
+    energy_s: float = 2.5
+    limit_s: float = 240.0
 
 
 # --- the checks --------------------------------------------------------------------------------
@@ -148,7 +241,7 @@ def memory(network: Network) -> Iterator[Result]:
     yield Result(f"memory of a step of {network.title}", enough, told)
 
 
-def energy(seconds: float = 2.5) -> Iterator[Result]:
+def energy(seconds: float) -> Iterator[Result]:
     """Joules of matrix products, by the driver's counter."""
     import torch
 
@@ -175,16 +268,19 @@ def energy(seconds: float = 2.5) -> Iterator[Result]:
     yield Result("energy of matrix products", 1 < used.power_w < 2000, told)
 
 
-def suites(gpu: Gpu, left_s: float) -> Iterator[Result]:
+def suites(gpu: Gpu, suite: Sequence[str], limit_s: float) -> Iterator[Result]:
     """A suite on both, on the GPU in two slots: metrics agree within the noise of seeds."""
     from bench.records.store import Store
 
+    ways = {
+        "cpu": ["--accelerator", "cpu", "--jobs", "4"],
+        "cuda": ["--accelerator", f"cuda:{gpu.uuid or gpu.index}", "--per-gpu", "2"],
+    }
     with tempfile.TemporaryDirectory() as folder:
         commands = {
             kind: subprocess.Popen(
                 [
-                    *[sys.executable, "-P", "-m", "bench", "run", "--suite", "smoke"],
-                    *["--methods", "source-only,tent,shot,fine-tune", "--seeds", "0..2"],
+                    *[sys.executable, "-P", "-m", "bench", "run", *suite],
                     *["--store", f"{folder}/{kind}", *more],
                 ],
                 stdout=subprocess.PIPE,
@@ -192,22 +288,24 @@ def suites(gpu: Gpu, left_s: float) -> Iterator[Result]:
                 text=True,
                 env={**os.environ, "BENCH_CACHE": f"{folder}/cache"},
             )
-            for kind, more in {
-                "cpu": ["--jobs", "4"],
-                "cuda": ["--accelerator", f"cuda:{gpu.uuid or gpu.index}", "--per-gpu", "2"],
-            }.items()
+            for kind, more in ways.items()
         }
-        records, deadline = {}, time.monotonic() + left_s
-        for kind, command in commands.items():
-            try:
-                said, _ = command.communicate(timeout=max(deadline - time.monotonic(), 1))
-            except subprocess.TimeoutExpired:
-                command.terminate()
-                said, _ = command.communicate()
-            records[kind] = list(Store(Path(folder, kind)))
-            if command.returncode:
-                last = said.strip().splitlines()[-1:] or ["nothing"]
-                yield Result(f"suite smoke on {kind}", False, last[0].replace("|", "/")[:200])
+        try:
+            records, deadline = {}, time.monotonic() + limit_s
+            for kind, command in commands.items():
+                try:
+                    said, _ = command.communicate(timeout=max(deadline - time.monotonic(), 1))
+                except subprocess.TimeoutExpired:
+                    command.terminate()
+                    said, _ = command.communicate()
+                records[kind] = list(Store(Path(folder, kind)))
+                if command.returncode:
+                    last = said.strip().splitlines()[-1:] or ["nothing"]
+                    yield Result(f"the suite on {kind}", False, last[0])
+        finally:
+            for command in commands.values():
+                command.kill()  # nothing where it has ended
+                command.wait()
     yield from compared(records["cpu"], records["cuda"])
     yield Result("two runs at a time on the GPU", overlap(records["cuda"]), "by their times")
 
@@ -265,12 +363,13 @@ def bare_loop(network: Network, batch_size: int, steps: int = 5) -> float:
 
 
 def step_times(
-    network: Network, batch_size: int, deadline: float, names: Sequence[str] = ()
-) -> Iterator[tuple[str, float | None, str]]:
-    """Method, seconds of its step in a second domain, and why there are none."""
+    network: Network, batch_size: int, clock: Clock, names: Sequence[str] | None = None
+) -> Iterator[Step]:
+    """Of each method the seconds of its step in a second domain, or why there are none."""
     from bench import registry
     from bench.contracts.stream import Domain, Split, Stream, StreamConfig
     from bench.costs.device_profile import MeasuredDevice
+    from bench.errors import Unsupported
     from bench.testing import run_method
 
     x, y = network.batch(3 * batch_size)
@@ -296,92 +395,112 @@ def step_times(
 
     device = MeasuredDevice(name="host", title="this machine", cost="measured")
     for name, entry in sorted(registry.entries("method").items()):
-        if names and name not in names:
+        if names is not None and name not in names:
             continue
         if "classification" not in entry.facts.get("tasks", ("classification",)):
             continue
-        if time.monotonic() > deadline:
-            yield name, None, "no time left"
+        if clock.left_s <= 0:
+            yield Step(name, None, "no time left")
             continue
         try:
             method_class = registry.load("method", name)
             settings = {k: v for k, v in SHORT.items() if k in method_class.Config.model_fields}
             method = method_class(method_class.Config(**settings))
-            result = run_method(
-                method, model=network.build(), stream=Drawn(StreamConfig(), 0), device=device,
-                labelled="target_labels" in method.needs, accelerator="cuda",
-                batch_size=batch_size, window_s=1e6,
-            )  # fmt: skip
-        except Exception as error:
-            yield name, None, f"{type(error).__name__}: {error}".splitlines()[0][:120]
+            with clock.running():
+                result = run_method(
+                    method, model=network.build(), stream=Drawn(StreamConfig(), 0), device=device,
+                    labelled="target_labels" in method.needs, accelerator="cuda",
+                    batch_size=batch_size, window_s=1e6,
+                )  # fmt: skip
+        except Unsupported as error:
+            yield Step(name, None, f"does not apply: {error}")
+            continue
+        except (Exception, OutOfTime) as error:
+            yield Step(name, None, _told(error), failed=True)
             continue
         charge = result.stages[-1].charges["host"]
         seconds = charge.time_s / charge.steps if charge.steps else None
-        yield name, seconds, "" if charge.steps else "takes no steps"
+        yield Step(name, seconds, "" if charge.steps else "takes no steps")
 
 
 # --- the report --------------------------------------------------------------------------------
 
 
-def head() -> list[str]:
-    from bench.accelerator.facts import accelerator_facts
-
-    facts = accelerator_facts("cuda")["accelerator"]
+def head(facts: dict[str, Any]) -> list[str]:
+    """The title, and what the driver and torch say of the GPU."""
     return ["# A GPU against the CPU", "", *(f"- {k}: {v}" for k, v in facts.items() if v != "")]
 
 
-def guarded(name: str, check: Callable[[], Iterator[Result]]) -> list[Result]:
-    """The results of a check; an exception in it is one."""
+def guarded(name: str, check: Callable[[], Iterator[Result]], clock: Clock) -> list[Result]:
+    """The results of a check; an exception in it is one, and so is that its time is over."""
     found: list[Result] = []
+
+    def note(result: Result) -> None:
+        found.append(result)
+        print(result, file=sys.stderr, flush=True)
+
+    if clock.left_s <= 0:
+        note(Result(name, None, "no time left"))
+        return found
     try:
-        for result in check():
-            found.append(result)
-            print(result, file=sys.stderr, flush=True)
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}".splitlines()[0].replace("|", "/")[:200]
-        found.append(Result(name, False, text))
-        print(found[-1], file=sys.stderr, flush=True)
+        with clock.running():
+            for result in check():
+                note(result)
+    except (Exception, OutOfTime) as error:
+        note(Result(name, False, _told(error)))
     return found
 
 
-def report(
-    gpu: Gpu, small: Sequence[Network] = (SMALL, CONVOLUTIONS), large: Network = LARGE
-) -> tuple[str, bool]:
+def report(gpu: Gpu, extent: Extent) -> tuple[str, bool]:
     """The report, and whether no check failed."""
-    began = time.monotonic()
-    results: list[Result] = []
-    # First, while this process has not used the GPU: then others' energy is not in it.
-    results += guarded("energy", energy)
-    results += guarded("suite", lambda: suites(gpu, 110.0))
-    results += guarded("parity", lambda: parity([*small, large]))
-    results += guarded("determinism", lambda: determinism([*small, large]))
-    results += guarded("memory", lambda: memory(small[0]))
-    lines = [*head(), "", "| check | holds | found |", "|---|---|---|", *map(str, results)]
-    batch_size = 16
-    lines += ["", f"## Steps of {large.title}, batches of {batch_size}, in milliseconds", ""]
-    bare = bare_loop(large, batch_size)
-    lines += ["| method | step | times a bare loop | |", "|---|---|---|---|"]
-    lines.append(f"| bare loop, all weights | {1e3 * bare:.1f} | 1.00 | |")
-    for name, seconds, why in step_times(large, batch_size, began + LIMIT_S - 15):
-        shown = "| – | –" if seconds is None else f"| {1e3 * seconds:.1f} | {seconds / bare:.2f}"
-        lines.append(f"| {name} {shown} | {why.replace('|', '/')} |")
-        print(lines[-1], file=sys.stderr, flush=True)
-    lines += [
-        "",
-        f"Made in {time.monotonic() - began:.0f} s by `python tests/gpu/check_gpu.py`.",
-        "",
-    ]
-    return "\n".join(lines), all(result.good is not False for result in results)
+    clock = Clock(extent.limit_s)
+    networks, large, batch_size = [*extent.small, extent.large], extent.large, extent.batch_size
+    bare: list[float] = []
+    facts: dict[str, Any] = {}
+
+    def bare_step() -> Iterator[Result]:
+        bare.append(bare_loop(large, batch_size))
+        yield Result(f"a step of {large.title} in a bare loop", True, f"{1e3 * bare[0]:.1f} ms")
+
+    def what_it_is() -> Iterator[Result]:
+        from bench.accelerator.facts import accelerator_facts
+
+        facts.update(accelerator_facts("cuda")["accelerator"])
+        yield Result("what the GPU is", True, facts["gpu"])
+
+    checks: dict[str, Callable[[], Iterator[Result]]] = {
+        # First, while this process has not used the GPU: then others' energy is not in it.
+        "energy": lambda: energy(extent.energy_s),
+        "suite": lambda: suites(gpu, extent.suite, 0.45 * extent.limit_s),
+        "parity": lambda: parity(networks),
+        "determinism": lambda: determinism(networks),
+        "memory": lambda: memory(networks[0]),
+        "GPU": what_it_is,
+        "bare loop": bare_step,
+    }
+    results = [result for name, check in checks.items() for result in guarded(name, check, clock)]
+    beside, steps = (bare[0] if bare else None), []
+    for step in step_times(large, batch_size, clock, extent.methods):
+        steps.append(step)
+        print(step.row(beside), file=sys.stderr, flush=True)
+    title = f"## Steps of {large.title}, batches of {batch_size}, in milliseconds"
+    lines = [*head(facts), "", "| check | holds | found |", "|---|---|---|", *map(str, results)]
+    lines += ["", title, "", "| method | step | times a bare loop | |", "|---|---|---|---|"]
+    rows = [Step("bare loop, all weights", beside, "" if bare else "see above"), *steps]
+    lines += [row.row(beside) for row in rows]
+    lines += ["", f"Made in {clock.spent_s:.0f} s by `python tests/gpu/check_gpu.py`.", ""]
+    good = all(result.good is not False for result in results)
+    return "\n".join(lines), good and not any(step.failed for step in steps)
 
 
-def main() -> int:
+def main(extent: Extent | None = None) -> int:
     """Write the report to standard output."""
     gpus = list_gpus()
     if not gpus:
         print("skipped: no GPU can be used here (the driver lists none that this process may use)")
         return 0
     os.environ.update(environment_of(gpus[0]))  # before torch is imported
-    text, good = report(gpus[0])
+    text, good = report(gpus[0], extent or Extent())
     print(text)
     return 0 if good else 1
 

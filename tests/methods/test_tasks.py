@@ -183,6 +183,61 @@ def test_a_method_runs_on_the_tasks_that_it_declares(
         assert all(charge.steps > 0 for stage in result.stages for charge in stage.charges.values())
 
 
+def plain_loss(task: str, outputs: Tensor, x: Inputs, y: Tensor) -> Tensor:
+    """The task's loss by its definition."""
+    if task == "visual-question-answering":
+        p = outputs.sigmoid()
+        return -(y * p.log() + (1 - y) * (1 - p).log()).sum(dim=1).mean()
+    if task == "segmentation":
+        outputs = nn.functional.interpolate(outputs, (SIDE, SIDE), mode="bilinear")
+        outputs, counts = outputs.movedim(1, -1), y != 255
+    else:
+        counts = x["attention_mask"].bool()
+    p = outputs[counts].softmax(dim=1)
+    return -p[torch.arange(len(p)), y[counts]].log().mean()
+
+
+@pytest.mark.parametrize(
+    "task", ["token-classification", "segmentation", "visual-question-answering"]
+)
+def test_dark_experience_replay_takes_the_loss_of_the_task(
+    task: str, view: Any, adapt: Any
+) -> None:
+    """L(f(x), y) + alpha mean (f(x') - z')^2 over units + beta L(f(x'), y'); all are remembered."""
+    alpha, beta, rate = 0.7, 0.4, 0.05
+    model, stream = make_model(task), Shifting(task)
+    old, new = stream.source().adaptation, stream.domain("first").adaptation
+    plain = make_model(task).module.eval()
+    units = slice(None)
+    if task == "token-classification":
+        units = old.x["attention_mask"].bool()
+    with torch.no_grad():
+        z = plain(old.x)[units]
+    for _ in range(3):
+        loss = plain_loss(task, plain(new.x), new.x, new.y)
+        outputs = plain(old.x)
+        loss = loss + alpha * ((outputs[units] - z) ** 2).mean()
+        loss = loss + beta * plain_loss(task, outputs, old.x, old.y)
+        plain.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            for p in plain.parameters():
+                p -= 0 if p.grad is None else rate * p.grad
+    der = registry.load("method", "der++")
+    method = der(
+        der.Config(alpha=alpha, beta=beta, optimizer="sgd", learning_rate=rate, memory_size=24)
+    )
+    method.prepare(model, view(old.x, old.y))
+    adapt(method, view(new.x, new.y))
+    before = make_model(task).module.state_dict()
+    for name, expected in plain.state_dict().items():
+        found = model.module.state_dict()[name]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert not torch.equal(before["head.weight"], plain.head.weight)
+    (buffer,) = method.strategy.storage_policy.buffer_groups.values()
+    assert len(buffer.buffer) == 24
+
+
 def test_a_learned_task_has_a_high_metric_by_any_batch_size() -> None:
     """Words whose class is their number modulo 3 are learned; padding does not count."""
     model, stream = make_model("token-classification"), Shifting("token-classification")
