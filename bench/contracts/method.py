@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -150,6 +150,22 @@ class Method(ABC):
         """Task outputs for inputs of n samples; called without gradients. Default: the model."""
         self.model.train(False)
         return self.model(x)
+
+    def details(self) -> dict[str, Any]:
+        """What a record tells of the run beside its results, as JSON values; default: nothing.
+
+        Asked at the run's end. Under ``notes``: sentences for readers of tables, of what happened
+        in this run and changes how its numbers are to be read.
+        """
+        return {}
+
+    def curves(self) -> Mapping[str, Sequence[tuple[int, float]]]:
+        """Points (step, value) of what ``prepare`` trained, by name, for TensorBoard.
+
+        They are kept with what is cached, so that they are the same whether or not it was trained
+        in this run. Default: none.
+        """
+        return {}
 
     def stored(self) -> Any:
         """What is in the device's memory between steps; default: all that the object holds.
