@@ -19,7 +19,7 @@ CLASSES = 4
 SETTINGS: dict[str, Any] = {
     "ratio": 2, "lora_rank": 2, "lora_steps": 3, "lora_learning_rate": 0.01, "kb_steps": 4,
     "index_steps": 4, "index_neurons": 4, "gate_reduction": 4, "checkpoints": 2,
-    "max_residual": None, "learning_rate": 0.01, "epochs": 1,
+    "max_residual": None, "learning_rate": 0.01, "epochs": 1, "iterations": None,
 }  # fmt: skip
 
 
