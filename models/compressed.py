@@ -57,7 +57,7 @@ class Compressed(Variant):
             require_prunable(model, sample, strongest, c.ratio)
             training = c.steps, c.learning_rate, c.weight_decay, c.distillation
             with torch.random.fork_rng(devices=[]), source.preserve_rng():
-                torch.manual_seed(0)
+                torch.manual_seed(source.draw)
                 distil(small, model, source, *training)
             return small.module.state_dict()
 

@@ -30,6 +30,10 @@ Variants = Annotated[
     Option(help="'full' or a smaller model as compressed:8; repeatable. Default: the suite's."),
 ]
 Seeds = Annotated[str | None, Option(help="As 0..4 or 0-4 or 0,3,7.")]
+SourceDraws = Annotated[
+    int | None,
+    Option(help="Source models to train; every seed runs on each. Default: the suite's, or 1."),
+]
 Interval = Annotated[
     float | None,
     Option(help="Seconds between batches, for a suite under online-timed. Default: the suite's."),
@@ -73,6 +77,7 @@ def selection(
     model: Model = None,
     variant: Variants = None,
     seeds: Seeds = None,
+    source_draws: SourceDraws = None,
     interval: Interval = None,
     data: Data = None,
     root: Root = None,
@@ -97,6 +102,7 @@ def selection(
         model=model,
         variants=tuple(variant or ()),
         seeds=None if seeds is None else tuple(parse_seeds(seeds)),
+        source_draws=source_draws,
         interval=interval,
         data=data,
         root=root,

@@ -13,6 +13,7 @@ from bench.io.text_table import aligned
 from bench.study.selection import Selection
 
 if TYPE_CHECKING:
+    from bench.records.cell import Cell
     from bench.records.store import Store
     from bench.study.plan import Plan
 
@@ -27,12 +28,19 @@ def command(
 
     plan, opened = selection.plan(warn=warn)
     workers = jobs or available_cores()
-    done = Counter(r.cell.method.name for r in plan.done.values())
-    missing = Counter(c.method.name for c in plan.missing)
+    several = len(plan.suite.all_models()) > 1
+
+    def row(cell: Cell) -> str:
+        return f"{cell.method.name} · {cell.model.name}" if several else cell.method.name
+
+    done = Counter(row(r.cell) for r in plan.done.values())
+    missing = Counter(row(c) for c in plan.missing)
     seeds_text = ", ".join(str(s) for s in plan.suite.seeds)
     typer.echo(f"suite {plan.suite.name}: {plan.suite.description}")
-    typer.echo(f"devices {', '.join(plan.suite.devices)}; seeds {seeds_text}; store {opened.root}")
-    settings = {c.method.name: c.settings_origin for c in plan.cells}
+    draws = _draws(plan.suite.source_draws)
+    shown = f"seeds {seeds_text}{draws}; store {opened.root}"
+    typer.echo(f"devices {', '.join(plan.suite.devices)}; {shown}")
+    settings = {row(c): c.settings_origin for c in plan.cells}
     rows = [[n, f"{done[n]} done, {missing[n]} to run, {o} settings"] for n, o in settings.items()]
     typer.echo(aligned(rows, indent="  "))
     trainings = len(plan.shared_runs())
@@ -49,6 +57,13 @@ def command(
     if plan.missing:
         typer.echo(_estimate(plan, opened, workers))
     warn_unreadable(opened)
+
+
+def _draws(number: int) -> str:
+    """What to tell of several draws of the source model."""
+    if number == 1:
+        return ""
+    return f" on each of {number} source models, which are trained first (not in the time)"
 
 
 def _estimate(plan: Plan, store: Store, workers: int) -> str:

@@ -11,6 +11,7 @@ from typer import Option
 from bench.cli.options import (
     Plugins,
     Seeds,
+    SourceDraws,
     StoreRoot,
     TunedFile,
     Untuned,
@@ -27,6 +28,7 @@ def command(
     suite: Annotated[str | None, Option(help="Only the cells of this suite as it is now.")] = None,
     methods: Annotated[str | None, Option(help="Only these methods, as a,b.")] = None,
     seeds: Seeds = None,
+    source_draws: SourceDraws = None,
     device: Annotated[list[str] | None, Option(help="Only this device; repeatable.")] = None,
     plugins: Plugins = None,
     untuned: Untuned = False,
@@ -44,6 +46,7 @@ def command(
         devices=tuple(device or ()),
         methods=None if methods is None else method_names(methods),
         seeds=None if seeds is None else tuple(parse_seeds(seeds)),
+        source_draws=source_draws,
         untuned=untuned,
         tuned=tuned,
         plugins=tuple(plugins or ()),

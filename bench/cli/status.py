@@ -22,7 +22,9 @@ def command(store: StoreRoot = DEFAULT_STORE) -> None:
     if ignored := opened.count_ignored():
         typer.echo(f"  {ignored} (each is named below)")
     for (suite, status), number in sorted(counts.items()):
-        typer.echo(f"  {one_line(suite)}: {number} {status}")
+        draws = {r.cell.source_draw for r in records if (r.suite, r.status) == (suite, status)}
+        on = f" on {len(draws)} source draws" if len(draws) > 1 else ""
+        typer.echo(f"  {one_line(suite)}: {number} {status}{on}")
     for claim in live_claims(opened):
         where = f"process {claim.pid} on {claim.host}"
         typer.echo(one_line(f"running: {claim.title} ({where})"))

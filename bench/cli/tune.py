@@ -32,6 +32,9 @@ def command(
     methods: options.Methods = None,
     trials: Annotated[int, Option(min=1, help="For each method, its defaults included.")] = 16,
     seeds: options.Seeds = "0",
+    source_draws: Annotated[
+        int, Option(help="Source models to search on; every seed runs on each.")
+    ] = 1,
     model: options.Model = None,
     variant: options.Variants = None,
     out: Annotated[Path | None, Option(help="File to write. Default: <suite>.tuned.yaml.")] = None,
@@ -62,7 +65,7 @@ def command(
     from bench.execute.campaign import Campaign, make_executor
     from bench.io.atomic_write import require_folder
     from bench.study.plan import make_cells
-    from bench.study.suite import SUITES
+    from bench.study.suite import SUITES, load_suite
     from bench.study.tuned_settings import tuned_path, write_tuned
     from bench.tuning.tune import Tuner, Yardstick, default_out, validation_suite
 
@@ -72,6 +75,7 @@ def command(
         model=model,
         variant=variant,
         seeds=seeds,
+        source_draws=source_draws,
         plugins=plugins,
         accelerator=accelerator,
         gpus=gpus,
@@ -79,8 +83,12 @@ def command(
         threads=threads,
     )
     chosen, path = selection.choose()
+    if chosen.models:
+        names = " or ".join(each.name for each in chosen.models)
+        raise BenchError(f"suite {path}: settings are tuned on one model: add --model {names}")
     computing = options.tell_computing(selection, chosen)
-    target = out or default_out(path, SUITES)
+    listed = load_suite(suite)[0].models  # each has a file of its own
+    target = out or default_out(path, SUITES, chosen.model.name if listed else "")
     if target.exists() and not target.is_file():
         what = "a folder" if target.is_dir() else "no regular file"
         raise BenchError(f"--out {target}: is {what}; name a file")
@@ -123,7 +131,7 @@ def command(
     ):  # fmt: skip
         for value in [values] if isinstance(values, str) else values or []:
             again += [option, str(value)]
-    if target.resolve() != tuned_path(path).resolve():
+    if target.resolve() != tuned_path(path, chosen.model.name).resolve():
         again += ["--tuned", str(target)]
     typer.echo(f"next: {shlex.join(again)}")
     without = [n for n in tuner.names if n not in tuned.methods]
@@ -188,6 +196,7 @@ def tuned_file(
         data=cells[0].data,
         trials=trials,
         seeds=searched.seeds,
+        source_draws=searched.source_draws,
         oracle=oracle,
         methods=tuner.results(),
     )

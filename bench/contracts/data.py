@@ -271,6 +271,8 @@ class DomainView:
     single_pass : the samples may be adapted on once, whatever number of epochs is asked for
     least_batch : fewest samples of a last batch, see `FoundationModel.least_batch`; a shorter one
         is joined to the batch before
+    draw : of the source: which draw of the source model it goes with, from 0. Offline work that is
+        cached takes it as the seed of all that it draws, see `preserve_rng`
     """
 
     def __init__(
@@ -282,9 +284,11 @@ class DomainView:
         generator: torch.Generator,
         single_pass: bool = False,
         least_batch: int = 1,
+        draw: int = 0,
     ) -> None:
         self.name = name
         self.least_batch = least_batch
+        self.draw = draw
         self.batch_size = batch_size
         self._x = x
         self._y = self._y_there = y
@@ -350,9 +354,10 @@ class DomainView:
     def preserve_rng(self) -> Iterator[None]:
         """Draw from a fresh generator inside, and go on afterwards as if nothing was drawn.
 
-        For offline work that is cached: whether it is done must not change what follows.
+        For offline work that is cached: whether it is done must not change what follows. The
+        fresh generator's seed is the view's ``draw``.
         """
-        generator, self._generator = self._generator, torch.Generator().manual_seed(0)
+        generator, self._generator = self._generator, torch.Generator().manual_seed(self.draw)
         try:
             yield
         finally:

@@ -131,7 +131,8 @@ class Method(ABC):
         """The settings that shape what ``prepare`` makes and keeps in the cache; None: nothing.
 
         Where there are some, ``prepare`` is called once for each of their values before the runs,
-        outside their time limit; what it keeps must not depend on the seed.
+        outside their time limit; what it keeps must not depend on the seed, and draws from the
+        ``draw`` of the source view.
         """
         return None
 
@@ -139,7 +140,9 @@ class Method(ABC):
         """Offline work before deployment; it costs the device nothing.
 
         ``model`` is trained on the source and belongs to this method. ``source`` has labels; it
-        is closed after this call unless the method declares that it needs ``source_data``.
+        is closed after this call unless the method declares that it needs ``source_data``. Its
+        ``draw`` is the seed of work that is cached (`offline_settings`): a suite with several draws
+        of the source model has as many of the offline stage.
         """
         self.model = model
 

@@ -251,7 +251,8 @@ class Variant(ABC):
     def make(self, model: FoundationModel, source: DomainView) -> FoundationModel:
         """The variant of ``model``, in evaluation mode; ``source`` is labelled.
 
-        ``model`` stays as it is. Equal for equal model, source and settings.
+        ``model`` stays as it is. Equal for equal model, source, ``source.draw`` (the seed of what
+        is drawn) and settings.
         """
 
 
@@ -272,9 +273,10 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def source_digest(source: DomainView) -> str:
-    """Digest of a labelled view's samples and of the size of its batches."""
+    """Digest of a labelled view's samples, of the size of its batches and of its draw."""
     labels = tensors_digest({"y": source.y})
-    return digest([inputs_digest(source.x), labels, source.batch_size])
+    draw = [source.draw] if source.draw else []  # so that what the first draw made keeps its name
+    return digest([inputs_digest(source.x), labels, source.batch_size, *draw])
 
 
 def inputs_digest(x: Inputs) -> str:

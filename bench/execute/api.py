@@ -82,6 +82,7 @@ def run_suite(
     store: str | Path | None = None,
     plugins: str | Path | Sequence[str | Path] = (),
     *,
+    source_draws: int | None = None,
     executor: str = "processes",
     jobs: int | None = None,
     timeout_s: float | None = None,
@@ -106,6 +107,8 @@ def run_suite(
     suite : a suite's name, or the path of a suite file
     device, methods, model, variants, seeds : instead of the suite's; ``methods`` may add
         registered ones; ``seeds``: a number of them, some of them, or ``"0..4"``
+    source_draws : how many source models are trained, each with what is made of it offline; every
+        seed runs on each. By default the suite's number, or 1
     store : folder of the records, by default ``BENCH_STORE`` or ``bench-results``
     plugins : Python files that register components
     executor : "processes" (each run isolated), "inline" (in this process: a class registered in a
@@ -135,6 +138,7 @@ def run_suite(
         model=model,
         variants=_texts(variants),
         seeds=_seeds(seeds),
+        source_draws=source_draws,
         interval=interval,
         untuned=untuned,
         tuned=None if tuned is None else Path(tuned),
@@ -169,8 +173,8 @@ def run_suite(
 def load_results(store: str | Path | None = None) -> pd.DataFrame:
     """All records of a store as a tidy table: a row for each cell and domain.
 
-    Columns of the cell: ``identity, suite, method, model, variant, stream, device, seed, protocol,
-    settings_origin, target_labels, status, reason, attempt, wall_s``.
+    Columns of the cell: ``identity, suite, method, model, variant, stream, device, seed,
+    source_draw, protocol, settings_origin, target_labels, status, reason, attempt, wall_s``.
 
     Of the domain: ``domain, before, after, final, online, adapted, adaptation_samples,
     test_samples, steps, time_s, energy_j, window_closed``.
@@ -198,18 +202,20 @@ def report(
     methods: str | Sequence[str] | None = None,
     seeds: int | str | Iterable[int] | None = None,
     device: str | Sequence[str] | None = None,
+    source_draws: int | None = None,
 ) -> list[Path]:
     """Write tables, figures and an offline page of a store's records; the files' paths.
 
     ``suite``: only the cells of this suite as it is now. ``methods, seeds, device``: only these,
-    and with a suite instead of its own. Raises BenchError if there is nothing to show or ``out``
-    cannot be written.
+    and with a suite instead of its own; ``source_draws``: only the first so many. Raises BenchError
+    if there is nothing to show or ``out`` cannot be written.
     """
     selection = Selection(
         suite=suite or "",
         devices=_texts(device),
         methods=None if methods is None else _texts(methods),
         seeds=_seeds(seeds),
+        source_draws=source_draws,
         plugins=tuple(Path(text) for text in _texts(plugins)),
     )
     return write_report(existing_store(_folder(store)), Path(out), selection)
@@ -223,14 +229,15 @@ def write_report(
 ) -> list[Path]:
     """The report of a store's records, or of those that are cells of a selection.
 
-    Without a suite (an empty name) a selection chooses methods, seeds and devices of the records.
+    Without a suite (an empty name) a selection chooses methods, seeds, devices and draws of the
+    source among the records.
     The report says, and ``warn`` receives, what the suite leaves out and which settings were tuned
     on older code. ``warn`` also receives a line for every file that is no record, and their number.
     """
     chosen = selection or Selection(suite="")
     for plugin in chosen.plugins:
         registry.add_plugin(plugin)
-    records = matching(store, chosen.methods, chosen.seeds, chosen.devices)
+    records = matching(store, chosen.methods, chosen.seeds, chosen.devices, chosen.source_draws)
     for line in store.warnings():
         warn(line)
     notes = []

@@ -89,7 +89,7 @@ def _parts(cell: Cell) -> Iterator[tuple[str, list[object]]]:
     variant = None if cell.variant is None or method.makes_own_model else cell.variant
     model = cell.model.name
     if variant is not None:
-        yield f"making {variant_title(variant)} of {model}", [variant.content()]
+        yield f"making {variant_title(variant)} of {model}{cell.draw_title}", [variant.content()]
     try:
         settings = method.offline_settings(config_of("method", cell.method))
     except Exception as error:
@@ -100,8 +100,8 @@ def _parts(cell: Cell) -> Iterator[tuple[str, list[object]]]:
         stage = method.offline_settings
         made = [f"{stage.__module__}.{stage.__qualname__}", dict(settings)]
         on = None if variant is None else variant.content()
-        yield f"offline stage of {cell.method.name} for {model}", [*made, on]
+        yield f"offline stage of {cell.method.name} for {model}{cell.draw_title}", [*made, on]
 
 
 def _source_title(cell: Cell) -> str:
-    return f"training {cell.model.name} on the source of {cell.stream.name}"
+    return f"training {cell.model.name} on the source of {cell.stream.name}{cell.draw_title}"

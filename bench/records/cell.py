@@ -60,9 +60,10 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
     claim than equal values that a suite gives. ``variant``: what is made of the model before it is
     deployed; None is the full model. ``accelerator``: where the arithmetic happens, which rounds
     otherwise; ``threads`` of a run on the CPU, whose number changes the order of sums;
-    ``precision`` of matrix products. They are left out where they are the default, so that records
-    from before they were known keep their names. Records from before version 0.2 call ``stream``
-    "scenario" and ``settings_origin`` "settings".
+    ``precision`` of matrix products; ``source_draw``: which draw of the source model, and of what
+    is made of it before the stream, the run uses. They are left out where they are the default, so
+    that records from before they were known keep their names. Records from before version 0.2 call
+    ``stream`` "scenario" and ``settings_origin`` "settings".
     """
 
     method: Component
@@ -82,6 +83,7 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
     accelerator: Kind = pydantic.Field("cpu", exclude_if=lambda kind: kind == "cpu")
     threads: int = pydantic.Field(1, ge=1, exclude_if=lambda threads: threads == 1)
     precision: Precision = pydantic.Field("float32", exclude_if=lambda given: given == "float32")
+    source_draw: int = pydantic.Field(0, ge=0, lt=2**31, exclude_if=lambda draw: draw == 0)
 
     @pydantic.model_validator(mode="after")
     def _named(self) -> Cell:
@@ -119,7 +121,7 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
     def title(self) -> str:
         """A short name for people, unique in a suite up to settings, on one line."""
         names = f"{self.method.name} · {self.model_title} · {self.device_title}"
-        return one_line(f"{names}{self.computed_title} · seed {self.seed}")
+        return one_line(f"{names}{self.computed_title}{self.draw_title} · seed {self.seed}")
 
     @property
     def device_title(self) -> str:
@@ -134,6 +136,11 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
         where += [f"{self.threads} threads"] if self.threads > 1 else []
         where += [self.precision] if self.precision != "float32" else []
         return "".join(f" · {part}" for part in where)
+
+    @property
+    def draw_title(self) -> str:
+        """What to add to a title where the source model is not its first draw."""
+        return f" · draw {self.source_draw}" if self.source_draw else ""
 
     def _content(self) -> dict[str, Any]:
         content = self.model_dump(mode="json")

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 CELL = {
     "identity": "object", "suite": "object", "method": "object", "model": "object",
     "variant": "object", "stream": "object", "device": "object", "seed": "int64",
-    "protocol": "object", "settings_origin": "object", "target_labels": "bool", "status": "object",
-    "reason": "object", "attempt": "int64", "wall_s": "float64",
+    "source_draw": "int64", "protocol": "object", "settings_origin": "object",
+    "target_labels": "bool", "status": "object", "reason": "object",
+    "attempt": "int64", "wall_s": "float64",
 }  # fmt: skip
 """Columns of every cell.
 
-``settings_origin``: default, given (by the suite), tuned or oracle; ``wall_s``: of the run.
+``source_draw``: which draw of the source model, from 0; ``settings_origin``: default, given (by the
+suite), tuned or oracle; ``wall_s``: of the run.
 """
 DOMAIN = {
     "domain": "object", "before": "float64", "after": "float64", "final": "float64",
@@ -81,6 +83,7 @@ def _rows(record: Record) -> Iterator[dict[str, Any]]:
         "stream": cell.stream.name,
         "device": cell.device_title,
         "seed": cell.seed,
+        "source_draw": cell.source_draw,
         "protocol": cell.protocol.get("name", "periodic"),
         "settings_origin": cell.settings_origin,
         "target_labels": cell.target_labels,

@@ -49,6 +49,7 @@ def deployed(
         batch_size,
         generator,
         least_batch=model.least_batch,
+        draw=cell.source_draw,
     )
     if cell.variant is not None and not method.makes_own_model:
         model = build("variant", cell.variant).make(model, source)

@@ -148,7 +148,8 @@ def _scalar_log(job: Job) -> _ScalarLog | None:
     if job.tensorboard is None:
         return None
     cell = job.cells[0]
-    name = f"{job.suite}-{cell.method.name}-seed{cell.seed}-{cell.training_key[:8]}"
+    draw = f"-draw{cell.source_draw}" if cell.source_draw else ""
+    name = f"{job.suite}-{cell.method.name}-seed{cell.seed}{draw}-{cell.training_key[:8]}"
     return _ScalarLog(Path(job.tensorboard) / name)
 
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from bench.contracts.stream import Stream
 
 THREADS = 2
-SEED = 0
 SAVING_SHARE = 0.05
 """Most of the training time that saving its state may take."""
 
@@ -37,13 +36,15 @@ SAVING_SHARE = 0.05
 def source_path(cell: Cell, stream: Stream) -> Path:
     """Where the weights of a cell's source model are, or will be, named by all that shapes them."""
     recipe = [cell.model.content(), cell.stream.code, cell.data, stream.source_settings()]
-    key = digest([*recipe, cell.core, SEED])
+    key = digest([*recipe, cell.core, cell.source_draw])
     return made_on(cell.accelerator, cache_folder() / "source-models" / f"{key[:20]}.pt")
 
 
 def source_model(cell: Cell, stream: Stream) -> FoundationModel:
     """The cell's trained model, cached on first use; its epochs are told by `advance`.
 
+    The cell's ``source_draw`` is the seed of all that its making draws: fresh weights, the order of
+    the samples, augmentation, dropout. One draw serves all seeds, methods and devices.
     Training that was stopped goes on from the last epoch that it saved, to the same weights.
     BenchError if it diverges: weights that are not finite are not kept.
     """
@@ -58,10 +59,10 @@ def source_model(cell: Cell, stream: Stream) -> FoundationModel:
     path = source_path(cell, stream)
     half_way = path.with_suffix(".checkpoint")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+        torch.manual_seed(cell.source_draw)
         model: FoundationModel = model_class.build(config, stream.input_shape, stream.classes)
         place = device_of(cell.accelerator)
-        training = _Training(cell.model.name, model, stream, recipe, half_way, place)
+        training = _Training(cell, model, stream, recipe, half_way, place)
         weights = cached(path, training.run)
     if half_way.exists():
         half_way.unlink(missing_ok=True)
@@ -79,20 +80,20 @@ def source_model(cell: Cell, stream: Stream) -> FoundationModel:
 class _Training:
     """The training of a source model, whose state is saved after epochs.
 
-    ``name`` of the model, for errors; ``checkpoint``: the file of the state; ``place``: where it
-    happens.
+    ``checkpoint``: the file of the state; ``place``: where it happens.
     """
 
     def __init__(
         self,
-        name: str,
+        cell: Cell,
         model: FoundationModel,
         stream: Stream,
         recipe: SourceTraining,
         checkpoint: Path,
         place: torch.device,
     ) -> None:
-        self.name, self.model, self.stream = name, model, stream
+        self.name, self.draw = cell.model.name, cell.source_draw
+        self.model, self.stream = model, stream
         self.recipe, self.checkpoint, self.place = recipe, checkpoint, place
         self._saved_at, self._saving_s = -math.inf, 0.0
 
@@ -105,7 +106,7 @@ class _Training:
         model, recipe = self.model, self.recipe
         model.module.to(self.place)
         split = self.stream.source().adaptation
-        generator = torch.Generator().manual_seed(SEED)
+        generator = torch.Generator().manual_seed(self.draw)
         x = placed(split.x, self.place)
         self.view = DomainView("source", x, split.y, recipe.batch_size, generator)
         self.steps_per_epoch = max(len(self.view) // recipe.batch_size, 1)

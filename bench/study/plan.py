@@ -30,51 +30,69 @@ from bench.study.build import component_code, config_of, source_training
 from bench.study.foretell import closing_windows, training_kind
 from bench.study.job import Job, make_job
 from bench.study.suite import FULL, ModelReference, Reference, Suite, explain, validated
-from bench.study.tuned_settings import Tuned, changed_since, require_fit, settle, stale_note
+from bench.study.tuned_settings import (
+    Tuned,
+    changed_since,
+    require_fit,
+    settle,
+    stale_note,
+    tuned_on,
+)
 
 
-def make_cells(suite: Suite, path: Path, tuned: Tuned | None = None) -> list[Cell]:
-    """Every cell of a suite: devices within seeds within variants within methods.
+def make_cells(
+    suite: Suite, path: Path, tuned: Tuned | None = None, others: Sequence[Tuned] = ()
+) -> list[Cell]:
+    """Every cell of a suite: devices in seeds in draws of the source in variants in methods in
+    models.
 
-    Methods get the ``tuned`` settings, but for those that the suite gives. Supervised references
-    are yardsticks and run on the first variant alone. Raises BenchError for unknown names and for
-    settings outside their bounds.
+    Methods get the ``tuned`` settings, but for those that the suite gives. Where a suite has
+    several models they get those of ``tuned`` and ``others`` that were tuned on the cell's model,
+    else their defaults. Supervised references are yardsticks and run on the first variant alone.
+    Raises BenchError for unknown names and for settings outside their bounds.
     """
     where = f"suite {path}"
     protocol = _protocol(suite.protocol, f"{where}: protocol")
     stream = _component("stream", suite.stream, f"{where}: stream")
-    model = _model(suite.model, f"{where}: model")
+    key = "models" if suite.models else "model"
+    models = [model_component(reference, f"{where}: {key}") for reference in suite.all_models()]
+    for model in models:
+        _require_drawn(suite, model, where)
     variants = [_variant(reference, f"{where}: variants") for reference in suite.variants]
-    if tuned is not None:
-        require_fit(suite, tuned, model.name)
+    if tuned is not None and not suite.models:
+        require_fit(suite, tuned, models[0].name)
     data = _data_digest(stream, where)
     devices = [(absolute_name(n), profile_digest(load_device(n))) for n in suite.devices]
     cells: dict[str, Cell] = {}
-    for i, (reference, labelled) in enumerate(suite.all_methods()):
-        for variant in variants[:1] if labelled else variants:
-            settled, origin = settle(reference, tuned, variant_title(variant))
-            source = f"{where}: method {i + 1}"
-            if settled is not reference:
-                source += f" with its {origin} settings"
-            method = _component("method", settled, source)
-            for seed, (device, device_digest) in product(suite.seeds, devices):
-                cell = Cell(
-                    method=method,
-                    model=model,
-                    stream=stream,
-                    data=data,
-                    device=device,
-                    device_digest=device_digest,
-                    protocol=protocol,
-                    seed=seed,
-                    target_labels=labelled,
-                    settings_origin=origin,
-                    variant=variant,
-                    accelerator=suite.accelerator,
-                    threads=suite.threads,
-                    precision=suite.precision,
-                )
-                cells[cell.identity] = cell
+    for model in models:
+        fitting = tuned_on(model.name, suite, tuned, others)
+        for i, (reference, labelled) in enumerate(suite.all_methods()):
+            for variant in variants[:1] if labelled else variants:
+                settled, origin = settle(reference, fitting, variant_title(variant))
+                source = f"{where}: method {i + 1}"
+                if settled is not reference:
+                    source += f" with its {origin} settings"
+                method = _component("method", settled, source)
+                each = product(range(suite.source_draws), suite.seeds, devices)
+                for draw, seed, (device, device_digest) in each:
+                    cell = Cell(
+                        method=method,
+                        model=model,
+                        stream=stream,
+                        data=data,
+                        device=device,
+                        device_digest=device_digest,
+                        protocol=protocol,
+                        seed=seed,
+                        target_labels=labelled,
+                        settings_origin=origin,
+                        variant=variant,
+                        accelerator=suite.accelerator,
+                        threads=suite.threads,
+                        precision=suite.precision,
+                        source_draw=draw,
+                    )
+                    cells[cell.identity] = cell
     return list(cells.values())
 
 
@@ -107,7 +125,8 @@ def _variant(reference: Reference, where: str) -> Component | None:
     return variant
 
 
-def _model(reference: ModelReference, where: str) -> Component:
+def model_component(reference: ModelReference, where: str) -> Component:
+    """A suite's model as cells have it; BenchError with ``where`` it is."""
     model = _component("model", reference, where)
     where += f" {reference.name!r}: training"
     try:
@@ -117,6 +136,16 @@ def _model(reference: ModelReference, where: str) -> Component:
         raise BenchError(f"{where}: {explain(error, SourceTraining)}") from error
     changed = {key: value for key, value in given.items() if value != default[key]}
     return model.model_copy(update={"training": changed})
+
+
+def _require_drawn(suite: Suite, model: Component, where: str) -> None:
+    """Raise BenchError if several draws of a source model are asked for that is not drawn."""
+    if suite.source_draws > 1 and source_training(model.name, model.training).epochs == 0:
+        raise BenchError(
+            f"{where}: source_draws {suite.source_draws}: model {model.name!r} is not trained on "
+            "the source (epochs 0), so that there is one of it; take 1, or give it epochs under "
+            "training"
+        )
 
 
 def _component(kind: str, reference: Reference, where: str) -> Component:
@@ -217,7 +246,8 @@ class Estimate:
 class Plan:
     """What a command would do: ``done`` cells with their records, and ``missing`` cells.
 
-    ``path``: the suite's file; ``tuned``: the tuned settings that were used, if any.
+    ``path``: the suite's file; ``tuned``: the tuned settings that were used, if any; ``others``:
+    those of further models.
     """
 
     suite: Suite
@@ -226,10 +256,17 @@ class Plan:
     done: dict[str, Record]
     missing: list[Cell]
     tuned: Tuned | None = None
+    others: tuple[Tuned, ...] = ()
 
     def stale(self) -> list[str]:
         """Methods whose code has changed since their settings were tuned."""
-        return [] if self.tuned is None else changed_since(self.tuned, self.cells)
+        changed: dict[str, None] = {}
+        for model in dict.fromkeys(cell.model.name for cell in self.cells):
+            tuned = tuned_on(model, self.suite, self.tuned, self.others)
+            if tuned is not None:
+                mine = [cell for cell in self.cells if cell.model.name == model]
+                changed |= dict.fromkeys(changed_since(tuned, mine))
+        return list(changed)
 
     def stale_note(self) -> str:
         """What to tell a user of `stale` settings, in one line; empty if there are none."""
@@ -242,7 +279,7 @@ class Plan:
         return "\n  ".join([title, *lines]) if lines else ""
 
     def shared_runs(self) -> list[list[Cell]]:
-        """Missing cells in groups that train once, seed by seed.
+        """Missing cells in groups that train once, draw by draw of the source and seed by seed.
 
         Measured devices stand alone, and so does each device for a method that reads its clock and
         where the stream does not wait.
@@ -254,7 +291,7 @@ class Plan:
             own = registry.load("method", cell.method.name).uses_device_clock
             own = own or protocol_facts(cell.protocol).timed or cell.device in measured
             groups[(cell.training_key, cell.device if own else "")].append(cell)
-        return sorted(groups.values(), key=lambda group: group[0].seed)
+        return sorted(groups.values(), key=lambda group: (group[0].source_draw, group[0].seed))
 
     def jobs(
         self,
@@ -265,8 +302,15 @@ class Plan:
     ) -> list[Job]:
         """One job for each group of missing cells."""
         name, groups = self.suite.name, self.shared_runs()
-        more = (tensorboard, meter, isolate_labels, self.suite.model.expected_source)
-        return [make_job(group, name, store, *more) for group in groups]
+        bands = {
+            model_component(model, f"suite {self.path}").name: model.expected_source
+            for model in self.suite.all_models()
+            if model.expected_source is not None
+        }
+        more = (tensorboard, meter, isolate_labels)
+        return [
+            make_job(group, name, store, *more, bands.get(group[0].model.name)) for group in groups
+        ]
 
     def estimate(
         self, history: Iterable[Record], reference: Callable[[], Mapping[str, float]]
@@ -300,12 +344,20 @@ class Plan:
 
 
 def make_plan(
-    suite: Suite, path: Path, store: Store, retry: Sequence[str] = (), tuned: Tuned | None = None
+    suite: Suite,
+    path: Path,
+    store: Store,
+    retry: Sequence[str] = (),
+    tuned: Tuned | None = None,
+    others: tuple[Tuned, ...] = (),
 ) -> Plan:
-    """A suite's cells: done where a record is neither ``interrupted`` nor to ``retry``."""
-    cells = make_cells(suite, path, tuned)
+    """A suite's cells: done where a record is neither ``interrupted`` nor to ``retry``.
+
+    ``tuned`` and ``others`` as in `make_cells`.
+    """
+    cells = make_cells(suite, path, tuned, others)
     records = {cell.identity: store.get(cell.identity) for cell in cells}
     open_ = ("interrupted", *retry)
     done = {key: r for key, r in records.items() if r is not None and r.status not in open_}
     missing = [cell for cell in cells if cell.identity not in done]
-    return Plan(suite, path, cells, done, missing, tuned)
+    return Plan(suite, path, cells, done, missing, tuned, others)

@@ -10,7 +10,7 @@ from bench.costs.device_profile import absolute_name
 from bench.errors import BenchError, did_you_mean
 from bench.records.cell import Cell
 from bench.records.record import Record
-from bench.study.suite import suite_files
+from bench.study.suite import require_draws, suite_files
 from bench.study.tuned_settings import Tuned, changed_since, read_tuned, stale_note, tuned_path
 
 
@@ -19,13 +19,17 @@ def matching(
     methods: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     devices: Sequence[str] = (),
+    source_draws: int | None = None,
 ) -> list[Record]:
     """The records of these methods, seeds and devices; BenchError for one that no record has.
 
+    ``source_draws``: only of the first so many draws of the source; all of these have records.
     A device that is a profile's file may be called by its path or by the file's name.
     """
     kept = _having(records, "--methods", methods, lambda cell: {cell.method.name})
     kept = _having(kept, "--seeds", seeds, lambda cell: {cell.seed})
+    draws = None if source_draws is None else range(require_draws(source_draws))
+    kept = _having(kept, "--source-draws: draw", draws, lambda cell: {cell.source_draw})
     named = [absolute_name(name) for name in devices] or None
     return _having(kept, "--device", named, lambda cell: {cell.device, cell.device_title})
 
@@ -61,6 +65,7 @@ def left_out(records: Iterable[Record], cells: Sequence[Cell]) -> str:
             ("methods", "--methods", lambda cell: cell.method.name),
             ("seeds", "--seeds", lambda cell: cell.seed),
             ("devices", "--device", lambda cell: cell.device),
+            ("draws of the source", "--source-draws", lambda cell: cell.source_draw),
         )
     ]
     groups: dict[str, list[object]] = defaultdict(list)
@@ -87,17 +92,18 @@ def tuned_before_a_change(records: Iterable[Record]) -> str:
 
     Known where the settings stand beside a suite that ships with the project.
     """
-    found: dict[str, Tuned | None] = {}
+    found: dict[tuple[str, str], Tuned | None] = {}
     changed: dict[str, None] = {}
     for record in records:
         cell = record.cell
         if cell.settings_origin != "tuned":
             continue
-        if record.suite not in found:
+        key = (record.suite, cell.model.name)
+        if key not in found:
             file = suite_files().get(record.suite)
-            known = file is not None and tuned_path(file).exists()
-            found[record.suite] = read_tuned(tuned_path(file)) if file and known else None
-        tuned = found[record.suite]
+            path = None if file is None else tuned_path(file, cell.model.name)
+            found[key] = read_tuned(path) if path is not None and path.exists() else None
+        tuned = found[key]
         if tuned is not None:
             changed |= dict.fromkeys(changed_since(tuned, [cell], exactly=True))
     return stale_note(changed)

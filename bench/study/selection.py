@@ -31,7 +31,8 @@ class Selection:
     Attributes
     ----------
     suite : a suite's name, or the path of its file
-    devices, model, variants, seeds : instead of the suite's; variants as ``compressed:8``
+    devices, model, variants, seeds, source_draws : instead of the suite's; variants as
+        ``compressed:8``, ``source_draws`` as their number
     methods : only these; registered ones that the suite does not list are added
     interval : seconds between batches, for a suite under online-timed
     data, root, source, targets : instead of the suite's stream a registered data set, the folder
@@ -50,6 +51,7 @@ class Selection:
     model: str | None = None
     variants: tuple[str, ...] = ()
     seeds: tuple[int, ...] | None = None
+    source_draws: int | None = None
     interval: float | None = None
     data: str | None = None
     root: Path | None = None
@@ -67,7 +69,13 @@ class Selection:
     def choose(self) -> tuple[Suite, Path]:
         """The suite as chosen, and the file it came from; BenchError names what is wrong."""
         from bench import registry
-        from bench.study.suite import ModelReference, load_suite, parse_variants, select
+        from bench.study.suite import (
+            ModelReference,
+            load_suite,
+            parse_variants,
+            require_draws,
+            select,
+        )
 
         for plugin in self.plugins:
             registry.add_plugin(plugin)
@@ -81,11 +89,13 @@ class Selection:
             named = [Path(d).as_posix() if d.endswith(files) else d for d in self.devices]
             changes["devices"] = list(dict.fromkeys(named))
         if self.model is not None:
-            changes["model"] = ModelReference(name=self.model)
+            changes |= {"model": ModelReference(name=self.model), "models": []}
         if self.variants:
             changes["variants"] = parse_variants(self.variants)
         if self.seeds is not None:
             changes["seeds"] = list(self.seeds)
+        if self.source_draws is not None:
+            changes["source_draws"] = require_draws(self.source_draws)
         if self.data is not None:
             changes["stream"] = self._stream(self.data)
         elif self.root is not None or self.source or self.targets:
@@ -106,11 +116,20 @@ class Selection:
         Cells with a record of a status in ``retry`` are run again. ``warn`` is called if the
         tuned settings were selected on the test stream.
         """
-        from bench.study.plan import make_plan
+        from bench.study.plan import make_plan, model_component
 
         suite, path = self.choose()
         store = open_store(self.store)
-        return make_plan(suite, path, store, retry, self._tuned(path, warn)), store
+        models = [model_component(m, f"suite {path}").name for m in suite.all_models()]
+        tuned, *others = [self._tuned(path, model, warn) for model in models]
+        found = [each for each in others if each is not None]
+        has = {each.model for each in [tuned, *found] if each is not None}
+        if suite.models and has and (without := [m for m in models if m not in has]):
+            warn(
+                f"no settings were tuned on {', '.join(without)}: methods run there with their "
+                f"defaults; 'bench tune --model {without[0]}' makes some"
+            )
+        return make_plan(suite, path, store, retry, tuned, tuple(found)), store
 
     def computing(self, suite: Suite) -> Choice:
         """Where runs of the suite compute; BenchError if that is not possible here."""
@@ -135,13 +154,13 @@ class Selection:
         given = {name: value for name, value in domains.items() if value}
         return Reference(name=defaults.DATA_STREAM, config={"data": chosen, **given})
 
-    def _tuned(self, suite: Path, warn: Callable[[str], None]) -> Tuned | None:
-        """The tuned settings to use: those given, else those beside the suite's file."""
+    def _tuned(self, suite: Path, model: str, warn: Callable[[str], None]) -> Tuned | None:
+        """The tuned settings for a model: those given, else those beside the suite's file."""
         from bench.study.tuned_settings import read_tuned, tuned_path
 
         if self.untuned and self.tuned is not None:
             raise BenchError(f"--untuned and --tuned {self.tuned}: give one of them")
-        beside = tuned_path(suite)
+        beside = tuned_path(suite, model)
         own_data = self.data is not None  # settings were tuned on the suite's
         if self.untuned or (self.tuned is None and (own_data or not os.path.exists(beside))):
             return None

@@ -24,6 +24,7 @@ RENAMED_KEYS = {"scenario": "stream"}
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 LARGEST_SEED = 2**31 - 1
 MOST_SEEDS = 1000
+MOST_DRAWS = 100
 
 
 class _Strict(pydantic.BaseModel, extra="forbid", frozen=True):
@@ -145,12 +146,16 @@ class Suite(_Strict):
     stream : the data: a source and target domains
     model : the foundation model that methods adapt; beside its settings ``training`` may change how
         it is trained on the source, and ``expected_source`` say how good it is then
+    models : instead of ``model``, two or more of them: everything runs on each, and each has tables
+        of its own
     protocol : order, budget, batch size and reset, the same for all methods
     methods : run without target labels where the stream is unsupervised
     supervised_references : given the labels of the adaptation splits; tables mark them
     variants : what the device gets: ``full`` (the model itself) or a smaller one made of it, as
         ``compressed:8``; every method runs on each, supervised references on the first
     seeds : a count, a list, or a range as ``0..4``; the same seeds for every method
+    source_draws : how many source models are trained, each with the variants and offline stages
+        that are made of it; every seed runs on every draw
     devices : where to charge costs, unless the command line names others
     plugins : Python files that register what the suite names, relative to the suite's file; their
         code is run
@@ -164,6 +169,7 @@ class Suite(_Strict):
     description: str
     stream: Ref
     model: ModelRef
+    models: list[ModelRef] = []
     protocol: dict[str, Any] = {}
     methods: list[Ref] = pydantic.Field(min_length=1)
     supervised_references: list[Ref] = []
@@ -171,11 +177,34 @@ class Suite(_Strict):
         [Reference(name=FULL)], min_length=1
     )
     seeds: Annotated[list[Seed], pydantic.BeforeValidator(_seeds)] = pydantic.Field(min_length=1)
+    source_draws: int = pydantic.Field(1, ge=1, le=MOST_DRAWS, strict=True)
     devices: Annotated[list[Device], pydantic.BeforeValidator(_list)] = pydantic.Field(min_length=1)
     plugins: Annotated[list[str], pydantic.BeforeValidator(_list)] = []
     accelerator: Kind = "cpu"
     threads: int = pydantic.Field(1, ge=1, le=1024)
     precision: Precision = "float32"
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _first_model(cls, content: Any) -> Any:
+        """``model`` of a file that gives ``models`` is the first of them."""
+        models = content.get("models") if isinstance(content, dict) else None
+        if isinstance(models, list) and models and "model" not in content:
+            return {**content, "model": models[0]}
+        return content
+
+    @pydantic.field_validator("models")
+    @classmethod
+    def _several(
+        cls, models: list[ModelReference], known: pydantic.ValidationInfo
+    ) -> list[ModelReference]:
+        if models and models[0] != known.data.get("model", models[0]):
+            raise ValueError("the suite has a 'model' too; give one of the two keys")
+        if len(models) == 1:
+            raise ValueError("name two or more; one stands under 'model'")
+        if len({m.name for m in models}) < len(models):
+            raise ValueError("a model is named twice; tables tell models by their names")
+        return models
 
     @pydantic.field_validator("threads")
     @classmethod
@@ -183,6 +212,10 @@ class Suite(_Strict):
         if threads > 1 and known.data.get("accelerator", "cpu") != "cpu":
             raise ValueError("threads are for runs on the CPU; remove them, or the accelerator")
         return threads
+
+    def all_models(self) -> list[ModelReference]:
+        """The models that everything runs on."""
+        return self.models or [self.model]
 
     def all_methods(self) -> Iterator[tuple[Reference, bool]]:
         """Every method with whether it is given target labels."""
@@ -258,6 +291,13 @@ def parse_seeds(text: str) -> list[int]:
         return _seed_list(text)
     except ValueError as error:
         raise BenchError(f"--seeds {shortened(text)}: {error}") from None
+
+
+def require_draws(source_draws: int) -> int:
+    """A number of source draws from the command line or the API; BenchError if it is none."""
+    if not 1 <= source_draws <= MOST_DRAWS:
+        raise BenchError(f"--source-draws {source_draws}: give a number from 1 to {MOST_DRAWS}")
+    return source_draws
 
 
 def parse_variants(texts: Sequence[str]) -> list[Reference]:

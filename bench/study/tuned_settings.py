@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ class Tuned(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False
 
     ``validation``: settings of the stream that was searched on; ``oracle``: it was the test
     stream itself, with its labels. ``data``: digest of the stream's data. ``trials``: for each
-    method, its defaults included.
+    method, its defaults included; each on all ``seeds`` and draws of the source model. The settings
+    serve all draws.
     """
 
     command: str
@@ -57,13 +59,24 @@ class Tuned(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False
     data: str
     trials: int
     seeds: list[int]
+    source_draws: int = pydantic.Field(1, ge=1, exclude_if=lambda draws: draws == 1)
     oracle: bool = False
     methods: dict[str, TunedMethod]
 
 
-def tuned_path(suite: Path) -> Path:
-    """Where the tuned settings that a suite file uses by default stand: beside it."""
-    return suite.with_name(suite.stem + SUFFIX)
+def tuned_path(suite: Path, model: str = "") -> Path:
+    """Where the tuned settings that a suite file uses by default stand: beside it.
+
+    ``NAME.MODEL.tuned.yaml`` where there is such a file for a ``model``, else ``NAME.tuned.yaml``.
+    """
+    own = model_tuned_path(suite, model)
+    return own if model and own.exists() else suite.with_name(suite.stem + SUFFIX)
+
+
+def model_tuned_path(suite: Path, model: str) -> Path:
+    """Where the settings that were tuned on one of several models of a suite stand."""
+    name = re.sub(r"[^\w.-]", "-", model)
+    return suite.with_name(f"{suite.stem}.{name}{SUFFIX}")
 
 
 def read_tuned(path: Path) -> Tuned:
@@ -121,6 +134,20 @@ def require_fit(suite: Suite, tuned: Tuned, model: str) -> None:
                 f"tuned settings are for {what} {has!r}, this suite has {wanted!r}; tune for it "
                 "('bench tune'), or use the methods' defaults with --untuned"
             )
+
+
+def tuned_on(
+    model: str, suite: Suite, tuned: Tuned | None, others: Iterable[Tuned]
+) -> Tuned | None:
+    """The settings for a model of a suite, ``model`` being its name in cells: those of its only
+    model, which `require_fit` has looked at, else the ones that were tuned on it.
+    """
+    if not suite.models:
+        return tuned
+    known = [each for each in (tuned, *others) if each is not None and each.model == model]
+    for each in known[:1]:
+        require_fit(suite, each, model)
+    return known[0] if known else None
 
 
 def changed_since(tuned: Tuned, cells: Iterable[Cell], exactly: bool = False) -> list[str]:

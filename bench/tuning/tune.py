@@ -24,7 +24,7 @@ from bench.study.build import config_of
 from bench.study.job import Job, make_job
 from bench.study.plan import make_cells
 from bench.study.suite import Reference, Suite
-from bench.study.tuned_settings import TunedMethod, tuned_path
+from bench.study.tuned_settings import TunedMethod, model_tuned_path, tuned_path
 
 if TYPE_CHECKING:
     import optuna
@@ -281,7 +281,10 @@ def rounded(value: float, searched: Searched) -> float:
     return min(max(float(f"{value:.{DIGITS}g}"), searched.low), searched.high)
 
 
-def default_out(suite_file: Path, shipped: Path) -> Path:
-    """Where tuned settings are written by default: beside a user's suite, else in this folder."""
-    path = tuned_path(suite_file)
+def default_out(suite_file: Path, shipped: Path, model: str = "") -> Path:
+    """Where tuned settings are written by default: beside a user's suite, else in this folder.
+
+    ``model``: on which they are tuned, where the suite has several.
+    """
+    path = model_tuned_path(suite_file, model) if model else tuned_path(suite_file)
     return Path(path.name) if suite_file.parent == shipped else path

@@ -13,8 +13,7 @@ from bench import DomainView, MethodConfig, tunable
 from .retraining import Selector
 
 LORA = (
-    "offline_draw", "lora_rank", "lora_steps", "lora_learning_rate", "lora_schedule", "selection",
-    "checkpoints",
+    "lora_rank", "lora_steps", "lora_learning_rate", "lora_schedule", "selection", "checkpoints",
 )  # fmt: skip
 """The settings on which the first of the offline stages depends, the adaptation by LoRA."""
 KNOWLEDGE_BASE = (
@@ -52,7 +51,7 @@ class ProxyConfig(MethodConfig):
     product of alpha_2 and the index's relative residual (none: as released, W12).
     ``feedback_biases``: retrained biases go back too.
 
-    Offline: ``offline_draw``: the seed of what the stages draw; ``selection``: adapted model and
+    Offline (drawn by the ``draw`` of the source): ``selection``: adapted model and
     distilled knowledge base keep their ``last`` weights or, as released, the ``best`` of those that
     are validated on held-out source samples, ``checkpoints`` times in each stage (the index always
     keeps the best). ``ratio``: the knowledge base's inner widths are divided by it; ``matched``:
@@ -87,7 +86,6 @@ class ProxyConfig(MethodConfig):
     max_residual: float | None = Field(0.1, gt=0, le=1000)
     feedback_biases: bool = True
 
-    offline_draw: int = Field(0, ge=0, lt=2**31)
     selection: Literal["last", "best"] = "last"
     ratio: int = Field(4, ge=1, le=4096)
     matched: bool = True

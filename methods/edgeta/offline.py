@@ -90,7 +90,8 @@ def offline(config: ProxyConfig, model: FoundationModel, source: DomainView) -> 
     """The offline stages for a model that was trained on ``source``, from the cache if they are
     there.
 
-    Torch's generator and the order of ``source`` are afterwards as they were before. Raises
+    The ``draw`` of ``source`` is the seed of all that they draw, and of what they hold out. Torch's
+    generator and the order of ``source`` are afterwards as they were before. Raises
     Unsupported if the model declares no blocks or they are not what the network is; BenchError if
     its widths do not divide by the ratio or the index's residual is above the limit.
     """
@@ -99,9 +100,9 @@ def offline(config: ProxyConfig, model: FoundationModel, source: DomainView) -> 
     start = model.clone()
     start.module.float()  # bfloat16 rounds the small steps of training away
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.offline_draw)
+        torch.manual_seed(source.draw)
         made = _structure(config, start)
-        inputs = [weights_digest(model.module), source_digest(source), config.offline_draw]
+        inputs = [weights_digest(model.module), source_digest(source), source.draw]
         kept = _Stages(config, start, source, inputs).index()
     modules = {"fm": made.fm.module, "kb": made.kb.module, "index": made.index}
     for name, module in modules.items():
@@ -249,15 +250,13 @@ class _Stages:
         return {**weights, **more, "curves": {**second["curves"], **named}}
 
     def _split(self) -> tuple[DomainView, DomainView]:
-        """What the stages train on, and what they hold out; the same for all draws."""
-        order = torch.randperm(len(self.source), generator=torch.Generator().manual_seed(0))
-        held = max(round(HELD_OUT * len(self.source)), 1)
-        if held >= len(self.source):
+        """What the stages train on, and what they hold out."""
+        train, held = split(self.source)
+        if not len(train):
             raise BenchError(
                 f"EdgeTA: {len(self.source)} source samples leave none to train on; give 2 or more"
             )
-        draw = self.config.offline_draw
-        return _part(self.source, order[held:], draw), _part(self.source, order[:held], draw)
+        return _part(self.source, train), _part(self.source, held)
 
     def _adapted(self, first: Weights) -> tuple[FoundationModel, FoundationModel]:
         """The model with the adapters of the first stage, and with them fused."""
@@ -305,14 +304,26 @@ def _resume(stage: Weights, train: DomainView) -> None:
     train.rng_state = stage["order"]
 
 
-def _part(source: DomainView, chosen: Tensor, draw: int) -> DomainView:
+def split(source: DomainView) -> tuple[Tensor, Tensor]:
+    """Ids of the source samples that the stages train on, and of those that they hold out."""
+    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(source.draw))
+    held = max(round(HELD_OUT * len(source)), 1)
+    return order[held:], order[:held]
+
+
+def _part(source: DomainView, chosen: Tensor) -> DomainView:
     """The chosen samples, in the single precision in which the stages train."""
     x = subset(source.x, chosen)
     if not isinstance(x, LazyInputs):  # these are float32, and stay in their files
         x = tree_map(lambda t: t.float() if t.is_floating_point() else t, x)
-    generator = torch.Generator().manual_seed(draw)
     return DomainView(
-        "source", x, source.y[chosen], source.batch_size, generator, least_batch=source.least_batch
+        "source",
+        x,
+        source.y[chosen],
+        source.batch_size,
+        torch.Generator().manual_seed(source.draw),
+        least_batch=source.least_batch,
+        draw=source.draw,
     )
 
 

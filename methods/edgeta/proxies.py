@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bench import DomainView, FoundationModel, Method, Unsupported, Window, take
 from bench.contracts.data import Inputs, on_device
+from bench.contracts.method import Provenance
 from bench.models.surgery.gates import gated_layers, importance, set_sparsity
 from bench.models.surgery.neurons import Slice
 from bench.models.surgery.proxy import make_proxy, most_important
@@ -55,7 +56,7 @@ class ProxyMethod(Method):
         "detection", "visual-question-answering",
     )  # fmt: skip
     protocols = ("periodic",)
-    provenance = "published"
+    provenance: ClassVar[Provenance] = "published"
     paper = "Zhang et al.: EdgeTA: Neuron-Grained Scaling of Foundation Models, IEEE TMC 2025"
     makes_own_model = True
     conformance_config = {"lora_steps": 20, "kb_steps": 100, "index_steps": 100}
@@ -75,14 +76,15 @@ class ProxyMethod(Method):
             )
         made = offline(self.config, model, source)
         self.fm, self.products, self.kb, self.index = made.fm, made.products, made.kb, made.index
-        self.offline_facts, self.offline_curves = made.facts(), made.curves
+        self.offline_facts = {"draw": source.draw, **made.facts()}
+        self.offline_curves = made.curves
         self.sparsity = self.config.sparsity
         with source.preserve_rng():
             first = next(source.batches())
         self.model, self.slices = self.generate(first.x)
 
     def details(self) -> dict[str, Any]:
-        return {"offline": {"draw": self.config.offline_draw, **self.offline_facts}}
+        return {"offline": self.offline_facts}
 
     def curves(self) -> Mapping[str, Sequence[tuple[int, float]]]:
         return {f"offline/{name}": points for name, points in self.offline_curves.items()}

@@ -40,10 +40,10 @@ def data() -> tuple[Tensor, Tensor]:
     return x, torch.randint(CLASSES, (SAMPLES,), generator=generator)
 
 
-def view(batch_size: int = 20, seed: int = 7, labelled: bool = True) -> DomainView:
+def view(batch_size: int = 20, seed: int = 7, labelled: bool = True, draw: int = 0) -> DomainView:
     x, y = data()
     generator = torch.Generator().manual_seed(seed)
-    return DomainView("source", x, y if labelled else None, batch_size, generator)
+    return DomainView("source", x, y if labelled else None, batch_size, generator, draw=draw)
 
 
 @torch.no_grad()
@@ -192,6 +192,7 @@ def test_other_settings_models_and_sources_are_kept_apart(
         compressed(trained, view(), weight_decay=0.5),
         compressed(moved, view()),
         compressed(trained, view(batch_size=10)),
+        compressed(trained, view(draw=1)),
     ]
     assert len({weights_digest(m.module) for m in made}) == len(made)
     assert len(list((cache / "compressed").glob("*.pt"))) == len(made)
@@ -201,6 +202,7 @@ def test_the_digest_of_a_source_is_that_of_its_samples_and_batches() -> None:
     plain = source_digest(view())
     assert source_digest(view(seed=8)) == plain
     assert source_digest(view(batch_size=10)) != plain
+    assert source_digest(view(draw=1)) != plain
     x, y = data()
     for changed in ((x + 1, y), (x, y.flip(0)), ({"x": x, "mask": y}, y)):
         assert source_digest(DomainView("s", *changed, 20, torch.Generator())) != plain

@@ -36,6 +36,7 @@ CHANGES: dict[str, Any] = {
     "accelerator": "cuda",
     "threads": 2,
     "precision": "bf16",
+    "source_draw": 1,
 }
 DEVICE_ONLY = {"device", "device_digest"}
 PLAIN = st.none() | st.booleans() | st.integers() | st.text(max_size=8)
@@ -192,3 +193,18 @@ def test_a_cell_under_its_old_keys_loads(make_cell: Callable[..., Cell]) -> None
     old |= {"scenario": old.pop("stream"), "settings": old.pop("settings_origin")}
     assert Cell.model_validate(old) == cell
     assert Cell.model_validate(old).identity == cell.identity
+
+
+def test_the_first_draw_of_the_source_is_not_written(make_cell: Callable[..., Cell]) -> None:
+    first, second = make_cell(source_draw=0), make_cell(source_draw=1)
+    assert "source_draw" not in first.model_dump(mode="json")
+    assert "draw" not in first.title
+    assert second.model_dump(mode="json")["source_draw"] == 1
+    assert second.title == first.title.replace(" · seed", " · draw 1 · seed")
+    assert Cell.model_validate_json(second.model_dump_json()) == second
+
+
+@pytest.mark.parametrize("draw", [-1, 2**31, "x", 0.5])
+def test_a_draw_is_a_whole_number_from_0(make_cell: Callable[..., Cell], draw: object) -> None:
+    with pytest.raises(pydantic.ValidationError, match="source_draw"):
+        make_cell(source_draw=draw)

@@ -71,13 +71,13 @@ def _inputs(kind: str, n: int, generator: torch.Generator) -> Inputs:
 
 def _domain(
     kind: str, n: int, seed: int, labelled: bool = False, batch_size: int = 8,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype = torch.float32, draw: int = 0,
 ) -> DomainView:  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     x = _inputs(kind, n, generator)
     y = torch.randint(CLASSES, (n,), generator=generator)
     x = x.to(dtype) if isinstance(x, Tensor) else x
-    return DomainView("d", x, y if labelled else None, batch_size, generator)
+    return DomainView("d", x, y if labelled else None, batch_size, generator, draw=draw)
 
 
 @pytest.fixture(params=["vit", "bert"])

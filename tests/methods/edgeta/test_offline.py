@@ -38,7 +38,7 @@ CHANGED: dict[str, Any] = {
     "index_learning_rate": 0.02, "index_weight_decay": 0.2, "index_kb_learning_rate": 0.02,
     "index_weight": 0.02, "gate_l1": 0.02, "min_sparsity": 0.1, "max_sparsity": 0.8,
     "sampling": "sandwich", "checkpoints": 3, "trained_share": 0.5, "selector": "random",
-    "iterations": 7, "qkv_bias": False, "model_feedback": "replace", "offline_draw": 1,
+    "iterations": 7, "qkv_bias": False, "model_feedback": "replace", 
     "selection": "best", "lora_schedule": "linear", "gate_l1_of": "batch",
 }  # fmt: skip
 
@@ -177,9 +177,8 @@ def test_the_first_draw_is_that_of_a_plain_program_and_others_differ(
     """Seed, structure, then the three trainings in a row, with one order of batches."""
     made = offline(EdgeTAConfig(**settings), build("vit"), source("vit"))
     for draw in (0, 1):
-        config = EdgeTAConfig(**settings, offline_draw=draw)
-        data = source("vit")
-        order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+        config, data = EdgeTAConfig(**settings), source("vit", draw=draw)
+        order = torch.randperm(60, generator=torch.Generator().manual_seed(draw))
         parts = []
         for chosen in (order[12:], order[:12]):
             generator = torch.Generator().manual_seed(draw)
@@ -199,7 +198,7 @@ def test_the_first_draw_is_that_of_a_plain_program_and_others_differ(
         found = tensors(Offline(fm, {}, kb, index, {}))
         same = {name: torch.equal(t, found[name]) for name, t in tensors(made).items()}
         assert all(same.values()) == (draw == 0)
-        again = tensors(offline(config, build("vit"), source("vit")))
+        again = tensors(offline(config, build("vit"), data))
         assert all(torch.equal(t, again[n]) for n, t in found.items())
 
 
