@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from bench.contracts.data import DomainView, Inputs
     from bench.contracts.model import FoundationModel
+    from bench.contracts.stream import ShiftedSource
     from bench.records.cell import Cell
     from bench.run.window import Window
 
@@ -117,6 +118,8 @@ class Method(ABC):
     registered_name: ClassVar[str] = ""
 
     model: FoundationModel
+    shifted_source: ShiftedSource | None = None
+    """Labelled source data under other shifts than the stream's, for `prepare`."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -135,6 +138,10 @@ class Method(ABC):
         ``draw`` of the source view.
         """
         return None
+
+    def uses_shifted_source(self) -> bool:
+        """Whether ``prepare`` reads ``shifted_source``, which is else None. Default: no."""
+        return False
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         """Offline work before deployment; it costs the device nothing.

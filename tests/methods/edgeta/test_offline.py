@@ -38,7 +38,7 @@ CHANGED: dict[str, Any] = {
     "index_learning_rate": 0.02, "index_weight_decay": 0.2, "index_kb_learning_rate": 0.02,
     "index_weight": 0.02, "gate_l1": 0.02, "min_sparsity": 0.1, "max_sparsity": 0.8,
     "sampling": "sandwich", "checkpoints": 3, "trained_share": 0.5, "selector": "random",
-    "iterations": 7, "qkv_bias": False, "model_feedback": "replace", 
+    "iterations": 7, "qkv_bias": False, "model_feedback": "replace",
     "selection": "best", "lora_schedule": "linear", "gate_l1_of": "batch",
 }  # fmt: skip
 
