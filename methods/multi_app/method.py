@@ -119,8 +119,9 @@ class MultiApp(Method):
     In a window: costs are profiled (the first time), each application's accuracies are those of
     simulations or estimated without labels, the scheduler chooses sparsities and shares for what
     the window has left after the sections that are still to come, the applications retrain one
-    after another, each within its share, and feedback closes the window. The decision runs on the host that runs the
-    benchmark; its CPU time is logged and printed, and not charged: it is not the device's.
+    after another, each within its share, and feedback closes the window. The decision runs on the
+    host that runs the benchmark; its CPU time is logged and printed, and not charged: it is not the
+    device's.
 
     ``plan``: of the last window; ``made``: iterations made in it, by application;
     ``decision_cpu_s``: CPU seconds of all decisions so far.
