@@ -98,14 +98,12 @@ def test_simulations_are_a_plain_loop_cached_and_leave_all_as_it_was(
                         with torch.no_grad():
                             guess = app.model(domain.test.x).argmax(dim=1)
                         scores.append(float((guess == domain.test.y)[own].float().mean()))
-                    app.model.train()
-                    retraining.step(next(target), next(source))
+                    if step < max(ITERATIONS):
+                        app.model.train()
+                        retraining.step(next(target), next(source))
                 runs.append(scores)
-                # The loop above draws a batch more of the source than the simulation.
-                app.source.rng_state = app.source.rng_state
             found.append(np.mean(runs, axis=0))
-    assert levels.seen[0][0] == pytest.approx(found[0][0])
-    assert levels.seen[1][0] == pytest.approx(found[1][0])
+    assert np.array(levels.seen) == pytest.approx(np.array(found))
 
     def never(*_: Any) -> None:
         raise AssertionError("was cached")
@@ -136,5 +134,5 @@ def test_a_window_is_planned_by_them_without_a_probe(
 
 
 def test_nothing_to_simulate_on_is_an_error_with_its_cure(prepared: Prepared) -> None:
-    with pytest.raises(BenchError, match="no shifted source data .* set estimate: confidence"):
+    with pytest.raises(BenchError, match=r"no shifted source data .* set estimate: confidence"):
         prepared("apps-edgeta", estimate="simulated")
