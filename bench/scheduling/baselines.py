@@ -245,9 +245,8 @@ class Ekya(Solver):
             return ""
         done = "profiled nevertheless" if paid_s > 0 else "taken unprofiled"
         return (
-            f"profiling one level of each job takes {cost:.3g} s, more than "
-            f"{self.most_profiling:.0%} of {problem.window_s:.3g} s: no other level is a "
-            f"candidate, and this one is {done}"
+            f"profiling one level of each job takes more than {self.most_profiling:.0%} of what "
+            f"the window leaves: no other level is a candidate, and this one is {done}"
         )
 
     def _stolen(self, problem: Problem, base: Ints, candidates: list[Ints]) -> tuple[Ints, Floats]:

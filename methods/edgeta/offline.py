@@ -65,7 +65,7 @@ class Offline:
         found: dict[str, Any] = {}
         for name, points in self.curves.items():
             stage, _, what = name.partition("/")
-            if points and not what.startswith("residual"):  # of which there are many
+            if points and "residual of" not in what and "at sparsity" not in what:  # told below
                 found.setdefault(stage, {})[what] = points[-1][1]
         worst = max(self.residuals, key=lambda name: self.residuals[name])
         found["index"] |= {

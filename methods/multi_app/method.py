@@ -293,13 +293,11 @@ class MultiApp(Method):
     def details(self) -> dict[str, Any]:
         expected = {} if self.expected is None else {"expected": asdict(self.expected)}
         told = {**self.apps[0].details(), **expected, "fallbacks": dict(self.fallbacks)}
-        count = self.fallbacks.total()
-        if not count:
-            return told
-        name = self.config.scheduler
-        # Seconds differ a little from window to window: the first text stands for all.
-        why = next(iter(self.fallbacks))
-        return {**told, "notes": [f"{name} in {count} of {self.windows} windows: {why}"]}
+        notes = [
+            f"{self.config.scheduler} in {count} of {self.windows} windows: {why}"
+            for why, count in self.fallbacks.items()
+        ]
+        return {**told, "notes": notes} if notes else told
 
     def curves(self) -> Mapping[str, Sequence[tuple[int, float]]]:
         return self.apps[0].curves()
