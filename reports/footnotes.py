@@ -51,9 +51,19 @@ def footnotes(comparison: Comparison, note: str = "") -> list[str]:
         )
     notes += [*_words(rows), *_cost_notes(comparison), *_lower_bounds(rows)]
     notes += [*_window_notes(comparison), *map(named, _row_notes(rows))]
-    notes += [f"{text}." for text in comparison.notes]
+    notes += [f"{text}." for text in (*comparison.notes, *_told_by_methods(rows))]
     notes += [line for row in rows for line in missing_runs(row)]
     return [clean(text) for text in notes]
+
+
+def _told_by_methods(rows: Iterable[Row]) -> list[str]:
+    """What methods told of their runs under ``notes`` of the records' details, each text once."""
+    found: dict[str, int] = defaultdict(int)
+    for row in rows:
+        for record in row.runs:
+            for text in record.details.get("notes", []):
+                found[f"{name_of(row)}: {shorten(str(text), REASON_LIMIT)}"] += 1
+    return [text if n == 1 else f"{text} ({n} runs)" for text, n in found.items()]
 
 
 def missing_runs(row: Row) -> list[str]:

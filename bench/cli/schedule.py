@@ -69,6 +69,8 @@ def command(
     )
     if plan.profiling_s:
         typer.echo(f"profiling takes the first {plan.profiling_s:.1f} s of the window")
+    if plan.fallback:
+        typer.echo(f"{plan.solver} could not profile as it should: {plan.fallback}")
     chosen = f", chosen: {why}" if solver is None else ""
     typer.echo(f"solver {plan.solver}{chosen}; {plan.cpu_s:.3f} s of CPU")
     if out is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from bench.contracts.data import DomainView, Inputs
     from bench.contracts.model import FoundationModel
+    from bench.contracts.stream import ShiftedSource
     from bench.records.cell import Cell
     from bench.run.window import Window
 
@@ -154,6 +155,8 @@ class Method(ABC):
     registered_name: ClassVar[str] = ""
 
     model: FoundationModel
+    shifted_source: ShiftedSource | None = None
+    """Labelled source data under other shifts than the stream's, for `prepare`."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -173,6 +176,10 @@ class Method(ABC):
         """
         return None
 
+    def uses_shifted_source(self) -> bool:
+        """Whether ``prepare`` reads ``shifted_source``, which is else None. Default: no."""
+        return False
+
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         """Offline work before deployment; it costs the device nothing.
 
@@ -190,6 +197,22 @@ class Method(ABC):
         """Task outputs for inputs of n samples; called without gradients. Default: the model."""
         self.model.train(False)
         return self.model(x)
+
+    def details(self) -> dict[str, Any]:
+        """What a record tells of the run beside its results, as JSON values; default: nothing.
+
+        Asked at the run's end. Under ``notes``: sentences for readers of tables, of what happened
+        in this run and changes how its numbers are to be read.
+        """
+        return {}
+
+    def curves(self) -> Mapping[str, Sequence[tuple[int, float]]]:
+        """Points (step, value) of what ``prepare`` trained, by name, for TensorBoard.
+
+        They are kept with what is cached, so that they are the same whether or not it was trained
+        in this run. Default: none.
+        """
+        return {}
 
     def stored(self) -> Any:
         """What is in the device's memory between steps; default: all that the object holds.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -45,6 +45,17 @@ class Domain:
     adaptation: Split
     test: Split
     ordered: bool = field(default=False, kw_only=True)
+
+
+@dataclass(frozen=True)
+class ShiftedSource:
+    """Labelled source data under shifts that a stream does not have: its validation stream.
+
+    ``key``: digest of all that the domains depend on; ``make`` builds them.
+    """
+
+    key: str
+    make: Callable[[], list[Domain]]
 
 
 class StreamConfig(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):

@@ -364,6 +364,8 @@ class Record(_Strict):
     environment : versions, machine and commit
     source_model : digest of the weights that the run started from
     results : None where there are none
+    details : what the method tells of the run (`bench.contracts.method.Method.details`); left out
+        where it tells nothing
     """
 
     schema_version: Literal[1, 2] = SCHEMA_VERSION
@@ -383,6 +385,7 @@ class Record(_Strict):
     environment: dict[str, Any] = {}
     source_model: str = ""
     results: Results | None = None
+    details: dict[str, Any] = pydantic.Field({}, exclude_if=lambda told: not told)
 
     @property
     def is_failure(self) -> bool:

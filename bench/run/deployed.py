@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from bench import registry
 from bench.accelerator.determinism import as_in_a_run, seed_everything
+from bench.io.digest import digest
 from bench.records.cell import Cell
 from bench.run.source_model import source_model
-from bench.study.build import build
+from bench.study.build import build, config_of
 
 if TYPE_CHECKING:
     from bench.contracts.data import DomainView
     from bench.contracts.method import Method
     from bench.contracts.model import FoundationModel
-    from bench.contracts.stream import Stream
+    from bench.contracts.stream import Domain, ShiftedSource, Stream
 
 
 def deployed(
@@ -51,9 +53,26 @@ def deployed(
         least_batch=model.least_batch,
         draw=cell.source_draw,
     )
+    if method.uses_shifted_source():
+        method.shifted_source = _shifted_source(cell)
     if cell.variant is not None and not method.makes_own_model:
         model = build("variant", cell.variant).make(model, source)
     return model, source, digest
+
+
+def _shifted_source(cell: Cell) -> ShiftedSource:
+    """The domains of the validation stream, the same for all seeds; BenchError if there is none."""
+    from bench.contracts.stream import ShiftedSource
+
+    stream = registry.load("stream", cell.stream.name)
+    config = stream.validation(config_of("stream", cell.stream))
+
+    def make() -> list[Domain]:
+        made = stream(config, 0)
+        return [made.domain(name) for name in made.domain_names()]
+
+    key = digest([cell.stream.content(), cell.data, config.model_dump(mode="json")])
+    return ShiftedSource(key, make)
 
 
 def make_ahead(cell: Cell) -> None:

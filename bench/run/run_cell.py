@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import to_jsonable_python
+
 from bench import registry
 from bench.accelerator.determinism import (
     device_of,
@@ -73,7 +75,7 @@ def run_job(job: Job) -> None:
         logger = _scalar_log(job)
         stream, source_digest = _run_method(job, method, tracker, logger)
         for device in tracker.devices:
-            endings[device.name] = _ending_on(device, stream, tracker, source_digest)
+            endings[device.name] = _ending_on(device, stream, tracker, method, source_digest)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -109,15 +111,21 @@ def _devices(cells: Iterable[Cell], endings: dict[str, dict[str, Any]]) -> list[
 
 
 def _ending_on(
-    device: DeviceCosts, stream: StreamResult, tracker: CostTracker, source_digest: str
+    device: DeviceCosts,
+    stream: StreamResult,
+    tracker: CostTracker,
+    method: Method,
+    source_digest: str,
 ) -> dict[str, Any]:
     """How a run that reached its end ends on one device: what fails there fails there alone."""
     try:
         results = results_on(device, stream, tracker)
+        details = to_jsonable_python(method.details())
     except Exception as error:
         print_traceback(error)
         return ending(error)
-    return {"status": "ok", "source_model": source_digest, "results": results}
+    known = {"source_model": source_digest, "results": results, "details": details}
+    return {"status": "ok", **known}
 
 
 class _ScalarLog:
@@ -209,6 +217,10 @@ def _run_on(
         tracker.repeats_exactly = repeats_exactly(partial(_gradients, model, source))
     seed_everything(cell.seed)
     method.prepare(model, source)
+    if logger is not None:
+        for name, points in method.curves().items():
+            for step, value in points:
+                logger(name, value, step)
     if cell.accelerator == "cuda":
         reseed_cuda(cell.seed)
     if "source_data" in method.needs:

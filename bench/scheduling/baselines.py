@@ -14,6 +14,7 @@ from bench.scheduling.problem import (
     Choice,
     Floats,
     Ints,
+    Plan,
     Problem,
     Solver,
     whole_iterations,
@@ -190,12 +191,22 @@ class Ekya(Solver):
     levels only (inference has no share here); where profiling all would take more than
     ``most_profiling`` of the window, fewer levels, evenly spaced, are candidates, for Ekya drops
     unpromising configurations too; the memory limit is added.
+
+    Where even one level of each job takes more than that, there is nothing to choose by profiles:
+    the plan says so in its ``fallback``. That level is then profiled all the same and paid for,
+    where the window leaves time to retrain; with ``charge_fallback=False`` it is taken unprofiled,
+    and the shares are stolen by predictions that nobody paid for.
     """
 
     profiling_iterations: int = 5
     most_profiling: float = 0.25
     quantum: float = 0.05
+    charge_fallback: bool = True
     name = "ekya"
+
+    def solve(self, problem: Problem, seed: int = 0) -> Plan:
+        plan = super().solve(problem, seed)
+        return plan.model_copy(update={"fallback": self._fallback(problem, plan.profiling_s)})
 
     def choose(self, problem: Problem, seed: int) -> Choice:
         candidates, cost = self._profiled(problem)
@@ -206,7 +217,7 @@ class Ekya(Solver):
         """Candidate levels of each application, and seconds of the device to profile them.
 
         The feasible levels are always candidates: there is a plan to start from. If profiling
-        even those alone would take too long, they are taken unprofiled.
+        even those alone takes too long, they are the only ones.
         """
         base = problem.feasible_levels
         for count in range(int(problem.levels.max()), 0, -1):
@@ -219,7 +230,24 @@ class Ekya(Solver):
             cost = self.profiling_iterations * seconds
             if cost <= self.most_profiling * problem.window_s and _left_enough(problem, cost):
                 return chosen, cost
-        return [np.array([level]) for level in base], 0.0
+        cost = self._least_cost(problem)
+        paid = self.charge_fallback and cost < problem.window_s and _left_enough(problem, cost)
+        return [np.array([level]) for level in base], cost if paid else 0.0
+
+    def _least_cost(self, problem: Problem) -> float:
+        """Seconds of the device to profile the feasible levels alone."""
+        seconds = problem.at(problem.seconds, problem.feasible_levels)
+        return float(self.profiling_iterations * seconds.sum())
+
+    def _fallback(self, problem: Problem, paid_s: float) -> str:
+        cost = self._least_cost(problem)
+        if cost <= self.most_profiling * problem.window_s and _left_enough(problem, cost):
+            return ""
+        done = "profiled nevertheless" if paid_s > 0 else "taken unprofiled"
+        return (
+            f"profiling one level of each job takes more than {self.most_profiling:.0%} of what "
+            f"the window leaves: no other level is a candidate, and this one is {done}"
+        )
 
     def _stolen(self, problem: Problem, base: Ints, candidates: list[Ints]) -> tuple[Ints, Floats]:
         """Thief scheduling over the candidates, from feasible levels; levels and shares."""

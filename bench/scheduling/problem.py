@@ -228,6 +228,7 @@ class Plan(Strict):
     mean_accuracy : over the applications, predicted
     cpu_s : CPU seconds of this process that the decision took
     profiling_s : seconds of the window that the device spends before the assignments start
+    fallback : what the solver could not do as it is meant to, and did instead; empty if nothing
     """
 
     assignments: tuple[Assignment, ...]
@@ -235,6 +236,7 @@ class Plan(Strict):
     solver: str
     cpu_s: float
     profiling_s: float = 0.0
+    fallback: str = ""
 
 
 class Solver(ABC):

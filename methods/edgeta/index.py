@@ -198,26 +198,48 @@ class NeuronIndex(nn.Module):
             group.add_to_fm(fm, rate * _transposed(values, support, change, len(f)))
 
     @torch.no_grad()
+    def read(self, fm: dict[str, Tensor]) -> list[Tensor]:
+        """I W_fm of every group: the knowledge base as the index writes it, in its own shapes."""
+        return [
+            _combined(values, support, group.fm_matrix(fm))
+            for group, values, support in self._each()
+        ]
+
+    @torch.no_grad()
     def to_kb(self, kb: dict[str, Tensor], fm: dict[str, Tensor], rate: float) -> None:
         """W_kb = rate I W_fm + (1 - rate) W_kb, in place, in every group."""
-        for group, values, support in self._each():
-            k = group.kb_matrix(kb)
-            read = _combined(values, support, group.fm_matrix(fm))
-            group.write_to_kb(kb, rate * read + (1 - rate) * k)
+        for group, read in zip(self.groups, self.read(fm), strict=True):
+            group.write_to_kb(kb, rate * read + (1 - rate) * group.kb_matrix(kb))
+
+    @torch.no_grad()
+    def change_to_kb(
+        self, before: list[Tensor], kb: dict[str, Tensor], fm: dict[str, Tensor], rate: float
+    ) -> None:
+        """W_kb += rate I (W_fm - W_fm before), in place, in every group.
+
+        ``before``: what `read` gave of the model as it was. Where the model is still the same, the
+        knowledge base stays bit for bit, however badly the index fits.
+        """
+        for group, was, now in zip(self.groups, before, self.read(fm), strict=True):
+            group.write_to_kb(kb, group.kb_matrix(kb) + rate * (now - was))
 
     def require_residual(
-        self, kb: dict[str, Tensor], fm: dict[str, Tensor], limit: float | None
+        self, kb: dict[str, Tensor], fm: dict[str, Tensor], rate: float, limit: float | None
     ) -> None:
-        """Raise BenchError if a group's residual is above the limit: feedback would destroy it."""
+        """Raise BenchError if one `to_kb` with ``rate`` moves a group further than ``limit``.
+
+        Of a model that has not changed: the move is rate |I F - K|_F, here relative to |K|_F.
+        """
         if limit is None:
             return
         found = self.residuals(kb, fm)
         name = max(found, key=lambda n: (math.isnan(found[n]), found[n]))  # else max() skips nan
         worst = found[name]
-        if not worst <= limit:  # not a number is too large
+        if not rate * worst <= limit:  # not a number is too large
             raise BenchError(
-                f"neuron index: the residual of {name} is {worst:.3g}, above max_residual "
-                f"{limit:g}; use more index_neurons or index_steps, or a larger index_weight"
+                f"neuron index: the residual of {name} is {worst:.3g}, and fm_to_kb {rate:g} times "
+                f"it is above max_residual {limit:g}: feedback would harm the knowledge base; use "
+                "model_feedback: change, a lower fm_to_kb, more index_neurons or index_steps"
             )
 
 

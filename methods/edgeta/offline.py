@@ -1,14 +1,16 @@
-"""EdgeTA's offline stage: model with LoRA, knowledge base, importances and neuron index.
+"""EdgeTA's offline stages: model with LoRA, knowledge base, importances and neuron index.
 
-All of it is done before deployment, on source data, once for each content, and cached.
+All of it is done before deployment, on source data. Each stage is cached by its own content and by
+that of the stages before it, so that other settings of the index train no other knowledge base.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,25 +21,24 @@ from bench.contracts.data import LazyInputs, subset
 from bench.contracts.model import source_digest, weights_digest
 from bench.contracts.structure import WrongBlocks
 from bench.io.digest import digest
-from bench.io.progress import advance, part
+from bench.io.progress import part
 from bench.io.weights_cache import Weights, cache_folder, cached
-from bench.models.surgery.distillation import distil, rate
-from bench.models.surgery.gates import insert_gates, recorded, require_gateable, set_sparsity
+from bench.models.surgery.gates import insert_gates, require_gateable
 from bench.models.surgery.lora import LoraLinear, fuse_lora, insert_lora
 from bench.models.surgery.low_rank import factorise
 from bench.models.surgery.masking import require_prunable
 from bench.models.surgery.pruning import Kept, cut, strongest, strongest_heads
 from bench.registry.component_code import code_digest
 
-from .._losses import take_step, train_only
-from .config import ProxyConfig
+from .config import INDEX, KNOWLEDGE_BASE, LORA, ProxyConfig
 from .index import NeuronIndex, paired_groups, released_groups
 from .retraining import first_batch
+from .stages import Curves, adapt_lora, train_index, train_kb
 
 HELD_OUT = 0.2
 """Share of the source on which checkpoints are chosen."""
-VALIDATED = 4
-"""Sparsities at which a checkpoint is validated, evenly from the least to the largest."""
+STAGES = ("lora", "knowledge-base", "index")
+"""The names of the stages, in their order."""
 
 
 @dataclass
@@ -46,7 +47,9 @@ class Offline:
 
     ``fm``: the model, adapted to the source by LoRA; ``products``: LoRA products that are kept
     apart instead of fused into it, by the name in the index; empty unless as released; ``kb``: the
-    gated knowledge base; ``accuracy``: its own on held-out source data, by sparsity.
+    gated knowledge base; ``accuracy``: its own on held-out source data, by sparsity; ``residuals``
+    of the index by group; ``curves``: losses and metrics of the stages' trainings, by
+    ``STAGE/NAME``.
     """
 
     fm: FoundationModel
@@ -54,6 +57,24 @@ class Offline:
     kb: FoundationModel
     index: NeuronIndex
     accuracy: dict[float, float]
+    residuals: dict[str, float] = field(default_factory=dict)
+    curves: Curves = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """What a record tells of the stages: the ends of all curves, and the index's residuals."""
+        found: dict[str, Any] = {}
+        for name, points in self.curves.items():
+            stage, _, what = name.partition("/")
+            if points and "residual of" not in what and "at sparsity" not in what:  # told below
+                found.setdefault(stage, {})[what] = points[-1][1]
+        worst = max(self.residuals, key=lambda name: self.residuals[name])
+        found["index"] |= {
+            "accuracy by sparsity": {f"{s:g}": value for s, value in self.accuracy.items()},
+            "mean residual": sum(self.residuals.values()) / len(self.residuals),
+            "largest residual": self.residuals[worst],
+            "largest residual of": worst,
+        }
+        return found
 
     def fm_weights(self) -> dict[str, Tensor]:
         """The model's parameters by name, and the separate LoRA products."""
@@ -66,10 +87,11 @@ def weights_of(model: FoundationModel) -> dict[str, Tensor]:
 
 
 def offline(config: ProxyConfig, model: FoundationModel, source: DomainView) -> Offline:
-    """The offline stage for a model that was trained on ``source``, from the cache if it is there.
+    """The offline stages for a model that was trained on ``source``, from the cache if they are
+    there.
 
-    The ``draw`` of ``source`` is the seed of all that the stage draws.
-    Torch's generator and the order of ``source`` are afterwards as they were before. Raises
+    The ``draw`` of ``source`` is the seed of all that they draw, and of what they hold out. Torch's
+    generator and the order of ``source`` are afterwards as they were before. Raises
     Unsupported if the model declares no blocks or they are not what the network is; BenchError if
     its widths do not divide by the ratio or the index's residual is above the limit.
     """
@@ -80,17 +102,21 @@ def offline(config: ProxyConfig, model: FoundationModel, source: DomainView) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.draw)
         made = _structure(config, start)
-        inputs = [weights_digest(model.module), source_digest(source), config.offline()]
-        blocks = [asdict(block) for block in model.blocks()]
-        key = digest([*inputs, blocks, code_digest(Path(__file__))])
-        path = cache_folder() / "edgeta" / f"{key[:20]}.pt"
-        kept = cached(path, lambda: _trained(config, start, source))
+        inputs = [weights_digest(model.module), source_digest(source), source.draw]
+        kept = _Stages(config, start, source, inputs).index()
     modules = {"fm": made.fm.module, "kb": made.kb.module, "index": made.index}
     for name, module in modules.items():
         module.load_state_dict(kept[name])
     made.products.update({name: product.to(place) for name, product in kept["products"].items()})
     made.accuracy.update(kept["accuracy"])
-    made.index.require_residual(weights_of(made.kb), made.fm_weights(), config.max_residual)
+    made.curves.update({name: [(s, v) for s, v in kept["curves"][name]] for name in kept["curves"]})
+    kb, fm = weights_of(made.kb), made.fm_weights()
+    made.residuals.update(made.index.residuals(kb, fm))
+    made.curves.update(
+        {f"index/residual of {n}": [(config.index_steps, r)] for n, r in made.residuals.items()}
+    )
+    if config.feedback == "full" and config.model_feedback == "replace":
+        made.index.require_residual(kb, fm, config.fm_to_kb, config.max_residual)
     for module in modules.values():
         module.to(dtype).requires_grad_(False)
     made.products = {name: product.to(dtype) for name, product in made.products.items()}
@@ -139,27 +165,154 @@ def _index(
     return NeuronIndex(groups, weights_of(kb), {**weights_of(fm), **products}, neurons)
 
 
-def _trained(config: ProxyConfig, model: FoundationModel, source: DomainView) -> Weights:
-    with source.preserve_rng():
-        generator = torch.Generator().manual_seed(source.draw)
-        order = torch.randperm(len(source), generator=generator)
-        held = max(round(HELD_OUT * len(source)), 1)
-        if held >= len(source):
+class _Stages:
+    """The stages of a model on a source; each is read from the cache, or trained.
+
+    Torch's generators and the order of the batches go on from stage to stage, so what a stage
+    leaves of them is kept with its weights: a stage that is trained alone gives the bits that it
+    gives when all are trained in a row. ``inputs``: what the first depends on beside its settings.
+    """
+
+    def __init__(
+        self, config: ProxyConfig, model: FoundationModel, source: DomainView, inputs: list[Any]
+    ) -> None:
+        self.config, self.model, self.source = config, model, source
+        self.begin = _random_state()
+        blocks = [asdict(block) for block in model.blocks()]
+        # What the untrained structure drew counts too: the first stage draws after it.
+        drawn = [state.tolist() for state in self.begin]
+        key: Any = [*inputs, blocks, drawn, code_digest(Path(__file__))]
+        self.paths = []
+        for name, names in zip(STAGES, (LORA, KNOWLEDGE_BASE, INDEX), strict=True):
+            key = digest([key, name, config.only(names)])
+            self.paths.append(cache_folder() / "edgeta" / f"{name}-{key[:20]}.pt")
+        self.before = [0, config.lora_steps, config.lora_steps + config.kb_steps]
+        self.steps = self.before[2] + config.index_steps
+
+    def lora(self) -> Weights:
+        return cached(self.paths[0], self._train_lora)
+
+    def kb(self) -> Weights:
+        return cached(self.paths[1], self._train_kb)
+
+    def index(self) -> Weights:
+        """All that the device gets, with the curves of the stages."""
+        return cached(self.paths[2], self._train_index)
+
+    def _train_lora(self) -> Weights:
+        with self.source.preserve_rng():
+            train, validation = self._split()
+            _set_random_state(self.begin)
+            fm = self.model.clone()
+            with part(self.before[0], self.steps):
+                curves = adapt_lora(self.config, fm, train, validation)
+            return self._kept("lora", fm, curves, train)
+
+    def _train_kb(self) -> Weights:
+        first = self.lora()
+        with self.source.preserve_rng():
+            train, validation = self._split()
+            fm, fused = self._adapted(first)
+            _require_equal(fm, fused, validation)
+            _resume(first, train)
+            kb = fused.clone()
+            _cut(self.config, kb)
+            with part(self.before[1], self.steps):
+                curves = train_kb(self.config, kb, fused, train, validation)
+            return self._kept("knowledge-base", kb, curves, train, first)
+
+    def _train_index(self) -> Weights:
+        config = self.config
+        with self.source.preserve_rng():
+            train, validation = self._split()
+            sample = first_batch(train)  # refused before what takes long
+            require_prunable(self.model, sample, _chooser(config), config.ratio)
+            require_gateable(self.model, sample)
+        first, second = self.lora(), self.kb()
+        with self.source.preserve_rng():
+            fm, fused = self._adapted(first)
+            kb = fused.clone()
+            _cut(config, kb)
+            kb.module.load_state_dict(second["weights"])
+            _resume(second, train)
+            insert_gates(kb, config.gate_reduction)
+            fm = fused if config.lora_in_feedback else fm
+            products = {} if config.lora_in_feedback else lora_products(fm)
+            made = Offline(fm, products, kb, _index(config, kb, fm, products), {})
+            with part(self.before[2], self.steps):
+                accuracy, curves = train_index(
+                    config, kb, made.index, made.fm_weights(), train, validation
+                )
+        modules = {"fm": fm.module, "kb": kb.module, "index": made.index}
+        weights = {name: module.state_dict() for name, module in modules.items()}
+        named = {f"index/{name}": points for name, points in curves.items()}
+        more = {"products": products, "accuracy": accuracy}
+        return {**weights, **more, "curves": {**second["curves"], **named}}
+
+    def _split(self) -> tuple[DomainView, DomainView]:
+        """What the stages train on, and what they hold out."""
+        train, held = split(self.source)
+        if not len(train):
             raise BenchError(
-                f"EdgeTA: {len(source)} source samples leave none to train on; give 2 or more"
+                f"EdgeTA: {len(self.source)} source samples leave none to train on; give 2 or more"
             )
-        train, validation = _part(source, order[held:]), _part(source, order[:held])
-        sample = first_batch(train)
-        require_prunable(model, sample, _chooser(config), config.ratio)
-        require_gateable(model, sample)
-        made = _train_stages(config, model, train, validation)
-    modules = {"fm": made.fm.module, "kb": made.kb.module, "index": made.index}
-    weights = {name: module.state_dict() for name, module in modules.items()}
-    return {**weights, "products": made.products, "accuracy": made.accuracy}
+        return _part(self.source, train), _part(self.source, held)
+
+    def _adapted(self, first: Weights) -> tuple[FoundationModel, FoundationModel]:
+        """The model with the adapters of the first stage, and with them fused."""
+        fm = self.model.clone()
+        insert_lora(fm, self.config.lora_rank, self.config.lora_rank)
+        fm.module.load_state_dict(first["weights"])
+        fm.train(False)
+        fused = copy.deepcopy(fm)
+        fuse_lora(fused)
+        return fm, fused
+
+    @staticmethod
+    def _kept(
+        stage: str,
+        model: FoundationModel,
+        curves: Curves,
+        train: DomainView,
+        before: Weights | None = None,
+    ) -> Weights:
+        named = {f"{stage}/{name}": points for name, points in curves.items()}
+        return {
+            "weights": model.module.state_dict(),
+            "random": _random_state(),
+            "order": train.rng_state,
+            "curves": {**(before or {"curves": {}})["curves"], **named},
+        }
+
+
+def _random_state() -> list[Tensor]:
+    """The states of torch's generators: of the CPU, and of the GPU where one computes."""
+    gpu = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []
+    return [torch.get_rng_state(), *gpu]
+
+
+def _set_random_state(states: Iterable[Tensor]) -> None:
+    cpu, *gpu = states
+    torch.set_rng_state(cpu)
+    for state in gpu:
+        torch.cuda.set_rng_state(state)
+
+
+def _resume(stage: Weights, train: DomainView) -> None:
+    """Draw on from where an earlier stage ended."""
+    _set_random_state(stage["random"])
+    train.rng_state = stage["order"]
+
+
+def split(source: DomainView) -> tuple[Tensor, Tensor]:
+    """Ids of the source samples that the stages train on, and of those that they hold out."""
+    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(source.draw))
+    held = max(round(HELD_OUT * len(source)), 1)
+    return order[held:], order[:held]
 
 
 def _part(source: DomainView, chosen: Tensor) -> DomainView:
-    """The chosen samples, in the single precision in which the stage trains."""
+    """The chosen samples, in the single precision in which the stages train."""
     x = subset(source.x, chosen)
     if not isinstance(x, LazyInputs):  # these are float32, and stay in their files
         x = tree_map(lambda t: t.float() if t.is_floating_point() else t, x)
@@ -174,41 +327,6 @@ def _part(source: DomainView, chosen: Tensor) -> DomainView:
     )
 
 
-def _train_stages(
-    config: ProxyConfig, model: FoundationModel, train: DomainView, validation: DomainView
-) -> Offline:
-    fm = model.clone()
-    _adapt_lora(config, fm, train)
-    fused = copy.deepcopy(fm)
-    fuse_lora(fused)
-    _require_equal(fm, fused, validation)
-    kb = fused.clone()
-    _cut(config, kb)
-    c = config
-    steps = c.lora_steps + c.kb_steps + c.index_steps
-    with part(c.lora_steps, steps):
-        distil(kb, fused, train, c.kb_steps, c.kb_learning_rate, c.kb_weight_decay, c.distillation)
-    insert_gates(kb, config.gate_reduction)
-    kept = fused if config.lora_in_feedback else fm
-    products = {} if config.lora_in_feedback else lora_products(fm)
-    made = Offline(kept, products, kb, _index(config, kb, kept, products), {})
-    with part(c.lora_steps + c.kb_steps, steps):
-        made.accuracy = _train_index(config, made, train, validation)
-    return made
-
-
-def _adapt_lora(config: ProxyConfig, fm: FoundationModel, train: DomainView) -> None:
-    """Train low-rank adapters on q, k and v and the head on the source; they stay inserted."""
-    adapters = insert_lora(fm, config.lora_rank, config.lora_rank)
-    parameters = train_only(fm, adapters + fm.head_parameters())
-    optimizer = torch.optim.Adam(parameters, lr=config.lora_learning_rate)
-    fm.train()
-    for _, batch in zip(range(config.lora_steps), train.infinite(), strict=False):
-        take_step(optimizer, fm.loss(fm(fm.augment(batch.x)), batch.y))
-    optimizer.zero_grad()
-    fm.train(False)
-
-
 @torch.no_grad()
 def _require_equal(fm: FoundationModel, fused: FoundationModel, data: DomainView) -> None:
     batch = next(data.batches(shuffle=False))
@@ -217,82 +335,3 @@ def _require_equal(fm: FoundationModel, fused: FoundationModel, data: DomainView
         raise WrongBlocks(
             f"EdgeTA: fusing LoRA changes outputs by {away:.2g}; check the model's blocks()"
         )
-
-
-def _train_index(
-    config: ProxyConfig, made: Offline, train: DomainView, validation: DomainView
-) -> dict[float, float]:
-    """Train knowledge base, importances and index together; returns accuracy by sparsity.
-
-    L = task(kb at a random sparsity) + w_idx sum |I F - K|^2 + w_l1 sum |g|_1, the model frozen.
-    The checkpoint of the best mean accuracy over the validated sparsities stays.
-    """
-    kb, index, fm = made.kb, made.index, made.fm_weights()
-    kb.module.requires_grad_(True)
-    of_kb = {"params": list(kb.module.parameters()), "lr": config.index_kb_learning_rate}
-    of_index = {"params": list(index.parameters()), "lr": config.index_learning_rate}
-    decay = {"weight_decay": config.index_weight_decay}
-    optimizer = torch.optim.AdamW([of_kb, of_index | decay])
-    steps = config.index_steps
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
-    every = max(steps // config.checkpoints, 1)
-    best: tuple[float, Weights, Weights, dict[float, float]] | None = None
-    kb.train()
-    sparsities = _sparsities(config)
-    for step, batch in zip(range(steps), train.infinite(), strict=False):
-        set_sparsity(kb, next(sparsities))
-        with recorded(kb) as gates:
-            outputs = kb(kb.augment(batch.x))
-        size = torch.stack([g.abs().sum() for g in gates.values()]).sum() / len(batch)
-        misfit = index.loss(dict(kb.module.named_parameters()), fm)
-        loss = kb.loss(outputs, batch.y) + config.index_weight * misfit + config.gate_l1 * size
-        take_step(optimizer, loss)
-        schedule.step()
-        advance(step + 1, steps)
-        if (step + 1) % every == 0 or step + 1 == steps:
-            accuracy = _validated(config, kb, validation)
-            score = sum(accuracy.values()) / len(accuracy)
-            if best is None or score > best[0]:
-                weights = (kb.module.state_dict(), index.state_dict())
-                best = (score, *copy.deepcopy(weights), accuracy)
-            kb.train()
-    optimizer.zero_grad()
-    assert best is not None
-    kb.module.load_state_dict(best[1])
-    index.load_state_dict(best[2])
-    kb.train(False)
-    set_sparsity(kb, 0.0)
-    index.refit(weights_of(kb), fm)
-    return best[3]
-
-
-def _sparsities(config: ProxyConfig) -> Iterator[float]:
-    low, high = config.min_sparsity, config.max_sparsity
-
-    def drawn() -> float:
-        return low + (high - low) * float(torch.rand(()))
-
-    while True:
-        if config.sampling == "sandwich":  # Yu and Huang, ICCV 2019
-            yield from (low, drawn(), drawn(), high)
-        else:
-            yield drawn()
-
-
-@torch.no_grad()
-def _validated(
-    config: ProxyConfig, kb: FoundationModel, validation: DomainView
-) -> dict[float, float]:
-    """Metric of the masked knowledge base, set to evaluation, at evenly spaced sparsities."""
-    low, high = config.min_sparsity, config.max_sparsity
-    found = {}
-    kb.train(False)
-    for i in range(VALIDATED):
-        sparsity = round(low + (high - low) * i / (VALIDATED - 1), 6)
-        set_sparsity(kb, sparsity)
-        score = kb.rules.score()
-        for batch in validation.batches(shuffle=False):
-            score.update(kb(batch.x), batch.y)
-        where = "the source samples that EdgeTA holds out"
-        found[sparsity] = kb.rules.metric.checked(score.compute(), where)
-    return found

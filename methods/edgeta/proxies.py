@@ -76,10 +76,18 @@ class ProxyMethod(Method):
             )
         made = offline(self.config, model, source)
         self.fm, self.products, self.kb, self.index = made.fm, made.products, made.kb, made.index
+        self.offline_facts = {"draw": source.draw, **made.facts()}
+        self.offline_curves = made.curves
         self.sparsity = self.config.sparsity
         with source.preserve_rng():
             first = next(source.batches())
         self.model, self.slices = self.generate(first.x)
+
+    def details(self) -> dict[str, Any]:
+        return {"offline": self.offline_facts}
+
+    def curves(self) -> Mapping[str, Sequence[tuple[int, float]]]:
+        return {f"offline/{name}": points for name, points in self.offline_curves.items()}
 
     def adapt(self, domain: DomainView, window: Window) -> None:
         with window.section("proxy"):
@@ -124,13 +132,14 @@ class ProxyMethod(Method):
     def give_to_model(self) -> bool:
         """W_kb = (W_kb + W_proxy) / 2 on the kept neurons, then W_fm += alpha_1 I^T dW_kb.
 
-        Returns whether the model took part: the ``feedback`` is ``full``.
+        Returns whether the model took part: the ``feedback`` is ``full``. `take_from_model` then
+        has to follow.
         """
         c = self.config
         if c.feedback == "none":
             return False
         proxy, kb = weights_of(self.model), weights_of(self.kb)
-        names = retrained(self.model)
+        names = retrained(self.model, c.qkv_bias)
         if not c.feedback_biases:
             names = [name for name in names if not name.endswith("bias")]
         before = {**kb, **{name: kb[name].clone() for name in names}}
@@ -138,14 +147,24 @@ class ProxyMethod(Method):
         if c.feedback == "direct":
             return False
         fm = self.fm_weights()
+        if c.model_feedback == "change":
+            self.read_before = self.index.read(fm)
         self.index.to_fm(before, kb, fm, c.kb_to_fm)
         for name in self.head:
             fm[name].copy_(proxy[name])
         return True
 
     def take_from_model(self) -> None:
-        """W_kb = alpha_2 I W_fm + (1 - alpha_2) W_kb."""
-        self.index.to_kb(weights_of(self.kb), self.fm_weights(), self.config.fm_to_kb)
+        """W_kb += alpha_2 I dW_fm; to ``replace``, W_kb = alpha_2 I W_fm + (1 - alpha_2) W_kb.
+
+        dW_fm is the model's change since `give_to_model`, by it and by what came after it.
+        """
+        kb, fm, rate = weights_of(self.kb), self.fm_weights(), self.config.fm_to_kb
+        if self.config.model_feedback == "replace":
+            self.index.to_kb(kb, fm, rate)
+        else:
+            self.index.change_to_kb(self.read_before, kb, fm, rate)
+            del self.read_before
 
     def fm_weights(self) -> dict[str, Tensor]:
         """The model's parameters by name, and the separate LoRA products."""

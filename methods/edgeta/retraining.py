@@ -30,11 +30,13 @@ def first_batch(view: DomainView) -> Inputs:
     return take(view.x, torch.arange(min(view.batch_size, len(view))))
 
 
-def retrained(proxy: FoundationModel) -> list[str]:
+def retrained(proxy: FoundationModel, qkv_bias: bool = True) -> list[str]:
     """The parameters of a proxy that EdgeTA trains: q, k, v, feed-forward and normalization.
 
-    Weights and biases; embeddings, the attention's output layer and the head stay.
+    Weights and biases, those of q, k and v only with ``qkv_bias``; embeddings, the attention's
+    output layer and the head stay.
     """
+    left_out = () if qkv_bias else tuple(f"{n}." for block in proxy.blocks() for n in block.qkv)
     layers = {name for block in proxy.blocks() for name in (*block.qkv, block.ff_in, block.ff_out)}
     norms = {id(p) for p in proxy.normalization_parameters()}
     head = {id(p) for p in proxy.head_parameters()}
@@ -42,6 +44,7 @@ def retrained(proxy: FoundationModel) -> list[str]:
         name
         for name, p in proxy.module.named_parameters()
         if id(p) not in head
+        and not (name.endswith(".bias") and name.startswith(left_out))
         and (id(p) in norms or any(name.startswith(f"{layer}.") for layer in layers))
     ]
 
@@ -108,19 +111,24 @@ def training_only(layers: Mapping[str, nn.Linear], rows: Mapping[str, Tensor]) -
 class ProxyAlignment(FeatureAlignment):
     """Feature alignment of a proxy: of its parameters, only those that EdgeTA retrains.
 
-    ``share`` of the neurons of each layer, chosen by ``selector``: see `chosen_rows`.
+    ``share`` of the neurons of each layer, chosen by ``selector``: see `chosen_rows`;
+    ``qkv_bias``: see `retrained`.
     """
 
     def __init__(
-        self, config: FeatureAlignmentConfig, share: float = 1.0, selector: Selector = "gradient"
+        self,
+        config: FeatureAlignmentConfig,
+        share: float = 1.0,
+        selector: Selector = "gradient",
+        qkv_bias: bool = True,
     ) -> None:
         super().__init__(config)
-        self.share, self.selector = share, selector
+        self.share, self.selector, self.qkv_bias = share, selector, qkv_bias
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.model, self.source = model, source
         named = dict(model.module.named_parameters())
-        parameters = train_only(model, [named[name] for name in retrained(model)])
+        parameters = train_only(model, [named[name] for name in retrained(model, self.qkv_bias)])
         decay = 0.01 if self.share == 1 else 0.0  # AdamW's own; it would move untrained neurons
         rate = self.config.learning_rate
         self.optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)

@@ -94,10 +94,11 @@ class SupervisedProxies(ProxyMethod):
         """A strategy that retrains the current proxy."""
         from ..avalanche.loop import Supervised
 
+        c = self.config
         named = dict(self.model.module.named_parameters())
-        parameters = [named[name] for name in (*retrained(self.model), *self.head)]
+        parameters = [named[name] for name in (*retrained(self.model, c.qkv_bias), *self.head)]
         self.model.freeze_except(parameters)
-        optimizer = torch.optim.AdamW(parameters, lr=self.config.learning_rate)
+        optimizer = torch.optim.AdamW(parameters, lr=c.learning_rate)
         strategy = Supervised.over(self.model, optimizer, batch_size, plugins=self.plugins())
         strategy.clock.train_exp_counter = self.experiences
         return strategy
@@ -105,7 +106,8 @@ class SupervisedProxies(ProxyMethod):
     def retrain(self, domain: DomainView, window: Window) -> bool:
         # An attribute while it lasts: its optimizer is in the device's memory.
         self.strategy = self.strategy_for(domain.batch_size)
-        self.strategy.learn(domain, window, self.config.epochs, lambda batch: (batch.x, batch.y))
+        passes = self.config.passes(domain)
+        self.strategy.learn(domain, window, passes, lambda batch: (batch.x, batch.y))
         trained = bool(self.strategy.optimizer.state)
         self.keep(window)
         del self.strategy
@@ -130,8 +132,8 @@ class SupervisedEdgeTA(SupervisedProxies):
     """
 
     equation = (
-        "proxy: CE(y, f(x));  W_kb = (W_kb + W_proxy) / 2,  W_fm += a1 I^T dW_kb,  W_kb = a2 I "
-        "W_fm + (1 - a2) W_kb;  the head is copied"
+        "proxy: CE(y, f(x));  W_kb = (W_kb + W_proxy) / 2,  W_fm += a1 I^T dW_kb,  W_kb += a2 "
+        "I dW_fm;  the head is copied"
     )
 
 

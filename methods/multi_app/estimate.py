@@ -19,7 +19,7 @@ from bench import DomainView, FoundationModel, LazyInputs, take
 from bench.contracts.data import Inputs
 from bench.models.surgery.gates import set_sparsity
 
-from ..edgeta.offline import HELD_OUT
+from ..edgeta.offline import split
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,7 @@ class Calibration:
 @torch.no_grad()
 def calibrate(kb: FoundationModel, source: DomainView, sparsities: Sequence[float]) -> Calibration:
     """Accuracy and confidence on the part of the source that EdgeTA's offline stage holds out."""
-    # The same permutation as there: the knowledge base was trained on the rest.
-    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))
-    chosen = order[: max(round(HELD_OUT * len(source)), 1)]
+    _, chosen = split(source)  # the knowledge base was trained on the rest
     y = source.y[chosen]
     # Files are read batch by batch; samples in memory are predicted at once.
     lazy = isinstance(source.x, LazyInputs)

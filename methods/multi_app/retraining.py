@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
-from bench import DomainView, Unsupported, Window
+from torch import Tensor
+
+from bench import Batch, DomainView, Unsupported, Window
 
 from ..edgeta.method import EdgeTA
 from ..edgeta.retraining import ProxyAlignment, first_batch
@@ -20,7 +22,8 @@ class Retraining(ProxyAlignment):
 
     def __init__(self, app: EdgeTA) -> None:
         rate, weight = app.config.learning_rate, app.config.mmd_weight
-        super().__init__(FeatureAlignmentConfig(learning_rate=rate, mmd_weight=weight))
+        settings = FeatureAlignmentConfig(learning_rate=rate, mmd_weight=weight)
+        super().__init__(settings, qkv_bias=app.config.qkv_bias)
         self.prepare(app.model, app.source)
         self.kind = f"adapt at {app.sparsity:g}"
 
@@ -30,18 +33,22 @@ class Retraining(ProxyAlignment):
         source = self.source.infinite()
         made = 0
         for batch in window.steps(islice(view.infinite(), iterations), self.kind):
-            labelled = next(source)
-            logits, features = self.model.with_features(labelled.x)
-            features = self.model.pooled(features, labelled.x)
-            added = self.adaptation_loss(features, batch, 0.0)
-            task = self.model.loss(logits, labelled.y)
-            self.optimizer.zero_grad()
-            (task + added).backward()
-            self.optimizer.step()
-            window.log(task=task.detach(), alignment=added.detach())
+            task, added = self.step(batch, next(source))
+            window.log(task=task, alignment=added)
             made += 1
         self.model.train(False)
         return made
+
+    def step(self, batch: Batch, labelled: Batch) -> tuple[Tensor, Tensor]:
+        """One iteration on a batch of the target and one of the source; its two losses."""
+        logits, features = self.model.with_features(labelled.x)
+        features = self.model.pooled(features, labelled.x)
+        added = self.adaptation_loss(features, batch, 0.0)
+        task = self.model.loss(logits, labelled.y)
+        self.optimizer.zero_grad()
+        (task + added).backward()
+        self.optimizer.step()
+        return task.detach(), added.detach()
 
 
 def make_proxy(app: EdgeTA, view: DomainView, sparsity: float) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from bench import BenchError, DomainView, FoundationModel
 from bench.io.progress import advance
@@ -27,6 +30,7 @@ def distil(
     learning_rate: float,
     weight_decay: float = 0.01,
     weight: float = 1.0,
+    after_step: Callable[[int, Tensor], None] | None = None,
 ) -> None:
     """Train all of the student by AdamW on task loss + ``weight`` * the task's distillation loss.
 
@@ -34,7 +38,8 @@ def distil(
     stays as it is, in evaluation mode. Randomness: torch's global generator and the order of
     ``source``. Afterwards the student is in evaluation mode and holds no gradients.
     ``source`` is labelled, its batch size is that of a step; ``learning_rate`` is the peak, after a
-    tenth of the steps. Raises BenchError if ``steps`` < 1 or the source has no labels.
+    tenth of the steps; ``after_step`` gets the number of each step, from 1, and its loss, and may
+    look at the student. Raises BenchError if ``steps`` < 1 or the source has no labels.
     """
     if steps < 1:
         raise BenchError(f"distillation: {steps} steps train nothing; use 1 or more")
@@ -61,6 +66,8 @@ def distil(
             optimizer.step()
             schedule.step()
             advance(step + 1, steps)
+            if after_step is not None:
+                after_step(step + 1, loss.detach())
     finally:
         optimizer.zero_grad()  # gradients would count as the deployed model's memory
         student.train(False)

@@ -19,7 +19,7 @@ CLASSES = 4
 SETTINGS: dict[str, Any] = {
     "ratio": 2, "lora_rank": 2, "lora_steps": 3, "lora_learning_rate": 0.01, "kb_steps": 4,
     "index_steps": 4, "index_neurons": 4, "gate_reduction": 4, "checkpoints": 2,
-    "max_residual": None, "learning_rate": 0.01, "epochs": 1,
+    "max_residual": None, "learning_rate": 0.01, "epochs": 1, "iterations": None,
 }  # fmt: skip
 
 
@@ -71,13 +71,13 @@ def _inputs(kind: str, n: int, generator: torch.Generator) -> Inputs:
 
 def _domain(
     kind: str, n: int, seed: int, labelled: bool = False, batch_size: int = 8,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype = torch.float32, draw: int = 0,
 ) -> DomainView:  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     x = _inputs(kind, n, generator)
     y = torch.randint(CLASSES, (n,), generator=generator)
     x = x.to(dtype) if isinstance(x, Tensor) else x
-    return DomainView("d", x, y if labelled else None, batch_size, generator)
+    return DomainView("d", x, y if labelled else None, batch_size, generator, draw=draw)
 
 
 @pytest.fixture(params=["vit", "bert"])

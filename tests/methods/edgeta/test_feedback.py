@@ -150,6 +150,57 @@ def test_the_way_to_the_model_and_back_by_loops() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("model_feedback", ["change", "replace"])
+def test_a_proxy_that_learned_nothing_harms_no_knowledge_base_but_by_replacing_it(
+    build, source, settings, kind, model_feedback
+) -> None:
+    data = source(kind)
+    config = EdgeTAConfig(
+        **settings, sparsity=0.5, kb_to_fm=1.0, fm_to_kb=1.0, model_feedback=model_feedback
+    )
+    method = prepared(config, build(kind), data)
+    before, outputs = copied(weights_of(method.kb)), method.kb(data.x)
+    memory = set(vars(method))
+    assert method.give_to_model()
+    method.take_from_model()
+    assert set(vars(method)) == memory
+    moved = max(float((t - before[n]).abs().max()) for n, t in weights_of(method.kb).items())
+    away = float((method.kb(data.x) - outputs).abs().max())
+    if model_feedback == "change":
+        assert moved < 1e-6
+        assert away < 1e-5
+    else:
+        assert moved > 1e-2
+        assert away > 1e-2
+
+
+@torch.no_grad()
+def test_the_models_change_goes_back_by_matrices(build, source, settings) -> None:
+    """W_fm += a1 I^T dW_kb and W_kb += a2 I dW_fm, here with I written out in full."""
+    config = EdgeTAConfig(**settings, kb_to_fm=0.7, fm_to_kb=0.4)
+    method = prepared(config, build("vit"), source("vit"))
+    generator = torch.Generator().manual_seed(2)
+    for name, p in method.model.module.named_parameters():
+        if name in retrained(method.model):
+            p.add_(0.1 * torch.randn(p.shape, generator=generator))
+    old_kb, old_fm = copied(weights_of(method.kb)), copied(weights_of(method.fm))
+    middle = copied(old_kb)
+    proxy_to_kb(weights_of(method.model), middle, method.slices, retrained(method.model))
+    method.give_to_model()
+    method.take_from_model()
+    for i, group in enumerate(method.index.groups):
+        support = getattr(method.index, f"support_{i}")
+        full = torch.zeros(len(support), len(group.fm_matrix(old_fm)))
+        full.scatter_(1, support, method.index.values[i])
+        change = 0.7 * full.t() @ (group.kb_matrix(middle) - group.kb_matrix(old_kb))
+        wanted_fm = group.fm_matrix(old_fm) + change
+        wanted_kb = group.kb_matrix(middle) + 0.4 * full @ change
+        fm, kb = weights_of(method.fm), weights_of(method.kb)
+        torch.testing.assert_close(group.fm_matrix(fm), wanted_fm, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(group.kb_matrix(kb), wanted_kb, rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
 def test_all_of_the_feedback_reaches_the_models_outputs_unless_as_released(
     build, source, settings, kind
 ) -> None:

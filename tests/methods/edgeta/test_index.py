@@ -232,6 +232,28 @@ def test_model_to_knowledge_base_by_loops(case: Case) -> None:
     assert all(torch.equal(case.f[n], kept[n]) for n in kept)
 
 
+def test_the_models_change_to_the_knowledge_base_by_loops(case: Case) -> None:
+    """K_i += a sum_j I_ij (F_j - F_j before)."""
+    now, expected = moved(case.f), copied(case.k)
+    for name, matrix in case.matrices().items():
+        for i, slot in enumerate(case.small[name]):
+            gone = case.combined(matrix[i], now, case.large[name])
+            gone = gone - case.combined(matrix[i], case.f, case.large[name])
+            write(expected, slot, read(expected, slot) + 0.3 * gone)
+    found, kept = copied(case.k), copied(now)
+    case.index.change_to_kb(case.index.read(case.f), found, now, 0.3)
+    require_equal(found, expected, case.k)
+    assert all(torch.equal(now[n], kept[n]) for n in kept)
+
+
+def test_a_model_that_did_not_change_leaves_the_knowledge_base(case: Case) -> None:
+    found = copied(case.k)
+    case.index.change_to_kb(case.index.read(case.f), found, case.f, 1.0)
+    assert all(torch.equal(found[n], case.k[n]) for n in found)
+    case.index.to_kb(found, case.f, 1.0)  # what this index, which fits nothing, does otherwise
+    assert any(not torch.equal(found[n], case.k[n]) for n in found)
+
+
 def test_rate_0_is_the_identity_and_rate_1_the_combination(case: Case) -> None:
     fm, kb, now = copied(case.f), copied(case.k), moved(case.k)
     case.index.to_fm(case.k, now, fm, 0.0)
@@ -340,17 +362,33 @@ def test_a_residual_above_the_limit_is_an_error_with_its_cure(which: str, value:
     weights = {"a": torch.randn(3, 4), "b": torch.randn(3, 4)}
     groups = [Group(name, (Part(name),), (Part(name),)) for name in weights]
     index = NeuronIndex(groups, weights, weights, 1)
-    index.require_residual(weights, weights, 0.9)
+    index.require_residual(weights, weights, 0.5, 0.45)
     place, name = (0, "a") if which == "first" else (1, "b")
     with torch.no_grad():
         index.values[place].fill_(value)
     said = {0.0: "1"}.get(value, str(value))
     with pytest.raises(
         BenchError,
-        match=rf"residual of {name} is {said}, above max_residual 0\.9; use more index_neurons",
+        match=rf"residual of {name} is {said}, and fm_to_kb 0\.5 times it is above max_residual "
+        r"0\.45: .*; use model_feedback: change",
     ):
-        index.require_residual(weights, weights, 0.9)
-    index.require_residual(weights, weights, None)
+        index.require_residual(weights, weights, 0.5, 0.45)
+    index.require_residual(weights, weights, 0.5, None)
+
+
+def test_the_limit_is_of_the_residual_times_the_rate() -> None:
+    torch.manual_seed(0)
+    weights = {"a": torch.randn(3, 4)}
+    index = NeuronIndex([Group("a", (Part("a"),), (Part("a"),))], weights, weights, 1)
+    with torch.no_grad():
+        index.values[0].fill_(0.6)
+    moved = {"a": weights["a"].clone()}
+    index.to_kb(moved, weights, 0.25)
+    away = float((moved["a"] - weights["a"]).norm() / weights["a"].norm())
+    assert away == pytest.approx(0.25 * 0.4, rel=1e-5)
+    index.require_residual(weights, weights, 0.25, 0.1001)
+    with pytest.raises(BenchError, match=r"is 0\.4, and fm_to_kb 0\.25 times it is above"):
+        index.require_residual(weights, weights, 0.25, 0.0999)
 
 
 def test_the_neurons_most_alike_by_loops() -> None:

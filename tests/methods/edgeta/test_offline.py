@@ -9,21 +9,24 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from bench.contracts.data import take
+from bench.contracts.data import DomainView, take
 from bench.contracts.model import Block
 from bench.errors import BenchError
 from bench.methods.edgeta import offline as stage
+from bench.methods.edgeta import stages
 from bench.methods.edgeta.config import OFFLINE, EdgeTAConfig
 from bench.methods.edgeta.method import ReleasedConfig
-from bench.methods.edgeta.offline import Offline, lora_products, offline
+from bench.methods.edgeta.offline import Offline, lora_products, offline, weights_of
 from bench.models.digits_vit import DigitsViT
-from bench.models.surgery.gates import gated_layers, set_sparsity
+from bench.models.surgery.gates import gated_layers, insert_gates, set_sparsity
 from bench.models.surgery.linear import linear_at
 from bench.models.surgery.lora import LoraLinear, fuse_lora
+from bench.models.surgery.pruning import cut, strongest
 
 ONLINE = {
     "learning_rate", "epochs", "mmd_weight", "sparsity", "importance", "neurons", "feedback",
     "kb_to_fm", "fm_to_kb", "feedback_biases", "max_residual", "trained_share", "selector",
+    "iterations", "qkv_bias", "model_feedback",
 }  # fmt: skip
 CHANGED: dict[str, Any] = {
     "learning_rate": 0.02, "epochs": 2, "mmd_weight": 2.0, "sparsity": 0.5, "importance": "first",
@@ -35,6 +38,8 @@ CHANGED: dict[str, Any] = {
     "index_learning_rate": 0.02, "index_weight_decay": 0.2, "index_kb_learning_rate": 0.02,
     "index_weight": 0.02, "gate_l1": 0.02, "min_sparsity": 0.1, "max_sparsity": 0.8,
     "sampling": "sandwich", "checkpoints": 3, "trained_share": 0.5, "selector": "random",
+    "iterations": 7, "qkv_bias": False, "model_feedback": "replace",
+    "selection": "best", "lora_schedule": "linear", "gate_l1_of": "batch",
 }  # fmt: skip
 
 
@@ -45,17 +50,21 @@ def cache(monkeypatch, tmp_path) -> Any:
 
 
 @pytest.fixture
-def trainings(monkeypatch) -> list[EdgeTAConfig]:
-    """The settings of every training that was done instead of read from the cache."""
+def trainings(monkeypatch) -> list[str]:
+    """The stages that were trained instead of read from the cache, in their order."""
     done = []
-    train = stage._trained
+    for name in ("adapt_lora", "train_kb", "train_index"):
+        train = getattr(stage, name)
 
-    def noted(config, *others):
-        done.append(config)
-        return train(config, *others)
+        def noted(*given, train=train, name=name):
+            done.append(name)
+            return train(*given)
 
-    monkeypatch.setattr(stage, "_trained", noted)
+        monkeypatch.setattr(stage, name, noted)
     return done
+
+
+ALL = ["adapt_lora", "train_kb", "train_index"]
 
 
 def tensors(made: Offline) -> dict[str, torch.Tensor]:
@@ -73,6 +82,8 @@ def require_same(first: Offline, second: Offline) -> None:
     for name, tensor in ours.items():
         assert torch.equal(tensor, theirs[name]), name
     assert first.accuracy == second.accuracy
+    assert first.curves == second.curves
+    assert first.residuals == second.residuals
 
 
 def test_the_key_depends_on_the_offline_settings_and_no_others(
@@ -118,7 +129,7 @@ def test_a_hit_leaves_everything_as_a_miss_does(
         data.rng_state = torch.Generator().manual_seed(5).get_state()
         results.append(offline(config_class(**{**settings, **changes}), model, data))
         after.append((torch.get_rng_state(), data.rng_state))
-    assert [config.index_steps for config in trainings] == [4, 3]
+    assert trainings == [*ALL, "train_index"]
     require_same(*results[:2])
     torch.manual_seed(7)
     untouched = (torch.get_rng_state(), torch.Generator().manual_seed(5).get_state())
@@ -132,14 +143,134 @@ def test_a_hit_leaves_everything_as_a_miss_does(
 def test_a_damaged_file_is_made_again(cache, trainings, build, source, settings, capsys) -> None:
     config = EdgeTAConfig(**settings)
     first = offline(config, build("vit"), source("vit"))
-    (path,) = (cache / "edgeta").glob("*.pt")
+    assert len(list((cache / "edgeta").glob("*.pt"))) == 3
+    (path,) = (cache / "edgeta").glob("index-*.pt")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     require_same(first, offline(config, build("vit"), source("vit")))
-    assert len(trainings) == 2
+    assert trainings == [*ALL, "train_index"]
     assert "is damaged" in capsys.readouterr().err
     require_same(first, offline(config, build("vit"), source("vit")))
-    assert len(trainings) == 2
+    assert trainings == [*ALL, "train_index"]
+
+
+@pytest.mark.parametrize("config_class", [EdgeTAConfig, ReleasedConfig])
+@pytest.mark.parametrize("attention", [False, True])
+def test_stages_are_made_one_by_one_with_the_bits_of_all_in_a_row(
+    cache, trainings, build, source, settings, monkeypatch, kind, config_class, attention
+) -> None:
+    made = []
+    few = {**settings, "attention": attention}
+    for number, changes in enumerate(({"kb_steps": 5}, {"index_steps": 3}, {}, {"index_steps": 3})):
+        if number == 3:
+            monkeypatch.setenv("BENCH_CACHE", str(cache / "another"))
+        made.append(offline(config_class(**{**few, **changes}), build(kind), source(kind)))
+    assert trainings == [*ALL, "train_kb", "train_index", "train_index", *ALL]
+    require_same(made[1], made[3])
+    ours, others = tensors(made[0]), tensors(made[2])
+    assert any(not torch.equal(t, others[n]) for n, t in ours.items() if n.startswith("kb."))
+
+
+def test_the_first_draw_is_that_of_a_plain_program_and_others_differ(
+    cache, build, source, settings
+) -> None:
+    """Seed, structure, then the three trainings in a row, with one order of batches."""
+    made = offline(EdgeTAConfig(**settings), build("vit"), source("vit"))
+    for draw in (0, 1):
+        config, data = EdgeTAConfig(**settings), source("vit", draw=draw)
+        order = torch.randperm(60, generator=torch.Generator().manual_seed(draw))
+        parts = []
+        for chosen in (order[12:], order[:12]):
+            generator = torch.Generator().manual_seed(draw)
+            parts.append(DomainView("source", data.x[chosen], data.y[chosen], 8, generator))
+        untrained, fm = build("vit"), build("vit")  # they seed torch
+        with torch.random.fork_rng():
+            torch.manual_seed(draw)
+            stage._structure(config, untrained)
+            stages.adapt_lora(config, fm, *parts)
+            fuse_lora(fm)
+            kb = fm.clone()
+            cut(kb, strongest(kb, 2))
+            stages.train_kb(config, kb, fm, *parts)
+            insert_gates(kb, 4)
+            index = stage._index(config, kb, fm, {})
+            stages.train_index(config, kb, index, weights_of(fm), *parts)
+        found = tensors(Offline(fm, {}, kb, index, {}))
+        same = {name: torch.equal(t, found[name]) for name, t in tensors(made).items()}
+        assert all(same.values()) == (draw == 0)
+        again = tensors(offline(config, build("vit"), data))
+        assert all(torch.equal(t, again[n]) for n, t in found.items())
+
+
+def test_curves_and_facts_of_the_stages(cache, build, source, settings) -> None:
+    config = EdgeTAConfig(**settings)
+    made = offline(config, build("vit"), source("vit"))
+    curves = made.curves
+    assert [step for step, _ in curves["lora/loss"]] == [1, 2, 3]
+    assert [step for step, _ in curves["knowledge-base/accuracy"]] == [2, 4]
+    levels = [f"index/accuracy at sparsity {s:g}" for s in (0, 0.3, 0.6, 0.9)]
+    assert all([step for step, _ in curves[name]] == [2, 4] for name in levels)
+    residuals = made.index.residuals(weights_of(made.kb), weights_of(made.fm))
+    assert made.residuals == pytest.approx(residuals)
+    for name, value in residuals.items():
+        assert curves[f"index/residual of {name}"] == [(4, pytest.approx(value))]
+    facts = made.facts()
+    assert set(facts) == {"lora", "knowledge-base", "index"}
+    assert facts["lora"]["loss"] == curves["lora/loss"][-1][1]
+    assert facts["index"]["largest residual"] == max(made.residuals.values())
+    assert facts["index"]["accuracy by sparsity"]["0.9"] == made.accuracy[0.9]
+
+
+@pytest.mark.parametrize("selection", ["last", "best"])
+def test_the_last_or_the_best_weights_of_a_stage_stay(
+    monkeypatch, build, source, settings, selection
+) -> None:
+    scores = iter([0.2, 0.6, 0.6, 0.1] * 2)
+    seen = []
+
+    def metric_on(model, data):
+        seen.append({n: p.detach().clone() for n, p in model.module.named_parameters()})
+        return next(scores)
+
+    monkeypatch.setattr(stages, "metric_on", metric_on)
+    few = {"lora_steps": 4, "kb_steps": 4, "checkpoints": 4, "selection": selection}
+    config = EdgeTAConfig(**{**settings, **few})
+    fm = build("vit")
+    curves = stages.adapt_lora(config, fm, source("vit"), source("vit"))
+    kb = build("vit")
+    stages.train_kb(config, kb, build("vit"), source("vit"), source("vit"))
+    assert curves["accuracy"] == [(1, 0.2), (2, 0.6), (3, 0.6), (4, 0.1)]
+    kept = 1 if selection == "best" else 3
+    for model, of_stage in ((fm, seen[:4]), (kb, seen[4:])):
+        for name, p in model.module.named_parameters():
+            assert torch.equal(p, of_stage[kept][name]), name
+        assert any(not torch.equal(p, of_stage[4 - kept][n])
+                   for n, p in model.module.named_parameters())  # fmt: skip
+
+
+def test_the_rate_of_lora_is_constant_or_as_released(build, source, settings, monkeypatch) -> None:
+    rates: dict[str, list[float]] = {}
+    for schedule in ("constant", "linear"):
+        found = rates[schedule] = []
+
+        def step(optimizer, loss, found=found):
+            found.append(optimizer.param_groups[0]["lr"])
+            loss.backward()
+            optimizer.step()
+
+        monkeypatch.setattr(stages, "take_step", step)
+        few = {"lora_steps": 20, "lora_schedule": schedule, "lora_learning_rate": 0.01}
+        config = EdgeTAConfig(**{**settings, **few})
+        stages.adapt_lora(config, build("vit"), source("vit"), source("vit"))
+    assert rates["constant"] == [0.01] * 20
+    wanted = [0.5, 1.0, *[(20 - s) / 18 for s in range(2, 20)]]
+    assert rates["linear"] == pytest.approx([0.01 * share for share in wanted])
+
+
+def test_the_l1_norm_is_of_a_sample_or_of_the_batch() -> None:
+    gates = {"a": torch.tensor([[1.0, -2.0], [0.5, 0.0]]), "b": torch.tensor([[3.0], [4.0]])}
+    assert float(stages.gates_l1(gates, 2, "batch")) == pytest.approx(10.5)
+    assert float(stages.gates_l1(gates, 2, "sample")) == pytest.approx(5.25)
 
 
 @torch.no_grad()
@@ -151,11 +282,12 @@ def test_lora_changes_nothing_when_inserted_and_nothing_when_fused(
     plain = model(x)
     fm = model.clone()
     with torch.enable_grad():
-        stage._adapt_lora(EdgeTAConfig(**{**settings, "lora_steps": 0}), fm, source(kind))
+        none = EdgeTAConfig(**{**settings, "lora_steps": 0})
+        stages.adapt_lora(none, fm, source(kind), source(kind))
     assert torch.equal(fm(x), plain)
     with torch.enable_grad():
         fm = model.clone()
-        stage._adapt_lora(EdgeTAConfig(**settings), fm, source(kind))
+        stages.adapt_lora(EdgeTAConfig(**settings), fm, source(kind), source(kind))
     adapted = fm(x)
     assert float((adapted - plain).abs().max()) > 1e-2
     fused = fm.clone()
@@ -192,7 +324,7 @@ def test_corrected_the_model_is_fused_and_as_released_its_products_lie_beside_it
 
 
 def test_the_checkpoint_of_the_best_mean_accuracy_stays(
-    monkeypatch, build, source, settings
+    cache, monkeypatch, build, source, settings
 ) -> None:
     scores = iter([(0.1, 0.3), (0.5, 0.6), (0.9, 0.2), (0.2, 0.2)])  # means .2 .55 .55 .2
     seen = []
@@ -202,9 +334,8 @@ def test_the_checkpoint_of_the_best_mean_accuracy_stays(
         low, high = next(scores)
         return {0.0: low, 0.9: high}
 
-    monkeypatch.setattr(stage, "_validated", validated)
-    config = ReleasedConfig(**{**settings, "checkpoints": 4})
-    made = stage._train_stages(config, build("vit"), source("vit"), source("vit"))
+    monkeypatch.setattr(stages, "validated", validated)
+    made = offline(ReleasedConfig(**{**settings, "checkpoints": 4}), build("vit"), source("vit"))
     assert len(seen) == 4
     assert made.accuracy == {0.0: 0.5, 0.9: 0.6}
     for name, p in made.kb.module.named_parameters():
@@ -277,27 +408,30 @@ def test_a_model_without_blocks_is_refused(build, source, settings) -> None:
 def test_an_index_that_does_not_fit_is_refused_and_not_made_again(
     cache, trainings, build, source, settings
 ) -> None:
-    strict = EdgeTAConfig(**{**settings, "max_residual": 1e-3})
+    replacing = {"model_feedback": "replace", "fm_to_kb": 0.5, "max_residual": 1e-3}
+    strict = EdgeTAConfig(**{**settings, **replacing})
     for _ in range(2):
         with pytest.raises(
-            BenchError, match=r"residual of \S+ is \S+, above max_residual 0\.001; use more"
+            BenchError, match=r"residual of \S+ is \S+, and fm_to_kb 0\.5 times it is above max_re"
         ):
             offline(strict, build("vit"), source("vit"))
-    offline(EdgeTAConfig(**settings), build("vit"), source("vit"))
-    assert len(trainings) == 1
+    for harmless in ({"model_feedback": "change"}, {"feedback": "direct"}):
+        config = EdgeTAConfig(**{**settings, **replacing, **harmless})
+        offline(config, build("vit"), source("vit"))
+    assert trainings == ALL
 
 
 def test_sparsities_are_drawn_in_the_sandwich_order_or_uniformly() -> None:
     torch.manual_seed(0)
     bounds = {"min_sparsity": 0.2, "max_sparsity": 0.7}
     drawn = list(
-        itertools.islice(stage._sparsities(EdgeTAConfig(sampling="sandwich", **bounds)), 400)
+        itertools.islice(stages._sparsities(EdgeTAConfig(sampling="sandwich", **bounds)), 400)
     )
     assert drawn[0::4] == [0.2] * 100
     assert drawn[3::4] == [0.7] * 100
     for middle in (
         drawn[1::4] + drawn[2::4],
-        list(itertools.islice(stage._sparsities(EdgeTAConfig(**bounds)), 200)),
+        list(itertools.islice(stages._sparsities(EdgeTAConfig(**bounds)), 200)),
     ):
         assert len(set(middle)) > 150
         assert 0.2 <= min(middle) < 0.25

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench import registry
 from bench.contracts.data import DomainView
+from bench.contracts.stream import ShiftedSource
 from bench.costs.device_profile import load_device
 from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
@@ -22,7 +23,7 @@ from bench.run.window import Window
 SIZE, CLASSES, BATCH = 8, 3, 8
 QUICK = {
     "lora_steps": 2, "kb_steps": 3, "index_steps": 3, "checkpoints": 1, "max_residual": None,
-    "levels": 2, "epochs": 3, "learning_rate": 1e-3,
+    "levels": 2, "epochs": 3, "learning_rate": 1e-3, "estimate": "confidence",
 }  # fmt: skip
 
 
@@ -48,10 +49,18 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def prepared(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., MultiApp]:
-    """A registered method, prepared; ``apps``: how many applications its source has."""
+    """A registered method, prepared; ``apps``: how many applications its source has.
+
+    ``shifted``: the domains of its validation stream.
+    """
     monkeypatch.setenv("BENCH_CACHE", str(cache))
 
-    def make(name: str = "apps-edgeta", apps: int = 3, **settings: Any) -> MultiApp:
+    def make(
+        name: str = "apps-edgeta",
+        apps: int = 3,
+        shifted: ShiftedSource | None = None,
+        **settings: Any,
+    ) -> MultiApp:
         torch.manual_seed(0)
         model = DigitsAppsViT.build(
             DigitsViTConfig(width=16, depth=1, patch=4, heads=4), (1, SIZE, SIZE), CLASSES
@@ -60,6 +69,8 @@ def prepared(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Mult
         source = DomainView("source", x, y, BATCH, torch.Generator().manual_seed(0))
         method_class = registry.load("method", name)
         method: MultiApp = method_class(method_class.Config(**{**QUICK, **settings}))
+        if shifted is not None:
+            method.shifted_source = shifted
         method.prepare(model, source)
         return method
 

@@ -31,12 +31,17 @@ def weights(app: EdgeTA) -> dict[str, Tensor]:
     return {f"{k}.{n}": t.clone() for k, m in both.items() for n, t in weights_of(m).items()}
 
 
-def test_models_are_averaged_between_the_two_halves(prepared: Callable[..., MultiApp]) -> None:
-    method, other = prepared(), prepared()
+@pytest.mark.parametrize("model_feedback", ["change", "replace"])
+def test_models_are_averaged_between_the_two_halves(
+    prepared: Callable[..., MultiApp], model_feedback: str
+) -> None:
+    method, other = (prepared(model_feedback=model_feedback, fm_to_kb=0.4) for _ in range(2))
     disturb(method)
     disturb(other)
     joint_feedback(method.apps)
+    read = []
     for app in other.apps:  # step by step, with the mean written out
+        read.append(app.index.read(weights_of(app.fm)))
         kb = weights_of(app.kb)
         before = {name: tensor.clone() for name, tensor in kb.items()}
         proxy_to_kb(weights_of(app.model), kb, app.slices, retrained(app.model))
@@ -47,8 +52,12 @@ def test_models_are_averaged_between_the_two_halves(prepared: Callable[..., Mult
             mean = sum(m[name].double() for m in models) / len(models)
             for m in models:
                 m[name].copy_(mean)
-    for app in other.apps:
-        app.index.to_kb(weights_of(app.kb), weights_of(app.fm), app.config.fm_to_kb)
+    for app, was in zip(other.apps, read, strict=True):
+        kb, fm = weights_of(app.kb), weights_of(app.fm)
+        if model_feedback == "replace":
+            app.index.to_kb(kb, fm, 0.4)
+        else:
+            app.index.change_to_kb(was, kb, fm, 0.4)
     for mine, theirs in zip(method.apps, other.apps, strict=True):
         expected = weights(theirs)
         for name, tensor in weights(mine).items():
@@ -83,8 +92,9 @@ def test_one_application_alone_gets_edgetas_own_feedback(
     kb = weights_of(app.kb)
     before = {name: tensor.clone() for name, tensor in kb.items()}
     proxy_to_kb(weights_of(app.model), kb, app.slices, retrained(app.model))
+    was = app.index.read(weights_of(app.fm))
     app.index.to_fm(before, kb, weights_of(app.fm), 0.1)
-    app.index.to_kb(kb, weights_of(app.fm), 0.1)
+    app.index.change_to_kb(was, kb, weights_of(app.fm), 1.0)
     expected = weights(app)
     for name, tensor in weights(method.apps[0]).items():
         torch.testing.assert_close(tensor, expected[name], msg=name)

@@ -83,6 +83,29 @@ def test_ekya_pays_for_its_profiling_out_of_the_window(
     assert made["apps-ekya"] < made["apps-uniform"]
 
 
+def test_what_ekya_falls_back_to_is_charged_and_told(
+    prepared: Prepared, domain: Domain, open_window: Open
+) -> None:
+    paid = {}
+    for fallback in ("charged", "free"):
+        method = prepared("apps-ekya", ekya_fallback=fallback, epochs=100)
+        for number in range(2):
+            with open_window(method, 0.3) as window:
+                method.adapt(domain(number), window)
+        assert method.plan is not None
+        paid[fallback] = method.plan.profiling_s
+        details = method.details()
+        assert sum(details["fallbacks"].values()) == 2
+        (note,) = details["notes"]
+        done = {"charged": "profiled nevertheless", "free": "taken unprofiled"}[fallback]
+        assert note.startswith(
+            "ekya in 2 of 2 windows: profiling one level of each job takes more than "
+        )
+        assert note.endswith(done)
+    assert paid["free"] == 0 < paid["charged"]
+    assert "notes" not in prepared("apps-greedy").details()
+
+
 def test_a_window_too_short_for_any_plan_is_refused(
     prepared: Prepared, domain: Domain, open_window: Open
 ) -> None:
