@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from bench.records.record import Amount, MethodFacts, Record, Results
 
 from .metrics import COSTS, MEASURES
-from .statistics import POSITIVE, Estimate, Range, Run, estimate, paired_difference
+from .statistics import ANY, POSITIVE, Estimate, Range, Run, estimate, paired_difference
 
 SOURCE_ONLY = "source-only"
 """The method that every other is compared with."""
@@ -177,7 +177,12 @@ def _further(found: Mapping[Run, Results]) -> dict[str, Estimate]:
             known.setdefault(metric.name, {})[run] = results.further(metric.name)
             highest = math.inf if metric.highest is None else metric.highest
             ranges[metric.name] = Range(metric.lowest, highest)
-    made = {name: _over_runs(values, ranges[name]) for name, values in known.items()}
+    made = {}
+    for name, values in known.items():
+        within = ranges[name]
+        told = [v for v in values.values() if v is not None]
+        inside = all(within.low <= v <= within.high for v in told)
+        made[name] = _over_runs(values, within if inside else ANY)
     return {name: estimate for name, estimate in made.items() if estimate is not None}
 
 
