@@ -55,7 +55,7 @@ def simulated_levels(app: EdgeTA, shifted: ShiftedSource, sparsities: Sequence[f
 
     Torch's generator, the order of the source and the application are afterwards as before.
     """
-    settings = app.config.model_dump(mode="json")
+    settings = app.config.model_dump(mode="json", exclude={"scheduler", "ekya_fallback"})
     weights = [weights_digest(model.module) for model in (app.fm, app.kb)]
     inputs = [shifted.key, app.source.draw, app.source.batch_size, list(sparsities), settings]
     key = digest([*inputs, *weights, code_digest(Path(__file__))])
