@@ -59,10 +59,15 @@ class Der(AvalancheMethod):
         from .avalanche.plugins import ReplayedDER
 
         c = self.config
-        more = {"mem_size": c.memory_size, "alpha": c.alpha, "beta": c.beta}
-        more["joint"] = c.passes == "joint"
         return ReplayedDER.over(
-            self.model, self.optimizer, batch_size, generator=self.generator, **more
+            self.model,
+            self.optimizer,
+            batch_size,
+            generator=self.generator,
+            mem_size=c.memory_size,
+            alpha=c.alpha,
+            beta=c.beta,
+            joint=c.passes == "joint",
         )
 
     def learned(self) -> dict[str, Any]:

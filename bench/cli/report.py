@@ -34,7 +34,7 @@ def command(
     untuned: Untuned = False,
     tuned: TunedFile = None,
     reference: Annotated[
-        str, Option(help="Compare with this method too, besides source-only.")
+        str, Option(help="Compare with this method too, besides no adaptation.")
     ] = "",
     margin: Annotated[
         float | None,

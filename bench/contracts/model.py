@@ -287,7 +287,7 @@ def _labels_digest(view: DomainView) -> str:
         y = view.labels_at(chosen).cpu().contiguous()
         if i == 0:
             sha.update(f"y{(len(view), *y.shape[1:])}{y.dtype}".encode())
-        sha.update(y.reshape(-1).view(torch.uint8).numpy())
+        sha.update(y.reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
 
 

@@ -251,7 +251,7 @@ def write_report(
 
     Without a suite (an empty name) a selection chooses methods, seeds, devices and draws of the
     source among the records.
-    ``reference``: a method, or the label of a row, to compare with besides source-only.
+    ``reference``: a method, or the label of a row, to compare with besides no adaptation.
     ``margin``: points up to which two methods are tied in a scenario; None: the report's own.
     ``default_beside_tuned``: the cells of the suite with default settings too. ``further``: stores
     whose records are read as well; of one cell the record that was started last counts.
