@@ -22,6 +22,9 @@ DATA_STREAM = "domain-shift"
 MODEL = "digits-vit"
 """The embedded model: 0.21 M parameters, trained on the stream's source within a minute."""
 
+BATCH_NORM_MODEL = "digits-resnet"
+"""The embedded network with BatchNorm, for methods with nothing to work on in ``MODEL``."""
+
 SMALL_STREAM: dict[str, Any] = {"size": 16}
 """Settings of ``STREAM`` with which `bench check` tries methods in seconds."""
 

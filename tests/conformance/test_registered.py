@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry
+from bench import defaults, registry
 from bench.conformance import check_component, methods_of_file
+from bench.conformance.method_fixture import MethodFixture
+from bench.methods._batchnorm import batch_norms
 from bench.testing import isolated_registry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,3 +82,11 @@ def test_the_example_of_contributing_keeps_it_too(tmp_path):
     with isolated_registry():
         (name,) = methods_of_file(str(file))
         require_contract(name)
+
+
+def test_a_method_with_nothing_to_work_on_is_checked_on_the_network_with_batchnorm():
+    subject = MethodFixture("norm")
+    assert subject.network == defaults.MODEL
+    method = subject.prepare()
+    assert subject.network == defaults.BATCH_NORM_MODEL
+    assert batch_norms(method.model.module)
