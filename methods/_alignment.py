@@ -49,7 +49,8 @@ class Alignment(Method):
     """Source cross-entropy + a loss that brings source and target features together.
 
     Each step takes one labelled source batch and one unlabelled target batch. Optimizer, schedule
-    and trained weights are settings, by default those of each method's paper; with the same
+    and trained weights are settings. Their defaults are those of each method's paper, and here, for
+    ``feature-alignment``, ``cua`` and the control, those of the group behind EdgeTA; with the same
     settings the methods differ by `alignment_loss` alone, and ``source-fine-tune``, which has none,
     is the control of them all.
     """

@@ -56,10 +56,10 @@ class _OwnStatistics:
 def use_batch_statistics(model: FoundationModel, prior: float = 0.0) -> None:
     """From now on each batch is normalized by its own statistics, in predictions too.
 
-    A batch of one sample has none: it is normalized by the source's. ``prior`` N > 0 mixes both,
-    N / (N + n) of the source's with n / (N + n) of a batch of n samples (Schneider et al., 2020),
-    for predictions only: no gradient flows through mixed statistics. Networks without BatchNorm
-    stay as they are.
+    A batch of one sample, too few for statistics, is normalized by the source's. ``prior`` N > 0
+    mixes both, N / (N + n) of the source's with n / (N + n) of a batch of n samples (Schneider et
+    al., 2020), for predictions only: no gradient flows through mixed statistics. Networks without
+    BatchNorm stay as they are.
     """
     hooks = _OwnStatistics(prior)
     for layer in batch_norms(model.module):

@@ -33,7 +33,8 @@ class CottaConfig(MethodConfig):
     embeddings; ``averaged``: over views, ``probabilities`` as in eq. (3) or ``logits`` as in the
     authors' code; ``prediction``: of the ``teacher``, as in the paper's algorithm, or the mean of
     its logits over ``views`` where the threshold asks for them, as in the authors' code, which
-    makes a prediction N times as dear; ``statistics``: ``batch``, the authors', lets BatchNorm
+    makes a prediction N times as dear and was lower on ``domain-shift`` (57.2 instead of 60.2 with
+    16 views and teacher momentum 0.99); ``statistics``: ``batch``, the authors', lets BatchNorm
     layers of all three models normalize each batch by itself, in predictions too; ``running``:
     teacher and source model use running averages. ``epochs`` is not searched: with its views one
     pass is as much work as 15 passes of others.

@@ -17,7 +17,7 @@ from .feature_alignment import multi_kernel_mmd
 
 
 class CuaConfig(AlignmentConfig):
-    """Settings of CUA.
+    """Settings of CUA; optimizer, schedule and trained weights are those of the group's harness.
 
     ``mmd_weight``: of the alignment, 1 in the group's harness; ``replay_weight``: of the replay
     loss, alpha there; ``replay_samples``: kept of the source and of each domain; ``form``:

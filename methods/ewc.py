@@ -18,7 +18,8 @@ class EwcConfig(TaskLossConfig):
     latest weights (memory does not grow), ``separate`` one penalty for each earlier domain as in
     the paper; ``decay``: factor on old importances in online mode; ``per_sample``: importances
     from each sample's gradient, as in the paper and mammoth, at a backward pass for each (1.56
-    instead of 0.19 s of a Xavier NX for a domain of 200), or from each batch's mean gradient, as
+    instead of 0.19 s of a Xavier NX for a domain of 200; of the whole source in ``prepare``,
+    which costs the device nothing but takes its time here), or from each batch's mean gradient, as
     in Avalanche and FACIL.
     """
 

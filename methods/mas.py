@@ -19,7 +19,8 @@ class MasConfig(TaskLossConfig):
     in Avalanche, or none to add them up, as in the paper (an average lets what mattered for the
     first domains fade as others come);
     ``per_sample``: importances from each sample's gradient, as in the paper, at a backward pass
-    for each, instead of each batch's mean gradient, as in Avalanche.
+    for each (`EwcConfig` says what that costs), instead of each batch's mean gradient, as in
+    Avalanche.
     """
 
     penalty: float = tunable(1.0, 0.01, 1e3, log=True, ge=0, le=1e9)

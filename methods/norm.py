@@ -23,7 +23,7 @@ class Norm(Method):
     Mean and variance of each BatchNorm layer are N/(N+n) times those of the source plus n/(N+n)
     times those of the batch of n samples that is predicted. No weight changes and adaptation costs
     nothing, but a prediction depends on its batch: the protocol's, in the order of the split. With
-    N = 0 a batch of one sample, which has no statistics, is normalized by the source's.
+    N = 0 a batch of one sample, which is too few for statistics, is normalized by the source's.
     """
 
     tasks = ("classification", "token-classification", "segmentation", "visual-question-answering")

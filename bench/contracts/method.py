@@ -62,7 +62,7 @@ def choice(default: str, *others: str) -> Any:
 
         optimizer: Literal["sgd", "adam", "adamw"] = choice("sgd", "adamw")
 
-    ``default`` is the paper's; it is among what is searched.
+    ``default`` is the published one; it is among what is searched.
     """
     if not others or len({default, *others}) <= len(others):
         raise ValueError(f"choice({default!r}, ...) needs at least two different names")

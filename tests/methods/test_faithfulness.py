@@ -212,35 +212,42 @@ def sar(model: FoundationModel) -> Any:
 
 
 class Tilted(nn.Module):
-    """A view that can be foreseen."""
+    """Views that can be foreseen: two in turn."""
 
-    def forward(self, x: Tensor, generator: Any) -> Tensor:
-        return 0.8 * x + 0.1
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = 0
+
+    def forward(self, x: Tensor, generator: Any = None) -> Tensor:
+        self.turn += 1
+        return (0.8 - 0.3 * (self.turn % 2)) * x + 0.1
 
 
 def cotta(official: bool) -> Loop:
     def loop(model: FoundationModel) -> Any:
-        student, teacher = Plain(model, True), Plain(model, True)
+        student, teacher, views = Plain(model, True), Plain(model, True), Tilted()
         named = dict(student.net.named_parameters())
         trained = [
             p for n, p in named.items()
             if not official or n.split(".")[-1] in ("weight", "bias")
         ]  # fmt: skip
 
-        def mean_over_views(x: Tensor) -> Tensor:
-            view = 0.8 * x + 0.1
-            return sum(teacher.net(view) for _ in range(2)) / 2
+        def mean_logits(x: Tensor) -> Tensor:
+            return (teacher.net(views(x)) + teacher.net(views(x))) / 2
+
+        def mean_probabilities(x: Tensor) -> Tensor:
+            return sum(teacher.net(views(x)).softmax(dim=1) for _ in range(2)) / 2
 
         for x in passes():
             with torch.no_grad():
-                label = mean_over_views(x).softmax(dim=1)  # equal views: logits or probabilities
+                label = mean_logits(x).softmax(dim=1) if official else mean_probabilities(x)
             loss = -(label * student.net(x).log_softmax(dim=1)).sum(dim=1).mean()
             student.adam(trained, student.gradients(loss, trained), 1e-3)
             with torch.no_grad():
                 pairs = zip(teacher.net.parameters(), student.net.parameters(), strict=True)
                 for kept, new in pairs:
                     kept.copy_(0.9 * kept + 0.1 * new)
-        return student.net, mean_over_views if official else teacher.net
+        return student.net, mean_logits if official else teacher.net
 
     return loop
 
@@ -375,15 +382,144 @@ def norm(prior: int) -> Loop:
     return loop
 
 
+def source_stats(model: FoundationModel) -> Any:
+    """Central moments and class means of the source's squashed features, gradients cut to 1."""
+    plain = Plain(model, batch_statistics=True)
+    of_source = Plain(model)
+    of_source.net.train(False)
+    xs, ys = images(24, 9)
+
+    def squashed(net: Plain, x: Tensor) -> tuple[Tensor, Tensor]:
+        logits, f = net.features(x)
+        centred = f - f.mean(dim=1, keepdim=True)
+        variance = (centred**2).mean(dim=1, keepdim=True)
+        return logits, (centred / (variance + 1e-5).sqrt()).tanh()
+
+    def moments(h: Tensor) -> list[Tensor]:
+        mean = h.mean(dim=0)
+        return [mean, *(((h - mean) ** k).mean(dim=0) for k in (2, 3))]
+
+    with torch.no_grad():
+        h = squashed(of_source, xs)[1]
+        goal, means = moments(h), {c: h[ys == c].mean(dim=0) for c in set(ys.tolist())}
+    for x in passes():
+        logits, h = squashed(plain, x)
+        apart = [(m - g).norm() for m, g in zip(moments(h), goal, strict=True)]
+        label = logits.argmax(dim=1)
+        met = [c for c in means if (label == c).any()]
+        of_class = sum((h[label == c].mean(dim=0) - means[c]).norm() / 2 for c in met) / len(met)
+        loss = sum(d / 2**k for k, d in enumerate(apart, 1)) + of_class
+        gradients = plain.gradients(loss, plain.norms())
+        length = sum((g**2).sum() for g in gradients).sqrt()
+        cut = min(1.0, 1 / (float(length) + 1e-6))
+        plain.sgd(plain.norms(), [cut * g for g in gradients], 1e-3)
+    return plain.net, plain.net
+
+
+def t3a(model: FoundationModel) -> Any:
+    """Supports of each class by entropy, three at most; a class is the direction of their sum."""
+    plain = Plain(model)
+    plain.net.train(False)
+    rows = plain.head.weight.detach()
+    held = [
+        (c, float(entropies(plain.head(row)[None]).detach()), row / row.norm())
+        for c, row in enumerate(rows)
+    ]
+    with torch.no_grad():
+        for x in passes():
+            logits, features = plain.features(x)
+            found = zip(logits.argmax(dim=1).tolist(), entropies(logits), features, strict=True)
+            held += [(c, float(h), f / f.norm()) for c, h, f in found]
+            ordered = sorted(held, key=lambda entry: entry[1])
+            held = [e for c in range(CLASSES) for e in [e for e in ordered if e[0] == c][:3]]
+    sums = [sum(f for of, _, f in held if of == c) for c in range(CLASSES)]
+    centroids = torch.stack([total / total.norm() for total in sums])
+    return plain.net, lambda x: plain.features(x)[1] @ centroids.t()
+
+
+def lame(model: FoundationModel) -> Any:
+    """z_i ~ q_i exp(sum of z over the five nearest by cosine), until nothing moves by 1e-6."""
+    plain = Plain(model)
+    plain.net.train(False)
+
+    def predict(x: Tensor) -> Tensor:
+        logits, features = plain.features(x)
+        q = logits.softmax(dim=1)
+        unit = features / features.norm(dim=1, keepdim=True)
+        near = [
+            sorted((j for j in range(len(x)) if j != i), key=lambda j: -float(unit[i] @ unit[j]))
+            for i in range(len(x))
+        ]
+        z = q
+        while True:
+            pulled = torch.stack([z[js[:5]].sum(dim=0) for js in near])
+            new = q * pulled.exp() / (q * pulled.exp()).sum(dim=1, keepdim=True)
+            if (new - z).abs().max() <= 1e-6:
+                return new.log()
+            z = new
+
+    return plain.net, predict
+
+
+class Robust:
+    """Robust batch normalization: by moving averages, which move before they serve."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.moving = False
+        for layer in net.modules():
+            if isinstance(layer, BN):
+                layer.averages = layer.running_mean.clone(), layer.running_var.clone()
+                layer.register_forward_hook(lambda layer, inputs, _: self(layer, *inputs))
+
+    def __call__(self, layer: BN, x: Tensor) -> Tensor:
+        mean, variance = layer.averages
+        if self.moving:
+            axes = [0, *range(2, x.ndim)]
+            mean = 0.95 * mean + 0.05 * x.mean(dim=axes)
+            variance = 0.95 * variance + 0.05 * x.var(dim=axes, unbiased=False)
+            layer.averages = mean.detach(), variance.detach()
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        scaled = (x - mean.view(shape)) / (variance.view(shape) + layer.eps).sqrt()
+        return scaled * layer.weight.view(shape) + layer.bias.view(shape)
+
+
+def rotta(model: FoundationModel) -> Any:
+    """With a memory that holds all that came; what a full one keeps is in test_rotta.py."""
+    student, teacher = Plain(model), Plain(model)
+    robust, views = (Robust(student.net), Robust(teacher.net)), Tilted()
+    came: list[Tensor] = []
+    for x in passes():
+        came += list(x)
+        memory = torch.stack(came)
+        for each in robust:
+            each.moving = True
+        with torch.no_grad():
+            label = teacher.net(memory).softmax(dim=1)
+        log_p = student.net(views(memory)).log_softmax(dim=1)
+        age = torch.arange(len(came), 0, -1, dtype=torch.float64) / 1000
+        weight = (-age).exp() / (1 + (-age).exp())
+        loss = -(weight[:, None] * label * log_p).sum() / len(came)
+        student.adam(student.norms(), student.gradients(loss, student.norms()), 1e-3)
+        with torch.no_grad():
+            for kept, new in zip(teacher.norms(), student.norms(), strict=True):
+                kept.copy_(0.9 * kept + 0.1 * new)
+        for each in robust:
+            each.moving = False
+    return student.net, teacher.net
+
+
 @dataclass(frozen=True)
 class Case:
-    """``settings``: of our method, where they are not its defaults; ``passes``: over one batch."""
+    """``settings``: of our method, where they are not its defaults; ``passes``: over one batch;
+    ``trains``: whether weights change.
+    """
 
     method: str
     loop: Loop
     settings: dict[str, Any]
     passes: bool = False
     networks: tuple[str, ...] = tuple(NETWORKS)
+    trains: bool = True
 
 
 SMALL = {"epochs": STEPS}
@@ -403,8 +539,16 @@ CASES = {
     ),
     "cotta": Case("cotta", cotta(False), {**VIEWS, **PAPER, "teacher_momentum": 0.9}),
     "cotta as its code": Case("cotta", cotta(True), {**VIEWS, **CODE, "teacher_momentum": 0.9}),
-    "norm": Case("norm", norm(0), {}, networks=("BatchNorm",)),
-    "norm with a prior": Case("norm", norm(16), {"prior": 16}, networks=("BatchNorm",)),
+    "rotta": Case(
+        "rotta", rotta, {"capacity": 1000, "update_every": BATCH, "teacher_rate": 0.1}
+    ),
+    "source-stats": Case("source-stats", source_stats, {}),
+    "norm": Case("norm", norm(0), {}, networks=("BatchNorm",), trains=False),
+    "norm with a prior": Case(
+        "norm", norm(16), {"prior": 16}, networks=("BatchNorm",), trains=False
+    ),
+    "t3a": Case("t3a", t3a, {"supports": 3}, trains=False),
+    "lame": Case("lame", lame, {}, trains=False),
     "shot": Case("shot", shot, SMALL, passes=True),
     "feature-alignment": Case(
         "feature-alignment", alignment("feature-alignment"), SMALL, passes=True
@@ -425,7 +569,7 @@ def adapted(case: Case, model: FoundationModel) -> Method:
     method = method_class(method_class.Config(**case.settings))
     torch.manual_seed(7)
     method.prepare(model, view(BATCH if case.passes else 24, 9, labelled=True))
-    if case.method == "cotta":
+    if case.method in ("cotta", "rotta"):
         method.views = Tilted()
     domain = view(BATCH if case.passes else BATCH * STEPS, 5)
     with Window(make_tracker([load_device("xavier-nx")], method.stored), 1e9) as window:
@@ -444,8 +588,7 @@ def differences(name: str, net: str) -> tuple[float, float]:
     for key, weight in theirs.named_parameters():
         moved = max(moved, float((weight - start[key]).detach().abs().max()))
         apart = max(apart, float((weight - ours[key]).detach().abs().max()))
-    if case.method != "norm":
-        assert moved > 1e-5, "the loop trains nothing"
+    assert (moved > 1e-5) == case.trains, "the loop trains nothing, or what it should not"
     x = images(BATCH, 3)[0]
     with torch.no_grad():
         expected, found = predict(x), method.predict(x)

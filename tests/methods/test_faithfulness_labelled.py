@@ -409,7 +409,8 @@ def apart(name: str, setting: str, value: str, norm: str) -> float:
         adapted(name, settings, network(norm)).model.module.parameters()
         for settings in ({}, {setting: value})
     ]
-    return max(float((p - q).abs().max()) for p, q in zip(*made, strict=True)) / RATE
+    pairs = zip(*made, strict=True)
+    return max(float((p - q).detach().abs().max()) for p, q in pairs) / RATE
 
 
 def table() -> str:

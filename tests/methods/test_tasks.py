@@ -26,7 +26,7 @@ DENSE = ("token-classification", "segmentation", "generation")
 class TaskNet(nn.Module):
     """Patches of images and embedded words, one after another, through two blocks, to a head."""
 
-    def __init__(self, task: str, looks_ahead: bool = False) -> None:
+    def __init__(self, task: str, looks_ahead: bool = False, batch_norm: bool = False) -> None:
         super().__init__()
         self.task = task
         self.causal = task == "generation" and not looks_ahead
@@ -34,6 +34,7 @@ class TaskNet(nn.Module):
         self.words = nn.Embedding(WORDS, WIDTH)
         self.blocks = nn.Sequential(*(ViTBlock(WIDTH, 2, qkv_bias=True) for _ in range(2)))
         self.norm = nn.LayerNorm(WIDTH)
+        self.batch_norm = nn.BatchNorm1d(WIDTH) if batch_norm else nn.Identity()
         self.head = nn.Linear(WIDTH, CLASSES)
 
     def forward(self, x: Inputs) -> Tensor:
@@ -44,14 +45,14 @@ class TaskNet(nn.Module):
         hidden = torch.cat(tokens, dim=1)
         for block in self.blocks:
             hidden = block(hidden, is_causal=self.causal)
-        hidden = self.norm(hidden)
+        hidden = self.batch_norm(self.norm(hidden).transpose(1, 2)).transpose(1, 2)
         logits = self.head(hidden if self.task in DENSE else hidden.mean(dim=1))
         if self.task == "segmentation":
             return logits.transpose(1, 2).unflatten(2, (SIDE // 4, SIDE // 4))
         return logits
 
 
-def make_model(name: str, looks_ahead: bool = False) -> TimmViT:
+def make_model(name: str, looks_ahead: bool = False, batch_norm: bool = False) -> TimmViT:
     if name == "detection":
         torch.manual_seed(0)
         detector = registry.load("model", "small-detector")
@@ -64,7 +65,7 @@ def make_model(name: str, looks_ahead: bool = False) -> TimmViT:
 
         @classmethod
         def build(cls, config: Any, input_shape: tuple[int, ...], classes: int) -> TaskModel:
-            return cls(TaskNet(name, looks_ahead))
+            return cls(TaskNet(name, looks_ahead, batch_norm))
 
     torch.manual_seed(0)
     return TaskModel.build(None, (), CLASSES)
@@ -160,7 +161,7 @@ def test_teachers_learn_from_texts(name: str) -> None:
     )
 
 
-SHORT = {"lora_steps": 2, "kb_steps": 2, "index_steps": 2}
+SHORT = {"lora_steps": 2, "kb_steps": 2, "index_steps": 2, "steps": 2}
 
 
 @pytest.mark.parametrize(("task", "name"), pairs())
@@ -172,10 +173,10 @@ def test_a_method_runs_on_the_tasks_that_it_declares(
     settings = {k: v for k, v in SHORT.items() if k in method_class.Config.model_fields}
     method = method_class(method_class.Config(**settings))
     labelled = "target_labels" in method.needs
+    model = make_model(task, batch_norm=name == "norm")  # which changes nothing else
     result = run_method(
-        method, model=make_model(task), stream=Shifting(task), labelled=labelled,
-        batch_size=8, window_s=1e6,
-    )  # fmt: skip
+        method, model=model, stream=Shifting(task), labelled=labelled, batch_size=8, window_s=1e6
+    )
     assert [stage.name for stage in result.stages] == ["first", "second"]
     assert all(0 <= stage.after <= 1 for stage in result.stages)
     assert result.metric.name == method.model.rules.metric.name != "accuracy"

@@ -14,7 +14,7 @@ class MyIdeaConfig(MethodConfig):
     # Every setting is typed, bounded and explained above. `tunable` is what 'bench tune' searches:
     # default, low, high; ge and le bound what is accepted at all. Others: pydantic.Field(ge=, le=).
     learning_rate: float = tunable(1e-2, 1e-4, 1e-1, log=True, ge=1e-8, le=1.0)
-    epochs: int = tunable(1, 1, 5, unit="passes", le=100)
+    epochs: int = tunable(1, 1, 15, log=True, unit="passes", le=100)
 
 
 @register("method", "my-idea")
