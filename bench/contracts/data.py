@@ -39,9 +39,12 @@ def subset(x: Inputs, indices: Tensor) -> Inputs:
 
 
 def take_labels(y: Tensor, indices: Tensor) -> Tensor:
-    """The labels at ``indices``; classes of pixels, which are kept as uint8, become int64."""
+    """The labels at ``indices``; classes of pixels, which are kept as uint8, become int64.
+
+    What stands for labels of another process is indexed, and its type known there alone.
+    """
     found = y[indices]
-    return found.long() if found.dtype == torch.uint8 else found
+    return found.long() if isinstance(found, Tensor) and found.dtype == torch.uint8 else found
 
 
 def join_labels(parts: Sequence[Tensor]) -> Tensor:

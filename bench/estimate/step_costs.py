@@ -30,6 +30,7 @@ from bench.estimate.fake_tensors import reads_values
 from bench.estimate.fit import modelled
 from bench.records.cell import Cell, Component
 from bench.registry.component_code import component_digest
+from bench.run.deployed import shifted_source
 from bench.run.source_model import source_model
 from bench.run.window import UNLIMITED, Window
 
@@ -138,10 +139,20 @@ def trace_method(
 
 
 def _prepared(
-    method_class: type[Method], make_model: Callable[[], FoundationModel], source: DomainView
+    method_class: type[Method],
+    make_model: Callable[[], FoundationModel],
+    source: DomainView,
+    stream: Stream | None = None,
 ) -> Method:
-    """A method with its default settings, for which the source is closed as in a run."""
+    """A method with its default settings, for which the source is closed as in a run.
+
+    ``stream``: of the source, where it is that of the embedded default.
+    """
     method = method_class(method_class.Config())
+    if stream is not None and method.uses_shifted_source():
+        code = component_digest(registry.entry("stream", defaults.STREAM))
+        made_from = [code, stream.data_digest(stream.config)]
+        method.shifted_source = shifted_source(type(stream), stream.config, made_from)
     method.prepare(make_model(), source)
     if "source_data" not in method.needs:
         source.close("the source is not on the device")
@@ -273,7 +284,7 @@ def embedded_costs(name: str) -> list[StepCost]:
         seed_everything(0)
         generator = torch.Generator().manual_seed(0)
         view = DomainView("source", source.x, source.y, BATCH, generator)
-        method = _prepared(method_class, model.clone, view)
+        method = _prepared(method_class, model.clone, view, stream)
         labelled = "target_labels" in method.needs
         domains = []
         for domain in map(stream.domain, stream.domain_names()[:DOMAINS]):

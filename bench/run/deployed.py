@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from bench import registry
 from bench.accelerator.determinism import as_in_a_run, seed_everything
@@ -54,25 +54,31 @@ def deployed(
         draw=cell.source_draw,
     )
     if method.uses_shifted_source():
-        method.shifted_source = _shifted_source(cell)
+        method.shifted_source = shifted_source(
+            registry.load("stream", cell.stream.name),
+            config_of("stream", cell.stream),
+            [cell.stream.content(), cell.data],
+        )
     if cell.variant is not None and not method.makes_own_model:
         model = build("variant", cell.variant).make(model, source)
     return model, source, digest
 
 
-def _shifted_source(cell: Cell) -> ShiftedSource:
-    """The domains of the validation stream, the same for all seeds; BenchError if there is none."""
+def shifted_source(stream: type[Stream], config: Any, made_from: Sequence[object]) -> ShiftedSource:
+    """The domains of a stream's validation stream, the same for all seeds.
+
+    ``made_from``: JSON values that say which code and data they are of. Raises BenchError if the
+    stream has no validation stream.
+    """
     from bench.contracts.stream import ShiftedSource
 
-    stream = registry.load("stream", cell.stream.name)
-    config = stream.validation(config_of("stream", cell.stream))
+    validation = stream.validation(config)
 
     def make() -> list[Domain]:
-        made = stream(config, 0)
+        made = stream(validation, 0)
         return [made.domain(name) for name in made.domain_names()]
 
-    key = digest([cell.stream.content(), cell.data, config.model_dump(mode="json")])
-    return ShiftedSource(key, make)
+    return ShiftedSource(digest([*made_from, validation.model_dump(mode="json")]), make)
 
 
 def make_ahead(cell: Cell) -> None:

@@ -228,11 +228,16 @@ class Ekya(Solver):
             chosen = [each.astype(np.int64) for each in candidates]
             seconds = sum(float(problem.seconds[i, each].sum()) for i, each in enumerate(chosen))
             cost = self.profiling_iterations * seconds
-            if cost <= self.most_profiling * problem.window_s and _left_enough(problem, cost):
+            if self._fits(problem, cost):
                 return chosen, cost
         cost = self._least_cost(problem)
-        paid = self.charge_fallback and cost < problem.window_s and _left_enough(problem, cost)
+        paid = self._fits(problem, cost) or (
+            self.charge_fallback and cost < problem.window_s and _left_enough(problem, cost)
+        )
         return [np.array([level]) for level in base], cost if paid else 0.0
+
+    def _fits(self, problem: Problem, cost: float) -> bool:
+        return cost <= self.most_profiling * problem.window_s and _left_enough(problem, cost)
 
     def _least_cost(self, problem: Problem) -> float:
         """Seconds of the device to profile the feasible levels alone."""
@@ -240,8 +245,7 @@ class Ekya(Solver):
         return float(self.profiling_iterations * seconds.sum())
 
     def _fallback(self, problem: Problem, paid_s: float) -> str:
-        cost = self._least_cost(problem)
-        if cost <= self.most_profiling * problem.window_s and _left_enough(problem, cost):
+        if self._fits(problem, self._least_cost(problem)):
             return ""
         done = "profiled nevertheless" if paid_s > 0 else "taken unprofiled"
         return (

@@ -23,7 +23,7 @@ class EdgeTA(ProxyMethod):
     it; the proxy is retrained by feature alignment (source cross-entropy + multi-kernel
     MMD); then W_kb = (W_kb + W_proxy) / 2 on the kept neurons, W_fm += alpha_1 I^T dW_kb,
     W_kb += alpha_2 I dW_fm, from which the next domain starts. The attention's output layer, which
-    no proxy trains, moves with its values in this last step.
+    no proxy trains, stays; with ``model_feedback: replace`` this last step moves it too.
     Between domains the last proxy predicts. Model, knowledge base, index and proxy are in memory.
 
     This is the paper's algorithm with the defects of its release mended; ``edgeta-faithful`` has

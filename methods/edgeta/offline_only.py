@@ -17,9 +17,14 @@ class OfflineOnlyConfig(ProxyConfig):
 
     learning_rate: float = Field(0.0, ge=0, le=0)
     epochs: int = Field(0, ge=0, le=0)
+    iterations: None = None
+    qkv_bias: Literal[True] = True
     feedback: Literal["none"] = "none"
     kb_to_fm: float = Field(0.0, ge=0, le=0)
     fm_to_kb: float = Field(0.0, ge=0, le=0)
+    model_feedback: Literal["change"] = "change"
+    max_residual: None = None
+    feedback_biases: Literal[True] = True
 
 
 @register("method", "edgeta-offline")

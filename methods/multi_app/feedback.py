@@ -39,9 +39,10 @@ def joint_feedback(apps: Sequence[EdgeTA]) -> None:
     """What the proxies have learned goes to all that the applications hold, in place.
 
     For each application W_kb = (W_kb + W_proxy) / 2 and W_fm += alpha_1 I^T dW_kb; then every
-    W_fm becomes the mean over applications where it is task-agnostic; then W_kb = alpha_2 I W_fm
-    + (1 - alpha_2) W_kb for each. With ``feedback`` ``direct`` only the first of these is done,
-    with ``none`` nothing. The order of the applications does not matter.
+    W_fm becomes the mean over applications where it is task-agnostic; then W_kb += alpha_2 I dW_fm
+    for each, dW_fm the change by both steps; by ``model_feedback: replace``, W_kb = alpha_2 I W_fm
+    + (1 - alpha_2) W_kb. With ``feedback`` ``direct`` only the first of these is done, with
+    ``none`` nothing. The order of the applications does not matter.
     """
     full = [app for app in apps if app.give_to_model()]
     if not full:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bench import BenchError, DomainView, FoundationModel, take
-from bench.contracts.data import subset
+from bench.contracts.data import placed, subset
 from bench.contracts.model import weights_digest
 from bench.contracts.stream import Domain, ShiftedSource
 from bench.io.digest import digest
@@ -110,9 +110,9 @@ def _simulated(
 
 def _retrained(app: EdgeTA, domain: Domain, sparsity: float) -> list[float]:
     """Accuracies on the test split by `ITERATIONS`, of a proxy retrained without labels."""
-    view = _of_first(app, domain)
+    view, place = _of_first(app, domain), _place(app)
     test = (owners(domain.test.x) == 0).nonzero().squeeze(1)
-    x, y = take(domain.test.x, test), domain.test.y[test]
+    x, y = take(placed(domain.test.x, place), test), domain.test.y[test]
     make_proxy(app, view, sparsity)
     retraining = Retraining(app)
     target, source = view.infinite(), app.source.infinite()
@@ -131,7 +131,7 @@ def _of_first(app: EdgeTA, domain: Domain) -> DomainView:
     chosen = (owners(domain.adaptation.x) == 0).nonzero().squeeze(1)
     return DomainView(
         domain.name,
-        subset(domain.adaptation.x, chosen),
+        placed(subset(domain.adaptation.x, chosen), _place(app)),
         None,
         app.source.batch_size,
         torch.Generator().manual_seed(app.source.draw),
@@ -139,7 +139,12 @@ def _of_first(app: EdgeTA, domain: Domain) -> DomainView:
     )
 
 
+def _place(app: EdgeTA) -> torch.device:
+    """Where the application computes."""
+    return next(app.kb.module.parameters()).device
+
+
 @torch.no_grad()
 def _accuracy(model: FoundationModel, x: Tensor, y: Tensor) -> float:
     model.train(False)
-    return float((model(x).argmax(dim=1) == y).float().mean())
+    return float((model(x).argmax(dim=1).cpu() == y).float().mean())

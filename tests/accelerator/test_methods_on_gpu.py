@@ -11,7 +11,7 @@ from tagged_gpu import tagged_gpu
 
 from bench import registry
 from bench.conformance.method_fixture import setting
-from bench.contracts.stream import Domain, Split, Stream, StreamConfig
+from bench.contracts.stream import Domain, ShiftedSource, Split, Stream, StreamConfig
 from bench.costs.device_profile import load_device
 from bench.models.digits_vit import DigitsAppsViT, DigitsViTConfig
 from bench.run.protocols.base import StreamResult
@@ -87,6 +87,9 @@ def run(name: str, accelerator: str, **protocol: Any) -> tuple[StreamResult, Any
     method = method_class(method_class.Config(**settings))
     labelled = "target_labels" in method.needs
     stream, model = built(name)
+    if method.uses_shifted_source():
+        first = stream.domain_names()[0]
+        method.shifted_source = ShiftedSource("digits", lambda: [stream.domain(first)])
     result = run_method(
         method, model=model, stream=stream, labelled=labelled, accelerator=accelerator,
         device=load_device("xavier-nx"),

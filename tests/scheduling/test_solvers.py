@@ -236,6 +236,15 @@ def test_ekya_pays_for_profiling_and_then_steals(make_application):
     assert [a.sparsity for a in costly.assignments] == [0.5, 0.5]
 
 
+@pytest.mark.parametrize("charged", [True, False])
+def test_ekya_pays_for_the_one_level_that_fits(make_application, charged):
+    problem = Problem((make_application(), make_application(name="b")), 12.0, 4e9)
+    plan = Ekya(profiling_iterations=10, charge_fallback=charged).solve(problem)
+    assert plan.profiling_s == pytest.approx(10 * 2 * 0.1)  # both levels of both: 6 of at most 3 s
+    assert [a.sparsity for a in plan.assignments] == [0.5, 0.5]
+    assert plan.fallback == ""
+
+
 def test_the_default_is_exact_and_genetic_where_that_grows_too_large(random_problem, monkeypatch):
     problem = random_problem(2)
     plan, why = solve_best(problem)

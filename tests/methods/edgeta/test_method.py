@@ -111,10 +111,13 @@ def test_queries_keys_values_feed_forward_and_norms_are_retrained(ready, build, 
     assert set(retrained(build(kind))) == trained_names(kind, gated=False)
 
 
-@pytest.mark.parametrize("feedback", ["none", "direct", "full"])
+@pytest.mark.parametrize("feedback", ["none", "direct", "full", "replace"])
 @pytest.mark.parametrize("biases", [True, False])
 def test_what_changes_and_what_stays(ready, domain, adapt, kind, feedback, biases) -> None:
-    method = ready(kind, feedback=feedback, feedback_biases=biases, sparsity=0.5)
+    form = {"feedback": feedback}
+    if feedback == "replace":
+        form = {"feedback": "full", "model_feedback": "replace"}
+    method = ready(kind, **form, feedback_biases=biases, sparsity=0.5)
     kb, fm = copied(weights_of(method.kb)), copied(weights_of(method.fm))
     slices: dict[str, Any] = {}
     adapt(method, domain(kind, 20, seed=2))
@@ -132,10 +135,12 @@ def test_what_changes_and_what_stays(ready, domain, adapt, kind, feedback, biase
     if feedback == "none":
         assert not moved
     else:
-        own = {f"{block.out}.weight" for block in start.blocks()} if feedback == "full" else set()
+        # The model's attention output layer stays, so that it has no change to give back.
+        outs = {f"{block.out}.weight" for block in start.blocks()}
+        own = outs if feedback == "replace" else set()
         assert moved | key_biases == (back | own) | key_biases
     now = changed(weights_of(method.fm), fm)
-    if feedback == "full":  # the attention's output layer is read from the model, not written
+    if feedback in ("full", "replace"):  # the attention's output layer is read, not written
         outs = {f"{block.out}.weight" for block in method.fm.blocks()}
         assert now == matched - outs | {f"{b.ff_in}.weight" for b in method.fm.blocks()}
     else:

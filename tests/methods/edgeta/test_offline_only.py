@@ -13,7 +13,7 @@ from bench.contracts.method import search_space
 from bench.contracts.model import weights_digest
 from bench.methods.edgeta.config import EdgeTAConfig
 from bench.methods.edgeta.method import EdgeTA
-from bench.methods.edgeta.offline import offline, weights_of
+from bench.methods.edgeta.offline import STAGES, offline, weights_of
 from bench.methods.edgeta.offline_only import EdgeTAOffline, OfflineOnlyConfig
 from bench.models.surgery.gates import set_sparsity
 
@@ -57,7 +57,11 @@ def test_before_the_stream_it_predicts_as_edgeta_does(build, source, domain, set
 
 def test_it_has_nothing_to_search_and_refuses_what_would_have_no_effect() -> None:
     assert list(search_space(OfflineOnlyConfig)) == []
-    for name, value in (("learning_rate", 1e-3), ("epochs", 1), ("fm_to_kb", 0.1)):
+    for name, value in (
+        ("learning_rate", 1e-3), ("epochs", 1), ("iterations", 100), ("qkv_bias", False),
+        ("feedback", "direct"), ("kb_to_fm", 0.1), ("fm_to_kb", 0.1),
+        ("model_feedback", "replace"), ("max_residual", 0.1), ("feedback_biases", False),
+    ):  # fmt: skip
         with pytest.raises(pydantic.ValidationError, match=name):
             OfflineOnlyConfig(**{name: value})
 
@@ -74,4 +78,4 @@ def test_each_draw_has_an_offline_stage_of_its_own(
             weights_digest(offline(EdgeTAConfig(**settings), build("vit"), data).kb.module)
         )
     assert weights[0] == weights[3] != weights[1] == weights[2]
-    assert len(list((tmp_path / "edgeta").glob("*.pt"))) == 2
+    assert len(list((tmp_path / "edgeta").glob("*.pt"))) == 2 * len(STAGES)
