@@ -167,9 +167,10 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             assert accuracy is not None
             energies.append(energy.mean)
             if energy.n == 2:
-                spent, scores = units(row.amounts("energy")), units(row.scores)
-                reached = [100 * scores[unit] for unit in spent]
-                axes.scatter(list(spent.values()), reached, s=8, color=pale(look[row.label].color))
+                amounts = row.amounts("energy")
+                reached = units({run: 100 * row.scores[run] for run in amounts})
+                spent = units(amounts).values()
+                axes.scatter(spent, reached.values(), s=8, color=pale(look[row.label].color))
             if row.competes:
                 points[row.label] = (energy.mean, 100 * accuracy.mean)
             style = look[row.label]
