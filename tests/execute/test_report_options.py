@@ -1,4 +1,4 @@
-"""Options of ``bench report`` on runs of a suite: reference, margin, default beside tuned, stores."""
+"""Options of `bench report` on real runs: reference, margin, default beside tuned, stores."""
 
 from __future__ import annotations
 
