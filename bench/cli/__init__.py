@@ -50,7 +50,7 @@ def _never_silent(command: Callable[..., None]) -> Callable[..., None]:
 class _Commands(typer.core.TyperGroup):
     """All commands; a value that an option does not take is one line, as all bad input is."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except typer.BadParameter as error:
