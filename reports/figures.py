@@ -170,7 +170,9 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
                 amounts = row.amounts("energy")
                 reached = units({run: 100 * row.scores[run] for run in amounts})
                 spent = units(amounts).values()
-                axes.scatter(spent, reached.values(), s=8, color=pale(look[row.label].color))
+                axes.scatter(
+                    list(spent), list(reached.values()), s=8, color=pale(look[row.label].color)
+                )
             if row.competes:
                 points[row.label] = (energy.mean, 100 * accuracy.mean)
             style = look[row.label]
