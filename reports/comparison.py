@@ -79,14 +79,19 @@ class Comparison:
     @cached_property
     def front_shares(self) -> dict[str, float]:
         """By label the share of bootstrap draws in which a competing row is on the Pareto front of
-        score against energy; empty with fewer than 3 repeats that all of them have.
+        score against energy; empty with fewer than 3 repeats. Over the runs that all of them have,
+        so that the repeats are the same.
         """
+        rows = {row.label: row for row in self.drawn if row.competes and row.amounts("energy")}
+        if len(rows) < 2:
+            return {}
+        known = {name: (row.amounts("energy"), row.scores) for name, row in rows.items()}
+        common = set.intersection(*(e.keys() & s.keys() for e, s in known.values()))
         points: dict[str, dict[int, tuple[float, float]]] = {}
-        for row in self.drawn:
-            energies, known = units(row.amounts("energy")), units(row.scores)
-            if row.competes and energies:
-                points[row.label] = {u: (e, known[u]) for u, e in energies.items() if u in known}
-        return front_shares(points) if len(points) > 1 else {}
+        for name, both in known.items():
+            energies, scores = (units({run: of[run] for run in common}) for of in both)
+            points[name] = {unit: (energies[unit], scores[unit]) for unit in energies}
+        return front_shares(points)
 
     @property
     def metric(self) -> Metric:

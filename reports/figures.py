@@ -167,9 +167,12 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             assert accuracy is not None
             energies.append(energy.mean)
             if energy.n == 2:
-                spent, scores = units(row.amounts("energy")), units(row.scores)
-                reached = [100 * scores[unit] for unit in spent]
-                axes.scatter(list(spent.values()), reached, s=8, color=pale(look[row.label].color))
+                amounts = row.amounts("energy")
+                reached = units({run: 100 * row.scores[run] for run in amounts})
+                spent = units(amounts).values()
+                axes.scatter(
+                    list(spent), list(reached.values()), s=8, color=pale(look[row.label].color)
+                )
             if row.competes:
                 points[row.label] = (energy.mean, 100 * accuracy.mean)
             style = look[row.label]
@@ -217,18 +220,22 @@ def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
         for i, row in enumerate(rows):
             assert row.costs["memory"].estimate is not None
             size = row.costs["memory"].estimate.scaled(1e-6)
-            bar = axes.barh(
+            known = sides(size)
+            axes.barh(
                 i,
                 size.mean,
-                xerr=sides(size),
+                xerr=known,
                 height=0.7,
                 color=look[row.label].color if row.competes else pale(look[row.label].color),
                 error_kw={"elinewidth": 1, "capsize": 2},
             )
+            end = size.mean + (known[1][0] if known else 0.0)
             if size.n == 2:
                 both = [value * 1e-6 for value in units(row.amounts("memory")).values()]
                 axes.plot(both, [i, i], "|", color="0.2", markersize=6)
-            axes.bar_label(bar, [f"{size.mean:.{decimals(size.mean)}f}"], padding=9)
+                end = max(both)
+            text = f"{size.mean:.{decimals(size.mean)}f}"  # to the right of the interval or points
+            axes.annotate(text, (end, i), (9, 0), textcoords="offset points", va="center")
         axes.set_yticks(range(len(rows)), [tag(row) for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.margins(x=0.12)

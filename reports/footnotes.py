@@ -207,8 +207,8 @@ def _cost_notes(comparison: Comparison) -> list[str]:
         notes.append("Adaptation time and energy are sums over the stream; 1 MB is 1e6 bytes.")
     if comparison.front_shares:
         notes.append(
-            "On front: share of bootstrap draws of the repeats in which no competing row has both "
-            "less adaptation energy and at least the same score."
+            "On front: share of bootstrap draws of the repeats in which no other competing row is "
+            "at least as good in both adaptation energy and score (of equal rows the first counts)."
         )
     if runtime:
         sizes = ", ".join(f"{a / 1e6:.{decimals(a / 1e6)}f}" for a in sorted(runtime))

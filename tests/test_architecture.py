@@ -23,6 +23,7 @@ CORE = (
     ("accelerator",),
     ("records",),
     ("contracts",),
+    ("snapshots",),
     ("tasks",),
     ("operators",),
     ("meters", "costs"),

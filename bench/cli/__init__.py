@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 import typer
+import typer.core
 from typer import Option
 
 from bench.cli import data, device
@@ -46,8 +47,19 @@ def _never_silent(command: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
+class _Commands(typer.core.TyperGroup):
+    """All commands; a value that an option does not take is one line, as all bad input is."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            raise BenchError(error.format_message()) from error
+
+
 app = typer.Typer(
     name="bench",
+    cls=_Commands,
     help="Reference benchmark for adapting foundation models on edge devices.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

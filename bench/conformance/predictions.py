@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bench.conformance.base import CheckFailed, check
 from bench.conformance.method_fixture import MethodFixture, setting
-from bench.contracts.content import changed_part, held_content, outside_content
-from bench.contracts.snapshot import OutsideState, Snapshot
 from bench.errors import Unsupported
 from bench.run.validity import require_outputs
+from bench.snapshots.content import changed_part, held_content, outside_content
+from bench.snapshots.snapshot import OutsideState, Snapshot
 
 
 @check

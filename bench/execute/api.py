@@ -270,11 +270,11 @@ def write_report(
         raise BenchError("--default-beside-tuned and --untuned: give one of them")
     if margin is not None and not 0 <= margin < 100:
         raise BenchError(f"--margin {margin:g}: give points from 0 to below 100, as 1")
-    records = []
-    for each in (store, *further):
-        records += matching(each, chosen.methods, chosen.seeds, chosen.devices, chosen.source_draws)
-        for line in each.warnings():
-            warn(line)
+    stores = (store, *further)
+    every = [record for each in stores for record in each]
+    records = matching(every, chosen.methods, chosen.seeds, chosen.devices, chosen.source_draws)
+    for line in [line for each in stores for line in each.warnings()]:
+        warn(line)
     notes = []
     if chosen.suite:
         devices = _devices(records, warn)

@@ -10,13 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from bench.contracts.content import (
-    Content,
-    changed_part,
-    held_content,
-    outside_content,
-    random_content,
-)
 from bench.contracts.data import batch_positions, take, take_labels
 from bench.contracts.stream import Split
 from bench.contracts.task import Score, Task
@@ -24,7 +17,14 @@ from bench.costs.tracker import CostTracker
 from bench.errors import BenchError
 from bench.operators.live_memory import live_tensors
 from bench.run.validity import require_causal, require_outputs
-from bench.run.weight_sample import WeightSampler
+from bench.snapshots.content import (
+    Content,
+    changed_part,
+    held_content,
+    outside_content,
+    random_content,
+)
+from bench.snapshots.weight_sample import WeightSampler
 
 if TYPE_CHECKING:
     from bench.contracts.method import Method
@@ -207,7 +207,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class _State:
-    """All that predictions depend on, see `bench.contracts.content`."""
+    """All that predictions depend on, see `bench.snapshots.content`."""
 
     steps: int
     draws: bytes

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from bench.contracts.data import DomainView
-from bench.contracts.snapshot import Snapshot, put
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, Unsupported
 from bench.run.window import Window
+from bench.snapshots.snapshot import Snapshot, put
 
 if TYPE_CHECKING:
     from bench.contracts.method import Method

@@ -12,7 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from bench.contracts.data import Batch, Batches
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError
-from bench.run.weight_sample import Sample, WeightSampler, module_tensors
+from bench.snapshots.weight_sample import Sample, WeightSampler, module_tensors
 
 Logger = Callable[[str, float, int], None]
 """Receives (name, value, step)."""

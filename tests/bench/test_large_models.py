@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from bench import registry
-from bench.contracts.content import held_content
 from bench.contracts.data import DomainView
 from bench.contracts.method import Method
 from bench.contracts.model import FoundationModel
@@ -23,6 +22,7 @@ from bench.costs.device_profile import load_device
 from bench.costs.factory import make_tracker
 from bench.operators.live_memory import live_bytes
 from bench.run.window import Window
+from bench.snapshots.content import held_content
 
 INPUT, CLASSES, BATCH, MEMORIES, STEPS = (3, 224, 224), 7, 2, 4, 2
 

@@ -122,6 +122,13 @@ def test_a_bad_suite_file_is_one_line_and_exit_code_2(
         (["report"], "no records there"),
         (["run", "--jbos", "2"], "No such option"),
         (["run", "--jobs", "0"], "greater than or equal to 1"),
+        (["plan", "--jobs", "x"], "Invalid value for '--jobs': Input should be a valid integer"),
+        (["plan", "--source-draws", "x"], "Invalid value for '--source-draws'"),
+        (["plan", "--source-draws", "1.5"], "Invalid value for '--source-draws'"),
+        (["tune", "--source-draws", "0"], "--source-draws 0: give a number from 1 to 100"),
+        (["tune", "--seeds", "0", "--methods", "tent"], "give two or more seeds, as --seeds 0..2"),
+        (["tune", "--figure", "search.pdf"], "--figure search.pdf: is written as PNG"),
+        (["report", "--margin", "x"], "Invalid value for '--margin': Input should be a valid"),
     ],
 )
 def test_a_bad_option_says_what_and_how_with_exit_code_2(
@@ -138,6 +145,9 @@ def test_a_bad_option_says_what_and_how_with_exit_code_2(
     said = capfd.readouterr().err
     assert part in said
     assert "Traceback" not in said
+    if "--jbos" not in arguments:  # of an unknown option the usage is told
+        assert said.startswith("bench: ")
+        assert said.count("\n") == 1
 
 
 def test_plan_runs_nothing_and_counts_everything(tmp_path):

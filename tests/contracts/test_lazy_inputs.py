@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.contracts.content import content_of
 from bench.contracts.data import DomainView, Inputs, LazyInputs, SampleType, subset, take
 from bench.contracts.model import inputs_digest, source_digest
 from bench.contracts.stream import Domain, Split
 from bench.errors import BenchError
 from bench.operators.live_memory import live_bytes
 from bench.run.validity import build_stream
+from bench.snapshots.content import content_of
 from bench.testing import LearningMethod, TinyStream, run_method
 
 

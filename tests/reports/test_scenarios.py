@@ -113,6 +113,19 @@ def test_nothing_further_of_one_run(make: Make) -> None:
     assert blocks_of([make("source-only"), make("tent")]) == {}
 
 
+def test_shares_of_the_front_are_over_the_runs_that_all_methods_have(make: Make) -> None:
+    # On the common runs (draw 0) the cheap method has .6 and the dear one .5. The cheap one's two
+    # further draws of .1 are no repeats of the dear one's seeds.
+    records = [
+        drawn(make("cheap", seed, after=0.1 if draw else 0.6, energy=10.0), draw)
+        for draw in range(3)
+        for seed in range(3)
+    ]
+    records += [make("dear", seed, after=0.5, energy=20.0) for seed in range(3)]
+    (comparison,) = compare(records)
+    assert comparison.front_shares == {"cheap": 1.0, "dear": 0.0}
+
+
 def test_tuned_beside_default(make: Make) -> None:
     found = blocks_of(some(make))["Tuned beside default (%)"]
     assert list(found) == ["tent [tuned]"]

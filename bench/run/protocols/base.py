@@ -12,7 +12,6 @@ import pydantic
 
 from bench import registry
 from bench.contracts.protocol import ProtocolConfig
-from bench.contracts.snapshot import OutsideState, Snapshot
 from bench.contracts.stream import Domain, Split
 from bench.contracts.task import MetricFacts
 from bench.costs.tracker import CostTracker, WindowCosts
@@ -21,6 +20,7 @@ from bench.run.evaluator import Evaluator, OnlineScore, Scorer, Scores
 from bench.run.stream_clock import BlockingStream
 from bench.run.validity import BuiltStream
 from bench.run.window import Logger, Window
+from bench.snapshots.snapshot import OutsideState, Snapshot
 
 if TYPE_CHECKING:
     from bench.contracts.method import Method

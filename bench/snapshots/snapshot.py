@@ -15,9 +15,9 @@ import pydantic
 import torch
 from torch import Tensor
 
-from bench.contracts.content import changed_part, outside_content, reachable
 from bench.contracts.data import DomainView, LazyInputs
 from bench.errors import Unsupported
+from bench.snapshots.content import changed_part, outside_content, reachable
 
 if TYPE_CHECKING:
     from bench.contracts.method import Method

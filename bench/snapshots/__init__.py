@@ -1,0 +1,1 @@
+"""What a method holds: its copy, its content, and whether it changed."""
