@@ -18,7 +18,10 @@ from bench.run.protocols.base import StreamResult
 from bench.testing import run_method
 
 SMALL = DigitsViTConfig(width=16, depth=1, heads=4)
-SHORT = {"lora_steps": 2, "kb_steps": 2, "index_steps": 2, "augmentations": 2, "max_residual": 1e3}
+SHORT = {
+    "lora_steps": 2, "kb_steps": 2, "index_steps": 2, "augmentations": 2, "max_residual": 1e3,
+    "levels": 2,
+}  # fmt: skip
 
 
 class Digits(Stream):
