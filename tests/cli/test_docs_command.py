@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from bench import registry
 from bench.cli import app
-from bench.conformance.method_fixture import SCENARIO, SCENARIO_SETTINGS, setting
+from bench.conformance.method_fixture import MODEL, SCENARIO, SCENARIO_SETTINGS, source_model
 from bench.costs.device_profile import load_device
 from bench.costs.pricing import step_cost
 from bench.costs.step_tracer import StepTracer
@@ -35,10 +35,9 @@ def small(monkeypatch):
     """The checks' small model in the place of the embedded one, which takes a minute to train."""
     made = registry.load("stream", SCENARIO)
     stream = made(made.Config.model_validate(SCENARIO_SETTINGS), 0)
-    shared = setting()
-    source = stream.source().adaptation
-    monkeypatch.setattr(step_costs, "_embedded", lambda: (stream, source, shared.model))
-    return shared.model
+    source, model = stream.source().adaptation, source_model(MODEL)
+    monkeypatch.setattr(step_costs, "_embedded", lambda: (stream, source, model))
+    return model
 
 
 def write(pages: str, out: Path):
