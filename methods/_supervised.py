@@ -16,7 +16,8 @@ from ._optimizers import OptimizerName, OptimizerState, make_optimizer
 class SupervisedConfig(MethodConfig):
     """Settings of every method that trains plainly on labels.
 
-    ``optimizer``: ``sgd`` is without momentum; ``epochs``: passes over the adaptation split;
+    ``learning_rate``: constant; ``optimizer``: ``sgd`` is without momentum; ``epochs``: passes
+    over the adaptation split;
     ``loss_classes``: what the cross-entropy covers, ``all`` outputs of the head, as who trains on
     does and mammoth's fine-tuning, the classes ``seen`` so far, or those of the current ``task``,
     its domain (online: of the batch), as FACIL's; of generation always all. ``optimizer_state``:

@@ -29,7 +29,8 @@ class AvalancheConfig(MethodConfig):
     ``optimizer``: AdamW where the papers train small convolutional networks with SGD, because it is
     what trains transformers (on ``task-shift`` SGD at 0.03 was worse for A-GEM, GEM, replay and
     DER++, and at 0.1 worse still, where GEM was not tried); ``sgd`` is without momentum, as in
-    mammoth and FACIL. ``epochs``: passes over the adaptation split. ``optimizer_state``: ``new``,
+    mammoth and FACIL. ``learning_rate``: constant; ``epochs``: passes over the adaptation split.
+    ``optimizer_state``: ``new``,
     each domain begins with an optimizer of its own, as in mammoth, FACIL and the code of A-GEM's
     authors, or ``kept``, its moments go on from domain to domain, as in Avalanche.
     ``loss_classes``: what the cross-entropy covers, ``all`` outputs of the head, the classes
