@@ -13,7 +13,13 @@ from typer.testing import CliRunner
 
 from bench import registry
 from bench.cli import app
-from bench.conformance.method_fixture import MODEL, SCENARIO, SCENARIO_SETTINGS, source_model
+from bench.conformance.method_fixture import (
+    MODEL,
+    SCENARIO,
+    SCENARIO_SETTINGS,
+    setting,
+    source_model,
+)
 from bench.costs.device_profile import load_device
 from bench.costs.pricing import step_cost
 from bench.costs.step_tracer import StepTracer
