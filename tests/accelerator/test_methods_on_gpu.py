@@ -10,7 +10,7 @@ import torch
 from tagged_gpu import tagged_gpu
 
 from bench import registry
-from bench.conformance.method_fixture import setting
+from bench.conformance.method_fixture import MODEL, OTHER_MODEL, setting, source_model
 from bench.contracts.stream import Domain, ShiftedSource, Split, Stream, StreamConfig
 from bench.costs.device_profile import load_device
 from bench.models.digits_vit import DigitsAppsViT, DigitsViTConfig
@@ -77,7 +77,7 @@ class Applications(Digits):
 def built(name: str) -> tuple[Stream, Any]:
     """A method's stream and its model, made for that."""
     if not name.startswith("apps-"):
-        return Digits(), setting().model.clone()
+        return Digits(), source_model(OTHER_MODEL if name == "norm" else MODEL).clone()
     stream = Applications()
     torch.manual_seed(0)
     model = DigitsAppsViT.build(SMALL, stream.input_shape, stream.classes)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bench import registry
 from bench.accelerator.determinism import seed_everything
-from bench.conformance.method_fixture import setting
+from bench.conformance.method_fixture import MODEL, setting, source_model
 from bench.contracts.data import DomainView, uncounted
 from bench.contracts.method import Method, MethodConfig
 from bench.contracts.protocol import protocol_config
@@ -295,7 +295,7 @@ def digits(method_name: str, device: Any, **protocol: Any) -> StreamResult:
     seed_everything(0)
     method_class = registry.load("method", method_name)
     method = method_class(method_class.Config.model_validate(method_class.conformance_config))
-    model, source = setting().model.clone(), setting().source
+    model, source = source_model(MODEL).clone(), setting().source
     generator = torch.Generator().manual_seed(0)
     method.prepare(model, DomainView("source", source.x[:80], source.y[:80], 20, generator))
     config = protocol_config({"batch_size": 20, **protocol})
