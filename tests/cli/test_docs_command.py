@@ -82,7 +82,9 @@ def numbers(row: str) -> list[float]:
 
 
 def test_a_step_is_counted_as_by_hand(small):
-    """The second of two steps of fine-tuning: forward, backward and AdamW, on 50 samples."""
+    """The first step of fine-tuning on a later domain: forward, backward and AdamW, whose state is
+    made anew, on 50 samples.
+    """
     found = {work.kind: work for work in embedded_costs("fine-tune")}
     assert list(found) == ["adapt", "predict"]
     model = small.clone()
@@ -91,6 +93,7 @@ def test_a_step_is_counted_as_by_hand(small):
     x, y = setting().source.x[:50], setting().source.y[:50]
     for _ in range(2):
         batch = x.clone(), y.clone()
+        optimizer.state.clear()
         with StepTracer([model, optimizer]) as tracer:
             loss = model.loss(model(batch[0]), batch[1])
             optimizer.zero_grad()
@@ -125,7 +128,7 @@ def test_the_page_shows_settings_and_costs_in_tables(monkeypatch):
     assert "- Paper: Wang, Shelhamer, Liu, Olshausen, Darrell: Tent" in text
     assert "- Update: `min over normalization scale and shift: mean_i H(p_i)" in text
     assert "| `learning_rate` | 0.001 | – | [1e-08, 1] | 1e-05 to 0.01, log |" in text
-    assert "| `epochs` | 1 | passes | [1, 100] | 1 to 5 |" in text
+    assert "| `epochs` | 1 | passes | [1, 100] | 1 to 15, log |" in text
     assert "| adapt, varies | 1,230 | 98.8 | 321 | 7.65 | 1.23 |" in text
     assert COUNTED.sub("", text) == page(None)
     why = "needs BatchNorm | or so"
