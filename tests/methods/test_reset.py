@@ -8,7 +8,9 @@ from bench import Unsupported, registry
 from bench.testing import TinyModel, TinyStream, run_method
 
 ELSEWHERE = {"edgeta": "trains offline for minutes", "apps-": "does several applications"}
-NEEDS = {"cotta": "images", "rotta": "images", "lora": "blocks", "norm": "BatchNorm"}
+NEEDS = {
+    "cotta": "images", "rotta": "images", "deyo": "images", "lora": "blocks", "norm": "BatchNorm",
+}  # fmt: skip
 """What the tiny parts do not have."""
 
 
