@@ -244,7 +244,12 @@ class Tuner:
         return found
 
     def _next(self, search: _Search) -> list[Job]:
-        """Jobs of the next runs that are not in the store yet; none while it waits for another."""
+        """Jobs of the next runs that are not in the store yet.
+
+        None while it waits for another search, or for runs that were asked for already.
+        """
+        if None in search.waiting.values():
+            return []
         while search.running or (len(search.trials) < self._trials and not self._waits(search)):
             if not search.running:
                 self._ask(search)

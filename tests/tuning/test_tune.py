@@ -635,16 +635,19 @@ def test_settings_that_the_suite_gives_are_no_start(bench: Bench) -> None:
     assert all(list(settings) == ["weight"] for settings in bench.tried("more")[1:])
 
 
-@pytest.mark.parametrize("stopped", [1, 4, 7, 10])
-def test_a_stopped_search_with_a_start_goes_on_the_same(
-    bench: Bench, stopped: int, tmp_path_factory: pytest.TempPathFactory
+@pytest.mark.parametrize("last", [False, True])
+def test_a_search_with_a_start_goes_on_the_same_wherever_it_was_stopped(
+    bench: Bench, last: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    """After every run, and so also where one search has ended and the other has begun with it."""
     other = fresh(tmp_path_factory)
-    runs = other.run(other.tuner(STARTS, trials=4))
-    bench.run(bench.tuner(STARTS, trials=4), most=stopped)
+    runs = other.run(other.tuner(STARTS, trials=4), last=last)
+    done = 0
+    while done < runs:
+        assert bench.run(bench.tuner(STARTS, trials=4), most=1, last=last) == 1
+        done += 1
     bench.told.clear()
-    tuner = bench.tuner(STARTS, trials=4)
-    assert bench.run(tuner) == runs - stopped
+    assert bench.tuner(STARTS, trials=4).begin() == []
     for name in ("more", "one", "two"):
         assert bench.tried(name) == other.tried(name)
 
