@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -62,11 +61,7 @@ def begin_adaptation(optimizer: torch.optim.Optimizer, state: OptimizerState) ->
 
 def planned_steps(domain: DomainView, epochs: int) -> int:
     """Steps that an adaptation takes if the window does not close before: its batches."""
-    n, size = len(domain), domain.batch_size
-    batches = math.ceil(n / size)
-    if batches > 1 and size >= domain.least_batch and 0 < n % size < domain.least_batch:
-        batches -= 1  # the last one is joined to the one before
-    return domain.max_passes(epochs) * batches
+    return domain.max_passes(epochs) * domain.batches_per_pass
 
 
 def set_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, progress: float) -> None:

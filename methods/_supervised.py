@@ -17,12 +17,11 @@ class SupervisedConfig(MethodConfig):
     """Settings of every method that trains plainly on labels.
 
     ``learning_rate``: constant; ``optimizer``: ``sgd`` is without momentum; ``epochs``: passes
-    over the adaptation split;
-    ``loss_classes``: what the cross-entropy covers, ``all`` outputs of the head, as who trains on
-    does and mammoth's fine-tuning, the classes ``seen`` so far, or those of the current ``task``,
-    its domain (online: of the batch), as FACIL's; of generation always all. ``optimizer_state``:
-    ``new``, each domain begins with an optimizer of its own, as in both, or ``kept``, its moments
-    go on from domain to domain.
+    over the adaptation split; ``loss_classes``: what the cross-entropy covers, ``all`` outputs of
+    the head, as in mammoth's fine-tuning, the classes ``seen`` so far, or those of the current
+    ``task``, its domain (online: of the batch), as FACIL's; of generation always all.
+    ``optimizer_state``: ``new``, each domain begins with an optimizer of its own, as in both, or
+    ``kept``, its moments go on from domain to domain.
     """
 
     learning_rate: float = tunable(1e-3, 1e-5, 1e-1, log=True, ge=1e-8, le=1.0)

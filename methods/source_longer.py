@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
 
-from bench import DomainView, FoundationModel, Method, MethodConfig, register
+from bench import DomainView, FoundationModel, MethodConfig, register
 from bench.contracts.model import source_digest, weights_digest
 from bench.io.digest import digest
 from bench.io.progress import advance
@@ -17,6 +17,7 @@ from bench.models.surgery.distillation import rate
 from bench.registry.component_code import code_digest
 
 from ._losses import take_step
+from .source_only import SourceOnly
 
 
 class SourceLongerConfig(MethodConfig):
@@ -31,7 +32,7 @@ class SourceLongerConfig(MethodConfig):
 
 
 @register("method", "source-longer")
-class SourceLonger(Method):
+class SourceLonger(SourceOnly):
     """No adaptation: the source model after as many further source steps as EdgeTA's offline stage.
 
     The training is made offline, once for each draw of the source model, and cached. Batches are of
@@ -40,12 +41,6 @@ class SourceLonger(Method):
 
     Config = SourceLongerConfig
     config: SourceLongerConfig
-    tasks: ClassVar[tuple[str, ...]] = (
-        "classification", "token-classification", "segmentation",
-        "detection", "visual-question-answering", "generation",
-    )  # fmt: skip
-    family = "reference"
-    shifts = ("domain", "class")
     paper = "none: the control for training on the source before deployment"
     equation = "offline: CE(source) for further steps; then w stays what it is"
     conformance_config = {"steps": 20}

@@ -387,6 +387,12 @@ class DomainView:
         """How often the samples may be adapted on: ``epochs``, or once in an online stream."""
         return min(epochs, 1) if self._single_pass else epochs
 
+    @property
+    def batches_per_pass(self) -> int:
+        """How many batches one pass has."""
+        with uncounted():
+            return len(batch_positions(torch.arange(len(self)), self.batch_size, self.least_batch))
+
     def batches(self, epochs: int = 1, shuffle: bool = True) -> Batches:
         """``epochs`` passes over the split, each in a new random order, as batches.
 

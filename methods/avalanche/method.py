@@ -30,9 +30,9 @@ class AvalancheConfig(MethodConfig):
     what trains transformers (on ``task-shift`` SGD at 0.03 was worse for A-GEM, GEM, replay and
     DER++, and at 0.1 worse still, where GEM was not tried); ``sgd`` is without momentum, as in
     mammoth and FACIL. ``learning_rate``: constant; ``epochs``: passes over the adaptation split.
-    ``optimizer_state``: ``new``,
-    each domain begins with an optimizer of its own, as in mammoth, FACIL and the code of A-GEM's
-    authors, or ``kept``, its moments go on from domain to domain, as in Avalanche.
+    ``optimizer_state``: ``new``, each domain begins with an optimizer of its own, as in mammoth,
+    FACIL and the code of A-GEM's authors, or ``kept``, its moments go on from domain to domain, as
+    in Avalanche.
     ``loss_classes``: what the cross-entropy covers, ``all`` outputs of the head, the classes
     ``seen`` so far, or those of the current ``task``, its domain. Known from the labels that have
     arrived; of generation always all, for words belong to no domain.

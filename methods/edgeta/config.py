@@ -133,7 +133,7 @@ class ProxyConfig(MethodConfig):
         """How often the samples of a domain are adapted on."""
         if self.iterations is None:
             return self.epochs
-        return math.ceil(self.iterations / math.ceil(len(domain) / domain.batch_size))
+        return math.ceil(self.iterations / domain.batches_per_pass)
 
 
 class EdgeTAConfig(ProxyConfig):

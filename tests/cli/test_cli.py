@@ -145,7 +145,7 @@ def test_a_bad_option_says_what_and_how_with_exit_code_2(
     said = capfd.readouterr().err
     assert part in said
     assert "Traceback" not in said
-    if "--jbos" not in arguments:  # of an unknown option the usage is told
+    if "--jbos" not in arguments:  # an unknown option shows the usage
         assert all(line.startswith("bench: ") for line in said.splitlines())
 
 
