@@ -115,7 +115,8 @@ def command(
     shown = _Shown()
     tuner = Tuner(searched, cells, trials, opened, shown, _known(target))
     yardstick = Yardstick(searched, path, opened)
-    for name, why in tuner.untunable.items():
+    untunable = dict(tuner.untunable)
+    for name, why in untunable.items():
         typer.echo(f"{name}: not tuned: {why}", err=True)
     for name in tuner.startless:
         start = registry.load("method", name.partition("@")[0]).search_from
@@ -144,6 +145,8 @@ def command(
         typer.echo(f"{name}: {score:.1%} without adaptation")
     for name, best in tuned.methods.items():
         typer.echo(f"{name}: {_ending(best)}")
+    for name in tuner.untunable.keys() - untunable.keys():
+        typer.echo(f"{name}: not tuned: {tuner.untunable[name]}")
     for written in filter(None, (target, figure)):
         typer.echo(f"written: {written}")
     again = ["bench", "run", "--suite", suite]

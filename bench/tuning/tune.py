@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,6 +22,7 @@ from bench.contracts.method import Searched, SearchedChoice, search_space
 from bench.errors import BenchError
 from bench.execute.base import Ended
 from bench.records.cell import Cell
+from bench.records.record import Record
 from bench.records.store import Store
 from bench.study.applicability import unsupported
 from bench.study.build import config_of
@@ -135,8 +136,9 @@ class Tuner:
     notify : called with every trial that has ended
     known : settings tuned before under the same budget, by tuning key
 
-    ``untunable``: methods that are not tuned, each with the reason. On each variant of the model a
-    method is tuned for itself, with the same number of trials.
+    ``untunable``: methods that are not tuned, each with the reason; one whose defaults do not apply
+    becomes one of them after these. On each variant of the model a method is tuned for itself, with
+    the same number of trials.
 
     The second trial of a method that has `Method.search_from` are the best settings of that method,
     as far as it has them, and its own defaults: they come from this search, which that method's
@@ -196,7 +198,7 @@ class Tuner:
     @property
     def names(self) -> list[str]:
         """The methods that are tuned."""
-        return list(self._searches)
+        return [name for name in self._searches if name not in self.untunable]
 
     def begin(self) -> list[Job]:
         """The first jobs: one trial of each method, of those that others wait for first."""
@@ -250,7 +252,7 @@ class Tuner:
         """
         if None in search.waiting.values():
             return []
-        while search.running or (len(search.trials) < self._trials and not self._waits(search)):
+        while search.running or not (self._has_ended(search) or self._waits(search)):
             if not search.running:
                 self._ask(search)
             elif self._is_over(search):
@@ -269,7 +271,8 @@ class Tuner:
         return [job for other in after for job in self._next(other)]
 
     def _has_ended(self, search: _Search) -> bool:
-        return len(search.trials) == self._trials and not search.running
+        done = len(search.trials) == self._trials or search.name in self.untunable
+        return done and not search.running
 
     def _waits(self, search: _Search) -> bool:
         """Whether the next trial begins with what another search has not found yet."""
@@ -334,10 +337,12 @@ class Tuner:
         from optuna.trial import TrialState
 
         scores = [score for score in search.waiting.values() if score is not None]
-        for identity in search.waiting:
-            record = self._store.get(identity)
+        records = [self._store.get(identity) for identity in search.waiting]
+        for record in records:
             if record is not None and record.results is not None:
                 search.steps.update(record.results.costs.steps)
+        if not search.trials and (reason := _does_not_apply(records)):
+            self.untunable[search.name] = reason
         search.running = False
         failed = any(map(math.isnan, scores))
         trial = Trial(search.settings, () if failed else tuple(scores))
@@ -366,6 +371,12 @@ class Tuner:
             axes = {s.name: distribution(s) for s in search.space}
             known = optuna.trial.create_trial(params=params, distributions=axes, value=trial.mean)
             search.study.add_trial(known)
+
+
+def _does_not_apply(records: Sequence[Record | None]) -> str:
+    """Why a method does not apply, from the records of its runs; empty if one says otherwise."""
+    found = [r.reason for r in records if r is not None and r.status == "unsupported"]
+    return found[0] if found and len(found) == len(records) else ""
 
 
 def validation_runs(suite: Suite, cells: Iterable[Cell]) -> list[Cell]:

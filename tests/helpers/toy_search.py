@@ -196,6 +196,7 @@ class Bench:
                 **old, "identity": cell.identity, "cell": cell, "run": job.run,
                 "suite": job.suite, "status": outcome if failed else "ok",
                 "attempt": job.attempts[0] + 1, "results": results,
+                "reason": f"made to be {outcome}" if failed else "",
             }
         )  # fmt: skip
 

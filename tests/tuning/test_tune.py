@@ -172,6 +172,17 @@ def test_a_method_whose_every_trial_fails_has_no_result(bench: Bench) -> None:
     assert len(bench.tried("two")) == 6
 
 
+def test_a_method_that_does_not_apply_is_not_searched(bench: Bench) -> None:
+    tuner = bench.tuner()
+    bench.run(tuner, lambda cell: "unsupported" if cell.method.name == "two" else 0.5)
+    assert tuner.names == ["one"] == list(tuner.results())
+    assert tuner.untunable == {"two": "made to be unsupported"}
+    assert bench.tried("two") == [{}]
+    again = bench.tuner()
+    assert bench.run(again) == 0  # all is in the store
+    assert again.untunable == tuner.untunable
+
+
 # --- values -----------------------------------------------------------------------------
 
 
