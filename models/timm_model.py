@@ -11,12 +11,11 @@ from torch.nn.functional import interpolate
 
 from bench import BenchError, Block, LocalPath, ModelConfig, register
 from bench.contracts.data import Inputs
+from bench.contracts.settings import HUB
 from bench.errors import did_you_mean
 
 from .vit import TimmViT
 from .weights import not_fitting, read_state, with_fresh_head
-
-HUB = "hub"
 
 
 class TimmConfig(ModelConfig):

@@ -44,6 +44,13 @@ Data = Annotated[
 Root = Annotated[Path | None, Option(help="The folder that --data lies in.")]
 Source = Annotated[str | None, Option(help="Source domain of --data, or several as a,b.")]
 Targets = Annotated[str | None, Option(help="Target domains of --data in order, as a,b.")]
+DataRoot = Annotated[
+    Path | None,
+    Option(
+        envvar="BENCH_DATA_ROOT",
+        help="The folder that relative paths of the suite's data and models lie in. Default: here.",
+    ),
+]
 Untuned = Annotated[bool, Option("--untuned", help="The papers' default settings, not tuned ones.")]
 TunedFile = Annotated[
     Path | None, Option(help="Tuned settings to use. Default: those beside the suite, if any.")
@@ -83,6 +90,7 @@ def selection(
     root: Root = None,
     source: Source = None,
     targets: Targets = None,
+    data_root: DataRoot = None,
     untuned: Untuned = False,
     tuned: TunedFile = None,
     store: StoreRoot = DEFAULT_STORE,
@@ -108,6 +116,7 @@ def selection(
         root=root,
         source=_names(source),
         targets=_names(targets),
+        data_root=data_root,
         untuned=untuned,
         tuned=tuned,
         store=store,

@@ -9,6 +9,7 @@ import typer
 from typer import Option
 
 from bench.cli.options import duration, warn, warn_unreadable, with_selection
+from bench.errors import BenchError
 from bench.io.text_table import aligned
 from bench.study.selection import Selection
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from bench.records.cell import Cell
     from bench.records.store import Store
     from bench.study.plan import Plan
+    from bench.study.suite import Suite
 
 
 @with_selection
@@ -26,6 +28,9 @@ def command(
     """Show what 'bench run' with the same options would do; nothing is run."""
     from bench.execute.base import available_cores
 
+    suite, _ = selection.choose(lambda _: None)  # the plan warns
+    if absent := selection.missing(suite):
+        _tell_missing(suite, absent)
     plan, opened = selection.plan(warn=warn)
     workers = jobs or available_cores()
     several = len(plan.suite.all_models()) > 1
@@ -57,6 +62,22 @@ def command(
     if plan.missing:
         typer.echo(_estimate(plan, opened, workers))
     warn_unreadable(opened)
+
+
+def _tell_missing(suite: Suite, absent: list[str]) -> None:
+    """What is not there, and how much would be run; raises BenchError."""
+    typer.echo("not there:\n" + "\n".join(f"  {line}" for line in absent))
+    methods = len(list(suite.all_methods()))
+    factors = {
+        "methods": methods, "models": len(suite.all_models()), "variants": len(suite.variants),
+        "seeds": len(suite.seeds), "devices": len(suite.devices),
+    }  # fmt: skip
+    told = ", ".join(f"{name} {count}" for name, count in factors.items())
+    typer.echo(f"to run: {told}; 'bench fit --model NAME' prices a step of each method")
+    raise BenchError(
+        f"suite {suite.name}: {len(absent)} paths are not there; name the folder that they lie in "
+        "with --data-root"
+    )
 
 
 def _draws(number: int) -> str:

@@ -9,6 +9,7 @@ import typer
 from typer import Option
 
 from bench.cli.options import (
+    DataRoot,
     Plugins,
     Seeds,
     SourceDraws,
@@ -30,6 +31,7 @@ def command(
     seeds: Seeds = None,
     source_draws: SourceDraws = None,
     device: Annotated[list[str] | None, Option(help="Only this device; repeatable.")] = None,
+    data_root: DataRoot = None,
     plugins: Plugins = None,
     untuned: Untuned = False,
     tuned: TunedFile = None,
@@ -61,6 +63,7 @@ def command(
         methods=None if methods is None else method_names(methods),
         seeds=None if seeds is None else tuple(parse_seeds(seeds)),
         source_draws=source_draws,
+        data_root=data_root,
         untuned=untuned,
         tuned=tuned,
         plugins=tuple(plugins or ()),

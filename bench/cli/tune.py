@@ -36,6 +36,7 @@ def command(
     source_draws: options.SourceDraws = None,
     model: options.Model = None,
     variant: options.Variants = None,
+    data_root: options.DataRoot = None,
     out: Annotated[Path | None, Option(help="File to write. Default: <suite>.tuned.yaml.")] = None,
     figure: Annotated[
         Path | None, Option(help="PNG to write: expected best score by number of trials.")
@@ -86,6 +87,7 @@ def command(
         variant=variant,
         seeds=seeds,
         source_draws=source_draws,
+        data_root=data_root,
         plugins=plugins,
         accelerator=accelerator,
         gpus=gpus,
@@ -152,6 +154,7 @@ def command(
     again = ["bench", "run", "--suite", suite]
     for option, values in (
         ("--plugin", plugins), ("--methods", methods), ("--model", model), ("--variant", variant),
+        ("--data-root", None if data_root is None else str(data_root)),
     ):  # fmt: skip
         for value in [values] if isinstance(values, str) else values or []:
             again += [option, str(value)]

@@ -22,6 +22,8 @@ _LOCAL = "content of a local file or folder"
 
 LocalPath = Annotated[str, _LOCAL]
 """A setting that names a file or folder; its content, not its path, is part of the identity."""
+HUB = "hub"
+"""In the place of a path of weights: those that the Hugging Face hub has."""
 
 
 @runtime_checkable
@@ -53,6 +55,11 @@ def file_digests(config: pydantic.BaseModel) -> dict[str, str]:
         elif any(map(_names_a_file, leaves(value))):
             found[name] = digest(_with_contents(value, name))
     return found
+
+
+def local_paths(config: type[pydantic.BaseModel]) -> list[str]:
+    """The settings of a class that are a `LocalPath`."""
+    return [name for name, field in config.model_fields.items() if _LOCAL in field.metadata]
 
 
 def _names_a_file(value: Any) -> bool:

@@ -83,6 +83,7 @@ def run_suite(
     plugins: str | Path | Sequence[str | Path] = (),
     *,
     source_draws: int | None = None,
+    data_root: str | Path | None = None,
     executor: str = "processes",
     jobs: int | None = None,
     timeout_s: float | None = None,
@@ -109,6 +110,7 @@ def run_suite(
         registered ones; ``seeds``: a number of them, some of them, or ``"0..4"``
     source_draws : how many source models are trained, each with what is made of it offline; every
         seed runs on each. By default the suite's number, or 1
+    data_root : the folder that relative paths of the suite's data and models lie in
     store : folder of the records, by default ``BENCH_STORE`` or ``bench-results``
     plugins : Python files that register components
     executor : "processes" (each run isolated), "inline" (in this process: a class registered in a
@@ -139,6 +141,7 @@ def run_suite(
         variants=_texts(variants),
         seeds=_seeds(seeds),
         source_draws=source_draws,
+        data_root=None if data_root is None else Path(data_root),
         interval=interval,
         untuned=untuned,
         tuned=None if tuned is None else Path(tuned),
@@ -204,6 +207,7 @@ def report(
     device: str | Sequence[str] | None = None,
     *,
     source_draws: int | None = None,
+    data_root: str | Path | None = None,
     reference: str = "",
     margin: float | None = None,
     default_beside_tuned: bool = False,
@@ -212,7 +216,8 @@ def report(
     """Write tables, figures and an offline page of a store's records; the files' paths.
 
     ``suite``: only the cells of this suite as it is now. ``methods, seeds, device``: only these,
-    and with a suite instead of its own; ``source_draws``: only the first so many. ``reference,
+    and with a suite instead of its own; ``source_draws``: only the first so many; ``data_root``: of
+    the suite, as in `run_suite`. ``reference,
     margin, default_beside_tuned, with_stores``: see `write_report`. Raises BenchError if there is
     nothing to show or ``out`` cannot be written.
     """
@@ -222,6 +227,7 @@ def report(
         methods=None if methods is None else _texts(methods),
         seeds=_seeds(seeds),
         source_draws=source_draws,
+        data_root=None if data_root is None else Path(data_root),
         plugins=tuple(Path(text) for text in _texts(plugins)),
     )
     further = [existing_store(Path(folder)) for folder in _texts(with_stores)]

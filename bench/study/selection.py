@@ -37,6 +37,8 @@ class Selection:
     interval : seconds between batches, for a suite under online-timed
     data, root, source, targets : instead of the suite's stream a registered data set, the folder
         that it lies in, and its source and target domains (by default the first, and the others)
+    data_root : the folder that relative paths of the suite's data and models lie in; None: the
+        current one
     untuned, tuned : the papers' default settings; a file of tuned settings instead of the one
         beside the suite's file
     store : folder of the records
@@ -57,6 +59,7 @@ class Selection:
     root: Path | None = None
     source: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    data_root: Path | None = None
     untuned: bool = False
     tuned: Path | None = None
     store: Path = DEFAULT_STORE
@@ -72,6 +75,7 @@ class Selection:
         ``warn`` is called where a key of the suite does not apply to runs that are chosen so.
         """
         from bench import registry
+        from bench.study.data_root import placed
         from bench.study.suite import (
             ModelReference,
             load_suite,
@@ -83,6 +87,8 @@ class Selection:
         for plugin in self.plugins:
             registry.add_plugin(plugin)
         suite, path = load_suite(self.suite)
+        if self.data_root is not None:
+            suite = placed(suite, self.data_root)
         for name in self.methods or ():
             registry.entry("method", name)
         suite = select(suite, self.methods)
@@ -127,6 +133,12 @@ class Selection:
         from bench.study.plan import make_plan, model_component
 
         suite, path = self.choose(warn)
+        if absent := self.missing(suite):
+            others = f" and {len(absent) - 1} more (see 'bench plan')" if absent[1:] else ""
+            raise BenchError(
+                f"suite {suite.name}: not there: {absent[0]}{others}; name the folder that its "
+                "paths lie in with --data-root"
+            )
         store = open_store(self.store)
         models = [suite.model.name]
         if suite.models:
@@ -140,6 +152,12 @@ class Selection:
                 f"defaults; 'bench tune --model {without[0]}' makes some"
             )
         return make_plan(suite, path, store, retry, tuned, tuple(found)), store
+
+    def missing(self, suite: Suite) -> list[str]:
+        """A line for each folder or file that the chosen suite needs and that is not there."""
+        from bench.study.data_root import missing_paths
+
+        return [] if self.data is not None else missing_paths(suite)
 
     def computing(self, suite: Suite) -> Choice:
         """Where runs of the suite compute; BenchError if that is not possible here."""
