@@ -15,6 +15,7 @@ from bench.contracts.data import LazyInputs, take
 from bench.contracts.settings import file_digests
 from bench.contracts.stream import Split
 from bench.errors import BenchError, did_you_mean, shown
+from bench.io.archive import is_archive, unpacked
 from bench.io.digest import digest
 from bench.io.folder_files import FilesDigest, files_below, files_digest
 from bench.registry.component_code import component_digest
@@ -24,7 +25,9 @@ Part = Literal["test", "validation"]
 
 
 class DataSetConfig(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
-    """Base of a data set's settings: ``root``, the folder that it lies in, which is only read."""
+    """Base of a data set's settings: ``root``, the folder that it lies in, which is only read, or
+    an archive of it (.zip, .tar.gz, ...), which is unpacked into the cache.
+    """
 
     root: str = pydantic.Field(min_length=1)
 
@@ -52,6 +55,8 @@ class DataSet(ABC):
     def __init__(self, config: Any) -> None:
         self.config = config
         self.root = Path(config.root)
+        if is_archive(self.root):
+            self.root = unpacked(self.root)
         if not self.root.is_dir():
             found = "a file" if self.root.exists() else "not there"
             raise BenchError(f"root {self.root} is {found}: name the folder with the data in it")

@@ -1,0 +1,69 @@
+"""Archives of data as they are downloaded: unpacked into the cache on first use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+from bench.errors import BenchError
+from bench.io.digest import digest
+from bench.io.weights_cache import cache_folder
+
+ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a path is a file with the ending of an archive."""
+    return path.name.lower().endswith(ENDINGS) and path.is_file()
+
+
+def unpacked(archive: Path) -> Path:
+    """The folder with an archive's content, or the only folder in it.
+
+    It lies in the cache, made on first use, and anew if the archive's size or time changes. Of two
+    processes that ask at once the second waits. Files that would leave the folder are refused, and
+    links in tar files that lead out of it. Raises BenchError if the archive cannot be read or the
+    cache not be written.
+    """
+    from filelock import FileLock
+
+    facts = archive.stat()
+    key = digest([str(archive.resolve()), facts.st_size, facts.st_mtime_ns])
+    made = cache_folder() / "unpacked" / key[:24]
+    if not made.is_dir():
+        try:
+            made.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{made}.lock"):
+                if not made.is_dir():
+                    _unpack(archive, made)
+        except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+            raise BenchError(
+                f"root {archive}: cannot be unpacked ({error}); download it again, or name the "
+                "folder with its content"
+            ) from error
+        except OSError as error:
+            raise BenchError(
+                f"root {archive}: cannot be unpacked into {made.parent}: {error.strerror}; make "
+                "room there, or set BENCH_CACHE"
+            ) from error
+    inside = [each for each in made.iterdir() if not each.name.startswith((".", "__"))]
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() else made
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Into a temporary folder beside, which takes its name when it is whole."""
+    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as opened:
+                opened.extractall(staged)
+        else:
+            with tarfile.open(archive) as opened_tar:
+                opened_tar.extractall(staged, filter="data")
+        os.replace(staged, folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
