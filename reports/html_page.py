@@ -28,9 +28,11 @@ def page(
     note: str = "",
     reference: str = "",
     across: Sequence[tuple[Sheet, Drawing]] = (),
+    workloads: Sequence[Sheet] = (),
 ) -> str:
     """The report as HTML, everything from records escaped; ``drawings``: figures by ``key``;
-    ``reference``: see `files`; ``across``: tables and figure of scenarios.
+    ``reference``: see `files`; ``across``: tables and figure of scenarios; ``workloads``: tables
+    across suites.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -45,7 +47,7 @@ def page(
     return environment.get_template("page.html").render(
         css_dpi=CSS_DPI,
         note=clean(note),
-        across=across,
+        across=[*((tables, None) for tables in workloads), *across],
         comparisons=[_section(c, drawings.get(c.key, ()), reference) for c in comparisons],
         versions=_versions(records),
         suites=sorted({record.suite for record in records}),

@@ -18,6 +18,7 @@ from .scenario_tables import scenario_csv, scenario_sheet
 from .scenarios import MARGIN, across
 from .showable import showable
 from .tables import comma_separated, sheet_latex, sheet_markdown, sheet_text, text
+from .workloads import workload_sheets
 
 _log = logging.getLogger("bench")
 
@@ -33,6 +34,7 @@ def summary(records: Iterable[Record]) -> str:
         return "No records yet: start with 'bench run'.\n"
     ends = ["".join(f"{line}\n" for line in left_out)] if left_out else []
     several = [sheet_text(scenario_sheet(each)) for each in across(comparisons)]
+    several += [sheet_text(each) for each in workload_sheets(comparisons)]
     return "\n\n".join([*(text(comparison) for comparison in comparisons), *several, *ends])
 
 
@@ -48,9 +50,10 @@ def files(
 
     Names are ``table-SCENARIO-MODEL-DEVICE.md`` and the like; comparisons that differ in
     settings alone get a digest of these as well; ``scenarios-MEASURE`` stands in the place of the
-    names for what is across them. ``note`` heads the page and the footnotes. ``reference``: a
-    method, or the label of a row, to compare with besides source-only. ``margin``: difference of
-    scores up to which two methods are tied in a scenario.
+    names for what is across them, ``workloads-DEVICE`` for what is across suites. ``note`` heads
+    the page and the footnotes. ``reference``: a method, or the label of a row, to compare with
+    besides source-only. ``margin``: difference of scores up to which two methods are tied in a
+    scenario.
     Returns the paths; files of these names are replaced, others left alone.
     Raises BenchError if no record has results, if none is of the reference, or if the folder
     cannot be written.
@@ -101,7 +104,12 @@ def files(
         contents[f"table-{tables.slug}.csv"] = scenario_csv(several, margin).encode()
         contents[f"figure-{drawing.name}-{tables.slug}.png"] = drawing.png
         contents[f"figure-{drawing.name}-{tables.slug}.pdf"] = drawing.pdf
-    contents["report.html"] = page(comparisons, drawings, note, reference, sections).encode()
+    workloads = workload_sheets(comparisons)
+    for tables in workloads:
+        contents[f"table-{tables.slug}.md"] = sheet_markdown(tables).encode()
+        contents[f"table-{tables.slug}.tex"] = sheet_latex(tables).encode()
+    made = page(comparisons, drawings, note, reference, sections, workloads)
+    contents["report.html"] = made.encode()
     try:
         for name, content in contents.items():
             write_atomically(folder / name, content)
