@@ -108,8 +108,8 @@ def files(
     for tables in workloads:
         contents[f"table-{tables.slug}.md"] = sheet_markdown(tables).encode()
         contents[f"table-{tables.slug}.tex"] = sheet_latex(tables).encode()
-    made = page(comparisons, drawings, note, reference, sections, workloads)
-    contents["report.html"] = made.encode()
+    whole = page(comparisons, drawings, note, reference, sections, workloads)
+    contents["report.html"] = whole.encode()
     try:
         for name, content in contents.items():
             write_atomically(folder / name, content)

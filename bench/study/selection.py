@@ -134,9 +134,9 @@ class Selection:
 
         suite, path = self.choose(warn)
         if absent := self.missing(suite):
-            others = f" and {len(absent) - 1} more (see 'bench plan')" if absent[1:] else ""
+            more = f" and {len(absent) - 1} more (see 'bench plan')" if absent[1:] else ""
             raise BenchError(
-                f"suite {suite.name}: not there: {absent[0]}{others}; name the folder that its "
+                f"suite {suite.name}: not there: {absent[0]}{more}; name the folder that its "
                 "paths lie in with --data-root"
             )
         store = open_store(self.store)
