@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 
 from bench import DomainView, FoundationModel, MethodConfig, register
+from bench.contracts.method import only_shapes
 from bench.contracts.model import source_digest, weights_digest
 from bench.io.digest import digest
 from bench.io.progress import advance
@@ -51,6 +52,8 @@ class SourceLonger(SourceOnly):
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         super().prepare(model, source)
+        if only_shapes():
+            return
         made_from = [weights_digest(model.module), source_digest(source)]
         settings = self.config.model_dump(mode="json")
         key = digest([*made_from, settings, code_digest(Path(__file__))])

@@ -25,7 +25,8 @@ weights and the methods' default settings. MB: peak of adaptation and prediction
 after two domains: live memory, or on a calibrated device what the process takes. Step: one of
 adaptation as it is when the optimizer has its state, with what else a batch takes in one pass (a
 pseudo-label, say). s/domain: work that a domain takes once besides (fusing weights, estimating
-importances). Steps: as many as fit the window beside that work."""
+importances). Steps: as many as fit the window beside that work. ~: the method reads values, as to
+select samples: counted as if every sample were selected and every condition held."""
 
 
 def command(
@@ -93,6 +94,7 @@ def command(
     typer.echo("\n" + textwrap.fill(" ".join(NOTE.split()), 100))
 
 
+ASSUMES = "~"
 HEADER = ["method", "fits", "MB", "of MB", "s/step", "J/step", "s/domain", "steps"]
 
 
@@ -101,11 +103,12 @@ def _row(estimate: Estimate, device: ModelledDevice, name: str, window_s: float)
     needed = price.memory_bytes + device.runtime_memory.value
     given = device.memory_for_applications.value
     memory = [f"{needed / 1e6:.0f}", f"{given / 1e6:.0f}"]
+    method = f"{estimate.method} {ASSUMES}" if estimate.assumes else estimate.method
     if needed > given:
-        return [estimate.method, "no", *memory, *"----"]
+        return [method, "no", *memory, *"----"]
     steps, times = price.steps_in(window_s), (price.step_s, price.step_j, price.domain_s or None)
     numbers = ["-" if value is None else f"{value:.3g}" for value in times]
-    return [estimate.method, "yes", *memory, *numbers, "-" if steps is None else str(steps)]
+    return [method, "yes", *memory, *numbers, "-" if steps is None else str(steps)]
 
 
 def _watched(request: Request) -> Iterator[Estimate]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -107,6 +109,27 @@ def search_space(config: type[MethodConfig]) -> Iterator[Searched | SearchedChoi
             yield Searched(name, low, high, extra["log"], field.annotation is int)
         elif "choices" in extra:
             yield SearchedChoice(name, tuple(extra["choices"]))
+
+
+_ONLY_SHAPES: ContextVar[bool] = ContextVar("only_shapes", default=False)
+
+
+def only_shapes() -> bool:
+    """Whether a method is made to be counted, on tensors without values (``bench fit``).
+
+    Then what an offline stage trains may stay as it begins: its shapes are all that matters.
+    """
+    return _ONLY_SHAPES.get()
+
+
+@contextmanager
+def counting_shapes() -> Iterator[None]:
+    """Inside, `only_shapes` is true."""
+    token = _ONLY_SHAPES.set(True)
+    try:
+        yield
+    finally:
+        _ONLY_SHAPES.reset(token)
 
 
 class Method(ABC):

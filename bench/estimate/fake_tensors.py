@@ -1,6 +1,8 @@
 """Models and data without values: torch's fake tensors, so that a step is counted from shapes.
 
-What reads a value (``item()``, a boolean index) raises an exception, see `reads_values`.
+Who reads a value (``item()``, a boolean index) is told True, 1 or 0.1: every sample is selected and
+every condition holds. `FakeMode.assumed` counts that. What cannot be told so raises an exception,
+see `reads_values`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn import functional
 from torch.utils._foreach_utils import _foreach_supported_types
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from bench.accelerator.determinism import as_in_a_run
@@ -28,10 +31,14 @@ _INDICES = {"arange", "randint", "randperm"}
 
 
 class FakeMode(FakeTensorMode):
-    """Inside, new tensors are fake, but for integers and booleans (labels, orders of samples)."""
+    """Inside, new tensors are fake, but for integers and booleans (labels, orders of samples).
+
+    ``assumed``: how often a value was read that is not known, see `_known`.
+    """
 
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
+        self.assumed = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FakeMode:
         # A copy of a tensor must be one of this mode: tensors of two modes do not mix.
@@ -47,12 +54,49 @@ class FakeMode(FakeTensorMode):
         if func is _WHERE and isinstance(args[0], FakeTensor):  # asked for every tensor
             return args[0].fake_device
         kwargs = kwargs or {}
-        if not _of_integers(func, args, kwargs):
+        if _of_integers(func, args, kwargs):
+            return tree_map_only(Tensor, self._emptied, func(*args, **kwargs))
+        try:
             return super().__torch_dispatch__(func, types, args, kwargs)
-        return tree_map_only(Tensor, self._emptied, func(*args, **kwargs))
+        except _VALUE_ERRORS:
+            told = tuple(map(_told, args))
+            if not any(new is not old for new, old in zip(told, args, strict=True)):
+                raise
+            self.assumed += 1
+            if any(isinstance(each, FakeTensor) for each in tree_leaves(told)):
+                return super().__torch_dispatch__(func, types, told, kwargs)
+            with no_dispatch():
+                made = func(*told, **kwargs)
+            return tree_map_only(Tensor, self._emptied, made)
 
     def _emptied(self, made: Tensor) -> Tensor:
         return self.from_tensor(made) if _is_float(made.dtype) else made
+
+
+def _told(value: object) -> object:
+    """A value that is read, as `_known`; of the masks of an index the places of all elements."""
+    if isinstance(value, list | tuple):
+        places: list[object] = []
+        for each in value:
+            is_mask = isinstance(each, Tensor) and each.dtype == torch.bool
+            places += _every_place(each.shape) if is_mask else [each]
+        return value if len(places) == len(value) and places == [*value] else places
+    if isinstance(value, FakeTensor) and (value.numel() == 1 or not _is_float(value.dtype)):
+        return _known(value)
+    return value
+
+
+def _known(like: Tensor) -> Tensor:
+    """Values in the place of those that are not known: True, 1, or 0.1, which may be a loss, a
+    probability or a factor.
+    """
+    with no_dispatch():
+        return torch.full(like.shape, 0.1 if _is_float(like.dtype) else 1, dtype=like.dtype)
+
+
+def _every_place(shape: torch.Size) -> list[object]:
+    with no_dispatch():
+        return list(torch.ones(shape).nonzero(as_tuple=True))
 
 
 def _of_integers(func: Any, args: Any, kwargs: Any) -> bool:
@@ -101,6 +145,7 @@ def without_values(fakes: FakeMode) -> Iterator[None]:
         _replaced(nn.Module, "_apply", _apply),
         _replaced(functional, "one_hot", _one_hot(fakes)),
         _replaced(FakeTensor, "__deepcopy__", _deepcopy),
+        _replaced(FakeTensor, "numpy", _numpy(fakes)),
         _in_foreach(),
         fakes,
     ):
@@ -174,6 +219,17 @@ def _in_foreach() -> Iterator[None]:
         yield
     finally:
         _foreach_supported_types.remove(FakeTensor)
+
+
+def _numpy(fakes: FakeMode) -> Any:
+    """Values for numpy."""
+
+    def numpy(self: FakeTensor, *, force: bool = False) -> Any:
+        fakes.assumed += 1
+        with no_dispatch():
+            return _known(self).numpy()
+
+    return numpy
 
 
 def _one_hot(fakes: FakeMode) -> Any:

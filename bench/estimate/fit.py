@@ -2,8 +2,9 @@
 
 ``bench fit`` prints them. The method's own code runs on tensors without values
 (`bench.estimate.fake_tensors`); its operators are counted as in a run
-(`bench.estimate.step_costs`) and priced for every device. A method whose work depends on values is
-``unavailable``, with the reason.
+(`bench.estimate.step_costs`) and priced for every device. Where a method reads values, to select
+samples or to decide what it does, every sample is taken to be selected, and every condition to
+hold. What cannot be counted so is ``unavailable``, with the reason.
 
 All estimates are modelled, with the method's default settings and random weights:
 
@@ -72,9 +73,13 @@ class Price(pydantic.BaseModel, extra="forbid", frozen=True):
 
 
 class Estimate(pydantic.BaseModel, extra="forbid", frozen=True):
-    """A method's prices by device, or the reason why they are ``unavailable``."""
+    """A method's prices by device, or the reason why they are ``unavailable``.
+
+    ``assumes``: the method reads values of the data, which are not known here.
+    """
 
     method: str
+    assumes: bool = False
     unavailable: str = ""
     prices: dict[str, Price] = {}
 

@@ -17,7 +17,7 @@ import torch
 from bench import defaults, registry
 from bench.accelerator.determinism import as_in_a_run, seed_everything
 from bench.contracts.data import Batch, DomainView, Inputs, batch_length
-from bench.contracts.method import Method
+from bench.contracts.method import Method, counting_shapes
 from bench.contracts.model import FoundationModel
 from bench.contracts.stream import Split, Stream
 from bench.costs.device_profile import ModelledDevice
@@ -212,20 +212,21 @@ def shape_costs(
     is one batch, or ``task.samples`` where a replay memory is filled from it. Raises Unsupported
     with the reason where the costs of a method cannot be known so.
     """
-    if method_class.makes_own_model:
-        raise Unsupported("it makes its own small model in a long offline stage; a run counts it")
     if method_class.uses_device_clock:
         raise Unsupported("its work depends on the device's clock; a run counts it")
     seed_everything(0)
     filled = task.samples if "replay_memory" in method_class.needs else task.batch
-    with _explained("its offline stage reads values of the data; a run counts it"):
+    with (
+        _explained("its offline stage reads values of the data; a run counts it"),
+        counting_shapes(),
+    ):
         method = _prepared(method_class, make_model, task.view("source", filled))
     labelled = "target_labels" in method.needs
     with _explained(DEPENDS):
         sizes = {"first": task.batch, "second": task.samples}
         domains = [task.view(name, samples, labelled) for name, samples in sizes.items()]
         x = task.inputs(task.batch)
-        traces = trace_method(method, domains, x, [_FixedWork()], stop_early=True)
+        traces = trace_method(method, domains, x, stop_early=True)
     first, second = traces.domains
     main, by_kind = traces.main_kind(), traces.by_kind()
     return MethodCosts(
@@ -233,14 +234,6 @@ def shape_costs(
         [(kind, trace) for kind, trace in second.traced if kind in second.sections],
         traces.footprints,
     )
-
-
-class _FixedWork(StepObserver):
-    """Refuses steps whose work depends on the data."""
-
-    def on_batch(self, kind: str, batch: Batch, data_dependent: bool) -> None:
-        if data_dependent:
-            raise Unsupported(DEPENDS)
 
 
 @contextmanager

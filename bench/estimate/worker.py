@@ -70,12 +70,13 @@ def estimate(
         if type(model).task not in method_class.tasks:
             tasks = ", ".join(method_class.tasks)
             raise Unsupported(f"it does {tasks}; the model's task is {type(model).task}")
+        fakes.assumed = 0
         with without_values(fakes):
             costs = shape_costs(method_class, partial(copy.deepcopy, model), task)
     except BenchError as error:
         return Estimate(method=name, unavailable=str(error))
     prices = {key: price(costs, device) for key, device in devices.items()}
-    return Estimate(method=name, prices=prices)
+    return Estimate(method=name, assumes=fakes.assumed > 0, prices=prices)
 
 
 def price(costs: MethodCosts, device: ModelledDevice) -> Price:

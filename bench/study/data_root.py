@@ -23,6 +23,7 @@ def placed(suite: Suite, root: Path) -> Suite:
     """
     if not root.is_dir():
         raise BenchError(f"--data-root {root}: is no folder; name the one with the data in it")
+    root = root.absolute()
     return _with_paths(suite, lambda path, _: str(root / path))
 
 
@@ -71,10 +72,15 @@ def _data(settings: Any, change: Change) -> Any:
         return [_data(each, change) for each in settings]
     if not isinstance(settings, Mapping):
         return settings
-    inner = {key: _data(each, change) for key, each in settings.items()}
     entry = registry.entries("dataset").get(str(settings.get("name")))
     if entry is None:
-        return inner
+        return {key: _data(each, change) for key, each in settings.items()}
+    outer = Path(str(settings.get("root") or "."))  # data sets in it lie in its own root
+
+    def inside(path: str, owner: str) -> str:
+        return change(str(outer / path), owner)
+
+    inner = {key: _data(each, inside) for key, each in settings.items()}
     paths = {"root", *local_paths(registry.load("dataset", entry.name).Config)}
     owner = f"of data set {entry.name}. {entry.summary}"
     return {

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 
 from bench import BenchError, DomainView, FoundationModel
 from bench.contracts.data import LazyInputs, subset
+from bench.contracts.method import only_shapes
 from bench.contracts.model import source_digest, weights_digest
 from bench.contracts.structure import WrongBlocks
 from bench.io.digest import digest
@@ -62,6 +63,8 @@ class Offline:
 
     def facts(self) -> dict[str, Any]:
         """What a record tells of the stages: the ends of all curves, and the index's residuals."""
+        if not self.residuals:
+            return {}  # nothing was trained, only its shapes are counted
         found: dict[str, Any] = {}
         for name, points in self.curves.items():
             stage, _, what = name.partition("/")
@@ -102,10 +105,20 @@ def offline(config: ProxyConfig, model: FoundationModel, source: DomainView) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.draw)
         made = _structure(config, start)
-        inputs = [weights_digest(model.module), source_digest(source), source.draw]
-        kept = _Stages(config, start, source, inputs).index()
-    modules = {"fm": made.fm.module, "kb": made.kb.module, "index": made.index}
-    for name, module in modules.items():
+        if not only_shapes():
+            inputs = [weights_digest(model.module), source_digest(source), source.draw]
+            _take(made, _Stages(config, start, source, inputs).index(), config, place)
+    for module in (made.fm.module, made.kb.module, made.index):
+        module.to(dtype).requires_grad_(False)
+    made.products = {name: product.to(dtype) for name, product in made.products.items()}
+    made.fm.train(False)
+    made.kb.train(False)
+    return made
+
+
+def _take(made: Offline, kept: Weights, config: ProxyConfig, place: torch.device) -> None:
+    """What the stages made, into its structure."""
+    for name, module in {"fm": made.fm.module, "kb": made.kb.module, "index": made.index}.items():
         module.load_state_dict(kept[name])
     made.products.update({name: product.to(place) for name, product in kept["products"].items()})
     made.accuracy.update(kept["accuracy"])
@@ -117,12 +130,6 @@ def offline(config: ProxyConfig, model: FoundationModel, source: DomainView) -> 
     )
     if config.feedback == "full" and config.model_feedback == "replace":
         made.index.require_residual(kb, fm, config.fm_to_kb, config.max_residual)
-    for module in modules.values():
-        module.to(dtype).requires_grad_(False)
-    made.products = {name: product.to(dtype) for name, product in made.products.items()}
-    made.fm.train(False)
-    made.kb.train(False)
-    return made
 
 
 def lora_products(fm: FoundationModel) -> dict[str, Tensor]:
