@@ -117,7 +117,7 @@ def moved(x: Tensor, coefficients: Floats, fill: float) -> Tensor:
 def _motions(kind: Integers, level: Floats, sign: Floats, height: int, width: int) -> Floats:
     """Coefficients of operations of these kinds; degrees and pixels are whole numbers."""
     found = np.tile(IDENTITY, (len(kind), 1))
-    angle = np.radians(sign * np.floor(30 * level))
+    angle = -np.radians(sign * np.floor(30 * level))
     cosine, sine = np.cos(angle), np.sin(angle)
     across, down = width / 2, height / 2
     turned = [

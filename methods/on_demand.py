@@ -105,7 +105,7 @@ class OnDemand(Method):
         self.inner = inner(inner.Config.model_validate(self.config.inner_settings))
         self.inner.prepare(model, source)
         self.model = self.inner.model
-        self.looks = self.adaptations = self.domains = 0
+        self.looks = self.fired = self.domains = 0
         seen = Entropies()
         with source.preserve_rng():
             for batch in source.batches():
@@ -119,7 +119,7 @@ class OnDemand(Method):
         self.domains += 1
         if not self._shifted(domain, window):
             return
-        self.adaptations += 1
+        self.fired += 1
         self.inner.adapt(domain, window)
         seen = Entropies()
         for batch in window.steps(domain.batches(shuffle=False), kind="reference"):
@@ -131,7 +131,11 @@ class OnDemand(Method):
         return self.inner.predict(x)
 
     def details(self) -> dict[str, Any]:
-        counts = {"looks": self.looks, "adaptations": self.adaptations, "asked": self.domains}
+        """Batches that were looked at, domains (or batches of a stream), and in how many it fired.
+
+        Since the last reset: a record's ``steps`` count all looks (``detect``).
+        """
+        counts = {"looks": self.looks, "domains": self.domains, "fired": self.fired}
         return {**self.inner.details(), "on_demand": counts}
 
     def state(self) -> dict[str, Any]:
