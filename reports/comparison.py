@@ -95,7 +95,8 @@ class Comparison:
             who = (
                 f"does not apply: {', '.join(labels)}" if len(reasons) > 1 else "no method applies"
             )
-            lines.append(f"{clean(self.title)}: {who} ({_count(len(rows))}): {reason}")
+            runs = f"{len(rows)} run{'s' * (len(rows) > 1)}"
+            lines.append(f"{clean(self.title)}: {who} ({runs}): {reason}")
         return tuple(lines)
 
     @cached_property

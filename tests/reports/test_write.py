@@ -82,7 +82,7 @@ def test_where_no_method_applies_a_line_says_so_instead_of_a_table(
     why = "pruning: ResNet declares no blocks; implement blocks()"
     names = ("source-only", "tent", "eata")
     refused = [make(name, seed, reason=why, **REFUSED) for name in names for seed in (0, 1)]
-    said = f"digits · resnet (compressed:8) · board: no method applies (6 runs): {why}"
+    said = f"digits · resnet compressed:8 · board: no method applies (6 runs): {why}"
     told = summary([make("tent"), *refused])
     assert told.endswith(f"\n\n{said}\n")
     assert told.count("resnet") == 1
@@ -97,7 +97,7 @@ def test_where_no_method_applies_a_line_says_so_instead_of_a_table(
 def test_several_reasons_name_their_methods(make: Make) -> None:
     reasons = {"tent": "no blocks", "eata": "no blocks", "neo": "no linear head"}
     told = summary([make(name, reason=why, **REFUSED) for name, why in reasons.items()])
-    place = "digits · resnet (compressed:8) · board: does not apply:"
+    place = "digits · resnet compressed:8 · board: does not apply:"
     assert sorted(told.splitlines()) == [
         f"{place} eata, tent (2 runs): no blocks", f"{place} neo (1 run): no linear head",
     ]  # fmt: skip
