@@ -23,7 +23,8 @@ OPERATIONS = (
 MOTIONS = OPERATIONS[:5]
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 Crop = Literal["padded", "resized"]
-Floats, Integers = NDArray[np.float64], NDArray[np.int64]
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 class AugMix(nn.Module):

@@ -112,7 +112,7 @@ class Memo(Method):
 
     def _predicted(self, adapted: FoundationModel, point: Tensor) -> Tensor:
         """Logits (1, classes) of one point, after a step of ``adapted`` from the source model."""
-        weights, source = (list(m.module.parameters()) for m in (adapted, self.model))
+        weights, source = (tuple(m.module.parameters()) for m in (adapted, self.model))
         views = self.augmix(point, self.config.views, self._draw(point))
         with torch.enable_grad():
             loss = marginal_entropy(adapted(views))
@@ -123,7 +123,7 @@ class Memo(Method):
             torch._foreach_copy_(weights, source)
         return logits
 
-    def _step(self, weights: list[torch.nn.Parameter], gradients: tuple[Tensor, ...]) -> None:
+    def _step(self, weights: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> None:
         """The first step of a new optimizer.
 
         Not one of torch's, which are for training: these weights are gone with the prediction.
@@ -140,8 +140,8 @@ class Memo(Method):
     def _draw(self, point: Tensor) -> np.random.Generator:
         """Random numbers that depend on the seed and the point alone."""
         with uncounted():
-            values = point.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        return np.random.default_rng([self.seed, zlib.crc32(values.tobytes())])
+            values = point.detach().cpu().contiguous().reshape(-1).view(torch.uint8).tolist()
+        return np.random.default_rng([self.seed, zlib.crc32(bytes(values))])
 
 
 class _PointStatistics(_OwnStatistics):
