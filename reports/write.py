@@ -39,7 +39,8 @@ def summary(records: Iterable[Record]) -> str:
 
 def _that_apply(comparisons: Iterable[Comparison]) -> tuple[list[Comparison], list[str]]:
     """The comparisons with a method that applies, and lines that say why the others have none."""
-    applying, told = [], []
+    applying: list[Comparison] = []
+    told: list[str] = []
     for comparison in comparisons:
         told += comparison.inapplicable
         if not comparison.inapplicable:
