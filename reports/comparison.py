@@ -19,6 +19,7 @@ from .aggregate import (
     SOURCE_ONLY,
     Row,
     age,
+    clean,
     label,
     make_row,
     origin_of_settings,
@@ -75,6 +76,28 @@ class Comparison:
     def drawn(self) -> tuple[Row, ...]:
         """The rows that have results."""
         return tuple(row for row in self.rows if row.results)
+
+    @cached_property
+    def inapplicable(self) -> tuple[str, ...]:
+        """Where every run is unsupported, why: a line for each reason; else empty.
+
+        A table of such runs would have nothing but dashes.
+        """
+        if any(record.status != "unsupported" for record in self.records):
+            return ()
+        reasons: dict[str, list[Row]] = defaultdict(list)
+        for row in self.rows:
+            for record in row.runs:
+                reasons[clean(record.reason)].append(row)
+        lines = []
+        for reason, rows in reasons.items():
+            labels = list(dict.fromkeys(clean(row.label) for row in rows))
+            who = (
+                f"does not apply: {', '.join(labels)}" if len(reasons) > 1 else "no method applies"
+            )
+            runs = f"{len(rows)} run{'s' * (len(rows) > 1)}"
+            lines.append(f"{clean(self.title)}: {who} ({runs}): {reason}")
+        return tuple(lines)
 
     @cached_property
     def front_shares(self) -> dict[str, float]:

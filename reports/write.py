@@ -12,7 +12,7 @@ from bench.io.atomic_write import write_atomically
 from bench.records.record import Record
 
 from .aggregate import find_row
-from .comparison import compare
+from .comparison import Comparison, compare
 from .further_blocks import sheet
 from .scenario_tables import scenario_csv, scenario_sheet
 from .scenarios import MARGIN, across
@@ -28,14 +28,26 @@ def summary(records: Iterable[Record]) -> str:
     """Plain-text tables of all comparisons and across scenarios, or a line that says there are no
     records.
     """
-    kept, left_out = showable(records)
-    comparisons = compare(kept)
-    if not comparisons and not left_out:
+    kept, told = showable(records)
+    comparisons, inapplicable = _that_apply(compare(kept))
+    told = [*inapplicable, *told]
+    if not comparisons and not told:
         return "No records yet: start with 'bench run'.\n"
-    ends = ["".join(f"{line}\n" for line in left_out)] if left_out else []
+    ends = ["".join(f"{line}\n" for line in told)] if told else []
     several = [sheet_text(scenario_sheet(each)) for each in across(comparisons)]
     several += [sheet_text(each) for each in workload_sheets(comparisons)]
     return "\n\n".join([*(text(comparison) for comparison in comparisons), *several, *ends])
+
+
+def _that_apply(comparisons: Iterable[Comparison]) -> tuple[list[Comparison], list[str]]:
+    """The comparisons with a method that applies, and lines that say why the others have none."""
+    applying: list[Comparison] = []
+    told: list[str] = []
+    for comparison in comparisons:
+        told += comparison.inapplicable
+        if not comparison.inapplicable:
+            applying.append(comparison)
+    return applying, told
 
 
 @register("report", "files")
@@ -51,9 +63,9 @@ def files(
     Names are ``table-SCENARIO-MODEL-DEVICE.md`` and the like; comparisons that differ in
     settings alone get a digest of these as well; ``scenarios-MEASURE`` stands in the place of the
     names for what is across them, ``workloads-DEVICE`` for what is across suites. ``note`` heads
-    the page and the footnotes. ``reference``: a method, or the label of a row, to compare with
-    besides source-only. ``margin``: difference of scores up to which two methods are tied in a
-    scenario.
+    the page and the footnotes, and says where no method applies: such comparisons have no files.
+    ``reference``: a method, or the label of a row, to compare with besides source-only. ``margin``:
+    difference of scores up to which two methods are tied in a scenario.
     Returns the paths; files of these names are replaced, others left alone.
     Raises BenchError if no record has results, if none is of the reference, or if the folder
     cannot be written.
@@ -61,12 +73,11 @@ def files(
     kept, left_out = showable(records)
     for line in left_out:
         _log.warning("bench: warning: %s", line)
-    if left_out:
-        note = "; ".join(filter(None, [note, *left_out]))
-    comparisons = compare(kept)
+    comparisons, inapplicable = _that_apply(compare(kept))
+    note = "; ".join(filter(None, [note, *left_out, *inapplicable]))
     if not any(comparison.drawn for comparison in comparisons):
         raise BenchError(
-            f"report in {folder}: none of {sum(len(c.records) for c in comparisons)} records has "
+            f"report in {folder}: none of {len(kept)} records has "
             "results; see their reasons with 'bench report' and run the suite again"
         )
     found = {row.label for c in comparisons if (row := find_row(c.drawn, reference))}

@@ -67,10 +67,12 @@ class PreparationProgress(CampaignListener):
             shown.said = time.monotonic()
             say(f"{preparation.title}: {done}/{total}{left}")
 
+    def preparation_does_not_apply(self, preparation: Preparation, reason: str) -> None:
+        self._hide(preparation)
+        say(f"{preparation.title}: does not apply: {reason}")
+
     def preparation_ends(self, preparation: Preparation, error: str) -> None:
-        shown = self._shown.pop(preparation.name, None)
-        if shown is not None and shown.bar is not None:
-            shown.bar.close()
+        shown = self._hide(preparation)
         if error:
             say(f"{preparation.title}: failed, as the runs that need it will: {error}")
         elif shown is not None:
@@ -87,6 +89,13 @@ class PreparationProgress(CampaignListener):
                 bar.close()
         self._bar = None
         self._shown.clear()
+
+    def _hide(self, preparation: Preparation) -> _Shown | None:
+        """Remove its bar; what was shown of it."""
+        shown = self._shown.pop(preparation.name, None)
+        if shown is not None and shown.bar is not None:
+            shown.bar.close()
+        return shown
 
     def _show(self, preparation: Preparation) -> _Shown:
         """What is shown of it; from the first time on, it is."""

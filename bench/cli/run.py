@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
 
 from bench.cli import options
 from bench.study.selection import DEFAULT_STORE, Selection
+
+if TYPE_CHECKING:
+    from bench.records.record import Record
 
 Retry = StrEnum("Retry", "failed timeout oom unsupported all")
 """Which recorded outcomes are run again."""
@@ -70,9 +75,8 @@ def command(
     typer.echo(registry.load("report", "summary")(records))
     if note:
         options.warn(note)
-    for record in records:
-        if record.status != "ok":
-            typer.echo(f"{record.status}: {record.cell.title}: {record.reason} ({record.log})")
+    for line in _without_results(records):
+        typer.echo(line)
     for text in outcome.missing:
         typer.echo(f"missing: {text}")
     typer.echo(f"records: {store.records.resolve()}")
@@ -81,3 +85,16 @@ def command(
     options.warn_unreadable(store)
     if outcome.missing or any(record.is_failure for record in records):
         raise typer.Exit(1)
+
+
+def _without_results(records: Sequence[Record]) -> Iterator[str]:
+    """A line for each run without results; one for all that a reason makes unsupported."""
+    alike: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.status == "unsupported":
+            alike[record.reason].append(record)
+        elif record.status != "ok":
+            yield f"{record.status}: {record.cell.title}: {record.reason} ({record.log})"
+    for reason, group in alike.items():
+        more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+        yield f"unsupported: {group[0].cell.title}{more}: {reason} ({group[0].log})"

@@ -81,7 +81,9 @@ def settings(subject: MethodFixture) -> str:
     documented = " ".join(base.__doc__ or "" for base in config.__mro__[:-1])
     for name, field in config.model_fields.items():
         low, high = bounds(field)
-        if choices(field.annotation) is None and (low is None or high is None):
+        of_another = typing.get_origin(field.annotation) is dict  # whose Config has the bounds
+        bounded = of_another or choices(field.annotation) is not None
+        if not bounded and (low is None or high is None):
             raise CheckFailed(
                 f"setting {name!r} has no {'lower' if low is None else 'upper'} bound: "
                 "give Field(..., ge=, le=), or a type of finitely many values (bool, Literal)"

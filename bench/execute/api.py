@@ -47,6 +47,9 @@ class LogListener(CampaignListener):
         if error:
             _log.info("%s: failed: %s", preparation.title, error)
 
+    def preparation_does_not_apply(self, preparation: Preparation, reason: str) -> None:
+        _log.info("%s: does not apply: %s", preparation.title, reason)
+
     def runs_begin(self, jobs: Sequence[Job]) -> None:
         _log.info("%d cells to run", sum(len(job.cells) for job in jobs))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bench.accelerator.choice import Choice
-from bench.errors import BenchError
+from bench.errors import BenchError, Unsupported
 from bench.execute.preparation import Preparation, PreparationListener
 from bench.execute.work import prepare
 from bench.io.atomic_write import write_atomically
@@ -117,8 +117,8 @@ class Executor(ABC):
         logs : folder for the output of other processes
         listener : receives the events of each
 
-        Raises BenchError if a source model fails. The listener receives what else fails, and
-        the runs that need it say why.
+        Raises BenchError if a source model fails. The listener receives what else fails or does
+        not apply, and the runs that need it say why.
         """
         for each in preparations:
             listener.preparation_begins(each)
@@ -126,6 +126,11 @@ class Executor(ABC):
             try:
                 with listening(partial(listener.preparation_advances, each)):
                     prepare(each.kind, each.cell)
+            except Unsupported as reason:
+                if each.kind != "source":
+                    listener.preparation_does_not_apply(each, str(reason))
+                    continue
+                error = str(reason)
             except Exception as problem:
                 error = ending(problem)["reason"]
             listener.preparation_ends(each, error)

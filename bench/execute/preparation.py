@@ -53,6 +53,9 @@ class PreparationListener:
     def preparation_ends(self, preparation: Preparation, error: str) -> None:
         """It is made and cached, or was so before, or failed for the reason ``error``."""
 
+    def preparation_does_not_apply(self, preparation: Preparation, reason: str) -> None:
+        """It ends so where the model, method or data are not such that it can be made."""
+
 
 def source_models(cells: Sequence[Cell]) -> list[Preparation]:
     """The source models of cells that are not cached, or damaged."""

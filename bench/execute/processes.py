@@ -135,6 +135,7 @@ class ProcessExecutor(Executor):
     ) -> None:
         waiting, running = deque(preparations), dict[str, tuple[Preparation, int]]()
         plugins = [str(path) for path in registry.plugins()]
+        refused: dict[str, str] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < self.workers:
@@ -153,9 +154,14 @@ class ProcessExecutor(Executor):
                 ended = self._poll()
                 for name, (each, position) in running.items():
                     log = logs / f"{each.kind}-{name}.log"
-                    running[name] = each, _tell(each, log, position, listener)
+                    position, reason = _tell(each, log, position, listener)
+                    running[name] = each, position
+                    refused |= {name: reason} if reason else {}
                 for task, (status, reason) in ended:
                     each, _ = running.pop(task.name)
+                    if status == "ok" and task.name in refused:
+                        listener.preparation_does_not_apply(each, refused[task.name])
+                        continue
                     error = "" if status == "ok" else reason
                     listener.preparation_ends(each, error)
                     require_source(each, error, task.log)
@@ -333,11 +339,20 @@ def _outcome(task: _Task, code: int) -> Outcome:
     return "failed", f"process ended with exit code {code}: {said}"
 
 
-def _tell(preparation: Preparation, log: Path, position: int, listener: PreparationListener) -> int:
-    """Tell how far work has come by what its log says from ``position`` on; the new position."""
+def _tell(
+    preparation: Preparation, log: Path, position: int, listener: PreparationListener
+) -> tuple[int, str]:
+    """Tell how far work has come by what its log says from ``position`` on.
+
+    The new position, and why it does not apply where the log says so.
+    """
     lines, position = new_lines(log, position)
+    unsupported = ""
     for line in lines:
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             said = json.loads(line)
+            if "unsupported" in said:
+                unsupported = str(said["unsupported"])
+                continue
             listener.preparation_advances(preparation, int(said["done"]), int(said["total"]))
-    return position
+    return position, unsupported

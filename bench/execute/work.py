@@ -18,7 +18,7 @@ from typing import Any
 import pydantic
 
 from bench import registry
-from bench.errors import BenchError
+from bench.errors import BenchError, Unsupported
 from bench.io.progress import listening
 from bench.records.cell import Cell
 from bench.run.deployed import make_ahead
@@ -42,8 +42,13 @@ def do(work: dict[str, Any]) -> None:
         return
     for plugin in work["plugins"]:
         registry.add_plugin(plugin)
-    with listening(_Printed()):
-        prepare(work["do"], Cell.model_validate(work["cell"]))
+    try:
+        with listening(_Printed()):
+            prepare(work["do"], Cell.model_validate(work["cell"]))
+    except Unsupported as reason:
+        if work["do"] == "source":  # without which nothing can run
+            raise
+        print(json.dumps({"unsupported": str(reason)}), flush=True)
 
 
 def prepare(kind: str, cell: Cell) -> None:

@@ -92,8 +92,9 @@ _PER_ELEMENT = {
     "sparse_mask", "_coalesce", "_coalesced_", "_sparse_coo_tensor_with_dims_and_tensors",
     "_sparse_coo_tensor_unsafe", "_sparse_compressed_tensor_unsafe", "_indices", "_values",
     "_pin_memory", "pin_memory", "_efficientzerotensor", "max_unpool2d", "_copy_from",
-    "_adaptive_avg_pool2d_backward", "adaptive_max_pool2d_backward", "transpose_", "squeeze_",
-    "unsqueeze_", "t_", "swapaxes_", "as_strided_", "detach_", "requires_grad_", "set_data",
+    "floor_divide", "_adaptive_avg_pool2d_backward", "adaptive_max_pool2d_backward", "transpose_",
+    "squeeze_", "unsqueeze_", "t_", "swapaxes_", "as_strided_", "detach_", "requires_grad_",
+    "set_data",
 }  # fmt: skip
 """Operators that do at most about one operation for each element read or written."""
 _PREFIXES = ("_foreach_", "_fused_adam", "_fused_sgd", "_fused_adagrad")

@@ -7,7 +7,7 @@ import pytest
 PLUGIN = '''
 import os, time
 import torch
-from bench import BenchError, Method, MethodConfig, register
+from bench import BenchError, Method, MethodConfig, Unsupported, register
 from bench.io.progress import advance
 from bench.io.weights_cache import cache_folder, cached
 
@@ -60,6 +60,14 @@ class AheadFails(Ahead):
 
     def prepare(self, model, source):
         raise BenchError("no such stage can be made")
+
+
+@register("method", "ahead-elsewhere")
+class AheadElsewhere(AheadFails):
+    """A stage for other models."""
+
+    def prepare(self, model, source):
+        raise Unsupported("the model has no blocks; take another")
 '''
 
 NAMES = ("--plugin", "ahead.py", "--timeout", "5")
@@ -94,6 +102,19 @@ def test_offline_stages_are_made_once_before_the_runs_and_outside_their_time(pla
     again = place.run("run", *NAMES, "--methods", "ahead", "--seeds", "5")
     assert "offline stage" not in again.stderr
     assert (place.folder / "made.txt").read_text().split() == made
+
+
+@pytest.mark.parametrize("executor", ["processes", "inline"])
+def test_what_does_not_apply_is_said_in_plain_words(place, executor):
+    options = ("--methods", "ahead-elsewhere", "--seeds", "0", "--executor", executor)
+    done = place.run("run", "--plugin", "ahead.py", *options)
+    said = (
+        "offline stage of ahead-elsewhere for tiny: does not apply: the model has no blocks; take"
+    )
+    assert said in done.stderr
+    assert "failed" not in done.stderr
+    (record,) = place.records().values()
+    assert record.status == "unsupported"
 
 
 def test_a_damaged_source_model_is_trained_again_before_the_runs(place):

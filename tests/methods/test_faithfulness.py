@@ -382,6 +382,56 @@ def norm(prior: int) -> Loop:
     return loop
 
 
+class Fan(nn.Module):
+    """Views of one point that can be foreseen, in the place of AugMix."""
+
+    def forward(self, point: Tensor, views: int, draw: Any = None) -> Tensor:
+        return torch.cat([(1 - 0.05 * i) * point + 0.02 * i for i in range(views)])
+
+
+def memo(adamw: bool) -> Loop:
+    """Each point adapts a copy; BatchNorm counts it as one sample beside 16 of the source."""
+
+    def normalized(layer: BN, inputs: tuple[Tensor]) -> Tensor:
+        (x,) = inputs
+        axes = [0, *range(2, x.ndim)]
+        mean, variance = layer.running_mean, layer.running_var
+        if x.numel() > x.shape[1]:
+            mean = 16 / 17 * mean + x.detach().mean(dim=axes) / 17
+            variance = 16 / 17 * variance + x.detach().var(dim=axes) / 17
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        scaled = (x - mean.view(shape)) / (variance.view(shape) + layer.eps).sqrt()
+        return scaled * layer.weight.view(shape) + layer.bias.view(shape)
+
+    def loop(model: FoundationModel) -> Any:
+        start = Plain(model)
+        start.net.train(False)
+        for layer in start.net.modules():
+            if isinstance(layer, BN):
+                layer.register_forward_hook(lambda layer, inputs, _: normalized(layer, inputs))
+
+        def predict(x: Tensor) -> Tensor:
+            outputs = []
+            for point in x:
+                net = copy.deepcopy(start.net)
+                weights = list(net.parameters())
+                with torch.enable_grad():
+                    p = net(Fan()(point[None], 8)).softmax(dim=1).mean(dim=0)
+                    gradients = torch.autograd.grad(-(p * p.log()).sum(), weights)
+                for w, g in zip(weights, gradients, strict=True):
+                    if adamw:
+                        w *= 1 - 1e-3 * 0.01
+                        w -= 1e-3 * g / ((g**2).sqrt() + 1e-8)
+                    else:
+                        w -= 5e-3 * g
+                outputs.append(net(point[None]))
+            return torch.cat(outputs)
+
+        return start.net, predict
+
+    return loop
+
+
 def source_stats(model: FoundationModel) -> Any:
     """Central moments and class means of the source's squashed features, gradients cut to 1."""
     plain = Plain(model, batch_statistics=True)
@@ -547,6 +597,11 @@ CASES = {
     "norm with a prior": Case(
         "norm", norm(16), {"prior": 16}, networks=("BatchNorm",), trains=False
     ),
+    "memo": Case("memo", memo(False), {"views": 8}, trains=False),
+    "memo with AdamW": Case(
+        "memo", memo(True), {"views": 8, "optimizer": "adamw", "learning_rate": 1e-3},
+        trains=False,
+    ),
     "t3a": Case("t3a", t3a, {"supports": 3}, trains=False),
     "lame": Case("lame", lame, {}, trains=False),
     "shot": Case("shot", shot, SMALL, passes=True),
@@ -571,6 +626,8 @@ def adapted(case: Case, model: FoundationModel) -> Method:
     method.prepare(model, view(BATCH if case.passes else 24, 9, labelled=True))
     if case.method in ("cotta", "rotta"):
         method.views = Tilted()
+    if case.method == "memo":
+        method.augmix = Fan()
     domain = view(BATCH if case.passes else BATCH * STEPS, 5)
     with Window(make_tracker([load_device("xavier-nx")], method.stored), 1e9) as window:
         method.adapt(domain, window)

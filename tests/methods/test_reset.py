@@ -9,7 +9,8 @@ from bench.testing import TinyModel, TinyStream, run_method
 
 ELSEWHERE = {"edgeta": "trains offline for minutes", "apps-": "does several applications"}
 NEEDS = {
-    "cotta": "images", "rotta": "images", "deyo": "images", "lora": "blocks", "norm": "BatchNorm",
+    "cotta": "images", "rotta": "images", "deyo": "images", "memo": "images", "lora": "blocks",
+    "norm": "BatchNorm",
 }  # fmt: skip
 """What the tiny parts do not have."""
 

@@ -73,6 +73,41 @@ def test_summary_holds_every_comparison(paper: list[Record], make: Make) -> None
     assert "58.2±2.7" in told or "58.3±2.7" in told
 
 
+REFUSED = {"status": "unsupported", "variant": {"ratio": 8}, "model": "resnet"}
+
+
+def test_where_no_method_applies_a_line_says_so_instead_of_a_table(
+    make: Make, tmp_path: Path
+) -> None:
+    why = "pruning: ResNet declares no blocks; implement blocks()"
+    names = ("source-only", "tent", "eata")
+    refused = [make(name, seed, reason=why, **REFUSED) for name in names for seed in (0, 1)]
+    said = f"digits · resnet compressed:8 · board: no method applies (6 runs): {why}"
+    told = summary([make("tent"), *refused])
+    assert told.endswith(f"\n\n{said}\n")
+    assert told.count("resnet") == 1
+    paths = files([make("tent"), *refused], tmp_path)
+    assert not [path for path in paths if "resnet" in path.name]
+    assert said in Reader((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert summary(refused) == f"{said}\n"
+    with pytest.raises(BenchError, match="none of 6 records has results"):
+        files(refused, tmp_path)
+
+
+def test_several_reasons_name_their_methods(make: Make) -> None:
+    reasons = {"tent": "no blocks", "eata": "no blocks", "neo": "no linear head"}
+    told = summary([make(name, reason=why, **REFUSED) for name, why in reasons.items()])
+    place = "digits · resnet compressed:8 · board: does not apply:"
+    assert sorted(told.splitlines()) == [
+        f"{place} eata, tent (2 runs): no blocks", f"{place} neo (1 run): no linear head",
+    ]  # fmt: skip
+
+
+def test_one_method_that_applies_makes_a_table(make: Make) -> None:
+    told = summary([make("tent"), make("eata", status="unsupported", reason="no blocks")])
+    assert "No result: eata" in told
+
+
 def test_summary_of_nothing_says_so() -> None:
     assert summary([]) == "No records yet: start with 'bench run'.\n"
 
