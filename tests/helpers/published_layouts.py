@@ -1,0 +1,173 @@
+"""Tiny trees in the layouts that data sets are published in, with the traps that they have.
+
+``WRITERS``: by the name of a data set what writes its tree into an empty folder; ``SETTINGS``: what
+such a small tree needs to be told. Images have odd sizes, and some are gray or have an alpha
+channel.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+Writer = Callable[[Path], None]
+
+SIDE = 12
+"""Pixels of the rectangles that stand for things, at least; `least` of regions in the tests."""
+
+
+def text(file: Path, content: str) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content, encoding="utf-8")
+    return file
+
+
+def picture(file: Path, number: int, size: tuple[int, int] = (33, 47), mode: str = "RGB") -> Path:
+    """An image that differs from those of other numbers, of ``size`` (height, width)."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(file)
+    return file
+
+
+def rectangles(size: tuple[int, int], ground: int, *things: tuple[int, int, int]) -> np.ndarray:
+    """A mask of ``ground`` with squares: number, left and upper edge."""
+    mask = np.full(size, ground, dtype=np.uint8)
+    for number, left, upper in things:
+        mask[upper : upper + SIDE, left : left + SIDE] = number
+    return mask
+
+
+def palette(file: Path, mask: np.ndarray) -> Path:
+    """A mask with a palette of colors, in which places and gray values differ."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    made = Image.fromarray(mask, mode="P") if False else Image.fromarray(mask).convert("L")
+    made = Image.frombytes("P", made.size, mask.tobytes())
+    made.putpalette([(37 * i + 90 * c) % 256 for i in range(256) for c in range(3)])
+    made.save(file)
+    return file
+
+
+# --- masks --------------------------------------------------------------------------------------
+
+ROAD, PERSON, CAR, BUS, VOID_ID, PLATE = 7, 24, 26, 28, 4, 34
+
+
+def gta5(root: Path) -> None:
+    """Five frames of two sizes, numbered, with the licence plate's number; and split.mat."""
+    from scipy.io import savemat
+
+    for i in range(1, 6):
+        size = (33, 47) if i % 2 else (36, 50)
+        mask = rectangles(size, ROAD, (CAR, 2, 2), (BUS if i % 2 else PERSON, 30, 2))
+        mask[25:28, 5:9] = VOID_ID if i == 1 else PLATE
+        picture(root / "images" / f"{i:05}.png", i, size)
+        palette(root / "labels" / f"{i:05}.png", mask)
+    numbers = {"trainIds": [1, 2, 3], "valIds": [4], "testIds": [5]}
+    savemat(root / "split.mat", {k: np.array(v)[:, None] for k, v in numbers.items()})
+
+
+def cityscapes(root: Path) -> None:
+    """Two cities to learn and one to test, one mask as trainIds alone, and a test split's dummy."""
+    n = 0
+    for part, cities in (("train", ("aachen", "ulm")), ("val", ("lindau",)), ("test", ("bonn",))):
+        for city in cities:
+            for frame in range(2):
+                name = f"{city}_{frame:06}_000019"
+                picture(root / "leftImg8bit" / part / city / f"{name}_leftImg8bit.png", 100 + n)
+                mask = rectangles((33, 47), ROAD, (CAR, 2, 2), (PERSON, 20, 10))
+                mask[:3] = 0 if part == "test" else 1
+                folder = root / "gtFine" / part / city
+                folder.mkdir(parents=True, exist_ok=True)
+                if (city, frame) == ("ulm", 1):
+                    ids = np.full(256, 255, dtype=np.uint8)
+                    ids[[ROAD, CAR, PERSON]] = 0, 13, 11
+                    made, ending = ids[mask], "labelTrainIds"
+                else:
+                    made, ending = mask, "labelIds"
+                Image.fromarray(made).save(folder / f"{name}_gtFine_{ending}.png")
+                Image.fromarray(mask).convert("RGB").save(folder / f"{name}_gtFine_color.png")
+                n += 1
+
+
+def bitmap(inside: np.ndarray) -> str:
+    """A bitmap as Supervisely writes it: a compressed PNG whose alpha channel is the object."""
+    pixels = np.zeros((*inside.shape, 4), dtype=np.uint8)
+    pixels[inside] = 255
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    return base64.b64encode(zlib.compress(content.getvalue())).decode()
+
+
+def supervisely_person(root: Path) -> None:
+    """Two folders: bitmaps and polygons of persons, a neutral one, and a tag of unmarked persons."""
+    persons = [
+        {"classTitle": "person_bmp", "bitmap": {"data": bitmap(np.ones((SIDE, SIDE), bool)),
+                                                "origin": [3, 4]}},
+        {"classTitle": "person_poly", "bitmap": None,
+         "points": {"exterior": [[25, 5], [40, 5], [40, 20], [25, 20]],
+                    "interior": [[[30, 10], [32, 10], [32, 12], [30, 12]]]}},
+    ]  # fmt: skip
+    neutral = {"classTitle": "neutral", "points": {"exterior": [[0, 25], [9, 25], [9, 30]]}}
+    for i in range(4):
+        image = picture(root / f"ds{1 + i % 2}" / "img" / f"p{i}.{'png' if i else 'jpg'}", 200 + i)
+        made = {
+            "size": {"height": 33, "width": 47},
+            "tags": [{"name": "not-marked-people"}] if i == 3 else [],
+            "objects": [*persons, neutral] if i != 2 else persons[:1],
+        }
+        name = image.name if i != 1 else image.stem
+        text(image.parent.parent / "ann" / f"{name}.json", json.dumps(made))
+    text(root / "meta.json", json.dumps({"classes": []}))
+
+
+def baidu_person(root: Path) -> None:
+    """Masks that JPEG has given gray edges, and images of other modes."""
+    for i in range(4):
+        mask = rectangles((33, 47), 0, (255, 8 + i, 9))
+        folder = root / "clean_images"
+        picture(folder / "images" / f"{i}.jpg", 300 + i, mode=("RGB", "L")[i % 2])
+        (folder / "profiles").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(folder / "profiles" / f"{i}-profile.jpg", quality=30)
+
+
+def several(root: Path) -> None:
+    """What the settings of `several` name."""
+    gta5(root / "gta5")
+    supervisely_person(root / "persons")
+
+
+WRITERS: dict[str, Writer] = {
+    **{f"gta5{kind}": gta5 for kind in ("", "-cls", "-det")},
+    **{f"cityscapes{kind}": cityscapes for kind in ("", "-cls", "-det")},
+    **{f"supervisely-person{kind}": supervisely_person for kind in ("", "-cls", "-det")},
+    **{f"baidu-person{kind}": baidu_person for kind in ("", "-cls", "-det")},
+    "several": several,
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    **{name: {"size": [24, 32]} for name in WRITERS},
+    **{
+        name: {"size": [24, 32], "least": 10} for name in WRITERS if name.endswith(("-cls", "-det"))
+    },
+    "several": {
+        "sets": [
+            {"name": "gta5", "root": "gta5"},
+            {"name": "supervisely-person", "root": "persons"},
+        ],
+        "size": [24, 32],
+    },
+}
+
+
+def written(name: str, root: Path) -> dict[str, Any]:
+    """Write the tree of a data set; its settings."""
+    WRITERS[name](root)
+    return {"root": str(root), **SETTINGS.get(name, {})}
