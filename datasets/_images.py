@@ -308,19 +308,20 @@ class CorruptedImages(LazyInputs):
 
 def corrupted_image(image: Tensor, corruption: str, seed: int) -> Tensor:
     """An image of shape (channels, height, width) under a corruption, see `DataSet.corrupted`."""
-    family, slash, published = corruption.partition("/")
-    if slash:
-        assert family == imagenet_c.FAMILY
+    _, slash, published = corruption.partition("/")
+    if slash and imagenet_c.is_known(published):
         return imagenet_c.corrupt(published, image, seed)
-    name, _, severity = corruption.rpartition("-")
+    name, _, severity = (published if slash else corruption).rpartition("-")
     generator = torch.Generator().manual_seed(seed)
     return apply_shift(name, image.unsqueeze(0), int(severity), generator)[0]
 
 
 def corruptions_of(part: Part, dense: bool, family: str) -> list[str]:
     """The corruptions of images in a part's streams; ``dense``: that leave things in place."""
-    if family:
+    if family == imagenet_c.FAMILY:
         return imagenet_c.names(part, dense)
+    if family and part == "test":
+        return imagenet_c.all_names()
     kinds = SEVERITIES if part == "test" else VALIDATION_SEVERITIES
     usable = [kind for kind in kinds if not (dense and kind in GEOMETRIC)]
     return [f"{kind}-{severity}" for severity in (1, 2) for kind in usable]
@@ -333,7 +334,7 @@ class ImageData(DataSet):
     """
 
     dense: ClassVar[bool] = False
-    families = (imagenet_c.FAMILY,)
+    families: ClassVar[tuple[str, ...]] = (imagenet_c.FAMILY,)
 
     def corruptions(self, part: Part, family: str = "") -> list[str]:
         return corruptions_of(part, self.dense, family)

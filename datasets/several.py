@@ -130,7 +130,7 @@ class Several(DataSet):
     @cached_property
     def _places(self) -> dict[str, tuple[str, str]]:
         """The set of each domain, and what the set calls it."""
-        found = {}
+        found: dict[str, tuple[str, str]] = {}
         for name, part in self.parts.items():
             inner = list(part.domains())
             found |= {name if len(inner) == 1 else f"{name}/{d}": (name, d) for d in inner}
@@ -192,8 +192,9 @@ class Several(DataSet):
 
     def digest(self) -> FilesDigest:
         found = [part.digest() for part in self.parts.values()]
-        of = next((each.of for each in found if each.of != "contents"), "contents")
-        return FilesDigest(digest([each.value for each in found]), of)
+        whole = all(each.of == "contents" for each in found)
+        value = digest([each.value for each in found])
+        return FilesDigest(value, "contents" if whole else "paths and sizes")
 
     def check(self) -> Iterator[str]:
         """What is wrong with each set, and then with all together."""

@@ -277,11 +277,11 @@ class AnyFolder(Base):
     """Does not look at its folder."""
 
 
-@register("dataset", "one-class")
-class OneClass(Base):
+@register("dataset", "class-twice")
+class ClassTwice(Base):
     """Has nothing to tell apart."""
 
-    class_names = ("only",)
+    class_names = ("same", "same")
 '''
 
 
@@ -297,7 +297,7 @@ def check(*arguments: str) -> Result:
         ("from-one", "samples", "labels from 1 to 2; 2 classes are numbered from 0 to 1"),
         ("writes", "files", "is changed by reading it: write caches elsewhere"),
         ("any-folder", "another-folder", "an empty folder has the domains ['all'] and no problem"),
-        ("one-class", "declared", "class_names is ['only']: give two different names or more"),
+        ("class-twice", "declared", "class_names is ['same', 'same']: give one name or more"),
     ],
 )
 def test_a_broken_data_set_is_named(tmp_path: Path, name: str, failing: str, why: str) -> None:

@@ -49,8 +49,7 @@ def rectangles(size: tuple[int, int], ground: int, *things: tuple[int, int, int]
 def palette(file: Path, mask: np.ndarray) -> Path:
     """A mask with a palette of colors, in which places and gray values differ."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    made = Image.fromarray(mask, mode="P") if False else Image.fromarray(mask).convert("L")
-    made = Image.frombytes("P", made.size, mask.tobytes())
+    made = Image.frombytes("P", (mask.shape[1], mask.shape[0]), mask.tobytes())
     made.putpalette([(37 * i + 90 * c) % 256 for i in range(256) for c in range(3)])
     made.save(file)
     return file
@@ -108,7 +107,7 @@ def bitmap(inside: np.ndarray) -> str:
 
 
 def supervisely_person(root: Path) -> None:
-    """Two folders: bitmaps and polygons of persons, a neutral one, and a tag of unmarked persons."""
+    """Two folders: bitmaps and polygons of persons, a neutral one, and unmarked persons."""
     persons = [
         {"classTitle": "person_bmp", "bitmap": {"data": bitmap(np.ones((SIDE, SIDE), bool)),
                                                 "origin": [3, 4]}},
@@ -145,18 +144,66 @@ def several(root: Path) -> None:
     supervisely_person(root / "persons")
 
 
+# --- boxes and questions --------------------------------------------------------------------------
+
+
+def coco2017(root: Path) -> None:
+    """Category ids with a gap, an image without boxes, a crowd, an empty box, a gray image."""
+    categories = [
+        {"id": i, "name": name} for i, name in ((44, "bottle"), (1, "person"), (3, "car"))
+    ]
+    for part, first in (("train2017", 9), ("val2017", 139)):
+        images, boxes = [], []
+        for i in range(4):
+            name = f"{first + i:012}.jpg"
+            picture(root / part / name, first + i, (40, 60), ("RGB", "L")[i % 2])
+            images.append({"id": first + i, "file_name": name, "height": 40, "width": 60})
+            box = {"image_id": first + i, "iscrowd": 0, "category_id": (1, 3, 44)[i % 3]}
+            boxes += [{**box, "bbox": [5.2, 4.0, 20.0, 30.5]}, {**box, "bbox": [50, 30, 5, 5]}]
+        boxes = boxes[:6]  # none in the last image
+        boxes.append({**boxes[0], "iscrowd": 1, "bbox": [0, 0, 60, 40]})
+        boxes.append({**boxes[0], "bbox": [3.0, 3.0, 9.0, 0.0]})
+        boxes = [{**box, "id": 900 - i} for i, box in enumerate(boxes)]
+        made = {"images": images, "annotations": boxes, "categories": categories}
+        text(root / "annotations" / f"instances_{part}.json", json.dumps(made))
+
+
+def vqav2(root: Path) -> None:
+    """Answers that are equal once they are normalized, and a question that none of ten agree on."""
+    given = [
+        ["yes"] * 10, ["Yes."] * 4 + ["no"] * 2 + ["no!"] * 4, ["2"] * 5 + ["two"] * 5,
+        ["the cat"] * 3 + ["a cat"] * 3 + ["cat"] * 4, [f"thing {i}" for i in range(10)],
+    ]  # fmt: skip
+    for part in ("train2014", "val2014"):
+        questions, answers = [], []
+        for i, each in enumerate(given):
+            image = i // 2
+            picture(root / part / f"COCO_{part}_{image:012}.jpg", 500 + image)
+            questions.append({"question_id": 10 * i, "image_id": image, "question": f"what {i} ?"})
+            rows = [{"answer": a, "answer_confidence": "yes", "answer_id": 1} for a in each]
+            answers.append({"question_id": 10 * i, "image_id": image, "answers": rows})
+        head = f"v2_OpenEnded_mscoco_{part}"
+        text(root / f"{head}_questions.json", json.dumps({"questions": questions}))
+        made = {"annotations": answers[::-1]}
+        text(root / f"v2_mscoco_{part}_annotations.json", json.dumps(made))
+
+
 WRITERS: dict[str, Writer] = {
     **{f"gta5{kind}": gta5 for kind in ("", "-cls", "-det")},
     **{f"cityscapes{kind}": cityscapes for kind in ("", "-cls", "-det")},
     **{f"supervisely-person{kind}": supervisely_person for kind in ("", "-cls", "-det")},
     **{f"baidu-person{kind}": baidu_person for kind in ("", "-cls", "-det")},
     "several": several,
+    "coco2017": coco2017,
+    "coco2017-cls": coco2017,
+    "vqav2": vqav2,
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     **{name: {"size": [24, 32]} for name in WRITERS},
     **{
         name: {"size": [24, 32], "least": 10} for name in WRITERS if name.endswith(("-cls", "-det"))
     },
+    "vqav2": {"size": [24, 32], "answers": 3},
     "several": {
         "sets": [
             {"name": "gta5", "root": "gta5"},
