@@ -188,6 +188,85 @@ def vqav2(root: Path) -> None:
         text(root / f"v2_mscoco_{part}_annotations.json", json.dumps(made))
 
 
+# --- texts ----------------------------------------------------------------------------------------
+
+
+def absa_reviews(root: Path) -> None:
+    """PyContinual's JSON with both spellings of polarity, the original text, and SemEval's XML."""
+    for part, n in (("train", 6), ("dev", 2), ("test", 3)):
+        rows = {}
+        for i in range(n):
+            polarity = (("+", "-"), ("positive", "negative"))[n == 2][i % 2]
+            sentence = f"the sound of {part} {i} is as it is"
+            rows[str(i)] = {"id": i, "polarity": polarity, "sentence": sentence, "term": "sound"}
+        rows["n"] = {"id": 9, "polarity": "neutral", "sentence": "it is", "term": "it"}
+        folder = root / "dat" / "absa" / "Bing3Domains" / "asc" / "Speaker"
+        text(folder / f"{part}.json", json.dumps(rows))
+    lines = ["[t]a title", "size[+2],weight[-1]##good \u00e9 on the whole", "##nothing said"]
+    lines += ["price[-3][u]##too dear", "screen[+1],case[-1]##even", "zoom[+]##fine zoom"]
+    text(root / "hl5" / "Nokia6610.txt", "\n".join(lines))
+    terms = '<aspectTerms><aspectTerm term="food" polarity="{}"/></aspectTerms>'
+    sentences = [
+        f"<sentence id='{i}'><text>the food {i}</text>{terms.format(p)}</sentence>"
+        for i, p in enumerate(("positive", "negative", "neutral", "conflict"))
+    ]
+    xml = (
+        f"<sentences>{''.join(sentences)}<sentence id='9'><text>none</text></sentence></sentences>"
+    )
+    text(root / "semeval" / "rest.xml", xml)
+    text(root / "README.txt", "what is here")
+
+
+def newsgroups(root: Path) -> None:
+    """Posts whose headers, footers and quotes name the group, one that is nothing else, latin-1."""
+    for part in ("train", "test"):
+        for group in ("sci.space", "alt.atheism"):
+            for i in range(3):
+                head = f"Newsgroups: {group}\nSubject: Re: {group}\n\n"
+                quote = f"someone of {group} writes:\n> {group} it was\n"
+                body = f"caf\u00e9 number {i} of {part} and {ord(group[0])}\n" if i < 2 else ""
+                file = root / f"20news-bydate-{part}" / group / str(100 + i)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                post = f"{head}{quote}{body}\n--\nme, of {group}\n"
+                file.write_text(post, encoding="latin-1")
+
+
+def no_robots(root: Path) -> None:
+    """A dialogue of two turns with a system's message, and one that ends without an answer."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    (root / "data").mkdir(parents=True)
+    for part in ("train", "test"):
+        said = [("system", "be kind"), ("user", f"who is {part}?"), ("assistant", "a split")]
+        more = [*said, ("user", "and more?"), ("assistant", "no more"), ("user", "well")]
+        rows = [[{"role": r, "content": c} for r, c in each] for each in (said, more)]
+        table = pa.table({"prompt": ["a", "b"], "messages": rows, "category": ["Chat", "QA"]})
+        parquet.write_table(table, root / "data" / f"{part}-00000-of-00001.parquet")
+
+
+def medicine_tasks(root: Path) -> None:
+    """JSON, JSON lines, and a task whose inputs hold the options."""
+    rows = [
+        {"id": i, "input": f"what is {i}?", "options": ["a pill", "a leaf"], "gold_index": i % 2}
+        for i in range(6)
+    ]
+    text(root / "usmle" / "test.json", json.dumps(rows))
+    text(root / "RCT" / "test.json", "\n".join(map(json.dumps, rows)))
+    told = [f"the cure of 3 is {option}" for option in ("rest", "more rest")]
+    held = [{"input_options": told, "output": "indeed", "gold_index": 1}] * 2
+    text(root / "MedQs" / "test.json", json.dumps(held))
+
+
+def law_tasks(root: Path) -> None:
+    """A task with options in the question."""
+    rows = [
+        {"input": f"case {i}: yes or no?", "options": ["yes", "no"], "gold_index": i % 2}
+        for i in range(5)
+    ]
+    text(root / "scotus" / "test.json", json.dumps(rows))
+
+
 WRITERS: dict[str, Writer] = {
     **{f"gta5{kind}": gta5 for kind in ("", "-cls", "-det")},
     **{f"cityscapes{kind}": cityscapes for kind in ("", "-cls", "-det")},
@@ -197,9 +276,17 @@ WRITERS: dict[str, Writer] = {
     "coco2017": coco2017,
     "coco2017-cls": coco2017,
     "vqav2": vqav2,
+    "absa-reviews": absa_reviews,
+    "20newsgroups": newsgroups,
+    "no-robots": no_robots,
+    "medicine-tasks": medicine_tasks,
+    "law-tasks": law_tasks,
 }
+IMAGES = [
+    name for name in WRITERS if list(WRITERS).index(name) < list(WRITERS).index("absa-reviews")
+]
 SETTINGS: dict[str, dict[str, Any]] = {
-    **{name: {"size": [24, 32]} for name in WRITERS},
+    **{name: {"size": [24, 32]} for name in IMAGES},
     **{
         name: {"size": [24, 32], "least": 10} for name in WRITERS if name.endswith(("-cls", "-det"))
     },
