@@ -322,6 +322,8 @@ def corruptions_of(part: Part, dense: bool, family: str) -> list[str]:
         return imagenet_c.names(part, dense)
     if family and part == "test":
         return imagenet_c.all_names()
+    if family:
+        return [n for n in corruptions_of(part, dense, "") if not imagenet_c.is_like_one(n)]
     kinds = SEVERITIES if part == "test" else VALIDATION_SEVERITIES
     usable = [kind for kind in kinds if not (dense and kind in GEOMETRIC)]
     return [f"{kind}-{severity}" for severity in (1, 2) for kind in usable]

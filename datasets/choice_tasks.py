@@ -97,8 +97,9 @@ def _pair(row: Row) -> tuple[str, str]:
     if "input_options" in row.values:
         inputs, gold = _options(row, "input_options"), _gold(row)
         words = [each.split() for each in inputs]
-        n = next((i for i, of in enumerate(zip(*words, strict=False)) if len(set(of)) > 1), 0)
-        n = n or min(map(len, words)) - 1  # one is the beginning of all others
+        ends = min(map(len, words)) - 1  # where one is the beginning of all others
+        rows = enumerate(zip(*words, strict=False))
+        n = next((i for i, of in rows if len(set(of)) > 1), ends)
         if n < 1:
             raise BenchError(
                 f"{row.place}: its input_options begin with no common question: correct them, or "

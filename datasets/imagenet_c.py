@@ -58,6 +58,12 @@ def is_known(name: str) -> bool:
     return any(name.rpartition("-")[0] in of for of in KINDS.values())
 
 
+def is_like_one(name: str) -> bool:
+    """Whether a corruption that this project has of its own is of a kind that is one of them."""
+    kind = name.rpartition("-")[0]
+    return any(each.startswith(kind) for of in KINDS.values() for each in of)
+
+
 def require(shape: tuple[int, ...]) -> None:
     """BenchError, with the cure, where the library is missing or images of a shape are too small.
 

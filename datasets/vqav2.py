@@ -35,7 +35,7 @@ class VqaV2Config(TextConfig):
     first : the place of the first one in the list of answers, counted from 1: with answers 100 the
         first hundred, with first 101 those after them
     answer_list : a text file with an answer a line; by default all answers, those first that are
-        the most frequent one of most questions of the train split
+        the most frequent one of most questions of the train split, then those of most people
     size : height and width of images in pixels, or one for both
     tokens, vocabulary, hashes, lowercase : see `TextConfig`
     """
@@ -163,7 +163,8 @@ def _compact(questions: Path, annotations: Path) -> dict[str, Any]:
     """The questions in their order, their images, and how many people gave which answer.
 
     ``given``: rows of the place of a question, the place of an answer in ``answers`` and how many
-    people gave it. ``ranked``: the answers by the questions whose most frequent one they are.
+    people gave it. ``ranked``: the answers by the questions whose most frequent one they are, then
+    by the people who gave them.
     """
     asked = {}
     for i, each in enumerate(_list(questions, "questions")):
@@ -177,6 +178,7 @@ def _compact(questions: Path, annotations: Path) -> dict[str, Any]:
     place = {identifier: i for i, identifier in enumerate(asked)}
     numbers: dict[str, int] = {}
     most: Counter[str] = Counter()
+    people: Counter[str] = Counter()
     given: list[tuple[int, int, int]] = []
     annotated = set()
     for i, each in enumerate(_list(annotations, "annotations")):
@@ -195,6 +197,7 @@ def _compact(questions: Path, annotations: Path) -> dict[str, Any]:
         counts = Counter(answer for answer in answers if answer)
         if counts:
             most[min(counts, key=lambda a: (-counts[a], a))] += 1
+        people.update(counts)
         for answer, count in counts.items():
             given.append((question, numbers.setdefault(answer, len(numbers)), count))
     if missing := sorted(set(range(len(asked))) - annotated):
@@ -202,7 +205,7 @@ def _compact(questions: Path, annotations: Path) -> dict[str, Any]:
             f"{annotations}: has no answers to {len(missing)} questions of {questions.name}, the "
             f"first with question_id {list(asked)[missing[0]]}: fetch both anew"
         )
-    every = sorted(numbers, key=lambda answer: (-most[answer], answer))
+    every = sorted(numbers, key=lambda answer: (-most[answer], -people[answer], answer))
     return {
         "questions": [question for question, _ in asked.values()],
         "images": torch.tensor([image for _, image in asked.values()], dtype=torch.int64),

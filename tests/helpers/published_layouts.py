@@ -174,11 +174,11 @@ def vqav2(root: Path) -> None:
         ["yes"] * 10, ["Yes."] * 4 + ["no"] * 2 + ["no!"] * 4, ["2"] * 5 + ["two"] * 5,
         ["the cat"] * 3 + ["a cat"] * 3 + ["cat"] * 4, [f"thing {i}" for i in range(10)],
     ]  # fmt: skip
-    for part in ("train2014", "val2014"):
+    for n, part in enumerate(("train2014", "val2014")):
         questions, answers = [], []
         for i, each in enumerate(given):
             image = i // 2
-            picture(root / part / f"COCO_{part}_{image:012}.jpg", 500 + image)
+            picture(root / part / f"COCO_{part}_{image:012}.jpg", 500 + 100 * n + image)
             questions.append({"question_id": 10 * i, "image_id": image, "question": f"what {i} ?"})
             rows = [{"answer": a, "answer_confidence": "yes", "answer_id": 1} for a in each]
             answers.append({"question_id": 10 * i, "image_id": image, "answers": rows})
@@ -282,11 +282,9 @@ WRITERS: dict[str, Writer] = {
     "medicine-tasks": medicine_tasks,
     "law-tasks": law_tasks,
 }
-IMAGES = [
-    name for name in WRITERS if list(WRITERS).index(name) < list(WRITERS).index("absa-reviews")
-]
+TEXTS = {"absa-reviews", "20newsgroups", "no-robots", "medicine-tasks", "law-tasks"}
 SETTINGS: dict[str, dict[str, Any]] = {
-    **{name: {"size": [24, 32]} for name in IMAGES},
+    **{name: {"size": [24, 32]} for name in WRITERS.keys() - TEXTS},
     **{
         name: {"size": [24, 32], "least": 10} for name in WRITERS if name.endswith(("-cls", "-det"))
     },
