@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,17 @@ from bench import BenchError, DataSetConfig, Split, register
 
 from ._images import IMAGES, ImageData, ImageFiles, Size, is_image
 
-ONE, MASKS = "all", "labels"
-"""The domain of a root whose folders are the classes; and the folder of masks or boxes."""
+ONE = "all"
+"""The domain of a root whose folders are the classes."""
+
+NO_CLASSES = {
+    (IMAGES, "labels"): "segmentation-pairs, yolo-boxes and gta5 read",
+    ("ann", "img"): "supervisely-person reads",
+    (IMAGES, "profiles"): "baidu-person reads",
+}
+"""Folders of images and of their masks or boxes, and what reads them."""
+
+SPLIT = re.compile(r"(train|val|test)(\d{4})?")
 
 
 class ImageFolderConfig(DataSetConfig):
@@ -75,10 +86,15 @@ class ImageFolder(ImageData):
                     f"this class: every domain has the same classes; add the folder or remove the "
                     f"class from all"
                 )
-        if every == [IMAGES, MASKS]:
+        if len(every) == 2 and tuple(every) in NO_CLASSES:
             raise BenchError(
-                f"root {self.root} has the folders {IMAGES} and {MASKS}, which are no classes: "
-                "segmentation-pairs and yolo-boxes read this layout"
+                f"root {self.root} has the folders {every[0]} and {every[1]}, which are no "
+                f"classes: {NO_CLASSES[every[0], every[1]]} this layout"
+            )
+        if all(SPLIT.fullmatch(name) for name in every):
+            raise BenchError(
+                f"root {self.root} has the folders {', '.join(every)}, which are splits and no "
+                "classes: see 'bench data list' for what reads this layout"
             )
         if len(every) < 2:
             raise BenchError(
@@ -98,6 +114,18 @@ class ImageFolder(ImageData):
                 raise BenchError(f"{folder}: domain {domain!r} has no images: {cure}")
             self._found[domain] = found
         return self._found[domain]
+
+    def _problems(self) -> Iterator[str]:
+        """What is wrong; if nothing is, classes that have no images at all."""
+        found = list(super()._problems())
+        yield from found
+        for number, name in enumerate(() if found else self.class_names):
+            if not any(of_class[number] for of_class in self._found.values()):
+                folder = next(iter(self._folders.values())) / name
+                yield (
+                    f"{folder}: has no images, and no domain has one of this class: add some, or "
+                    "remove the folder"
+                )
 
     def files(self) -> Any:
         return (file for d in self._folders for of_class in self._files(d) for file in of_class)
