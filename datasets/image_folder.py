@@ -59,12 +59,12 @@ class ImageFolder(ImageData):
 
     def _find_domains(self) -> dict[str, Path]:
         """The folder of each domain."""
-        folders = _folders(self.root)
+        folders = class_folders(self.root)
         if not folders:
             raise BenchError(
                 f"root {self.root} has no folders: this layout is ROOT/DOMAIN/CLASS/*.jpg"
             )
-        inner = {folder: _folders(folder) for folder in folders}
+        inner = {folder: class_folders(folder) for folder in folders}
         if not any(inner.values()):
             return {ONE: self.root}
         for folder, classes in inner.items():
@@ -76,7 +76,7 @@ class ImageFolder(ImageData):
         return {folder.name: folder for folder in folders}
 
     def _common_classes(self) -> tuple[str, ...]:
-        names = {d: {f.name for f in _folders(folder)} for d, folder in self._folders.items()}
+        names = {d: {f.name for f in class_folders(folder)} for d, folder in self._folders.items()}
         every = sorted(set().union(*names.values()))
         for domain, found in names.items():
             if missing := [name for name in every if name not in found]:
@@ -109,7 +109,9 @@ class ImageFolder(ImageData):
         if domain not in self._found:
             found = [_images(folder / name) for name in self.class_names]
             if not any(found):
-                deeper = next((f for n in self.class_names for f in _folders(folder / n)), None)
+                deeper = next(
+                    (f for n in self.class_names for f in class_folders(folder / n)), None
+                )
                 cure = f"name {folder} as the root" if deeper else "add some, or remove the folder"
                 raise BenchError(f"{folder}: domain {domain!r} has no images: {cure}")
             self._found[domain] = found
@@ -131,7 +133,8 @@ class ImageFolder(ImageData):
         return (file for d in self._folders for of_class in self._files(d) for file in of_class)
 
 
-def _folders(folder: Path) -> list[Path]:
+def class_folders(folder: Path) -> list[Path]:
+    """The folders in a folder, without hidden ones, in the order of their names."""
     return sorted(
         each for each in folder.iterdir() if each.is_dir() and not each.name.startswith((".", "__"))
     )

@@ -232,8 +232,9 @@ class DataStream(Stream):
 
 
 def of_classes(split: Split, classes: Sequence[int]) -> Split:
-    """The samples of a split that are of some classes."""
-    return part_of(split, torch.isin(split.y, torch.tensor(classes)).nonzero().squeeze(1))
+    """The samples of a split that are of some classes; of scores the best one is the class."""
+    y = split.y if split.y.ndim == 1 else split.y.argmax(dim=1)
+    return part_of(split, torch.isin(y, torch.tensor(classes)).nonzero().squeeze(1))
 
 
 def disjoint(source: Divided, parts: dict[str, Divided]) -> dict[str, Divided]:

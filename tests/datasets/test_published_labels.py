@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -284,6 +285,67 @@ def test_sets_of_other_sizes_need_a_common_one(tmp_path: Path) -> None:
         DataChoice.model_validate(given).build()
 
 
+# --- a class each -----------------------------------------------------------------------------
+
+
+def test_images_of_cifar_10_c_are_learned_and_tested_apart(made: Build) -> None:
+    data = made("cifar10", size=32)
+    assert list(data.domains())[:3] == ["clean", "blur-1", "blur-2"]
+    array = np.load(data.root / "CIFAR-10-C" / "fog.npy")
+    split = data.split("fog-3", "test")
+    assert split.y.tolist() == [7, 8, 9]
+    pixels = (take(split.x, torch.tensor([1])) * 255).round().permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(pixels[0], array[28])
+    learned = data.split("blur-1", "train").x.sample_names()
+    assert not set(learned) & set(split.x.sample_names())
+    assert data.split("blur-5", "test").x.sample_names() == split.x.sample_names()
+    stream_class = load("stream", "domain-shift")
+    config = stream_class.Config(
+        data={"name": "cifar10", "root": str(data.root)}, targets=["fog-5", "blur-1"]
+    )
+    built = build_stream(stream_class(config, 0))
+    assert [(len(d.adaptation), len(d.test)) for d in built.domains] == [(7, 3)] * 2
+
+    clean = data.split("clean", "test")
+    folder = data.root / "cifar-10-batches-py"
+    binary = data.root.parent / "bin" / "cifar-10-batches-bin"
+    binary.mkdir(parents=True)
+    for file in folder.iterdir():
+        content = pickle.loads(file.read_bytes())
+        labels = np.array(content[b"labels"], dtype=np.uint8)[:, None]
+        np.concatenate([labels, content[b"data"]], axis=1).tofile(binary / f"{file.name}.bin")
+    whole = data_set("cifar10", {"root": str(binary.parent)}).split("clean", "test")
+    assert whole.x.sample_names()[7:] == clean.x.sample_names()
+    (folder / "test_batch").write_bytes(pickle.dumps({b"data": shutil.rmtree, b"labels": []}))
+    with pytest.raises(BenchError, match=r"is no batch of CIFAR-10 \(it names shutil"):
+        data.split("clean", "test")
+
+
+def test_folders_of_imagenet_c_are_domains(made: Build) -> None:
+    data = made("imagenet-c")
+    assert (list(data.domains()), data.class_names) == (
+        ["clean", "fog-1", "fog-5", "frost-3"], ("n00", "n01")
+    )  # fmt: skip
+    shutil.move(data.root / "frost" / "3", data.root / "frost" / "7")
+    with pytest.raises(BenchError, match="root"):
+        data_set("imagenet-c", {"root": str(data.root / "clean")})
+
+
+def test_spoken_digits_are_spectrograms_of_speakers(made: Build) -> None:
+    data = made("spoken-digits", size=[24, 20])
+    assert {d: data.splits(d) for d in data.domains()} == {
+        "george": ["train", "test"], "theo": ["train", "test"]
+    }  # fmt: skip
+    split = data.split("theo", "train")
+    assert split.y.tolist() == list(range(10))
+    x = take(split.x, torch.arange(10))
+    assert x.shape == (10, 1, 24, 20)
+    assert (float(x.min()) >= 0, float(x.max()) <= 1) == (True, True)
+    loudest = x.mean(dim=3).squeeze(1).argmax(dim=1)
+    assert (loudest.diff() <= 0).all()  # higher digits have higher tones, which are above
+    assert int(loudest[0]) > int(loudest[-1]) + 10
+
+
 # --- boxes and questions ----------------------------------------------------------------------
 
 
@@ -356,6 +418,27 @@ def test_questions_come_under_all_19_corruptions_of_imagenet_c(made: Build) -> N
     split = data.split("all", "train")
     made_so = data.corrupted(split, "imagenet-c-19/gamma-2", "key")
     assert not torch.equal(made_so.x[:1]["image"], split.x[:1]["image"])
+
+
+def test_new_answers_come_as_tasks(made: Build) -> None:
+    data = made("vqav2")
+    stream_class = load("stream", "class-incremental")
+    settings = {"name": "vqav2", "root": str(data.root), "size": [24, 32], "answers": 3}
+    config = stream_class.Config(data=settings, source_classes=2, per_task=1)
+    built = build_stream(stream_class(config, 0))
+    assert built.source.adaptation.y.argmax(dim=1).tolist() == [0, 0, 1]
+    assert [d.adaptation.y.argmax(dim=1).tolist() for d in built.domains] == [[2]]
+
+
+def test_new_classes_may_come_from_another_set(tmp_path: Path) -> None:
+    given = sets(tmp_path, "gta5-cls", "coco2017-cls", least=10)
+    stream_class = load("stream", "class-incremental")
+    config = stream_class.Config(
+        data=given, source=["gta5-cls", "coco2017-cls"], source_classes=19, per_task=1
+    )
+    built = build_stream(stream_class(config, 0))
+    assert [d.name for d in built.domains] == ["classes-19"]  # the bottle
+    assert built.domains[0].adaptation.y.tolist() == [19]
 
 
 # --- texts ------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def without_folder(folder: Path) -> None:
 
 
 def moved(folder: Path) -> None:
-    folder.rename(folder.with_name("elsewhere"))
+    folder.rename(folder.with_name(f"elsewhere{folder.suffix}"))
 
 
 def cut(file: Path) -> None:
@@ -94,7 +94,9 @@ def smaller(file: Path) -> None:
 
 
 def photo(file: Path) -> None:
-    published.picture(file, 9)
+    kept = published.picture(file.with_suffix(".png"), 9)
+    Image.open(kept).save(file, "JPEG")
+    kept.unlink()
 
 
 def no_json(file: Path) -> None:
@@ -168,6 +170,15 @@ SPOILED: list[tuple[str, str, Callable[[Path], None], str]] = [
     ("baidu-person", "clean_images/profiles/1-profile.jpg", removed, "is not there: fetch"),
     ("baidu-person", "clean_images/profiles/1-profile.jpg", photo, "it is no mask"),
     ("baidu-person", "clean_images/profiles/1-profile.jpg", smaller, "and its image 1.jpg of"),
+    ("cifar10", "cifar-10-batches-py/data_batch_3", cut, "is no batch of CIFAR-10"),
+    ("cifar10", "cifar-10-batches-py/test_batch", removed, "is no batch of CIFAR-10"),
+    ("cifar10", "CIFAR-10-C/fog.npy", cut, "unpack CIFAR-10-C.tar anew"),
+    ("cifar10", "CIFAR-10-C/labels.npy", removed, "unpack CIFAR-10-C.tar anew"),
+    ("imagenet-c", "weather/fog/5/n01", without_folder, "is not there, and domain 'clean'"),
+    ("imagenet-c", "frost/3/n01/ILSVRC2012_val_1.JPEG", cut, "cannot be read as an image"),
+    ("spoken-digits", "3_theo_7.wav", cut, "256 samples or more in one channel"),
+    ("spoken-digits", "3_theo_7.wav", photo, "cannot be read as sound"),
+    ("spoken-digits", "3_theo_7.wav", moved, "is not called DIGIT_SPEAKER_NUMBER.wav"),
     ("coco2017", "val2017/000000000139.jpg", removed, "unpack val2017.zip into"),
     ("coco2017", TRAIN, no_json, "is not JSON"),
     ("coco2017", TRAIN, removed, "is not there: unpack annotations_trainval2017.zip"),
@@ -218,8 +229,9 @@ def test_a_spoiled_tree_is_named_with_file_and_cure(
     spoil(tmp_path / place)
     result = CliRunner().invoke(app, ["data", "check", *given])
     assert result.exit_code in (1, 2), result.output
-    lines = [line for line in result.output.splitlines() if said in line]
-    assert len(lines) == 1, result.output
+    output = f"{result.output}{result.exception}"
+    lines = [line for line in output.splitlines() if said in line]
+    assert len(lines) == 1, output
     named = tmp_path / place
     parents = (str(named), str(named.parent))  # of what is missing, the folder at least
     assert any(each in lines[0] for each in parents)

@@ -144,6 +144,49 @@ def several(root: Path) -> None:
     supervisely_person(root / "persons")
 
 
+# --- images and sounds with a class each ----------------------------------------------------------
+
+
+def cifar10(root: Path) -> None:
+    """Batches for Python, and two corruptions of the ten test images."""
+    import pickle
+
+    rng = np.random.default_rng(0)
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        pixels = rng.integers(0, 256, (10, 3072), dtype=np.uint8)
+        batch = {b"data": pixels, b"labels": list(range(10)), b"filenames": [b"a.png"] * 10}
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+    (root / "CIFAR-10-C").mkdir()
+    for kind in ("fog", "blur"):
+        made = rng.integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
+        np.save(root / "CIFAR-10-C" / f"{kind}.npy", made)
+    np.save(root / "CIFAR-10-C" / "labels.npy", np.arange(50, dtype=np.uint8) % 10)
+
+
+def imagenet_c(root: Path) -> None:
+    """One corruption in the folder of its archive, one beside it, and the clean images."""
+    for number, folder in enumerate(("weather/fog/1", "weather/fog/5", "frost/3", "clean")):
+        for i in range(4):
+            name = f"n0{i % 2}/ILSVRC2012_val_{i}.JPEG"
+            picture(root / folder / name, 700 + 10 * number + i, mode=("RGB", "L")[i == 3])
+
+
+def spoken_digits(root: Path) -> None:
+    """Two speakers, of whom each digit has a recording to learn and one to test."""
+    from scipy.io import wavfile
+
+    rng = np.random.default_rng(0)
+    root.mkdir(parents=True, exist_ok=True)
+    for digit in range(10):
+        for speaker in ("george", "theo"):
+            for number in (0, 7):
+                tone = np.sin(np.arange(900 + 50 * digit) * (0.1 + 0.2 * digit))
+                sound = 9000 * tone + rng.normal(0, 90, len(tone))
+                wavfile.write(root / f"{digit}_{speaker}_{number}.wav", 8000, sound.astype("<i2"))
+
+
 # --- boxes and questions --------------------------------------------------------------------------
 
 
@@ -273,6 +316,9 @@ WRITERS: dict[str, Writer] = {
     **{f"supervisely-person{kind}": supervisely_person for kind in ("", "-cls", "-det")},
     **{f"baidu-person{kind}": baidu_person for kind in ("", "-cls", "-det")},
     "several": several,
+    "cifar10": cifar10,
+    "imagenet-c": imagenet_c,
+    "spoken-digits": spoken_digits,
     "coco2017": coco2017,
     "coco2017-cls": coco2017,
     "vqav2": vqav2,
