@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from bench import BenchError, DataSetConfig, Split
 
@@ -31,12 +33,15 @@ class BoxesConfig(DataSetConfig):
     boxes: int | None = Field(None, ge=1, le=10_000)
 
 
-@dataclass
-class Boxed:
-    """An image file and its boxes: class, and left, upper, right and lower edge in [0, 1]."""
+@dataclass(frozen=True)
+class Boxes:
+    """Image files, and the boxes of all: float32 of shape (boxes, 5), rows of labels as of
+    `BoxData`; ``image``, int64 of shape (boxes,), is the place of each one's file, in rising order.
+    """
 
-    image: Path
-    boxes: list[tuple[float, float, float, float, float]] = field(default_factory=list)
+    files: Sequence[Path]
+    image: Tensor
+    rows: Tensor
 
 
 class BoxData(ImageData):
@@ -47,38 +52,65 @@ class BoxData(ImageData):
 
     task = "detection"
     dense = True
-    config: BoxesConfig
+    config: Any
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.input_shape = (3, *config.size)
 
     @abstractmethod
-    def boxed(self, domain: str) -> Sequence[Boxed]:
-        """The images of a domain with their boxes."""
+    def boxes(self, domain: str, name: str) -> Boxes:
+        """The images of a split with their boxes."""
 
     def split(self, domain: str, name: str) -> Split:
-        samples = self.boxed(domain)
-        most = self.config.boxes or self._most_boxes
-        y = torch.full((len(samples), most, 5), ABSENT)
-        for row, sample in enumerate(samples):
-            if len(sample.boxes) > most:
-                raise BenchError(
-                    f"{sample.image}: has {len(sample.boxes)} boxes, and the setting boxes is "
-                    f"{most}: raise it, or leave it out"
-                )
-            if sample.boxes:
-                y[row, : len(sample.boxes)] = torch.tensor(sample.boxes)
-        return Split(ImageFiles([sample.image for sample in samples], self.config.size), y)
+        found, most = self.boxes(domain, name), self.config.boxes or self._most_boxes
+        counts = torch.bincount(found.image, minlength=len(found.files))
+        if len(counts) and int(counts.max()) > most:
+            file = found.files[int((counts > most).nonzero()[0])]
+            raise BenchError(
+                f"{file}: has {int(counts[counts > most][0])} boxes, and the setting boxes is "
+                f"{most}: raise it, or leave it out"
+            )
+        y = torch.full((len(found.files), most, 5), ABSENT)
+        starts = counts.cumsum(0) - counts
+        y[found.image, torch.arange(len(found.image)) - starts[found.image]] = found.rows
+        return Split(ImageFiles(found.files, self.config.size), y)
 
     def described(self, split: Split, position: int) -> str:
         found = split.y[position, :, 0]
         names = [self.class_names[int(i)] for i in found[found >= 0].tolist()]
         return ",".join(dict.fromkeys(names))
 
-    @property
+    @cached_property
     def _most_boxes(self) -> int:
-        return max(len(s.boxes) for domain in self.domains() for s in self.boxed(domain)) or 1
+        every = (self.boxes(d, s).image for d in self.domains() for s in self.splits(d))
+        return max(int(torch.bincount(image).max()) if len(image) else 1 for image in every)
+
+
+@dataclass
+class Boxed:
+    """An image file and its boxes: class, and left, upper, right and lower edge in [0, 1]."""
+
+    image: Path
+    boxes: list[tuple[float, float, float, float, float]] = field(default_factory=list)
+
+
+class BoxedImages(BoxData):
+    """Images with boxes that are read image by image."""
+
+    @abstractmethod
+    def boxed(self, domain: str) -> Sequence[Boxed]:
+        """The images of a domain with their boxes."""
+
+    def boxes(self, domain: str, name: str) -> Boxes:
+        samples = self.boxed(domain)
+        rows = [row for sample in samples for row in sample.boxes]
+        image = [i for i, sample in enumerate(samples) for _ in sample.boxes]
+        return Boxes(
+            [sample.image for sample in samples],
+            torch.tensor(image, dtype=torch.int64),
+            torch.tensor(rows).view(-1, 5),
+        )
 
 
 def box(

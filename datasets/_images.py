@@ -67,16 +67,22 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def decode(file: Any, size: tuple[int, int], place: Any = None) -> Tensor:
+Crop = tuple[int, int, int, int]
+"""Left, upper, right and lower edge in pixels; the last two are outside."""
+
+
+def decode(file: Any, size: tuple[int, int], place: Any = None, crop: Crop | None = None) -> Tensor:
     """An image file, or a stream of its bytes, as uint8 of shape (3, height, width).
 
-    It is resized to ``size`` (height, width), whatever its shape, bilinearly and smoothed. Raises
-    BenchError, naming ``place``, by default the file, if it cannot be read.
+    It, or a part of it, is resized to ``size`` (height, width), whatever its shape, bilinearly and
+    smoothed. Raises BenchError, naming ``place``, by default the file, if it cannot be read.
     """
     from PIL import Image
 
     with _opened(file, place or file) as image:
-        resized = image.convert("RGB").resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        part = image.convert("RGB")
+        part = part.crop(crop) if crop else part
+        resized = part.resize((size[1], size[0]), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
 
 
@@ -85,17 +91,36 @@ def decode_mask(file: Path, size: tuple[int, int]) -> tuple[set[int], Tensor]:
 
     It is resized to the nearest pixels. Raises BenchError if it is a color image.
     """
-    from PIL import Image
+    mask = read_mask(file, "or name its colors in colors.csv")
+    return set(np.unique(mask).tolist()), nearest(mask, size).long()
 
+
+def read_mask(file: Path, cure: str = "or fetch it anew") -> np.ndarray:
+    """The numbers of a mask's pixels: gray values or places in a palette, uint8 (height, width).
+
+    BenchError, with a further ``cure``, if it is a color image.
+    """
     with _opened(file) as image:
         if image.mode not in ("L", "P"):
             raise BenchError(
                 f"{file}: is an image of mode {image.mode}, and a mask has one class number a "
-                "pixel: save it as gray values or with a palette, or name its colors in colors.csv"
+                f"pixel: save it as gray values or with a palette, {cure}"
             )
-        numbers = set(np.unique(np.array(image)).tolist())
-        resized = image.resize((size[1], size[0]), Image.Resampling.NEAREST)
-        return numbers, torch.from_numpy(np.array(resized)).long()
+        return np.array(image)
+
+
+def nearest(mask: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """A mask of uint8 resized to ``size`` (height, width) by the nearest pixels: no new numbers."""
+    from PIL import Image
+
+    resized = Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.NEAREST)
+    return torch.from_numpy(np.array(resized))
+
+
+def read_gray(file: Path) -> np.ndarray:
+    """An image's gray values, uint8 (height, width), whatever its mode."""
+    with _opened(file) as image:
+        return np.array(image.convert("L"))
 
 
 def decode_colors(
@@ -149,6 +174,10 @@ def _opened(file: Any, place: Any = None) -> Iterator[Any]:
         ) from error
 
 
+FilePart = tuple[Path, Crop | None]
+"""An image file, and the part of it that is meant; None for all."""
+
+
 class _Cache:
     """The images that were decoded last, up to a number of bytes."""
 
@@ -156,9 +185,9 @@ class _Cache:
         self.limit, self.held = limit, 0
         self._images: OrderedDict[Any, Tensor] = OrderedDict()
 
-    def images(self, files: Sequence[Path], size: tuple[int, int]) -> list[Tensor]:
+    def images(self, parts: Sequence[FilePart], size: tuple[int, int]) -> list[Tensor]:
         """The images of files, decoded where they are not held or the file was changed."""
-        keys = [(file, size, _written(file)) for file in files]
+        keys = [(part, size, _written(part[0])) for part in parts]
         missing = [key for key in dict.fromkeys(keys) if key not in self._images]
         for key, image in zip(missing, decoded([key[0] for key in missing], size), strict=True):
             self._images[key] = image
@@ -171,16 +200,20 @@ class _Cache:
         return found
 
 
-def decoded(files: Sequence[Path], size: tuple[int, int]) -> list[Tensor]:
+def decoded(parts: Sequence[FilePart], size: tuple[int, int]) -> list[Tensor]:
     """Image files, by as many threads as torch computes with; BenchError names the first wrong one.
 
     They end with the batch: what follows is timed alone.
     """
-    threads = min(torch.get_num_threads(), len(files))
+
+    def read(part: FilePart) -> Tensor:
+        return decode(part[0], size, crop=part[1]).contiguous()
+
+    threads = min(torch.get_num_threads(), len(parts))
     if threads < 2:
-        return [decode(file, size).contiguous() for file in files]
+        return list(map(read, parts))
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda file: decode(file, size).contiguous(), files))
+        return list(pool.map(read, parts))
 
 
 def _written(file: Path) -> tuple[int, int]:
@@ -196,27 +229,43 @@ _cache = _Cache(CACHED_BYTES)
 
 
 class ImageFiles(LazyInputs):
-    """The images of ``files`` as float32 of shape (n, 3, height, width) in [0, 1]."""
+    """The images of ``files`` as float32 of shape (n, 3, height, width) in [0, 1].
 
-    def __init__(self, files: Sequence[Path], size: tuple[int, int]) -> None:
+    ``crops``: the part of each that is meant, int tensor of shape (n, 4), see `Crop`. Parts of one
+    file have the name of the file: they stay on one side of a division.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], size: tuple[int, int], crops: Tensor | None = None
+    ) -> None:
         super().__init__(torch.arange(len(files)))
-        self._files, self._size = files, size
+        self._files, self._size, self._crops = files, size, crops
         self._names: list[str] = []
 
     def read(self, positions: Tensor) -> Inputs:
-        images = _cache.images([self._files[i] for i in positions.tolist()], self._size)
+        images = _cache.images([self._part(i) for i in positions.tolist()], self._size)
         return torch.stack(images).float() / 255
+
+    def _part(self, position: int) -> FilePart:
+        if self._crops is None:
+            return self._files[position], None
+        left, upper, right, lower = self._crops[position].tolist()
+        return self._files[position], (left, upper, right, lower)
 
     def names(self, positions: Tensor) -> list[str]:
         """Digests of the files; where they have over 1 GB, of their places and sizes."""
         if not self._names:
-            sizes = [file.stat().st_size for file in self._files]
-            few = sum(sizes) <= LARGEST_READ
-            self._names += [
-                file_digest(file) if few else digest([*file.parts[-3:], size])
-                for file, size in zip(self._files, sizes, strict=True)
-            ]
+            sizes = {file: file.stat().st_size for file in dict.fromkeys(self._files)}
+            few = sum(sizes.values()) <= LARGEST_READ
+            found = {
+                file: file_digest(file) if few else digest([*file.parts[-3:], size])
+                for file, size in sizes.items()
+            }
+            self._names += [found[file] for file in self._files]
         return [self._names[i] for i in positions.tolist()]
+
+    def settings(self) -> Any:
+        return None if self._crops is None else self._crops[self.positions].tolist()
 
     @property
     def sample_types(self) -> dict[str, SampleType]:
@@ -259,19 +308,22 @@ class CorruptedImages(LazyInputs):
 
 def corrupted_image(image: Tensor, corruption: str, seed: int) -> Tensor:
     """An image of shape (channels, height, width) under a corruption, see `DataSet.corrupted`."""
-    family, slash, published = corruption.partition("/")
-    if slash:
-        assert family == imagenet_c.FAMILY
+    _, slash, published = corruption.partition("/")
+    if slash and imagenet_c.is_known(published):
         return imagenet_c.corrupt(published, image, seed)
-    name, _, severity = corruption.rpartition("-")
+    name, _, severity = (published if slash else corruption).rpartition("-")
     generator = torch.Generator().manual_seed(seed)
     return apply_shift(name, image.unsqueeze(0), int(severity), generator)[0]
 
 
 def corruptions_of(part: Part, dense: bool, family: str) -> list[str]:
     """The corruptions of images in a part's streams; ``dense``: that leave things in place."""
-    if family:
+    if family == imagenet_c.FAMILY:
         return imagenet_c.names(part, dense)
+    if family and part == "test":
+        return imagenet_c.all_names()
+    if family:
+        return [n for n in corruptions_of(part, dense, "") if not imagenet_c.is_like_one(n)]
     kinds = SEVERITIES if part == "test" else VALIDATION_SEVERITIES
     usable = [kind for kind in kinds if not (dense and kind in GEOMETRIC)]
     return [f"{kind}-{severity}" for severity in (1, 2) for kind in usable]
@@ -284,7 +336,7 @@ class ImageData(DataSet):
     """
 
     dense: ClassVar[bool] = False
-    families = (imagenet_c.FAMILY,)
+    families: ClassVar[tuple[str, ...]] = (imagenet_c.FAMILY,)
 
     def corruptions(self, part: Part, family: str = "") -> list[str]:
         return corruptions_of(part, self.dense, family)

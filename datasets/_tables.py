@@ -108,6 +108,21 @@ def read_json(file: Path) -> Any:
     return _json(read_text(file), str(file))
 
 
+def json_rows(file: Path) -> list[Row]:
+    """The rows of a file that is JSON, or JSON lines whatever it is called."""
+    text = read_text(file)
+    head = text.lstrip()[:1]
+    lines = text.splitlines() if head == "{" and "\n" in text.strip() else []
+    if len(lines) > 1 and lines[0].rstrip().endswith("}"):
+        places = [(line, f"{file}:{n}") for n, line in enumerate(lines, start=1) if line.strip()]
+        rows = [_row(_json(line, place), place) for line, place in places]
+    else:
+        rows = list(_rows(file, text))
+    if not rows:
+        raise BenchError(f"{file}: has no rows: add some, or remove the file")
+    return rows
+
+
 def _rows(file: Path, text: str) -> Iterator[Row]:
     if file.suffix in DELIMITERS:
         reader = csv.DictReader(text.splitlines(keepends=True), delimiter=DELIMITERS[file.suffix])

@@ -13,13 +13,13 @@ from bench import BenchError, register
 from bench.errors import shown
 from bench.io.folder_files import files_below
 
-from ._boxes import BoxData, Boxed, BoxesConfig, box
+from ._boxes import Boxed, BoxedImages, BoxesConfig, box
 from ._images import is_image
 from ._tables import read_json
 
 
 @register("dataset", "coco-boxes")
-class CocoBoxes(BoxData):
+class CocoBoxes(BoxedImages):
     """Images with the boxes of ROOT/DOMAIN.json in COCO's format; each JSON file is a domain.
 
     An image is found by its ``file_name``: the path from the root, or from the JSON file, else its

@@ -15,6 +15,7 @@ import torch
 from bench import BenchError, Split, register
 from bench.errors import did_you_mean
 
+from ._tables import split_name
 from ._texts import Text, TextConfig, TextData
 
 UPOS = (
@@ -24,14 +25,17 @@ UPOS = (
 """The universal part-of-speech tags, universaldependencies.org/u/pos."""
 
 ENDINGS = (".conllu", ".conllu.gz")
+ALL = "all"
 
 
 class ConlluConfig(TextConfig):
     """``domain``: the ``genre``, which is the head of each sent_id up to its first hyphen, or the
-    ``file``; see `TextConfig` for how words become numbers.
+    ``file``; ``splits``: of files such as en_ewt-ud-train.conllu the ``published`` ones, or all
+    files ``joined``; see `TextConfig` for how words become numbers.
     """
 
     domain: Literal["genre", "file"] = "genre"
+    splits: Literal["joined", "published"] = "joined"
 
 
 @register("dataset", "conllu")
@@ -40,7 +44,7 @@ class Conllu(TextData):
 
     The label of a word stands at its first token; padding, the first token of a text and further
     pieces of a word have -100. Sentences longer than ``tokens`` are cut. All files are read
-    together, whatever split their names say.
+    together, whatever split their names say, unless ``splits`` is published.
     """
 
     Config = ConlluConfig
@@ -51,18 +55,26 @@ class Conllu(TextData):
     def domains(self) -> list[str]:
         return list(self._sentences)
 
+    def splits(self, domain: str) -> list[str]:
+        return list(self._sentences[domain])
+
     def split(self, domain: str, name: str) -> Split:
-        return self.made(self._sentences[domain], torch.empty(0))
+        return self.made(self._sentences[domain][name], torch.empty(0))
 
     def files(self) -> Any:
         return (file for file in self.root.iterdir() if file.name.endswith(ENDINGS))
 
     @cached_property
-    def _sentences(self) -> dict[str, list[Text]]:
-        found: dict[str, list[Text]] = defaultdict(list)
+    def _sentences(self) -> dict[str, dict[str, list[Text]]]:
+        """The sentences of each domain and split."""
+        found: dict[str, dict[str, list[Text]]] = defaultdict(dict)
         for file in sorted(self.files()):
+            name, split = file.name.partition(".")[0], ALL
+            if self.config.splits == "published":
+                name, _, part = name.rpartition("-")
+                split = split_name(part, str(file))
             for head, text in _sentences(file):
-                domain = file.name.partition(".")[0]
+                domain = name
                 if self.config.domain == "genre":
                     domain = head.partition("-")[0]
                     if not domain:
@@ -70,7 +82,7 @@ class Conllu(TextData):
                             f"{file}: the sentence {' '.join(text.words[:5])!r} has no sent_id "
                             "that begins with a genre: set domain: file"
                         )
-                found[domain].append(text)
+                found[domain].setdefault(split, []).append(text)
         if not found:
             raise BenchError(
                 f"root {self.root} has no sentences: this layout is ROOT/*.conllu or *.conllu.gz"

@@ -76,8 +76,12 @@ def _opinions(file: Path) -> list[tuple[str, int]]:
                 raise BenchError(f"{row.place}: polarity is {sign!r}: write + or -")
             found.append((row.text("sentence"), 1 if sign == "+" else -1))
         return found
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    pairs = [line.partition("##") for line in lines]
+    return marked(file.read_text(encoding="utf-8", errors="replace"))
+
+
+def marked(reviews: str) -> list[tuple[str, int]]:
+    """Sentences of reviews, each after its opinions and ##, and the sum of the opinions in each."""
+    pairs = [line.partition("##") for line in reviews.splitlines()]
     return [
         (text.strip(), sum(int(f"{sign}{n or 1}") for sign, n in MARK.findall(marks)))
         for marks, mark, text in pairs

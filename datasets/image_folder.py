@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,17 @@ from bench import BenchError, DataSetConfig, Split, register
 
 from ._images import IMAGES, ImageData, ImageFiles, Size, is_image
 
-ONE, MASKS = "all", "labels"
-"""The domain of a root whose folders are the classes; and the folder of masks or boxes."""
+ONE = "all"
+"""The domain of a root whose folders are the classes."""
+
+NO_CLASSES = {
+    (IMAGES, "labels"): "segmentation-pairs, yolo-boxes and gta5 read",
+    ("ann", "img"): "supervisely-person reads",
+    (IMAGES, "profiles"): "baidu-person reads",
+}
+"""Folders of images and of their masks or boxes, and what reads them."""
+
+SPLIT = re.compile(r"(train|val|test)(\d{4})?")
 
 
 class ImageFolderConfig(DataSetConfig):
@@ -48,12 +59,12 @@ class ImageFolder(ImageData):
 
     def _find_domains(self) -> dict[str, Path]:
         """The folder of each domain."""
-        folders = _folders(self.root)
+        folders = class_folders(self.root)
         if not folders:
             raise BenchError(
                 f"root {self.root} has no folders: this layout is ROOT/DOMAIN/CLASS/*.jpg"
             )
-        inner = {folder: _folders(folder) for folder in folders}
+        inner = {folder: class_folders(folder) for folder in folders}
         if not any(inner.values()):
             return {ONE: self.root}
         for folder, classes in inner.items():
@@ -65,7 +76,7 @@ class ImageFolder(ImageData):
         return {folder.name: folder for folder in folders}
 
     def _common_classes(self) -> tuple[str, ...]:
-        names = {d: {f.name for f in _folders(folder)} for d, folder in self._folders.items()}
+        names = {d: {f.name for f in class_folders(folder)} for d, folder in self._folders.items()}
         every = sorted(set().union(*names.values()))
         for domain, found in names.items():
             if missing := [name for name in every if name not in found]:
@@ -75,10 +86,15 @@ class ImageFolder(ImageData):
                     f"this class: every domain has the same classes; add the folder or remove the "
                     f"class from all"
                 )
-        if every == [IMAGES, MASKS]:
+        if len(every) == 2 and tuple(every) in NO_CLASSES:
             raise BenchError(
-                f"root {self.root} has the folders {IMAGES} and {MASKS}, which are no classes: "
-                "segmentation-pairs and yolo-boxes read this layout"
+                f"root {self.root} has the folders {every[0]} and {every[1]}, which are no "
+                f"classes: {NO_CLASSES[every[0], every[1]]} this layout"
+            )
+        if all(SPLIT.fullmatch(name) for name in every):
+            raise BenchError(
+                f"root {self.root} has the folders {', '.join(every)}, which are splits and no "
+                "classes: see 'bench data list' for what reads this layout"
             )
         if len(every) < 2:
             raise BenchError(
@@ -93,17 +109,32 @@ class ImageFolder(ImageData):
         if domain not in self._found:
             found = [_images(folder / name) for name in self.class_names]
             if not any(found):
-                deeper = next((f for n in self.class_names for f in _folders(folder / n)), None)
+                deeper = next(
+                    (f for n in self.class_names for f in class_folders(folder / n)), None
+                )
                 cure = f"name {folder} as the root" if deeper else "add some, or remove the folder"
                 raise BenchError(f"{folder}: domain {domain!r} has no images: {cure}")
             self._found[domain] = found
         return self._found[domain]
 
+    def _problems(self) -> Iterator[str]:
+        """What is wrong; if nothing is, classes that have no images at all."""
+        found = list(super()._problems())
+        yield from found
+        for number, name in enumerate(() if found else self.class_names):
+            if not any(of_class[number] for of_class in self._found.values()):
+                folder = next(iter(self._folders.values())) / name
+                yield (
+                    f"{folder}: has no images, and no domain has one of this class: add some, or "
+                    "remove the folder"
+                )
+
     def files(self) -> Any:
         return (file for d in self._folders for of_class in self._files(d) for file in of_class)
 
 
-def _folders(folder: Path) -> list[Path]:
+def class_folders(folder: Path) -> list[Path]:
+    """The folders in a folder, without hidden ones, in the order of their names."""
     return sorted(
         each for each in folder.iterdir() if each.is_dir() and not each.name.startswith((".", "__"))
     )

@@ -19,6 +19,9 @@ from bench import BenchError
 from bench.contracts.dataset import Part
 
 FAMILY = "imagenet-c"
+ALL_FAMILY = "imagenet-c-19"
+"""All 19 in the test's streams, as EdgeTA has them; those that methods are tuned on are others."""
+
 LEAST_PIXELS = 32
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -43,6 +46,22 @@ def names(part: Part, dense: bool) -> list[str]:
     """All of a part as ``fog-3``, severity by severity; ``dense``: that leave things in place."""
     kinds = [kind for kind in KINDS[part] if not (dense and kind in MOVE_THINGS)]
     return [f"{kind}-{severity}" for severity in SEVERITIES for kind in kinds]
+
+
+def all_names() -> list[str]:
+    """All 19 as ``fog-3``, severity by severity."""
+    return [f"{kind}-{severity}" for severity in SEVERITIES for of in KINDS.values() for kind in of]
+
+
+def is_known(name: str) -> bool:
+    """Whether a corruption such as ``fog-3`` is one of them."""
+    return any(name.rpartition("-")[0] in of for of in KINDS.values())
+
+
+def is_like_one(name: str) -> bool:
+    """Whether a corruption that this project has of its own is of a kind that is one of them."""
+    kind = name.rpartition("-")[0]
+    return any(each.startswith(kind) for of in KINDS.values() for each in of)
 
 
 def require(shape: tuple[int, ...]) -> None:

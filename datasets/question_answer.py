@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -28,7 +28,21 @@ ENDS = ("<|endoftext|>", "</s>", "<eos>", "[SEP]")
 """What a tokenizer's vocabulary may have for the end of a text."""
 
 
-class QuestionAnswerConfig(TextConfig):
+class DialogueConfig(TextConfig):
+    """How words of questions and answers become numbers.
+
+    tokens : of both together; a question takes half of them at most
+    vocabulary : a ``tokenizer.json``; without one the most frequent words of all domains have
+        numbers of their own
+    words : how many do
+    hashes : has no meaning here
+    """
+
+    tokens: int = Field(64, ge=8, le=4096)
+    words: int = Field(2000, ge=16, le=100_000)
+
+
+class QuestionAnswerConfig(DialogueConfig):
     """Which columns mean what, and how words become numbers.
 
     question, answer : the columns
@@ -41,8 +55,6 @@ class QuestionAnswerConfig(TextConfig):
 
     question: str = "question"
     answer: str = "answer"
-    tokens: int = Field(64, ge=8, le=4096)
-    words: int = Field(2000, ge=16, le=100_000)
 
 
 @dataclass(frozen=True)
@@ -127,21 +139,24 @@ class QuestionAnswer(TextData):
     is of the answer or its end, else -100, int64 of shape (n, tokens). Classes are the tokens.
     """
 
-    Config = QuestionAnswerConfig
-    config: QuestionAnswerConfig
+    Config: ClassVar[type[DialogueConfig]] = QuestionAnswerConfig
+    config: Any
     task = "generation"
 
     def domains(self) -> list[str]:
         return list(self._rows)
 
     def split(self, domain: str, name: str) -> Split:
-        c = self.config
         texts = []
-        for row in self._rows[domain]:
-            question, answer = row.text(c.question), row.text(c.answer)
-            name = hashlib.sha256(f"{question}\n{answer}".encode()).hexdigest()
-            texts.append(_Dialogue(tuple(question.split()), name, answer=answer))
+        for question, answer in self.pairs(domain, name):
+            key = hashlib.sha256(f"{question}\n{answer}".encode()).hexdigest()
+            texts.append(_Dialogue(tuple(question.split()), key, answer=answer))
         return self.made(texts, torch.empty(0))
+
+    def pairs(self, domain: str, name: str) -> list[tuple[str, str]]:
+        """The questions of a split, each with its answer."""
+        c = self.config
+        return [(row.text(c.question), row.text(c.answer)) for row in self._rows[domain]]
 
     def made(self, texts: Sequence[Text], y: Tensor) -> Split:
         x = _Dialogues(texts, self.vocabulary, self.config.tokens)
@@ -161,8 +176,8 @@ class QuestionAnswer(TextData):
         c = self.config
         if c.vocabulary:
             return _Tokenizer(Path(c.vocabulary), c.lowercase)
-        columns = (c.question, c.answer)
-        texts = (row.text(k) for rows in self._rows.values() for row in rows for k in columns)
+        splits = ((domain, name) for domain in self.domains() for name in self.splits(domain))
+        texts = (text for split in splits for pair in self.pairs(*split) for text in pair)
         return _Vocabulary(texts, c.words, c.lowercase)
 
     @cached_property

@@ -11,20 +11,16 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
-from bench import BenchError, LazyInputs, Split, register
-from bench.contracts.data import Inputs, SampleType
+from bench import BenchError, Split, register
 from bench.errors import shown
 
-from ._images import ImageData, ImageFiles, Size, is_image
+from ._images import ImageData, Size, is_image
+from ._questions import AGREED, Questions
 from ._tables import SPLITS, read_json
-from ._texts import Text, TextConfig, TextData, Texts
+from ._texts import TextConfig, TextData
 
 QUESTIONS, IMAGES, ANSWERS, ONE = "questions.json", "images", "answers.txt", "all"
-
-AGREED = 3
-"""Equal answers of people that make an answer fully right: Antol et al., VQA, ICCV 2015."""
 
 
 class VqaFolderConfig(TextConfig):
@@ -41,34 +37,6 @@ class _Question:
     text: str
     image: Path
     scores: dict[int, float]
-
-
-class _Questions(LazyInputs):
-    """Images and questions as ``image``, ``input_ids`` and ``attention_mask``."""
-
-    def __init__(self, images: ImageFiles, places: Tensor, texts: Texts) -> None:
-        super().__init__(torch.arange(len(places)))
-        self._images, self._places, self._texts = images, places, texts
-
-    def read(self, positions: Tensor) -> Inputs:
-        images = self._images.read(self._places[positions])
-        return {"image": images, **self._texts.read(positions)}
-
-    def names(self, positions: Tensor) -> list[str]:
-        images = self._images.names(self._places[positions])
-        texts = self._texts.names(positions)
-        return [f"{image} {text}" for image, text in zip(images, texts, strict=True)]
-
-    def question(self, position: int) -> str:
-        """The text of one of these samples' questions."""
-        return " ".join(self._texts.texts[int(self.positions[position])].words)
-
-    @property
-    def sample_types(self) -> dict[str, SampleType]:
-        return {"image": self._images.sample_types[""], **self._texts.sample_types}
-
-    def settings(self) -> Any:
-        return self._texts.subset(self.positions).settings()
 
 
 @register("dataset", "vqa-folder")
@@ -109,15 +77,13 @@ class VqaFolder(ImageData, TextData):
 
     def split(self, domain: str, name: str) -> Split:
         rows = self._questions(_splits(self._folders[domain])[name])
-        files = list(dict.fromkeys(row.image for row in rows))
-        number = {file: i for i, file in enumerate(files)}
-        places = torch.tensor([number[row.image] for row in rows])
-        texts = Texts([Text.of(row.text) for row in rows], self.encoder, self.config.tokens)
+        asked, files = [row.text for row in rows], [row.image for row in rows]
+        x = Questions.of(asked, files, self.config.size, self.encoder, self.config.tokens)
         y = torch.zeros(len(rows), len(self.class_names))
         for i, row in enumerate(rows):
             for answer, score in row.scores.items():
                 y[i, answer] = score
-        return Split(_Questions(ImageFiles(files, self.config.size), places, texts), y)
+        return Split(x, y)
 
     def described(self, split: Split, position: int) -> str:
         return f"{split.x.question(position)} {self.class_names[int(split.y[position].argmax())]}"

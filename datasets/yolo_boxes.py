@@ -11,7 +11,7 @@ from bench import BenchError, register
 from bench.io.folder_files import files_below
 from bench.io.safe_yaml import read_yaml
 
-from ._boxes import BoxData, Boxed, BoxesConfig, box
+from ._boxes import Boxed, BoxedImages, BoxesConfig, box
 from ._images import IMAGES, image_folders, is_image
 from ._tables import read_text
 
@@ -20,7 +20,7 @@ NAMES = ("names.yaml", "data.yaml", "classes.txt")
 
 
 @register("dataset", "yolo-boxes")
-class YoloBoxes(BoxData):
+class YoloBoxes(BoxedImages):
     """Images in ROOT/DOMAIN/images with boxes in ROOT/DOMAIN/labels/*.txt, or both in ROOT.
 
     The folder of the boxes may be called boxes. A line is ``class cx cy w h``, relative to the

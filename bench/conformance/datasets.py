@@ -66,8 +66,8 @@ def declared(subject: DataFixture) -> str:
         raise CheckFailed("the class has no docstring: say in its first line what it reads")
     make_task(data.task)
     names = list(data.class_names)
-    if len(names) < 2 or len(set(names)) < len(names) or not all(type(n) is str for n in names):
-        raise CheckFailed(f"class_names is {names[:5]!r}: give two different names or more")
+    if not names or len(set(names)) < len(names) or not all(type(n) is str for n in names):
+        raise CheckFailed(f"class_names is {names[:5]!r}: give one name or more, each once")
     shape = data.input_shape
     if not isinstance(shape, tuple) or not all(type(n) is int and n > 0 for n in shape):
         raise CheckFailed(f"input_shape is {shape!r}: give the shape of one sample as a tuple")

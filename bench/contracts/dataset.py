@@ -61,6 +61,11 @@ class DataSet(ABC):
             found = "a file" if self.root.exists() else "not there"
             raise BenchError(f"root {self.root} is {found}: name the folder with the data in it")
 
+    @classmethod
+    def task_of(cls, config: Any) -> str:
+        """The task under these settings, where they choose it."""
+        return cls.task
+
     @abstractmethod
     def domains(self) -> Sequence[str]:
         """The names of the domains, in a fixed order."""

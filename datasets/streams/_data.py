@@ -116,7 +116,9 @@ class DataStream(Stream):
     def task_of(cls, config: Any) -> str:
         from bench import load
 
-        return load("dataset", config.data.name).task
+        data_class = load("dataset", config.data.name)
+        task: str = data_class.task_of(data_class.Config.model_validate(config.data.config))
+        return task
 
     @classmethod
     def validation(cls, config: Any) -> Any:
@@ -189,10 +191,26 @@ class DataStream(Stream):
     @cached_property
     def of_source(self) -> tuple[Split, Split | None]:
         """The source's samples to learn, and its published test split."""
+        tested = [d for d in self.source_domains if "test" in self.data.splits(d)]
+        if tested and len(tested) < len(self.source_domains):
+            return self._partly_published()
         learned = self.published(self.source_domains, "train")
         if learned is None:
             raise BenchError(f"domain {self.source_domains[0]!r} has no samples to train on")
         return learned, self.published(self.source_domains, "test")
+
+    def _partly_published(self) -> tuple[Split, Split]:
+        """Of domains without a published test split a share is held out."""
+        learned, held = [], []
+        for domain in self.source_domains:
+            train, test = (self.published([domain], name) for name in ("train", "test"))
+            if train is None:
+                raise BenchError(f"domain {domain!r} has no samples to train on")
+            if test is None:
+                train, test = self.divided(train, self.config.test, 0, f"source/{domain}")
+            learned.append(train)
+            held.append(test)
+        return joined(learned), joined(held)
 
     def divided(self, split: Split, share: float, seed: int, what: str) -> tuple[Split, Split]:
         """A split without ``share`` of it, and that share."""
@@ -214,8 +232,9 @@ class DataStream(Stream):
 
 
 def of_classes(split: Split, classes: Sequence[int]) -> Split:
-    """The samples of a split that are of some classes."""
-    return part_of(split, torch.isin(split.y, torch.tensor(classes)).nonzero().squeeze(1))
+    """The samples of a split that are of some classes; of scores the best one is the class."""
+    y = split.y if split.y.ndim == 1 else split.y.argmax(dim=1)
+    return part_of(split, torch.isin(y, torch.tensor(classes)).nonzero().squeeze(1))
 
 
 def disjoint(source: Divided, parts: dict[str, Divided]) -> dict[str, Divided]:

@@ -17,6 +17,7 @@ from ._shifts import ShiftConfig, ShiftedStream
 LEAST_SOURCE = 3
 """Classes of a source: the validation stream needs two of them, and one that is new."""
 
+ANSWERS = "visual-question-answering"
 Tasks = list[list[int]]
 
 
@@ -54,7 +55,8 @@ class _Classes(DataStream):
 
     def __init__(self, config: Any, seed: int) -> None:
         super().__init__(config, seed)
-        self.require_classification(f"a stream of new classes ({type(self).__name__})")
+        if self.task != ANSWERS:  # which have a score each
+            self.require_classification(f"a stream of new classes ({type(self).__name__})")
         chosen = self._chosen_source()
         self.reported_classes = chosen
         others = [number for number in range(self.classes) if number not in chosen]
@@ -100,11 +102,12 @@ class _Classes(DataStream):
 
 @register("stream", "class-incremental")
 class ClassIncremental(_Classes):
-    """Any labelled classification data: a source of some classes, then tasks of new ones.
+    """Labelled classification data, or answers: a source of some classes, then tasks of new ones.
 
     A domain is a task and has the samples of its new classes, as they are; it is named by their
-    numbers. The outputs of all classes are there from the start; which task a test sample is from
-    is not given. Published train and test splits are kept; else a share of each class is tested.
+    numbers. Of answers with scores the best one is the class. The outputs of all classes are there
+    from the start; which task a test sample is from is not given. Published train and test splits
+    are kept; else a share of each class is tested.
     """
 
     Config = ClassIncrementalConfig

@@ -185,7 +185,7 @@ def test_a_folder_of_images_and_labels_is_another_data_set(
 ) -> None:
     for folder in ("images", "labels"):
         save_image(tmp_path / folder / "0.png", 3)
-    with pytest.raises(BenchError, match="segmentation-pairs and yolo-boxes read this layout"):
+    with pytest.raises(BenchError, match="yolo-boxes and gta5 read this layout"):
         data_set("image-folder", tmp_path)
 
 

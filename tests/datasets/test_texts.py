@@ -303,6 +303,24 @@ def test_a_wrong_line_of_a_treebank_is_named(
     assert said in complaint(data_set, "conllu", treebank)
 
 
+def test_files_of_published_splits_may_be_kept_apart(tmp_path: Path, data_set: Build) -> None:
+    for part in ("train", "dev", "test"):
+        line = f"1\t{part}\tword\tNOUN\tNN\t_\t0\troot\t_\t_"
+        (tmp_path / f"en_ewt-ud-{part}.conllu").write_text(f"# sent_id = web-{part}\n{line}\n\n")
+    joined = data_set("conllu", tmp_path)
+    assert (joined.splits("web"), len(joined.split("web", "all"))) == (["all"], 3)
+    apart = data_set("conllu", tmp_path, splits="published")
+    assert sorted(apart.splits("web")) == ["dev", "test", "train"]
+    (text,) = apart.split("web", "test").x.texts
+    assert text.words == ("test",)
+    assert data_set("conllu", tmp_path, splits="published", domain="file").domains() == [
+        "en_ewt-ud"
+    ]
+    (tmp_path / "other.conllu").write_text("")
+    (problem,) = data_set("conllu", tmp_path, splits="published").check()
+    assert "other.conllu: split 'other' is none of train" in problem
+
+
 def test_a_damaged_packed_file_is_named(treebank: Path, data_set: Build) -> None:
     file = treebank / "b.conllu.gz"
     file.write_bytes(file.read_bytes()[:30])

@@ -1,0 +1,210 @@
+"""Several data sets as one, so that a stream goes from the domains of some to those of others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import torch
+from torch import Tensor
+
+from bench import BenchError, DataChoice, DataSet, DataSetConfig, Split, load, register
+from bench.contracts.dataset import Part
+from bench.io.digest import digest
+from bench.io.folder_files import FilesDigest
+
+from ._derived import derived_masks
+from ._images import ImageData, Size
+
+VOID = 255
+BY_NAME = ("classification", "segmentation", "detection", "visual-question-answering")
+"""Tasks whose labels can be numbered anew."""
+
+
+class Sets(pydantic.RootModel[tuple[DataChoice, ...]], frozen=True):
+    """Data sets with their settings; they count with their contents, wherever they lie."""
+
+    root: tuple[DataChoice, ...] = pydantic.Field(min_length=1)
+
+    def content_digest(self) -> str:
+        """Digest of the contents of all."""
+        return digest([choice.content_digest() for choice in self.root])
+
+
+class SeveralConfig(DataSetConfig):
+    """Which data sets are joined.
+
+    root : the folder that the roots of the sets are in, unless they are given in full
+    sets : data sets with their settings, as ``[{name: gta5, root: gta5}, {name: cityscapes, root:
+        cityscapes}]``
+    size : height and width of images in pixels, or one for both, for all sets; by default each has
+        its own, which must be the same
+    """
+
+    root: str = pydantic.Field(".", min_length=1)
+    sets: Sets
+    size: Size | None = None
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _placed(cls, given: Any) -> Any:
+        """The settings with the whole root of each set, and with the common size."""
+        if not isinstance(given, Mapping) or not isinstance(given.get("sets"), list | tuple):
+            return given
+        sets = []
+        for each in given["sets"]:
+            each = {"name": each.name, **each.config} if isinstance(each, DataChoice) else each
+            if not isinstance(each, Mapping):
+                raise ValueError(f"sets: {each!r}: give each as {{name: NAME, root: DIR}}")
+            root = Path(str(given.get("root", "."))) / str(each.get("root", "."))
+            size = {"size": given["size"]} if given.get("size") is not None else {}
+            sets.append({**each, "root": str(root), **size})
+        return {**given, "root": ".", "sets": sets}
+
+    @pydantic.model_validator(mode="after")
+    def _names_differ(self) -> SeveralConfig:
+        names = [choice.name for choice in self.sets.root]
+        if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+            raise ValueError(f"sets: {twice[0]!r} is there twice: join its folders into one")
+        return self
+
+
+@register("dataset", "several")
+class Several(DataSet):
+    """Data sets joined into one, whose domains are NAME, or NAME/DOMAIN of sets with several.
+
+    They are of one task. Classes are matched by their names: first those of the first set in its
+    order, then those of the second that the first has not, and so on.
+    """
+
+    Config = SeveralConfig
+    config: SeveralConfig
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.parts: dict[str, DataSet] = {c.name: c.build() for c in config.sets.root}
+        first, *others = self.parts.items()
+        self.task = first[1].task  # type: ignore[misc]
+        self.input_shape = tuple(first[1].input_shape)
+        for name, part in others:
+            if part.task != self.task:
+                raise BenchError(
+                    f"sets: {first[0]} is {self.task}, and {name} is {part.task}: join sets of one "
+                    "task"
+                )
+            if tuple(part.input_shape) != self.input_shape:
+                raise BenchError(
+                    f"sets: samples of {first[0]} are {self.input_shape}, and of {name} "
+                    f"{tuple(part.input_shape)}: set 'size', or the same settings for each"
+                )
+        self.families = tuple(  # type: ignore[misc]
+            f for f in first[1].families if all(f in part.families for _, part in others)
+        )
+
+    @classmethod
+    def task_of(cls, config: Any) -> str:
+        choice = config.sets.root[0]
+        data_class = load("dataset", choice.name)
+        task: str = data_class.task_of(data_class.Config.model_validate(choice.config))
+        return task
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The names of all, each once."""
+        every = tuple(dict.fromkeys(n for part in self.parts.values() for n in part.class_names))
+        if self.task not in BY_NAME:
+            for name, part in self.parts.items():
+                if tuple(part.class_names) != every:
+                    raise BenchError(
+                        f"sets: {name} has other classes than the sets together, and labels of "
+                        f"{self.task} cannot be numbered anew: give all the same vocabulary"
+                    )
+        return every
+
+    def domains(self) -> list[str]:
+        return list(self._places)
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[str, str]]:
+        """The set of each domain, and what the set calls it."""
+        found: dict[str, tuple[str, str]] = {}
+        for name, part in self.parts.items():
+            inner = list(part.domains())
+            found |= {name if len(inner) == 1 else f"{name}/{d}": (name, d) for d in inner}
+        return found
+
+    def splits(self, domain: str) -> Sequence[str]:
+        part, inner = self._places[domain]
+        return self.parts[part].splits(inner)
+
+    def split(self, domain: str, name: str) -> Split:
+        part, inner = self._places[domain]
+        split = self.parts[part].split(inner, name)
+        numbers = [self.class_names.index(n) for n in self.parts[part].class_names]
+        if self.task not in BY_NAME or numbers == list(range(len(self.class_names))):
+            return split
+        if self.task == "segmentation":
+            content = next(c for c in self.config.sets.root if c.name == part).content_digest()
+            key = digest([content, inner, name, numbers])
+            return Split(split.x, _renumbered_masks(split.y, numbers, key))
+        return Split(split.x, self._renumbered(split.y, torch.tensor(numbers)))
+
+    def _renumbered(self, y: Tensor, numbers: Tensor) -> Tensor:
+        """Labels of a set with its classes' numbers here."""
+        if self.task == "detection":
+            made = y.clone()
+            there = y[..., 0] >= 0
+            made[..., 0][there] = numbers[y[..., 0][there].long()].to(y.dtype)
+            return made
+        if self.task == "classification":
+            return numbers[y]
+        made = torch.zeros(len(y), len(self.class_names))
+        made[:, numbers] = y
+        return made
+
+    def corruptions(self, part: Part, family: str = "") -> list[str]:
+        """Those that all sets have; none of texts."""
+        if not all(isinstance(each, ImageData) for each in self.parts.values()):
+            return []
+        first, *others = (list(each.corruptions(part, family)) for each in self.parts.values())
+        return [name for name in first if all(name in known for known in others)]
+
+    def require_family(self, family: str) -> None:
+        for part in self.parts.values():
+            part.require_family(family)
+
+    def corrupted(self, split: Split, name: str, key: str) -> Split:
+        return next(iter(self.parts.values())).corrupted(split, name, key)
+
+    def described(self, split: Split, position: int) -> str:
+        if self.task == "detection":
+            found = split.y[position, :, 0]
+            names = [self.class_names[int(i)] for i in found[found >= 0].tolist()]
+            return ",".join(dict.fromkeys(names))
+        return super().described(split, position)
+
+    def files(self) -> Iterator[Path]:
+        for part in self.parts.values():
+            yield from part.files()
+
+    def digest(self) -> FilesDigest:
+        found = [part.digest() for part in self.parts.values()]
+        whole = all(each.of == "contents" for each in found)
+        value = digest([each.value for each in found])
+        return FilesDigest(value, "contents" if whole else "paths and sizes")
+
+    def check(self) -> Iterator[str]:
+        """What is wrong with each set, and then with all together."""
+        problems = [line for part in self.parts.values() for line in part.check()]
+        yield from dict.fromkeys(problems) if problems else super().check()
+
+
+def _renumbered_masks(y: Tensor, numbers: Sequence[int], key: str) -> Tensor:
+    """Masks with other numbers, kept in the cache as the data set's own are."""
+    table = torch.full((VOID + 1,), VOID, dtype=torch.uint8)
+    table[: len(numbers)] = torch.tensor(numbers, dtype=torch.uint8)
+    size = (y.shape[1], y.shape[2])
+    return derived_masks(key, len(y), size, lambda: (table[mask.long()] for mask in y))
