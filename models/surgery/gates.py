@@ -71,10 +71,14 @@ class GatedLinear(WrappedLinear):
         self.sparsity = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
-        """Output of shape (n, ..., out)."""
-        factors = keep_largest(self.gate(x, self.mask), self.sparsity)
-        outputs = cast(Tensor, self.linear(x))
-        return outputs * factors.view(len(factors), *[1] * (outputs.dim() - 2), -1)
+        """Output of shape (n, ..., out), or (n * tokens, out) where a network joins them (OPT)."""
+        mask = self.mask
+        joined = mask is not None and x.dim() == 2 and len(x) == mask.numel() != len(mask)
+        apart = x.unflatten(0, mask.shape) if mask is not None and joined else x
+        factors = keep_largest(self.gate(apart, mask), self.sparsity)
+        outputs = cast(Tensor, self.linear(apart))
+        outputs = outputs * factors.view(len(factors), *[1] * (outputs.dim() - 2), -1)
+        return outputs.flatten(0, 1) if joined else outputs
 
     def keep(self, rows: Tensor) -> list[str]:
         cut_linear(self.gate.up, rows=rows)
@@ -126,9 +130,11 @@ def insert_gates(model: FoundationModel, reduction: int = 16) -> list[nn.Paramet
 def _show_mask(network: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
     """Let gates know which tokens of the inputs are padding, where these say so."""
     parts = next((x for x in inputs if isinstance(x, dict)), named)
-    for layer in network.modules():
+    seen = parts.get("attention_mask")
+    for name, layer in network.named_modules():
         if isinstance(layer, GatedLinear):
-            layer.mask = parts.get("attention_mask")
+            told = name.startswith("decoder.")  # of an encoder-decoder, which has a mask for each
+            layer.mask = parts.get("decoder_attention_mask", seen) if told else seen
 
 
 def _hide_mask(network: nn.Module, *_: Any) -> None:
