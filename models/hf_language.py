@@ -66,7 +66,7 @@ class GenerativeModel(TextModel, HuggingFaceModel):
         "hidden_size": 768, "num_layers": 12, "num_heads": 12,
         "attention_types": [[["global", "local"], 6]],
     },
-    summary="GPT-Neo (transformers), 12 blocks of width 768, 125.2 M parameters, as gpt-neo:FOLDER.",
+    summary="GPT-Neo (transformers), 12 blocks of width 768, 125 M parameters, as gpt-neo:FOLDER.",
 )  # fmt: skip
 @register(
     "model",
@@ -79,7 +79,7 @@ class GenerativeModel(TextModel, HuggingFaceModel):
             "max_position_embeddings": 128, "word_embed_proj_dim": 32,
         }
     },
-    summary="OPT (transformers), 12 blocks of width 768, 125.2 M parameters, as opt:FOLDER.",
+    summary="OPT (transformers), 12 blocks of width 768, 125 M parameters, as opt:FOLDER.",
 )  # fmt: skip
 @register(
     "model",
@@ -87,7 +87,7 @@ class GenerativeModel(TextModel, HuggingFaceModel):
     default="BloomConfig",
     published={"hidden_size": 1024, "n_layer": 24, "n_head": 16},
     conformance_config={"changes": {"hidden_size": 32, "n_layer": 2, "n_head": 4}},
-    summary="BLOOM (transformers), 24 blocks of width 1024, 559.2 M parameters, as bloom:FOLDER.",
+    summary="BLOOM (transformers), 24 blocks of width 1024, 559 M parameters, as bloom:FOLDER.",
 )  # fmt: skip
 @register("model", "hf-lm")
 class LanguageModel(GenerativeModel):
@@ -116,7 +116,7 @@ class LanguageModel(GenerativeModel):
     "model",
     "t5",
     published={"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12},
-    summary="T5 base (transformers), 12 + 12 blocks of width 768, 222.9 M parameters, as t5:FOLDER.",
+    summary="T5 (transformers), 12 + 12 blocks of width 768, 223 M parameters, as t5:FOLDER.",
 )
 @register("model", "hf-seq2seq")
 class EncoderDecoder(GenerativeModel):
@@ -175,8 +175,11 @@ def _divided(x: Inputs) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def _first_token(module: Any) -> int:
     """The number that a decoder begins with: the one that its folder names, or its padding's."""
-    named = (getattr(module.config, "decoder_start_token_id", None),
-             module.generation_config.decoder_start_token_id, module.config.pad_token_id)  # fmt: skip
+    named = (
+        getattr(module.config, "decoder_start_token_id", None),
+        module.generation_config.decoder_start_token_id,
+        module.config.pad_token_id,
+    )
     return next((int(number) for number in named if number is not None), 0)
 
 

@@ -50,6 +50,7 @@ class HuggingFaceModel(TransformersModel):
 
     Config = HuggingFaceConfig
     preload = ("transformers.modeling_utils",)
+    registered_name: ClassVar[str] = "hf"
     default: ClassVar[str]
     published: ClassVar[dict[str, Any]] = {}
 
