@@ -180,6 +180,32 @@ def test_an_encoder_decoder_sees_the_question_and_the_answer_so_far() -> None:
     assert torch.equal(model(alone), model({**x, "prompt_mask": first}))
 
 
+@pytest.mark.parametrize("name", ["gpt-neo", "opt", "bloom", "t5"])
+def test_answers_that_were_learned_are_generated(name: str) -> None:
+    """Of four questions with answers of 1 to 4 tokens; there is no padding token."""
+    torch.manual_seed(0)
+    model = build(name)
+    asked, told = torch.tensor([[4], [2], [3], [2]]), torch.tensor([[4], [2], [1], [3]])
+    places, ids = torch.arange(LENGTH), torch.randint(5, CLASSES, (4, LENGTH))
+    ids[torch.arange(4), (asked + told)[:, 0]] = 3  # the end
+    inside = places <= asked + told
+    ids = ids * inside
+    x = {
+        "input_ids": ids, "attention_mask": inside.long(),
+        "prompt_mask": (places < asked).long(),
+    }  # fmt: skip
+    answer = (places >= asked - 1) & (places < asked + told)
+    y = ids.roll(-1, dims=1).where(answer, torch.tensor(-100))
+    optimizer = torch.optim.Adam(model.module.parameters(), 1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model.loss(model(x), y).backward()
+        optimizer.step()
+    with torch.no_grad():
+        generated = model.rules.generate(model, x, y, torch.arange(4))
+    assert torch.equal(generated, y)
+
+
 @torch.no_grad()
 def test_an_encoder_decoder_with_positions_of_its_own(tmp_path: Path) -> None:
     """BART counts the decoder's positions from the answer's beginning."""
