@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bench import BenchError, Split, register
+from bench.contracts.data import Inputs, SampleType
 from bench.io.folder_files import files_below
 
 from ._samples import parts_at
@@ -107,13 +108,25 @@ class _Tokenizer:
 
 
 class _Dialogues(Texts):
-    """Questions and answers as one text."""
+    """Questions and answers as one text; ``prompt_mask`` names the tokens of the question."""
 
     def __init__(
         self, texts: Sequence[Text], vocabulary: _Vocabulary | _Tokenizer, tokens: int
     ) -> None:
         super().__init__(texts, None, tokens)
         self._vocabulary = vocabulary
+
+    def read(self, positions: Tensor) -> Inputs:
+        read = super().read(positions)
+        assert isinstance(read, dict)
+        asked = [len(self.divided(self.texts[i])[0]) for i in positions.tolist()]
+        places = torch.arange(self._tokens)
+        mask = (places < torch.tensor(asked).unsqueeze(1)).long()
+        return {**read, "prompt_mask": mask}
+
+    @property
+    def sample_types(self) -> dict[str, SampleType]:
+        return {**super().sample_types, "prompt_mask": ((self._tokens,), torch.int64)}
 
     def ids(self, text: Text) -> list[int]:
         asked, told = self.divided(text)

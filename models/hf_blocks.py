@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from bench import Block, FoundationModel
+from torch import nn
+
+from bench import Block, FoundationModel, Unsupported
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,16 @@ DISTILBERT = Layout(
     heads="n_heads",
     width="attention_head_size",
 )
+OPT = Layout(
+    layers="decoder.layers",
+    qkv=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    out="self_attn.out_proj",
+    ff_in="fc1",
+    ff_out="fc2",
+    attention="self_attn",
+    heads="num_heads",
+    width="head_dim",
+)
 GPT_NEO = Layout(
     layers="h",
     qkv=("attn.attention.q_proj", "attn.attention.k_proj", "attn.attention.v_proj"),
@@ -81,7 +93,34 @@ VILT = Layout(
     heads="num_attention_heads",
     width="attention_head_size",
 )
-LAYOUTS = (BERT, DISTILBERT, GPT_NEO, VIT, VILT)
+LAYOUTS = (BERT, DISTILBERT, GPT_NEO, OPT, VIT, VILT)
+"""Not those of BLOOM: the rows of its one layer for query, key and value alternate head by head,
+and blocks have them one after another.
+"""
+T5_ENCODER = Layout(
+    layers="encoder.block",
+    qkv=("layer.0.SelfAttention.q", "layer.0.SelfAttention.k", "layer.0.SelfAttention.v"),
+    out="layer.0.SelfAttention.o",
+    ff_in="layer.1.DenseReluDense.wi",
+    ff_out="layer.1.DenseReluDense.wo",
+    attention="layer.0.SelfAttention",
+    heads="n_heads",
+    width="key_value_proj_dim",
+    scaled=False,
+)
+T5_DECODER = replace(
+    T5_ENCODER,
+    layers="decoder.block",
+    ff_in="layer.2.DenseReluDense.wi",
+    ff_out="layer.2.DenseReluDense.wo",
+)
+"""Its attention to the encoder's outputs stays whole. Of FLAN-T5 and T5 1.1 there are no blocks:
+each of their neurons is the product of two layers.
+"""
+
+
+_OWN_NORMS = ("RMSNorm", "LayerNorm")
+"""How the names of transformers' own classes of normalization end: those of T5, Llama, ..."""
 
 
 class TransformersModel(FoundationModel):
@@ -89,15 +128,21 @@ class TransformersModel(FoundationModel):
 
     def blocks(self) -> list[Block]:
         prefix = str(cast(Any, self.module).base_model_prefix)
-        names = dict(self.module.named_modules())
         for layout in LAYOUTS:
-            layers = f"{prefix}.{layout.layers}"
-            parts = (*layout.qkv, layout.out, layout.ff_in, layout.ff_out, layout.attention)
-            known = all(f"{layers}.0.{part}" in names for part in parts)
-            if known and hasattr(names[f"{layers}.0.{layout.attention}"], layout.heads):
-                count = len(cast(Any, names[layers]))
-                return [self._block(f"{layers}.{i}.", layout) for i in range(count)]
+            if found := self.blocks_in(f"{prefix}.{layout.layers}", layout):
+                return found
         return []
+
+    def blocks_in(self, layers: str, layout: Layout) -> list[Block]:
+        """The blocks of a list of layers by its name; none if they are not of this layout."""
+        names = dict(self.module.named_modules())
+        parts = (*layout.qkv, layout.out, layout.ff_in, layout.ff_out, layout.attention)
+        if not all(f"{layers}.0.{part}" in names for part in parts):
+            return []
+        if not hasattr(names[f"{layers}.0.{layout.attention}"], layout.heads):
+            return []
+        count = len(cast(Any, names[layers]))
+        return [self._block(f"{layers}.{i}.", layout) for i in range(count)]
 
     def _block(self, layer: str, layout: Layout) -> Block:
         attention = self.module.get_submodule(layer + layout.attention)
@@ -112,12 +157,29 @@ class TransformersModel(FoundationModel):
         )
 
     def resize_attention(self, block: Block, heads: int, head_width: int) -> None:
+        """Set the geometry of one block's attention.
+
+        Raises Unsupported where heads would go and one table of relative positions, with a bias
+        for each head, serves all blocks (T5).
+        """
         attention = cast(Any, self.module.get_submodule(block.attention))
-        sizes = {"all_head_size": heads * head_width}
-        for layout in LAYOUTS:
+        if hasattr(attention, "has_relative_attention_bias") and heads != block.heads:
+            raise Unsupported(
+                f"{block.attention}: one table of relative positions has a bias for each of its "
+                f"{block.heads} heads in all blocks, so that none can go; narrow the heads instead"
+            )
+        width = heads * head_width
+        sizes = {"all_head_size": width, "inner_dim": width}
+        for layout in (*LAYOUTS, T5_ENCODER):
             sizes |= {layout.heads: heads, layout.width: head_width}
         for name, size in sizes.items():
             if hasattr(attention, name):
                 setattr(attention, name, size)
         if block.scaled and hasattr(attention, "scaling"):
             attention.scaling = head_width**-0.5
+
+    def normalization_parameters(self) -> list[nn.Parameter]:
+        own = (m for m in self.module.modules() if type(m).__name__.endswith(_OWN_NORMS))
+        found = [p for m in own for p in m.parameters(recurse=False)]
+        known = super().normalization_parameters()
+        return [*known, *(p for p in found if all(p is not other for other in known))]

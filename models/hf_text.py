@@ -1,4 +1,4 @@
-"""Texts in networks of Hugging Face's transformers: encoders, and decoders that generate."""
+"""Texts in networks of Hugging Face's transformers: encoders that classify them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench import BenchError, register
 from bench.contracts.data import Inputs
 
 from .hf_blocks import TransformersModel
-from .hugging_face import EagerConfig, HuggingFaceConfig, HuggingFaceModel, has_weights
+from .hugging_face import HuggingFaceConfig, HuggingFaceModel
 
 
 class TextModel(TransformersModel):
@@ -69,66 +69,14 @@ class TextEncoder(TextModel, HuggingFaceModel):
         cls, config: HuggingFaceConfig, input_shape: tuple[int, ...], classes: int
     ) -> TextEncoder:
         """A model for texts of ``input_shape``, (length,) in tokens."""
-        _require_texts(input_shape)
+        require_texts(input_shape)
         made = cls.made(config, classes)
         require_positions(made.module, input_shape[0])
         return made
 
 
-@register("model", "hf-lm")
-class LanguageModel(TextModel, HuggingFaceModel):
-    """A causal language model of transformers, as GPT-Neo, written as hf-lm:FOLDER.
-
-    Classes are the tokens of its vocabulary: give the data the folder's tokenizer.json. Networks
-    with the layers of GPT-Neo declare their blocks; to others LoRA, pruning and proxies do not
-    apply.
-    """
-
-    task = "generation"
-    input_shape = (128,)
-    named_setting = "folder"
-    Config = EagerConfig
-    default = "GPTNeoConfig"
-    conformance_config = {
-        "changes": {
-            "hidden_size": 32, "num_layers": 4, "num_heads": 4,
-            "attention_types": [[["global", "local"], 2]], "max_position_embeddings": 128,
-        }
-    }  # fmt: skip
-
-    @classmethod
-    def network(cls) -> str:
-        return "AutoModelForCausalLM"
-
-    @classmethod
-    def build(
-        cls, config: HuggingFaceConfig, input_shape: tuple[int, ...], classes: int
-    ) -> LanguageModel:
-        """A model for texts of ``input_shape``, (length,) in tokens."""
-        _require_texts(input_shape)
-        sizes: dict[str, Any] = {"use_cache": False}  # each pass is over whole texts
-        if has_weights(config.folder):
-            _require_vocabulary(config.folder, classes)
-        else:
-            sizes |= {"vocab_size": classes, "bos_token_id": None, "eos_token_id": None}
-        made = cls.made(config, classes, **sizes)
-        require_positions(made.module, input_shape[0])
-        return made
-
-
-def _require_vocabulary(folder: str, tokens: int) -> None:
-    """BenchError unless a folder's network has as many tokens as the data."""
-    from transformers import AutoConfig
-
-    known = AutoConfig.from_pretrained(folder, local_files_only=True).vocab_size
-    if known != tokens:
-        raise BenchError(
-            f"hf-lm: {folder} has {known} tokens, and the data {tokens}: give the data the "
-            "tokenizer.json of this model as 'vocabulary'"
-        )
-
-
-def _require_texts(input_shape: tuple[int, ...]) -> None:
+def require_texts(input_shape: tuple[int, ...]) -> None:
+    """BenchError unless samples are texts."""
     if len(input_shape) != 1:
         raise BenchError(
             f"hf: samples of shape {tuple(input_shape)} are no texts (tokens,); choose a "
@@ -139,9 +87,11 @@ def _require_texts(input_shape: tuple[int, ...]) -> None:
 def require_positions(module: nn.Module, length: int) -> None:
     """BenchError if texts are longer than the network has positions."""
     for name, layer in module.named_modules():
-        if name.endswith(("position_embeddings", "wpe")) and isinstance(layer, nn.Embedding):
-            # RoBERTa counts from behind its padding's position.
+        names = ("position_embeddings", "embed_positions", "wpe")
+        if name.endswith(names) and isinstance(layer, nn.Embedding):
+            # RoBERTa counts from behind its padding's position, and OPT and BART from 2.
             first = 0 if layer.padding_idx is None else layer.padding_idx + 1
+            first = int(getattr(layer, "offset", first))
             if length > layer.num_embeddings - first:
                 raise BenchError(
                     f"hf: texts of {length} tokens are longer than the model's "

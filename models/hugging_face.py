@@ -44,12 +44,15 @@ class EagerConfig(HuggingFaceConfig):
 class HuggingFaceModel(TransformersModel):
     """A network of one of transformers' classes, for the task that a subclass names.
 
-    ``default``: the class of the configuration where no folder is given.
+    ``default``: the class of the configuration where no folder is given; ``published``: the keys
+    of it that make a published network, whose folders must then be of this class.
     """
 
     Config = HuggingFaceConfig
     preload = ("transformers.modeling_utils",)
+    registered_name: ClassVar[str] = "hf"
     default: ClassVar[str]
+    published: ClassVar[dict[str, Any]] = {}
 
     @classmethod
     @abstractmethod
@@ -74,13 +77,21 @@ def _sizes(
     more: dict[str, Any] = {"num_labels": classes, **sizes, **config.changes}
     try:
         if not config.folder:
-            return getattr(transformers, kind.default)(**more)
-        return transformers.AutoConfig.from_pretrained(config.folder, local_files_only=True, **more)
+            return getattr(transformers, kind.default)(**{**kind.published, **more})
+        found = transformers.AutoConfig.from_pretrained(
+            config.folder, local_files_only=True, **more
+        )
     except Exception as error:  # each class of transformers checks its keys in its own way
         raise BenchError(
             f"hf: no model can be made of {config.folder or kind.default} with changes "
             f"{config.changes}: {error}; give a folder with the config.json of a model"
         ) from error
+    if kind.published and type(found).__name__ != kind.default:
+        raise BenchError(
+            f"{kind.registered_name}: {config.folder} has a {type(found).__name__}, not a "
+            f"{kind.default}; give a folder of this family"
+        )
+    return found
 
 
 def _module(kind: type[HuggingFaceModel], config: HuggingFaceConfig, sizes: Any) -> nn.Module:

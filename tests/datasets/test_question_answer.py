@@ -37,6 +37,7 @@ def test_the_label_of_a_token_is_the_next_of_the_answer(answers: Path, data_set:
     words = ["[question]", "what", "is", "3", "?", "[answer]", "3", "is", "sums", ".", "[end]"]
     assert named(data, x["input_ids"][0]) == [*words, "[padding]"]
     assert x["attention_mask"][0].tolist() == [1] * 11 + [0]
+    assert x["prompt_mask"][0].tolist() == [1] * 6 + [0] * 6
     assert named(data, split.y[3]) == [*[""] * 5, "3", "is", "sums", ".", "[end]", "", ""]
     assert split.y.dtype == torch.int64
 

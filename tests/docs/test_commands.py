@@ -25,6 +25,8 @@ PAGES = [
     "docs/how-to/own-data.md",
     "docs/how-to/data-set.md",
     "docs/how-to/model.md",
+    "docs/how-to/my-foundation-model.md",
+    "docs/how-to/my-texts.md",
 ]
 BLOCK = re.compile(r"^((?:<!-- .*? -->\n)*)^```(\w*)\n(.*?)^```$", re.M | re.S)
 COMMANDS, OUTPUT = ("sh", "bash", "python"), ("text", "console")
