@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from bench import BenchError, FoundationModel, Unsupported
 from bench.contracts.data import Inputs
@@ -59,11 +60,13 @@ class Gate(nn.Module):
 class GatedLinear(WrappedLinear):
     """A linear layer whose neurons are multiplied by their importance, the least ones by zero.
 
-    ``sparsity`` is the share of neurons that is zeroed, in [0, 1). ``mask``: which tokens of the
-    batch count, while the network runs.
+    ``sparsity`` is the share of neurons that is zeroed, in [0, 1). While the network runs,
+    ``mask``: which tokens of the batch count; ``samples``: how many there are, as the rows of a
+    layer inside windows of attention are the windows of all samples, one sample after another.
     """
 
     mask: Tensor | None = None
+    samples: int | None = None
 
     def __init__(self, linear: nn.Linear, reduction: int = 16) -> None:
         super().__init__(linear)
@@ -72,7 +75,11 @@ class GatedLinear(WrappedLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Output of shape (n, ..., out)."""
-        factors = keep_largest(self.gate(x, self.mask), self.sparsity)
+        windows = len(x) // self.samples if self.samples else 1
+        of_sample = x if windows <= 1 else x.reshape(self.samples, -1, x.shape[-1])
+        factors = keep_largest(self.gate(of_sample, self.mask), self.sparsity)
+        if windows > 1:
+            factors = factors.repeat_interleave(windows, dim=0)
         outputs = cast(Tensor, self.linear(x))
         return outputs * factors.view(len(factors), *[1] * (outputs.dim() - 2), -1)
 
@@ -118,24 +125,26 @@ def insert_gates(model: FoundationModel, reduction: int = 16) -> list[nn.Paramet
         gated = GatedLinear(linear_at(model, pair.inner), reduction)
         replace_module(model, pair.inner, gated)
         parameters += gated.gate.parameters()
-    model.module.register_forward_pre_hook(_show_mask, with_kwargs=True)
-    model.module.register_forward_hook(_hide_mask, always_call=True)
+    model.module.register_forward_pre_hook(_show_inputs, with_kwargs=True)
+    model.module.register_forward_hook(_hide_inputs, always_call=True)
     return parameters
 
 
-def _show_mask(network: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-    """Let gates know which tokens of the inputs are padding, where these say so."""
+def _show_inputs(network: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    """Let gates know how many samples there are, and which tokens of these are padding."""
     parts = next((x for x in inputs if isinstance(x, dict)), named)
+    given = next((x for x in tree_leaves((inputs, named)) if isinstance(x, Tensor)), None)
     for layer in network.modules():
         if isinstance(layer, GatedLinear):
             layer.mask = parts.get("attention_mask")
+            layer.samples = None if given is None else len(given)
 
 
-def _hide_mask(network: nn.Module, *_: Any) -> None:
-    """Keep no mask in memory when the network has run."""
+def _hide_inputs(network: nn.Module, *_: Any) -> None:
+    """Keep nothing of them when the network has run."""
     for layer in network.modules():
         if isinstance(layer, GatedLinear):
-            layer.mask = None
+            layer.mask = layer.samples = None
 
 
 def gated_layers(model: FoundationModel) -> dict[str, GatedLinear]:
