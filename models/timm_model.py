@@ -135,7 +135,7 @@ class TimmModel(TimmViT):
 def made_network(
     config: TimmConfig, input_shape: tuple[int, ...], classes: int
 ) -> tuple[nn.Module, Any, int]:
-    """timm's network with its weights, what timm knows of it, and the side of its images.
+    """A network of timm with its weights, what timm knows of it, and the side of its images.
 
     ``classes`` 0: without a head. Raises BenchError if it cannot be built.
     """

@@ -148,7 +148,7 @@ def _as_large(small: Tensor, large: Tensor) -> Tensor:
 
 
 def _cells(scale: Tensor) -> Tensor:
-    """Middles and sizes (cells, 4) of a scale's cells as shares of the image: x, y, width, height."""
+    """Middles and sizes (cells, 4) of a scale's cells as shares of the image: x, y, w, h."""
     height, width = scale.shape[2:]
     down, across = ((torch.arange(n).to(scale) + 0.5) / n for n in (height, width))
     middles = torch.cartesian_prod(down, across).flip(1)
