@@ -190,7 +190,7 @@ class GroundingDino(_QueryDetector):
         return torch.cat([logits, corners(found.pred_boxes)], dim=2)
 
     def loss(self, outputs: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """One query for one box, with focal loss of the classes, a scalar; without label smoothing."""
+        """One query for one box, with the focal loss of classes, a scalar; labels as they are."""
         c = cast(Any, self.module).config
         weights = (2.0, c.bbox_loss_coefficient, c.giou_loss_coefficient)
         costs = (c.class_cost, c.bbox_cost, c.giou_cost)
