@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bench import BenchError, register
 from bench.contracts.data import Inputs
 
-from .hf_head import BodyWithHead, changed, folder_config, network, wrong_config
+from .hf_head import BodyWithHead, changed, folder_config, network, tokens_of, wrong_config
 from .hf_vision import ImageModel
 from .hugging_face import HuggingFaceConfig
 
@@ -74,10 +74,14 @@ class Clip(ImageModel):
         vision = changed(config, "clip", transformers.CLIPVisionConfig, vision)
         if config.head == "zero-shot":
             return cls(_zero_shot(config, found, vision, classes))
+        taken = _pooled if config.head == "pooled" else _mean_of_patches
+        if found.model_type == "clip_vision_model":  # its weights have other names
+            body: Any = network(config, "clip", transformers.CLIPVisionModel, vision)
+            head = nn.Linear(vision.hidden_size, classes, dtype=body.dtype)
+            return cls(BodyWithHead(body, head, taken))
         whole = transformers.CLIPConfig(vision_config=vision.to_dict(), num_labels=classes)
         kind = transformers.CLIPForImageClassification
         made: Any = network(config, "clip", kind, whole, "vision_model")
-        taken = _pooled if config.head == "pooled" else _mean_of_patches
         return cls(BodyWithHead(made.vision_model, made.classifier, taken))
 
     def __call__(self, x: Inputs) -> Tensor:
@@ -114,15 +118,7 @@ def _zero_shot(config: ClipConfig, found: Any, vision: Any, classes: int) -> nn.
     )  # fmt: skip
     both: Any = network(config, "clip", transformers.CLIPModel, whole)
     prompts = [config.prompt.format(name) for name in config.names]
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(config.folder, local_files_only=True)
-        texts = tokenizer(prompts, padding=True, return_tensors="pt")
-    except Exception as error:  # of files that are missing or damaged, of many kinds
-        said = " ".join(str(error).split())
-        raise BenchError(
-            f"clip: {config.folder or 'no folder'} gives no tokenizer ({said}); zero-shot needs "
-            "one beside the weights"
-        ) from error
+    texts = tokens_of(config, "clip", prompts, padding=True, return_tensors="pt")
     whole.vision_config.projection_dim = whole.projection_dim
     body: Any = transformers.CLIPVisionModelWithProjection._from_config(
         whole.vision_config, attn_implementation=config.attention, dtype=both.dtype

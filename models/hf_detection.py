@@ -12,7 +12,7 @@ from bench import BenchError, Block, Unsupported, register
 from bench.contracts.data import Inputs
 
 from .hf_blocks import BERT, VIT
-from .hf_head import changed, folder_config, network, wrong_config
+from .hf_head import changed, folder_config, network, tokens_of, wrong_config
 from .hf_vision import IMAGENET, ImageModel
 from .hugging_face import EagerConfig, HuggingFaceConfig, has_weights
 from .set_loss import (
@@ -246,14 +246,5 @@ def _words(config: GroundingConfig, classes: int) -> list[list[int]]:
             f"grounding-dino: the names {config.names} are not {classes} different ones without "
             "full stops; give 'names' one for each class of the data, in their order"
         )
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(config.folder, local_files_only=True)
-        return [tokenizer(name, add_special_tokens=False)["input_ids"] for name in names]
-    except Exception as error:  # of files that are missing or damaged, of many kinds
-        said = " ".join(str(error).split())
-        raise BenchError(
-            f"grounding-dino: {config.folder or 'no folder'} gives no tokenizer ({said}); names "
-            "need one in the folder of the model"
-        ) from error
+    found = tokens_of(config, "grounding-dino", names, add_special_tokens=False)
+    return cast(list[list[int]], found["input_ids"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from bench import BenchError
 
 from .hugging_face import HuggingFaceConfig, from_folder, has_weights
+
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
+"""Files of which a folder with a tokenizer has one."""
 
 
 class BodyWithHead(nn.Module):
@@ -61,6 +65,28 @@ def wrong_config(config: HuggingFaceConfig, name: str, error: Exception | str) -
         f"{name}: no model can be made of {config.folder or 'the default sizes'} with changes "
         f"{config.changes}: {said}; give a folder with the config.json of {name}"
     )
+
+
+def tokens_of(config: HuggingFaceConfig, name: str, texts: list[str], **more: Any) -> Any:
+    """What the folder's tokenizer makes of texts; BenchError if it has none.
+
+    transformers makes an empty tokenizer where there are no files of one.
+    """
+    from transformers import AutoTokenizer
+
+    folder = Path(config.folder)
+    if not config.folder or not any((folder / file).is_file() for file in VOCABULARIES):
+        raise BenchError(
+            f"{name}: {config.folder or 'no folder'} has no tokenizer (none of "
+            f"{', '.join(VOCABULARIES)}); names need the one of the model beside its weights"
+        )
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)(texts, **more)
+    except Exception as error:  # of damaged files, of many kinds
+        said = " ".join(str(error).split())
+        raise BenchError(
+            f"{name}: the tokenizer in {folder} cannot be read ({said}); save it anew"
+        ) from error
 
 
 def changed(config: HuggingFaceConfig, name: str, kind: Any, sizes: Any) -> Any:
