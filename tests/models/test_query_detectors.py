@@ -12,7 +12,7 @@ from transformers.loss.loss_grounding_dino import GroundingDinoForObjectDetectio
 
 from bench import registry
 from bench.errors import BenchError
-from bench.models.set_loss import assignment, logits_without_none
+from bench.models.vision.set_loss import assignment, logits_without_none
 
 CLASSES = 3
 TINY = registry.load("model", "grounding-dino").conformance_config["changes"]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from bench import BenchError, register
 from bench.contracts.data import Inputs
 
-from .hf_head import BodyWithHead, changed, folder_config, network, tokens_of, wrong_config
-from .hf_vision import ImageModel
-from .hugging_face import HuggingFaceConfig
+from ..hf_vision import ImageModel
+from ..hugging_face import HuggingFaceConfig
+from .head import BodyWithHead, changed, folder_config, network, tokens_of, wrong_config
 
 
 class ClipConfig(HuggingFaceConfig):

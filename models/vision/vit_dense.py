@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench import BenchError, Block, SourceTraining, register
 
-from .timm_model import TimmConfig, TimmModel, is_plain, made_network
+from ..timm_model import TimmConfig, TimmModel, is_plain, made_network
 
 BOX, PRIOR = 4, -4.6
 """Numbers of a box, and what makes a first score of 0.01."""

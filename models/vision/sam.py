@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from bench import Block, Unsupported, register
 from bench.contracts.data import Inputs
 
-from .hf_head import BodyWithHead, changed, folder_config, network
-from .hf_vision import IMAGENET, ImageModel
-from .hugging_face import HuggingFaceConfig
+from ..hf_vision import IMAGENET, ImageModel
+from ..hugging_face import HuggingFaceConfig
+from .head import BodyWithHead, changed, folder_config, network
 
 SPREAD = 0.02
 """Of fresh weights: with that of transformers' configuration, 1e-10, all images look alike."""

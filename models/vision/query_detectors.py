@@ -11,10 +11,10 @@ from torch import Tensor
 from bench import BenchError, Block, Unsupported, register
 from bench.contracts.data import Inputs
 
-from .hf_blocks import BERT, VIT
-from .hf_head import changed, folder_config, network, tokens_of, wrong_config
-from .hf_vision import IMAGENET, ImageModel
-from .hugging_face import EagerConfig, HuggingFaceConfig, has_weights
+from ..hf_blocks import BERT, VIT
+from ..hf_vision import IMAGENET, ImageModel
+from ..hugging_face import EagerConfig, HuggingFaceConfig, has_weights
+from .head import changed, folder_config, network, tokens_of, wrong_config
 from .set_loss import (
     corners,
     focal_cost,

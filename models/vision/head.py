@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench import BenchError
 
-from .hugging_face import HuggingFaceConfig, from_folder, has_weights
+from ..hugging_face import HuggingFaceConfig, from_folder, has_weights
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
 """Files of which a folder with a tokenizer has one."""
