@@ -79,8 +79,8 @@ class Clip(ImageModel):
             body: Any = network(config, "clip", transformers.CLIPVisionModel, vision)
             head = nn.Linear(vision.hidden_size, classes, dtype=body.dtype)
             return cls(BodyWithHead(body, head, taken))
-        whole = transformers.CLIPConfig(vision_config=vision.to_dict(), num_labels=classes)
-        kind = transformers.CLIPForImageClassification
+        kind: Any = transformers.CLIPForImageClassification
+        whole = kind.config_class(vision_config=vision.to_dict(), num_labels=classes)
         made: Any = network(config, "clip", kind, whole, "vision_model")
         return cls(BodyWithHead(made.vision_model, made.classifier, taken))
 
@@ -112,11 +112,12 @@ def _zero_shot(config: ClipConfig, found: Any, vision: Any, classes: int) -> nn.
         )
     if not hasattr(found, "text_config"):
         raise wrong_config(config, "clip", "it has no text encoder")
-    whole = transformers.CLIPConfig(
+    kind: Any = transformers.CLIPModel
+    whole = kind.config_class(
         vision_config=vision.to_dict(), text_config=found.text_config.to_dict(),
         projection_dim=found.projection_dim,
     )  # fmt: skip
-    both: Any = network(config, "clip", transformers.CLIPModel, whole)
+    both: Any = network(config, "clip", kind, whole)
     prompts = [config.prompt.format(name) for name in config.names]
     texts = tokens_of(config, "clip", prompts, padding=True, return_tensors="pt")
     whole.vision_config.projection_dim = whole.projection_dim

@@ -162,8 +162,8 @@ class GroundingDino(_QueryDetector):
         import transformers
 
         assert isinstance(config, GroundingConfig)
-        found = folder_config(config, "grounding-dino") if config.folder else None
-        kinds = {
+        found: Any = folder_config(config, "grounding-dino") if config.folder else None
+        kinds: dict[str, Any] = {
             "mm-grounding-dino": transformers.MMGroundingDinoForObjectDetection,
             "grounding-dino": transformers.GroundingDinoForObjectDetection,
         }
