@@ -93,7 +93,28 @@ VILT = Layout(
     heads="num_attention_heads",
     width="attention_head_size",
 )
-LAYOUTS = (BERT, DISTILBERT, GPT_NEO, OPT, VIT, VILT)
+"""Also of YOLOS."""
+CLIP = Layout(
+    layers="encoder.layers",
+    qkv=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    out="self_attn.out_proj",
+    ff_in="mlp.fc1",
+    ff_out="mlp.fc2",
+    attention="self_attn",
+    heads="num_heads",
+    width="head_dim",
+)
+SAM = Layout(
+    layers="vision_encoder.layers",
+    qkv=("attn.qkv",),
+    out="attn.proj",
+    ff_in="mlp.lin1",
+    ff_out="mlp.lin2",
+    attention="attn",
+    heads="num_attention_heads",
+    width="",
+)
+LAYOUTS = (BERT, DISTILBERT, GPT_NEO, OPT, VIT, VILT, CLIP, SAM)
 """Not those of BLOOM: the rows of its one layer for query, key and value alternate head by head,
 and blocks have them one after another.
 """
@@ -175,8 +196,9 @@ class TransformersModel(FoundationModel):
         for name, size in sizes.items():
             if hasattr(attention, name):
                 setattr(attention, name, size)
-        if block.scaled and hasattr(attention, "scaling"):
-            attention.scaling = head_width**-0.5
+        for name in ("scaling", "scale"):
+            if block.scaled and hasattr(attention, name):
+                setattr(attention, name, head_width**-0.5)
 
     def normalization_parameters(self) -> list[nn.Parameter]:
         own = (m for m in self.module.modules() if type(m).__name__.endswith(_OWN_NORMS))

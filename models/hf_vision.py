@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -18,16 +18,20 @@ from .hf_text import logits_of, require_positions
 from .hugging_face import EagerConfig, HuggingFaceConfig, HuggingFaceModel
 
 PROCESSOR = "preprocessor_config.json"
+HALVES = ((0.5,) * 3, (0.5,) * 3)
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and deviation of the channels red, green and blue."""
 
 
 class ImageModel(HuggingFaceModel):
     """A network of transformers for images, which it resizes and normalizes.
 
     To the size of its config.json, where that names one; by the mean and deviation of the folder's
-    preprocessor_config.json, or by 0.5 and 0.5 without one.
+    preprocessor_config.json, or by ``normalization`` without one.
     """
 
     input_shape = (3, 224, 224)
+    normalization: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = HALVES
 
     @classmethod
     def build(
@@ -39,18 +43,23 @@ class ImageModel(HuggingFaceModel):
                 f"{cls.__name__}: samples of shape {tuple(input_shape)} are no images (3, height, "
                 "width); choose a stream of color images"
             )
-        made = cls.made(config, classes)
-        for name, values in _normalization(config.folder).items():
+        made: ImageModel = cls.made(config, classes)
+        for name, values in _normalization(config.folder, cls.normalization).items():
             # Buffers, so that they move with the network; they belong to no checkpoint.
             tensor = torch.tensor(values).view(-1, 1, 1)
             made.module.register_buffer(name, tensor, persistent=False)
         return made
 
+    @property
+    def image_size(self) -> tuple[int, ...] | None:
+        """Height and width that the network is given; None: those of the images."""
+        side = getattr(cast(Any, self.module).config, "image_size", None)
+        return (side, side) if isinstance(side, int) else side
+
     def prepared(self, images: Tensor) -> Tensor:
         """Images (n, 3, height, width) in [0, 1] as the network takes them: size, range, type."""
         network = cast(Any, self.module)
-        side = getattr(network.config, "image_size", None)
-        size = (side, side) if isinstance(side, int) else side
+        size = self.image_size
         if size is not None and tuple(images.shape[-2:]) != tuple(size):
             images = interpolate(
                 images, tuple(size), mode="bilinear", align_corners=False, antialias=True
@@ -63,11 +72,11 @@ class ImageModel(HuggingFaceModel):
         return cast(Tensor, self.module(pixel_values=self.prepared(cast(Tensor, x))).logits)
 
 
-def _normalization(folder: str) -> dict[str, Any]:
+def _normalization(folder: str, usual: tuple[tuple[float, ...], ...]) -> dict[str, Any]:
     """Mean and deviation of the channels; BenchError if the folder's cannot be read."""
     file = Path(folder) / PROCESSOR
     if not folder or not file.is_file():
-        return {"image_mean": (0.5,) * 3, "image_std": (0.5,) * 3}
+        return dict(zip(("image_mean", "image_std"), usual, strict=True))
     try:
         said = json.loads(file.read_text())
         found = {name: tuple(map(float, said[name])) for name in ("image_mean", "image_std")}

@@ -117,10 +117,13 @@ def has_weights(folder: str) -> bool:
     return bool(folder) and any(any(Path(folder).glob(pattern)) for pattern in FILES)
 
 
-def from_folder(kind: Any, folder: str, sizes: Any, **more: Any) -> nn.Module:
+def from_folder(
+    kind: Any, folder: str, sizes: Any, body: str | None = None, **more: Any
+) -> nn.Module:
     """A network of a class of transformers with a folder's weights.
 
-    A head or pooler that is missing or of another size keeps fresh weights, which one line says.
+    A head or pooler that is missing or of another size keeps fresh weights, which one line says;
+    ``body``: the name of all else in the network, "" if it has no head, None as transformers says.
     Raises BenchError if the weights cannot be read or do not fit ``sizes``.
     """
     try:
@@ -131,7 +134,8 @@ def from_folder(kind: Any, folder: str, sizes: Any, **more: Any) -> nn.Module:
     except (ImportError, KeyError, OSError, RuntimeError, ValueError) as error:
         raise BenchError(f"weights {folder} cannot be read: {error}; save them anew") from error
     fresh = sorted({*report["missing_keys"], *(each[0] for each in report["mismatched_keys"])})
-    body = f"{module.base_model_prefix}."
+    body = module.base_model_prefix if body is None else body
+    body = f"{body}." if body else ""
     wrong = [name for name in fresh if name.startswith(body) and ".pooler." not in name]
     layers = tuple(body + layout.layers for layout in LAYOUTS)
     wrong += [name for name in report["unexpected_keys"] if name.startswith(layers)]

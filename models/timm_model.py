@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from pydantic import Field, ValidationInfo, field_validator
@@ -96,36 +96,17 @@ class TimmModel(TimmViT):
     @classmethod
     def build(cls, config: TimmConfig, input_shape: tuple[int, ...], classes: int) -> TimmModel:
         """The network for images of ``input_shape``, (channels, height, width)."""
-        if len(input_shape) != 3:
-            raise BenchError(
-                f"timm: samples of shape {tuple(input_shape)} are no images (channels, height, "
-                "width); choose a stream of images"
-            )
-        import timm
+        module, facts, size = made_network(config, input_shape, classes)
+        return cls._finished(module, facts, size, input_shape[0], facts.classifier)
 
-        facts: Any = timm.get_pretrained_cfg(config.architecture)
-        if not isinstance(facts.classifier, str):
-            raise BenchError(
-                f"timm: {config.architecture} has no single head (its classifiers are "
-                f"{facts.classifier}); name an architecture with one"
-            )
-        size = config.image_size or facts.input_size[-1]
-        module = _network(config.architecture, facts, input_shape[0], classes, size)
-        if config.weights:
-            state = with_fresh_head(
-                read_state(config.weights), module, facts.classifier, config.weights
-            )
-            loaded = {"state_dict": state, "num_classes": classes, "custom_load": False}
-            try:
-                module = _network(
-                    config.architecture, facts, input_shape[0], classes, size,
-                    pretrained=True, pretrained_cfg_overlay=loaded,
-                )  # fmt: skip
-            except (RuntimeError, KeyError, ValueError) as error:
-                raise not_fitting(config.weights, error) from error
+    @classmethod
+    def _finished(
+        cls, module: nn.Module, facts: Any, size: int, channels: int, head_name: str
+    ) -> Self:
+        """The model of a network that is given images as timm's ``facts`` say."""
         made = cls(module, size, "bicubic" if facts.interpolation == "bicubic" else "bilinear")
-        made.head_name = facts.classifier
-        made._normalize_by(facts.mean, facts.std, input_shape[0])
+        made.head_name = head_name
+        made._normalize_by(facts.mean, facts.std, channels)
         return made
 
     def _normalize_by(self, mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> None:
@@ -147,7 +128,46 @@ class TimmModel(TimmViT):
         return cast(Tensor, module((images - module.image_mean) / module.image_std))
 
     def blocks(self) -> list[Block]:
-        return super().blocks() if _is_plain(self.module) else []
+        return super().blocks() if is_plain(self.module) else []
+
+
+def made_network(
+    config: TimmConfig, input_shape: tuple[int, ...], classes: int
+) -> tuple[nn.Module, Any, int]:
+    """A network of timm with its weights, what timm knows of it, and the side of its images.
+
+    ``classes`` 0: without a head. Raises BenchError if it cannot be built.
+    """
+    if len(input_shape) != 3:
+        raise BenchError(
+            f"timm: samples of shape {tuple(input_shape)} are no images (channels, height, "
+            "width); choose a stream of images"
+        )
+    import timm
+
+    facts: Any = timm.get_pretrained_cfg(config.architecture)
+    if not isinstance(facts.classifier, str):
+        raise BenchError(
+            f"timm: {config.architecture} has no single head (its classifiers are "
+            f"{facts.classifier}); name an architecture with one"
+        )
+    size = config.image_size or facts.input_size[-1]
+    module = _network(config.architecture, facts, input_shape[0], classes, size)
+    if config.weights:
+        state = read_state(config.weights)
+        if classes:
+            state = with_fresh_head(state, module, facts.classifier, config.weights)
+        else:
+            state = {k: v for k, v in state.items() if not k.startswith(f"{facts.classifier}.")}
+        loaded = {"state_dict": state, "num_classes": classes, "custom_load": False}
+        try:
+            module = _network(
+                config.architecture, facts, input_shape[0], classes, size,
+                pretrained=True, pretrained_cfg_overlay=loaded,
+            )  # fmt: skip
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise not_fitting(config.weights, error) from error
+    return module, facts, size
 
 
 def _network(
@@ -167,7 +187,7 @@ def _network(
     return module
 
 
-def _is_plain(module: nn.Module) -> bool:
+def is_plain(module: nn.Module) -> bool:
     """Whether it is a vision transformer whose blocks are the standard ones, and no kin of it."""
     from timm.layers.attention import Attention
     from timm.layers.mlp import Mlp

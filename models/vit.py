@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from pydantic import Field
 from torch import nn
@@ -21,19 +21,22 @@ from .weights import load_weights
 
 
 class TimmViT(FoundationModel):
-    """A model whose module is a ``VisionTransformer`` of timm."""
+    """A model whose module is a ``VisionTransformer`` of timm, or has one at ``body``."""
+
+    body: ClassVar[str] = ""
 
     def blocks(self) -> list[Block]:
+        at = f"{self.body}.blocks" if self.body else "blocks"
         return [
             Block(
-                qkv=(f"blocks.{i}.attn.qkv",),
-                out=f"blocks.{i}.attn.proj",
-                ff_in=f"blocks.{i}.mlp.fc1",
-                ff_out=f"blocks.{i}.mlp.fc2",
+                qkv=(f"{at}.{i}.attn.qkv",),
+                out=f"{at}.{i}.attn.proj",
+                ff_in=f"{at}.{i}.mlp.fc1",
+                ff_out=f"{at}.{i}.mlp.fc2",
                 heads=int(block.attn.num_heads),
-                attention=f"blocks.{i}.attn",
+                attention=f"{at}.{i}.attn",
             )
-            for i, block in enumerate(cast(Any, self.module.get_submodule("blocks")))
+            for i, block in enumerate(cast(Any, self.module.get_submodule(at)))
         ]
 
     def resize_attention(self, block: Block, heads: int, head_width: int) -> None:

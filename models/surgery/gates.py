@@ -76,7 +76,7 @@ class GatedLinear(WrappedLinear):
     def forward(self, x: Tensor) -> Tensor:
         """Output of shape (n, ..., out)."""
         windows = len(x) // self.samples if self.samples else 1
-        of_sample = x if windows <= 1 else x.reshape(self.samples or 1, -1, x.shape[-1])
+        of_sample = x if windows <= 1 else x.reshape(len(x) // windows, -1, x.shape[-1])
         factors = keep_largest(self.gate(of_sample, self.mask), self.sparsity)
         if windows > 1:
             factors = factors.repeat_interleave(windows, dim=0)

@@ -23,6 +23,7 @@ PAGES = [
     "README.md",
     *sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs" / "tutorial").glob("*.md")),
     "docs/how-to/own-data.md",
+    "docs/how-to/my-images.md",
     "docs/how-to/data-set.md",
     "docs/how-to/model.md",
     "docs/how-to/my-foundation-model.md",

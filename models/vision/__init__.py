@@ -1,0 +1,1 @@
+"""Foundation models for images beside the classifiers: CLIP, SAM, dense tasks, detectors."""
