@@ -24,14 +24,14 @@ BY_NAME = ("classification", "segmentation", "detection", "visual-question-answe
 """Tasks whose labels can be numbered anew."""
 
 
-class Sets(pydantic.RootModel[tuple[DataChoice, ...]], frozen=True):
-    """Data sets with their settings; they count with their contents, wherever they lie."""
+class Sets(pydantic.RootModel[dict[str, DataChoice]], frozen=True):
+    """Data sets with their settings, by name; they count with their contents, wherever they lie."""
 
-    root: tuple[DataChoice, ...] = pydantic.Field(min_length=1)
+    root: dict[str, DataChoice] = pydantic.Field(min_length=1)
 
     def content_digest(self) -> str:
         """Digest of the contents of all."""
-        return digest([choice.content_digest() for choice in self.root])
+        return digest([[name, choice.content_digest()] for name, choice in self.root.items()])
 
 
 class SeveralConfig(DataSetConfig):
@@ -39,7 +39,7 @@ class SeveralConfig(DataSetConfig):
 
     root : the folder that the roots of the sets are in, unless they are given in full
     sets : data sets with their settings, as ``[{name: gta5, root: gta5}, {name: cityscapes, root:
-        cityscapes}]``
+        cityscapes}]``, or under names of your own: ``{here: {name: image-folder, root: a}, ...}``
     size : height and width of images in pixels, or one for both, for all sets; by default each has
         its own, which must be the same
     """
@@ -52,24 +52,34 @@ class SeveralConfig(DataSetConfig):
     @classmethod
     def _placed(cls, given: Any) -> Any:
         """The settings with the whole root of each set, and with the common size."""
-        if not isinstance(given, Mapping) or not isinstance(given.get("sets"), list | tuple):
+        if not isinstance(given, Mapping) or "sets" not in given:
             return given
-        sets = []
-        for each in given["sets"]:
+        sets = {}
+        for name, each in _named(given["sets"]):
             each = {"name": each.name, **each.config} if isinstance(each, DataChoice) else each
             if not isinstance(each, Mapping):
                 raise ValueError(f"sets: {each!r}: give each as {{name: NAME, root: DIR}}")
+            name = name or str(each.get("name"))
+            if name in sets:
+                raise ValueError(
+                    f"sets: {name!r} is there twice: give them names, as {{a: {{name: {name}, "
+                    "root: DIR}, ...}"
+                )
             root = Path(str(given.get("root", "."))) / str(each.get("root", "."))
             size = {"size": given["size"]} if given.get("size") is not None else {}
-            sets.append({**each, "root": str(root), **size})
+            sets[name] = {**each, "root": str(root), **size}
         return {**given, "root": ".", "sets": sets}
 
-    @pydantic.model_validator(mode="after")
-    def _names_differ(self) -> SeveralConfig:
-        names = [choice.name for choice in self.sets.root]
-        if twice := [name for i, name in enumerate(names) if name in names[:i]]:
-            raise ValueError(f"sets: {twice[0]!r} is there twice: join its folders into one")
-        return self
+
+def _named(sets: Any) -> list[tuple[str, Any]]:
+    """Each set with its name, which is empty where it is that of the data set."""
+    if isinstance(sets, Sets):
+        sets = sets.root
+    if isinstance(sets, Mapping):
+        return [(str(name), each) for name, each in sets.items()]
+    if isinstance(sets, list | tuple):
+        return [("", each) for each in sets]
+    raise ValueError(f"sets: {sets!r}: give a list of data sets")
 
 
 @register("dataset", "several")
@@ -85,7 +95,7 @@ class Several(DataSet):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.parts: dict[str, DataSet] = {c.name: c.build() for c in config.sets.root}
+        self.parts: dict[str, DataSet] = {name: c.build() for name, c in config.sets.root.items()}
         first, *others = self.parts.items()
         self.task = first[1].task  # type: ignore[misc]
         self.input_shape = tuple(first[1].input_shape)
@@ -106,7 +116,7 @@ class Several(DataSet):
 
     @classmethod
     def task_of(cls, config: Any) -> str:
-        choice = config.sets.root[0]
+        choice = next(iter(config.sets.root.values()))
         data_class = load("dataset", choice.name)
         task: str = data_class.task_of(data_class.Config.model_validate(choice.config))
         return task
@@ -147,7 +157,7 @@ class Several(DataSet):
         if self.task not in BY_NAME or numbers == list(range(len(self.class_names))):
             return split
         if self.task == "segmentation":
-            content = next(c for c in self.config.sets.root if c.name == part).content_digest()
+            content = self.config.sets.root[part].content_digest()
             key = digest([content, inner, name, numbers])
             return Split(split.x, _renumbered_masks(split.y, numbers, key))
         return Split(split.x, self._renumbered(split.y, torch.tensor(numbers)))
