@@ -171,15 +171,16 @@ def _component(kind: str, reference: Reference, where: str) -> Component:
 
 
 def _name(entry: Entry, settings: dict[str, Any], files: dict[str, str], where: str) -> str:
-    """The component's name, with the setting that may stand behind it unless that is a path: one
-    name for both ways of writing it, which titles and tables show.
+    """The component's name, with the setting that may stand behind it unless that is a path or
+    empty: one name for both ways of writing it, which titles and tables show.
     """
     setting = entry.facts.get("named_setting")
     base = entry.name.partition(":")[0]
     if setting and setting not in settings:
         told = did_you_mean(str(setting), settings)
         raise BenchError(f"{where}: its named_setting {setting!r} is no setting; {told}")
-    return f"{base}:{settings[setting]}" if setting and setting not in files else base
+    shown = setting and settings[setting] and setting not in files
+    return f"{base}:{settings[setting]}" if shown else base
 
 
 def _require_once(entry: Entry, reference: Reference, where: str) -> None:
