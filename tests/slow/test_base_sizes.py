@@ -21,7 +21,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "vit-segmenter": {},
     "vit-detector": {},
     "clip": {},
-    "sam": {"changes": {"image_size": 512}},  # 1024 would take 16 times the memory of attention
+    "sam": {"changes": {"image_size": 256}},  # 1024 takes minutes a step on a CPU
     "hf-detector": {"image_size": 224, "changes": {"image_size": [224, 224]}},
     "grounding-dino": {"image_size": 224},
     "hf-vqa": {},
