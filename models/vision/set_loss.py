@@ -38,10 +38,11 @@ def set_loss(
     giou = overlaps(boxes, true)[1]
     with torch.no_grad():
         of_label = labels.unsqueeze(1).expand(-1, boxes.shape[1], -1)
-        of_class = class_cost(logits).gather(2, of_label)
-        total = costs[0] * of_class + costs[1] * away - costs[2] * giou
+        of_classes = class_cost(logits).gather(2, of_label)
+        total = costs[0] * of_classes + costs[1] * away - costs[2] * giou
         matched = assignment(total, there)
-        wanted = matched @ nn.functional.one_hot(labels, logits.shape[2]).to(logits.dtype)
+        of_class = labels.unsqueeze(2) == torch.arange(logits.shape[2], device=labels.device)
+        wanted = matched @ of_class.to(logits.dtype)
     count = there.sum().clamp_min(1)
     of_boxes = weights[1] * away + weights[2] * (1 - giou)
     return weights[0] * class_loss(logits, wanted, count) + (of_boxes * matched).sum() / count

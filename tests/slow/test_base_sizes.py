@@ -21,7 +21,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "vit-segmenter": {},
     "vit-detector": {},
     "clip": {},
-    "sam": {"changes": {"image_size": 512}},  # 1024 would take 16 times the memory of attention
+    "sam": {"changes": {"image_size": 256}},  # 1024 takes minutes a step on a CPU
     "hf-detector": {"image_size": 224, "changes": {"image_size": [224, 224]}},
     "grounding-dino": {"image_size": 224},
     "hf-vqa": {},
@@ -50,6 +50,9 @@ def test_one_step_of_each_method(name: str, tmp_path: Path) -> None:
         assert all("declares no blocks" in why for why in refused.values())
         assert built["blocks"] == 0
     else:
-        assert set(refused) == ({"tent", "shot"} if name in DETECTORS else set())
+        wanted = {"tent", "shot"} if name in DETECTORS else set()
+        # Its queries begin at the best proposals, whose order rounding changes with 900 of them:
+        # the check of what pruning did then finds other outputs.
+        assert set(refused) == wanted | ({"edgeta"} if name == "grounding-dino" else set())
         assert built["blocks"] >= 12
     assert all(each["finite"] for each in steps if "refused" not in each)
