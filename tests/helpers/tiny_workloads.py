@@ -46,7 +46,7 @@ def images(root: Path) -> None:
 
 def boxes(root: Path) -> None:
     root.mkdir()
-    (root / "names.yaml").write_text("- red\n- blue\n")
+    (root / "names.yaml").write_text("names: [red, blue]\n")
     for d, domain in enumerate(DOMAINS):
         labels = root / domain / "labels"
         labels.mkdir(parents=True)
