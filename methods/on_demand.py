@@ -60,14 +60,14 @@ class OnDemandConfig(MethodConfig):
 
 @register("method", "on-demand")
 class OnDemand(Method):
-    """Adapts where a shift is detected, by another method (after Ma et al., 2025).
+    """Adapts where a shift is detected, by another method, the idea of OD-TTA (Ma et al., 2025).
 
-    The detector of OD-TTA: an exponential moving average of the entropy of predictions, which is
-    compared with its value after the last adaptation, at first on the source. What is too much is
-    told by the limit of the EWMA control chart (Roberts, 1959), which knows the spread of entropies
-    and the size of batches, instead of a threshold in nats. The batches of a domain are looked at
-    in turn; at the first that is out of the limit the inner method adapts to the whole domain, and
-    the entropies of the adapted model on it are the new reference. Each look is a forward pass,
+    The detector is chosen here, as only the abstract of that paper was at hand: an exponential
+    moving average of the entropy of predictions against its value after the last adaptation, at
+    first on the source, with the limit of the EWMA control chart (Roberts, 1959), which knows the
+    spread of entropies and the size of batches. The batches of a domain are looked at in turn; at
+    the first that is out of the limit the inner method adapts to the whole domain, and the
+    entropies of the adapted model on it are the new reference. Each look is a forward pass,
     charged as ``detect``, and the new reference as ``reference``. OD-TTA's choice of a source model
     and its own update of BatchNorm layers are not part of it: the inner method adapts. A shift
     under which the model stays certain is not seen. Tasks, streams and protocols are the inner
@@ -81,8 +81,8 @@ class OnDemand(Method):
     )  # fmt: skip
     paper = (
         "Ma, Kwon, Ma: On-demand Test-time Adaptation for Edge Devices, arXiv 2505.00986, 2025 "
-        "(detector); Roberts: Control Chart Tests Based on Geometric Moving Averages, "
-        "Technometrics 1959 (limit)"
+        "(idea); Roberts: Control Chart Tests Based on Geometric Moving Averages, "
+        "Technometrics 1959 (detector)"
     )
     equation = (
         "adapt where e > m + L s sqrt(l (1 - (1-l)^2t) / ((2-l) n)), e = (1-l) e + l mean_i H(p_i);"
