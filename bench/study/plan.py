@@ -179,8 +179,9 @@ def _name(entry: Entry, settings: dict[str, Any], files: dict[str, str], where: 
     if setting and setting not in settings:
         told = did_you_mean(str(setting), settings)
         raise BenchError(f"{where}: its named_setting {setting!r} is no setting; {told}")
-    shown = setting and settings[setting] and setting not in files
-    return f"{base}:{settings[setting]}" if shown else base
+    if not setting or not settings[setting] or setting in files:
+        return base
+    return f"{base}:{settings[setting]}"
 
 
 def _require_once(entry: Entry, reference: Reference, where: str) -> None:
