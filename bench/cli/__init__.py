@@ -17,7 +17,7 @@ import typer
 import typer.core
 from typer import Option
 
-from bench.cli import data, device
+from bench.cli import cache, data, device
 from bench.errors import BenchError
 
 COMMANDS = (
@@ -71,6 +71,7 @@ for _name in COMMANDS:
     app.command(_name.rstrip("_").replace("_", "-"))(_never_silent(_module.command))
 app.add_typer(device.app, name="device")
 app.add_typer(data.app, name="data")
+app.add_typer(cache.app, name="cache")
 
 
 def _version(value: bool) -> None:
