@@ -146,12 +146,23 @@ class Selection:
         tuned, *others = [self._tuned(path, model, warn) for model in models]
         found = [each for each in others if each is not None]
         has = {each.model for each in [tuned, *found] if each is not None}
-        if suite.models and has and (without := [m for m in models if m not in has]):
+        without = [m for m in models if m not in has] if has and self._of_several(suite) else []
+        if without:
             warn(
                 f"no settings were tuned on {', '.join(without)}: methods run there with their "
                 f"defaults; 'bench tune --model {without[0]}' makes some"
             )
+        if without == models:
+            tuned = None  # of another of the suite's models
         return make_plan(suite, path, store, retry, tuned, tuple(found)), store
+
+    def _of_several(self, suite: Suite) -> bool:
+        """Whether the suite's file has several models, of which one or all are chosen."""
+        from bench.study.suite import load_suite
+
+        if suite.models or self.tuned is not None:
+            return bool(suite.models)
+        return suite.model.name in {model.name for model in load_suite(self.suite)[0].models}
 
     def missing(self, suite: Suite) -> list[str]:
         """A line for each folder or file that the chosen suite needs and that is not there."""

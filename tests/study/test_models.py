@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,21 @@ def test_each_model_has_the_settings_that_were_tuned_on_it(tmp_path):
     write_tuned(tmp_path / "mine.digits-resnet.tuned.yaml", tuned("digits-resnet", 3e-4, cells))
     assert rates() == {"digits-vit": (2e-4, "tuned"), "digits-resnet": (3e-4, "tuned")}
     assert said == []
+
+
+def test_one_of_the_models_that_was_not_tuned_runs_with_defaults(tmp_path):
+    _, path = suite(tmp_path)
+    cells = make_cells(*suite(tmp_path))
+    file = tuned_path(path)
+    write_tuned(file, tuned("digits-vit", 2e-4, cells))
+    said: list[str] = []
+    chosen = Selection(suite=str(path), store=tmp_path / "store", model="digits-resnet")
+    plan, _ = chosen.plan(warn=said.append)
+    assert {c.settings_origin for c in plan.cells} == {"default"}
+    assert ["no settings were tuned on digits-resnet" in line for line in said] == [True]
+    given = replace(chosen, tuned=file)  # asked for, and of another model
+    with pytest.raises(BenchError, match="are for model 'digits-vit', this suite has 'digits-res"):
+        given.plan()
 
 
 @pytest.mark.parametrize(
