@@ -126,8 +126,15 @@ def test_a_bad_suite_file_is_one_line_and_exit_code_2(
         (["plan", "--source-draws", "x"], "Invalid value for '--source-draws'"),
         (["plan", "--source-draws", "1.5"], "Invalid value for '--source-draws'"),
         (["tune", "--source-draws", "0"], "--source-draws 0: give a number from 1 to 100"),
-        (["tune", "--seeds", "0", "--methods", "tent"], "give two or more seeds, as --seeds 0..2"),
-        (["tune", "--figure", "search.pdf"], "--figure search.pdf: is written as PNG"),
+        (["tune", "--seeds", "0"], "settings are tuned on one model: add --model digits-vit or"),
+        (
+            ["tune", "--model", "digits-vit", "--seeds", "0", "--methods", "tent"],
+            "give two or more seeds, as --seeds 0..2",
+        ),
+        (
+            ["tune", "--model", "digits-vit", "--figure", "search.pdf"],
+            "--figure search.pdf: is written as PNG",
+        ),
         (["report", "--margin", "x"], "Invalid value for '--margin': Input should be a valid"),
     ],
 )
@@ -184,7 +191,7 @@ def test_doctor_says_which_folder_cannot_be_written(tmp_path):
 
 
 def test_a_variant_replaces_those_of_the_suite(tmp_path):
-    options = ["plan", "--suite", "domain-shift", "--methods", "tent", "--variant"]
+    options = ["plan", "--model", "digits-vit", "--methods", "tent", "--variant"]
     done = bench(*options, "compressed:4", "--seeds", "0..1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "0 of 2 cells done, 2 to run" in done.stdout
