@@ -84,6 +84,8 @@ def test_a_suite_of_the_paper_plans(
     name: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    if name == "edgeta-vqa":
+        pytest.importorskip("imagecorruptions")
     chosen = Selection(suite=name, data_root=data_root, store=tmp_path / "store", seeds=(0,))
     suite, _ = chosen.choose()
     assert missing_paths(suite) == []
