@@ -51,7 +51,8 @@ def prune_(
     """Remove what was used least recently until at most so much stays.
 
     Nothing of it is lost for good: the next run that needs it makes it again, which takes as long
-    as the first time. What a run is making stays.
+    as the first time. What a run is making stays, but not unpacked data that it reads: prune
+    between runs.
     """
     from bench.io.cache_contents import entries, prune
 

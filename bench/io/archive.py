@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
 import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 from bench.errors import BenchError
@@ -15,10 +18,16 @@ from bench.io.weights_cache import cache_folder
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
+UNREADABLE = (
+    tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError, gzip.BadGzipFile, zlib.error,
+    lzma.LZMAError,
+)  # fmt: skip
+"""What the libraries raise for damaged archives, and RuntimeError for encrypted ones."""
+
 
 def is_archive(path: Path) -> bool:
     """Whether a path is a file with the ending of an archive."""
-    return path.name.lower().endswith(ENDINGS) and path.is_file()
+    return path.name.lower().endswith(ENDINGS) and os.path.isfile(path)
 
 
 def unpacked(archive: Path) -> Path:
@@ -40,7 +49,7 @@ def unpacked(archive: Path) -> Path:
             with FileLock(f"{made}.lock"):
                 if not made.is_dir():
                     _unpack(archive, made)
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        except UNREADABLE as error:
             raise BenchError(
                 f"root {archive}: cannot be unpacked ({error}); download it again, or name the "
                 "folder with its content"

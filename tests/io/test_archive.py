@@ -74,6 +74,16 @@ def test_a_cut_archive_is_named_and_leaves_nothing(tmp_path: Path, cache: Path, 
     assert [f for f in (cache / "unpacked").iterdir() if f.suffix != ".lock"] == []
 
 
+def test_an_encrypted_archive_is_one_line(tmp_path: Path) -> None:
+    archive = archived(tmp_path / "data.zip", {"a.txt": "a"})
+    content = bytearray(archive.read_bytes())
+    for head, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(head) + flags] |= 1
+    archive.write_bytes(content)
+    with pytest.raises(BenchError, match=r"cannot be unpacked .*encrypted"):
+        unpacked(archive)
+
+
 def test_a_file_that_would_leave_the_folder_is_not_written(tmp_path: Path) -> None:
     outside = {"../outside.txt": "x", **FILES}
     with pytest.raises(BenchError, match="cannot be unpacked"):
