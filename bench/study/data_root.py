@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def placed(suite: Suite, root: Path) -> Suite:
     These are the ``root`` of each data set, and the settings of data sets and models that are a
     `LocalPath`. Absolute paths stay. Raises BenchError if ``root`` is no folder.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):  # unlike Path.is_dir, never raises
         raise BenchError(f"--data-root {root}: is no folder; name the one with the data in it")
     root = root.absolute()
     return _with_paths(suite, lambda path, _: str(root / path))
@@ -32,7 +33,7 @@ def missing_paths(suite: Suite) -> list[str]:
     found: dict[str, str] = {}
 
     def look(path: str, owner: str) -> str:
-        if not Path(path).exists():
+        if not os.path.exists(path):
             found.setdefault(path, f"{path}: {owner}")
         return path
 
@@ -66,26 +67,27 @@ def _model(model: ModelReference, change: Change) -> ModelReference:
     return model.model_copy(update={"name": base, "config": config})
 
 
-def _data(settings: Any, change: Change) -> Any:
-    """Settings of a stream with the paths of the data sets in them changed, at any depth."""
+def _data(settings: Any, change: Change, outer: Path = Path()) -> Any:
+    """Settings of a stream with the paths of the data sets in them changed, at any depth.
+
+    ``outer``: the root of the data set that these are in, which theirs lie in.
+    """
     if isinstance(settings, list | tuple):
-        return [_data(each, change) for each in settings]
+        return [_data(each, change, outer) for each in settings]
     if not isinstance(settings, Mapping):
         return settings
     entry = registry.entries("dataset").get(str(settings.get("name")))
     if entry is None:
-        return {key: _data(each, change) for key, each in settings.items()}
-    outer = Path(str(settings.get("root") or "."))  # data sets in it lie in its own root
-
-    def inside(path: str, owner: str) -> str:
-        return change(str(outer / path), owner)
-
-    inner = {key: _data(each, inside) for key, each in settings.items()}
-    paths = {"root", *local_paths(registry.load("dataset", entry.name).Config)}
+        return {key: _data(each, change, outer) for key, each in settings.items()}
+    root = outer / str(settings.get("root") or ".")
+    changed = {key: _data(each, change, root) for key, each in settings.items()}
     owner = f"of data set {entry.name}. {entry.summary}"
-    return {
-        key: _changed(each, change, owner) if key in paths else each for key, each in inner.items()
-    }
+    for key in local_paths(registry.load("dataset", entry.name).Config):
+        if key in changed:
+            changed[key] = _changed(changed[key], change, owner)
+    if settings.get("root"):
+        changed["root"] = _changed(str(root), change, owner)
+    return changed
 
 
 def _changed(path: Any, change: Change, owner: str) -> Any:

@@ -73,6 +73,29 @@ def test_absolute_paths_stay(suite_file: Path, tmp_path: Path) -> None:
     assert placed(suite, tmp_path).stream.config["data"]["root"] == "/elsewhere/photos"
 
 
+def test_only_roots_of_joined_data_lie_in_the_root_around_them(tmp_path: Path) -> None:
+    (tmp_path / "all" / "here").mkdir(parents=True)
+    (tmp_path / "tokenizer.json").touch()
+    sets = f"[{{name: text-table, root: here, vocabulary: {tmp_path}/tokenizer.json}}]"
+    path = tmp_path / "rooted.yaml"
+    joined = f"{{name: several, root: {tmp_path}/all, sets: {sets}}}"
+    models = SUITE[SUITE.index("models:") : SUITE.index("methods:")]
+    text = SUITE.replace(models, "model: small-classifier\n")
+    path.write_text(text.replace("{name: image-folder, root: photos, size: 16}", joined))
+    suite, _ = load_suite(str(path))
+    assert missing_paths(suite) == []
+    path.write_text(
+        path.read_text()
+        .replace(f"{tmp_path}/all", "all")
+        .replace(f"{tmp_path}/tokenizer.json", "tokenizer.json")
+    )
+    suite = placed(load_suite(str(path))[0], tmp_path)
+    (inner,) = suite.stream.config["data"]["sets"]
+    assert inner["root"] == str(tmp_path / "all" / "here")
+    assert inner["vocabulary"] == str(tmp_path / "tokenizer.json")
+    assert missing_paths(suite) == []
+
+
 def test_each_missing_path_is_told_with_what_it_is_for(suite_file: Path, tmp_path: Path) -> None:
     suite, _ = load_suite(str(suite_file))
     found = missing_paths(placed(suite, tmp_path))
