@@ -36,8 +36,8 @@ class NoRobotsConfig(DialogueConfig):
 class NoRobots(QuestionAnswer):
     """No Robots, for text generation: ROOT/data/{train,test}-*.parquet with column ``messages``.
 
-    Each answer of the assistant is a sample, and what the user said before it is the question; what
-    the system is told is left out. Inputs are the question followed by the answer; the label of a
+    Each answer of the assistant is a sample, and the user's message before it is the question;
+    system messages are left out. Inputs are the question followed by the answer; the label of a
     token is the next one where that is of the answer or its end, else -100, int64 of shape
     (n, tokens). Classes are the tokens.
     """

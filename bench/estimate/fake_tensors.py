@@ -1,8 +1,8 @@
 """Models and data without values: torch's fake tensors, so that a step is counted from shapes.
 
-Who reads a value (``item()``, a boolean index) is told True, 1 or 0.1: every sample is selected and
-every condition holds. `FakeMode.assumed` counts that. What cannot be told so raises an exception,
-see `reads_values`.
+A value that is read (``item()``, a boolean index) is taken for True, 1 or 0.1: every sample is
+selected and every condition holds. `FakeMode.assumed` counts such reads. Where no value can be
+assumed an exception is raised, see `reads_values`.
 """
 
 from __future__ import annotations
@@ -59,21 +59,21 @@ class FakeMode(FakeTensorMode):
         try:
             return super().__torch_dispatch__(func, types, args, kwargs)
         except _VALUE_ERRORS:
-            told = tuple(map(_told, args))
-            if not any(new is not old for new, old in zip(told, args, strict=True)):
+            values = tuple(map(_assumed, args))
+            if not any(new is not old for new, old in zip(values, args, strict=True)):
                 raise
             self.assumed += 1
-            if any(isinstance(each, FakeTensor) for each in tree_leaves(told)):
-                return super().__torch_dispatch__(func, types, told, kwargs)
+            if any(isinstance(each, FakeTensor) for each in tree_leaves(values)):
+                return super().__torch_dispatch__(func, types, values, kwargs)
             with no_dispatch():
-                made = func(*told, **kwargs)
+                made = func(*values, **kwargs)
             return tree_map_only(Tensor, self._emptied, made)
 
     def _emptied(self, made: Tensor) -> Tensor:
         return self.from_tensor(made) if _is_float(made.dtype) else made
 
 
-def _told(value: object) -> object:
+def _assumed(value: object) -> object:
     """A value that is read, as `_known`; of the masks of an index the places of all elements."""
     if isinstance(value, list | tuple):
         places: list[object] = []
