@@ -35,7 +35,8 @@ class MeanIoU(Score):
             self._metric = MulticlassJaccardIndex(
                 outputs.shape[1], average="none", ignore_index=VOID, validate_args=False
             )
-        self._metric.update(enlarged(outputs, y).argmax(dim=1), y)
+        # The metric is on the CPU, and refuses tensors of a GPU.
+        self._metric.update(enlarged(outputs, y).argmax(dim=1).cpu(), y.cpu())
 
     def compute(self) -> float:
         if self._metric is None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, jaccard_score
+from tagged_gpu import tagged_gpu
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -233,3 +234,14 @@ def test_outputs_of_another_shape_are_named(
 def test_an_unknown_task_is_named() -> None:
     with pytest.raises(BenchError, match=r"segmentatoin.*did you mean 'segmentation'"):
         make_task("segmentatoin")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_score_takes_outputs_and_labels_that_are_on_a_gpu(
+    name: str, draw: torch.Generator
+) -> None:
+    _, outputs, _, y = sample(name, draw)
+    expected = scored(make_task(name), outputs, y, 2)
+    with tagged_gpu():
+        found = scored(make_task(name), outputs.to("cuda"), y.to("cuda"), 2)
+    assert found == expected
