@@ -177,3 +177,24 @@ def test_an_operator_of_somebody_else_is_named_however_it_is_called() -> None:
 def test_what_does_one_operation_for_each_element_has_no_mark(work: Callable[..., Any]) -> None:
     x = torch.rand(5, 7, requires_grad=True)
     assert counted(lambda: work(x)).uncounted == set()
+
+
+ACTIVATIONS = (
+    "ReLU6", "Hardswish", "Hardsigmoid", "SiLU", "ELU", "SELU", "CELU", "LeakyReLU", "ReLU",
+    "Hardtanh", "GELU", "Mish", "PReLU", "RReLU", "Softplus", "Softsign", "Softshrink",
+    "Hardshrink", "Tanhshrink", "LogSigmoid", "Sigmoid", "Tanh",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_of_torch_and_its_gradient_has_no_mark(name: str) -> None:
+    activation = getattr(torch.nn, name)()
+    x = torch.rand(5, 7, requires_grad=True)
+    assert counted(lambda: activation(x).sum().backward()).uncounted == set()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS[:9])
+def test_every_activation_in_place_has_no_mark(name: str) -> None:
+    activation = getattr(torch.nn, name)(inplace=True)
+    x = torch.rand(5, 7, requires_grad=True)
+    assert counted(lambda: activation(x * 1.0).sum().backward()).uncounted == set()
