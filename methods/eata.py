@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
@@ -53,6 +53,16 @@ class EataConfig(MethodConfig):
     fisher_samples: int = Field(2000, ge=1, le=1_000_000)
     fisher_batch: int = Field(64, ge=1, le=10_000)
     statistics: Statistics = "batch"
+
+    @model_validator(mode="after")
+    def _has_one_bound(self) -> EataConfig:
+        default = type(self).model_fields["similarity_bound"].default
+        if self.max_similarity is not None and self.similarity_bound != default:
+            raise ValueError(
+                f"max_similarity ({self.max_similarity:g}) and similarity_bound "
+                f"({self.similarity_bound:g}) say the same thing: give one of them"
+            )
+        return self
 
 
 @register("method", "eata")

@@ -161,3 +161,11 @@ def test_a_model_without_normalization_is_refused_with_a_cure(model, data, view)
     model.module.norm = nn.Identity()
     with pytest.raises(Unsupported, match=r"TinyModel has no normalization layer.*use a method"):
         Eata(EataConfig()).prepare(model, view(*data(6)))
+
+
+def test_two_bounds_at_once_are_refused() -> None:
+    said = r"max_similarity \(0\.2\) and similarity_bound \(2\) say the same"
+    with pytest.raises(ValueError, match=said):
+        EataConfig(max_similarity=0.2, similarity_bound=2.0)
+    given = EataConfig(max_similarity=0.2)
+    assert EataConfig.model_validate(given.model_dump()) == given  # as a cell holds it
