@@ -54,14 +54,12 @@ def command(
         default_methods,
         default_shape,
         modelled,
-        require_countable,
     )
 
     if not 0 < window < math.inf:
         raise BenchError(f"--window {window:g}: give seconds above 0, as 60")
     for plugin in plugins or []:
         registry.add_plugin(plugin)
-    require_countable(model)
     names = default_methods(model) if methods is None else dict.fromkeys(method_names(methods))
     for name in names:
         registry.entry("method", name)

@@ -26,6 +26,8 @@ from bench.contracts.model import FoundationModel
 
 _VALUE_ERRORS = (fake_tensor.DataDependentOutputException, fake_tensor.DynamicOutputShapeException)
 _WHERE = torch.ops.prim.device.default
+_CONVERTED = torch.ops.aten.empty_strided.default
+"""Makes room for what a conversion of a fake tensor gives: values that nobody knows."""
 _INDICES = {"arange", "randint", "randperm"}
 """Operators whose results are integers where no type is asked for."""
 
@@ -60,9 +62,11 @@ class FakeMode(FakeTensorMode):
             return super().__torch_dispatch__(func, types, args, kwargs)
         except _VALUE_ERRORS:
             values = tuple(map(_assumed, args))
-            if not any(new is not old for new, old in zip(values, args, strict=True)):
+            read = [old for new, old in zip(values, args, strict=True) if new is not old]
+            if not read:
                 raise
-            self.assumed += 1
+            # A mask of padding has values, and only what it selects from has none.
+            self.assumed += any(isinstance(each, FakeTensor) for each in tree_leaves(read))
             if any(isinstance(each, FakeTensor) for each in tree_leaves(values)):
                 return super().__torch_dispatch__(func, types, values, kwargs)
             with no_dispatch():
@@ -79,7 +83,7 @@ def _assumed(value: object) -> object:
         places: list[object] = []
         for each in value:
             is_mask = isinstance(each, Tensor) and each.dtype == torch.bool
-            places += _every_place(each.shape) if is_mask else [each]
+            places += _places(each) if is_mask else [each]
         return value if len(places) == len(value) and places == [*value] else places
     if isinstance(value, FakeTensor) and (value.numel() == 1 or not _is_float(value.dtype)):
         return _known(value)
@@ -94,14 +98,18 @@ def _known(like: Tensor) -> Tensor:
         return torch.full(like.shape, 0.1 if _is_float(like.dtype) else 1, dtype=like.dtype)
 
 
-def _every_place(shape: torch.Size) -> list[object]:
+def _places(mask: Any) -> list[object]:
+    """Where a mask is True; every place of one without values."""
     with no_dispatch():
-        return list(torch.ones(shape).nonzero(as_tuple=True))
+        known = torch.ones(mask.shape) if isinstance(mask, FakeTensor) else mask
+        return list(known.nonzero(as_tuple=True))
 
 
 def _of_integers(func: Any, args: Any, kwargs: Any) -> bool:
     """Whether an operator takes integers and booleans that have values, or makes new ones."""
     if any(isinstance(a, FakeTensor) for a in args):  # most often, and quickest
+        return False
+    if func is _CONVERTED:
         return False
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
     if tensors:
@@ -162,10 +170,18 @@ def reads_values(error: BaseException) -> bool:
     return any(isinstance(each, _VALUE_ERRORS) for each in causes)
 
 
-def sample_inputs(shape: tuple[int, ...], n: int) -> Inputs:
-    """Inputs of n samples: floats, or for shape (length,) token ids, the last quarter padded."""
+WORDS = 16
+"""Tokens of a question on an image."""
+
+
+def sample_inputs(shape: tuple[int, ...], n: int, words: bool = False) -> Inputs:
+    """Inputs of n samples: floats, or for shape (length,) token ids, the last quarter padded.
+
+    ``words``: with `WORDS` token ids beside the floats.
+    """
     if len(shape) > 1:
-        return torch.zeros(n, *shape)
+        x = torch.zeros(n, *shape)
+        return {"image": x, **cast(dict[str, Tensor], sample_inputs((WORDS,), n))} if words else x
     (length,) = shape
     mask = torch.ones(n, length, dtype=torch.int64)
     mask[:, length - length // 4 :] = 0

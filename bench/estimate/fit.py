@@ -94,16 +94,6 @@ def default_shape(model: str) -> tuple[int, ...]:
     return tuple(declared)
 
 
-def require_countable(model: str) -> None:
-    """Raise BenchError if the model is unknown, or of a task whose samples cannot be made here."""
-    task = registry.entry("model", model).facts.get("task", "classification")
-    if task != "classification":
-        raise BenchError(
-            f"model {model!r} does {task}, and estimates are made of classification alone; run it "
-            "in a suite, where its steps are counted"
-        )
-
-
 def default_methods(model: str) -> list[str]:
     """The registered methods for a model's task."""
     task = registry.entry("model", model).facts.get("task", "classification")

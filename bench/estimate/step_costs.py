@@ -164,17 +164,16 @@ def _prepared(
 
 @dataclass(frozen=True)
 class Task:
-    """What a method is counted on, as in `Request`; ``inputs`` gives the inputs of n samples."""
+    """What a method is counted on, as in `Request`: inputs and labels of n samples."""
 
     inputs: Callable[[int], Inputs]
+    labels: Callable[[int], torch.Tensor]
     batch: int
     samples: int
-    classes: int
 
     def view(self, name: str, samples: int, labelled: bool = True) -> DomainView:
         """A domain of so many samples that is passed over once."""
-        x = self.inputs(samples)
-        y = torch.arange(samples) % self.classes if labelled else None
+        x, y = self.inputs(samples), self.labels(samples) if labelled else None
         generator = torch.Generator().manual_seed(0)
         return DomainView(name, x, y, self.batch, generator, single_pass=True)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import signal
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
+
+import torch
 
 from bench import registry
 from bench.contracts.model import FoundationModel
@@ -30,10 +32,11 @@ def serve(values: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
     devices = {name: modelled(name) for name in request.devices}
     fakes = FakeMode()
     model = emptied(build(request), fakes)
+    task = made_up(model, fakes, request)
     yield None
     for name in request.methods:
         signal.alarm(LIMIT_S)
-        found = estimate(name, model, fakes, request, devices)
+        found = estimate(name, model, fakes, task, devices)
         signal.alarm(0)
         yield found.model_dump(mode="json")
 
@@ -55,16 +58,30 @@ def build(request: Request) -> FoundationModel:
         ) from error
 
 
+def made_up(model: FoundationModel, fakes: FakeMode, request: Request) -> Task:
+    """Inputs of the request's shape, and labels that fit what the model gives for them."""
+    inputs = partial(sample_inputs, request.shape, words="question" in type(model).task)
+
+    @cache
+    def labels(n: int) -> torch.Tensor:
+        x = inputs(n)
+        with torch.no_grad():
+            return model.rules.sample_labels(model(x), x, request.classes)
+
+    with without_values(fakes):
+        for n in {request.batch, request.samples}:
+            labels(n)  # now: what is read for labels is no assumption of a method
+    return Task(inputs, labels, request.batch, request.samples)
+
+
 def estimate(
     name: str,
     model: FoundationModel,
     fakes: FakeMode,
-    request: Request,
+    task: Task,
     devices: dict[str, ModelledDevice],
 ) -> Estimate:
     """Count a method on a copy of a model without values, and price it for every device."""
-    inputs = partial(sample_inputs, request.shape)
-    task = Task(inputs, request.batch, request.samples, request.classes)
     try:
         method_class = registry.load("method", name)
         if type(model).task not in method_class.tasks:
