@@ -88,7 +88,7 @@ def table(log: Log, sizes: Sequence[Sizes] | None = None, networks: Any = NETWOR
         rows = [row for case in cases for row in _row(case, pool, log)]
         dispatches = [
             {
-                "dispatch": list(case),
+                "dispatch": tuple(case),
                 "counted": [[*call, n] for call, n in traced(case, pool).details.items()],
             }
             for case in DISPATCHES
@@ -113,11 +113,9 @@ def _row(case: Operator | OptimizerStep, pool: Pool, log: Log) -> Iterator[dict[
         return
     number = calls.total()
     kind, of, dtype, *_ = next(iter(calls))
-    flops, size = (sum(call[i] * n for call, n in calls.items()) / number for i in (3, 4))
-    yield {
-        **about,
-        "counted": [kind, of, dtype, *(float(f"{v:.4g}") for v in (flops, size)), number],
-    }
+    means = (sum(call[i] * n for call, n in calls.items()) / number for i in (3, 4))
+    flops, size = (float(f"{mean:.4g}") for mean in means)
+    yield {**about, "counted": (kind, of, dtype, flops, size, number)}
 
 
 def _live(network: Network) -> dict[str, Any]:
@@ -129,7 +127,7 @@ def _live(network: Network) -> dict[str, Any]:
         step()
     live = MemoryFootprint.of(tracer.trace)
     sizes = {"stored": live.stored, "step": live.step, "convolution": live.convolution}
-    return {"network": list(network), **sizes}
+    return {"network": tuple(network), **sizes}
 
 
 def _boards() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from bench.cli.options import warn
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.calibration.calibrate import Power
+    from bench.probe.profile import Power
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 """What a calibrated profile may be called."""
@@ -172,7 +172,7 @@ def _new_profile(name: str) -> Path:
 
 
 def _power(idle: float | None, busy: float | None) -> Power | None:
-    from bench.calibration.calibrate import Power
+    from bench.probe.profile import Power
 
     if idle is None and busy is None:
         return None

@@ -248,8 +248,8 @@ def memory_now(accelerator: str) -> Tuple[float, float]:
     if accelerator == "cpu":
         return total, free
     if hasattr(torch.cuda, "mem_get_info"):
-        free_there, total_there = torch.cuda.mem_get_info()
-        return float(total_there), float(free_there)
+        free_there, all_there = torch.cuda.mem_get_info()
+        return float(all_there), float(free_there)
     total_there = float(torch.cuda.get_device_properties(0).total_memory)
     return total_there, min(free, total_there)
 
