@@ -121,13 +121,13 @@ class SshExecutor(Executor):
             return self._reconnect(running)
         for line in said:
             if "busy" in line:
+                self._close(running)
                 if not self._ran:
-                    self._close(running)
+                    self._running = None
                     raise BenchError(
                         f"board {self.board.name}: in use by {line['busy']}: wait until that has "
                         "ended"
                     )
-                self._close(running)
                 time.sleep(BUSY_S)
                 self._connect(running)
             elif "started" in line:
@@ -237,6 +237,7 @@ class SshExecutor(Executor):
         said = running.errors.read_text(errors="replace")
         why = str(self._connection.failure(code, said))
         if code != LOST and not running.started:
+            self._running = None
             raise BenchError(why)
         if running.lost == len(AGAIN_S):
             tried = f"the connection was lost, and {running.lost} attempts failed: {why}"
