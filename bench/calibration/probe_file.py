@@ -113,8 +113,8 @@ def _row(case: Operator | OptimizerStep, pool: Pool, log: Log) -> Iterator[dict[
         return
     number = calls.total()
     kind, of, dtype, *_ = next(iter(calls))
-    means = (sum(call[i] * n for call, n in calls.items()) / number for i in (3, 4))
-    flops, size = (float(f"{mean:.4g}") for mean in means)
+    flops = float(f"{sum(call[3] * n for call, n in calls.items()) / number:.4g}")
+    size = float(f"{sum(call[4] * n for call, n in calls.items()) / number:.4g}")
     yield {**about, "counted": (kind, of, dtype, flops, size, number)}
 
 
