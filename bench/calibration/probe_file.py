@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-import bench
 from bench.calibration.calibrate import traced
 from bench.calibration.memory_fit import NETWORKS
 from bench.calibration.operators import SMALLEST, Sizes, convolutions, operators, optimizer_steps
@@ -36,7 +35,7 @@ HEAD = '''\
 #!/usr/bin/env python3
 """bench-probe: measure this board and write a profile of it for 'bench device'.
 
-Made by bench {version} ('bench board probe'). Needs Python 3.6.1 and torch 1.8, nothing else:
+Made by 'bench device probe'. Needs Python 3.6.1 and torch 1.8, nothing else:
 
     python3 bench-probe.py --name my-board
 """
@@ -65,14 +64,14 @@ Log = Callable[[str], None]
 
 def probe_text(log: Log, sizes: Sequence[Sizes] | None = None, networks: Any = NETWORKS) -> str:
     """The file's content; ``sizes`` and ``networks`` are those of a whole calibration."""
-    folder = Path(bench.__file__).parent
+    folder = Path(__file__).parents[1]
     imports: dict[str, set[str]] = {}
     bodies = []
     for part in PARTS:
         bodies.append(_body((folder / f"{part}.py").read_text(encoding="utf-8"), imports))
     lines = [f"import {name}" for name in imports.pop("")]
     lines += [f"from {name} import {', '.join(sorted(p))}" for name, p in imports.items()]
-    head = HEAD.format(version=bench.__version__, imports="\n".join(sorted(lines)))
+    head = HEAD.format(imports="\n".join(sorted(lines)))
     text = "\n".join([head, *bodies])
     return text + TAIL.format(table=_to_json(table(log, sizes, networks)))
 

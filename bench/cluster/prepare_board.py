@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import bench
 from bench.cluster.boards import Board
 from bench.cluster.connection import Connection
 from bench.errors import BenchError
@@ -56,7 +55,7 @@ def ready(connection: Connection) -> Ready:
         raise BenchError(
             f"board {board.name}: Python {version} there, and this package needs "
             f"{OLDEST[0]}.{OLDEST[1]}: name another by --python, or measure the board by "
-            "'bench board probe'"
+            "'bench device probe'"
         )
     if facts["free"] < LEAST_FREE:
         raise BenchError(
@@ -92,7 +91,7 @@ def _package_files() -> Iterator[tuple[str, Path]]:
     roots = {
         f"bench/{room}": importlib.import_module(f"bench.{room}").__path__[0] for room in rooms
     }
-    roots["bench"] = str(Path(bench.__file__).parent)
+    roots["bench"] = str(Path(__file__).parents[1])
     for name, root in sorted(roots.items()):
         folder = Path(root)
         for path in sorted(folder.rglob("*")):

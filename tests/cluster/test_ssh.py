@@ -181,7 +181,7 @@ def test_what_a_board_lacks_is_one_line(sshd: Sshd, monkeypatch: pytest.MonkeyPa
         ready(Connection(sshd.board()))
     (sshd.folder / "authorized_keys").write_text((sshd.folder / "user_key.pub").read_text())
     monkeypatch.setattr(prepare_board, "OLDEST", (9, 9))
-    with pytest.raises(BenchError, match=r"this package needs 9.9: .*bench board probe"):
+    with pytest.raises(BenchError, match=r"this package needs 9.9: .*bench device probe"):
         ready(Connection(sshd.board()))
     monkeypatch.setattr(prepare_board, "OLDEST", (3, 11))
     monkeypatch.setattr(prepare_board, "LEAST_FREE", 1e18)

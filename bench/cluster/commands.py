@@ -1,4 +1,4 @@
-"""``bench board``: boards that runs can happen on, and the file that measures others."""
+"""``bench board``: boards that runs can happen on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from bench.errors import BenchError
+from bench.cluster.boards import (
+    Board,
+    add_board,
+    boards,
+    boards_file,
+    find_board,
+    remove_board,
+)
+from bench.cluster.connection import Connection
+from bench.cluster.prepare_board import ready
 from bench.io.text_table import aligned
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -18,7 +27,7 @@ Name = Annotated[str, Argument(help="Of the board.")]
 
 @app.callback()
 def _default() -> None:
-    """Boards for 'bench run --on NAME', by OpenSSH; and bench-probe, for boards too old for it."""
+    """Boards for 'bench run --on NAME', by OpenSSH."""
 
 
 @app.command("add")
@@ -34,8 +43,6 @@ def add(
     ] = None,
 ) -> None:
     """Remember a board; nothing is done there yet."""
-    from bench.cluster.boards import Board, add_board
-
     config = None if ssh_config is None else str(ssh_config.resolve())
     add_board(Board(name=name, target=target, python=python, folder=folder, ssh_config=config))
     typer.echo(f"added {name}; next: bench board check {name}")
@@ -44,8 +51,6 @@ def add(
 @app.command("list")
 def list_() -> None:
     """List the boards."""
-    from bench.cluster.boards import boards, boards_file
-
     known = boards()
     if not known:
         typer.echo("no board is known; add one by 'bench board add NAME USER@HOST'")
@@ -58,10 +63,6 @@ def list_() -> None:
 @app.command("check")
 def check(name: Name) -> None:
     """Log in, bring the code along, and import it there."""
-    from bench.cluster.boards import find_board
-    from bench.cluster.connection import Connection
-    from bench.cluster.prepare_board import ready
-
     facts = ready(Connection(find_board(name))).facts
     version = ".".join(map(str, facts["python"]))
     typer.echo(
@@ -75,22 +76,5 @@ def check(name: Name) -> None:
 @app.command("remove")
 def remove(name: Name) -> None:
     """Forget a board; its folder there stays."""
-    from bench.cluster.boards import remove_board
-
     gone = remove_board(name)
     typer.echo(f"removed {name}; what lies there: ssh {gone.target} rm -r {gone.folder}")
-
-
-@app.command("probe")
-def probe(
-    output: Annotated[Path, Option(help="The file to write.")] = Path("bench-probe.py"),
-) -> None:
-    """Write bench-probe.py: for boards with Python 3.6 and torch 1.8, where this cannot run."""
-    from bench.calibration.probe_file import probe_text
-
-    text = probe_text(lambda line: typer.echo(f"bench: {line}", err=True))
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BenchError(f"--output {output}: {error.strerror}; name another file") from error
-    typer.echo(f"{output}: copy it to the board; there: python3 {output.name} --name my-board")
