@@ -26,10 +26,11 @@ CORE = (
     ("snapshots",),
     ("tasks",),
     ("operators",),
-    ("meters", "costs"),
+    ("meters", "costs", "probe"),
     ("study",),
     ("run",),
     ("execute",),
+    ("cluster",),
     ("tuning", "conformance", "estimate", "calibration", "scheduling", "testing", "docgen"),
     ("cli",),
 )

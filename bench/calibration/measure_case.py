@@ -17,7 +17,6 @@ from bench.calibration import host
 from bench.calibration.memory_fit import measured_network, warm_runtime
 from bench.calibration.reference_workloads import CLASSES, INFERENCE, METHODS, MODELS, Repeated
 from bench.calibration.step_timer import Watch, WatchedSteps
-from bench.calibration.timing import Clock
 from bench.contracts.data import Inputs
 from bench.contracts.method import Method
 from bench.costs import process_memory as memory
@@ -26,6 +25,7 @@ from bench.costs.measured import MeasuredTracker
 from bench.costs.step_tracer import StepTrace
 from bench.io.subprocess_call import call
 from bench.meters.base import Unavailable
+from bench.probe.timing import Clock
 from bench.run.window import UNLIMITED, Window
 
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}

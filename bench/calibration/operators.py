@@ -7,108 +7,17 @@ caches; weights, and activations saved for the backward pass, rotate through mem
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-
-from bench.calibration.timing import Call, Pool
-from bench.costs.process_memory import MMAP_BYTES
+from bench.probe.cases import OPTIMIZERS, Operand, Operator, OptimizerStep
+from bench.probe.timing import Pool
 
 GRADIENTS = {"both": (True, True), "input": (True, False), "weight": (False, True)}
 """Which gradients a backward pass makes: of the input, of the weights."""
 PATCH = 16
 """Side of a vision transformer's patches."""
-GRAPHS = 8
-"""Maximum number of forward passes kept, over which the backward passes rotate."""
-
-
-@dataclass(frozen=True)
-class Operand:
-    """An argument and its ``shape`` in memory.
-
-    ``cold``: not in the caches; ``grad``: the backward pass computes its gradient; ``own``: changed
-    in place; ``flip``: two dimensions to exchange; ``below``: integers below this bound.
-    """
-
-    shape: tuple[int, ...]
-    cold: bool = False
-    grad: bool = False
-    own: bool = False
-    flip: tuple[int, int] | None = None
-    below: int = 0
-
-    def make(self, pool: Pool, dtype: str) -> Tensor:
-        """The tensor, from the pool."""
-        if self.below:
-            return torch.randint(self.below, self.shape, device=pool.accelerator)
-        made = (pool.own if self.own else pool.take)(*self.shape, dtype=dtype)
-        return made.transpose(*self.flip) if self.flip else made
-
-
-@dataclass(frozen=True)
-class Operator:
-    """A call of a ``function`` of the operands, or of its backward pass.
-
-    ``name`` says what and how large; ``makes``: bytes of a result larger than the operands.
-    """
-
-    name: str
-    function: Callable[..., Any]
-    operands: tuple[Operand, ...]
-    backward: bool = False
-    dtype: str = "float32"
-    makes: int = 0
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the operands."""
-        return 4 * sum(math.prod(o.shape) for o in self.operands)
-
-    @property
-    def huge(self) -> bool:
-        """Whether glibc maps fresh pages for a tensor, whose first touch slows inference down.
-
-        In training the heap is usually large enough, so this excludes backward passes.
-        """
-        largest = max(4 * math.prod(o.shape) for o in self.operands)
-        return not self.backward and max(largest, self.makes) > MMAP_BYTES
-
-    def calls(self, pool: Pool) -> list[Call]:
-        """The call on each set of operands in turn; run it without gradients."""
-        cold = 4 * sum(math.prod(o.shape) for o in self.operands if o.cold)
-        warm = {i: o.make(pool, self.dtype) for i, o in enumerate(self.operands) if not o.cold}
-        sets = pool.sets(cold) if cold else 1
-        given = [
-            [
-                warm[i] if i in warm else o.make(pool, self.dtype)
-                for i, o in enumerate(self.operands)
-            ]
-            for _ in range(min(sets, GRAPHS) if self.backward else sets)
-        ]
-        if self.backward:
-            return self._backward(pool, given)
-        return [partial(self.function, *tensors) for tensors in given]
-
-    def _backward(self, pool: Pool, given: list[list[Tensor]]) -> list[Call]:
-        """The backward passes; their forward passes run here."""
-        calls: list[Call] = []
-        gradient: Tensor | None = None
-        for tensors in given:
-            pairs = zip(self.operands, tensors, strict=True)
-            leaves = [t.detach().requires_grad_() if o.grad else t for o, t in pairs]
-            with torch.enable_grad():
-                out = self.function(*leaves)
-            if gradient is None:  # one for all: the operator behind has just made it
-                gradient = pool.take(*out.shape, dtype=self.dtype)
-            wanted = [t for t in leaves if t.requires_grad]
-            calls.append(partial(torch.autograd.grad, out, wanted, gradient, retain_graph=True))
-        return calls
 
 
 @dataclass(frozen=True)
@@ -168,12 +77,12 @@ def _linear(rows: int, k: int, n: int, dtype: str = "float32") -> Iterator[Opera
     x, y, weight = Operand((rows, k)), Operand((rows, n)), Operand((n, k), cold=True)
     size = f"{rows}x{k}x{n} {dtype}"
     turned = Operand((n, k), cold=True, flip=(-1, -2))
-    yield Operator(f"addmm.nt {size}", torch.addmm, (Operand((n,)), x, turned), dtype=dtype)
-    yield Operator(f"mm.nn {size}", torch.mm, (y, weight), dtype=dtype)
+    yield Operator(f"addmm.nt {size}", "addmm", (Operand((n,)), x, turned), dtype=dtype)
+    yield Operator(f"mm.nn {size}", "mm", (y, weight), dtype=dtype)
     given = (Operand((rows, n), flip=(-1, -2)), Operand((rows, k), cold=True))
-    yield Operator(f"mm.tn {size}", torch.mm, given, dtype=dtype)
+    yield Operator(f"mm.tn {size}", "mm", given, dtype=dtype)
     if min(k, n) <= 10:
-        yield Operator(f"mm.nt {size}", torch.mm, (x, turned), dtype=dtype)
+        yield Operator(f"mm.nt {size}", "mm", (x, turned), dtype=dtype)
 
 
 def _attention(sizes: Sizes) -> Iterator[Operator]:
@@ -181,93 +90,82 @@ def _attention(sizes: Sizes) -> Iterator[Operator]:
         all_heads, size = samples * heads, f"{samples}x{heads}x{tokens}x{width}"
         each, scores = (all_heads, tokens, width), (all_heads, tokens, tokens)
         turned, saved = Operand(each, flip=(-1, -2)), Operand(each, cold=True)
-        yield Operator(f"bmm.nt {size}", torch.bmm, (Operand(each), turned))
-        yield Operator(f"bmm.nn {size}", torch.bmm, (Operand(scores), Operand(each)))
-        yield Operator(f"bmm.tn {size}", torch.bmm, (Operand(scores, flip=(-1, -2)), saved))
+        yield Operator(f"bmm.nt {size}", "bmm", (Operand(each), turned))
+        yield Operator(f"bmm.nn {size}", "bmm", (Operand(scores), Operand(each)))
+        yield Operator(f"bmm.tn {size}", "bmm", (Operand(scores, flip=(-1, -2)), saved))
         # Heads lie beside each other in what the linear layers before have made.
         three = (Operand((samples, tokens, heads, width), flip=(1, 2)),) * 3
-        trained = tuple(replace(o, cold=True, grad=True) for o in three)
-        attend = F.scaled_dot_product_attention
-        yield Operator(f"attention {size}", attend, three)
-        yield Operator(f"attention backward {size}", attend, trained, backward=True)
+        trained = tuple(o._replace(cold=True, grad=True) for o in three)
+        yield Operator(f"attention {size}", "attention", three)
+        yield Operator(f"attention backward {size}", "attention", trained, backward=True)
 
 
 def _norms(sizes: Sizes) -> Iterator[Operator]:
     for width in sizes.widths:
         for rows in sizes.tokens:
-            layer = partial(_layer_norm, width)
             each, size = Operand((width,)), f"{rows}x{width}"
-            yield Operator(f"layer norm {size}", layer, (Operand((rows, width)), each, each))
+            yield Operator(f"layer norm {size}", "layer_norm", (Operand((rows, width)), each, each))
             for made, (of_x, of_weight) in GRADIENTS.items():
                 x, each = Operand((rows, width), True, of_x), Operand((width,), grad=of_weight)
                 name = f"layer norm backward {made} {size}"
-                yield Operator(name, layer, (x, each, each), backward=True)
-
-
-def _layer_norm(width: int, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    return F.layer_norm(x, (width,), scale, shift)
+                yield Operator(name, "layer_norm", (x, each, each), backward=True)
 
 
 def _elementwise(sizes: Sizes) -> Iterator[Operator]:
     for count in sizes.numbers:
         x, other = Operand((count,)), Operand((count,), cold=True)
         mine = Operand((count,), own=True)
-        for two in (torch.add, torch.mul):
-            yield Operator(f"{two.__name__} {count}", two, (x, other))
-        for one in (F.gelu, F.silu, torch.tanh, torch.exp, torch.sigmoid):
-            yield Operator(f"{one.__name__} {count}", one, (x,))
-        yield Operator(f"div {count}", lambda t: t / 0.9, (x,))
-        yield Operator(f"div_ {count}", lambda t: t.div_(1.0), (mine,))
-        yield Operator(f"add_ {count}", lambda t, u: t.add_(u), (mine, x))
-        yield Operator(f"relu_ {count}", F.relu_, (mine,))
-        yield Operator(f"hardtanh_ {count}", lambda t: F.hardtanh_(t, 0.0, 6.0), (mine,))
-        yield Operator(f"bernoulli_ {count}", lambda t: t.bernoulli_(0.9), (mine,))
+        for two in ("add", "mul"):
+            yield Operator(f"{two} {count}", two, (x, other))
+        for one in ("gelu", "silu", "tanh", "exp", "sigmoid", "div"):
+            yield Operator(f"{one} {count}", one, (x,))
+        yield Operator(f"div_ {count}", "div_", (mine,))
+        yield Operator(f"add_ {count}", "add_", (mine, x))
+        for changed in ("relu_", "hardtanh_", "bernoulli_"):
+            yield Operator(f"{changed} {count}", changed, (mine,))
         saved = Operand((count,), cold=True, grad=True)
-        for act in (F.gelu, F.relu, F.hardtanh, torch.tanh):
-            yield Operator(f"{act.__name__} backward {count}", act, (saved,), backward=True)
+        for act in ("gelu", "relu", "hardtanh", "tanh"):
+            yield Operator(f"{act} backward {count}", act, (saved,), backward=True)
 
 
 def _reductions(sizes: Sizes) -> Iterator[Operator]:
     for width in sizes.widths:
         for rows in sizes.tokens:
             x = Operand((rows, width))
-            yield Operator(f"sum {rows}x{width}", lambda t: t.sum(0, keepdim=True), (x,))
+            yield Operator(f"sum {rows}x{width}", "sum", (x,))
     for samples, heads, tokens, _ in sizes.sequences:
         scores = (samples * heads, tokens, tokens)
         size = f"{samples}x{heads}x{tokens}x{tokens}"
-        softmax, saved = partial(F.softmax, dim=-1), Operand(scores, cold=True, grad=True)
-        yield Operator(f"softmax {size}", softmax, (Operand(scores),))
-        yield Operator(f"softmax backward {size}", softmax, (saved,), backward=True)
-        safe = getattr(torch.ops.aten, "_safe_softmax", None)
-        if safe is not None:
-            yield Operator(f"safe softmax {size}", partial(safe, dim=-1), (Operand(scores),))
+        saved = Operand(scores, cold=True, grad=True)
+        yield Operator(f"softmax {size}", "softmax", (Operand(scores),))
+        yield Operator(f"softmax backward {size}", "softmax", (saved,), backward=True)
+        yield Operator(f"safe softmax {size}", "safe_softmax", (Operand(scores),))
 
 
 def _copies(sizes: Sizes) -> Iterator[Operator]:
     for count in sizes.numbers:
         x = Operand((count,))
-        yield Operator(f"clone {count}", torch.clone, (x,))
-        yield Operator(f"cat {count}", lambda t, u: torch.cat([t, u]), (x, x))
-        yield Operator(f"stack {count}", lambda t, u, v: torch.stack([t, u, v]), (x, x, x))
+        yield Operator(f"clone {count}", "clone", (x,))
+        yield Operator(f"cat {count}", "cat", (x, x))
+        yield Operator(f"stack {count}", "stack", (x, x, x))
         yield _copy(count)
     for samples, heads, tokens, width in sizes.sequences:
         apart = Operand((samples, heads, tokens, width), flip=(1, 2))
         size = f"{samples}x{heads}x{tokens}x{width}"
-        clone = partial(torch.clone, memory_format=torch.contiguous_format)
-        yield Operator(f"clone of heads {size}", clone, (apart,))
+        yield Operator(f"clone of heads {size}", "contiguous", (apart,))
     for width in sizes.widths:
         for vocabulary in (512, 30_000):
             rows = sizes.tokens[-1]
             table = Operand((vocabulary, width), cold=True, grad=True)
             given = (Operand((rows,), below=vocabulary), table)
             size = f"{rows} of {vocabulary}x{width}"
-            yield Operator(f"embedding {size}", F.embedding, given)
-            yield Operator(f"embedding backward {size}", F.embedding, given, backward=True)
+            yield Operator(f"embedding {size}", "embedding", given)
+            yield Operator(f"embedding backward {size}", "embedding", given, backward=True)
 
 
 def _copy(count: int) -> Operator:
     cold = Operand((count,), cold=True)
-    return Operator(f"copy_ {count}", lambda t, u: t.copy_(u), (replace(cold, own=True), cold))
+    return Operator(f"copy_ {count}", "copy_", (cold._replace(own=True), cold))
 
 
 def large_copy(sizes: Sizes, pool: Pool) -> list[Operator]:
@@ -279,6 +177,11 @@ def large_copy(sizes: Sizes, pool: Pool) -> list[Operator]:
     if max(sizes.numbers, default=0) >= beyond:
         return []
     return [_copy(min(beyond, pool.size // 4))]
+
+
+def optimizer_steps(sizes: Sizes) -> Iterator[OptimizerStep]:
+    """Every optimizer at every size of a parameter."""
+    return (OptimizerStep(each, count) for each in OPTIMIZERS for count in sizes.tensors)
 
 
 def convolutions(sizes: Sizes) -> Iterator[Operator]:
@@ -322,36 +225,43 @@ def _convolution(
 ) -> Iterator[Operator]:
     """Forward and backward; only the weights get gradients in the ``first`` layer of a network."""
     padding = kernel // 2 if padding is None else padding
-    function = partial(F.conv2d, stride=stride, padding=padding, groups=groups)
+    settings = {"stride": stride, "padding": padding, "groups": groups}
     x, weight = (batch, channels, side, side), (out, channels // groups, kernel, kernel)
     size = f"{batch}x{channels}x{side}x{side} to {out}, {kernel}x{kernel}/{stride}, {groups} groups"
     made = 4 * batch * out * (side // stride) ** 2
     operands = (Operand(x), Operand(weight, cold=True))
-    yield Operator(f"convolution {size}", function, operands, makes=made)
+    yield _conv2d(f"convolution {size}", operands, settings, makes=made)
     for of in ("weight",) if first else ("both", "input"):
         of_x, of_weight = GRADIENTS[of]
         operands = (Operand(x, cold=True, grad=of_x), Operand(weight, cold=True, grad=of_weight))
-        yield Operator(f"convolution backward {of} {size}", function, operands, backward=True)
+        yield _conv2d(f"convolution backward {of} {size}", operands, settings, backward=True)
+
+
+def _conv2d(
+    name: str, operands: tuple[Operand, ...], settings: dict[str, Any], **more: Any
+) -> Operator:
+    return Operator(name, "conv2d", operands, settings=settings, **more)
 
 
 def _batch_norm(batch: int, side: int, channels: int) -> Iterator[Operator]:
     x, each = (batch, channels, side, side), Operand((channels,), own=True)
     size = f"{batch}x{channels}x{side}x{side}"
-    function = partial(F.batch_norm, training=True)
     affine = (Operand((channels,)), Operand((channels,)))
-    for mode, forward in (("train", function), ("eval", F.batch_norm)):
-        yield Operator(f"batch norm {mode} {size}", forward, (Operand(x), each, each, *affine))
+    train = {"training": True}
+    for mode, settings in (("train", train), ("eval", {})):
+        given = (Operand(x), each, each, *affine)
+        yield Operator(f"batch norm {mode} {size}", "batch_norm", given, settings=settings)
     for made, (of_x, of_weight) in GRADIENTS.items():
         scale = Operand((channels,), grad=of_weight)
         operands = (Operand(x, cold=True, grad=of_x), each, each, scale, scale)
-        yield Operator(f"batch norm backward {made} {size}", function, operands, backward=True)
+        name = f"batch norm backward {made} {size}"
+        yield Operator(name, "batch_norm", operands, backward=True, settings=train)
 
 
 def _pooling(batch: int, side: int, channels: int) -> Iterator[Operator]:
     size = f"{batch}x{channels}x{side}x{side}"
     x = Operand((batch, channels, side, side))
-    pool = partial(F.max_pool2d, kernel_size=3, stride=2, padding=1)
-    yield Operator(f"max pool {size}", pool, (x,))
-    yield Operator(f"mean pool {size}", lambda t: t.mean((2, 3)), (x,))
-    saved = replace(x, cold=True, grad=True)
-    yield Operator(f"max pool backward {size}", pool, (saved,), backward=True)
+    yield Operator(f"max pool {size}", "max_pool2d", (x,))
+    yield Operator(f"mean pool {size}", "mean", (x,))
+    saved = x._replace(cold=True, grad=True)
+    yield Operator(f"max pool backward {size}", "max_pool2d", (saved,), backward=True)

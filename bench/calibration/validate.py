@@ -18,12 +18,12 @@ from bench.calibration import host as machine
 from bench.calibration.measure_case import trace_from_json
 from bench.calibration.memory_fit import Run
 from bench.calibration.reference_workloads import METHODS, MODELS, chosen
-from bench.calibration.timing import lower_quartile
 from bench.costs.device_profile import ModelledDevice, load_device, profile_digest
 from bench.costs.pricing import MemoryFootprint, step_cost
 from bench.errors import BenchError
 from bench.io.text_table import aligned
 from bench.operators.operator_kinds import OPERATOR_CLASSES
+from bench.probe.timing import lower_quartile
 
 MEDIAN, WORST = 0.15, 0.35
 """Upper bounds of the absolute relative error over all cases, for time and for memory."""

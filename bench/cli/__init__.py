@@ -18,6 +18,7 @@ import typer.core
 from typer import Option
 
 from bench.cli import cache, data, device
+from bench.cluster import commands
 from bench.errors import BenchError
 
 COMMANDS = (
@@ -70,6 +71,7 @@ for _name in COMMANDS:
     _module = importlib.import_module(f"bench.cli.{_name}")
     app.command(_name.rstrip("_").replace("_", "-"))(_never_silent(_module.command))
 app.add_typer(device.app, name="device")
+app.add_typer(commands.app, name="board")
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
 

@@ -13,7 +13,7 @@ from bench.cli.options import warn
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.calibration.calibrate import Power
+    from bench.probe.profile import Power
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 """What a calibrated profile may be called."""
@@ -130,6 +130,20 @@ def check(
         raise typer.Exit(1)
 
 
+def probe(
+    output: Annotated[Path, Option(help="The file to write.")] = Path("bench-probe.py"),
+) -> None:
+    """Write bench-probe.py: for boards with Python 3.6 and torch 1.8, where this cannot run."""
+    from bench.calibration.probe_file import probe_text
+
+    text = probe_text(_log)
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BenchError(f"--output {output}: {error.strerror}; name another file") from error
+    typer.echo(f"{output}: copy it to the board; there: python3 {output.name} --name my-board")
+
+
 def _log(text: str) -> None:
     typer.echo(f"bench: {text}", err=True)
 
@@ -172,7 +186,7 @@ def _new_profile(name: str) -> Path:
 
 
 def _power(idle: float | None, busy: float | None) -> Power | None:
-    from bench.calibration.calibrate import Power
+    from bench.probe.profile import Power
 
     if idle is None and busy is None:
         return None

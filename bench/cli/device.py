@@ -118,6 +118,7 @@ def validate(file: Annotated[str, Argument(metavar="FILE", help="A profile, as m
 
 
 app.command("calibrate")(calibration.calibrate)
+app.command("probe")(calibration.probe)
 app.command("check")(calibration.check)
 
 FIGURES = ("mode", "float32", "bandwidth", "for applications", "idle", "budget")

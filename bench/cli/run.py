@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,6 +43,9 @@ def command(
         Option("--isolate-labels", help="Keep labels of test splits out of the method's process."),
     ] = False,
     executor: options.ExecutorName = options.DEFAULT_EXECUTOR,
+    on: Annotated[
+        str | None, Option(help="A board of 'bench board list'; --device is then host by default.")
+    ] = None,
 ) -> None:
     """Run the missing cells of a suite and print the comparison.
 
@@ -51,18 +55,24 @@ def command(
     from bench import registry
     from bench.cli.progress import Progress, stoppable
     from bench.execute.base import Limits
-    from bench.execute.campaign import make_executor, run_plan
+    from bench.execute.campaign import make_executor, require_same_board, run_plan
 
     again = tuple(r.value for r in retry or [])
     if Retry.all in again:
         again = tuple(r.value for r in Retry)
+    if on is not None and not selection.devices:
+        selection = replace(selection, devices=("host",))
     plan, store = selection.plan(again, options.warn)
     if note := plan.stale_note():
         options.warn(note)
     options.warn_unreadable(store)
     limits = Limits(timeout, memory_limit and memory_limit * 2**30)
     computing = options.tell_computing(selection, plan.suite)
-    runner = make_executor(executor, jobs, limits, computing, plan.suite.threads)
+    if on is None:
+        runner = make_executor(executor, jobs, limits, computing, plan.suite.threads)
+    else:
+        runner = registry.load("executor", "ssh").on(on, limits)
+    require_same_board(plan, on or "")
     progress = Progress(len(plan.done))
 
     def said() -> str:

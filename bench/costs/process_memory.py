@@ -5,12 +5,11 @@ On a CPU it is the resident memory by the kernel's own account. The peak is its 
 On an accelerator it is what torch's allocator has handed out; the driver's share is not in it.
 """
 
-from __future__ import annotations
-
 import ctypes
 import gc
 from contextlib import suppress
 from pathlib import Path
+from typing import Tuple
 
 from bench.errors import BenchError
 
@@ -81,7 +80,7 @@ def held_bytes(accelerator: str) -> int:
     return _status("VmRSS")
 
 
-def reserved_bytes() -> tuple[int, int]:
+def reserved_bytes() -> Tuple[int, int]:
     """What torch's allocator has taken of a GPU: now, and at most since `reset_peak`."""
     import torch
 
@@ -95,7 +94,7 @@ def synchronize() -> None:
     torch.cuda.synchronize()
 
 
-def memory_bytes(accelerator: str) -> tuple[float, float]:
+def memory_bytes(accelerator: str) -> Tuple[float, float]:
     """Of the whole machine or accelerator, and what of it is free for applications now."""
     if accelerator != "cpu":
         import torch

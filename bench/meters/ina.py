@@ -24,6 +24,7 @@ import pydantic
 from bench.io.safe_yaml import read_yaml
 from bench.meters.base import DeviceLock, MeterError, ReadFailed, read_number, read_text
 from bench.meters.power import PowerMeter, Sampling
+from bench.probe.sensors import named_rails
 
 OFFSET_W = 1.0
 """How far below 0 one rail of several may read. An INA3221 is off by at most 80 uV (TI SBOS576),
@@ -102,18 +103,8 @@ class Rail:
 
 def find_rails(root: Path = Path("/")) -> tuple[list[Rail], list[ReadFailed]]:
     """Every rail under ``root`` whose name can be read, and why the names of others cannot."""
-    drivers = root / "sys/bus/i2c/drivers"
-    sensors: list[tuple[Path, tuple[str, ...], float]] = []
-    for label in sorted(drivers.glob("ina3221/*/hwmon/hwmon*/in[123]_label")):
-        n = label.name[2]
-        sensors.append((label, (f"in{n}_input", f"curr{n}_input"), 1e-6))
-    for label in sorted(drivers.glob("ina3221x/*/iio:device*/rail_name_[012]")):
-        sensors.append((label, (f"in_power{label.name[-1]}_input",), 1e-3))
-    for label in sorted(drivers.glob("ina238/*/hwmon/hwmon*/label")):
-        sensors.append((label, ("power1_input",), 1e-6))
     rails, failed = [], []
-    for label, names, scale in sensors:
-        files = tuple(label.with_name(name) for name in names)
+    for label, files, scale in named_rails(root):
         try:
             rails.append(Rail(read_text(label), files, scale))
         except ReadFailed as error:

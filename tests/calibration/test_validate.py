@@ -586,7 +586,7 @@ def test_runtime_is_warmed_with_convolutions_products_and_attention(
     real = nn.functional.scaled_dot_product_attention
     monkeypatch.setattr(
         nn.functional, "scaled_dot_product_attention",
-        lambda *given: called.append(1) or real(*given),
+        lambda *given, **more: called.append(1) or real(*given, **more),
     )  # fmt: skip
     warm_runtime("cpu")
     assert called

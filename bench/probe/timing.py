@@ -6,24 +6,27 @@ accident. Operands are parts, one after another, of one block of random numbers 
 than the caches: a part that was used a while ago is read from memory, as in a step.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Callable, Deque, Iterator, List, Sequence, Tuple, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 Clock = Callable[[], float]
 """Seconds from an arbitrary origin."""
 
+POOL_BYTES = 2**28
+"""Size of the block that holds the operands, where memory suffices."""
+LARGEST = 0.25
+"""Largest share of the free memory for the operands of one case."""
+SHORT_ROUNDS = 5
+"""Minimum number of rounds for calls that take microseconds."""
+MIN_BACKWARD_SHARE = 0.05
+"""Minimum share of a backward pass that remains after subtracting autograd's own time."""
 SAMPLE_S, CALLS = 1e-3, 1000
 """A shorter call is repeated until a measurement takes so many seconds, or has so many calls."""
 LONG_S = 0.05
@@ -67,7 +70,7 @@ class Pool:
         if kind not in self._typed:
             self._typed[kind] = self._block[: self._block.numel() // 2].to(kind)
         block = self._typed[kind]
-        count = math.prod(shape)
+        count = product(shape)
         if self._next + count > block.numel():
             self._next = 0
         part = block[self._next : self._next + count].view(shape)
@@ -87,7 +90,8 @@ class Pool:
 def cache_bytes(accelerator: str) -> int:
     """Bytes of the last-level cache."""
     if accelerator != "cpu":
-        return int(torch.cuda.get_device_properties(0).L2_cache_size)
+        known = torch.cuda.get_device_properties(0)
+        return int(getattr(known, "L2_cache_size", CACHE_BYTES))
     found = [_size(path) for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
     return max(found, default=CACHE_BYTES)
 
@@ -100,36 +104,33 @@ def _size(path: Path) -> int:
         return 0
 
 
-class Case(Protocol):
-    """Work that is set up anew in every round."""
+Case = Any
+"""Work that is set up anew in every round.
 
-    @property
-    def name(self) -> str:
-        """Its description, for progress and errors."""
-
-    def calls(self, pool: Pool) -> list[Call]:
-        """The same work on different memory, to be called in turn."""
+It has a ``name`` and ``calls(pool)``: the same work on different memory, to be called in turn.
+"""
+Kind = TypeVar("Kind")
 
 
-Kind = TypeVar("Kind", bound=Case)
-
-
-@dataclass
 class Timer:
     """Measures cases, which compute with ``threads``, on the pool's accelerator.
 
     ``synchronise`` waits until it has finished; ``trim`` returns free memory to the system.
     """
 
-    pool: Pool
-    clock: Clock = time.perf_counter
-    threads: int = 1
-    synchronise: Callable[[], None] = lambda: None
-    trim: Callable[[], None] = lambda: None
-    process_s: float = field(default=0.0, init=False)
-    wall_s: float = field(default=0.0, init=False)
+    def __init__(
+        self,
+        pool: Pool,
+        clock: Clock = time.perf_counter,
+        threads: int = 1,
+        synchronise: Callable[[], None] = lambda: None,
+        trim: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.pool, self.clock, self.threads = pool, clock, threads
+        self.synchronise, self.trim = synchronise, trim
+        self.process_s = self.wall_s = 0.0
 
-    def seconds(self, case: Case) -> list[float]:
+    def seconds(self, case: Case) -> List[float]:
         """Seconds per call of a case, measured twice; a short call is averaged over many.
 
         As in a training step, results are kept for a while, so that the next call writes to memory
@@ -140,7 +141,7 @@ class Timer:
         made = [next(calls)()]
         self.synchronise()
         first = max(self.clock() - start, 1e-9)
-        kept = deque(made, self._turns(made[0], first))
+        kept: Deque[object] = deque(made, self._turns(made[0], first))
         for _ in range((kept.maxlen or 1) + 2):
             kept.append(next(calls)())
         if getattr(case, "huge", False):
@@ -159,12 +160,12 @@ class Timer:
 
     def _turns(self, made: Any, seconds: float) -> int:
         """The number of results to keep: more than the caches hold, if the calls are short."""
-        parts = made if isinstance(made, list | tuple) else [made]
+        parts = made if isinstance(made, (list, tuple)) else [made]
         size = sum(t.numel() * t.element_size() for t in parts if hasattr(t, "element_size"))
         wanted = math.ceil(2 * self.pool.cache_bytes / size) if size else 1
         return max(min(wanted, int(WARM_S / seconds), CALLS), 1)
 
-    def _timed(self, calls: Iterator[Call], number: int, kept: deque[object]) -> float:
+    def _timed(self, calls: Iterator[Call], number: int, kept: Deque[object]) -> float:
         self.synchronise()
         process, wall = time.process_time(), time.perf_counter()
         start = self.clock()
@@ -192,16 +193,28 @@ def measure(
     timer: Timer,
     rounds: int,
     progress: Callable[[int, int], None] = lambda done, of: None,
-) -> list[tuple[Kind, float]]:
+) -> List[Tuple[Kind, float]]:
     """Each case with the lower quartile of its seconds; ``progress`` gets those done and all."""
-    found: list[list[float]] = [[] for _ in cases]
+    found: List[List[float]] = [[] for _ in cases]
     for round_ in range(rounds):
         for i, case in enumerate(cases):
             found[i] += timer.seconds(case)
             progress(round_ * len(cases) + i + 1, rounds * len(cases))
-    return [(case, lower_quartile(times)) for case, times in zip(cases, found, strict=True)]
+    return [(case, lower_quartile(times)) for case, times in zip(cases, found)]
 
 
 def lower_quartile(values: Sequence[float]) -> float:
     """The value at a quarter of the sorted values, linear between neighbours."""
-    return float(np.quantile(values, 0.25))
+    ordered = sorted(values)
+    place = 0.25 * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
+def product(numbers: Sequence[int]) -> int:
+    """Of all; 1 if there are none."""
+    found = 1
+    for number in numbers:
+        found *= number
+    return found

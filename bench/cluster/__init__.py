@@ -1,0 +1,1 @@
+"""Executors that start runs on other machines."""
