@@ -30,6 +30,7 @@ CORE = (
     ("study",),
     ("run",),
     ("execute",),
+    ("cluster",),
     ("tuning", "conformance", "estimate", "calibration", "scheduling", "testing", "docgen"),
     ("cli",),
 )

@@ -42,6 +42,15 @@ def command(
         Option("--isolate-labels", help="Keep labels of test splits out of the method's process."),
     ] = False,
     executor: options.ExecutorName = options.DEFAULT_EXECUTOR,
+    partition: Annotated[str | None, Option(help="Of the queue, with --executor slurm.")] = None,
+    mem: Annotated[str | None, Option(help="Memory of each task in the queue, as 8G.")] = None,
+    minutes: Annotated[
+        int | None, Option(help="Time limit of each task. Default: by 'bench plan'.")
+    ] = None,
+    sbatch: Annotated[
+        list[str] | None, Option(help="Further option of sbatch, as --account=lab; repeatable.")
+    ] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print the sbatch lines; run none.")] = False,
 ) -> None:
     """Run the missing cells of a suite and print the comparison.
 
@@ -51,7 +60,8 @@ def command(
     from bench import registry
     from bench.cli.progress import Progress, stoppable
     from bench.execute.base import Limits
-    from bench.execute.campaign import make_executor, run_plan
+    from bench.execute.campaign import dry_run_plan, make_executor, run_plan
+    from bench.study.resources import resources_of
 
     again = tuple(r.value for r in retry or [])
     if Retry.all in again:
@@ -61,8 +71,16 @@ def command(
         options.warn(note)
     options.warn_unreadable(store)
     limits = Limits(timeout, memory_limit and memory_limit * 2**30)
-    computing = options.tell_computing(selection, plan.suite)
-    runner = make_executor(executor, jobs, limits, computing, plan.suite.threads)
+    elsewhere = registry.load("executor", executor).elsewhere
+    computing = None if elsewhere else options.tell_computing(selection, plan.suite)
+    gpus = selection.gpus if elsewhere else None
+    asked = {"--partition": partition, "--mem": mem, "--minutes": minutes, "--sbatch": sbatch}
+    resources, named = resources_of(plan.suite.resources, asked, gpus)
+    threads = plan.suite.threads
+    runner = make_executor(executor, jobs, limits, computing, threads, resources, named)
+    if dry_run:
+        typer.echo("\n".join(dry_run_plan(plan, store, runner)))
+        return
     progress = Progress(len(plan.done))
 
     def said() -> str:

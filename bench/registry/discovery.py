@@ -45,6 +45,7 @@ PACKAGES = (
     "bench.tasks",
     "bench.run.protocols",
     "bench.execute",
+    "bench.cluster",
 )
 """Packages of this project in which components are looked for."""
 

@@ -15,7 +15,7 @@ import pytest
 from warm_bench import warm_bench
 
 from bench.execute import claims as module
-from bench.execute.claims import Claims, folder, live_claims, read_claim
+from bench.execute.claims import Claims, folder, read_claim, seen_claims
 from bench.records.cell import Cell
 from bench.records.store import Store
 
@@ -60,7 +60,9 @@ def test_a_cell_is_claimed_once_until_it_is_given_back(store: Store, cells: list
         assert one.take(cells[:2]) == cells[:2]  # its own stay its own
         assert two.take(cells) == cells[2:]
         assert one.take(cells) == cells[:2]
-        assert {c.title for c in live_claims(store)} == {cell.title for cell in cells}
+        assert {c.title for c, state, _ in seen_claims(store) if state == "running"} == {
+            cell.title for cell in cells
+        }
         two.release(cells)  # gives back its own alone
         one.release(cells[:1])
         assert two.take(cells) == [cells[0], cells[2]]
@@ -72,7 +74,8 @@ def test_a_killed_command_loses_its_claim_at_once_and_a_live_one_keeps_it(
 ) -> None:
     with Claims(store) as mine:
         assert mine.take(cells) == cells[1:]
-        assert [c.pid for c in live_claims(store) if c.title == cells[0].title] == [other.pid]
+        (seen,) = (each for each in seen_claims(store) if each[0].title == cells[0].title)
+        assert (seen[0].pid, seen[1]) == (other.pid, "running")
         other.kill()  # and not waited for: a process that has ended, and is still listed
         deadline = time.monotonic() + 10
         while not mine.take(cells[:1]):

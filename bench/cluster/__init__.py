@@ -1,0 +1,1 @@
+"""Executors whose runs happen on other machines, and what those machines do for them."""

@@ -1,0 +1,28 @@
+"""A workplace whose commands find a Slurm that runs jobs as local processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_slurm import FakeSlurm
+from workplace import Workplace
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def workplace(tmp_path, shared_cache) -> Workplace:
+    return Workplace(tmp_path, shared_cache)
+
+
+@pytest.fixture
+def slurm(workplace, tmp_path) -> Iterator[FakeSlurm]:
+    fake = FakeSlurm(tmp_path / "slurm")
+    workplace.environment |= fake.environment
+    yield fake
+    fake.close()

@@ -1,0 +1,249 @@
+"""A Slurm that runs jobs as local processes: ``sbatch``, ``squeue``, ``sacct``, ``scontrol``,
+``scancel``, and a controller that starts tasks and notices how they end.
+
+Its state is a JSON file in ``$FAKE_SLURM``. `FakeSlurm` installs the commands and starts the
+controller; as a script this file is any of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "controller")
+EMPTY = {"next": 100, "tasks": {}, "slots": 2, "max_submit": 10_000, "accounting": True}
+
+
+class FakeSlurm:
+    """Install the commands in a folder; ``environment`` finds them. Close it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "bin").mkdir(parents=True)
+        for name in COMMANDS:
+            script = folder / "bin" / name
+            script.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {__file__} {name} "$@"\n')
+            script.chmod(0o755)
+        path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        self.environment = {"FAKE_SLURM": str(folder), "PATH": path}
+        self.set(**EMPTY)
+        self.controller = subprocess.Popen(
+            [str(folder / "bin" / "controller")], env={**os.environ, **self.environment}
+        )
+
+    def close(self) -> None:
+        """End everything."""
+        self.controller.kill()
+        self.controller.wait()
+        for task in self.tasks().values():
+            _kill(task, signal.SIGKILL)
+
+    def set(self, **facts) -> None:
+        """Change the state: ``slots``, ``max_submit``, ``accounting``, ``down``."""
+        with _state(self.folder) as state:
+            state.update(facts)
+
+    def tasks(self) -> dict[str, dict]:
+        """All tasks so far, by JOB_INDEX."""
+        with _state(self.folder) as state:
+            return state["tasks"]
+
+    def running(self) -> dict[str, dict]:
+        """Those that run."""
+        return {k: t for k, t in self.tasks().items() if t["state"] == "RUNNING"}
+
+    def end(self, key: str, state_name: str) -> None:
+        """Let a running task end as the controller may end it: as NODE_FAIL, PREEMPTED, ..."""
+        with _state(self.folder) as state:
+            task = state["tasks"][key]
+            _kill(task, signal.SIGKILL)
+            task.update(state=state_name, code="0:9" if state_name == "FAILED" else "0:0")
+
+    def forget(self, key: str) -> None:
+        """Let nobody know of a task any more."""
+        with _state(self.folder) as state:
+            _kill(state["tasks"].pop(key), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _state(folder: Path):
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        file = folder / "state.json"
+        state = json.loads(file.read_text()) if file.exists() else {}
+        yield state
+        file.with_suffix(".new").write_text(json.dumps(state))
+        os.replace(file.with_suffix(".new"), file)
+
+
+def _kill(task: dict, number: int) -> None:
+    if task.get("pid"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(task["pid"], number)
+        for pid in _descendants(task["pid"]):  # what made sessions of its own
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+def _descendants(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    with contextlib.suppress(OSError):
+        found = [int(child) for child in children.read_text().split()]
+        return [*found, *(each for child in found for each in _descendants(child))]
+    return []
+
+
+def controller(folder: Path, _: list[str]) -> int:
+    """Start what may start, and notice what has ended; forever."""
+    processes: dict[str, subprocess.Popen] = {}
+    while True:
+        with _state(folder) as state:
+            if not state.get("down"):
+                _tick(folder, state, processes)
+        time.sleep(0.05)
+
+
+def _tick(folder: Path, state: dict, processes: dict[str, subprocess.Popen]) -> None:
+    tasks = state["tasks"]
+    for key, process in list(processes.items()):
+        code = process.poll()
+        if code is None:
+            continue
+        del processes[key]
+        task = tasks.get(key)
+        if task is not None and task["state"] in ("RUNNING", "COMPLETING"):
+            cancelled = task["state"] == "COMPLETING"
+            ended = "CANCELLED" if cancelled else "FAILED" if code else "COMPLETED"
+            task.update(state=ended, code=f"0:{-code}" if code < 0 else f"{code}:0")
+    running = [t for t in tasks.values() if t["state"] in ("RUNNING", "COMPLETING")]
+    for key, task in tasks.items():
+        if task["state"] != "PENDING" or len(running) >= state["slots"]:
+            continue
+        ready = _ready(task, tasks)
+        if ready is None:
+            task.update(state="CANCELLED", code="0:0")
+        elif ready and sum(t["job"] == task["job"] for t in running) < task["at_a_time"]:
+            processes[key] = _start(folder, task)
+            task.update(state="RUNNING", pid=processes[key].pid)
+            running.append(task)
+
+
+def _ready(task: dict, tasks: dict) -> bool | None:
+    """Whether what it depends on has ended; None if that never will, or not well."""
+    ready = True
+    for kind, job in re.findall(r"(\w+):(\d+)", task["dependency"]):
+        states = {t["state"] for t in tasks.values() if t["job"] == int(job)}
+        if states & {"PENDING", "RUNNING", "COMPLETING"}:
+            ready = False
+        elif kind == "afterok" and states != {"COMPLETED"}:
+            return None
+    return ready
+
+
+def _start(folder: Path, task: dict) -> subprocess.Popen:
+    output = task["output"].replace("%a", str(task["index"]))
+    own = {"SLURM_ARRAY_TASK_ID": str(task["index"]), "SLURM_JOB_ID": str(task["job"])}
+    own |= {"SLURM_MEM_PER_NODE": task["mem"]} if task["mem"] else {}
+    with open(output, "wb") as log:
+        return subprocess.Popen(
+            ["/bin/sh", "-c", task["wrap"]], cwd=task["cwd"], env=task["env"] | own,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+
+
+def sbatch(folder: Path, arguments: list[str]) -> int:
+    given = dict(a.removeprefix("--").partition("=")[::2] for a in arguments)
+    first, last, most = re.fullmatch(r"(\d+)-(\d+)%(\d+)", given["array"]).groups()
+    with _state(folder) as state:
+        (folder / "sbatch.log").open("a").write(shlex.join(arguments) + "\n")
+        if given.get("partition", "debug") != "debug":
+            print("sbatch: error: invalid partition specified: " + given["partition"], file=sys.stderr)
+            print("sbatch: error: Batch job submission failed: Invalid partition name specified",
+                  file=sys.stderr)  # fmt: skip
+            return 1
+        waiting = sum(t["state"] in ("PENDING", "RUNNING") for t in state["tasks"].values())
+        if waiting + int(last) + 1 > state["max_submit"]:
+            print("sbatch: error: QOSMaxSubmitJobPerUserLimit", file=sys.stderr)
+            print("sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
+                  "(job submit limit, user's size and/or time limits)", file=sys.stderr)  # fmt: skip
+            return 1
+        job = state["next"]
+        state["next"] += 1
+        for index in range(int(first), int(last) + 1):
+            state["tasks"][f"{job}_{index}"] = {
+                "job": job, "index": index, "name": given["job-name"], "state": "PENDING",
+                "code": "0:0", "pid": 0, "output": given["output"], "wrap": given["wrap"],
+                "dependency": given.get("dependency", ""), "at_a_time": int(most),
+                "mem": given.get("mem", ""), "cwd": os.getcwd(), "env": dict(os.environ),
+            }  # fmt: skip
+    if state.get("die_after_sbatch"):  # the submitting command is killed before it hears of it
+        os.kill(state["die_after_sbatch"] if state["die_after_sbatch"] > 1 else os.getppid(), 9)
+    print(job)
+    return 0
+
+
+def squeue(folder: Path, arguments: list[str]) -> int:
+    named = [a.partition("=")[2].split(",") for a in arguments if a.startswith("--name=")]
+    with _state(folder) as state:
+        if state.get("down"):
+            print("slurm_load_jobs error: Unable to contact slurm controller", file=sys.stderr)
+            return 1
+        for task in state["tasks"].values():
+            if task["state"] in ("PENDING", "RUNNING", "COMPLETING"):
+                if not named or task["name"] in named[0]:
+                    reason = "Priority" if task["state"] == "PENDING" else "None"
+                    print(f"{task['name']}|{task['index']}|{task['state']}|{reason}")
+    return 0
+
+
+def sacct(folder: Path, arguments: list[str]) -> int:
+    (job,) = [int(a.partition("=")[2]) for a in arguments if a.startswith("--jobs=")]
+    with _state(folder) as state:
+        if not state["accounting"] or state.get("down"):
+            print("Slurm accounting storage is disabled", file=sys.stderr)
+            return 1
+        for task in state["tasks"].values():
+            if task["job"] == job:
+                by = " by 0" if task["state"] == "CANCELLED" else ""
+                print(f"{job}_{task['index']}|{task['state']}{by}|{task['code']}")
+    return 0
+
+
+def scontrol(folder: Path, arguments: list[str]) -> int:
+    if arguments == ["show", "config"]:
+        print("ClusterName             = fake\nMaxArraySize            = 1001")
+        return 0
+    with _state(folder) as state:
+        if state.get("down"):
+            return 1
+        for task in state["tasks"].values():
+            if task["job"] == int(arguments[-1]):
+                print(f"JobId={task['job']} ArrayJobId={task['job']} ArrayTaskId={task['index']} "
+                      f"JobState={task['state']} Reason=None ExitCode={task['code']}")  # fmt: skip
+    return 0
+
+
+def scancel(folder: Path, arguments: list[str]) -> int:
+    (name,) = [a.partition("=")[2] for a in arguments if a.startswith("--name=")]
+    with _state(folder) as state:
+        for task in state["tasks"].values():
+            if task["name"] == name and task["state"] == "PENDING":
+                task.update(state="CANCELLED")
+            elif task["name"] == name and task["state"] == "RUNNING":
+                task.update(state="COMPLETING")
+                _kill(task, signal.SIGTERM)
+    return 0
+
+
+if __name__ == "__main__":
+    command, *given = sys.argv[1:]
+    sys.exit(globals()[command](Path(os.environ["FAKE_SLURM"]), given))
