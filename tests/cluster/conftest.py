@@ -21,8 +21,9 @@ def workplace(tmp_path, shared_cache) -> Workplace:
 
 
 @pytest.fixture
-def slurm(workplace, tmp_path) -> Iterator[FakeSlurm]:
-    fake = FakeSlurm(tmp_path / "slurm")
+def slurm(workplace, tmp_path, request) -> Iterator[FakeSlurm]:
+    """Its parameter says whether tasks are cold."""
+    fake = FakeSlurm(tmp_path / "slurm", getattr(request, "param", False))
     workplace.environment |= fake.environment
     yield fake
     fake.close()

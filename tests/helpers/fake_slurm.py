@@ -2,13 +2,17 @@
 ``scancel``, and a controller that starts tasks and notices how they end.
 
 Its state is a JSON file in ``$FAKE_SLURM``. `FakeSlurm` installs the commands and starts the
-controller; as a script this file is any of them.
+controller; as a script this file is any of them. Tasks are children of a process that has imported
+the heavy libraries, and do their runs inline; with ``cold`` they are what a node would start.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import ctypes
 import fcntl
+import importlib
 import json
 import os
 import re
@@ -17,16 +21,23 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
+from functools import cache
 from pathlib import Path
 
-COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "controller")
+COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel")
+IMPORTS = (
+    "torch", "torch._dynamo", "sklearn.datasets", "bench.cluster.task", "bench.execute.inline",
+    "bench.run.run_cell", "bench.run.protocols.base",
+)  # fmt: skip
+PR_SET_PDEATHSIG = 1
 EMPTY = {"next": 100, "tasks": {}, "slots": 2, "max_submit": 10_000, "accounting": True}
 
 
 class FakeSlurm:
     """Install the commands in a folder; ``environment`` finds them. Close it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cold: bool = False) -> None:
         self.folder = folder
         (folder / "bin").mkdir(parents=True)
         for name in COMMANDS:
@@ -35,15 +46,15 @@ class FakeSlurm:
             script.chmod(0o755)
         path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
         self.environment = {"FAKE_SLURM": str(folder), "PATH": path}
-        self.set(**EMPTY)
-        self.controller = subprocess.Popen(
-            [str(folder / "bin" / "controller")], env={**os.environ, **self.environment}
-        )
+        self.set(**EMPTY, cold=cold)
+        server = _server()
+        server.stdin.write(f"{folder}\n")
+        server.stdin.flush()
+        self.controller = int(server.stdout.readline())
 
     def close(self) -> None:
         """End everything."""
-        self.controller.kill()
-        self.controller.wait()
+        os.kill(self.controller, signal.SIGKILL)
         for task in self.tasks().values():
             _kill(task, signal.SIGKILL)
 
@@ -74,6 +85,31 @@ class FakeSlurm:
             _kill(state["tasks"].pop(key), signal.SIGKILL)
 
 
+@cache
+def _server() -> subprocess.Popen:
+    """Starts controllers, each a child of its own; that of this session."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", __file__, "serve"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    atexit.register(process.communicate)
+    return process
+
+
+def serve() -> None:
+    """Start a controller for each folder that standard input names."""
+    for name in IMPORTS:
+        importlib.import_module(name)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            controller(Path(line.strip()))
+        print(pid, flush=True)
+
+
 @contextlib.contextmanager
 def _state(folder: Path):
     with open(folder / "lock", "w") as lock:
@@ -102,25 +138,29 @@ def _descendants(pid: int) -> list[int]:
     return []
 
 
-def controller(folder: Path, _: list[str]) -> int:
+def controller(folder: Path) -> None:
     """Start what may start, and notice what has ended; forever."""
-    processes: dict[str, subprocess.Popen] = {}
+    processes: set[str] = set()
     while True:
         with _state(folder) as state:
             if not state.get("down"):
-                _tick(folder, state, processes)
+                _tick(state, processes)
         time.sleep(0.05)
 
 
-def _tick(folder: Path, state: dict, processes: dict[str, subprocess.Popen]) -> None:
+def _tick(state: dict, processes: set[str]) -> None:
     tasks = state["tasks"]
-    for key, process in list(processes.items()):
-        code = process.poll()
-        if code is None:
-            continue
-        del processes[key]
+    for key in list(processes):
         task = tasks.get(key)
-        if task is not None and task["state"] in ("RUNNING", "COMPLETING"):
+        if task is None:
+            processes.discard(key)
+            continue
+        pid, code = os.waitpid(task["pid"], os.WNOHANG)
+        if not pid:
+            continue
+        processes.discard(key)
+        code = os.waitstatus_to_exitcode(code)
+        if task["state"] in ("RUNNING", "COMPLETING"):
             cancelled = task["state"] == "COMPLETING"
             ended = "CANCELLED" if cancelled else "FAILED" if code else "COMPLETED"
             task.update(state=ended, code=f"0:{-code}" if code < 0 else f"{code}:0")
@@ -132,8 +172,8 @@ def _tick(folder: Path, state: dict, processes: dict[str, subprocess.Popen]) -> 
         if ready is None:
             task.update(state="CANCELLED", code="0:0")
         elif ready and sum(t["job"] == task["job"] for t in running) < task["at_a_time"]:
-            processes[key] = _start(folder, task)
-            task.update(state="RUNNING", pid=processes[key].pid)
+            task.update(state="RUNNING", pid=_start(task, state["cold"]))
+            processes.add(key)
             running.append(task)
 
 
@@ -149,15 +189,43 @@ def _ready(task: dict, tasks: dict) -> bool | None:
     return ready
 
 
-def _start(folder: Path, task: dict) -> subprocess.Popen:
+def _start(task: dict, cold: bool) -> int:
     output = task["output"].replace("%a", str(task["index"]))
     own = {"SLURM_ARRAY_TASK_ID": str(task["index"]), "SLURM_JOB_ID": str(task["job"])}
     own |= {"SLURM_MEM_PER_NODE": task["mem"]} if task["mem"] else {}
-    with open(output, "wb") as log:
-        return subprocess.Popen(
-            ["/bin/sh", "-c", task["wrap"]], cwd=task["cwd"], env=task["env"] | own,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+    pid = os.fork()
+    if pid:
+        return pid
+    os.setsid()
+    os.chdir(task["cwd"])
+    os.environ.clear()
+    os.environ.update(task["env"] | own)
+    writes = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(writes, 1)
+    os.dup2(writes, 2)
+    if cold:
+        os.execv("/bin/sh", ["/bin/sh", "-c", task["wrap"]])
+    code = 1
+    try:
+        _inline(shlex.split(task["wrap"])[-1])
+        code = 0
+    except KeyboardInterrupt:
+        code = 143
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _inline(batch: str) -> None:
+    from bench.cluster import task
+    from bench.execute.inline import InlineExecutor
+
+    task.make_executor = lambda *_: InlineExecutor()
+    task.main([batch])
 
 
 def sbatch(folder: Path, arguments: list[str]) -> int:
@@ -166,7 +234,9 @@ def sbatch(folder: Path, arguments: list[str]) -> int:
     with _state(folder) as state:
         (folder / "sbatch.log").open("a").write(shlex.join(arguments) + "\n")
         if given.get("partition", "debug") != "debug":
-            print("sbatch: error: invalid partition specified: " + given["partition"], file=sys.stderr)
+            print(
+                "sbatch: error: invalid partition specified: " + given["partition"], file=sys.stderr
+            )
             print("sbatch: error: Batch job submission failed: Invalid partition name specified",
                   file=sys.stderr)  # fmt: skip
             return 1
@@ -245,5 +315,7 @@ def scancel(folder: Path, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["serve"]:
+        sys.exit(serve())
     command, *given = sys.argv[1:]
     sys.exit(globals()[command](Path(os.environ["FAKE_SLURM"]), given))
