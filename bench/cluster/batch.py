@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ SHORT_S = 600.0
 """Short runs are put into one task up to so many seconds: a task costs a queue some of its own."""
 MOST_JOBS = 50
 """Most runs in a task."""
+KEPT_S = 30 * 24 * 3600.0
+"""Age of a batch that no queue holds any more."""
 FACTOR, MORE_S, LEAST_MINUTES, UNKNOWN_MINUTES = 3.0, 600.0, 15, 120
 """A task's time limit is the estimate by this factor and more; what it is without an estimate."""
 
@@ -98,6 +102,14 @@ def remove_batches(store: Store, names: Sequence[str]) -> None:
     """Remove batches that have ended."""
     for name in names:
         (store.root / "batches" / f"{name}.json").unlink(missing_ok=True)
+
+
+def remove_stale_batches(store: Store) -> None:
+    """Remove batches that are as old as what no queue keeps."""
+    with suppress(OSError):
+        for path in (store.root / "batches").glob("bench-*.json"):
+            if time.time() - path.stat().st_mtime > KEPT_S:
+                path.unlink()
 
 
 def grouped(

@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from bench.cluster import slurm_queue as queue
-from bench.cluster.batch import Batch, Task, grouped, new_name, remove_batches, time_limit
+from bench.cluster.batch import (
+    Batch,
+    Task,
+    grouped,
+    new_name,
+    remove_batches,
+    remove_stale_batches,
+    time_limit,
+)
 from bench.cluster.settling import Begun, settle
 from bench.costs.device_profile import load_device
 from bench.errors import BenchError
@@ -125,7 +133,9 @@ class SlurmExecutor(Executor):
         self._seconds = seconds
 
     def hold(self, claims: Claims) -> None:
+        """Also removes what commands that were killed long ago left of their batches."""
         self._claims = claims
+        remove_stale_batches(claims.store)
 
     def dry_run(self, jobs: Sequence[Job], preparations: Sequence[Preparation]) -> list[str]:
         arrays = []

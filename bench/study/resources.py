@@ -43,9 +43,10 @@ class Resources(pydantic.BaseModel, extra="forbid", frozen=True):
 def resources_of(
     own: Resources, asked: Mapping[str, Any], gpus: str | None = None
 ) -> tuple[Resources, list[str]]:
-    """A suite's ``own`` resources with what was ``asked`` for instead, by option; the options given.
+    """A suite's ``own`` resources with what was ``asked`` for instead, and the options given.
 
-    ``gpus``: of each task, as text. BenchError that names option, value and cure.
+    ``asked``: values by option; ``gpus``: of each task, as text. BenchError that names option,
+    value and cure.
     """
     given = {option: value for option, value in asked.items() if value not in (None, [])}
     if gpus is not None:

@@ -197,6 +197,7 @@ def _start(task: dict, cold: bool) -> int:
     if pid:
         return pid
     os.setsid()
+    os.closerange(3, 1000)  # the lock is held as long as anybody has it open
     os.chdir(task["cwd"])
     os.environ.clear()
     os.environ.update(task["env"] | own)
@@ -243,8 +244,8 @@ def sbatch(folder: Path, arguments: list[str]) -> int:
         waiting = sum(t["state"] in ("PENDING", "RUNNING") for t in state["tasks"].values())
         if waiting + int(last) + 1 > state["max_submit"]:
             print("sbatch: error: QOSMaxSubmitJobPerUserLimit", file=sys.stderr)
-            print("sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
-                  "(job submit limit, user's size and/or time limits)", file=sys.stderr)  # fmt: skip
+            why = "Job violates accounting/QOS policy (job submit limit, user's size and/or limits)"
+            print(f"sbatch: error: Batch job submission failed: {why}", file=sys.stderr)
             return 1
         job = state["next"]
         state["next"] += 1
@@ -268,10 +269,10 @@ def squeue(folder: Path, arguments: list[str]) -> int:
             print("slurm_load_jobs error: Unable to contact slurm controller", file=sys.stderr)
             return 1
         for task in state["tasks"].values():
-            if task["state"] in ("PENDING", "RUNNING", "COMPLETING"):
-                if not named or task["name"] in named[0]:
-                    reason = "Priority" if task["state"] == "PENDING" else "None"
-                    print(f"{task['name']}|{task['index']}|{task['state']}|{reason}")
+            active = task["state"] in ("PENDING", "RUNNING", "COMPLETING")
+            if active and (not named or task["name"] in named[0]):
+                reason = "Priority" if task["state"] == "PENDING" else "None"
+                print(f"{task['name']}|{task['index']}|{task['state']}|{reason}")
     return 0
 
 

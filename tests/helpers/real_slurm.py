@@ -85,9 +85,7 @@ class RealSlurm:
     def _start(self, *command: str) -> None:
         log = (self.folder / f"{command[0]}.out").open("wb")
         environment = {**os.environ, **self.environment}
-        self._processes.append(
-            subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        )
+        self._processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
 
     def ask(self, *command: str) -> str:
         """What a command of Slurm prints."""
