@@ -47,8 +47,8 @@ def test_records_are_equal_and_a_killed_command_loses_nothing(place, real):
     methods = ("--methods", "slow,shot", "--seeds", "0,1")
     process = place.start("run", *SLURM, *methods)
     claims = place.folder / "store" / "claims"
-    until(lambda: any('"ticket":"slurm:' in p.read_text() for p in claims.glob("*.json")))
-    until(lambda: "bench-" in real.ask("squeue", "--noheader", "--format=%j"))
+    # A task that trains the source model, and four that wait for it.
+    until(lambda: real.ask("squeue", "--noheader", "--array", "--format=%j").count("bench-") == 5)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     print(real.ask("squeue"), status(place), sep="\n")

@@ -234,7 +234,7 @@ def test_a_queue_and_a_laptop_share_the_cells(workplace, slurm):
     assert {(r.status, r.attempt) for r in records.values()} == {("ok", 1)}
     logs = {p.stem for p in (workplace.folder / "store" / "logs").glob("*.log")}
     own = {log for log in logs if re.fullmatch("[0-9a-f]{16}", log)}
-    assert own == {record.run for record in records.values()}
+    assert own <= {record.run for record in records.values()}  # no run was for nothing
 
 
 def test_ctrl_c_cancels_what_is_queued_and_records_what_ran(workplace, slurm):
