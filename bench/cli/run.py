@@ -46,6 +46,15 @@ def command(
     on: Annotated[
         str | None, Option(help="A board of 'bench board list'; --device is then host by default.")
     ] = None,
+    partition: Annotated[str | None, Option(help="Of the queue, with --executor slurm.")] = None,
+    mem: Annotated[str | None, Option(help="Memory of each task in the queue, as 8G.")] = None,
+    minutes: Annotated[
+        int | None, Option(help="Time limit of each task. Default: by 'bench plan'.")
+    ] = None,
+    sbatch: Annotated[
+        list[str] | None, Option(help="Further option of sbatch, as --account=lab; repeatable.")
+    ] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print the sbatch lines; run none.")] = False,
 ) -> None:
     """Run the missing cells of a suite and print the comparison.
 
@@ -55,7 +64,13 @@ def command(
     from bench import registry
     from bench.cli.progress import Progress, stoppable
     from bench.execute.base import Limits
-    from bench.execute.campaign import make_executor, require_same_board, run_plan
+    from bench.execute.campaign import (
+        dry_run_plan,
+        make_executor,
+        require_same_board,
+        run_plan,
+    )
+    from bench.study.resources import resources_of
 
     again = tuple(r.value for r in retry or [])
     if Retry.all in again:
@@ -67,12 +82,20 @@ def command(
         options.warn(note)
     options.warn_unreadable(store)
     limits = Limits(timeout, memory_limit and memory_limit * 2**30)
-    computing = options.tell_computing(selection, plan.suite)
+    elsewhere = registry.load("executor", executor).elsewhere
+    computing = None if elsewhere else options.tell_computing(selection, plan.suite)
+    gpus = selection.gpus if elsewhere else None
+    asked = {"--partition": partition, "--mem": mem, "--minutes": minutes, "--sbatch": sbatch}
+    resources, named = resources_of(plan.suite.resources, asked, gpus)
+    threads = plan.suite.threads
     if on is None:
-        runner = make_executor(executor, jobs, limits, computing, plan.suite.threads)
+        runner = make_executor(executor, jobs, limits, computing, threads, resources, named)
     else:
         runner = registry.load("executor", "ssh").on(on, limits)
     require_same_board(plan, on or "")
+    if dry_run:
+        typer.echo("\n".join(dry_run_plan(plan, store, runner)))
+        return
     progress = Progress(len(plan.done))
 
     def said() -> str:

@@ -1,1 +1,1 @@
-"""Executors that start runs on other machines."""
+"""Executors whose runs happen on other machines, and what those machines do for them."""

@@ -7,7 +7,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from bench.accelerator.choice import Choice
 from bench.errors import BenchError, Unsupported
+from bench.execute.claims import Claims
 from bench.execute.preparation import Preparation, PreparationListener
 from bench.execute.work import prepare
 from bench.io.atomic_write import write_atomically
@@ -25,6 +26,7 @@ from bench.records.record import Record, Status
 from bench.records.store import Store
 from bench.run.results import ending, make_record, now
 from bench.study.job import Job
+from bench.study.resources import Resources
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,16 @@ class Executor(ABC):
     limits : what each run may take; BenchError for a limit that this executor cannot enforce
     enforces : the fields of `Limits` that it can enforce
     in_process : runs see the classes of this process, those registered in a notebook too
+    registered_name : the name it was registered by; `register` sets it
+    elsewhere : runs compute on other machines, whose GPUs and cores this one does not have
     waiting : jobs that were submitted and do not run yet
     computing : where runs compute, see `compute_on`
     """
 
     enforces: ClassVar[tuple[str, ...]] = ()
     in_process: ClassVar[bool] = False
+    elsewhere: ClassVar[bool] = False
+    registered_name: ClassVar[str] = ""
 
     def __init__(self, workers: int = 1, limits: Limits | None = None) -> None:
         self.workers = workers
@@ -82,13 +88,47 @@ class Executor(ABC):
         for name, option in (("timeout_s", "--timeout"), ("memory_bytes", "--memory-limit")):
             if getattr(self.limits, name) is not None and name not in self.enforces:
                 raise BenchError(
-                    f"executor {getattr(self, 'registered_name', type(self).__name__)!r}: cannot "
+                    f"executor {self.registered_name!r}: cannot "
                     f"enforce {option}; leave it out, or take executor 'processes'"
                 )
 
     def compute_on(self, choice: Choice) -> None:
         """Let runs that compute with CUDA have these GPUs; called before the first is submitted."""
         self.computing = choice
+
+    @classmethod
+    def default_workers(cls, threads: int) -> int:
+        """Runs at a time where the user names no number: as many as there are cores for."""
+        return max(available_cores() // threads, 1)
+
+    @classmethod
+    def knows(cls, ticket: str) -> bool | None:
+        """Whether a task waits or runs in this executor's queue; None if it has none to ask."""
+        return None
+
+    def use_resources(self, resources: Resources, given: Sequence[str] = ()) -> None:
+        """What each task in a queue asks for; ``given``: the options by which the user said so.
+
+        BenchError for an option where there is no queue.
+        """
+        if given:
+            raise BenchError(
+                f"{given[0]}: executor {self.registered_name!r} has no queue to ask; leave it out, "
+                "or take executor 'slurm'"
+            )
+
+    def expect(self, seconds: Callable[[Cell], float | None]) -> None:
+        """How long runs take, where that is known; only a queue asks."""
+
+    def hold(self, claims: Claims) -> None:
+        """The claims of the campaign, to hand some over to tasks of a queue."""
+
+    def dry_run(self, jobs: Sequence[Job], preparations: Sequence[Preparation]) -> list[str]:
+        """What would be submitted, a command a line; BenchError where nothing is."""
+        raise BenchError(
+            f"--dry-run: executor {self.registered_name!r} submits nothing to a queue; "
+            "'bench plan' shows what would run"
+        )
 
     def submit(self, job: Job) -> None:
         """Take a job, by default into ``waiting``; it runs as soon as there is room."""

@@ -13,7 +13,7 @@ from bench import registry
 from bench.accelerator.choice import Choice
 from bench.costs.device_profile import load_device
 from bench.errors import BenchError
-from bench.execute.base import Ended, Executor, Limits, available_cores
+from bench.execute.base import Ended, Executor, Limits
 from bench.execute.claims import Claims, remove_dead_claims
 from bench.execute.preparation import PreparationListener, made_ahead, source_models
 from bench.io.atomic_write import remove_stale, require_folder
@@ -25,6 +25,8 @@ from bench.records.record import Record
 from bench.records.store import Store
 from bench.registry.components import RUN_TIME
 from bench.study.job import Job
+from bench.study.resources import Resources
+from bench.study.time_estimates import scaled_times
 
 if TYPE_CHECKING:
     from bench.study.plan import Plan
@@ -56,14 +58,19 @@ def make_executor(
     limits: Limits | None = None,
     computing: Choice | None = None,
     threads: int = 1,
+    resources: Resources | None = None,
+    given: Sequence[str] = (),
 ) -> Executor:
     """The executor of this name; BenchError if unknown or if it cannot enforce a limit.
 
-    ``workers``: by default as many as there are cores for, with so many ``threads`` each.
+    ``workers``: by default as many as there are cores for, with so many ``threads`` each, or as a
+    queue takes. ``resources``, ``given``: as `Executor.use_resources` has them.
     ``computing``: where runs compute, by default on the CPU.
     """
-    workers = workers or max(available_cores() // threads, 1)
-    executor: Executor = registry.load("executor", name)(workers, limits)
+    kind: type[Executor] = registry.load("executor", name)
+    executor = kind(workers or kind.default_workers(threads), limits)
+    if resources is not None:
+        executor.use_resources(resources, given)
     if computing is not None and computing.kind != "cpu":
         executor.compute_on(computing)
     return executor
@@ -73,15 +80,22 @@ class Campaign:
     """Runs cells to records in one store. As a context manager it closes the executor.
 
     Cells are claimed while they run, so that several campaigns on one store share them.
+    ``claims``: of the campaign, by default its own; that of a task in a queue has those of the
+    command which submitted it, and leaves what others run instead of waiting.
     """
 
     def __init__(
-        self, store: Store, executor: Executor, listener: CampaignListener | None = None
+        self,
+        store: Store,
+        executor: Executor,
+        listener: CampaignListener | None = None,
+        claims: Claims | None = None,
     ) -> None:
         self.store = store
         self._executor = executor
         self._listener = listener or CampaignListener()
-        self._claims = Claims(store)
+        self._claims = claims or Claims(store)
+        self._waits = claims is None
         self._claimed: deque[Job] = deque()  # by others
         self._ask_again = 0.0
 
@@ -92,6 +106,7 @@ class Campaign:
             remove_stale(folder)
         remove_dead_claims(self.store)
         remove_stale_weights()
+        self._executor.hold(self._claims)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -125,7 +140,7 @@ class Campaign:
                     ended = self._executor.wait()
                     running -= len(ended)
                     found += ended
-                elif not found:
+                elif not found and self._claimed:
                     left = sum(len(job.cells) for job in self._claimed)
                     if left != others:
                         self._listener.others_run(left)
@@ -157,7 +172,7 @@ class Campaign:
                 found.append(Ended(job, settled, []))
             known = {record.identity for record in settled}
             to_run = [cell for cell in mine if cell.identity not in known]
-            if len(mine) < len(job.cells):
+            if len(mine) < len(job.cells) and self._waits:
                 self._claimed.append(job.again([cell for cell in job.cells if cell not in mine]))
             if to_run:
                 return job if len(to_run) == len(job.cells) else job.again(to_run)
@@ -237,6 +252,13 @@ class Outcome:
     missing: list[str]
 
 
+def dry_run_plan(plan: Plan, store: Store, executor: Executor) -> list[str]:
+    """What `run_plan` would submit to a queue, a command a line; BenchError without a queue."""
+    executor.expect(plan.seconds(store, lambda: scaled_times(plan.path)))
+    ahead = [*source_models(plan.missing), *made_ahead(plan.missing)]
+    return executor.dry_run(plan.jobs(store), ahead)
+
+
 def run_plan(
     plan: Plan,
     store: Store,
@@ -258,6 +280,8 @@ def run_plan(
         if tensorboard is not None:
             require_folder(tensorboard, f"--tensorboard {tensorboard}")
         jobs = plan.jobs(store, tensorboard, meter, isolate_labels)
+        if executor.elsewhere:
+            executor.expect(plan.seconds(store, lambda: scaled_times(plan.path)))
         campaign.prepare(plan.missing)
         campaign.run(jobs)
     records, missing = [], []

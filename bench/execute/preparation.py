@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Literal
 from bench import registry
 from bench.contracts.protocol import protocol_config
 from bench.errors import BenchError
+from bench.execute.run_output import new_lines
 from bench.io.digest import digest
 from bench.io.weights_cache import read_cached
 from bench.records.cell import Cell, variant_title
@@ -108,3 +111,22 @@ def _parts(cell: Cell) -> Iterator[tuple[str, list[object]]]:
 
 def _source_title(cell: Cell) -> str:
     return f"training {cell.model.name} on the source of {cell.stream.name}{cell.draw_title}"
+
+
+def tell_advance(
+    preparation: Preparation, log: Path, position: int, listener: PreparationListener
+) -> tuple[int, str]:
+    """Tell how far work has come by what its log says from ``position`` on.
+
+    The new position, and why it does not apply where the log says so.
+    """
+    lines, position = new_lines(log, position)
+    unsupported = ""
+    for line in lines:
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+            said = json.loads(line)
+            if "unsupported" in said:
+                unsupported = str(said["unsupported"])
+                continue
+            listener.preparation_advances(preparation, int(said["done"]), int(said["total"]))
+    return position, unsupported

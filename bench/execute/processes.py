@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import selectors
 import signal
 from collections import deque
@@ -21,9 +19,9 @@ from bench.accelerator.slots import Slots
 from bench.costs.device_profile import load_device
 from bench.execute.base import Ended, Executor, Limits, Stopwatch, collect, require_source
 from bench.execute.launcher import Launcher
-from bench.execute.preparation import Preparation, PreparationListener
+from bench.execute.preparation import Preparation, PreparationListener, tell_advance
 from bench.execute.process_tree import ActiveTime, ProcessTree, signal_name
-from bench.execute.run_output import last_line, new_lines
+from bench.execute.run_output import last_line
 from bench.records.cell import Cell
 from bench.records.record import Status
 from bench.records.store import Store
@@ -154,7 +152,7 @@ class ProcessExecutor(Executor):
                 ended = self._poll()
                 for name, (each, position) in running.items():
                     log = logs / f"{each.kind}-{name}.log"
-                    position, reason = _tell(each, log, position, listener)
+                    position, reason = tell_advance(each, log, position, listener)
                     running[name] = each, position
                     refused |= {name: reason} if reason else {}
                 for task, (status, reason) in ended:
@@ -337,22 +335,3 @@ def _outcome(task: _Task, code: int) -> Outcome:
         return "failed", f"killed by {signal_name(-code)}{hint}"
     said = last_line(task.log).removeprefix("bench.errors.BenchError: ")
     return "failed", f"process ended with exit code {code}: {said}"
-
-
-def _tell(
-    preparation: Preparation, log: Path, position: int, listener: PreparationListener
-) -> tuple[int, str]:
-    """Tell how far work has come by what its log says from ``position`` on.
-
-    The new position, and why it does not apply where the log says so.
-    """
-    lines, position = new_lines(log, position)
-    unsupported = ""
-    for line in lines:
-        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-            said = json.loads(line)
-            if "unsupported" in said:
-                unsupported = str(said["unsupported"])
-                continue
-            listener.preparation_advances(preparation, int(said["done"]), int(said["total"]))
-    return position, unsupported

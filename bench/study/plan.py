@@ -314,6 +314,15 @@ class Plan:
             make_job(group, name, store, *more, bands.get(group[0].model.name)) for group in groups
         ]
 
+    def seconds(
+        self, history: Iterable[Record], reference: Callable[[], Mapping[str, float]]
+    ) -> Callable[[Cell], float | None]:
+        """How long the run of a cell takes, by what `estimate` knows; None where it does not."""
+        times = _medians(history)
+        unknown = any(training_kind(cell) not in times for cell in self.missing)
+        expected = reference() if unknown else {}
+        return lambda cell: times.get(training_kind(cell), expected.get(cell.method.name))
+
     def estimate(
         self, history: Iterable[Record], reference: Callable[[], Mapping[str, float]]
     ) -> Estimate:
@@ -322,17 +331,14 @@ class Plan:
         By the median of earlier runs of the same method, model, stream and protocol, else by
         ``reference`` (seconds of a run by method), which is called only if needed.
         """
-        times: dict[str, list[float]] = defaultdict(list)
-        for record in history:
-            if record.status == "ok":
-                times[training_kind(record.cell)].append(record.wall_s)
         groups = self.shared_runs()
+        times = _medians(history)
         expected = reference() if any(training_kind(g[0]) not in times for g in groups) else {}
         total = longest = saved = 0.0
         scaled = unknown = 0
         for cell, *others in groups:
             if training_kind(cell) in times:
-                seconds = statistics.median(times[training_kind(cell)])
+                seconds = times[training_kind(cell)]
             elif cell.method.name in expected:
                 seconds = expected[cell.method.name]
                 scaled += 1
@@ -343,6 +349,15 @@ class Plan:
             longest = max(longest, seconds)
             saved += seconds * len(others)
         return Estimate(total, longest, saved, len(groups), scaled, unknown)
+
+
+def _medians(history: Iterable[Record]) -> dict[str, float]:
+    """The median wall time of ended runs by `training_kind`."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for record in history:
+        if record.status == "ok":
+            times[training_kind(record.cell)].append(record.wall_s)
+    return {kind: statistics.median(seconds) for kind, seconds in times.items()}
 
 
 def make_plan(

@@ -15,6 +15,7 @@ from bench.accelerator.precision import Precision
 from bench.errors import BenchError, did_you_mean
 from bench.io.safe_yaml import read_yaml
 from bench.registry.declarations import LONGEST_NAME, shortened
+from bench.study.resources import Resources
 
 SUITES = Path(__file__).parent / "suites"
 FULL = "full"
@@ -161,6 +162,7 @@ class Suite(_Strict):
         code is run
     accelerator : where runs compute, ``cpu`` or ``cuda``; the command line chooses too
     threads : of each run on the CPU
+    resources : what each task asks for in the queue of a cluster
     precision : of matrix products while methods adapt and predict: ``float32``, or ``bf16`` (mixed
         precision)
     """
@@ -183,6 +185,7 @@ class Suite(_Strict):
     accelerator: Kind = "cpu"
     threads: int = pydantic.Field(1, ge=1, le=1024)
     precision: Precision = "float32"
+    resources: Resources = Resources()
 
     @pydantic.model_validator(mode="before")
     @classmethod

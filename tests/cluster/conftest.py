@@ -1,5 +1,30 @@
-"""The server that tests of boards log in to."""
+"""A Slurm that runs jobs as local processes, and the server that tests of boards log in to."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_slurm import FakeSlurm
 from loopback_sshd import sshd  # noqa: F401 (a fixture)
+from workplace import Workplace
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def workplace(tmp_path, shared_cache) -> Workplace:
+    return Workplace(tmp_path, shared_cache)
+
+
+@pytest.fixture
+def slurm(workplace, tmp_path, request) -> Iterator[FakeSlurm]:
+    """Its parameter says whether tasks are cold."""
+    fake = FakeSlurm(tmp_path / "slurm", getattr(request, "param", False))
+    workplace.environment |= fake.environment
+    yield fake
+    fake.close()

@@ -15,7 +15,7 @@ import pytest
 from warm_bench import warm_bench
 
 from bench.execute import claims as module
-from bench.execute.claims import Claims, folder, live_claims, read_claim
+from bench.execute.claims import Claims, folder, read_claim, seen_claims
 from bench.records.cell import Cell
 from bench.records.store import Store
 
@@ -60,7 +60,9 @@ def test_a_cell_is_claimed_once_until_it_is_given_back(store: Store, cells: list
         assert one.take(cells[:2]) == cells[:2]  # its own stay its own
         assert two.take(cells) == cells[2:]
         assert one.take(cells) == cells[:2]
-        assert {c.title for c in live_claims(store)} == {cell.title for cell in cells}
+        assert {c.title for c, state, _ in seen_claims(store) if state == "running"} == {
+            cell.title for cell in cells
+        }
         two.release(cells)  # gives back its own alone
         one.release(cells[:1])
         assert two.take(cells) == [cells[0], cells[2]]
@@ -72,7 +74,8 @@ def test_a_killed_command_loses_its_claim_at_once_and_a_live_one_keeps_it(
 ) -> None:
     with Claims(store) as mine:
         assert mine.take(cells) == cells[1:]
-        assert [c.pid for c in live_claims(store) if c.title == cells[0].title] == [other.pid]
+        (seen,) = (each for each in seen_claims(store) if each[0].title == cells[0].title)
+        assert (seen[0].pid, seen[1]) == (other.pid, "running")
         other.kill()  # and not waited for: a process that has ended, and is still listed
         deadline = time.monotonic() + 10
         while not mine.take(cells[:1]):
@@ -112,6 +115,57 @@ def test_a_claim_of_another_machine_expires_when_nobody_touches_it(
                 taken = here.take(cells[:2])
             assert taken == [cells[1]]
             assert here.take(cells[:1]) == []
+
+
+@pytest.mark.parametrize("ahead_s", [-3600.0, 3600.0])
+def test_a_clock_that_is_an_hour_off_takes_no_live_claim(
+    store: Store, cells: list[Cell], monkeypatch: pytest.MonkeyPatch, ahead_s: float
+) -> None:
+    """Its touches are an hour old, or to come; that they go on is all that counts."""
+    monkeypatch.setattr(module, "EXPIRES_S", 0.5)
+    (folder(store)).mkdir(parents=True)
+    path = folder(store) / f"{cells[0].identity}.json"
+    mine = module._claim("another", cells[0].title)
+    path.write_text(mine.model_copy(update={"machine": "another", "pid": 1}).model_dump_json())
+    with Claims(store) as here:
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            os.utime(path, (time.time() + ahead_s,) * 2)
+            module.remove_dead_claims(store)
+            assert here.take(cells[:1]) == []
+            time.sleep(0.1)
+        ((_, state, untouched_s),) = seen_claims(store)
+        assert (state, round(untouched_s / 3600)) == ("running", -round(ahead_s / 3600))
+        while not here.take(cells[:1]):  # nobody touches it now
+            assert time.monotonic() < until + 10
+            time.sleep(0.1)
+
+
+def test_a_ticket_in_a_queue_outlives_the_command_and_a_task_takes_its_own_alone(
+    store: Store, cells: list[Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: set[str] | None = {"q:1"}
+    monkeypatch.setattr(module, "queue_knows", lambda ticket: known and ticket in known)
+    submitted = Claims(store)
+    submitted.take(cells[:2])
+    submitted.hand_over([("q:1", cells[:1]), ("q:2", cells[1:2])])
+    submitted._closed.set()  # as if it were killed
+    path = folder(store) / f"{cells[1].identity}.json"
+    for claim in folder(store).glob("*.json"):
+        content = json.loads(claim.read_text())
+        claim.write_text(json.dumps(content | {"began": content["began"] - 3600}))
+    with Claims(store) as other:
+        module.remove_dead_claims(store)
+        assert path.exists() is False  # its task is in no queue, its command has ended
+        assert other.take(cells) == cells[1:]
+        assert [s for _, s, _ in seen_claims(store)].count("queued") == 1
+        one, late = (Claims(store, submitted.token, ticket) for ticket in ("q:1", "q:2"))
+        assert late.take(cells) == []
+        assert one.take(cells) == cells[:1]
+        assert other.take(cells) == cells[1:]
+        known = {"q:3"}
+        assert other.take(cells) == cells  # the queue lost it while it ran
+        known = None
 
 
 @pytest.mark.parametrize("content", ["", '{"token": "cut o', "[]", '{"pid": "x"}'])
