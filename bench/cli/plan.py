@@ -15,7 +15,7 @@ from bench.study.selection import Selection
 
 if TYPE_CHECKING:
     from bench.records.cell import Cell
-    from bench.records.store import Store
+    from bench.records.summary import RecordSummary
     from bench.study.plan import Plan
     from bench.study.suite import Suite
 
@@ -57,10 +57,11 @@ def command(
         )
     if note := plan.stale_note():
         typer.echo(note)
-    if note := plan.window_note(opened):
+    history = list(opened.summaries()) if plan.missing else []
+    if note := plan.window_note(history):
         typer.echo(note)
     if plan.missing:
-        typer.echo(_estimate(plan, opened, workers))
+        typer.echo(_estimate(plan, history, workers))
     warn_unreadable(opened)
 
 
@@ -87,10 +88,10 @@ def _draws(number: int) -> str:
     return f" on each of {number} source models, which are trained first (not in the time)"
 
 
-def _estimate(plan: Plan, store: Store, workers: int) -> str:
+def _estimate(plan: Plan, history: list[RecordSummary], workers: int) -> str:
     from bench.study.time_estimates import scaled_times
 
-    found = plan.estimate(store, lambda: scaled_times(plan.path))
+    found = plan.estimate(history, lambda: scaled_times(plan.path))
     if found.unknown == found.trainings:
         return "time: unknown, no earlier run of these methods in the store"
     sources = ["earlier runs"] if found.scaled + found.unknown < found.trainings else []

@@ -23,11 +23,12 @@ from bench.records.cell import Cell, Component, variant_title
 from bench.records.protocol_facts import DEFAULT, protocol_facts
 from bench.records.record import Record
 from bench.records.store import Store
+from bench.records.summary import RecordSummary
 from bench.registry.component_code import component_digest
 from bench.registry.declarations import shortened
 from bench.registry.discovery import Entry
 from bench.study.build import component_code, config_of, source_training
-from bench.study.foretell import closing_windows, training_kind
+from bench.study.foretell import by_kind, closing_windows, training_kind
 from bench.study.job import Job, make_job
 from bench.study.suite import FULL, ModelReference, Reference, Suite, explain, validated
 from bench.study.tuned_settings import (
@@ -274,7 +275,7 @@ class Plan:
         """What to tell a user of `stale` settings, in one line; empty if there are none."""
         return stale_note(self.stale())
 
-    def window_note(self, history: Iterable[Record]) -> str:
+    def window_note(self, history: Iterable[RecordSummary]) -> str:
         """What to tell a user of windows that will close, a line each; empty if none is known."""
         lines = closing_windows(self.missing, history)
         title = "by earlier runs these windows close before the method is done:"
@@ -315,7 +316,7 @@ class Plan:
         ]
 
     def estimate(
-        self, history: Iterable[Record], reference: Callable[[], Mapping[str, float]]
+        self, history: Iterable[RecordSummary], reference: Callable[[], Mapping[str, float]]
     ) -> Estimate:
         """How long the missing runs take.
 
@@ -323,9 +324,9 @@ class Plan:
         ``reference`` (seconds of a run by method), which is called only if needed.
         """
         times: dict[str, list[float]] = defaultdict(list)
-        for record in history:
+        for kind, record in by_kind(history):
             if record.status == "ok":
-                times[training_kind(record.cell)].append(record.wall_s)
+                times[kind].append(record.wall_s)
         groups = self.shared_runs()
         expected = reference() if any(training_kind(g[0]) not in times for g in groups) else {}
         total = longest = saved = 0.0
