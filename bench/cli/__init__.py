@@ -17,7 +17,7 @@ import typer
 import typer.core
 from typer import Option
 
-from bench.cli import cache, data, device
+from bench.cli import cache, data, device, store
 from bench.errors import BenchError
 
 COMMANDS = (
@@ -72,6 +72,7 @@ for _name in COMMANDS:
 app.add_typer(device.app, name="device")
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
+app.add_typer(store.app, name="store")
 
 
 def _version(value: bool) -> None:

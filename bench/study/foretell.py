@@ -18,8 +18,8 @@ def closing_windows(missing: Sequence[Cell], history: Iterable[RecordSummary]) -
     """
     closed: dict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
     wanted: dict[tuple[str, str], int] = {}
-    asked = {cell.identity: training_kind(cell) for cell in missing}
-    kinds = set(asked.values())
+    asked = [training_kind(cell) for cell in missing]
+    kinds = set(asked)
     for kind, record in by_kind(history):
         if record.status != "ok" or kind not in kinds:
             continue
@@ -30,8 +30,7 @@ def closing_windows(missing: Sequence[Cell], history: Iterable[RecordSummary]) -
             else:
                 wanted[kind, name] = steps
     lines = {}
-    for cell in missing:
-        kind = asked[cell.identity]
+    for cell, kind in zip(missing, asked, strict=True):
         found = closed.get((kind, cell.device))
         if found:
             done = statistics.median(steps for _, steps in found)
