@@ -118,7 +118,8 @@ class Index:
         if template is None:
             template = self._templates[key] = Template(key, *self._parts[key])
         windows = self._parts[row[-1]]
-        return RecordSummary(name.removesuffix(".json"), template, *row[STATE + 2 : -1], windows)
+        own = row[STATE + 2 : -1]
+        return RecordSummary._make([name.removesuffix(".json"), template, *own, windows])
 
     def _load(self) -> None:
         try:
