@@ -17,7 +17,7 @@ import typer
 import typer.core
 from typer import Option
 
-from bench.cli import cache, data, device
+from bench.cli import cache, data, device, store
 from bench.cluster import commands
 from bench.errors import BenchError
 
@@ -74,6 +74,7 @@ app.add_typer(device.app, name="device")
 app.add_typer(commands.app, name="board")
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
+app.add_typer(store.app, name="store")
 
 
 def _version(value: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from bench.cli import calibration
+from bench.calibration import commands as calibration
 from bench.defaults import DEVICE
 from bench.errors import BenchError
 from bench.io.text_table import aligned

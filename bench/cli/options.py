@@ -170,14 +170,6 @@ def warn(text: str) -> None:
     typer.echo(f"bench: warning: {text}", err=True)
 
 
-def duration(seconds: float) -> str:
-    """Seconds for people: ``42 s``, ``3 min 5 s``, ``2 h 10 min``."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 def warn_unreadable(store: Store) -> None:
     """Say which record files could not be read, once each, and how many they are."""
     for line in store.warnings():

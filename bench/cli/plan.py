@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Option
 
-from bench.cli.options import duration, warn, warn_unreadable, with_selection
+from bench.cli.options import warn, warn_unreadable, with_selection
 from bench.errors import BenchError
 from bench.io.text_table import aligned
 from bench.study.selection import Selection
 
 if TYPE_CHECKING:
     from bench.records.cell import Cell
-    from bench.records.store import Store
-    from bench.study.plan import Plan
     from bench.study.suite import Suite
 
 
@@ -57,10 +55,14 @@ def command(
         )
     if note := plan.stale_note():
         typer.echo(note)
-    if note := plan.window_note(opened):
+    history = list(opened.summaries()) if plan.missing else []
+    if note := plan.window_note(history):
         typer.echo(note)
     if plan.missing:
-        typer.echo(_estimate(plan, opened, workers))
+        from bench.study.time_estimates import scaled_times
+
+        found = plan.estimate(history, lambda: scaled_times(plan.path))
+        typer.echo(found.text(workers))
     warn_unreadable(opened)
 
 
@@ -85,20 +87,3 @@ def _draws(number: int) -> str:
     if number == 1:
         return ""
     return f" on each of {number} source models, which are trained first (not in the time)"
-
-
-def _estimate(plan: Plan, store: Store, workers: int) -> str:
-    from bench.study.time_estimates import scaled_times
-
-    found = plan.estimate(store, lambda: scaled_times(plan.path))
-    if found.unknown == found.trainings:
-        return "time: unknown, no earlier run of these methods in the store"
-    sources = ["earlier runs"] if found.scaled + found.unknown < found.trainings else []
-    sources += ["reference times scaled to this machine"] if found.scaled else []
-    text = f"time: about {duration(found.wall_s(workers))} with --jobs {workers}, from "
-    text += " and ".join(sources)
-    if found.saved_s:
-        text += f"; sharing saves {duration(found.saved_s)} of one process"
-    if found.unknown:
-        text += f"; {found.unknown} of {found.trainings} trainings have none and are not counted"
-    return text

@@ -12,9 +12,9 @@ from typing import Any
 
 import typer
 
-from bench.cli.options import duration
 from bench.execute.campaign import CampaignListener
 from bench.execute.preparation import Preparation
+from bench.io.duration import duration
 from bench.io.one_line import one_line
 from bench.records.record import Record
 from bench.study.job import Job

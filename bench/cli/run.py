@@ -13,6 +13,7 @@ import typer
 from typer import Option
 
 from bench.cli import options
+from bench.errors import BenchError
 from bench.study.selection import DEFAULT_STORE, Selection
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def command(
         options.warn(note)
     options.warn_unreadable(store)
     limits = Limits(timeout, memory_limit and memory_limit * 2**30)
+    if on is not None and executor != options.DEFAULT_EXECUTOR:
+        raise BenchError(f"--on {on} and --executor {executor}: give one of them")
     elsewhere = registry.load("executor", executor).elsewhere
     computing = None if elsewhere else options.tell_computing(selection, plan.suite)
     gpus = selection.gpus if elsewhere else None

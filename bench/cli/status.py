@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import typer
 
-from bench.cli.options import StoreRoot, duration, warn_unreadable
+from bench.cli.options import StoreRoot, warn_unreadable
+from bench.io.duration import duration
 from bench.io.one_line import one_line
 from bench.study.selection import DEFAULT_STORE, existing_store
 
@@ -16,14 +17,20 @@ def command(store: StoreRoot = DEFAULT_STORE) -> None:
     from bench.execute.claims import EXPIRES_S, seen_claims
 
     opened = existing_store(store)
-    records = list(opened)
-    counts = Counter((record.suite, record.status) for record in records)
-    typer.echo(f"{len(records)} records in {opened.records}")
+    counts: Counter[tuple[str, str]] = Counter()
+    draws: dict[tuple[str, str], set[int]] = defaultdict(set)
+    failed = []
+    for record in opened.summaries():
+        counts[record.suite, record.status] += 1
+        draws[record.suite, record.status].add(record.source_draw)
+        if record.status != "ok":
+            failed.append(record)
+    typer.echo(f"{counts.total()} records in {opened.records}")
     if ignored := opened.count_ignored():
         typer.echo(f"  {ignored} (each is named below)")
     for (suite, status), number in sorted(counts.items()):
-        draws = {r.cell.source_draw for r in records if (r.suite, r.status) == (suite, status)}
-        on = f" on {len(draws)} source draws" if len(draws) > 1 else ""
+        drawn = len(draws[suite, status])
+        on = f" on {drawn} source draws" if drawn > 1 else ""
         typer.echo(f"  {one_line(suite)}: {number} {status}{on}")
     for claim, state, untouched_s in seen_claims(opened):
         where = claim.ticket or f"process {claim.pid} on {claim.host}"
@@ -34,8 +41,7 @@ def command(store: StoreRoot = DEFAULT_STORE) -> None:
         elif abs(untouched_s) > EXPIRES_S:
             where += f"; no sign of life for {duration(untouched_s)} by this machine's clock"
         typer.echo(one_line(f"{state}: {claim.title} ({where})"))
-    for record in sorted(records, key=lambda r: r.started):
-        if record.status != "ok":
-            typer.echo(f"{record.status}: {record.cell.title}: {record.reason}")
-            typer.echo(f"  log: {one_line(str(opened.root / record.log))}")
+    for record in sorted(failed, key=lambda r: r.started):
+        typer.echo(f"{record.status}: {record.cell.title}: {record.reason}")
+        typer.echo(f"  log: {one_line(str(opened.root / record.log))}")
     warn_unreadable(opened)

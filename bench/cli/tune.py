@@ -14,6 +14,7 @@ from typer import Option
 from bench import registry
 from bench.cli import options
 from bench.errors import BenchError
+from bench.io.duration import duration
 from bench.study.selection import DEFAULT_SUITE, open_store
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ class _Shown:
         seconds = (time.monotonic() - self._began) / self._ended * (self._trials - self._ended)
         found = "no result" if tried.score is None else f"{tried.score:.1%}"
         over = "1 run" if tried.runs == 1 else f"{tried.runs} runs"
-        left = f"; about {options.duration(seconds)} left" if self._ended < self._trials else ""
+        left = f"; about {duration(seconds)} left" if self._ended < self._trials else ""
         settings = tried.settings or "its defaults"
         say(f"{tried.method} {tried.trial}/{tried.trials}: {found} in {over} with {settings}{left}")
 

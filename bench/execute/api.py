@@ -22,6 +22,7 @@ from bench.execute.preparation import Preparation
 from bench.records.export import to_frame
 from bench.records.record import Record
 from bench.records.store import Store
+from bench.records.summary import RecordSummary
 from bench.study.job import Job
 from bench.study.record_selection import left_out, matching, tuned_before_a_change
 from bench.study.selection import DEFAULT_STORE, Selection, existing_store
@@ -280,15 +281,15 @@ def write_report(
     if margin is not None and not 0 <= margin < 100:
         raise BenchError(f"--margin {margin:g}: give points from 0 to below 100, as 1")
     stores = (store, *further)
-    every = [record for each in stores for record in each]
-    records = matching(every, chosen.methods, chosen.seeds, chosen.devices, chosen.source_draws)
-    for line in [line for each in stores for line in each.warnings()]:
-        warn(line)
+    found = [(record, each) for each in stores for record in each.summaries()]
+    every = [record for record, _ in found]
+    known = matching(every, chosen.methods, chosen.seeds, chosen.devices, chosen.source_draws)
     notes = []
     if chosen.suite:
-        devices = _devices(records, warn)
+        devices = _devices(known, warn)
         kept, plans = replace(chosen, devices=devices, store=store.root), []
-        ways = {(r.cell.accelerator, r.cell.threads) for r in records} or {("cpu", 1)}
+        cells_of = {record.template.key: record.template.cell for record in known}
+        ways = {(c.accelerator, c.threads) for c in cells_of.values()} or {("cpu", 1)}
         for accelerator, threads in sorted(ways):
             here = replace(kept, accelerator=accelerator, threads=threads)
             plans.append(here.plan(warn=warn)[0])
@@ -296,11 +297,19 @@ def write_report(
                 plans.append(replace(here, untuned=True, tuned=None).plan(warn=warn)[0])
         plan, cells = plans[0], [cell for each in plans for cell in each.cells]
         wanted = {cell.identity for cell in cells}
-        told = [left_out(records, cells), plan.stale_note()]
-        records = [record for record in records if record.identity in wanted]
+        told = [left_out(known, cells), plan.stale_note()]
+        known = [record for record in known if record.identity in wanted]
         notes.append(f"suite {plan.suite.name}")
     else:
-        told = [tuned_before_a_change(records)]
+        told = [tuned_before_a_change(known)]
+    kept_ids = {id(record) for record in known}
+    records = [
+        record
+        for each in stores
+        for record in each.read(r.identity for r, of in found if of is each and id(r) in kept_ids)
+    ]
+    for line in [line for each in stores for line in each.warnings()]:
+        warn(line)
     for text in filter(None, told):
         warn(text)
         notes.append(text)
@@ -311,10 +320,11 @@ def write_report(
     return paths
 
 
-def _devices(records: Iterable[Record], warn: Callable[[str], None]) -> tuple[str, ...]:
+def _devices(records: Iterable[RecordSummary], warn: Callable[[str], None]) -> tuple[str, ...]:
     """The devices of the records whose profiles still exist."""
     found = []
-    for name in sorted({record.cell.device for record in records}):
+    templates = {record.template.key: record.template for record in records}
+    for name in sorted({template.cell.device for template in templates.values()}):
         try:
             load_device(name)
         except BenchError as error:

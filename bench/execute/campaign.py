@@ -254,7 +254,7 @@ class Outcome:
 
 def dry_run_plan(plan: Plan, store: Store, executor: Executor) -> list[str]:
     """What `run_plan` would submit to a queue, a command a line; BenchError without a queue."""
-    executor.expect(plan.seconds(store, lambda: scaled_times(plan.path)))
+    executor.expect(plan.seconds(store.summaries(), lambda: scaled_times(plan.path)))
     ahead = [*source_models(plan.missing), *made_ahead(plan.missing)]
     return executor.dry_run(plan.jobs(store), ahead)
 
@@ -281,7 +281,7 @@ def run_plan(
             require_folder(tensorboard, f"--tensorboard {tensorboard}")
         jobs = plan.jobs(store, tensorboard, meter, isolate_labels)
         if executor.elsewhere:
-            executor.expect(plan.seconds(store, lambda: scaled_times(plan.path)))
+            executor.expect(plan.seconds(store.summaries(), lambda: scaled_times(plan.path)))
         campaign.prepare(plan.missing)
         campaign.run(jobs)
     records, missing = [], []

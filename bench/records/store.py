@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from bench.errors import BenchError
 from bench.io.atomic_write import staged
+from bench.records.index import FILE, Index, collector_paused, record_names
 from bench.records.reading import read_record, reason
 from bench.records.record import Record
+from bench.records.summary import RecordSummary, summarize
 
 LOCK_S = 300.0
 """Longest that a writer waits for the others, each of which needs milliseconds."""
@@ -120,10 +122,29 @@ class Store:
 
     def __iter__(self) -> Iterator[Record]:
         """All readable records in the order of their file names."""
-        for path in sorted(self.records.glob("*.json")):
-            record = self._read(path)
+        for name in record_names(self.records):
+            record = self._read(self.records / name)
             if record is not None:
                 yield record
+
+    def read(self, identities: Iterable[str]) -> list[Record]:
+        """The records of these cells that can be read, in this order; quick for many."""
+        with collector_paused():
+            found = [self.get(identity) for identity in identities]
+        return [record for record in found if record is not None]
+
+    def summaries(self) -> Iterator[RecordSummary]:
+        """What `summarize` tells of all readable records, in the same order.
+
+        Records that the index knows are not read again, see `bench.records.index`.
+        """
+        self.unreadable.clear()
+        index = Index(self.root / FILE, self.records, self._summarized)
+        for name, found in index.summaries():
+            if isinstance(found, str):
+                self.unreadable[self.records / name] = found
+            else:
+                yield found
 
     def _stands_against(self, record: Record) -> bool:
         """Whether an earlier record stays; one that cannot be read is kept under another name."""
@@ -137,6 +158,16 @@ class Store:
             names = (f"{path.name}.unreadable{f'-{n}' if n else ''}" for n in itertools.count())
             path.rename(next(p for n in names if not os.path.lexists(p := path.with_name(n))))
         return False
+
+    def _summarized(self, path: Path) -> RecordSummary | str | None:
+        try:
+            return summarize(read_record(path))
+        except ValueError as error:
+            return reason(error)
+        except (OSError, RecursionError, MemoryError) as error:  # another time it may be read
+            if os.path.lexists(path):
+                self.unreadable[path] = reason(error)
+            return None
 
     def _read(self, path: Path) -> Record | None:
         try:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from bench.records.cell import Cell
-from bench.records.record import Record
+from bench.records.summary import RecordSummary
 
 
-def closing_windows(missing: Iterable[Cell], history: Iterable[Record]) -> list[str]:
+def closing_windows(missing: Sequence[Cell], history: Iterable[RecordSummary]) -> list[str]:
     """One line for each method, model and device whose windows closed in earlier runs.
 
     The steps that a method wants for a domain are known where its window did not close, as on a
@@ -18,18 +18,19 @@ def closing_windows(missing: Iterable[Cell], history: Iterable[Record]) -> list[
     """
     closed: dict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
     wanted: dict[tuple[str, str], int] = {}
-    for record in history:
-        if record.status != "ok" or record.results is None:
+    asked = [training_kind(cell) for cell in missing]
+    kinds = set(asked)
+    for kind, record in by_kind(history):
+        if record.status != "ok" or kind not in kinds:
             continue
-        kind = training_kind(record.cell)
-        for domain in record.results.domains:
-            if domain.window_closed:
-                closed[kind, record.cell.device].append((domain.name, domain.steps))
+        device = record.template.cell.device
+        for name, steps, window_closed in record.windows:
+            if window_closed:
+                closed[kind, device].append((name, steps))
             else:
-                wanted[kind, domain.name] = domain.steps
+                wanted[kind, name] = steps
     lines = {}
-    for cell in missing:
-        kind = training_kind(cell)
+    for cell, kind in zip(missing, asked, strict=True):
         found = closed.get((kind, cell.device))
         if found:
             done = statistics.median(steps for _, steps in found)
@@ -38,6 +39,16 @@ def closing_windows(missing: Iterable[Cell], history: Iterable[Record]) -> list[
             name = f"{cell.method.name} · {cell.model_title} · {cell.device_title}"
             lines[name] = f"{name}: after {done:g}{of} steps in a domain"
     return list(lines.values())
+
+
+def by_kind(history: Iterable[RecordSummary]) -> Iterator[tuple[str, RecordSummary]]:
+    """Records with the `training_kind` of their cells, which is made once for each template."""
+    known: dict[str, str] = {}
+    for record in history:
+        template = record.template
+        if template.key not in known:
+            known[template.key] = training_kind(template.cell)
+        yield known[template.key], record
 
 
 def training_kind(cell: Cell) -> str:

@@ -6,6 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,17 @@ from bench.contracts.settings import file_digests, leaves
 from bench.costs.device_profile import absolute_name, load_device, profile_digest
 from bench.errors import BenchError, did_you_mean
 from bench.io.digest import digest
+from bench.io.duration import duration
 from bench.records.cell import Cell, Component, variant_title
 from bench.records.protocol_facts import DEFAULT, protocol_facts
 from bench.records.record import Record
 from bench.records.store import Store
+from bench.records.summary import RecordSummary
 from bench.registry.component_code import component_digest
 from bench.registry.declarations import shortened
 from bench.registry.discovery import Entry
 from bench.study.build import component_code, config_of, source_training
-from bench.study.foretell import closing_windows, training_kind
+from bench.study.foretell import by_kind, closing_windows, training_kind
 from bench.study.job import Job, make_job
 from bench.study.suite import FULL, ModelReference, Reference, Suite, explain, validated
 from bench.study.tuned_settings import (
@@ -243,6 +246,20 @@ class Estimate:
         """Seconds with so many processes: a training is in one of them."""
         return max(self.total_s / jobs, self.longest_s)
 
+    def text(self, jobs: int) -> str:
+        """The time with so many processes, where it is known from and what it leaves out."""
+        if self.unknown == self.trainings:
+            return "time: unknown, no earlier run of these methods in the store"
+        sources = ["earlier runs"] if self.scaled + self.unknown < self.trainings else []
+        sources += ["reference times scaled to this machine"] if self.scaled else []
+        text = f"time: about {duration(self.wall_s(jobs))} with --jobs {jobs}, from "
+        text += " and ".join(sources)
+        if self.saved_s:
+            text += f"; sharing saves {duration(self.saved_s)} of one process"
+        if self.unknown:
+            text += f"; {self.unknown} of {self.trainings} trainings have none and are not counted"
+        return text
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -274,7 +291,7 @@ class Plan:
         """What to tell a user of `stale` settings, in one line; empty if there are none."""
         return stale_note(self.stale())
 
-    def window_note(self, history: Iterable[Record]) -> str:
+    def window_note(self, history: Iterable[RecordSummary]) -> str:
         """What to tell a user of windows that will close, a line each; empty if none is known."""
         lines = closing_windows(self.missing, history)
         title = "by earlier runs these windows close before the method is done:"
@@ -286,6 +303,10 @@ class Plan:
         Measured devices stand alone, and so does each device for a method that reads its clock and
         where the stream does not wait.
         """
+        return self._shared_runs
+
+    @cached_property
+    def _shared_runs(self) -> list[list[Cell]]:
         devices = {cell.device for cell in self.missing}
         measured = {d for d in devices if load_device(d).cost == "measured"}
         groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
@@ -315,7 +336,7 @@ class Plan:
         ]
 
     def seconds(
-        self, history: Iterable[Record], reference: Callable[[], Mapping[str, float]]
+        self, history: Iterable[RecordSummary], reference: Callable[[], Mapping[str, float]]
     ) -> Callable[[Cell], float | None]:
         """How long the run of a cell takes, by what `estimate` knows; None where it does not."""
         times = _medians(history)
@@ -324,7 +345,7 @@ class Plan:
         return lambda cell: times.get(training_kind(cell), expected.get(cell.method.name))
 
     def estimate(
-        self, history: Iterable[Record], reference: Callable[[], Mapping[str, float]]
+        self, history: Iterable[RecordSummary], reference: Callable[[], Mapping[str, float]]
     ) -> Estimate:
         """How long the missing runs take.
 
@@ -351,12 +372,12 @@ class Plan:
         return Estimate(total, longest, saved, len(groups), scaled, unknown)
 
 
-def _medians(history: Iterable[Record]) -> dict[str, float]:
+def _medians(history: Iterable[RecordSummary]) -> dict[str, float]:
     """The median wall time of ended runs by `training_kind`."""
     times: dict[str, list[float]] = defaultdict(list)
-    for record in history:
+    for kind, record in by_kind(history):
         if record.status == "ok":
-            times[training_kind(record.cell)].append(record.wall_s)
+            times[kind].append(record.wall_s)
     return {kind: statistics.median(seconds) for kind, seconds in times.items()}
 
 
@@ -373,8 +394,8 @@ def make_plan(
     ``tuned`` and ``others`` as in `make_cells`.
     """
     cells = make_cells(suite, path, tuned, others)
-    records = {cell.identity: store.get(cell.identity) for cell in cells}
+    identities = [cell.identity for cell in cells]  # of thousands of cells they take seconds
     open_ = ("interrupted", *retry)
-    done = {key: r for key, r in records.items() if r is not None and r.status not in open_}
-    missing = [cell for cell in cells if cell.identity not in done]
+    done = {r.identity: r for r in store.read(identities) if r.status not in open_}
+    missing = [cell for key, cell in zip(identities, cells, strict=True) if key not in done]
     return Plan(suite, path, cells, done, missing, tuned, others)

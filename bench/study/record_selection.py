@@ -4,23 +4,35 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from bench.costs.device_profile import absolute_name
 from bench.errors import BenchError, did_you_mean
 from bench.records.cell import Cell
-from bench.records.record import Record
+from bench.records.summary import RecordSummary
 from bench.study.suite import require_draws, suite_files
 from bench.study.tuned_settings import Tuned, changed_since, read_tuned, stale_note, tuned_path
 
 
+class _OfACell(Protocol):
+    """A record or its summary."""
+
+    @property
+    def suite(self) -> str: ...
+    @property
+    def cell(self) -> Cell: ...
+
+
+OfACell = TypeVar("OfACell", bound=_OfACell)
+
+
 def matching(
-    records: Iterable[Record],
+    records: Iterable[OfACell],
     methods: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     devices: Sequence[str] = (),
     source_draws: int | None = None,
-) -> list[Record]:
+) -> list[OfACell]:
     """The records of these methods, seeds and devices; BenchError for one that no record has.
 
     ``source_draws``: only of the first so many draws of the source; all of these have records.
@@ -35,15 +47,15 @@ def matching(
 
 
 def _having(
-    records: Iterable[Record],
+    records: Iterable[OfACell],
     option: str,
     wanted: Sequence[object] | None,
     of: Callable[[Cell], set[Any]],
-) -> list[Record]:
+) -> list[OfACell]:
     """The records with one of the ``wanted`` names; all of them if it is None."""
-    found = [(record, of(record.cell)) for record in records]
     if wanted is None:
-        return [record for record, _ in found]
+        return list(records)
+    found = [(record, of(record.cell)) for record in records]
     known = set[object]().union(*(names for _, names in found))
     for name in wanted:
         if name not in known:
@@ -52,10 +64,10 @@ def _having(
     return [record for record, names in found if names & set(wanted)]
 
 
-def left_out(records: Iterable[Record], cells: Sequence[Cell]) -> str:
+def left_out(records: Iterable[RecordSummary], cells: Sequence[Cell]) -> str:
     """What records that are none of a suite's ``cells`` are, counted, in one line; else empty."""
     wanted = {cell.identity for cell in cells}
-    other = [record.cell for record in records if record.identity not in wanted]
+    other = [record for record in records if record.identity not in wanted]
     if not other:
         return ""
     settings = {_setting(cell) for cell in cells}
@@ -70,8 +82,12 @@ def left_out(records: Iterable[Record], cells: Sequence[Cell]) -> str:
     ]
     groups: dict[str, list[object]] = defaultdict(list)
     options: list[str] = []
-    for cell in other:
-        if _setting(cell) not in settings:
+    of_suite: dict[str, bool] = {}  # by template, whose cells share their settings
+    for record in other:
+        key, cell = record.template.key, record.cell
+        if key not in of_suite:
+            of_suite[key] = _setting(cell) in settings
+        if not of_suite[key]:
             groups["of other streams, models, variants or protocols"].append("")
             continue
         for what, option, of, names in known:
@@ -87,7 +103,7 @@ def left_out(records: Iterable[Record], cells: Sequence[Cell]) -> str:
     return f"{count}; name them with {', '.join(named)}" if named else count
 
 
-def tuned_before_a_change(records: Iterable[Record]) -> str:
+def tuned_before_a_change(records: Iterable[_OfACell]) -> str:
     """The note on settings that were tuned before a method's code changed; else empty.
 
     Known where the settings stand beside a suite that ships with the project.

@@ -13,6 +13,7 @@ from bench.cli import main
 from bench.execute.api import report, write_report
 from bench.records.record import Record
 from bench.records.store import Store
+from bench.records.summary import summarize
 from bench.study.record_selection import left_out, matching, tuned_before_a_change
 from bench.study.selection import Selection
 from bench.study.suite import suite_files
@@ -109,11 +110,11 @@ def test_matching_names_what_no_record_has(make: Make) -> None:
 
 def test_one_record_left_out_is_counted_as_one(make: Make) -> None:
     cells = [make("tent", 0).cell]
-    assert left_out([make("tent", 0)], cells) == ""
-    assert left_out([make("tent", 1)], cells) == (
+    assert left_out([summarize(make("tent", 0))], cells) == ""
+    assert left_out([summarize(make("tent", 1))], cells) == (
         "1 record left out: 1 of other seeds (1); name them with --seeds"
     )
-    others = [make(f"m{i}", 0) for i in range(8)]
+    others = [summarize(make(f"m{i}", 0)) for i in range(8)]
     assert "8 of other methods (m0, m1, m2, m3, m4, m5 and 2 more)" in left_out(others, cells)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError
+from bench.records.cell import Cell
 from bench.study.plan import Plan, make_cells
 from bench.study.selection import Selection
 from bench.study.suite import load_suite
@@ -29,7 +30,11 @@ def planned(devices: list[str], **changes: Any) -> Plan:
 def ran(plan: Plan, method: str, *seconds: float) -> list[Any]:
     """Earlier runs of a method that took so long."""
     cell = next(c for c in plan.cells if c.method.name == method)
-    return [SimpleNamespace(status="ok", cell=cell, wall_s=each) for each in seconds]
+    return [SimpleNamespace(status="ok", template=_template(cell), wall_s=each) for each in seconds]
+
+
+def _template(cell: Cell) -> Any:
+    return SimpleNamespace(key=cell.identity, cell=cell)
 
 
 def test_devices_share_a_training_and_the_estimate_says_what_that_saves() -> None:
@@ -61,8 +66,7 @@ def adapted(plan: Plan, method: str, device: str, *domains: tuple[str, int, bool
     """An earlier run on a device: name, steps and whether the window closed, of each domain."""
     cell = next(c for c in plan.cells if c.method.name == method and c.device == device)
     cell = cell.model_copy(update={"seed": 7})
-    found = [SimpleNamespace(name=n, steps=s, window_closed=c) for n, s, c in domains]
-    return SimpleNamespace(status="ok", cell=cell, results=SimpleNamespace(domains=found))
+    return SimpleNamespace(status="ok", template=_template(cell), windows=domains)
 
 
 def test_windows_that_closed_in_earlier_runs_are_foretold_with_what_the_method_wants() -> None:
