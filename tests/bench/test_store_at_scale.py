@@ -66,8 +66,10 @@ def cost_of(title: str, folder: Path, out: Path) -> Cost:
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
     """Of the stores; the first command of each writes the index."""
+    if pytestconfig.getoption("benchmark_disable"):
+        pytest.skip("takes minutes and asserts seconds: run it with 'tox -e bench'")
     kept = os.environ.get("BENCH_BIG_STORES")
     chosen = Path(kept) if kept else tmp_path_factory.mktemp("stores")
     for size in SIZES:
