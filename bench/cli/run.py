@@ -95,6 +95,7 @@ def command(
         runner = make_executor(executor, jobs, limits, computing, threads, resources, named)
     else:
         runner = registry.load("executor", "ssh").on(on, limits)
+        runner.use_resources(resources, named)
     require_same_board(plan, on or "")
     if dry_run:
         typer.echo("\n".join(dry_run_plan(plan, store, runner)))

@@ -88,7 +88,7 @@ class Executor(ABC):
         for name, option in (("timeout_s", "--timeout"), ("memory_bytes", "--memory-limit")):
             if getattr(self.limits, name) is not None and name not in self.enforces:
                 raise BenchError(
-                    f"executor {self.registered_name!r}: cannot "
+                    f"executor {self.registered_name or type(self).__name__!r}: cannot "
                     f"enforce {option}; leave it out, or take executor 'processes'"
                 )
 

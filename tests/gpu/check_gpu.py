@@ -1,6 +1,6 @@
 """Checks a GPU in at most four minutes, and reports in Markdown: ``python tests/gpu/check_gpu.py``.
 
-Parity with the CPU, determinism, memory, energy, two slots, and step times of every method on
+Parity with the CPU, determinism, memory, energy, several slots, and step times of every method on
 ViT-B/16 against a bare loop. Without a GPU it says why it checks nothing, and succeeds. Exit code 1
 where a check, or the step of a method, fails or is stopped because the time is over.
 """
