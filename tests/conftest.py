@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 # Tiny tensors: threads cost more than they bring, and tests may run side by side.
@@ -11,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
+from workplace import Workplace
 
 settings.register_profile("bench", deadline=None, database=None, derandomize=True)
 settings.load_profile("bench")
@@ -57,3 +59,15 @@ def empty_registry() -> Iterator[None]:
 
     with isolated_registry():
         yield
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of commands that tests start in a `workplace`."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, shared_cache: Path) -> Workplace:
+    """The folder in which commands run."""
+    return Workplace(tmp_path, shared_cache)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from fake_nvml import FakeGpu, FakeNvml
 from tagged_gpu import tagged_gpu
-from tiny_workloads import workloads
+from tiny_workloads import write_suite
 
 from bench import run_suite
 
@@ -21,27 +19,6 @@ METHODS = (
 )  # fmt: skip
 REFERENCES = ("fine-tune", "lwf", "der++", "gem")
 """One of each way to use a task."""
-
-
-def suite_of(name: str, folder: Path) -> Path:
-    workload = workloads()[name]
-    workload.write(folder / "data")
-    data = {**workload.data, "root": str(folder / "data")}
-    stream = {"name": "domain-shift", "data": data, "samples": 16, "test_samples": 8}
-    content: dict[str, Any] = {
-        "name": f"gpu-{name}",
-        "description": "a few samples",
-        "stream": {**stream, **workload.stream},
-        "model": {**workload.model, "training": {"epochs": 1}},
-        "protocol": {"window_s": 60, "batch_size": 8},
-        "methods": list(METHODS),
-        "supervised_references": list(REFERENCES),
-        "seeds": 1,
-        "devices": "xavier-nx",
-    }
-    path = folder / "suite.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
 
 
 @pytest.mark.parametrize(
@@ -62,7 +39,7 @@ def test_runs_of_a_task_mix_no_devices(
     for variable in ("CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG", "CUDA_DEVICE_ORDER"):
         monkeypatch.setenv(variable, "")  # put back after the test
         monkeypatch.delenv(variable)
-    suite = suite_of(name, tmp_path)
+    suite = write_suite(name, tmp_path, METHODS, REFERENCES, 8)
     with tagged_gpu():
         found = run_suite(suite, store=tmp_path / "s", executor="inline", accelerator="cuda")
     said = {record.cell.method.name: (record.status, record.reason) for record in found.records}

@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from fake_slurm import FakeSlurm
 from loopback_sshd import sshd  # noqa: F401 (a fixture)
-from workplace import Workplace
-
-
-@pytest.fixture(scope="session")
-def shared_cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def workplace(tmp_path, shared_cache) -> Workplace:
-    return Workplace(tmp_path, shared_cache)
 
 
 @pytest.fixture

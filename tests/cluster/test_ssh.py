@@ -168,7 +168,7 @@ def test_a_run_that_takes_too_long_or_dies_is_recorded(place: Workplace, sshd: S
     assert (record.status, record.reason) == ("timeout", "no end after 8 s; killed")
     (record,) = run("store", "exits", executor="ssh")
     assert record.status == "failed"
-    assert record.reason == "process ended with exit code 1 on board loop: last words"
+    assert record.reason == "process ended with exit code 1 on board loop: its last line"
 
 
 def test_what_a_board_lacks_is_one_line(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:

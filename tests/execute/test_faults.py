@@ -30,7 +30,7 @@ def test_each_fault_is_one_record_and_the_others_finish(workplace):
     }
     assert records["raises"].reason == "RuntimeError: this method is broken on purpose"
     assert records["sleeps"].reason == "no end after 5 s; killed"
-    assert records["exits"].reason == "process ended with exit code 1: last words"
+    assert records["exits"].reason == "process ended with exit code 1: its last line"
     assert records["leaves-quietly"].reason == "the run ended without a record; see its log"
     assert "exceeds the limit of 1.50 GiB" in records["allocates"].reason
     assert records["allocates"].oom_on == "host"

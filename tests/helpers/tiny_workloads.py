@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from PIL import Image
 
 from bench import registry
@@ -165,3 +166,27 @@ def workloads() -> dict[str, Workload]:
         ),
         "gpt-neo": Workload(dialogues, answers, _tiny("gpt-neo"), REAL),
     }  # fmt: skip
+
+
+def write_suite(
+    name: str, folder: Path, methods: Sequence[Any], references: Sequence[Any], test_samples: int
+) -> Path:
+    """The file of a suite over a workload, whose data are written beside it."""
+    workload = workloads()[name]
+    workload.write(folder / "data")
+    data = {**workload.data, "root": str(folder / "data")}
+    stream = {"name": "domain-shift", "data": data, "samples": 16, "test_samples": test_samples}
+    content: dict[str, Any] = {
+        "name": f"tiny-{name}",
+        "description": "one pass over a few samples",
+        "stream": {**stream, **workload.stream},
+        "model": {**workload.model, "training": {"epochs": 1}},
+        "protocol": {"window_s": 60, "batch_size": 8},
+        "methods": list(methods),
+        "supervised_references": list(references),
+        "seeds": 1,
+        "devices": "xavier-nx",
+    }
+    path = folder / "suite.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path

@@ -59,7 +59,7 @@ class Sleeps(Method):
 class Exits(Method):
     """Leaves the process without a word to Python."""
     def adapt(self, domain, window):
-        print("last words", flush=True)
+        print("its last line", flush=True)
         os._exit(1)
 
 @register("method", "leaves-quietly")

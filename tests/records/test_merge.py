@@ -1,4 +1,4 @@
-"""Stores are merged by identity: ok wins, equal is nothing, what differs is told and kept."""
+"""Merging stores: an ok record wins, equal records are skipped, conflicts are reported."""
 
 from __future__ import annotations
 

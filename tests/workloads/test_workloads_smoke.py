@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from tiny_workloads import workloads
+from tiny_workloads import workloads, write_suite
 
 from bench import registry, run_suite
 
@@ -18,29 +16,8 @@ REFERENCES = ("fine-tune", "ewc", "gem", "lora")
 
 
 def suite_of(name: str, folder: Path) -> Path:
-    workload = workloads()[name]
-    workload.write(folder / "data")
     edgeta = {"name": "edgeta", **SHORT, **({"attention": True} if name == "sam" else {})}
-    content: dict[str, Any] = {
-        "name": f"smoke-{name}",
-        "description": "one pass over a few samples",
-        "stream": {
-            "name": "domain-shift",
-            "data": {**workload.data, "root": str(folder / "data")},
-            "samples": 16,
-            "test_samples": 16,
-            **workload.stream,
-        },
-        "model": {**workload.model, "training": {"epochs": 1}},
-        "protocol": {"window_s": 60, "batch_size": 8},
-        "methods": ["source-only", *METHODS, edgeta],
-        "supervised_references": list(REFERENCES),
-        "seeds": 1,
-        "devices": "xavier-nx",
-    }
-    path = folder / "suite.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
+    return write_suite(name, folder, ["source-only", *METHODS, edgeta], REFERENCES, 16)
 
 
 @pytest.mark.parametrize("name", workloads())
