@@ -10,6 +10,7 @@ import typer
 from typer import Argument, Option
 
 from bench.errors import BenchError
+from bench.io.warn import warn
 
 if TYPE_CHECKING:
     from bench.probe.profile import Power
@@ -159,7 +160,7 @@ def _ready(accelerator: str, threads: int, cpu_time: bool, force: bool) -> None:
     if accelerator != "cpu":
         warnings.append(machine.require_idle_accelerator(force))
     for warning in filter(None, warnings):
-        _warn(warning)
+        warn(warning)
 
 
 def _require_writable(path: Path, what: str, cure: str) -> None:
@@ -194,7 +195,3 @@ def _power(idle: float | None, busy: float | None) -> Power | None:
     if idle >= busy:
         raise BenchError(f"--idle-watts {idle:g} is not below --busy-watts {busy:g}: correct one")
     return Power(idle, busy, "Given by the user of 'bench device calibrate'")
-
-
-def _warn(text: str) -> None:
-    typer.echo(f"bench: warning: {text}", err=True)

@@ -12,6 +12,7 @@ import typer
 from typer import Option
 
 from bench.errors import BenchError
+from bench.io.warn import warn as warn
 from bench.study.selection import DEFAULT_STORE, DEFAULT_SUITE, Selection
 
 if TYPE_CHECKING:
@@ -163,11 +164,6 @@ def tell_computing(selection: Selection, suite: Suite) -> Choice:
     if choice.kind != "cpu" or selection.accelerator is not None:
         typer.echo(f"bench: runs compute on {choice.title}", err=True)
     return choice
-
-
-def warn(text: str) -> None:
-    """A warning on the terminal."""
-    typer.echo(f"bench: warning: {text}", err=True)
 
 
 def warn_unreadable(store: Store) -> None:

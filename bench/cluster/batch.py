@@ -17,7 +17,6 @@ from bench.io.atomic_write import write_atomically
 from bench.records.cell import Cell
 from bench.records.store import Store
 from bench.study.job import Job
-from bench.study.suite import explain
 
 SHORT_S = 600.0
 """Short runs are put into one task up to so many seconds: a task costs a queue some of its own."""
@@ -86,16 +85,6 @@ class Batch(pydantic.BaseModel, extra="forbid", frozen=True):
 def new_name() -> str:
     """A name for a job in the queue that no other has."""
     return f"bench-{uuid.uuid4().hex[:12]}"
-
-
-def read_batch(path: Path) -> Batch:
-    """The batch in a file; BenchError if there is none."""
-    try:
-        return Batch.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise BenchError(f"batch {path}: cannot be read: {error.strerror}") from error
-    except pydantic.ValidationError as error:
-        raise BenchError(f"batch {path}: is no batch: {explain(error, Batch)}") from error
 
 
 def remove_batches(store: Store, names: Sequence[str]) -> None:

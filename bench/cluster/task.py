@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.accelerator.choice import choose
-from bench.cluster.batch import Batch, Task, read_batch
+from bench.cluster.batch import Batch, Task
 from bench.errors import BenchError
 from bench.execute.base import Limits
 from bench.execute.campaign import Campaign, make_executor
 from bench.execute.claims import Claims
-from bench.execute.work import IDLE_THREADS, do
+from bench.execute.work import IDLE_THREADS, do, read_order
 from bench.records.store import Store
 from bench.registry import add_plugin
 
@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> None:
     if not 1 <= len(arguments) <= 2:
         raise BenchError("usage: python -m bench.cluster.task BATCH.json [INDEX]")
     index = arguments[1] if len(arguments) > 1 else os.environ.get("SLURM_ARRAY_TASK_ID", "")
-    batch = read_batch(Path(arguments[0]))
+    batch = read_order(Path(arguments[0]), Batch)
     if not index.isdecimal() or int(index) >= len(batch.tasks):
         raise BenchError(f"task {index!r}: {arguments[0]} has tasks 0 to {len(batch.tasks) - 1}")
     signal.signal(signal.SIGTERM, _stop)

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
 
@@ -75,21 +75,25 @@ class _Printed:
             print(json.dumps({"done": done, "total": total}), flush=True)
 
 
-def read_job(path: Path) -> Job:
-    """The job in a file; BenchError if there is none."""
+Order = TypeVar("Order", bound=pydantic.BaseModel)
+
+
+def read_order(path: Path, kind: type[Order]) -> Order:
+    """The job (or batch of jobs) in a file; BenchError if there is none."""
+    name = kind.__name__.lower()
     try:
-        return Job.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise BenchError(f"job {path}: cannot be read: {error.strerror}") from error
+        raise BenchError(f"{name} {path}: cannot be read: {error.strerror}") from error
     except pydantic.ValidationError as error:
-        raise BenchError(f"job {path}: is no job: {explain(error, Job)}") from error
+        raise BenchError(f"{name} {path}: is no {name}: {explain(error, kind)}") from error
 
 
 def main(arguments: list[str]) -> None:
     """Run the job in the file that is named."""
     if len(arguments) != 1:
         raise BenchError("usage: python -m bench.execute.work job.json")
-    run_job(read_job(Path(arguments[0])))
+    run_job(read_order(Path(arguments[0]), Job))
 
 
 if __name__ == "__main__":
