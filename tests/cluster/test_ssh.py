@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from loopback_sshd import Sshd
 from workplace import Workplace
 
 import bench
+from bench import registry
 from bench.cluster import prepare_board, ssh
 from bench.cluster.boards import add_board
 from bench.cluster.connection import Connection, ConnectionLost
@@ -52,9 +54,12 @@ def run(store: str, methods: str, **more: Any) -> list:
 
 
 @pytest.fixture
-def on_board(monkeypatch: pytest.MonkeyPatch) -> None:
+def on_board(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs of this process go to the board; each test has a plugin of its own."""
     monkeypatch.setenv("BENCH_BOARD", "loop")
     monkeypatch.setattr(ssh, "AGAIN_S", (0.5, 1.0, 2.0, 2.0))
+    with registry.isolated():
+        yield
 
 
 def started(sshd: Sshd) -> int:
