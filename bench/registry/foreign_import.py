@@ -18,7 +18,7 @@ def foreign_import(where: str, cure: str = "") -> Iterator[None]:
     """BenchError that begins with ``where`` for whatever is raised inside, `SystemExit` too.
 
     The directory, the arguments and the standard streams are afterwards what they were, and what
-    is printed goes to standard error. Ctrl-C stays what it is.
+    is printed goes to standard error. Ctrl-C and a handled SIGTERM stay what they are.
     """
     folder, mask = _folder(), os.umask(0o022)
     os.umask(mask)
@@ -54,18 +54,24 @@ def _folder() -> str | None:
 
 @contextmanager
 def _interrupts(pressed: list[int]) -> Iterator[None]:
-    """Note Ctrl-C in ``pressed``: a plugin may raise `KeyboardInterrupt` of its own."""
-    earlier = signal.getsignal(signal.SIGINT)
-    if not callable(earlier) or threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """Note a stop in ``pressed``: a plugin may raise `KeyboardInterrupt` of its own.
 
-    def interrupted(number: int, frame: FrameType | None) -> None:
+    SIGTERM too, which a task of a queue is stopped by: where it has a handler.
+    """
+    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in earlier.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread():
+        handlers = {}
+
+    def stopped(number: int, frame: FrameType | None) -> None:
         pressed.append(number)
-        earlier(number, frame)
+        handlers[number](number, frame)
 
-    signal.signal(signal.SIGINT, interrupted)
     try:
+        for number in handlers:
+            signal.signal(number, stopped)
         yield
     finally:
-        signal.signal(signal.SIGINT, earlier)
+        for number, handler in handlers.items():
+            if not pressed or signal.getsignal(number) is stopped:  # a stop may set its own
+                signal.signal(number, handler)

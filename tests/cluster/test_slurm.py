@@ -243,7 +243,8 @@ def test_ctrl_c_cancels_what_is_queued_and_records_what_ran(workplace, slurm):
     said = process.communicate(timeout=90)[1]
     assert process.returncode == 130, said
     until(lambda: not slurm.running())
-    assert workplace.records()[("sleeps", 0, "xavier-nx")].status == "interrupted"
+    record = workplace.records()[("sleeps", 0, "xavier-nx")]
+    assert record.status == "interrupted", record.reason
     assert not list((workplace.folder / "store" / "claims").iterdir())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,27 @@ def test_ctrl_c_while_a_plugin_is_imported_stays_what_it_is(tmp_path: Path) -> N
     registry.add_plugin(path)
     with pytest.raises(KeyboardInterrupt):
         registry.load("method", "mine")
+
+
+def test_a_handled_sigterm_stays_what_it_is_too_and_so_does_what_its_handler_set(
+    tmp_path: Path,
+) -> None:
+    """As a task of a queue is stopped: once."""
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    path = tmp_path / "plugin.py"
+    path.write_text(f"import os, signal\n{METHOD}\nos.kill(os.getpid(), signal.SIGTERM)\nprint()\n")
+    registry.add_plugin(path)
+    earlier = signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            registry.load("method", "mine")
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def test_what_a_plugin_prints_and_changes_does_not_reach_the_command(
