@@ -65,7 +65,7 @@ def _interrupts(pressed: list[int]) -> Iterator[None]:
 
     def stopped(number: int, frame: FrameType | None) -> None:
         pressed.append(number)
-        handlers[number](number, frame)
+        handlers[signal.Signals(number)](number, frame)
 
     try:
         for number in handlers:

@@ -192,6 +192,8 @@ def _own_state(thing: Any, read: Read) -> bytes | None:
         return read[id(thing)][1]
     if isinstance(thing, torch.Generator):
         return thing.get_state().numpy().tobytes()
+    if isinstance(thing, random.SystemRandom):
+        return b""  # it draws from the operating system, and keeps nothing
     if isinstance(thing, random.Random):
         return repr(thing.getstate()).encode()
     if isinstance(thing, np.random.Generator):

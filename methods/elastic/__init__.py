@@ -1,0 +1,1 @@
+"""ElasticTrainer: of the tensors that a method trains, those that pay most within a budget."""
