@@ -33,10 +33,11 @@ class ElasticConfig(MethodConfig):
     ``select_interval``: passes after which tensors are selected anew, as at each new domain;
     ``select_by``: see `Probe.importance`, ``two-pass`` as published, ``taylor`` the same from one
     ordinary step; ``solver``: ``published`` misses the best choice at times; ``resolution``: units
-    that a backward pass is divided into; ``cost``: what is divided, see `tensor_costs`: the paper's
-    is time on the device; here devices are modelled and share a run, and what is measured on the
-    machine that computes does not repeat to the bit; ``cost_device``: the modelled device whose
-    time or energy is meant.
+    that a backward pass is divided into; ``probe``: ``early-stopped``, the step that tells
+    importance trains only what the budget reaches, as GreenTrainer has it; ``cost``: what is
+    divided, see `tensor_costs`: the paper's is time on the device; here devices are modelled and
+    share a run, and what is measured on the machine that computes does not repeat to the bit;
+    ``cost_device``: the modelled device whose time or energy is meant.
     """
 
     cost_ratio: float = Field(0.5, gt=0, le=1)
@@ -44,6 +45,7 @@ class ElasticConfig(MethodConfig):
     select_by: Importance = "taylor"
     solver: Solver = "exact"
     resolution: int = Field(1000, ge=10, le=100_000)
+    probe: Literal["whole", "early-stopped"] = "whole"
     cost: Quantity = "operations"
     cost_device: CostDevice = "none"
 
@@ -114,6 +116,7 @@ class ElasticWindow:
         for batch in batches:
             if state["since"] >= self._every:
                 costs = self._costs(batch.x)
+                self._ground(self._probed(costs))
                 probe = Probe(self._model.module, self._trained, undone=self._two_pass)
                 with self._window.step(batch, kind="probe") as fits:
                     if not fits:
@@ -143,9 +146,16 @@ class ElasticWindow:
     def __exit__(self, *_: object) -> None:
         self._ground(list(self._trained))
 
+    def _probed(self, costs: TensorCosts) -> list[str]:
+        """Tensors whose importance is asked for."""
+        if self._config.probe == "whole":
+            return costs.names
+        left = backward_share(self._config.cost_ratio, costs.forward, costs.backward)
+        within = [k for k, way in enumerate(costs.before) if way <= left * costs.backward]
+        return [costs.names[k] for k in within]
+
     def _costs(self, x: Inputs) -> TensorCosts:
-        """Of every trained tensor, on a batch of this shape; all are trained from now on."""
-        self._ground(list(self._trained))
+        """Of every trained tensor, on a batch of this shape."""
         key = str([tuple(v.shape) for v in x.values()] if isinstance(x, dict) else tuple(x.shape))
         known = self._state["costs"]
         if key not in known:

@@ -6,7 +6,7 @@ but for what each step trains, so that the two differ by the selection alone.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pydantic import Field
 
@@ -74,6 +74,34 @@ class ElasticFineTune(Elastic, FineTune):
     )
     equation = (
         "max over masks M: sum_k M_k I_k, I_k = -g_k dw_k;  T_fp + T_dw(M) + T_dy(M) <= rho T;  "
+        "then min over the selected: CE(target)"
+    )
+
+
+class GreenTrainerConfig(ElasticFineTuneConfig):
+    """Settings of elastic-fine-tune, with GreenTrainer's where they differ."""
+
+    select_interval: int = Field(2, ge=1, le=10_000)
+    probe: Literal["whole", "early-stopped"] = "early-stopped"
+
+
+@register("method", "green-trainer")
+class GreenTrainer(ElasticFineTune):
+    """ElasticTrainer's selection by operations, for language models (Huang et al., ICLR 2024).
+
+    Its budget is of operations, which are counted here as executed, elementwise ones too; the paper
+    counts multiply-accumulates of matrices at the padded length. Tensors that the budget cannot
+    reach are left out of the probe.
+    """
+
+    Config = GreenTrainerConfig
+    search_from = "fine-tune"
+    paper = (
+        "Huang, Yin, Huang, Gao: Towards Green AI in Fine-tuning Large Language Models via "
+        "Adaptive Backpropagation, ICLR 2024"
+    )
+    equation = (
+        "max over masks M: sum_k M_k I_k, I_k = -g_k dw_k;  F_fp + F_dw(M) + F_dy(M) <= rho F;  "
         "then min over the selected: CE(target)"
     )
 

@@ -10,6 +10,7 @@ import torch
 
 from bench import BenchError
 from bench.methods.elastic.importance import Probe
+from bench.methods.elastic.selection import backward_share
 from bench.methods.elastic.twins import (
     ElasticFeatureAlignment,
     ElasticFeatureAlignmentConfig,
@@ -17,6 +18,8 @@ from bench.methods.elastic.twins import (
     ElasticFineTuneConfig,
     ElasticTent,
     ElasticTentConfig,
+    GreenTrainer,
+    GreenTrainerConfig,
 )
 from bench.methods.feature_alignment import FeatureAlignment, FeatureAlignmentConfig
 from bench.methods.fine_tune import FineTune, FineTuneConfig
@@ -252,6 +255,27 @@ def test_a_selected_step_is_charged_what_it_computes(model, view, data, adapt):
         tracker = adapt(method, view(x, y, batch_size=20))
         costs.append(tracker.flops)
     assert costs[1] < 0.75 * costs[0]
+
+
+def test_an_early_stopped_probe_trains_only_what_the_budget_reaches(model, view, data, adapt):
+    x, y = data(40)
+    probes, found = [], []
+    for kind in ("whole", "early-stopped"):
+        settings = {"epochs": 1, "cost_ratio": 0.5, "probe": kind}
+        method = GreenTrainer(GreenTrainerConfig(**settings))
+        method.prepare(model.clone(), view(*data(20, 2)))
+        before = weights(method)
+        adapt(method, view(x, y, batch_size=40))  # the probe alone
+        after = weights(method)
+        probes.append({name for name in after if not torch.equal(after[name], before[name])})
+        found.append(method.elastic)
+    (costs,) = found[1]["costs"].values()
+    backward = sum(costs["dw"]) + costs["before"][-1]
+    limit = backward_share(0.5, costs["forward"], backward) * backward
+    within = {n for n, way in zip(costs["names"], costs["before"], strict=True) if way <= limit}
+    assert probes == [set(costs["names"]), within]
+    assert within < set(costs["names"])
+    assert found[0]["selected"] == found[1]["selected"]
 
 
 def test_a_budget_that_cannot_be_is_an_error(model, view, data, adapt, labelled):
