@@ -218,7 +218,7 @@ def choose(
         return chosen
     fits = [k for k in range(len(dw)) if before[k] + dw[k] <= limit]
     if not fits:
-        least = min(b + d for b, d in zip(costs.before, costs.dw, strict=True))
+        least = min(b + d for b, d in zip(before, dw, strict=True)) * unit
         floor = (costs.forward + least) / (costs.forward + costs.backward)
         raise BenchError(
             f"cost_ratio {ratio:g}: no tensor fits; the least that trains one is {floor:.3f}"

@@ -6,7 +6,7 @@ but for what each step trains, so that the two differ by the selection alone.
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
@@ -66,6 +66,7 @@ class ElasticFineTune(Elastic, FineTune):
     """
 
     Config = ElasticFineTuneConfig
+    conformance_config: ClassVar[dict[str, Any]] = {"cost_ratio": 0.9}
     family = "PEFT"
     search_from = "fine-tune"
     paper = (
@@ -115,6 +116,7 @@ class ElasticFeatureAlignment(Elastic, FeatureAlignment):
     """ElasticTrainer's selection around feature-alignment, which needs no target labels."""
 
     Config = ElasticFeatureAlignmentConfig
+    conformance_config: ClassVar[dict[str, Any]] = {"cost_ratio": 0.9}
     search_from = "feature-alignment"
     paper = (
         "Huang, Yang, Gao: ElasticTrainer, MobiSys 2023 (selection); Long, Cao, Wang, Jordan: Deep "
@@ -140,6 +142,7 @@ class ElasticTent(Elastic, Tent):
     """ElasticTrainer's selection among the normalization tensors that tent trains."""
 
     Config = ElasticTentConfig
+    conformance_config: ClassVar[dict[str, Any]] = {"cost_ratio": 1.0}
     provenance = "chosen-here"  # type: ignore[assignment]
     search_from = "tent"
     paper = (
@@ -164,6 +167,9 @@ class ElasticEdgeTA(Elastic, EdgeTA):
     """
 
     Config = ElasticEdgeTAConfig
+    conformance_config: ClassVar[dict[str, Any]] = {
+        "cost_ratio": 0.9, "lora_steps": 20, "kb_steps": 100, "index_steps": 100,
+    }  # fmt: skip
     provenance = "chosen-here"
     search_from = "edgeta"
     paper = (

@@ -161,7 +161,7 @@ def test_teachers_learn_from_texts(name: str) -> None:
     )
 
 
-SHORT = {"lora_steps": 2, "kb_steps": 2, "index_steps": 2, "steps": 2}
+SHORT = {"lora_steps": 2, "kb_steps": 2, "index_steps": 2, "steps": 2, "cost_ratio": 0.9}
 
 
 @pytest.mark.parametrize(("task", "name"), pairs())

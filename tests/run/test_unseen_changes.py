@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 from typing import Any, ClassVar
 
 import pytest
@@ -234,3 +235,17 @@ def test_bound_methods_and_what_goes_through_self_are_copied() -> None:
     plain = run_method(LearningMethod(), reset="domain", batch_size=5)
     for a, b in zip(bound.stages, plain.stages, strict=True):
         assert (a.before, a.after) == (b.before, b.after)
+
+
+class DrawsFromTheSystem(LearningMethod):
+    """Holds a generator without a state, in itself and in its class."""
+
+    chance = random.SystemRandom()
+
+    def prepare(self, model: FoundationModel, source: DomainView) -> None:
+        super().prepare(model, source)
+        self.own = random.SystemRandom()
+
+
+def test_a_generator_that_keeps_no_state_is_no_hindrance() -> None:
+    run_method(DrawsFromTheSystem())

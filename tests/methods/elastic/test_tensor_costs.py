@@ -118,11 +118,13 @@ def test_words_have_costs_too():
     assert "embeddings" in costs.names[-1]
 
 
-def test_a_parameter_without_a_gradient_is_named():
+def test_a_parameter_that_no_gradient_reaches_has_no_costs():
     model = built("digits-vit")
     model.module.unused = torch.nn.Parameter(torch.zeros(3))
-    with pytest.raises(BenchError, match="parameter unused gets no gradient"):
-        tensor_costs(model, torch.rand(2, 1, 16, 16), ["head.weight", "unused"])
+    x = torch.rand(2, 1, 16, 16)
+    assert tensor_costs(model, x, ["head.weight", "unused"]).names == ["head.weight"]
+    with pytest.raises(BenchError, match="no parameter that is trained gets a gradient"):
+        tensor_costs(model, x, ["unused"])
 
 
 def test_energy_needs_a_device():
