@@ -27,18 +27,7 @@ RECOUNTED = 2
 
 
 class ElasticConfig(MethodConfig):
-    """What is trained.
-
-    ``cost_ratio``: of the costs of a step, forward and backward pass, that a step may have;
-    ``select_interval``: passes after which tensors are selected anew, as at each new domain;
-    ``select_by``: see `Probe.importance`, ``two-pass`` as published, ``taylor`` the same from one
-    ordinary step; ``solver``: ``published`` misses the best choice at times; ``resolution``: units
-    that a backward pass is divided into; ``probe``: ``early-stopped``, the step that tells
-    importance trains only what the budget reaches, as GreenTrainer has it; ``cost``: what is
-    divided, see `tensor_costs`: the paper's is time on the device; here devices are modelled and
-    share a run, and what is measured on the machine that computes does not repeat to the bit;
-    ``cost_device``: the modelled device whose time or energy is meant.
-    """
+    """What is trained: see `ElasticFineTuneConfig` for what each setting means."""
 
     cost_ratio: float = Field(0.5, gt=0, le=1)
     select_interval: int = Field(4, ge=1, le=10_000)

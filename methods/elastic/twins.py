@@ -54,7 +54,18 @@ class Elastic:
 
 
 class ElasticFineTuneConfig(ElasticConfig, FineTuneConfig):
-    """Settings of `ElasticConfig` and of fine-tune."""
+    """Settings of fine-tune, and of the selection.
+
+    ``cost_ratio``: of the costs of a step, forward and backward pass, that a step may have;
+    ``select_interval``: passes after which tensors are selected anew, as at each new domain;
+    ``select_by``: see `Probe.importance`, ``two-pass`` as published, ``taylor`` the same from one
+    ordinary step; ``solver``: ``published`` misses the best choice at times; ``resolution``: units
+    that a backward pass is divided into; ``probe``: ``early-stopped``, the step that tells
+    importance trains only what the budget reaches, as GreenTrainer has it; ``cost``: what is
+    divided, see `tensor_costs`: the paper's is time on the device; here devices are modelled and
+    share a run, and what is measured on the machine that computes does not repeat to the bit;
+    ``cost_device``: the modelled device whose time or energy is meant.
+    """
 
 
 @register("method", "elastic-fine-tune")
@@ -108,7 +119,7 @@ class GreenTrainer(ElasticFineTune):
 
 
 class ElasticFeatureAlignmentConfig(ElasticConfig, FeatureAlignmentConfig):
-    """Settings of `ElasticConfig` and of feature-alignment."""
+    """Settings of feature-alignment, and of the selection as in elastic-fine-tune."""
 
 
 @register("method", "elastic-feature-alignment")
@@ -129,7 +140,7 @@ class ElasticFeatureAlignment(Elastic, FeatureAlignment):
 
 
 class ElasticTentConfig(ElasticConfig, TentConfig):
-    """Settings of `ElasticConfig` and of tent.
+    """Settings of tent, and of the selection as in elastic-fine-tune.
 
     ``cost_ratio`` is of tent's step, whose forward pass is about half of it.
     """
@@ -156,7 +167,7 @@ class ElasticTent(Elastic, Tent):
 
 
 class ElasticEdgeTAConfig(ElasticConfig, EdgeTAConfig):
-    """Settings of `ElasticConfig` and of edgeta."""
+    """Settings of edgeta, and of the selection as in elastic-fine-tune."""
 
 
 @register("method", "elastic-edgeta")
