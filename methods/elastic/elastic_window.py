@@ -23,7 +23,7 @@ CostDevice = Literal[
     "raspberry-pi-5",
 ]  # fmt: skip
 RECOUNTED = 2
-"""Steps after a selection that are counted: the first may make the optimizer's state."""
+"""Steps of a shape after a selection that are counted: the first may make an optimizer's state."""
 
 
 class ElasticConfig(MethodConfig):
@@ -50,7 +50,7 @@ class ElasticConfig(MethodConfig):
 def new_state() -> dict[str, Any]:
     """What a method keeps of its selections and of costs by the shape of a batch, plain values."""
     return {
-        "costs": {}, "domain": "", "since": 0, "fresh": 0, "selected": [], "times": {},
+        "costs": {}, "domain": "", "since": 0, "counted": {}, "selected": [], "times": {},
         "selections": 0, "predicted": 0.0, "tensors": 0,
     }  # fmt: skip
 
@@ -120,20 +120,14 @@ class ElasticWindow:
                 if not self._two_pass:
                     state["since"] += 1
                     continue
-            recount = data_dependent or state["fresh"] > 0
+            counted = state["counted"].get(shape := _shape(batch.x), 0)
+            recount = data_dependent or counted < RECOUNTED
             with self._window.step(batch, kind=kind, data_dependent=recount) as fits:
                 if not fits:
                     return
                 yield batch
-            state["fresh"] = max(state["fresh"] - 1, 0)
+            state["counted"][shape] = counted + 1
             state["since"] += 1
-
-    def __enter__(self) -> ElasticWindow:
-        self._ground(self._state["selected"] or list(self._trained))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ground(list(self._trained))
 
     def _probed(self, costs: TensorCosts) -> list[str]:
         """Tensors whose importance is asked for."""
@@ -145,16 +139,15 @@ class ElasticWindow:
 
     def _costs(self, x: Inputs) -> TensorCosts:
         """Of every trained tensor, on a batch of this shape."""
-        key = str([tuple(v.shape) for v in x.values()] if isinstance(x, dict) else tuple(x.shape))
-        known = self._state["costs"]
-        if key not in known:
+        known, shape = self._state["costs"], _shape(x)
+        if shape not in known:
             c = self._config
-            with self._window.section("profile", key):
+            with self._window.section("profile", shape):
                 costs = tensor_costs(
                     self._model, x, list(self._trained), c.cost, _device(c.cost_device)
                 )
-            known[key] = asdict(costs)
-        return TensorCosts(**known[key])
+            known[shape] = asdict(costs)
+        return TensorCosts(**known[shape])
 
     def _select(self, costs: TensorCosts, probe: Probe) -> None:
         c, state = self._config, self._state
@@ -168,7 +161,7 @@ class ElasticWindow:
         names = [costs.names[k] for k in chosen]
         whole = costs.forward + costs.backward
         state.update(
-            selected=names, since=0, fresh=RECOUNTED, tensors=len(costs.names),
+            selected=names, since=0, counted={}, tensors=len(costs.names),
             selections=state["selections"] + 1,
             predicted=state["predicted"] + (costs.forward + costs.predicted(chosen)) / whole,
         )  # fmt: skip
@@ -213,6 +206,10 @@ def choose(
             f"cost_ratio {ratio:g}: no tensor fits; the least that trains one is {floor:.3f}"
         )
     return [max(fits, key=lambda k: importance[k])]
+
+
+def _shape(x: Inputs) -> str:
+    return str([tuple(v.shape) for v in x.values()] if isinstance(x, dict) else tuple(x.shape))
 
 
 def _device(name: str) -> ModelledDevice | None:

@@ -8,7 +8,7 @@ import pydantic
 import pytest
 import torch
 
-from bench import BenchError
+from bench import BenchError, Window
 from bench.methods.elastic.importance import Probe
 from bench.methods.elastic.selection import backward_share
 from bench.methods.elastic.twins import (
@@ -255,6 +255,32 @@ def test_a_selected_step_is_charged_what_it_computes(model, view, data, adapt):
         tracker = adapt(method, view(x, y, batch_size=20))
         costs.append(tracker.flops)
     assert costs[1] < 0.75 * costs[0]
+
+
+@pytest.mark.parametrize("samples", [40, 38])
+def test_every_step_is_charged_its_own_selection(model, view, data, adapt, samples):
+    """As if each were counted: also where a last batch of 8 comes after batches of 10."""
+    x, y = data(samples)
+    settings = {"epochs": 6, "select_interval": 2, "select_by": "random"}
+    totals = []
+    for always in (False, True):
+        torch.manual_seed(0)
+        method = ElasticFineTune(ElasticFineTuneConfig(**settings))
+        method.prepare(model.clone(), view(*data(20, 2)))
+        if always:
+            steps = Window.step
+
+            def step(self, batch, kind="adapt", data_dependent=False, steps=steps):
+                return steps(self, batch, kind, data_dependent=True)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Window, "step", step)
+                tracker = adapt(method, view(x, y, batch_size=10))
+        else:
+            tracker = adapt(method, view(x, y, batch_size=10))
+        assert method.elastic["selections"] == 3
+        totals.append((tracker.flops, tracker.launches))
+    assert totals[0] == totals[1]
 
 
 def test_an_early_stopped_probe_trains_only_what_the_budget_reaches(model, view, data, adapt):
