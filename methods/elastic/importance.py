@@ -78,9 +78,13 @@ class Probe:
         sum of |w|; ``gradient``: of |g|; ``uniform``: 1; ``random``: draws of torch's global
         generator.
         """
+
+        def taylor(name: str) -> Tensor:
+            return -(self._gradient[name] * self._change[name]).sum()
+
         rules: dict[str, Callable[[str], Tensor]] = {
-            "taylor": lambda n: -(self._gradient[n] * self._change[n]).sum(),
-            "two-pass": lambda n: -(self._gradient[n] * self._change[n]).sum(),
+            "taylor": taylor,
+            "two-pass": taylor,
             "weight": lambda n: self._before[n].abs().sum(),
             "gradient": lambda n: self._gradient[n].abs().sum(),
             "uniform": lambda _: torch.ones(()),
