@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 
-from bench.records.record import Results
-
 from .aggregate import Row
 from .comparison import Comparison
+from .course import along_the_stream, stages_of
 from .drawing import (
     LINES,
     Drawing,
@@ -29,9 +27,9 @@ from .drawing import (
     sides,
     tag,
 )
-from .metrics import WORDS, has_matrix, is_online, is_timed, primary
+from .metrics import WORDS, is_timed, primary
 from .resampling import pareto
-from .statistics import SHARE, Run, estimate, units
+from .statistics import SHARE, estimate, units
 from .table_model import decimals, name_of
 
 _FRONT = "Pareto front"
@@ -68,7 +66,7 @@ def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
     protocol = comparison.cell.protocol
     axis, title, along, _ = view_of(comparison)
     domains = comparison.domains
-    stages = ["source", *domains] if has_matrix(protocol) else domains
+    stages = stages_of(protocol, domains)
     shown = prominent(comparison)
     width = min(14.0, max(6.4, 3.2 + 0.32 * len(stages)))
     with sheet(width, 4.2) as (figure, axes):
@@ -100,10 +98,7 @@ def _course_of(
     axes: Axes, row: Row, style: Style, protocol: Mapping[str, Any], domains: Sequence[str]
 ) -> None:
     """A row's mean along the stream, and its interval: as a band, or of two runs the points."""
-    at: dict[int, dict[Run, float]] = defaultdict(dict)
-    for run, results in row.results.items():
-        for x, y in _course(results, protocol, domains):
-            at[x][run] = y
+    at = along_the_stream(row, protocol, domains)
     if not at:
         return
     places = sorted(at)
@@ -134,20 +129,6 @@ def _course_of(
         linewidth=0,
         color=style.color,
     )
-
-
-def _course(
-    results: Results, protocol: Mapping[str, Any], domains: Sequence[str]
-) -> Iterator[tuple[int, float]]:
-    """What is drawn of one run: positions and accuracies along the stream."""
-    matrix, online = has_matrix(protocol), is_online(protocol)
-    if matrix and results.matrix is not None:
-        yield 0, results.matrix[0][0]
-    for i, domain in enumerate(results.domains):
-        other = results.seen(i + 1) if matrix else domain.online
-        value = other if matrix or online else domain.after
-        if value is not None:
-            yield domains.index(domain.name) + matrix, value
 
 
 def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:

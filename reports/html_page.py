@@ -1,21 +1,26 @@
-"""One HTML file that shows everything, opens offline and runs no script."""
+"""One HTML file that shows everything and opens offline; its one script comes from here alone."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
+from bench.records.cell import variant_title
 from bench.records.record import Record
 
 from .aggregate import clean, fate, show_all
 from .comparison import Comparison, flat_settings
-from .drawing import Drawing
+from .drawing import Drawing, Style
 from .further_blocks import sheet
+from .page_data import captions, page_data
 from .table_model import DASH, Sheet, name_of, settings_of
 
 CSS_DPI = 96
@@ -24,18 +29,22 @@ CSS_DPI = 96
 
 def page(
     comparisons: Sequence[Comparison],
-    drawings: Mapping[str, Sequence[Drawing]],
+    look: Mapping[str, Style],
     note: str = "",
     reference: str = "",
     across: Sequence[tuple[Sheet, Drawing]] = (),
     workloads: Sequence[Sheet] = (),
+    logs: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """The report as HTML, everything from records escaped; ``drawings``: figures by ``key``;
+    """The report as HTML, everything from records escaped; ``look`` comes from `drawing.styles`.
+
     ``reference``: see `files`; ``across``: tables and figure of scenarios; ``workloads``: tables
-    across suites.
+    across suites; ``logs``: the ends of logs by the name that records have of them. The policy of
+    the page lets the browser run the script that lies beside this module and nothing else.
     """
+    beside = Path(__file__).parent
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(beside),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -44,11 +53,18 @@ def page(
     environment.globals |= {"name_of": name_of, "settings_of": settings_of, "fate": fate}
     environment.filters |= {"clean": clean, "show_all": show_all, "base64": base64.b64encode}
     records = [record for comparison in comparisons for record in comparison.records]
+    script = beside.joinpath("page.js").read_text(encoding="utf-8")
+    sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html").render(
         css_dpi=CSS_DPI,
+        css=Markup(beside.joinpath("page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_digest=f"sha256-{sha256}",
+        data=page_data(comparisons, look),
+        logs=logs,
         note=clean(note),
         across=[*((tables, None) for tables in workloads), *across],
-        comparisons=[_section(c, drawings.get(c.key, ()), reference) for c in comparisons],
+        comparisons=[_section(c, reference) for c in comparisons],
         versions=_versions(records),
         suites=sorted({record.suite for record in records}),
         first=min((record.started for record in records), default=""),
@@ -57,7 +73,8 @@ def page(
     )
 
 
-def _section(comparison: Comparison, drawings: Sequence[Drawing], reference: str) -> dict[str, Any]:
+def _section(comparison: Comparison, reference: str) -> dict[str, Any]:
+    cell = comparison.cell
     made = sheet(comparison, reference=reference)
     return {
         "id": made.slug,
@@ -65,8 +82,16 @@ def _section(comparison: Comparison, drawings: Sequence[Drawing], reference: str
         "blocks": made.blocks,
         "footnotes": made.notes,
         "has_oracle": comparison.has_oracle,
-        "figures": drawings,
-        "energy_unknown": drawings and all(d.name != "tradeoff" for d in drawings),
+        "facets": {
+            "suite": comparison.records[0].suite,
+            "model": cell.model.name,
+            "variant": variant_title(cell.variant) or "full",
+            "device": cell.device,
+        },
+        "drawn": comparison.drawn,
+        "captions": captions(comparison),
+        "energy_unknown": comparison.drawn
+        and all(row.costs["energy"].estimate is None for row in comparison.drawn),
         "settings": _shared(comparison),
         "rows": comparison.rows,
     }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from bench import BenchError, register
 from bench.errors import did_you_mean
@@ -57,6 +58,7 @@ def files(
     note: str = "",
     reference: str = "",
     margin: float = MARGIN,
+    logs: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Path]:
     """Tables (Markdown, LaTeX, CSV), figures (PNG, PDF) and report.html in a folder.
 
@@ -65,7 +67,8 @@ def files(
     names for what is across them, ``workloads-DEVICE`` for what is across suites. ``note`` heads
     the page and the footnotes, and says where no method applies: such comparisons have no files.
     ``reference``: a method, or the label of a row, to compare with besides source-only. ``margin``:
-    difference of scores up to which two methods are tied in a scenario.
+    difference of scores up to which two methods are tied in a scenario. ``logs``: the ends of
+    failed runs' logs by the name that records have of them, for the page.
     Returns the paths; files of these names are replaced, others left alone.
     Raises BenchError if no record has results, if none is of the reference, or if the folder
     cannot be written.
@@ -119,7 +122,7 @@ def files(
     for tables in workloads:
         contents[f"table-{tables.slug}.md"] = sheet_markdown(tables).encode()
         contents[f"table-{tables.slug}.tex"] = sheet_latex(tables).encode()
-    whole = page(comparisons, drawings, note, reference, sections, workloads)
+    whole = page(comparisons, look, note, reference, sections, workloads, logs)
     contents["report.html"] = whole.encode()
     try:
         for name, content in contents.items():

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import registry
 from bench.costs.device_profile import load_device
@@ -19,6 +19,7 @@ from bench.errors import BenchError, did_you_mean
 from bench.execute.base import Limits
 from bench.execute.campaign import CampaignListener, make_executor, run_plan
 from bench.execute.preparation import Preparation
+from bench.execute.run_output import log_end
 from bench.records.export import to_frame
 from bench.records.record import Record
 from bench.records.store import Store
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 RETRIES = ("failed", "timeout", "oom", "unsupported")
 """Statuses whose cells can be run again."""
+SHOWN_LOGS = 200
+"""Of failed runs that the page shows the end of."""
 
 _log = logging.getLogger("bench")
 
@@ -313,11 +316,26 @@ def write_report(
     for text in filter(None, told):
         warn(text)
         notes.append(text)
-    told_of: dict[str, float] = {} if margin is None else {"margin": margin / 100}
+    told_of: dict[str, Any] = {} if margin is None else {"margin": margin / 100}
+    told_of["logs"] = _log_ends(records, stores)
     paths: list[Path] = registry.load("report", "files")(
         records, out, "; ".join(notes), reference, **told_of
     )
     return paths
+
+
+def _log_ends(records: Iterable[Record], stores: Iterable[Store]) -> dict[str, str]:
+    """By the name that a record has of its log the last lines of it, for runs without a result."""
+    folders = [store.logs for store in stores]
+    ends = {}
+    for record in records:
+        if record.status == "ok" or not record.log or len(ends) == SHOWN_LOGS:
+            continue
+        name = Path(record.log).name  # a record of unknown origin names no file outside of a store
+        found = next((f / name for f in folders if (f / name).is_file()), None)
+        if found is not None:
+            ends[record.log] = log_end(found)
+    return ends
 
 
 def _devices(records: Iterable[RecordSummary], warn: Callable[[str], None]) -> tuple[str, ...]:

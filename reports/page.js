@@ -1,0 +1,380 @@
+"use strict";
+// Sorting, filtering and figures of the report. Everything from records enters as text, never as HTML.
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const sections = [...document.querySelectorAll("section.comparison")];
+  const known = new Map(data.comparisons.map((each) => [each.id, each]));
+  const charts = new Map(); // by section: functions that draw its figures again
+  const SVG = "http://www.w3.org/2000/svg";
+
+  function make(tag, attributes = {}, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    made.append(...children);
+    return made;
+  }
+
+  function shape(tag, attributes = {}, text = "") {
+    const made = document.createElementNS(SVG, tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    if (text !== "") made.textContent = text;
+    return made;
+  }
+
+  // --- sorting ---------------------------------------------------------------------------
+
+  function numberIn(text) {
+    const found = /^[^\d+\-.]*([+-]?\d*\.?\d+(?:e[+-]?\d+)?)/i.exec(text.trim());
+    return found ? Number(found[1]) : null;
+  }
+
+  function sort(head) {
+    const table = head.closest("table");
+    const column = head.cellIndex;
+    const words = column === 0 || head.classList.contains("text");
+    const first = words ? "ascending" : "descending";
+    const second = words ? "descending" : "ascending";
+    const now = head.getAttribute("aria-sort");
+    const next = now === first ? second : now === second ? "none" : first;
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    if (next !== "none") head.setAttribute("aria-sort", next);
+    const sign = next === "ascending" ? 1 : -1;
+    for (const body of table.tBodies) {
+      const rows = [...body.rows].map((row, i) => {
+        row.dataset.place ??= i;
+        const text = row.cells[column].textContent;
+        return { row, place: Number(row.dataset.place), key: words ? text : numberIn(text) };
+      });
+      rows.sort((a, b) => {
+        if (next === "none") return a.place - b.place;
+        if (a.key === null || b.key === null) return (a.key === null) - (b.key === null) || a.place - b.place;
+        const order = words ? a.key.localeCompare(b.key) : a.key - b.key;
+        return sign * order || a.place - b.place;
+      });
+      body.append(...rows.map((each) => each.row));
+    }
+  }
+
+  // --- filters ---------------------------------------------------------------------------
+
+  const wanted = { words: [], references: true };
+
+  function named(name) {
+    const lower = name.toLowerCase();
+    return wanted.words.length === 0 || wanted.words.some((word) => lower.includes(word));
+  }
+
+  function filterRows() {
+    for (const row of document.querySelectorAll("table.sortable tbody tr")) {
+      row.hidden = !named(row.cells[0].textContent);
+    }
+    for (const body of document.querySelectorAll("tbody.references")) body.hidden = !wanted.references;
+    for (const again of charts.values()) again();
+  }
+
+  function checkbox(text, change, checked = true) {
+    const box = make("input", { type: "checkbox" });
+    box.checked = checked;
+    box.addEventListener("change", () => change(box.checked));
+    return make("label", {}, box, ` ${text}`);
+  }
+
+  function sectionToggles() {
+    const off = new Set();
+    const made = [];
+    for (const [facet, title] of [["suite", "Suites"], ["model", "Models"], ["variant", "Variants"], ["device", "Devices"]]) {
+      const values = [...new Set(sections.map((each) => each.dataset[facet]))];
+      if (values.length < 2) continue;
+      const group = make("fieldset", {}, make("legend", {}, title));
+      for (const value of values) {
+        group.append(checkbox(value, (on) => {
+          off[on ? "delete" : "add"](`${facet} ${value}`);
+          for (const each of sections) {
+            each.hidden = ["suite", "model", "variant", "device"].some((f) => off.has(`${f} ${each.dataset[f]}`));
+            const link = document.querySelector(`.contents a[href="#${CSS.escape(each.dataset.id)}"]`);
+            if (link) link.parentElement.hidden = each.hidden;
+          }
+        }));
+      }
+      made.push(group);
+    }
+    return made;
+  }
+
+  function columnToggles() {
+    const heads = new Map();
+    for (const head of document.querySelectorAll("table.sortable thead th:not(:first-child)")) {
+      const title = head.textContent.replace("\n", " ");
+      if (!heads.has(title)) heads.set(title, []);
+      heads.get(title).push(head);
+    }
+    const group = make("fieldset", {}, make("legend", {}, "Columns"));
+    for (const [title, cells] of heads) {
+      group.append(checkbox(title, (on) => {
+        for (const head of cells) {
+          for (const row of head.closest("table").rows) row.cells[head.cellIndex].hidden = !on;
+        }
+      }));
+    }
+    return make("details", {}, make("summary", {}, "Columns"), group);
+  }
+
+  function controls() {
+    const place = document.getElementById("controls");
+    const box = make("input", { type: "search", id: "filter", placeholder: "as tent, edgeta" });
+    box.addEventListener("input", () => {
+      wanted.words = box.value.toLowerCase().split(",").map((word) => word.trim()).filter(Boolean);
+      filterRows();
+    });
+    place.append(make("label", {}, "Methods ", box), ...sectionToggles());
+    if (document.querySelector("tbody.references")) {
+      place.append(checkbox("supervised references (†)", (on) => { wanted.references = on; filterRows(); }));
+    }
+    place.append(columnToggles());
+    place.hidden = false;
+  }
+
+  // --- the runs behind a row ---------------------------------------------------------------
+
+  function showRuns(section, name) {
+    const row = known.get(section.dataset.id).rows.find((each) => each.name === name);
+    if (!row) return;
+    const box = document.getElementById("runs");
+    const table = make("table", { class: "prose" });
+    const head = make("tr");
+    for (const title of ["source draw", "seed", "status", "score (%)", "record", "log"]) head.append(make("th", { scope: "col" }, title));
+    const body = make("tbody");
+    for (const [draw, seed, status, score, record, log] of row.runs) {
+      const line = make("tr");
+      for (const text of [draw, seed, status, score ?? "–", `records/${record}.json`, log || "–"]) line.append(make("td", {}, String(text)));
+      body.append(line);
+    }
+    table.append(make("thead", {}, head), body);
+    const close = make("button", { type: "button", class: "close" }, "Close");
+    close.addEventListener("click", () => box.close());
+    const facts = [`Settings: ${row.settings}.`, row.changed && `Differing from its defaults: ${row.changed}.`, row.paper && `Paper: ${row.paper}`];
+    box.replaceChildren(make("h2", { id: "runs-title" }, `${row.name}: its runs`),
+      ...facts.filter(Boolean).map((text) => make("p", {}, text)),
+      make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "runs" }, table), close);
+    box.showModal();
+  }
+
+  // --- figures -----------------------------------------------------------------------------
+
+  const W = 760, H = 380, LEFT = 56, RIGHT = 14, TOP = 12;
+
+  function ticks(low, high, count = 6) {
+    const raw = (high - low) / count || 1;
+    const power = 10 ** Math.floor(Math.log10(raw));
+    const step = [1, 2, 5, 10].map((f) => f * power).find((each) => each >= raw);
+    const made = [];
+    for (let at = Math.ceil(low / step) * step; at <= high + step * 1e-6; at += step) made.push(Number(at.toPrecision(12)));
+    return made;
+  }
+
+  function marker(kind, x, y, r, attributes) {
+    const around = (n, turn, inner = 1) => Array.from({ length: n }, (_, i) => {
+      const angle = (2 * Math.PI * i) / n + turn, far = i % 2 ? r * inner : r;
+      return `${(x + far * Math.sin(angle)).toFixed(1)},${(y - far * Math.cos(angle)).toFixed(1)}`;
+    }).join(" ");
+    if (kind === "o") return shape("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r, ...attributes });
+    const points = { s: around(4, Math.PI / 4), D: around(4, 0), "^": around(3, 0), v: around(3, Math.PI),
+      P: around(8, Math.PI / 4, 0.45), X: around(8, 0, 0.45), p: around(5, 0) }[kind] ?? around(4, 0);
+    return shape("polygon", { points, ...attributes });
+  }
+
+  function frame(bottom, yTicks, yOf, yTitle, xTitle) {
+    const svg = shape("svg", { viewBox: `0 0 ${W} ${H}`, role: "img" });
+    for (const each of yTicks) {
+      const y = yOf(each);
+      svg.append(shape("path", { class: "grid", d: `M${LEFT} ${y}H${W - RIGHT}` }),
+        shape("text", { x: LEFT - 6, y: y + 4, "text-anchor": "end" }, String(each)));
+    }
+    svg.append(shape("path", { class: "axis", d: `M${LEFT} ${TOP}V${H - bottom}H${W - RIGHT}` }),
+      shape("text", { transform: `translate(14 ${(TOP + H - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, yTitle),
+      shape("text", { x: (LEFT + W - RIGHT) / 2, y: H - 4, "text-anchor": "middle" }, xTitle));
+    return svg;
+  }
+
+  function scale(low, high, from, to) {
+    const span = high - low || 1;
+    return (value) => from + ((value - low) / span) * (to - from);
+  }
+
+  function scores(values) {
+    let low = Math.min(...values), high = Math.max(...values);
+    const pad = Math.max(1, 0.05 * (high - low));
+    return [Math.max(0, low - pad), Math.min(100, high + pad)];
+  }
+
+  const dashes = (row) => (row.source ? "6 4" : row.competes ? "" : "2 3");
+  const finite = (point) => point.filter((value) => value !== null);
+
+  function streamFigure(comparison, rows) {
+    const shown = rows.filter((row) => row.course.length);
+    if (!shown.length) return null;
+    const longest = Math.max(...comparison.stages.map((name) => name.length));
+    const bottom = Math.min(150, 40 + 5 * longest);
+    const [low, high] = scores(shown.flatMap((row) => row.course.flatMap((point) => finite(point.slice(1)))));
+    const yOf = scale(low, high, H - bottom, TOP);
+    const xOf = scale(-0.5, comparison.stages.length - 0.5, LEFT, W - RIGHT);
+    const svg = frame(bottom, ticks(low, high), yOf, comparison.axis, "target domain, in the order of the stream");
+    const every = Math.ceil(comparison.stages.length / 40);
+    comparison.stages.forEach((name, i) => {
+      if (i % every === 0) svg.append(shape("text", { transform: `translate(${xOf(i).toFixed(1)} ${H - bottom + 14}) rotate(-40)`, "text-anchor": "end" }, name));
+    });
+    for (const row of shown) {
+      const { color, marker: kind } = data.look[row.label];
+      const group = shape("g", { "data-row": row.name });
+      const band = row.course.filter((point) => point[2] !== null);
+      if (band.length === row.course.length && band.length > 1) {
+        const there = band.map(([x, , , up]) => `${xOf(x).toFixed(1)} ${yOf(up).toFixed(1)}`);
+        const back = band.map(([x, , down]) => `${xOf(x).toFixed(1)} ${yOf(down).toFixed(1)}`).reverse();
+        group.append(shape("path", { d: `M${[...there, ...back].join("L")}Z`, fill: color, opacity: row.supervised ? 0.07 : 0.13 }));
+      }
+      const line = row.course.map(([x, y]) => `${xOf(x).toFixed(1)} ${yOf(y).toFixed(1)}`).join("L");
+      group.append(shape("path", { d: `M${line}`, stroke: color, fill: "none", "stroke-width": 1.8, "stroke-dasharray": dashes(row) }));
+      for (const [x, y, down, up] of row.course) {
+        const point = marker(kind, xOf(x), yOf(y), 4, { fill: color });
+        point.dataset.tip = `${row.name}, ${comparison.stages[x]}: ${words([y, down, up], "%")}`;
+        group.append(point);
+      }
+      svg.append(group);
+    }
+    svg.setAttribute("aria-label", `${comparison.title} of ${shown.length} methods; the numbers stand in the tables`);
+    return svg;
+  }
+
+  function words([mean, low, high], unit) {
+    const shown = (value) => String(Number(value.toPrecision(3)));
+    return low === null ? `${shown(mean)} ${unit}` : `${shown(mean)} ${unit} (95 %: ${shown(low)} to ${shown(high)})`;
+  }
+
+  function tradeoffFigure(comparison, rows, cost) {
+    const shown = rows.filter((row) => row.score && row.costs[cost.name]);
+    if (!shown.length) return null;
+    const bottom = 44;
+    const spent = shown.flatMap((row) => finite(row.costs[cost.name]));
+    const positive = spent.filter((value) => value > 0);
+    const most = Math.max(...spent), least = Math.min(...positive);
+    const logarithmic = positive.length > 0 && most > 30 * least;
+    const [low, high] = scores(shown.flatMap((row) => finite(row.score)));
+    const yOf = scale(low, high, H - bottom, TOP);
+    let xOf, marks;
+    if (logarithmic) { // zeros stand at the left, apart
+      const inner = scale(Math.log10(least), Math.log10(most), LEFT + 50, W - RIGHT - 12);
+      xOf = (value) => (value > 0 ? Math.max(inner(Math.log10(value)), LEFT + 30) : LEFT + 14);
+      marks = [0, ...Array.from({ length: 13 }, (_, i) => 10 ** (i - 6)).filter((at) => at >= least && at <= most)];
+    } else {
+      xOf = scale(Math.min(...spent), most, LEFT + 16, W - RIGHT - 12);
+      marks = ticks(Math.min(...spent), most);
+    }
+    const svg = frame(bottom, ticks(low, high), yOf, comparison.axis, cost.title + (logarithmic ? ", logarithmic" : ""));
+    for (const at of marks) {
+      svg.append(shape("path", { class: "grid", d: `M${xOf(at).toFixed(1)} ${TOP}V${H - bottom}` }),
+        shape("text", { x: xOf(at).toFixed(1), y: H - bottom + 16, "text-anchor": "middle" }, String(at)));
+    }
+    const front = [];
+    for (const row of shown.filter((each) => each.competes).sort((a, b) => a.costs[cost.name][0] - b.costs[cost.name][0] || b.score[0] - a.score[0])) {
+      if (!front.length || row.score[0] > front.at(-1).score[0]) front.push(row);
+    }
+    if (front.length) {
+      let path = "";
+      front.forEach((row, i) => {
+        const x = xOf(row.costs[cost.name][0]).toFixed(1), y = yOf(row.score[0]).toFixed(1);
+        path += i ? `H${x}V${y}` : `M${x} ${y}`;
+      });
+      svg.append(shape("path", { class: "front", d: `${path}H${W - RIGHT}` }));
+    }
+    for (const row of shown) {
+      const { color, marker: kind } = data.look[row.label];
+      const [x, left, right] = row.costs[cost.name], [y, down, up] = row.score;
+      const group = shape("g", { "data-row": row.name });
+      let bars = "";
+      if (left !== null) bars += `M${xOf(left).toFixed(1)} ${yOf(y).toFixed(1)}H${xOf(right).toFixed(1)}`;
+      if (down !== null) bars += `M${xOf(x).toFixed(1)} ${yOf(down).toFixed(1)}V${yOf(up).toFixed(1)}`;
+      if (bars) group.append(shape("path", { d: bars, stroke: color, fill: "none" }));
+      const point = marker(kind, xOf(x), yOf(y), 6, { fill: row.competes ? color : "var(--paper)", stroke: color, "stroke-width": 1.5 });
+      point.dataset.tip = `${row.name}: ${words([y, down, up], "%")} at ${words([x, left, right], cost.title.replace(/^[^(]*\(|,.*$/g, ""))}`;
+      group.append(point);
+      svg.append(group);
+    }
+    svg.setAttribute("aria-label", `${comparison.axis} against ${cost.title} of ${shown.length} methods; the numbers stand in the tables`);
+    return svg;
+  }
+
+  function figures(section) {
+    const comparison = known.get(section.dataset.id);
+    const on = new Map(comparison.rows.map((row) => [row.name, row.shown]));
+    const parts = [];
+
+    function visible(row, picked) {
+      return named(row.name) && (wanted.references || !row.supervised) && (wanted.words.length ? true : picked);
+    }
+
+    function wire(figure, draw, usable, crowded) {
+      const chart = figure.querySelector(".chart"), tip = figure.querySelector(".tip");
+      const picked = new Map(comparison.rows.map((row) => [row.name, crowded ? on.get(row.name) : true]));
+      const place = make("div"), key = make("div", { class: "key", role: "group", "aria-label": "methods shown" });
+      chart.replaceChildren(place, key);
+      const again = () => {
+        const made = draw(comparison.rows.filter((row) => visible(row, picked.get(row.name))));
+        place.replaceChildren(made ?? make("p", {}, "No method is chosen."));
+      };
+      for (const row of comparison.rows.filter(usable)) {
+        const { color, marker: kind } = data.look[row.label];
+        const icon = shape("svg", { viewBox: "0 0 14 14", "aria-hidden": "true" });
+        icon.append(marker(kind, 7, 7, 5, { fill: row.competes ? color : "none", stroke: color }));
+        const button = make("button", { type: "button", "aria-pressed": String(picked.get(row.name)) }, icon, row.name);
+        button.addEventListener("click", () => {
+          picked.set(row.name, !picked.get(row.name));
+          button.setAttribute("aria-pressed", String(picked.get(row.name)));
+          again();
+        });
+        const emphasise = (name) => {
+          for (const group of place.querySelectorAll("g[data-row]")) group.classList.toggle("faint", name !== null && group.dataset.row !== name);
+        };
+        for (const event of ["mouseenter", "focus"]) button.addEventListener(event, () => emphasise(row.name));
+        for (const event of ["mouseleave", "blur"]) button.addEventListener(event, () => emphasise(null));
+        key.append(button);
+      }
+      place.addEventListener("pointerover", (event) => { tip.textContent = event.target.dataset?.tip ?? tip.textContent; });
+      parts.push(again);
+      again();
+      return again;
+    }
+
+    for (const figure of section.querySelectorAll("figure[data-kind]")) {
+      if (figure.dataset.kind === "stream") {
+        wire(figure, (rows) => streamFigure(comparison, rows), (row) => row.course.length, true);
+      } else {
+        const select = figure.querySelector("select");
+        for (const cost of comparison.costs) select.append(make("option", { value: cost.name }, cost.title));
+        if (comparison.costs.some((cost) => cost.name === "energy")) select.value = "energy";
+        const chosen = () => comparison.costs.find((cost) => cost.name === select.value);
+        const again = wire(figure, (rows) => tradeoffFigure(comparison, rows, chosen()), (row) => row.score, false);
+        select.addEventListener("change", again);
+      }
+    }
+    return () => parts.forEach((again) => again());
+  }
+
+  // --- start -------------------------------------------------------------------------------
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (button?.classList.contains("sort")) sort(button.closest("th"));
+    if (button?.classList.contains("open")) showRuns(button.closest("section"), button.textContent);
+  });
+
+  function drawSection(section) {
+    if (!charts.has(section) && section.querySelector("figure[data-kind]")) charts.set(section, figures(section));
+  }
+
+  const watcher = new IntersectionObserver((entries) => {
+    for (const entry of entries) if (entry.isIntersecting) drawSection(entry.target);
+  }, { rootMargin: "600px" });
+  for (const section of sections) watcher.observe(section);
+  window.addEventListener("beforeprint", () => sections.forEach(drawSection));
+  controls();
+})();

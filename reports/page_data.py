@@ -1,0 +1,126 @@
+"""What the page's script shows beyond the tables: curves, costs, runs and their settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.colors import to_hex
+
+from bench.records.record import Record
+
+from .aggregate import Row, clean, fate, show_all, usable
+from .comparison import Comparison
+from .course import along_the_stream, stages_of
+from .drawing import Style, marks, prominent, repeats
+from .figures import view_of
+from .metrics import COSTS
+from .statistics import SHARE, Estimate, estimate
+from .table_model import name_of, settings_of
+
+Point = list[float | None]
+"""A mean and the ends of its interval, which are None where there are fewer than 3 repeats."""
+
+
+def page_data(comparisons: Sequence[Comparison], look: Mapping[str, Style]) -> dict[str, Any]:
+    """JSON-able: styles by label, and of each comparison by the id of its section what figures
+    draw and which runs stand behind each row.
+
+    Scores are in percent; costs in the units of `metrics.COSTS`.
+    """
+    return {
+        "look": {
+            label: {"color": to_hex(style.color), "marker": style.marker}
+            for label, style in look.items()
+        },
+        "comparisons": [_comparison(each) for each in comparisons],
+    }
+
+
+def captions(comparison: Comparison) -> dict[str, str]:
+    """What stands below the page's figures; none of a trade-off where no cost is known."""
+    _, title, along, over = view_of(comparison)
+    rows = comparison.drawn
+    common = f"mean and, from three on, 95 % interval over {repeats(rows)}."
+    told = {
+        "stream": f"{along}, {common} Dashed: no adaptation. Dotted: supervised references "
+        f"(†), which see the target labels.{marks(rows)}"
+    }
+    if any(cost.estimate is not None for row in rows for cost in row.costs.values()):
+        told["tradeoff"] = (
+            f"{title}, {over}, against a cost, {common} Line: Pareto front of the methods shown. "
+            f"Hollow: supervised references (†), which are no part of it.{marks(rows)}"
+        )
+    return {name: clean(text) for name, text in told.items()}
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    protocol, domains = comparison.cell.protocol, comparison.domains
+    axis, title, _, _ = view_of(comparison)
+    shown = {id(row) for row in prominent(comparison)}
+    kinds = {
+        name: sorted({kind for row in comparison.drawn for kind in row.costs[name].kinds})
+        for name in COSTS
+    }
+    return {
+        "id": comparison.slug,
+        "stages": [clean(stage) for stage in stages_of(protocol, domains)],
+        "axis": axis,
+        "title": title,
+        "costs": [
+            {"name": name, "title": f"{column.head} ({column.unit}, {' and '.join(kinds[name])})"}
+            for name, column in COSTS.items()
+            if kinds[name]
+        ],
+        "rows": [_row(row, comparison, id(row) in shown) for row in comparison.rows],
+    }
+
+
+def _row(row: Row, comparison: Comparison, shown: bool) -> dict[str, Any]:
+    places = along_the_stream(row, comparison.cell.protocol, comparison.domains)
+    score = row.accuracy["score"]
+    return {
+        "name": name_of(row, caveats=True),
+        "label": row.label,
+        "supervised": row.supervised,
+        "competes": row.competes,
+        "source": row.is_source_only,
+        "shown": shown,
+        "course": [
+            [place, *_point(estimate(values, SHARE), 100.0)]
+            for place, values in sorted(places.items())
+        ],
+        "score": None if score is None else _point(score, 100.0),
+        "costs": {
+            name: _point(row.costs[name].estimate, column.factor)
+            for name, column in COSTS.items()
+            if row.costs[name].estimate is not None
+        },
+        "settings": settings_of(row),
+        "changed": clean(show_all(row.facts.changed)),
+        "paper": clean(row.facts.paper or ""),
+        "runs": [_run(record) for record in row.runs],
+    }
+
+
+def _run(record: Record) -> list[Any]:
+    """Source draw, seed, what became of it, score in percent (None without), record, log."""
+    score = None
+    if usable(record) and record.results is not None:
+        score = _short(100 * record.results.score)
+    told = "ok" if usable(record) else clean(f"{fate(record)}: {record.reason}")
+    return [record.cell.source_draw, record.cell.seed, told, score, record.identity, record.log]
+
+
+def _point(known: Estimate | None, factor: float) -> Point:
+    assert known is not None
+    scaled = known.scaled(factor)
+    ends: Sequence[float | None] = (None, None)
+    if known.n >= 3 and scaled.interval is not None:
+        ends = scaled.interval
+    return [_short(scaled.mean), *(None if end is None else _short(end) for end in ends)]
+
+
+def _short(value: float) -> float:
+    """Five significant digits: more than a screen shows."""
+    return float(f"{value:.5g}")
