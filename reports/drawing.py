@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -46,14 +46,15 @@ class Style:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A finished figure: what it shows in words, its width in inches, its bytes as PNG and PDF."""
+    """A finished figure: what it shows in words, its width in inches, its bytes by format: png,
+    pdf and svg.
+    """
 
     name: str
     title: str
     caption: str
     width: float
-    png: bytes
-    pdf: bytes
+    files: Mapping[str, bytes]
 
 
 def styles(comparisons: Sequence[Comparison]) -> dict[str, Style]:
@@ -91,28 +92,52 @@ def prominent(comparison: Comparison, limit: int = LINES) -> list[Row]:
 @contextmanager
 def sheet(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
     """A figure of this size in inches; its settings hold inside the block alone."""
-    settings = {"axes.edgecolor": "0.3", "grid.color": "0.9"}
-    with (
-        sns.plotting_context("paper"),
-        sns.axes_style("whitegrid", rc=settings),
-        mpl.rc_context({"pdf.fonttype": 42}),
-    ):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
+    with _settings("whitegrid"):
+        figure = _blank(width, height)
         axes = figure.add_subplot()
         sns.despine(ax=axes)
         yield figure, axes
 
 
+@contextmanager
+def grid(
+    width: float, height: float, lines: int, columns: int
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """The same with small multiples, line by line, for images."""
+    with _settings("white"):
+        figure = _blank(width, height)
+        yield figure, list(figure.subplots(lines, columns, squeeze=False).flat)
+
+
+@contextmanager
+def _settings(style: str) -> Iterator[None]:
+    colors = {"axes.edgecolor": "0.3", "grid.color": "0.9"}
+    # Fonts embedded as TrueType, text of SVG as text; ids of SVG from the drawing, not at random.
+    files = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "bench"}
+    with (
+        sns.plotting_context("paper"),
+        sns.axes_style(style, rc=colors),
+        mpl.rc_context(files),
+    ):
+        yield
+
+
+def _blank(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def finished(figure: Figure, name: str, title: str, caption: str) -> Drawing:
-    """The figure in both formats. Call it inside `sheet`."""
-    png, pdf = io.BytesIO(), io.BytesIO()
+    """The figure in all formats. Call it inside `sheet` or `grid`."""
+    png, pdf, svg = io.BytesIO(), io.BytesIO(), io.BytesIO()
     # Neither times nor versions in the files: equal records give equal bytes.
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     unset = dict.fromkeys(("CreationDate", "Creator", "Producer"))
     figure.savefig(pdf, format="pdf", metadata=unset)
-    width = figure.get_figwidth()
-    return Drawing(name, clean(title), clean(caption), width, png.getvalue(), pdf.getvalue())
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    files = {"png": png.getvalue(), "pdf": pdf.getvalue(), "svg": svg.getvalue()}
+    return Drawing(name, clean(title), clean(caption), figure.get_figwidth(), files)
 
 
 def pale(color: Any) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Figures of a comparison: accuracy along the stream, accuracy against energy, peak memory."""
+"""Figures of a comparison: accuracy along the stream, against energy, peak memory, matrices."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from .drawing import (
     sides,
     tag,
 )
+from .matrix_figure import draw_matrix
 from .metrics import WORDS, is_timed, primary
 from .resampling import pareto
 from .statistics import SHARE, estimate, units
@@ -57,6 +58,8 @@ def draw(comparison: Comparison, look: Mapping[str, Style]) -> list[Drawing]:
     if not comparison.drawn:
         return []
     drawings = [_stream(comparison, look), _memory(comparison, look)]
+    if any(results.matrix for row in comparison.drawn for results in row.results.values()):
+        drawings.append(draw_matrix(comparison))
     if any(row.costs["energy"].estimate is not None for row in comparison.drawn):
         drawings.insert(1, _tradeoff(comparison, look))
     return drawings

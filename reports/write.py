@@ -60,7 +60,7 @@ def files(
     margin: float = MARGIN,
     logs: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Path]:
-    """Tables (Markdown, LaTeX, CSV), figures (PNG, PDF) and report.html in a folder.
+    """Tables (Markdown, LaTeX, CSV), figures (PNG, PDF, SVG) and report.html in a folder.
 
     Names are ``table-SCENARIO-MODEL-DEVICE.md`` and the like; comparisons that differ in
     settings alone get a digest of these as well; ``scenarios-MEASURE`` stands in the place of the
@@ -106,8 +106,8 @@ def files(
         contents[f"table-{slug}.tex"] = sheet_latex(made).encode()
         contents[f"table-{slug}.csv"] = comma_separated(comparison, reference).encode()
         for drawing in drawings[comparison.key]:
-            contents[f"figure-{drawing.name}-{slug}.png"] = drawing.png
-            contents[f"figure-{drawing.name}-{slug}.pdf"] = drawing.pdf
+            for kind, content in drawing.files.items():
+                contents[f"figure-{drawing.name}-{slug}.{kind}"] = content
     sections = []
     for several in across(comparisons):
         label = next((name for name in several.all_methods if name in found), "")
@@ -116,8 +116,8 @@ def files(
         contents[f"table-{tables.slug}.md"] = sheet_markdown(tables).encode()
         contents[f"table-{tables.slug}.tex"] = sheet_latex(tables).encode()
         contents[f"table-{tables.slug}.csv"] = scenario_csv(several, margin).encode()
-        contents[f"figure-{drawing.name}-{tables.slug}.png"] = drawing.png
-        contents[f"figure-{drawing.name}-{tables.slug}.pdf"] = drawing.pdf
+        for kind, content in drawing.files.items():
+            contents[f"figure-{drawing.name}-{tables.slug}.{kind}"] = content
     workloads = workload_sheets(comparisons)
     for tables in workloads:
         contents[f"table-{tables.slug}.md"] = sheet_markdown(tables).encode()

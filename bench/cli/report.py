@@ -50,7 +50,7 @@ def command(
         list[Path] | None, Option(help="Read the records of this store too; repeatable.")
     ] = None,
 ) -> None:
-    """Write tables (Markdown, LaTeX, CSV), figures (PNG, PDF) and one offline HTML page."""
+    """Write tables (Markdown, LaTeX, CSV), figures (PNG, PDF, SVG) and one offline HTML page."""
     from bench.execute.api import write_report
     from bench.study.suite import parse_seeds
 

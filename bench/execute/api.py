@@ -134,8 +134,12 @@ def run_suite(
         GPUs as "0,1" and runs at a time on each; threads of each run on the CPU
     listener : receives the events
 
-    A run that fails is a record, not an exception. Raises BenchError for what cannot be run at
-    all. KeyboardInterrupt stops the runs; the same call goes on where it was stopped.
+    Raises
+    ------
+    BenchError
+        for what cannot be run at all; a run that fails is a record, not an exception
+    KeyboardInterrupt
+        stops the runs; the same call goes on where it was stopped
     """
     for name in retry:
         if name not in RETRIES:

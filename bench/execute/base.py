@@ -155,10 +155,13 @@ class Executor(ABC):
         ----------
         preparations : each needs none of the others
         logs : folder for the output of other processes
-        listener : receives the events of each
+        listener : receives the events of each, also of what fails or does not apply besides
+            source models; the runs that need it say why
 
-        Raises BenchError if a source model fails. The listener receives what else fails or does
-        not apply, and the runs that need it say why.
+        Raises
+        ------
+        BenchError
+            if a source model fails
         """
         for each in preparations:
             listener.preparation_begins(each)

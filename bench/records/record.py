@@ -182,11 +182,10 @@ class Costs(_Strict, extra="allow"):
 class StreamScores(_Strict):
     """The metric, in [0, 1], on the source and between domains, the same on all devices of a run.
 
-    Other texts here say accuracy for it. ``matrix``: where the protocol evaluates all, R[i][j] is
-    the accuracy on domain j after domain i was learned, with the source as domain 0: row 0 is
-    before the stream, and so there are T + 1 rows and columns for T target domains.
-    ``source_samples`` and each domain's
-    ``test_samples`` weigh its columns. ``further_metrics``: those that domains have besides.
+    Other texts here say accuracy for it. ``matrix``: where the protocol evaluates all,
+    ``R[i][j]`` is the accuracy on domain j after domain i was learned, with the source as domain 0:
+    row 0 is before the stream, and so there are T + 1 rows and columns for T target domains.
+    ``source_samples`` and each domain's ``test_samples`` weigh its columns. ``further_metrics``: those that domains have besides.
     """
 
     metric: Metric = Metric()

@@ -70,3 +70,10 @@ def test_figures_are_small_and_used():
     for figure in (ROOT / "docs" / "figures").iterdir():
         assert figure.name in text
         assert figure.stat().st_size < 60_000
+
+
+def test_the_site_lists_every_page():
+    text = (ROOT / "mkdocs.yml").read_text()
+    listed = re.findall(r"^ +- (?:[\w -]+: )?([\w/-]+\.md)$", text.partition("\nnav:")[2], re.M)
+    pages = [p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md")]
+    assert sorted(listed) == sorted(pages)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,10 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.records.record import Record
-from bench.reports import figures
+from bench.reports import figures, matrix_figure
 from bench.reports.comparison import compare
 from bench.reports.drawing import GREY, Drawing, Style, styles
 from bench.reports.figures import draw
+from bench.reports.matrix_figure import draw_matrix
 from bench.reports.resampling import pareto
 
 FRONT = "Pareto front"
@@ -26,17 +28,17 @@ Make = Callable[..., Record]
 
 
 @contextmanager
-def watched() -> Iterator[dict[str, Axes]]:
-    """The axes of the figures that are drawn in the block, by the figure's name."""
+def watched(module: Any = figures) -> Iterator[dict[str, Axes]]:
+    """The first axes of the figures that a module draws in the block, by the figure's name."""
     axes: dict[str, Axes] = {}
-    finish = figures.finished
+    finish = module.finished
 
     def keep(figure: Figure, name: str, title: str, caption: str) -> Any:
         axes[name] = figure.axes[0]
         return finish(figure, name, title, caption)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "finished", keep)
+        patch.setattr(module, "finished", keep)
         yield axes
 
 
@@ -69,22 +71,40 @@ def labels(axes: Axes) -> list[str]:
     return [entry.get_text().replace("\n", " ") for entry in legend.get_texts()]
 
 
-def test_three_figures_in_two_formats_of_the_stated_size(drawings: list[Drawing]) -> None:
+def test_three_figures_in_three_formats_of_the_stated_size(drawings: list[Drawing]) -> None:
     assert [d.name for d in drawings] == ["stream", "tradeoff", "memory"]
     for drawing in drawings:
-        assert drawing.png.startswith(b"\x89PNG")
-        assert drawing.pdf.startswith(b"%PDF")
-        width = struct.unpack(">I", drawing.png[16:20])[0]
+        assert drawing.files["png"].startswith(b"\x89PNG")
+        assert drawing.files["pdf"].startswith(b"%PDF")
+        assert b"<text" in drawing.files["svg"]  # which can be searched and edited
+        width = struct.unpack(">I", drawing.files["png"][16:20])[0]
         assert width == pytest.approx(drawing.width * 150, abs=1)
 
 
 def test_same_records_same_bytes_and_no_date(paper: list[Record], drawings: list[Drawing]) -> None:
     comparisons = compare(paper[::-1])
     again = draw(comparisons[0], styles(comparisons))
-    assert [d.png for d in again] == [d.png for d in drawings]
-    assert [d.pdf for d in again] == [d.pdf for d in drawings]
-    assert all(b"CreationDate" not in d.pdf for d in drawings)
-    assert all(b"Software" not in d.png for d in drawings)
+    assert [d.files for d in again] == [d.files for d in drawings]
+    assert all(b"CreationDate" not in d.files["pdf"] for d in drawings)
+    assert all(b"Software" not in d.files["png"] for d in drawings)
+
+
+def test_the_matrix_is_a_heat_map_of_means_over_runs(matrix: list[Record]) -> None:
+    (comparison,) = compare(matrix)
+    with watched(matrix_figure) as axes:
+        drawing = draw_matrix(comparison)
+    figure = axes["matrix"].figure
+    shown = {place.get_title(): place for place in figure.axes if place.images}
+    assert "ewc †" in shown
+    assert len(shown) == 6
+    rows = {row.label: row for row in comparison.rows}
+    known = [r.matrix for r in rows["ewc"].results.values()]
+    image = shown["ewc †"].images[0]
+    np.testing.assert_allclose(image.get_array(), 100 * np.mean(known, axis=0))
+    assert image.get_clim() == (0, 100)
+    assert [t.get_text() for t in shown["ewc †"].get_xticklabels()][0] == "source"
+    assert "after each stage was learned (rows)" in drawing.caption
+    assert "matrix" in [d.name for d in draw(comparison, styles([comparison]))]
 
 
 def test_global_state_stays(make: Make) -> None:

@@ -243,6 +243,7 @@ def test_files_of_scenarios_and_of_a_reference(make: Make, tmp_path: Path) -> No
     assert {
         "table-scenarios-after.md", "table-scenarios-after.tex", "table-scenarios-after.csv",
         "figure-profile-scenarios-after.png", "figure-profile-scenarios-after.pdf",
+        "figure-profile-scenarios-after.svg",
     } <= paths  # fmt: skip
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Across 2 scenarios" in page

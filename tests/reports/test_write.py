@@ -20,9 +20,8 @@ from bench.reports.write import files, summary
 
 Make = Callable[..., Record]
 SUFFIXES = (
-    "figure-memory-{}.pdf", "figure-memory-{}.png", "figure-stream-{}.pdf", "figure-stream-{}.png",
-    "figure-tradeoff-{}.pdf", "figure-tradeoff-{}.png", "table-{}.csv", "table-{}.md",
-    "table-{}.tex",
+    *(f"figure-{n}-{{}}.{k}" for n in ("memory", "stream", "tradeoff") for k in ("pdf", "png", "svg")),
+    *(f"table-{{}}.{kind}" for kind in ("csv", "md", "tex")),
 )  # fmt: skip
 
 
