@@ -303,6 +303,36 @@
     return svg;
   }
 
+  function matrixFigure(comparison, row) {
+    const stages = comparison.stages, n = stages.length;
+    const left = 20 + 6 * Math.max(...stages.map((name) => name.length)), side = Math.min(34, 420 / n);
+    const height = TOP + n * side + left + 10;
+    const svg = shape("svg", { viewBox: `0 0 ${W} ${height.toFixed(0)}`, role: "img" });
+    stages.forEach((name, i) => {
+      const at = (i + 0.5) * side;
+      svg.append(shape("text", { x: left - 6, y: TOP + at + 4, "text-anchor": "end" }, name),
+        shape("text", { transform: `translate(${(left + at).toFixed(1)} ${TOP + n * side + 12}) rotate(-60)`, "text-anchor": "end" }, name));
+      row.matrix[i].forEach((value, j) => {
+        const cell = shape("rect", { x: left + j * side, y: TOP + i * side, width: side, height: side, fill: "var(--mark)", opacity: (0.06 + 0.94 * value / 100).toFixed(3) });
+        cell.dataset.tip = `${row.name}: ${value} % on ${stages[j]}, after ${i ? stages[i] : "the source"}`;
+        svg.append(cell);
+      });
+    });
+    svg.setAttribute("aria-label", `${comparison.axis} of ${row.name} on each stage after each was learned`);
+    return svg;
+  }
+
+  function wireMatrix(figure, comparison) {
+    const select = figure.querySelector("select"), chart = figure.querySelector(".chart"), tip = figure.querySelector(".tip");
+    const rows = comparison.rows.filter((row) => row.matrix);
+    for (const row of rows) select.append(make("option", { value: row.name }, row.name));
+    const again = () => chart.replaceChildren(matrixFigure(comparison, rows.find((row) => row.name === select.value)));
+    select.value = (rows.find((row) => !row.source) ?? rows[0]).name;
+    select.addEventListener("change", again);
+    chart.addEventListener("pointerover", (event) => { tip.textContent = event.target.dataset?.tip ?? tip.textContent; });
+    again();
+  }
+
   function figures(section) {
     const comparison = known.get(section.dataset.id);
     const on = new Map(comparison.rows.map((row) => [row.name, row.shown]));
@@ -347,6 +377,8 @@
     for (const figure of section.querySelectorAll("figure[data-kind]")) {
       if (figure.dataset.kind === "stream") {
         wire(figure, (rows) => streamFigure(comparison, rows), (row) => row.course.length, true);
+      } else if (figure.dataset.kind === "matrix") {
+        wireMatrix(figure, comparison);
       } else {
         const select = figure.querySelector("select");
         for (const cost of comparison.costs) select.append(make("option", { value: cost.name }, cost.title));

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from matplotlib.colors import to_hex
@@ -50,6 +51,11 @@ def captions(comparison: Comparison) -> dict[str, str]:
         told["tradeoff"] = (
             f"{title}, {over}, against a cost, {common} Line: Pareto front of the methods shown. "
             f"Hollow: supervised references (†), which are no part of it.{marks(rows)}"
+        )
+    if any(results.matrix for row in rows for results in row.results.values()):
+        told["matrix"] = (
+            "Rows: after learning. Columns: tested on. Stronger colors are higher; mean over runs. "
+            "Below the diagonal: what is kept; above it: what is not learned yet."
         )
     return {name: clean(text) for name, text in told.items()}
 
@@ -100,7 +106,18 @@ def _row(row: Row, comparison: Comparison, shown: bool) -> dict[str, Any]:
         "changed": clean(show_all(row.facts.changed)),
         "paper": clean(row.facts.paper or ""),
         "runs": [_run(record) for record in row.runs],
+        **_matrix(row),
     }
+
+
+def _matrix(row: Row) -> dict[str, Any]:
+    """The mean over runs of the accuracy on each stage after each, in percent, where known."""
+    found = [results.matrix for results in row.results.values() if results.matrix is not None]
+    if not found:
+        return {}
+    means = [[fmean(m[i][j] for m in found) for j, _ in enumerate(line)]
+             for i, line in enumerate(found[0])]  # fmt: skip
+    return {"matrix": [[round(100 * value, 1) for value in line] for line in means]}
 
 
 def _run(record: Record) -> list[Any]:

@@ -185,7 +185,8 @@ class StreamScores(_Strict):
     Other texts here say accuracy for it. ``matrix``: where the protocol evaluates all,
     ``R[i][j]`` is the accuracy on domain j after domain i was learned, with the source as domain 0:
     row 0 is before the stream, and so there are T + 1 rows and columns for T target domains.
-    ``source_samples`` and each domain's ``test_samples`` weigh its columns. ``further_metrics``: those that domains have besides.
+    ``source_samples`` and each domain's ``test_samples`` weigh its columns. ``further_metrics``:
+    those that domains have besides.
     """
 
     metric: Metric = Metric()

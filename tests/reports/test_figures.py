@@ -102,7 +102,7 @@ def test_the_matrix_is_a_heat_map_of_means_over_runs(matrix: list[Record]) -> No
     image = shown["ewc †"].images[0]
     np.testing.assert_allclose(image.get_array(), 100 * np.mean(known, axis=0))
     assert image.get_clim() == (0, 100)
-    assert [t.get_text() for t in shown["ewc †"].get_xticklabels()][0] == "source"
+    assert shown["ewc †"].get_xticklabels()[0].get_text() == "source"
     assert "after each stage was learned (rows)" in drawing.caption
     assert "matrix" in [d.name for d in draw(comparison, styles([comparison]))]
 
@@ -186,7 +186,7 @@ def test_tradeoff(drawings: list[Drawing], sheets: dict[str, Axes]) -> None:
 
 def test_stream_of_everything_seen(matrix: list[Record], drawn: dict[str, Axes]) -> None:
     comparisons = compare(matrix)
-    stream, tradeoff, _ = draw(comparisons[0], styles(comparisons))
+    stream, tradeoff, _, _ = draw(comparisons[0], styles(comparisons))
     axes = drawn["stream"]
     assert [t.get_text() for t in axes.get_xticklabels()] == ["source", "rotation-1", "noise-1"]
     lines = {line.get_label(): line for line in axes.get_lines()}

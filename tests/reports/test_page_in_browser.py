@@ -164,6 +164,19 @@ def test_figures_tell_numbers_and_switch_lines(
     assert "peak memory (MB" in costs.locator("svg[role=img]").inner_html()
 
 
+def test_the_matrix_of_a_method_is_drawn(
+    open_page: Callable[..., Page], matrix: list[Record], tmp_path: Path
+) -> None:
+    files(matrix, tmp_path)
+    opened = open_page(tmp_path / "report.html")
+    figure = opened.locator("figure[data-kind=matrix]")
+    figure.scroll_into_view_if_needed()
+    figure.locator("select").select_option("ewc †")
+    cells = figure.locator("rect")
+    assert cells.count() == 9
+    assert cells.nth(3).get_attribute("data-tip") == "ewc †: 85 % on source, after rotation-1"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_serious_bars_readers(
     open_page: Callable[..., Page], report: Path, scheme: str

@@ -19,10 +19,11 @@ from bench.reports.comparison import compare
 from bench.reports.write import files, summary
 
 Make = Callable[..., Record]
+FIGURES = ("memory", "stream", "tradeoff")
 SUFFIXES = (
-    *(f"figure-{n}-{{}}.{k}" for n in ("memory", "stream", "tradeoff") for k in ("pdf", "png", "svg")),
+    *(f"figure-{name}-{{}}.{kind}" for name in FIGURES for kind in ("pdf", "png", "svg")),
     *(f"table-{{}}.{kind}" for kind in ("csv", "md", "tex")),
-)  # fmt: skip
+)
 
 
 class Reader(HTMLParser):
