@@ -1,4 +1,4 @@
-"""What `bench compare` says: numbers against scipy and statsmodels, and what counts as a change."""
+"""What `bench compare` says: its numbers against scipy's, and what counts as a change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import scipy.stats
-from statsmodels.stats.multitest import multipletests
 
 from bench import BenchError, registry
 from bench.records.record import Metric, Record
@@ -54,8 +53,8 @@ def test_a_drop_is_beyond_noise_and_noise_is_not(make: Make) -> None:
     tent, shot = (changes(content, name)["score"] for name in ("tent", "shot"))
     p = [scipy.stats.ttest_rel(BEFORE, after).pvalue for after in (fell, noisy)]
     assert (tent["p"], shot["p"]) == pytest.approx(tuple(p), rel=1e-6)
-    holm = multipletests(p, method="holm")[1]
-    assert (tent["p_holm"], shot["p_holm"]) == pytest.approx(tuple(holm), rel=1e-6)
+    assert p[0] < p[1] / 2
+    assert (tent["p_holm"], shot["p_holm"]) == pytest.approx((2 * p[0], p[1]), rel=1e-6)
     assert (tent["verdict"], shot["verdict"]) == ("worse", "within noise")
     assert tent["difference"] == pytest.approx(-0.05)
     half = scipy.stats.t.ppf(0.975, 4) * scipy.stats.sem(DROPS)

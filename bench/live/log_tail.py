@@ -1,0 +1,38 @@
+"""The end of a run's log, of a store in which anyone may have written anything."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import PurePosixPath
+
+from bench.io.one_line import one_line
+from bench.records.store import Store
+
+MOST_BYTES = 64 * 1024
+"""Of a log, from its end."""
+WIDEST = 500
+"""Characters of a line."""
+
+
+def log_tail(store: Store, log: str, lines: int) -> list[str]:
+    """The last lines of the log that a record names, printable; one that says why there are none.
+
+    Only a regular file directly in the store's folder of logs is read, and no link.
+    """
+    name = PurePosixPath(log).name
+    if not name or log != f"{store.logs.name}/{name}":
+        return [f"(no log: {one_line(log)!r} is not in {store.logs.name}/)"]
+    try:
+        handle = os.open(store.logs / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        return [f"(no log: {getattr(error, 'strerror', None) or error})"]
+    with os.fdopen(handle, "rb") as stream:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            return ["(no log: it is not a file)"]
+        begin = max(status.st_size - MOST_BYTES, 0)
+        stream.seek(begin)
+        content = stream.read(MOST_BYTES).decode(errors="replace")
+    found = content.splitlines()[1 if begin else 0 :]
+    return [one_line(line, WIDEST) for line in found[-lines:]] or ["(the log is empty)"]
