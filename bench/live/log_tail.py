@@ -27,12 +27,13 @@ def log_tail(store: Store, log: str, lines: int) -> list[str]:
         handle = os.open(store.logs / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         return [f"(no log: {getattr(error, 'strerror', None) or error})"]
-    with os.fdopen(handle, "rb") as stream:
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             return ["(no log: it is not a file)"]
         begin = max(status.st_size - MOST_BYTES, 0)
-        stream.seek(begin)
-        content = stream.read(MOST_BYTES).decode(errors="replace")
+        content = os.pread(handle, MOST_BYTES, begin).decode(errors="replace")
+    finally:
+        os.close(handle)
     found = content.splitlines()[1 if begin else 0 :]
     return [one_line(line, WIDEST) for line in found[-lines:]] or ["(the log is empty)"]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import shutil
 import statistics
 import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.execute.claims import EXPIRES_S, Claim, seen_claims
 from bench.io.duration import duration
 from bench.io.one_line import one_line
+from bench.records.index import FILE
 from bench.records.store import Store
 from bench.records.summary import RecordSummary
 from bench.study.selection import existing_store
@@ -149,6 +152,8 @@ class StoreView:
         existing_store(root)
         self._folder = tempfile.TemporaryDirectory(prefix="bench-view-")
         self.index = Path(self._folder.name, "index.jsonl")
+        with suppress(OSError):  # what is known already need not be read again
+            shutil.copyfile(root / FILE, self.index)
         self.store = Store(root, self.index)
         self._touched: dict[str, tuple[float, float]] = {}
 
