@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import stat
-from pathlib import PurePosixPath
 
 from bench.io.one_line import one_line
+from bench.records.export_files import log_file
 from bench.records.store import Store
 
 MOST_BYTES = 64 * 1024
@@ -20,18 +19,15 @@ def log_tail(store: Store, log: str, lines: int) -> list[str]:
 
     Only a regular file directly in the store's folder of logs is read, and no link.
     """
-    name = PurePosixPath(log).name
-    if not name or log != f"{store.logs.name}/{name}":
-        return [f"(no log: {one_line(log)!r} is not in {store.logs.name}/)"]
+    path = log_file(store, log)
+    if path is None:
+        return [f"(no log: {one_line(repr(log))} is no file in {store.logs.name}/)"]
     try:
-        handle = os.open(store.logs / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except (OSError, ValueError) as error:
-        return [f"(no log: {getattr(error, 'strerror', None) or error})"]
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        return [f"(no log: {error.strerror or error})"]
     try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            return ["(no log: it is not a file)"]
-        begin = max(status.st_size - MOST_BYTES, 0)
+        begin = max(os.fstat(handle).st_size - MOST_BYTES, 0)
         content = os.pread(handle, MOST_BYTES, begin).decode(errors="replace")
     finally:
         os.close(handle)

@@ -107,7 +107,8 @@ class Watch:
         left = self._left(state)
         if self._cells is None:
             done = len(state.records)
-            total = len({each.identity for each in (*state.records, *state.alive)})
+            names = {r.identity for r in state.records} | {c.identity for c in state.alive}
+            total = len(names)
         else:
             total = len(self._cells)
             done = total - (left or 0)

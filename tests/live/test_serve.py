@@ -119,7 +119,7 @@ def test_what_is_refused(reports, fill, tmp_path, served):
         assert (status, body) == (404, b"404 Not Found\n"), path
     (identity,) = (path.stem for path in store.records.iterdir())
     assert SECRET not in get(f"{url}log/{identity}")
-    assert "is not in logs/" in get(f"{url}log/{identity}")
+    assert "is no file in logs/" in get(f"{url}log/{identity}")
     for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "WHATEVER"):
         status, headers, _ = ask(url, method, "/")
         assert (status, headers["Allow"]) == (405, "GET, HEAD")
