@@ -279,12 +279,13 @@ def _changes(pairs: list[tuple[Record, Record]]) -> Iterable[Change]:
 def _score(pairs: list[tuple[Record, Record]]) -> Change:
     first, other = (_results(record) for record in pairs[0])
     title = f"{first.metric.title}, {primary(pairs[0][0].cell.protocol).head}"
-    more = {"higher_is_better": first.metric.higher_is_better}
+    higher = first.metric.higher_is_better
+    found = Change(SCORE, title, "%", 100.0, higher_is_better=higher)
     if first.metric.name != other.metric.name:
         why = f"A has {first.metric.title}, B {other.metric.title}"
-        return Change(SCORE, title, "%", 100.0, why_not=clean(why), **more)
+        return replace(found, why_not=clean(why))
     a, b = ({run_of(r): _results(r).score for r in side} for side in zip(*pairs, strict=True))
-    found = Change(SCORE, title, "%", 100.0, a=estimate(a, SHARE), b=estimate(b, SHARE), **more)
+    found = replace(found, a=estimate(a, SHARE), b=estimate(b, SHARE))
     return _tested(found, {run: round(b[run] - a[run], 12) for run in a}, steps=True)
 
 

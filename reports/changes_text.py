@@ -47,7 +47,7 @@ def markdown(changes: Changes) -> str:
 
 def verdict(changes: Changes) -> str:
     """How much changed, in one line."""
-    counts = Counter(c.verdict for m in changes.methods for c in m.changes)
+    counts: Counter[str] = Counter(c.verdict for m in changes.methods for c in m.changes)
     statuses = sum(len(m.statuses) for m in changes.methods)
     told = [f"{counts[each]} {each}" for each in ("better", "worse")]
     told += [f"{statuses} run{'s' * (statuses != 1)} ended otherwise"]

@@ -14,7 +14,9 @@ from bench.io.one_line import one_line
 from bench.study.selection import DEFAULT_STORE, existing_store, open_store
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-Format = StrEnum("Format", "csv parquet zip")
+Format = StrEnum(
+    "Format", {"csv": "csv", "parquet": "parquet", "zip": "zip", "eee": "every-eval-ever"}
+)
 """Of an export."""
 
 
@@ -54,15 +56,16 @@ def check_(store: StoreRoot = DEFAULT_STORE) -> None:
 
 @app.command("export")
 def export_(
-    out: Annotated[Path, Argument(help="File to write.")],
+    out: Annotated[Path, Argument(help="File, for every-eval-ever folder, to write.")],
     format_: Annotated[Format, Option("--format", help="Of the file.")] = Format.csv,
     store: StoreRoot = DEFAULT_STORE,
+    organization: Annotated[str, Option(help="Who made the runs, for every-eval-ever.")] = "",
 ) -> None:
-    """Write all records to one file: a table with a row a domain, or the store as an archive."""
+    """Write all records: a table with a row a domain, the store as an archive, JSON of scores."""
     from bench.records.export_files import export
 
     opened = existing_store(store)
-    typer.echo(f"{export(opened, format_.value, out)} records in {out}")
+    typer.echo(f"{export(opened, format_.value, out, organization)} records in {out}")
     warn_unreadable(opened)
 
 

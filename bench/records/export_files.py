@@ -1,16 +1,18 @@
-"""A store's records as one file for others: a table, or an archive that is a store again."""
+"""A store's records for others: a table, an archive that is a store again, a format of others."""
 
 from __future__ import annotations
 
 import io
 import os
 import stat
+import time
 import uuid
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from bench import registry
 from bench.errors import BenchError
 from bench.io.atomic_write import write_atomically
 from bench.records.export import to_frame
@@ -21,19 +23,25 @@ DATE = (1980, 1, 1, 0, 0, 0)
 """Of all files in an archive, so that equal stores give equal ones; zip knows none before it."""
 
 
-def export(store: Store, form: str, out: Path) -> int:
-    """Write the readable records to a file; how many they are.
+def export(store: Store, form: str, out: Path, organization: str = "") -> int:
+    """Write the readable records to a file, or to a folder; how many they are.
 
-    ``form``: ``csv`` or ``parquet``, a row for each cell and domain as `to_frame` has it, or
-    ``zip``, the files of records and their logs as they are. Raises BenchError if the file cannot
-    be written, or if a library is missing.
+    ``form``: ``csv`` or ``parquet``, a row for each cell and domain as `to_frame` has it; ``zip``,
+    the files of records and their logs as they are; ``every-eval-ever``, a folder of JSON files
+    that say which ``organization`` made the runs. Raises BenchError if that cannot be written, or
+    if a library is missing.
     """
     records = list(store)
     if not records:
         raise BenchError(f"store {store.root}: holds no record to export")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        FORMS[form](store, records, out)
+        if form in FORMS:
+            FORMS[form](store, records, out)
+        else:
+            made = registry.load("report", form)(records, organization, time.time())
+            for name, content in made.items():
+                write_atomically(out / name, content)
     except OSError as error:
         raise BenchError(
             f"{out}: cannot be written: {error.strerror or error}; name another file"

@@ -81,3 +81,17 @@ def test_the_command(store, tmp_path, monkeypatch, capfd):
     assert said.out == "3 records in r.csv\n"
     assert "torn.json cannot be read and is ignored" in said.err
     assert len(pd.read_csv("r.csv")) == 3
+
+
+def test_the_format_of_others_asks_who_made_the_runs(store, tmp_path, monkeypatch, capfd):
+    from bench.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    arguments = ["store", "export", "out", "--store", "store", "--format", "every-eval-ever"]
+    for more, part in (([], "--organization"), (["--organization", "A"], "no record has results")):
+        monkeypatch.setattr(sys, "argv", ["bench", *arguments, *more])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 2
+        assert part in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
