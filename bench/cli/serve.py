@@ -19,8 +19,8 @@ def command(
 
     Nothing is written, and no other machine is answered. Ctrl-C ends it, with exit code 130.
     """
-    from bench.cli.progress import stoppable
     from bench.live.pages import Pages
+    from bench.live.progress import stoppable
     from bench.live.server import Server
     from bench.live.state import StoreView
 

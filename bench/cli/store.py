@@ -10,7 +10,6 @@ import typer
 from typer import Argument, Option
 
 from bench.cli.options import StoreRoot, warn_unreadable
-from bench.io.one_line import one_line
 from bench.study.selection import DEFAULT_STORE, existing_store, open_store
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -80,7 +79,7 @@ def prune_(
     opened = existing_store(store)
     found = needless(opened)
     for each in found:
-        typer.echo(one_line(f"{each.path}: {each.why}"))
+        typer.echo(each)
     size = sum(each.size for each in found) / 1e6
     done = f"{len(remove(opened, found))} removed" if yes else "--yes removes them" * bool(found)
     typer.echo(f"{len(found)} files, {size:.1f} MB{f'; {done}' if done else ''}")

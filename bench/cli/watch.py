@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import typer
 
@@ -19,11 +20,12 @@ def command(selection: Selection) -> None:
     all of it is done. Nothing is written. Exit code: 0 every run ended in a result, 1 some failed,
     2 bad input, 130 stopped.
     """
-    from bench.cli.progress import stoppable
+    from bench.live.progress import stoppable
     from bench.live.state import StoreView
     from bench.live.watch import Watch
 
-    if not selection.suite and selection != Selection(suite="", store=selection.store):
+    given = replace(selection, data_root=None)  # which an environment variable may set for all
+    if not selection.suite and given != Selection(suite="", store=selection.store):
         raise BenchError("options that choose cells: name the suite too, with --suite")
     view = StoreView(selection.store)
     try:

@@ -8,7 +8,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,6 +138,19 @@ def _expected(records: Iterable[RecordSummary]) -> dict[str, float]:
                 titles[key] = _OWN.sub("", record.template.cell.title)
             times[titles[key]].append(record.wall_s)
     return {title: statistics.median(seconds) for title, seconds in times.items()}
+
+
+def told(store: Store) -> Iterator[str]:
+    """What is in a store now, for a terminal, a line each."""
+    state = look(store)
+    yield f"{len(state.records)} records in {store.records}"
+    if state.ignored:
+        yield f"  {state.ignored} (each is named below)"
+    yield from (f"  {line}" for line in state.by_suite())
+    yield from (f"{each.state}: {each.title} ({each.where})" for each in state.claims)
+    for record in state.troubles:
+        yield f"{record.status}: {record.cell.title}: {record.reason}"
+        yield f"  log: {one_line(str(store.root / record.log))}"
 
 
 class StoreView:

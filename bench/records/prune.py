@@ -18,6 +18,7 @@ from typing import Any
 from bench.errors import BenchError
 from bench.io.atomic_write import STALE_S
 from bench.io.digest import digest
+from bench.io.one_line import one_line
 from bench.records.export_files import log_file
 from bench.records.record import FAILURES
 from bench.records.store import Store
@@ -35,6 +36,9 @@ class Needless:
     why: str
     size: int
     changed_ns: int
+
+    def __str__(self) -> str:
+        return one_line(f"{self.path}: {self.why}")
 
 
 def needless(store: Store) -> list[Needless]:

@@ -173,6 +173,18 @@ def test_bad_input_is_one_line_and_exit_code_2(fill, tmp_path, monkeypatch, capf
     assert said.out == ""
 
 
+def test_the_command_takes_the_store_alone_whatever_the_environment_says(
+    reports, fill, tmp_path, monkeypatch, capfd
+):
+    from bench.cli import app
+
+    monkeypatch.setenv("BENCH_DATA_ROOT", str(tmp_path))
+    fill(reports.make_record("tent", 0))
+    command = ["watch", "--store", str(tmp_path / "store")]
+    assert app(command, standalone_mode=False) == 0
+    assert capfd.readouterr().out.endswith("nothing is left; 1 record: 1 ok\n")
+
+
 def test_an_empty_store_has_nothing_left(fill):
     out = io.StringIO()
     assert watched(fill(), lambda: None, out) is True

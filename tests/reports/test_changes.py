@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import pytest
 import scipy.stats
 
 from bench import BenchError, registry
 from bench.records.record import Metric, Record
-from bench.reports.paired import t_test_p
+from bench.reports.paired import holm, t_test_p
 
 Make = Callable[..., Record]
 NAMES = ("old", "new")
@@ -144,6 +145,20 @@ def test_the_p_of_the_t_test() -> None:
     assert t_test_p([0.0, 0.0]) == 1.0
     assert t_test_p([0.1, 0.1]) == 0.0
     assert t_test_p([0.1, 0.1], steps=True) is None
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_of_stores_without_a_change_few_have_one(seeds: int) -> None:
+    """Differences of 20 scores, shares of 400 samples: at most 5 % of the families, but for chance
+    (of 100 families 10 or more have a probability of 3 %).
+    """
+    random = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(100):
+        family = np.round(random.normal(0, 4, (20, seeds))) / 400
+        tests = [t_test_p(list(map(float, row)), steps=True) for row in family if row.any()]
+        alarms += min(holm([p for p in tests if p is not None])) < 0.05
+    assert alarms < 10
 
 
 def test_lower_may_be_better(make: Make) -> None:
