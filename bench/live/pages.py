@@ -21,8 +21,8 @@ from bench.records.summary import RecordSummary
 
 EVERY_S = 2.0
 """Seconds between two looks at the store."""
-PAUSE = 3.0
-"""Times as long as making a report took, no other is made."""
+PAUSE = 1.0
+"""So many times as long as making a report took, no other is made."""
 SHOWN, TAILS, TAIL_LINES = 30, 5, 12
 """Runs without results that are listed; failed ones with the end of their log; its lines."""
 LOG_LINES = 1000

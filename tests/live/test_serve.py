@@ -51,7 +51,7 @@ def get(url, **headers):
         return found.read().decode()
 
 
-def wait_for(url, part, limit_s=120):
+def wait_for(url, part, limit_s=300):
     deadline = time.monotonic() + limit_s
     while part not in (text := get(url)):
         assert time.monotonic() < deadline, text
