@@ -72,7 +72,7 @@ def missing_runs(row: Row) -> list[str]:
     for record in row.missing:
         reasons[(fate(record), clean(record.reason))].append(run_of(record))
     return [
-        f"No result: {name_of(row)}, {_runs(runs)}: {status}: "
+        f"No result: {name_of(row)}, {runs_text(runs)}: {status}: "
         f"{shorten(reason or 'no reason recorded', REASON_LIMIT)}"
         for (status, reason), runs in reasons.items()
     ]
@@ -149,13 +149,15 @@ def _interval_notes(rows: Sequence[Row]) -> list[str]:
     common = set((reference or most).results)
     draws = len({run.draw for run in common})
     if counts == [1]:
-        text = f"One ok run per method ({_runs(common)}): no intervals, no claim about differences"
+        text = (
+            f"One ok run per method ({runs_text(common)}): no intervals, no claim about differences"
+        )
     else:
-        over = f"ok runs, one per seed ({_runs(common)})"
+        over = f"ok runs, one per seed ({runs_text(common)})"
         if over_draws(common):
-            over = f"means of {draws} draws of source model and offline stage ({_runs(common)})"
+            over = f"means of {draws} draws of source model and offline stage ({runs_text(common)})"
         elif draws > 1:
-            over = f"seeds, each the mean of {draws} source draws ({_runs(common)})"
+            over = f"seeds, each the mean of {draws} source draws ({runs_text(common)})"
         alone = ", none where one run is ok" if counts[0] == 1 else ""
         text = f"± half width of the 95 % Student-t interval over the {over}{alone}; {_IN_RANGE}"
         if not over_draws(common):
@@ -171,7 +173,7 @@ def _interval_notes(rows: Sequence[Row]) -> list[str]:
 
 def _other_runs(runs: Sequence[Run], rows: Sequence[Row], reference: Row | None) -> str:
     """Which rows are over other runs, and what source-only has on these."""
-    text = f"{_capital(_runs(runs))} alone: {', '.join(name_of(row) for row in rows)}"
+    text = f"{_capital(runs_text(runs))} alone: {', '.join(name_of(row) for row in rows)}"
     if reference is None:
         return f"{text}."
     scores = {run: score for run, score in reference.scores.items() if run in runs}
@@ -264,7 +266,7 @@ def _row_notes(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _runs(runs: Collection[Run]) -> str:
+def runs_text(runs: Collection[Run]) -> str:
     """Seeds, and draws of the source model where there are others than the first."""
     seeds, draws = {run.seed for run in runs}, {run.draw for run in runs}
     if draws == {0}:

@@ -74,6 +74,26 @@ def wilcoxon_p(known: Sequence[float]) -> float | None:
     return float(wilcoxon(differing, method=method).pvalue)
 
 
+def t_test_p(known: Sequence[float], steps: bool = False) -> float | None:
+    """Two-sided p of the paired t-test, that of the interval of `mean_ci`; None with one pair.
+
+    Of equal differences the t-test would be certain from two pairs on. ``steps``: the values come
+    in steps, as shares of some samples do, and a few differences are equal by chance: then
+    `wilcoxon_p` tells, which has 2 / 2^n there.
+    """
+    spread = stdev(known) if len(known) > 1 else None
+    if spread is None:
+        return None
+    largest = max(map(abs, known))
+    if spread <= 1e-12 * largest:
+        if not largest:
+            return 1.0
+        return wilcoxon_p(known) if steps else 0.0
+    from scipy.stats import ttest_1samp
+
+    return float(ttest_1samp(known, 0.0).pvalue)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p-values that hold for all of a family at once (Holm 1979): the smallest of m
     times m, the next times m - 1, and so on, none below the one before and none above 1.

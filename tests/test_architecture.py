@@ -31,7 +31,7 @@ CORE = (
     ("run",),
     ("execute",),
     ("cluster",),
-    ("tuning", "conformance", "estimate", "calibration", "scheduling", "testing", "docgen"),
+    ("tuning", "conformance", "estimate", "calibration", "scheduling", "testing", "docgen", "live"),
     ("cli",),
 )
 """The folders of ``bench/``: each imports those above it here, and those of its own line."""

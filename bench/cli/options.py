@@ -129,9 +129,13 @@ def selection(
     )
 
 
-def with_selection(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that takes a `Selection` first, as one that takes the shared options instead."""
-    shared = inspect.signature(selection, eval_str=True).parameters
+def with_selection(command: Callable[..., None], suite: str = DEFAULT_SUITE) -> Callable[..., None]:
+    """A command that takes a `Selection` first, as one that takes the shared options instead.
+
+    ``suite``: that of a command which names none.
+    """
+    shared = dict(inspect.signature(selection, eval_str=True).parameters)
+    shared["suite"] = shared["suite"].replace(default=suite)
     _, *own = inspect.signature(command, eval_str=True).parameters.values()
 
     @functools.wraps(command)

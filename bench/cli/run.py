@@ -63,7 +63,6 @@ def command(
     130 stopped.
     """
     from bench import registry
-    from bench.cli.progress import Progress, stoppable
     from bench.execute.base import Limits
     from bench.execute.campaign import (
         dry_run_plan,
@@ -71,6 +70,7 @@ def command(
         require_same_board,
         run_plan,
     )
+    from bench.live.progress import Progress, stoppable
     from bench.study.resources import resources_of
 
     again = tuple(r.value for r in retry or [])

@@ -1,26 +1,32 @@
-"""``bench store``: merge stores, and read every record of one."""
+"""``bench store``: merge stores, read every record of one, export it, remove what is needless."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from bench.cli.options import StoreRoot, warn_unreadable
 from bench.study.selection import DEFAULT_STORE, existing_store, open_store
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+Format = StrEnum(
+    "Format", {"csv": "csv", "parquet": "parquet", "zip": "zip", "eee": "every-eval-ever"}
+)
+"""Of an export."""
 
 
 @app.callback()
 def _default() -> None:
-    """Stores as a whole: merge them, check them."""
+    """Stores as a whole: merge them, check them, export them, remove what is needless."""
 
 
 @app.command("merge")
 def merge_(
-    others: Annotated[list[Path], typer.Argument(help="Stores to copy from.")],
+    others: Annotated[list[Path], Argument(help="Stores to copy from.")],
     store: StoreRoot = DEFAULT_STORE,
 ) -> None:
     """Copy records of other stores: ok wins; 1 if two records of a cell differ otherwise."""
@@ -45,3 +51,36 @@ def check_(store: StoreRoot = DEFAULT_STORE) -> None:
     bad = bool(opened.unreadable)
     warn_unreadable(opened)
     raise typer.Exit(bad)
+
+
+@app.command("export")
+def export_(
+    out: Annotated[Path, Argument(help="File, for every-eval-ever folder, to write.")],
+    format_: Annotated[Format, Option("--format", help="Of the file.")] = Format.csv,
+    store: StoreRoot = DEFAULT_STORE,
+    organization: Annotated[str, Option(help="Who made the runs, for every-eval-ever.")] = "",
+) -> None:
+    """Write all records: a table with a row a domain, the store as an archive, JSON of scores."""
+    from bench.records.export_files import export
+
+    opened = existing_store(store)
+    typer.echo(f"{export(opened, format_.value, out, organization)} records in {out}")
+    warn_unreadable(opened)
+
+
+@app.command("prune")
+def prune_(
+    store: StoreRoot = DEFAULT_STORE,
+    yes: Annotated[bool, Option("--yes", help="Remove them; else they are only shown.")] = False,
+) -> None:
+    """Show records of older code and logs that nothing needs, or remove them with --yes."""
+    from bench.records.prune import needless, remove
+
+    opened = existing_store(store)
+    found = needless(opened)
+    for each in found:
+        typer.echo(each)
+    size = sum(each.size for each in found) / 1e6
+    done = f"{len(remove(opened, found))} removed" if yes else "--yes removes them" * bool(found)
+    typer.echo(f"{len(found)} files, {size:.1f} MB{f'; {done}' if done else ''}")
+    warn_unreadable(opened)

@@ -66,10 +66,10 @@ def command(
     'bench run' uses the file if it stands beside the suite's, else with --tuned. With --methods and
     the --out of an earlier search under the same budget, the settings of the other methods stay.
     """
-    from bench.cli.progress import PreparationProgress, stoppable
     from bench.execute.base import Limits
     from bench.execute.campaign import Campaign, make_executor
     from bench.io.atomic_write import require_folder
+    from bench.live.progress import PreparationProgress, stoppable
     from bench.study.plan import make_cells
     from bench.study.suite import SUITES, load_suite
     from bench.study.tuned_settings import tuned_path, write_tuned
@@ -198,7 +198,7 @@ class _Shown:
         self._began, self._trials, self._ended = time.monotonic(), trials, 0
 
     def __call__(self, tried: Tried) -> None:
-        from bench.cli.progress import say
+        from bench.live.progress import say
 
         self._ended += 1
         seconds = (time.monotonic() - self._began) / self._ended * (self._trials - self._ended)

@@ -53,7 +53,8 @@ class Claim(pydantic.BaseModel, extra="forbid", frozen=True):
     ``token``: of the command; ``machine``: its process ids are known there; ``began``: when its
     process ``pid`` began, in seconds since the machine's start (on Linux) or since 1970; ``title``
     of the cell. ``state``: ``queued`` until the task of a queue begins with the cell; ``ticket``:
-    what that task is called, as ``EXECUTOR:NAME``.
+    what that task is called, as ``EXECUTOR:NAME``. ``since``: when the state began, in seconds
+    since 1970 by that machine's clock; 0 in claims from before it was told.
     """
 
     token: str
@@ -64,6 +65,7 @@ class Claim(pydantic.BaseModel, extra="forbid", frozen=True):
     title: str
     state: Literal["queued", "running"] = "running"
     ticket: str = ""
+    since: float = 0.0
 
     @property
     def process_is_gone(self) -> bool:
@@ -223,8 +225,9 @@ def folder(store: Store) -> Path:
     return store.root / "claims"
 
 
-def seen_claims(store: Store) -> Iterator[tuple[Claim, str, float]]:
-    """All claims, each with ``queued``, ``running`` or ``lost``, and seconds since its last touch.
+def seen_claims(store: Store) -> Iterator[tuple[str, Claim, str, float]]:
+    """All claims by their cells' identities: with each ``queued``, ``running`` or ``lost``, and
+    seconds since its last touch.
 
     The seconds are by this machine's clock, and another one's may have set the time of the touch:
     one look cannot tell that a claim has expired, so that only what is known is ``lost``.
@@ -234,7 +237,7 @@ def seen_claims(store: Store) -> Iterator[tuple[Claim, str, float]]:
             touched = path.stat().st_mtime
             if claim := read_claim(path):
                 state = "lost" if claim.is_lost else claim.state
-                yield claim, state, time.time() - touched
+                yield path.stem, claim, state, time.time() - touched
 
 
 def remove_dead_claims(store: Store) -> None:
@@ -269,6 +272,7 @@ def _claim(token: str, title: str) -> Claim:
         pid=pid,
         began=_began(pid),
         title=title,
+        since=time.time(),
     )
 
 

@@ -28,11 +28,13 @@ class Store:
     Safe for many writers on a shared file system: a record is a file of its own, named by the
     cell's identity, and appears whole; which of two records of a cell stands is decided under
     a lock. Files that are no records (see `bench.records.reading`) are left alone and reported:
-    ``unreadable`` has the reason by path, for all files read so far.
+    ``unreadable`` has the reason by path, for all files read so far. ``index``: where the index of
+    `summaries` is kept, by default in the store; elsewhere by who must not write there.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, index: Path | None = None) -> None:
         self.root = Path(root)
+        self._index = index or self.root / FILE
         self.unreadable: dict[Path, str] = {}
 
     @property
@@ -139,7 +141,7 @@ class Store:
         Records that the index knows are not read again, see `bench.records.index`.
         """
         self.unreadable.clear()
-        index = Index(self.root / FILE, self.records, self._summarized)
+        index = Index(self._index, self.records, self._summarized)
         for name, found in index.summaries():
             if isinstance(found, str):
                 self.unreadable[self.records / name] = found

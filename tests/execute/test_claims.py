@@ -60,7 +60,7 @@ def test_a_cell_is_claimed_once_until_it_is_given_back(store: Store, cells: list
         assert one.take(cells[:2]) == cells[:2]  # its own stay its own
         assert two.take(cells) == cells[2:]
         assert one.take(cells) == cells[:2]
-        assert {c.title for c, state, _ in seen_claims(store) if state == "running"} == {
+        assert {c.title for _, c, state, _ in seen_claims(store) if state == "running"} == {
             cell.title for cell in cells
         }
         two.release(cells)  # gives back its own alone
@@ -74,8 +74,8 @@ def test_a_killed_command_loses_its_claim_at_once_and_a_live_one_keeps_it(
 ) -> None:
     with Claims(store) as mine:
         assert mine.take(cells) == cells[1:]
-        (seen,) = (each for each in seen_claims(store) if each[0].title == cells[0].title)
-        assert (seen[0].pid, seen[1]) == (other.pid, "running")
+        (seen,) = (each for each in seen_claims(store) if each[0] == cells[0].identity)
+        assert (seen[1].pid, seen[2]) == (other.pid, "running")
         other.kill()  # and not waited for: a process that has ended, and is still listed
         deadline = time.monotonic() + 10
         while not mine.take(cells[:1]):
@@ -134,7 +134,7 @@ def test_a_clock_that_is_an_hour_off_takes_no_live_claim(
             module.remove_dead_claims(store)
             assert here.take(cells[:1]) == []
             time.sleep(0.1)
-        ((_, state, untouched_s),) = seen_claims(store)
+        ((_, _, state, untouched_s),) = seen_claims(store)
         assert (state, round(untouched_s / 3600)) == ("running", -round(ahead_s / 3600))
         while not here.take(cells[:1]):  # nobody touches it now
             assert time.monotonic() < until + 10
@@ -158,7 +158,7 @@ def test_a_ticket_in_a_queue_outlives_the_command_and_a_task_takes_its_own_alone
         module.remove_dead_claims(store)
         assert path.exists() is False  # its task is in no queue, its command has ended
         assert other.take(cells) == cells[1:]
-        assert [s for _, s, _ in seen_claims(store)].count("queued") == 1
+        assert [s for *_, s, _ in seen_claims(store)].count("queued") == 1
         one, late = (Claims(store, submitted.token, ticket) for ticket in ("q:1", "q:2"))
         assert late.take(cells) == []
         assert one.take(cells) == cells[:1]

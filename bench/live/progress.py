@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import typer
 
@@ -154,8 +154,12 @@ class Progress(PreparationProgress):
             typer.echo(text, err=True)
 
 
+class _Closing(Protocol):
+    def close(self) -> None: ...
+
+
 @contextmanager
-def stoppable(progress: PreparationProgress, said: Callable[[], str]) -> Iterator[None]:
+def stoppable(progress: _Closing, said: Callable[[], str]) -> Iterator[None]:
     """Within it Ctrl-C and SIGTERM end the command with exit code 130 and what ``said`` gives."""
 
     def stop(*_: object) -> None:
