@@ -58,7 +58,9 @@ class ModalityMethod(Method):
     protocols = ("periodic",)
     needs = ("target_labels",)
     conformance_on: ClassVar[dict[str, Any]] = {
-        "stream": {"name": "modality-switch", "size": 16, "samples": [200, 201]},
+        "stream": {
+            "name": "modality-switch", "size": 16, "source_samples": 400, "samples": [400, 420],
+        },
         "model": {
             "name": "digits-modal-lm", "width": 32, "depth": 3, "encoder_width": 16,
             "encoder_depth": 2, "tokens": 2, "heads": 2,
