@@ -229,8 +229,7 @@ class ModalitySwitch(Stream):
 
 def _whole(choice: DataChoice, shape: tuple[int, ...], settings: dict[str, Any]) -> Split:
     """All samples of a data set as tensors, its classes numbered as the digits that they are."""
-    if settings.items() - choice.config.items():
-        choice = DataChoice.model_validate({"name": choice.name, **choice.config, **settings})
+    choice = DataChoice.model_validate({"name": choice.name, **choice.config, **settings})
     data = choice.build()
     if tuple(data.input_shape) != shape:
         raise BenchError(

@@ -62,7 +62,9 @@ class MPnP(ModalityMethod):
 
     def connect(self, sample: Inputs) -> nn.Module:
         model = self.model
-        self.linked = self._linked(sample["input_ids"].shape[1])
+        work = self.workload(sample["input_ids"].shape[1])
+        self.linked = self._linked(work)
+        self.count = {"step": work.step(self.linked), "full_step": work.full}
         made: dict[str, nn.Module] = {
             name: Connector(model.encoder_width, model.width) for name in model.modalities
         }
@@ -95,16 +97,17 @@ class MPnP(ModalityMethod):
             return model.answered(x, cache=cache)
 
     def details(self) -> dict[str, Any]:
+        """Linked blocks, their gates, and multiply-accumulates a sample by the published count."""
         gates = self.links.get_submodule("gates")()
-        known = {"linked_blocks": self.linked, "blocks": len(self.model.layers)}
+        known = {"linked_blocks": self.linked, "blocks": len(self.model.layers), **self.count}
         return {**super().details(), "mpnp": {**known, "gates": gates.detach().tolist()}}
 
-    def _linked(self, words: int) -> int:
+    def _linked(self, work: Workload) -> int:
         """How many blocks are linked; BenchError if none can be."""
         there, asked = len(self.model.layers), self.config.blocks
         if asked > there:
             raise BenchError(f"blocks {asked}: the decoder has {there}; give {there} or fewer")
-        return asked or linked_blocks(self.workload(words), self.config.budget)
+        return asked or linked_blocks(work, self.config.budget)
 
     def workload(self, words: int) -> Workload:
         """What the published count says of one sample whose question has so many words."""

@@ -140,11 +140,10 @@ class ModalityMethod(Method):
         return made, LambdaLR(made, lambda step: max(1 - step / max(steps, 1), 0.0))
 
     def _freeze(self, groups: list[dict[str, Any]]) -> None:
-        """Let gradients flow to the parameters of these groups alone."""
-        wanted = [p for group in groups for p in group["params"]]
-        self.model.freeze_except(wanted)
-        known = {id(p) for p in wanted}
-        for p in self.links.parameters():
+        """Let gradients flow to the parameters of these groups alone; others keep none."""
+        known = {id(p) for group in groups for p in group["params"]}
+        for p in (*self.model.module.parameters(), *self.links.parameters()):
             p.requires_grad_(id(p) in known)
-            p.grad = p.grad if id(p) in known else None
+            if id(p) not in known:
+                p.grad = None
         self.model.train(False)

@@ -42,7 +42,7 @@ def test_a_budget_links_what_a_search_over_all_numbers_finds(
 
 def test_the_floor_that_is_named_is_enough() -> None:
     work = Workload(Transformer(6, 64, 10), 768, 2_000_000)
-    with pytest.raises(BenchError, match="budget 0.3: ") as caught:
+    with pytest.raises(BenchError, match=r"budget 0\.3: ") as caught:
         linked_blocks(work, 0.3)
     named = float(str(caught.value).split(" takes ")[1].split()[0])
     assert linked_blocks(work, named + 1e-4) == 1
