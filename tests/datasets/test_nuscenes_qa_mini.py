@@ -4,50 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from published_layouts import arrow_file, nuscenes_qa_mini, scenes
 
 from bench import BenchError, DataSet, take
 from bench.contracts.dataset import DataChoice
-from bench.datasets.nuscenes_qa_mini import CAMERAS, COLUMNS, LIDAR
+from bench.datasets.nuscenes_qa_mini import COLUMNS
 from bench.run.validity import build_stream
 
-arrow = pytest.importorskip("pyarrow")
+pytest.importorskip("pyarrow")
 Build = Callable[..., DataSet]
-NAMES = [name for row in CAMERAS for name in row]
 NIGHT = "night_80dimgaussian7"
-
-
-def rows(domain: str, split: str, n: int = 4) -> dict[str, list[Any]]:
-    """Cameras of one grey each, 20 for each place, 1 for each row; a LiDAR that counts."""
-    lidar = np.arange(5 * 32 * 2048, dtype=np.float32).reshape(5, 32, 2048)
-    made: dict[str, list[Any]] = {
-        "token": [f"{domain}-{i // 2}" for i in range(n)],
-        "question": [f"is it {split} {i}?" for i in range(n)],
-        "answer": [("yes", "no", "2", "car")[i % 4] for i in range(n)],
-        LIDAR: [(lidar + i).tolist() for i in range(n)],
-    }
-    for place, name in enumerate(NAMES):
-        made[name] = [np.full((6, 8, 3), 20 * place + i, np.uint8).tolist() for i in range(n)]
-    return made
-
-
-def write(folder: Path, content: dict[str, list[Any]]) -> None:
-    folder.mkdir(parents=True)
-    table = arrow.table(content)
-    with arrow.ipc.new_stream(str(folder / "data-00000-of-00001.arrow"), table.schema) as file:
-        file.write_table(table)
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("nuqa")
-    for domain in ("day", NIGHT):
-        for split in ("train", "validation"):
-            write(made / domain / split, rows(domain, split))
+    nuscenes_qa_mini(made)
     return made
 
 
@@ -84,14 +59,14 @@ def test_a_stream_goes_from_day_to_night(root: Path) -> None:
 def test_what_is_not_the_layout_is_named(root: Path, tmp_path: Path, data_set: Build) -> None:
     with pytest.raises(BenchError, match=r"has no Arrow files: this layout is ROOT/day/train"):
         data_set("nuscenes-qa-mini", tmp_path)
-    content = rows("day", "train")
+    content = scenes("day", "train")
     for column in COLUMNS[1:3]:
         folder = tmp_path / column / "day" / "train"
-        write(folder, {name: part for name, part in content.items() if name != column})
+        arrow_file(folder, {name: part for name, part in content.items() if name != column})
         (line,) = data_set("nuscenes-qa-mini", tmp_path / column).check()
         assert f"has no column '{column}': fetch it anew" in line
-    ragged = {**content, NAMES[0]: [[[[1, 2, 3]], [[1, 2, 3], [4, 5, 6]]]] * 4}
-    write(tmp_path / "ragged" / "day" / "train", ragged)
+    ragged = {**content, "CAM_FRONT_LEFT": [[[[1, 2, 3]], [[1, 2, 3], [4, 5, 6]]]] * 4}
+    arrow_file(tmp_path / "ragged" / "day" / "train", ragged)
     lines = list(data_set("nuscenes-qa-mini", tmp_path / "ragged").check())
     assert "CAM_FRONT_LEFT has lists of different lengths" in lines[0]
     broken = tmp_path / "broken" / "day" / "train"
