@@ -18,12 +18,12 @@ from bench.conformance.method_fixture import (
     BATCH,
     MethodFixture,
     WatchedView,
-    setting,
     unlimited_window,
 )
-from bench.contracts.data import Batch
+from bench.contracts.data import Batch, take
 from bench.contracts.method import Method
 from bench.contracts.model import FoundationModel
+from bench.contracts.stream import Domain
 from bench.costs.tracker import StepObserver
 from bench.errors import LabelsHidden
 
@@ -38,7 +38,7 @@ def labels(subject: MethodFixture) -> str:
         with contextlib.suppress(LabelsHidden):  # counted below, also where a method catches it
             subject.adapt(method, view)
         reads += view.label_reads
-        _require_out_of_reach(number, view, method)
+        _require_out_of_reach(subject.setting.domains[number], view, method)
     if subject.labelled and not reads:
         raise CheckFailed("declares needs = ('target_labels',) and reads none: drop it")
     if reads and not subject.labelled:
@@ -49,9 +49,8 @@ def labels(subject: MethodFixture) -> str:
     return f"adapted on 2 {'labelled' if subject.labelled else 'unlabelled'} domains"
 
 
-def _require_out_of_reach(number: int, view: WatchedView, method: Method) -> None:
+def _require_out_of_reach(domain: Domain, view: WatchedView, method: Method) -> None:
     """The tensors of labels that a domain holds are not to be found from what a method has."""
-    domain = setting().domains[number]
     hidden = {split.y.untyped_storage().data_ptr() for split in (domain.adaptation, domain.test)}
     for thing in _reachable([view, view.handed, method]):
         if isinstance(thing, Tensor) and thing.untyped_storage().data_ptr() in hidden:
@@ -154,7 +153,7 @@ def predict(subject: MethodFixture) -> str:
     held = weights(method)
     first = subject.predict(method, x)
     for size in (7, 1):
-        subject.predict(method, x[:size])
+        subject.predict(method, take(x, torch.arange(size)))
     second = subject.predict(method, x)
     changed = first_difference(held, weights(method)) or first_difference(before, method.state())
     if changed is not None:
@@ -172,7 +171,7 @@ def bfloat16(subject: MethodFixture) -> str:
     dtype = torch.bfloat16
     method = subject.prepare(dtype=dtype)
     subject.adapt(method, subject.view(dtype=dtype))
-    subject.require_finite(method, subject.inputs().to(dtype), "in bfloat16")
+    subject.require_finite(method, subject.inputs(dtype=dtype), "in bfloat16")
     return "adapted on 3 batches in bfloat16"
 
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from bench import defaults, registry
 from bench.accelerator.determinism import seed_everything
 from bench.conformance.base import CheckFailed, subject_of
-from bench.contracts.data import Batch, DomainView, Inputs, LabelledBatch
+from bench.contracts.data import (
+    Batch,
+    DomainView,
+    Inputs,
+    LabelledBatch,
+    batch_length,
+    take,
+)
 from bench.contracts.method import Method
 from bench.contracts.model import FoundationModel
 from bench.contracts.protocol import protocol_config
@@ -31,6 +40,19 @@ SCENARIO, SCENARIO_SETTINGS = defaults.STREAM, defaults.SMALL_STREAM
 BATCH = 16
 
 
+def setting_of(parts: str) -> Setting:
+    """The `setting` of a method's own parts, as JSON, or the embedded one."""
+    if not parts:
+        return setting()
+    name, settings = _own(json.loads(parts)["stream"])
+    return setting(name, json.dumps(settings))
+
+
+def _own(part: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name and the settings of a part."""
+    return part["name"], {k: v for k, v in part.items() if k != "name"}
+
+
 @dataclass(frozen=True)
 class Setting:
     """What all checks share: the source, two target domains, and what models are built for."""
@@ -42,25 +64,28 @@ class Setting:
 
 
 @cache
-def setting() -> Setting:
-    """Made once in a process."""
-    stream_class = registry.load("stream", SCENARIO)
-    stream = stream_class(stream_class.Config.model_validate(SCENARIO_SETTINGS), 0)
+def setting(stream_name: str = SCENARIO, settings: str = "") -> Setting:
+    """Made once in a process; ``settings`` of another stream than the embedded one, as JSON."""
+    stream_class = registry.load("stream", stream_name)
+    given = json.loads(settings) if settings else SCENARIO_SETTINGS
+    stream = stream_class(stream_class.Config.model_validate(given), 0)
     source = stream.source().adaptation
     first, second, *_ = (stream.domain(name) for name in stream.domain_names()[:2])
     return Setting(source, (first, second), stream.input_shape, stream.classes)
 
 
 @cache
-def source_model(name: str) -> FoundationModel:
+def source_model(name: str, parts: str = "") -> FoundationModel:
     """Made once in a process: two seconds of training bring it to about 97 % on the source.
 
     A model that is right and confident is needed for methods that choose samples by confidence.
+    ``parts``: a method's own, as JSON, see `Method.conformance_on`.
     """
-    shared, model_class = setting(), registry.load("model", name)
+    shared, model_class = setting_of(parts), registry.load("model", name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        settings = model_class.Config.model_validate(MODEL_SETTINGS[name])
+        own = _own(json.loads(parts)["model"])[1] if parts else MODEL_SETTINGS[name]
+        settings = model_class.Config.model_validate(own)
         model: FoundationModel = model_class.build(settings, shared.input_shape, shared.classes)
         _train(model, shared.source)
     return model
@@ -103,9 +128,16 @@ class MethodFixture:
                 f"method {name!r} does {', '.join(self.method_class.tasks)}; the checks run on "
                 f"{SCENARIO}, which is classification"
             )
-        self.network = MODEL
-        source_model(MODEL)  # made before the first check, whose time would pay for it
+        own = self.method_class.conformance_on
+        self.parts = json.dumps(own) if own else ""
+        self.network = own["model"]["name"] if own else MODEL
+        source_model(self.network, self.parts)  # before the first check, whose time would pay
         self.labelled = "target_labels" in self.method_class.needs
+
+    @property
+    def setting(self) -> Setting:
+        """The data that the method is checked on."""
+        return setting_of(self.parts)
 
     def cell(self, stream: str, protocol: str, target_labels: bool) -> Cell:
         """A cell of this method with default settings; digests are left open."""
@@ -139,17 +171,18 @@ class MethodFixture:
         try:
             return self._prepare(batch_size, samples, dtype)
         except Unsupported:
-            if self.network == OTHER_MODEL:
+            if self.parts or self.network == OTHER_MODEL:
                 raise
             self.network = OTHER_MODEL
             return self._prepare(batch_size, samples, dtype)
 
     def _prepare(self, batch_size: int, samples: int, dtype: torch.dtype) -> Method:
-        shared = setting()
-        model = source_model(self.network).clone()
+        shared = self.setting
+        model = source_model(self.network, self.parts).clone()
         seed_everything(0)
         model.module.to(dtype)
-        x, y = shared.source.x[:samples].to(dtype), shared.source.y[:samples].clone()
+        x = _in(take(shared.source.x, torch.arange(samples)), dtype)
+        y = shared.source.y[:samples].clone()
         source = DomainView("source", x, y, batch_size, torch.Generator().manual_seed(0))
         short = self.method_class.conformance_config  # defaults, but with little offline work
         method = self.method_class(self.method_class.Config.model_validate(short))
@@ -171,14 +204,14 @@ class MethodFixture:
         of_class: int | None = None,
     ) -> WatchedView:
         """Samples of a target domain (``of_class`` alone), with labels if the method needs them."""
-        split = setting().domains[domain].adaptation
+        split = self.setting.domains[domain].adaptation
         chosen = torch.arange(len(split))
         if of_class is not None:
             chosen = chosen[split.y == of_class]
         chosen = chosen[start : start + samples]
         y = split.y[chosen] if self.labelled else None
         generator = torch.Generator().manual_seed(domain)
-        x = split.x[chosen].to(dtype)
+        x = _in(take(split.x, chosen), dtype)
         return WatchedView(f"domain-{domain}", x, y, batch_size, generator, single_pass)
 
     def adapt(self, method: Method, view: DomainView, window: Window | None = None) -> None:
@@ -187,10 +220,11 @@ class MethodFixture:
             method.adapt(view, opened)
         view.close("the domain is over: keep samples of it as replay memory, not the view")
 
-    def inputs(self, domain: int = 0, samples: int = 40) -> Tensor:
+    def inputs(
+        self, domain: int = 0, samples: int = 40, dtype: torch.dtype = torch.float32
+    ) -> Inputs:
         """Held-out inputs of a domain."""
-        inputs: Tensor = setting().domains[domain].test.x[:samples]
-        return inputs
+        return _in(take(self.setting.domains[domain].test.x, torch.arange(samples)), dtype)
 
     def predict_raw(self, method: Method, x: Inputs) -> Any:
         """Whatever the method predicts for ``x``."""
@@ -200,9 +234,10 @@ class MethodFixture:
     def predict(self, method: Method, x: Inputs) -> Tensor:
         """Outputs for ``x``; `CheckFailed` unless of shape (n, c)."""
         outputs: Tensor = self.predict_raw(method, x)
-        if outputs.ndim != 2 or len(outputs) != len(x):
+        n = batch_length(x)
+        if outputs.ndim != 2 or len(outputs) != n:
             raise CheckFailed(
-                f"predict gave outputs of shape {tuple(outputs.shape)} for {len(x)} samples: "
+                f"predict gave outputs of shape {tuple(outputs.shape)} for {n} samples: "
                 "return logits of shape (n, classes)"
             )
         return outputs
@@ -214,6 +249,11 @@ class MethodFixture:
                 raise CheckFailed(f"weights {name!r} are not finite {when}: guard division and log")
         if not self.predict(method, x).isfinite().all():
             raise CheckFailed(f"predictions are not finite {when}: guard division and log")
+
+
+def _in(x: Inputs, dtype: torch.dtype) -> Inputs:
+    """Inputs with their real numbers in ``dtype``."""
+    return tree_map(lambda part: part.to(dtype) if part.is_floating_point() else part, x)
 
 
 def unlimited_window(method: Method, *observers: StepObserver) -> Window:

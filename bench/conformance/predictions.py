@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bench.conformance.base import CheckFailed, check
-from bench.conformance.method_fixture import MethodFixture, setting
+from bench.conformance.method_fixture import MethodFixture
+from bench.contracts.data import batch_length
 from bench.errors import Unsupported
 from bench.run.validity import require_outputs
 from bench.snapshots.content import changed_part, held_content, outside_content
@@ -18,7 +19,8 @@ def outputs(subject: MethodFixture) -> str:
     for when in ("before", "after"):
         made = subject.predict_raw(method, x)
         where = f"40 samples {when} adapting"
-        require_outputs(made, len(x), method.model.rules, setting().classes, subject.name, where)
+        classes, n = subject.setting.classes, batch_length(x)
+        require_outputs(made, n, method.model.rules, classes, subject.name, where)
         if when == "before":
             subject.adapt(method, subject.view())
     return "predicted 40 samples twice"

@@ -155,6 +155,8 @@ class Method(ABC):
     uses_device_clock : it reads `Window.spent_s` or `Window.time_slice`: each device gets a run of
         its own
     conformance_config : settings for ``bench check``, where the offline work is long
+    conformance_on : what ``bench check`` runs it on, where that is not the embedded stream and
+        model: ``{"stream": {"name": ..., settings}, "model": {"name": ..., settings}}``
     preload : modules that are slow to import, loaded once for all runs that need them
     search_from : a method whose tuned settings ``bench tune`` tries second here, after the
         defaults, as far as both have them; for a method that is that one and a penalty more
@@ -173,6 +175,7 @@ class Method(ABC):
     makes_own_model: ClassVar[bool] = False
     uses_device_clock: ClassVar[bool] = False
     conformance_config: ClassVar[dict[str, Any]] = {}
+    conformance_on: ClassVar[dict[str, Any]] = {}
     preload: ClassVar[tuple[str, ...]] = ()
     search_from: ClassVar[str] = ""
     registered_name: ClassVar[str] = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 from tagged_gpu import tagged_gpu
 
 from bench import registry
-from bench.conformance.method_fixture import MODEL, OTHER_MODEL, setting, source_model
+from bench.conformance.method_fixture import MODEL, OTHER_MODEL, setting_of, source_model
+from bench.contracts.data import take
 from bench.contracts.stream import Domain, ShiftedSource, Split, Stream, StreamConfig
 from bench.costs.device_profile import load_device
 from bench.models.digits_vit import DigitsAppsViT, DigitsViTConfig
@@ -30,31 +32,31 @@ class Digits(Stream):
     Config = StreamConfig
     repeats_samples = True
 
-    def __init__(self) -> None:
+    def __init__(self, parts: str = "") -> None:
         super().__init__(StreamConfig(), 0)
-        shared = setting()
-        self.classes = shared.classes  # type: ignore[misc]
-        self.input_shape = tuple(shared.source.x.shape[1:])  # type: ignore[misc]
+        self.shared = setting_of(parts)
+        self.classes = self.shared.classes  # type: ignore[misc]
+        self.input_shape = self.shared.input_shape  # type: ignore[misc]
 
     @classmethod
     def data_digest(cls, config: Any) -> str:
         return "digits"
 
     def source(self) -> Domain:
-        whole = setting().source
-        return Domain(
-            "source", Split(whole.x[:48], whole.y[:48]), Split(whole.x[:20], whole.y[:20])
-        )
+        whole = self.shared.source
+        return Domain("source", first(whole, 48), first(whole, 20))
 
     def domain_names(self) -> Sequence[str]:
-        return [domain.name for domain in setting().domains]
+        return [domain.name for domain in self.shared.domains]
 
     def domain(self, name: str) -> Domain:
-        found = next(domain for domain in setting().domains if domain.name == name)
-        learned, tested = found.adaptation, found.test
-        return Domain(
-            name, Split(learned.x[:24], learned.y[:24]), Split(tested.x[:20], tested.y[:20])
-        )
+        found = next(domain for domain in self.shared.domains if domain.name == name)
+        return Domain(name, first(found.adaptation, 24), first(found.test, 20))
+
+
+def first(split: Split, n: int) -> Split:
+    """The first samples of a split."""
+    return Split(take(split.x, torch.arange(n)), split.y[:n])
 
 
 class Applications(Digits):
@@ -76,6 +78,9 @@ class Applications(Digits):
 
 def built(name: str) -> tuple[Stream, Any]:
     """A method's stream and its model, made for that."""
+    if own := registry.load("method", name).conformance_on:
+        parts = json.dumps(own)
+        return Digits(parts), source_model(own["model"]["name"], parts).clone()
     if not name.startswith("apps-"):
         return Digits(), source_model(OTHER_MODEL if name == "norm" else MODEL).clone()
     stream = Applications()

@@ -310,6 +310,40 @@ def law_tasks(root: Path) -> None:
     text(root / "scotus" / "test.json", json.dumps(rows))
 
 
+CAMERAS = ("FRONT_LEFT", "FRONT", "FRONT_RIGHT", "BACK_LEFT", "BACK", "BACK_RIGHT")
+
+
+def nuscenes_qa_mini(root: Path) -> None:
+    """Cameras of one grey each, 20 for each place and 1 for each row; a LiDAR that counts."""
+    for domain in ("day", "night_80dimgaussian7"):
+        for split in ("train", "validation"):
+            arrow_file(root / domain / split, scenes(domain, split))
+
+
+def scenes(domain: str, split: str, n: int = 4) -> dict[str, list[Any]]:
+    lidar = np.arange(5 * 32 * 2048, dtype=np.float32).reshape(5, 32, 2048)
+    cameras = {
+        f"CAM_{name}": [np.full((6, 8, 3), 20 * place + i, np.uint8).tolist() for i in range(n)]
+        for place, name in enumerate(CAMERAS)
+    }
+    return {
+        "token": [f"{domain}-{i // 2}" for i in range(n)],
+        "question": [f"is it {split} {i}?" for i in range(n)],
+        "answer": [("yes", "no", "2", "car")[i % 4] for i in range(n)],
+        "LIDAR_TOP": [(lidar + i).tolist() for i in range(n)],
+        **cameras,
+    }
+
+
+def arrow_file(folder: Path, columns: dict[str, list[Any]]) -> None:
+    import pyarrow
+
+    folder.mkdir(parents=True)
+    table = pyarrow.table(columns)
+    with pyarrow.ipc.new_stream(str(folder / "data-00000-of-00001.arrow"), table.schema) as file:
+        file.write_table(table)
+
+
 WRITERS: dict[str, Writer] = {
     **{f"gta5{kind}": gta5 for kind in ("", "-cls", "-det")},
     **{f"cityscapes{kind}": cityscapes for kind in ("", "-cls", "-det")},
@@ -322,6 +356,7 @@ WRITERS: dict[str, Writer] = {
     "coco2017": coco2017,
     "coco2017-cls": coco2017,
     "vqav2": vqav2,
+    "nuscenes-qa-mini": nuscenes_qa_mini,
     "absa-reviews": absa_reviews,
     "20newsgroups": newsgroups,
     "no-robots": no_robots,

@@ -14,7 +14,8 @@ ELSEWHERE = {
 }
 NEEDS = {
     "cotta": "images", "rotta": "images", "deyo": "images", "memo": "images", "lora": "blocks",
-    "norm": "BatchNorm",
+    "norm": "BatchNorm", "mpnp-llm": "modalities", "full-modality": "modalities",
+    "promptfuse": "modalities", "ep-alm": "modalities",
 }  # fmt: skip
 """What the tiny parts do not have."""
 
