@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from bench.contracts.data import DomainView, Inputs
     from bench.contracts.model import FoundationModel
     from bench.contracts.stream import ShiftedSource
+    from bench.costs.tracker import DeviceCosts
     from bench.records.cell import Cell
+    from bench.records.record import Amount
     from bench.run.window import Window
 
 Need = Literal["source_data", "target_labels", "replay_memory"]
@@ -226,6 +228,13 @@ class Method(ABC):
 
         Asked at the run's end. Under ``notes``: sentences for readers of tables, of what happened
         in this run and changes how its numbers are to be read.
+        """
+        return {}
+
+    def further_costs(self, device: DeviceCosts) -> Mapping[str, Amount]:
+        """Costs of the run on ``device`` that the method knows besides, by name; default: none.
+
+        Asked at the run's end, once for each device; recorded beside the others.
         """
         return {}
 

@@ -1,0 +1,43 @@
+"""Building the parts of a split network that several methods share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench import Unsupported
+
+from .coding import Coder
+from .networks import DevicePart, Extractor
+from .offloading import Made, Server
+from .quantiser import LinearQuantiser, Quantiser
+
+
+def extractor(config: Any, x: Tensor, channels: int, further: int = 0) -> Extractor:
+    """The extractor that settings ask for, where ``x`` are images; see `config.RecipeConfig`."""
+    made = Extractor(
+        x.shape[1], channels, config.first_channels, config.stride, config.first == "plain", further
+    )
+    return made.to(x.device)
+
+
+def shape_of(network: nn.Module, x: Tensor) -> tuple[int, int, int]:
+    """(C, H, W) of what a network makes of images; Unsupported if nothing is left of them."""
+    try:
+        with torch.no_grad():
+            _, c, h, w = network(x).shape
+    except RuntimeError as error:
+        raise Unsupported(f"images of {tuple(x.shape[1:])} are too small: {error}") from error
+    return int(c), int(h), int(w)
+
+
+def made(device: DevicePart, network: nn.Module, coding: Any, facts: dict[str, Any]) -> Made:
+    """A device's part and the server's ``network`` for what it sends."""
+    quantiser = device.quantiser
+    assert isinstance(quantiser, Quantiser | LinearQuantiser)
+    levels = quantiser.centroids.detach()
+    count = device.sent[0] * device.sent[1] * device.sent[2]
+    coder = Coder(coding, count, len(levels))
+    return Made(device, Server(network, coder, levels, device.sent), coder, facts)
