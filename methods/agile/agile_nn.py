@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -30,7 +31,8 @@ class AgileConfig(RecipeConfig, LinkConfig, AdaptConfig):
     paper recommends 0.2 to 0.4, its code has 0.8); ``disorder``: over whole channels as in the
     paper, or each ``element`` as in its code; ``ig_points``: gradients in an integrated gradient,
     2 as in its code; ``levels``: values of a feature that is sent, 8 for 3 bits; ``temperature``: T
-    of the combination weight sigmoid(w / T); ``choose_channels``: the channels that matter most
+    of the combination weight sigmoid(w / T), ``weight_rate``: learning rate of w, which few steps at
+    the others' would not move; ``choose_channels``: the channels that matter most
     often come first before the joint training (Algorithm 1); ``reference_epochs``: of the reference
     network. ``local_loss``: weight of a cross-entropy of the device's prediction alone: 0 as
     published, which leaves that prediction untrained for a time without a link; ``head``: ``mean``,
@@ -44,8 +46,9 @@ class AgileConfig(RecipeConfig, LinkConfig, AdaptConfig):
     ig_points: int = Field(2, ge=2, le=256)
     levels: int = Field(8, ge=2, le=256)
     temperature: float = Field(6.0, ge=1, le=100)
+    weight_rate: float = Field(0.1, gt=0, le=10)
     choose_channels: bool = True
-    reference_epochs: int = Field(8, ge=1, le=10_000)
+    reference_epochs: int = Field(6, ge=1, le=10_000)
     local_loss: float = Field(0.0, ge=0, le=100)
     head: Literal["mean", "flat"] = "mean"
 
@@ -101,8 +104,10 @@ class AgileNN(Offloading):
         c = self.config
         begin = extractor(c, x, c.channels)
         shape = shape_of(begin, x)
-        network, stem = without_stem(model, x, shape)
-        remote, remote_stem = without_stem(model, x, (shape[0] - c.kept, *shape[1:]))
+        with torch.no_grad():
+            features = begin(x)
+        network, stem = without_stem(model, x, features)
+        remote, remote_stem = without_stem(model, x, features[:, c.kept :])
         device = DevicePart(
             begin, c.kept, shape, classes, flat=c.head == "flat", quantiser=Quantiser(c.levels),
             weight=0.0, temperature=c.temperature,

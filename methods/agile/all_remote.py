@@ -89,7 +89,7 @@ class AllRemote(Offloading):
     def symbols(self, features: Tensor) -> Tensor:
         low, high = _ends(features)
         scaled = (features - low) / (high - low).clamp_min(1e-12) * (LEVELS - 1)
-        return scaled.round().long()
+        return scaled.round().to(torch.uint8)
 
     def messages(self, features: Tensor, chosen: Tensor) -> list[bytes]:
         coded = super().messages(features, chosen)

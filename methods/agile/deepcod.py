@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -58,12 +59,13 @@ class Deepcod(Offloading):
         c = self.config
         encoder = extractor(c, x, c.code_channels)
         _, high, wide = shape_of(encoder, x)
-        network, _ = without_stem(model, x, (c.channels, high, wide))
         decoder = nn.Sequential(
             nn.Conv2d(c.code_channels, c.channels, 3, 1, 1), nn.ReLU(),
             nn.Conv2d(c.channels, c.channels, 3, 1, 1), nn.ReLU(),
-        )  # fmt: skip
-        remote = nn.Sequential(decoder, network).to(x.device)
+        ).to(x.device)  # fmt: skip
+        with torch.no_grad():
+            network, _ = without_stem(model, x, decoder(encoder(x)))
+        remote = nn.Sequential(decoder, network)
         device = DevicePart(
             encoder, 0, (c.code_channels, high, wide), classes, quantiser=Quantiser(c.levels)
         ).to(x.device)

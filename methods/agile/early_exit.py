@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -66,7 +67,8 @@ class EarlyExit(Offloading):
         c = self.config
         begin = extractor(c, x, c.channels, c.further)
         shape = shape_of(begin, x)
-        network, _ = without_stem(model, x, shape)
+        with torch.no_grad():
+            network, _ = without_stem(model, x, begin(x))
         device = DevicePart(
             begin, c.channels, shape, classes, sends_all=True, quantiser=LinearQuantiser(c.levels)
         ).to(x.device)

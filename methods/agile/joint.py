@@ -94,7 +94,9 @@ def train_jointly(
         return config.balance * combined + (1 - config.balance) * (skew + order)
 
     trained = [*device.parameters(), *remote.parameters()]
-    facts["loss"] = fit(trained, loss, source, config, config.epochs)
+    assert device.weight is not None
+    rates = {device.weight: config.weight_rate}
+    facts["loss"] = fit(trained, loss, source, config, config.epochs, rates)
     return facts | _facts(config, device, remote, reference, source)
 
 

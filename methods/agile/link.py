@@ -23,8 +23,8 @@ from bench import BenchError
 from .server import ADDRESS, serve
 from .wire import BELOW, Assembly, CorruptPacketError, Kind, bytes_on_wire, decode, packets
 
-IN_FLIGHT = 8
-"""Messages that wait for an answer at once; more could overflow a socket's buffer."""
+IN_FLIGHT, BYTES_IN_FLIGHT = 64, 32_768
+"""Messages, and bytes of them, that wait for an answer at once: far below a socket's buffer."""
 GUARD_S = 30.0
 """Seconds without any answer after which the link counts as dead."""
 RATE_0 = "the link is down (rate_kbps 0)"
@@ -123,9 +123,16 @@ class Link:
         ``paced``: one by one, at the link's rate. BenchError if the server fails on a message.
         """
         answers: list[Answer] = []
-        step = 1 if paced else IN_FLIGHT
-        for start in range(0, len(messages), step):
-            answers += self._exchange(messages[start : start + step], paced)
+        at = 0
+        while at < len(messages):
+            end, size = at + 1, bytes_on_wire(messages[at])
+            while not paced and end < len(messages) and end - at < IN_FLIGHT:
+                size += bytes_on_wire(messages[end])
+                if size > BYTES_IN_FLIGHT:
+                    break
+                end += 1
+            answers += self._exchange(messages[at:end], paced)
+            at = end
         return answers
 
     def stop(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -129,36 +129,67 @@ class OnDevice(FoundationModel):
         return []
 
 
+@torch.no_grad()
+def standardise(
+    network: nn.Module, layer: nn.Conv2d, x: Tensor, like: Tensor | None = None
+) -> None:
+    """Scale a convolution of ``network`` so that each of its channels has mean 0 and deviation 2
+    on ``x``, or the mean and deviation of the channel in ``like`` (n, C, H, W).
+
+    A start for networks without normalization, as Mishkin and Matas (ICLR 2016) have it.
+    """
+    caught: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda _, __, out: caught.append(out))
+    try:
+        network(x)
+    finally:
+        handle.remove()
+    over = (0, 2, 3)
+    goal = 2.0 if like is None else like.std(dim=over)
+    factor = goal / caught[0].std(dim=over).clamp_min(1e-3)
+    assert layer.bias is not None
+    layer.weight.mul_(factor.reshape(-1, 1, 1, 1))
+    mean = 0.0 if like is None else like.mean(dim=over)
+    layer.bias.copy_((layer.bias - caught[0].mean(dim=over)) * factor + mean)
+
+
 @dataclass(frozen=True)
 class _Seen:
-    """A layer that ran: its name, and the size of what came out."""
+    """A layer that ran: its name, and what came out."""
 
     name: str
-    width: int
-    size: tuple[int, int]
+    out: Tensor
 
 
 def without_stem(
-    model: FoundationModel, x: Tensor, shape: tuple[int, int, int]
+    model: FoundationModel, x: Tensor, features: Tensor
 ) -> tuple[nn.Module, Callable[[], nn.Conv2d]]:
-    """The model's network, a copy, for features of ``shape`` (C, H, W) in the place of images.
+    """The model's network, a copy, for features in the place of images.
 
-    The first layer whose map of features divides theirs becomes a convolution from
-    their C channels; the layers before it pass on what they get. The function gives that layer.
-    Raises Unsupported where the network has no such stem.
+    The first layer whose map of features divides theirs becomes a convolution from their channels,
+    scaled to give what the layer gave; the layers before it pass on what they get. The function
+    gives that convolution. Raises Unsupported where the network has no such layer.
+
+    Parameters
+    ----------
+    model : the whole network
+    x : images (n, c, h, w), n at least 2
+    features : of these images, (n, C, H, W)
     """
     network = model.clone().module
-    order, stop = _first_layers(network, x, shape[1:])
+    order, stop = _first_layers(network, x, features.shape[2:])
     if stop is None:
         raise Unsupported(
             f"{type(model).__name__}: no first layer gives a map of features whose size divides "
-            f"{shape[1]}x{shape[2]}; choose another stride, or a model that begins with "
-            "convolutions"
+            f"{features.shape[2]}x{features.shape[3]}; choose another stride, or a model that "
+            "begins with convolutions"
         )
-    step = shape[1] // stop.size[0]
-    for name in order[: order.index(stop.name)]:
+    step = features.shape[2] // stop.out.shape[2]
+    for name in order[:-1]:
         _replace(network, name, nn.Identity())
-    _replace(network, stop.name, nn.Conv2d(shape[0], stop.width, step, step))
+    made = nn.Conv2d(features.shape[1], stop.out.shape[1], step, step).to(x.device)
+    standardise(made, made, features, like=stop.out)
+    _replace(network, stop.name, made)
 
     def stem() -> nn.Conv2d:
         layer = network.get_submodule(stop.name)
@@ -167,7 +198,7 @@ def without_stem(
 
     try:
         with torch.no_grad():
-            network(torch.zeros(2, *shape, device=x.device))
+            network(features)
     except Exception as error:
         raise Unsupported(
             f"{type(model).__name__}: it does not run from its layer {stop.name!r} on: {error}"
@@ -176,7 +207,7 @@ def without_stem(
 
 
 def _first_layers(
-    network: nn.Module, x: Tensor, size: torch.Size | tuple[int, ...]
+    network: nn.Module, x: Tensor, size: Sequence[int]
 ) -> tuple[list[str], _Seen | None]:
     """Names of the leaf layers as they run, up to the first that fits ``size``; and that one."""
     ran: list[tuple[str, nn.Module, Tensor]] = []
@@ -187,7 +218,7 @@ def _first_layers(
     ]
     try:
         with torch.no_grad():
-            network(x[:2].float())
+            network(x)
     finally:
         for handle in handles:
             handle.remove()
@@ -195,9 +226,9 @@ def _first_layers(
     for name, layer, out in ran:
         order.append(name)
         if isinstance(layer, LATTICE) and isinstance(out, Tensor) and out.ndim == 4:
-            width, high, wide = out.shape[1:]
+            high, wide = out.shape[2:]
             if size[0] % high == 0 and size[1] % wide == 0 and size[0] // high == size[1] // wide:
-                return order, _Seen(name, width, (high, wide))
+                return order, _Seen(name, out)
     return order, None
 
 

@@ -26,6 +26,9 @@ from .link import RATE_0, Link, LinkSettings
 from .networks import OnDevice
 from .told import Told
 
+SAMPLES = 64
+"""Of the source, to whose features fresh layers are scaled."""
+
 
 @dataclass(frozen=True)
 class Made:
@@ -78,7 +81,7 @@ class Offloading(Method):
     def make(self, model: FoundationModel, source: DomainView, x: Tensor, classes: int) -> Made:
         """Train or read from the cache what the device and the server get.
 
-        ``model`` is a copy in float32; ``x``: two samples.
+        ``model`` is a copy in float32; ``x``: the first samples, at most 64.
         """
 
     def wanted(self, local: Tensor) -> Tensor:
@@ -86,7 +89,7 @@ class Offloading(Method):
         return torch.ones(len(local), dtype=torch.bool, device=local.device)
 
     def symbols(self, features: Tensor) -> Tensor:
-        """What is sent of each sample, as int64 symbols (n, ...)."""
+        """What is sent of each sample, as uint8 symbols (n, ...)."""
         device = self.model.module
         found: Tensor = device.quantiser.symbols(device.to_send(features))  # type: ignore[operator, union-attr]
         return found
@@ -94,7 +97,7 @@ class Offloading(Method):
     def messages(self, features: Tensor, chosen: Tensor) -> list[bytes]:
         """A message for each of the chosen samples."""
         assert self.coder is not None
-        rows = self.symbols(features)[chosen].to(torch.uint8).flatten(1).cpu().numpy()
+        rows = self.symbols(features)[chosen].flatten(1).cpu().numpy()
         symbols = [row.tobytes() for row in rows]
         self.told.keep(symbols)
         return [self.coder.encode(each) for each in symbols]
@@ -107,7 +110,7 @@ class Offloading(Method):
         return None
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
-        x = take(source.x, torch.arange(min(len(source), 2)))
+        x = take(source.x, torch.arange(min(len(source), SAMPLES)))
         if isinstance(x, dict) or x.ndim != 4:
             raise Unsupported("offloading methods split networks of images (n, channels, h, w)")
         own = model.clone()

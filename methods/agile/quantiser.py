@@ -33,9 +33,18 @@ class Quantiser(nn.Module):
         hard = c[away.argmin(dim=-1)]
         return soft + (hard - soft).detach()
 
+    @property
+    def values(self) -> Tensor:
+        """The values of the symbols, ascending, shape (levels,)."""
+        return self.centroids.sort().values
+
     def symbols(self, x: Tensor) -> Tensor:
-        """Positions of the nearest centroids, int64 in the shape of ``x``."""
-        return (x.unsqueeze(-1) - self.centroids).square().argmin(dim=-1)
+        """Of the nearest centroids, uint8 in the shape of ``x``: how many midpoints are below."""
+        values = self.values
+        found = torch.zeros_like(x, dtype=torch.uint8)
+        for middle in (values[1:] + values[:-1]) / 2:
+            found += x > middle
+        return found
 
 
 class LinearQuantiser(nn.Module):
@@ -43,15 +52,16 @@ class LinearQuantiser(nn.Module):
 
     def __init__(self, levels: int) -> None:
         super().__init__()
-        self.register_buffer("centroids", torch.linspace(0, HIGHEST, levels))
+        self.values: Tensor
+        self.register_buffer("values", torch.linspace(0, HIGHEST, levels))
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` rounded, with the gradient of ``x``."""
-        step = HIGHEST / (len(self.centroids) - 1)
+        step = HIGHEST / (len(self.values) - 1)
         rounded = (x.clamp(0, HIGHEST) / step).round() * step
         return x + (rounded - x).detach()
 
     def symbols(self, x: Tensor) -> Tensor:
-        """Positions of the values, int64 in the shape of ``x``."""
-        step = HIGHEST / (len(self.centroids) - 1)
-        return (x.clamp(0, HIGHEST) / step).round().long()
+        """Positions of the values, uint8 in the shape of ``x``."""
+        step = HIGHEST / (len(self.values) - 1)
+        return (x.clamp(0, HIGHEST) / step).round().to(torch.uint8)

@@ -59,7 +59,7 @@ class Told:
     def measured(self, link: Link) -> dict[str, float] | None:
         """A message and its answer at the link's rate, measured once; None if there is no link.
 
-        In seconds; ``transmission_s`` is without the server's own time ``remote_s``; ``bytes``: both ways.
+        Seconds; ``transmission_s`` is without the server's own ``remote_s``; ``bytes``: both ways.
         """
         if self._measured is None and not link.down and self.messages:
             answers = [a for a in link.ask(self.messages, paced=True) if a.value is not None]

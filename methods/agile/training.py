@@ -89,17 +89,20 @@ def fit(
     source: Source,
     config: Any,
     epochs: int,
+    rates: Mapping[nn.Parameter, float] | None = None,
 ) -> float:
     """Minimise ``loss(x, y)`` over the parameters; its mean over the last pass.
 
-    By the ``optimizer`` and to ``learning_rate`` of a `RecipeConfig`, the peak of one cycle.
+    By the ``optimizer`` and to ``learning_rate`` of a `RecipeConfig`, the peak of one cycle;
+    ``rates``: of parameters that have others.
     """
-    chosen = list(parameters)
+    chosen, rates = list(parameters), rates or {}
     sgd = config.optimizer == "sgd"
-    optimizer = make_optimizer(config.optimizer, chosen, config.learning_rate, momentum=MOMENTUM)
+    groups = [{"params": [p], "lr": rates.get(p, config.learning_rate)} for p in chosen]
+    optimizer = make_optimizer(config.optimizer, groups, config.learning_rate, momentum=MOMENTUM)
     steps = epochs * source.steps_per_epoch
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=steps + 1, pct_start=WARMUP,
+        optimizer, [group["lr"] for group in groups], total_steps=steps + 1, pct_start=WARMUP,
         cycle_momentum=False,
     )  # fmt: skip
     last: list[float] = []
@@ -110,8 +113,8 @@ def fit(
         nn.utils.clip_grad_norm_(chosen, 1.0)
         if sgd:
             with torch.no_grad():
-                for parameter in chosen:
-                    parameter.mul_(1 - schedule.get_last_lr()[0] * DECAY)
+                for parameter, rate in zip(chosen, schedule.get_last_lr(), strict=True):
+                    parameter.mul_(1 - rate * DECAY)
         optimizer.step()
         schedule.step()
         last = [*last[-source.steps_per_epoch + 1 :], float(value.detach())]
