@@ -31,8 +31,8 @@ class AgileConfig(RecipeConfig, LinkConfig, AdaptConfig):
     paper recommends 0.2 to 0.4, its code has 0.8); ``disorder``: over whole channels as in the
     paper, or each ``element`` as in its code; ``ig_points``: gradients in an integrated gradient,
     2 as in its code; ``levels``: values of a feature that is sent, 8 for 3 bits; ``temperature``: T
-    of the combination weight sigmoid(w / T), ``weight_rate``: learning rate of w, which few steps at
-    the others' would not move; ``choose_channels``: the channels that matter most
+    of the combination weight sigmoid(w / T); ``weight_rate``: learning rate of w, which few steps
+    at that of the others would not move; ``choose_channels``: the channels that matter most
     often come first before the joint training (Algorithm 1); ``reference_epochs``: of the reference
     network. ``local_loss``: weight of a cross-entropy of the device's prediction alone: 0 as
     published, which leaves that prediction untrained for a time without a link; ``head``: ``mean``,

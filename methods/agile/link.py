@@ -98,7 +98,8 @@ class TokenBucket:
 class Link:
     """The device's end of the link; a process that computes ``answer`` is at the other.
 
-    ``down``: why there is no link any more; empty while there is one. Copies are the same link.
+    ``down``: why there is no link any more; empty while there is one; ``answer``: what the server
+    computes. Copies are the same link.
 
     Parameters
     ----------
@@ -107,12 +108,12 @@ class Link:
     """
 
     def __init__(self, settings: LinkSettings, answer: Callable[[bytes], bytes]) -> None:
-        self.settings = settings
+        self.settings, self.answer = settings, answer
         self.down = "" if settings.rate_bps > 0 else RATE_0
         self._number = 0
         self._process: Any = None
         if not self.down:
-            self._start(answer)
+            self._start()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Link:
         return self
@@ -148,7 +149,7 @@ class Link:
 
     # -----------------------------------------------------------------------
 
-    def _start(self, answer: Callable[[bytes], bytes]) -> None:
+    def _start(self) -> None:
         """The server's socket is made here, so that it is there before the first packet."""
         server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         server.bind((ADDRESS, 0))
@@ -157,7 +158,9 @@ class Link:
         self._socket.setblocking(False)
         context = multiprocessing.get_context("fork")
         self._process = context.Process(
-            target=serve, args=(server, self._socket, answer, self.settings.dies_after), daemon=True
+            target=serve,
+            args=(server, self._socket, self.answer, self.settings.dies_after),
+            daemon=True,
         )
         self._process.start()
         server.close()
@@ -196,7 +199,7 @@ class Link:
                 select.select([], [self._socket], [], GUARD_S)
                 self._socket.send(packet)
             except OSError as error:
-                self._died(error)
+                self._died(error.strerror or str(error))
                 return
 
     def _collect(
@@ -221,23 +224,26 @@ class Link:
 
     def _received(self, assembly: Assembly) -> list[tuple[Kind, int, bytes]]:
         """The messages that the next packet completes; none where it came for nothing."""
-        readable, _, _ = select.select([self._socket], [], [], GUARD_S)
-        if not readable:
-            self.down = f"the link died: no answer within {GUARD_S:g} s"
+        ends = [self._socket, self._process.sentinel]
+        readable, _, _ = select.select(ends, [], [], GUARD_S)
+        if self._socket not in readable:
+            self._died(f"no answer within {GUARD_S:g} s" if not readable else "no answer comes")
             return []
         try:
             return list(assembly.add(decode(self._socket.recv(65536))))
         except CorruptPacketError as error:
             return [] if error.number is None else [(Kind.CORRUPT, error.number, b"")]
         except OSError as error:
-            self._died(error)
+            self._died(error.strerror or str(error))
             return []
 
-    def _died(self, error: OSError) -> None:
+    def _died(self, seen: str) -> None:
+        """The reason names the process's end where there is one: what was seen first is chance."""
         self._process.join(1)
         code = self._process.exitcode
-        how = "" if code is None else f" (its process ended with code {code})"
-        self.down = f"the link died: {error.strerror or error}{how}"
+        self.down = "the link died: " + (
+            seen if code is None else f"the server's process ended with code {code}"
+        )
 
     def _drawn(self, what: str, message: bytes) -> float:
         """A number from 0 to 1 that the seed and the message fix."""

@@ -54,13 +54,13 @@ class Server:
     def __init__(
         self, network: nn.Module, coder: Coder, values: Tensor, shape: Sequence[int]
     ) -> None:
-        self._network = network.cpu().float().eval()
+        self.network = network.cpu().float().eval()
         self._coder, self._values, self._shape = coder, values.detach().cpu().float(), tuple(shape)
 
     def __call__(self, message: bytes) -> bytes:
         symbols = np.frombuffer(self._coder.decode(message), np.uint8).astype(np.int64)
         x = self._values[torch.from_numpy(symbols)].reshape(1, *self._shape)
-        logits: Any = self._network(x)[0].float().numpy().astype(np.float32)
+        logits: Any = self.network(x)[0].float().numpy().astype(np.float32)
         return bytes(logits.tobytes())
 
 
