@@ -99,7 +99,7 @@ class Link:
     """The device's end of the link; a process that computes ``answer`` is at the other.
 
     ``down``: why there is no link any more; empty while there is one; ``answer``: what the server
-    computes. Copies are the same link.
+    computes.
 
     Parameters
     ----------
@@ -114,9 +114,6 @@ class Link:
         self._process: Any = None
         if not self.down:
             self._start()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Link:
-        return self
 
     def ask(self, messages: Sequence[bytes], paced: bool = False) -> list[Answer]:
         """An answer for each message, in their order; see `Answer` for those that get none.

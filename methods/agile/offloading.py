@@ -24,6 +24,7 @@ from .coding import Coder
 from .latency import Parts
 from .link import RATE_0, Link, LinkSettings
 from .networks import OnDevice
+from .shared import Shared
 from .told import Told
 
 SAMPLES = 64
@@ -128,11 +129,11 @@ class Offloading(Method):
         rate = getattr(self.config, "adapt_rate", 1.0)
         self.optimizer = torch.optim.SGD(trained, lr=rate) if trained else None
         kept = "confident" if made.answer is not None else "no server"
-        self.told, self.told_adapting = Told(kept), Told(kept)
+        self._told, self._told_adapting = Shared(Told(kept)), Shared(Told(kept))
         seed = int(torch.randint(2**31, (1,)))
-        self.link: Link | None = None
+        self._link: Shared[Link] | None = None
         if made.answer is not None and not only_shapes():
-            self.link = Link(self._link_settings(seed), made.answer)
+            self._link = Shared(Link(self._link_settings(seed), made.answer))
 
     def adapted(self, device: Any) -> list[nn.Parameter]:
         """Parameters that adapt on the device; default: by the setting ``adapts``, if any."""
@@ -148,7 +149,7 @@ class Offloading(Method):
         if self.optimizer is None:
             return
         for batch in window.steps(domain.batches()):
-            loss = entropy(self._outputs(batch.x, self.told_adapting)).mean()
+            loss = entropy(self._outputs(batch.x, self._told_adapting.thing)).mean()
             if loss.requires_grad:
                 take_step(self.optimizer, loss)
             window.log(entropy=loss.detach())
@@ -163,7 +164,7 @@ class Offloading(Method):
         known = {
             "offline": self.facts,
             "predicting": self.told.facts(self.coder, self.link),
-            "adapting": self.told_adapting.facts(None, None) if self.optimizer else None,
+            "adapting": self._told_adapting.thing.facts(None, None) if self.optimizer else None,
             "device_parameters": parameters,
             "device_flash_bytes": 4 * parameters,
         }
@@ -180,6 +181,16 @@ class Offloading(Method):
         size = self.told.mean(self.told.up + self.told.down)
         sent = Amount(value=size, unit="B/sample", kind="measured", how=how)
         return {**amounts, "bytes_sent": sent}
+
+    @property
+    def link(self) -> Link | None:
+        """The link to the server; None where there is none."""
+        return None if self._link is None else self._link.thing
+
+    @property
+    def told(self) -> Told:
+        """Counts of what was predicted."""
+        return self._told.thing
 
     def stored(self) -> Any:
         """The device's part and its optimizer; the server's is not on the device."""

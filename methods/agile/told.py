@@ -14,7 +14,7 @@ MEASURED = 16
 
 
 class Told:
-    """Counts of a run's exchanges; copies of a method go on with the same counts.
+    """Counts of a run's exchanges.
 
     ``alone``: reasons by which samples were answered on the device, with their numbers; ``kept``:
     the reason of those for which the server is not asked.
@@ -28,9 +28,6 @@ class Told:
         self.messages: list[bytes] = []
         self.symbols: list[bytes] = []
         self._measured: dict[str, float] | None = None
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Told:
-        return self
 
     def add(self, samples: int, messages: Sequence[bytes], answers: Sequence[Answer]) -> None:
         """Count a batch of so many samples, of which ``messages`` went to the server."""

@@ -19,6 +19,7 @@ from bench.methods.agile.link import (
     LinkSettings,
     TokenBucket,
 )
+from bench.methods.agile.shared import Shared
 from bench.methods.agile.wire import (
     Assembly,
     CorruptPacketError,
@@ -153,9 +154,15 @@ def test_what_fails_at_the_server_is_an_error_here(link: Callable[..., Link]) ->
         link(answer=fails).ask(MESSAGES[:1])
 
 
-def test_a_copy_is_the_same_link(link: Callable[..., Link]) -> None:
-    made = link()
-    assert copy.deepcopy({"link": made})["link"] is made
+def test_copies_share_a_link_until_the_last_is_gone(link: Callable[..., Link]) -> None:
+    shared = Shared(Link(LinkSettings(FAST), lambda message: str(os.getpid()).encode()))
+    copied = copy.deepcopy({"link": shared})["link"]
+    assert copied.thing is shared.thing
+    server = int(shared.thing.ask([b""])[0].value)
+    os.kill(server, 0)
+    del shared, copied
+    with pytest.raises(ProcessLookupError):
+        os.kill(server, 0)
 
 
 # --- faults ---------------------------------------------------------------------------
