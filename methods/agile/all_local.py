@@ -21,9 +21,11 @@ from .training import Source, accuracy, fit, made_offline
 class AllLocalConfig(RecipeConfig, AdaptConfig):
     """Settings of the small network beside those of the recipe and of adaptation.
 
-    ``further``: separable layers behind the two of the extractor.
+    ``further``: separable layers behind the two of the extractor; ``epochs``: more than of those
+    that begin with the source model's weights.
     """
 
+    epochs: int = Field(40, ge=1, le=10_000)
     further: int = Field(6, ge=0, le=64)
 
 

@@ -37,7 +37,7 @@ def codes(symbols: Sequence[int], alphabet: int, largest: int = LARGEST) -> Iter
 def compress(symbols: Sequence[int], alphabet: int, largest: int = LARGEST) -> bytes:
     """Symbols as LZW codes in bytes; the last byte is filled up with zeros."""
     widths = _widths(alphabet, largest)
-    return pack((code, next(widths)) for code in codes(symbols, alphabet, largest))
+    return pack(zip(codes(symbols, alphabet, largest), widths, strict=False))
 
 
 def decompress(data: bytes, count: int, alphabet: int, largest: int = LARGEST) -> list[int]:
@@ -65,24 +65,17 @@ def decompress(data: bytes, count: int, alphabet: int, largest: int = LARGEST) -
 
 def _widths(alphabet: int, largest: int) -> Iterator[int]:
     """Bits of each code in turn: those of the largest code that the encoder knows by then."""
-    entries = alphabet
+    for entries in range(alphabet, largest):
+        yield (entries - 1).bit_length() or 1
     while True:
-        yield max((entries - 1).bit_length(), 1)
-        entries = min(entries + 1, largest)
+        yield (max(alphabet, largest) - 1).bit_length() or 1
 
 
 def pack(values: Iterable[tuple[int, int]]) -> bytes:
     """Pairs (value, bits) one behind the other, first bit first."""
-    out, held, bits = bytearray(), 0, 0
-    for value, width in values:
-        held, bits = (held << width) | value, bits + width
-        while bits >= 8:
-            bits -= 8
-            out.append((held >> bits) & 0xFF)
-        held &= (1 << bits) - 1
-    if bits:
-        out.append((held << (8 - bits)) & 0xFF)
-    return bytes(out)
+    bits = "".join([f"{value:0{width}b}" for value, width in values])
+    size = (len(bits) + 7) // 8
+    return int(bits.ljust(8 * size, "0") or "0", 2).to_bytes(size, "big")
 
 
 class Bits:

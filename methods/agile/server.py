@@ -56,7 +56,7 @@ def _answered(
 
     began = time.perf_counter_ns()
     try:
-        with torch.no_grad():
+        with torch.inference_mode():
             made = answer(message)
     except Exception as error:
         return Kind.FAILED, number, f"{type(error).__name__}: {error}".encode()
