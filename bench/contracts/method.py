@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from bench.contracts.data import DomainView, Inputs
     from bench.contracts.model import FoundationModel
     from bench.contracts.stream import ShiftedSource
-    from bench.costs.tracker import DeviceCosts
     from bench.records.cell import Cell
     from bench.records.record import Amount
     from bench.run.window import Window
@@ -231,10 +230,11 @@ class Method(ABC):
         """
         return {}
 
-    def further_costs(self, device: DeviceCosts) -> Mapping[str, Amount]:
-        """Costs of the run on ``device`` that the method knows besides, by name; default: none.
+    def further_costs(self, device: Any) -> Mapping[str, Amount]:
+        """Costs of the run on a device that the method knows besides, by name; default: none.
 
-        Asked at the run's end, once for each device; recorded beside the others.
+        ``device``: a `bench.costs.tracker.DeviceCosts`, with what the run was charged. Asked at the
+        run's end, once for each device; recorded beside the others.
         """
         return {}
 
