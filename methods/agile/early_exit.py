@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -25,13 +25,15 @@ class EarlyExitConfig(RecipeConfig, LinkConfig):
 
     ``confidence``: the largest probability from which on the device answers itself; ``further``:
     separable layers of the device behind its extractor; ``levels``: of a feature that is sent, 256
-    for 8 bits; ``exit_loss``: weight of the cross-entropy at the exit, beside 1 at the end.
+    for 8 bits; ``exit_loss``: weight of the cross-entropy at the exit, beside 1 at the end;
+    ``exit_head``: ``flat``, it sees each position of the features, or ``mean``, their means alone.
     """
 
     confidence: float = Field(0.8, ge=0, le=1)
     further: int = Field(2, ge=0, le=32)
     levels: int = Field(256, ge=2, le=256)
     exit_loss: float = Field(1.0, gt=0, le=100)
+    exit_head: Literal["flat", "mean"] = "flat"
 
 
 @register("method", "early-exit")
@@ -70,8 +72,9 @@ class EarlyExit(Offloading):
         with torch.no_grad():
             network, _ = without_stem(model, x, begin(x))
         device = DevicePart(
-            begin, c.channels, shape, classes, sends_all=True, quantiser=LinearQuantiser(c.levels)
-        ).to(x.device)
+            begin, c.channels, shape, classes, flat=c.exit_head == "flat", sends_all=True,
+            quantiser=LinearQuantiser(c.levels),
+        ).to(x.device)  # fmt: skip
 
         def both(x: Tensor) -> tuple[Tensor, Tensor]:
             features = device.features(x)
