@@ -82,7 +82,6 @@ class AgileNN(Offloading):
 
     Config = AgileConfig
     config: AgileConfig
-    provenance = "published"
     family = "PEFT"
     conformance_config: ClassVar[dict[str, Any]] = {
         "epochs": 1, "reference_epochs": 1, "channels": 10,

@@ -37,6 +37,10 @@ class Camera(nn.Module):
         super().__init__()
         self.classes = classes
 
+    def forward(self, x: Tensor) -> Tensor:
+        """As `predicted`, of images."""
+        return self.predicted(self.features(x))
+
     def features(self, x: Tensor) -> Tensor:
         """The images in float32."""
         return x.float()

@@ -69,7 +69,7 @@ def train_jointly(
     )
     network.requires_grad_(False)
     reference = Reference(network, config.ig_points)
-    facts = {"reference": accuracy(lambda x: network(device.features(x)), source)}
+    facts: dict[str, Any] = {"reference": accuracy(lambda x: network(device.features(x)), source)}
     if config.choose_channels:
         facts["channels"] = _choose(device, stem(), reference, source, k)
     remote.load_state_dict(_for_remote(network, stem(), remote, remote_stem()))

@@ -153,6 +153,25 @@ def standardise(
     layer.bias.copy_((layer.bias - caught[0].mean(dim=over)) * factor + mean)
 
 
+@torch.no_grad()
+def activation_bytes(network: nn.Module, x: Tensor) -> int:
+    """Bytes of what the largest layer of ``network`` gets and gives for ``x``, at least ``x``'s."""
+    sizes = [x.nbytes]
+    handles = [
+        layer.register_forward_hook(
+            lambda _, inputs, out: sizes.append(inputs[0].nbytes + out.nbytes)
+        )
+        for layer in network.modules()
+        if not list(layer.children())
+    ]
+    try:
+        network(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return max(sizes)
+
+
 @dataclass(frozen=True)
 class _Seen:
     """A layer that ran: its name, and what came out."""

@@ -23,7 +23,7 @@ from .._losses import entropy, take_step
 from .coding import Coder
 from .latency import Parts
 from .link import RATE_0, Link, LinkSettings
-from .networks import OnDevice
+from .networks import OnDevice, activation_bytes
 from .shared import Shared
 from .told import Told
 
@@ -123,6 +123,7 @@ class Offloading(Method):
         self.facts, self.coder, self.classes = made.facts, made.coder, classes
         self.model = OnDevice(made.device)
         self.model.module.to(x.device).requires_grad_(False).eval()
+        self.ram_bytes = activation_bytes(self.model.module, x[:1].float())
         trained = self.adapted(made.device)
         for parameter in trained:
             parameter.requires_grad_(True)
@@ -158,15 +159,20 @@ class Offloading(Method):
         return self._outputs(x, self.told)
 
     def details(self) -> dict[str, Any]:
-        """How the device's part was trained, who answered, bytes, and the link at its own rate."""
+        """How the device's part was trained, who answered, bytes, and the link at its own rate.
+
+        ``device_flash_bytes``: its weights in float32; ``device_ram_bytes``: the inputs and outputs
+        of its largest layer for one sample, without the coder's dictionary and the program.
+        """
         device = self.model.module
         parameters = sum(p.numel() for p in device.parameters())
-        known = {
+        known: dict[str, Any] = {
             "offline": self.facts,
             "predicting": self.told.facts(self.coder, self.link),
             "adapting": self._told_adapting.thing.facts(None, None) if self.optimizer else None,
             "device_parameters": parameters,
             "device_flash_bytes": 4 * parameters,
+            "device_ram_bytes": self.ram_bytes,
         }
         if getattr(device, "weight", None) is not None:
             known["alpha"] = float(device.alpha.detach())  # type: ignore[operator, union-attr]

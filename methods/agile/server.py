@@ -40,6 +40,7 @@ def serve(
             complete = list(assembly.add(decode(data)))
         except CorruptPacketError as error:
             if error.number is not None:
+                assembly.forget(error.number)
                 _send(here, sender, Kind.CORRUPT, error.number, b"")
             continue
         for _, number, message in complete:

@@ -84,6 +84,11 @@ class Assembly:
     def __init__(self) -> None:
         self._parts: dict[tuple[Kind, int], dict[int, bytes]] = {}
 
+    def forget(self, number: int) -> None:
+        """Drop what has come of a message of which a part is wrong."""
+        for key in [key for key in self._parts if key[1] == number]:
+            del self._parts[key]
+
     def add(self, packet: Packet) -> Iterator[tuple[Kind, int, bytes]]:
         """Take in a packet; gives (kind, number, message) if it completes one."""
         key = (packet.kind, packet.number)

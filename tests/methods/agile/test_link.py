@@ -66,6 +66,15 @@ def test_a_message_is_put_together_from_its_packets_in_any_order() -> None:
     assert bytes_on_wire(message) == 5000 + 4 * (17 + 28)
 
 
+def test_what_has_come_of_a_wrong_message_is_dropped() -> None:
+    first, second = packets(Kind.ASK, 7, bytes(2000))
+    assembly = Assembly()
+    assert list(assembly.add(decode(first))) == []
+    assembly.forget(7)
+    assert list(assembly.add(decode(second))) == []
+    assert list(assembly.add(decode(first))) == [(Kind.ASK, 7, bytes(2000))]
+
+
 @pytest.mark.parametrize("at", [4, 5, 9, 17, 60])
 def test_every_changed_byte_is_found(at: int) -> None:
     (packet,) = packets(Kind.ASK, 3, b"x" * 50)

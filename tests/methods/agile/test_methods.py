@@ -245,6 +245,10 @@ def test_the_server_is_not_in_the_devices_memory(prepare: Prepare) -> None:
     stored = sum(p.numel() for p in method.stored()[0].parameters())
     assert stored == method.details()["offloading"]["device_parameters"]
     assert stored < 500
+    facts = method.details()["offloading"]
+    # The largest layer: an image of 16 x 16 in, four maps of 8 x 8 out; or these in and out.
+    assert facts["device_ram_bytes"] == 4 * (16 * 16 + 4 * 8 * 8)
+    assert facts["device_flash_bytes"] == 4 * stored
 
 
 @pytest.mark.parametrize("name", LINKED)
