@@ -13,6 +13,7 @@ from bench.records.record import Results
 from .aggregate import SOURCE_ONLY, Row, find_row
 from .comparison import Comparison
 from .footnotes import footnotes
+from .latency_block import NOTE, latency_block
 from .metrics import WORDS, has_matrix
 from .paired import ENOUGH_PAIRS, Paired, holm, paired, ratio
 from .statistics import (
@@ -63,6 +64,8 @@ def further_blocks(comparison: Comparison, reference: str = "") -> list[Further]
     if named is not source:
         made.append(_against(comparison, named, True))
     made.append(_components(comparison))
+    if (latency := latency_block(comparison)) is not None:
+        made.append(Further(latency, (NOTE,)))
     return [each for each in made if each is not None]
 
 

@@ -100,7 +100,9 @@ def _row(estimate: Estimate, device: ModelledDevice, name: str, window_s: float)
     price = estimate.prices[name]
     needed = price.memory_bytes + device.runtime_memory.value
     given = device.memory_for_applications.value
-    memory = [f"{needed / 1e6:.0f}", f"{given / 1e6:.0f}"]
+    # Of a microcontroller, whose memory is below a megabyte, more than whole ones.
+    places = 0 if given >= 1e7 else 3
+    memory = [f"{size / 1e6:.{places}f}" for size in (needed, given)]
     method = f"{estimate.method} {ASSUMES}" if estimate.assumes else estimate.method
     if needed > given:
         return [method, "no", *memory, *"----"]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bench.contracts.model import FoundationModel
     from bench.contracts.stream import ShiftedSource
     from bench.records.cell import Cell
+    from bench.records.record import Amount
     from bench.run.window import Window
 
 Need = Literal["source_data", "target_labels", "replay_memory"]
@@ -229,6 +230,14 @@ class Method(ABC):
 
         Asked at the run's end. Under ``notes``: sentences for readers of tables, of what happened
         in this run and changes how its numbers are to be read.
+        """
+        return {}
+
+    def further_costs(self, device: Any) -> Mapping[str, Amount]:
+        """Costs of the run on a device that the method knows besides, by name; default: none.
+
+        ``device``: a `bench.costs.tracker.DeviceCosts`, with what the run was charged. Asked at the
+        run's end, once for each device; recorded beside the others.
         """
         return {}
 

@@ -80,26 +80,43 @@ RANGES = {
 }
 """By key of a profile; each holds for all numbers below its key."""
 
+MICROCONTROLLER = {
+    "memory": Range(1e4, 4e6, "bytes", _BYTES),
+    "memory_for_applications": Range(1e4, 4e6, "bytes", _BYTES),
+    "runtime_memory": Range(100, 1e6, "bytes", _BYTES),
+}
+"""In the place of those above, for a profile whose ``memory`` is within its range here. A board's
+memory in kB would be taken for one: that its other numbers are a board's tells.
+"""
+
 SECONDS_OF_A_CALL = Range(1e-10, 1e5, "s", RANGES["launch_overhead"].others)
 """In a curve of measured speeds."""
 
 
-def out_of_range(content: Mapping[Any, Any], at: str = "") -> str:
+def out_of_range(content: Mapping[Any, Any]) -> str:
     """The first number in the content of a profile's file that no board has, with the cure.
 
     Empty if there is none. What is no positive number is left to the profile's own schema.
     """
+    memory = content.get("memory")
+    size = _positive(memory.get("value")) if isinstance(memory, Mapping) else None
+    small = size is not None and not MICROCONTROLLER["memory"].complaint("memory", size)
+    return _out_of(RANGES | MICROCONTROLLER if small else RANGES, content)
+
+
+def _out_of(ranges: Mapping[str, Range], content: Mapping[Any, Any], at: str = "") -> str:
+    """As `out_of_range`, below the key ``at``."""
     for key, part in content.items():
         if not isinstance(part, Mapping):
             continue
         path = f"{at}{key}"
         value = _positive(part.get("value"))
         place = re.sub(r"^modes\.[^.]*\.", "", path)
-        known = next((r for k, r in RANGES.items() if f"{place}.".startswith(f"{k}.")), None)
+        known = next((r for k, r in ranges.items() if f"{place}.".startswith(f"{k}.")), None)
         if known is not None and value is not None:
             told = known.complaint(path, value)
         else:
-            told = out_of_range(part, f"{path}.")
+            told = _out_of(ranges, part, f"{path}.")
         if told:
             return told
     return ""

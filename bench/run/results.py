@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
@@ -92,10 +92,22 @@ def ending(error: BaseException) -> dict[str, Any]:
     return {"status": "failed", "reason": reason}
 
 
-def results_on(device: DeviceCosts, stream: StreamResult, tracker: CostTracker) -> Results:
-    """The results of a run on one device: the scores of the stream, and the device's costs."""
+def results_on(
+    device: DeviceCosts,
+    stream: StreamResult,
+    tracker: CostTracker,
+    further: Mapping[str, Amount] | None = None,
+) -> Results:
+    """The results of a run on one device: the scores of the stream, and the device's costs.
+
+    ``further``: costs that the method knows besides, by names that `Costs` does not have.
+    """
     domains = [_domain(stage, device) for stage in stream.stages]
     costs = _costs(device, domains, tracker)
+    for name, amount in (further or {}).items():
+        if name in Costs.model_fields:
+            raise BenchError(f"further_costs gives {name!r}, which is counted: choose another name")
+        setattr(costs, name, amount)
     return Results(**stream.model_dump(exclude={"stages"}), domains=domains, costs=costs)
 
 

@@ -119,7 +119,7 @@ def _ending_on(
 ) -> dict[str, Any]:
     """How a run that reached its end ends on one device: what fails there fails there alone."""
     try:
-        results = results_on(device, stream, tracker)
+        results = results_on(device, stream, tracker, method.further_costs(device))
         details = to_jsonable_python(method.details())
     except Exception as error:
         print_traceback(error)

@@ -20,7 +20,7 @@ from .tensor_costs import Quantity, TensorCosts, tensor_costs
 
 CostDevice = Literal[
     "none", "xavier-nx", "agx-xavier", "agx-orin", "orin-nano", "jetson-tx2", "raspberry-pi-4b",
-    "raspberry-pi-5",
+    "raspberry-pi-5", "stm32f746",
 ]  # fmt: skip
 RECOUNTED = 2
 """Steps of a shape after a selection that are counted: the first may make an optimizer's state."""

@@ -28,6 +28,7 @@ MODES = {
     "orin-nano": ["15w", "7w", "25w"],
     "raspberry-pi-4b": [],
     "raspberry-pi-5": [],
+    "stm32f746": ["216mhz", "128mhz", "64mhz"],
 }
 OTHERS = [f"{name}@{mode}" for name, modes in MODES.items() for mode in modes[1:]]
 
