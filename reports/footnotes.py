@@ -72,7 +72,7 @@ def missing_runs(row: Row) -> list[str]:
     for record in row.missing:
         reasons[(fate(record), clean(record.reason))].append(run_of(record))
     return [
-        f"No result: {name_of(row)}, {_runs(runs)}: {status}: "
+        f"No result: {name_of(row)}, {runs_of(runs)}: {status}: "
         f"{shorten(reason or 'no reason recorded', REASON_LIMIT)}"
         for (status, reason), runs in reasons.items()
     ]
@@ -149,13 +149,15 @@ def _interval_notes(rows: Sequence[Row]) -> list[str]:
     common = set((reference or most).results)
     draws = len({run.draw for run in common})
     if counts == [1]:
-        text = f"One ok run per method ({_runs(common)}): no intervals, no claim about differences"
+        text = (
+            f"One ok run per method ({runs_of(common)}): no intervals, no claim about differences"
+        )
     else:
-        over = f"ok runs, one per seed ({_runs(common)})"
+        over = f"ok runs, one per seed ({runs_of(common)})"
         if over_draws(common):
-            over = f"means of {draws} draws of source model and offline stage ({_runs(common)})"
+            over = f"means of {draws} draws of source model and offline stage ({runs_of(common)})"
         elif draws > 1:
-            over = f"seeds, each the mean of {draws} source draws ({_runs(common)})"
+            over = f"seeds, each the mean of {draws} source draws ({runs_of(common)})"
         alone = ", none where one run is ok" if counts[0] == 1 else ""
         text = f"± half width of the 95 % Student-t interval over the {over}{alone}; {_IN_RANGE}"
         if not over_draws(common):
@@ -171,7 +173,7 @@ def _interval_notes(rows: Sequence[Row]) -> list[str]:
 
 def _other_runs(runs: Sequence[Run], rows: Sequence[Row], reference: Row | None) -> str:
     """Which rows are over other runs, and what source-only has on these."""
-    text = f"{_capital(_runs(runs))} alone: {', '.join(name_of(row) for row in rows)}"
+    text = f"{_capital(runs_of(runs))} alone: {', '.join(name_of(row) for row in rows)}"
     if reference is None:
         return f"{text}."
     scores = {run: score for run, score in reference.scores.items() if run in runs}
@@ -205,6 +207,12 @@ def _cost_notes(comparison: Comparison) -> list[str]:
     ]
     if known:
         notes.append("Adaptation time and energy are sums over the stream; 1 MB is 1e6 bytes.")
+    if any("modelled" in kinds for kinds, _ in known):
+        notes.append(
+            "± of a modelled cost is the spread over runs alone, left out where there is none; how "
+            "far the cost model itself is off is not in it and in no record ('bench device check' "
+            "measures that on a machine at hand)."
+        )
     if comparison.front_shares:
         notes.append(
             "On front: share of bootstrap draws of the repeats in which no other competing row is "
@@ -264,7 +272,7 @@ def _row_notes(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _runs(runs: Collection[Run]) -> str:
+def runs_of(runs: Collection[Run]) -> str:
     """Seeds, and draws of the source model where there are others than the first."""
     seeds, draws = {run.seed for run in runs}, {run.draw for run in runs}
     if draws == {0}:
@@ -276,12 +284,16 @@ def _runs(runs: Collection[Run]) -> str:
 
 
 def _numbers(what: str, numbers: Collection[int]) -> str:
-    """In ascending order, with three or more in a row as ``seeds 0-4``."""
-    spans: list[list[int]] = []
+    return f"{what}{'s' if len(numbers) > 1 else ''} {spans(numbers)}"
+
+
+def spans(numbers: Collection[int]) -> str:
+    """In ascending order, with three or more in a row as ``0-4``."""
+    found: list[list[int]] = []
     for one in sorted(numbers):
-        if spans and one == spans[-1][-1] + 1:
-            spans[-1].append(one)
+        if found and one == found[-1][-1] + 1:
+            found[-1].append(one)
         else:
-            spans.append([one])
-    parts = (f"{s[0]}-{s[-1]}" if len(s) > 2 else ", ".join(map(str, s)) for s in spans)
-    return f"{what}{'s' if len(numbers) > 1 else ''} {', '.join(parts)}"
+            found.append([one])
+    parts = (f"{s[0]}-{s[-1]}" if len(s) > 2 else ", ".join(map(str, s)) for s in found)
+    return ", ".join(parts)

@@ -16,6 +16,7 @@ from .aggregate import clean, fate, show_all
 from .comparison import Comparison, flat_settings
 from .drawing import Drawing
 from .further_blocks import sheet
+from .shared_notes import said_once
 from .table_model import DASH, Sheet, name_of, settings_of
 
 CSS_DPI = 96
@@ -29,10 +30,11 @@ def page(
     reference: str = "",
     across: Sequence[tuple[Sheet, Drawing]] = (),
     workloads: Sequence[Sheet] = (),
+    answer: Sheet | None = None,
 ) -> str:
     """The report as HTML, everything from records escaped; ``drawings``: figures by ``key``;
     ``reference``: see `files`; ``across``: tables and figure of scenarios; ``workloads``: tables
-    across suites.
+    across suites; ``answer``: what stands first.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -43,12 +45,18 @@ def page(
     )
     environment.globals |= {"name_of": name_of, "settings_of": settings_of, "fate": fate}
     environment.filters |= {"clean": clean, "show_all": show_all, "base64": base64.b64encode}
+    sheets, shared = said_once([sheet(each, reference=reference) for each in comparisons])
     records = [record for comparison in comparisons for record in comparison.records]
     return environment.get_template("page.html").render(
         css_dpi=CSS_DPI,
         note=clean(note),
         across=[*((tables, None) for tables in workloads), *across],
-        comparisons=[_section(c, drawings.get(c.key, ()), reference) for c in comparisons],
+        answer=answer,
+        shared_notes=shared,
+        comparisons=[
+            _section(c, drawings.get(c.key, ()), made)
+            for c, made in zip(comparisons, sheets, strict=True)
+        ],
         versions=_versions(records),
         suites=sorted({record.suite for record in records}),
         first=min((record.started for record in records), default=""),
@@ -57,8 +65,7 @@ def page(
     )
 
 
-def _section(comparison: Comparison, drawings: Sequence[Drawing], reference: str) -> dict[str, Any]:
-    made = sheet(comparison, reference=reference)
+def _section(comparison: Comparison, drawings: Sequence[Drawing], made: Sheet) -> dict[str, Any]:
     return {
         "id": made.slug,
         "title": clean(made.title),

@@ -8,7 +8,7 @@ import json
 import re
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .aggregate import Row, clean, find_row
 from .comparison import Comparison
@@ -24,6 +24,9 @@ WIDTH = 120
 NAME_WIDTHS = (16, 25)
 """Columns after which names are wrapped: so many that the table fits, but within these bounds."""
 
+HEAD_WIDTH = 11
+"""Columns after which a head is broken between words."""
+
 PAGE = 40
 """Rows of all tables that one page takes beside the footnotes."""
 
@@ -38,11 +41,17 @@ def sheet_text(made: Sheet) -> str:
     lines = [clean(made.title), ""]
     for block in made.blocks:
         lines += [block.title, *_text_block(block), ""]
-    for footnote in made.notes:
+    return "\n".join([*lines, *note_lines(made.notes)]) + "\n"
+
+
+def note_lines(notes: Iterable[str]) -> list[str]:
+    """Notes below a table in plain text."""
+    lines = []
+    for note in notes:
         lines += textwrap.wrap(
-            footnote, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False
+            note, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False
         )
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def markdown(comparison: Comparison, note: str = "") -> str:
@@ -107,10 +116,10 @@ def comma_separated(comparison: Comparison, reference: str = "") -> str:
 
 
 def _two_lines(head: str) -> list[str]:
-    """Units under the names of costs, and long heads broken: columns as narrow as their cells."""
-    if " (" in head or len(head) <= 10:
-        return head.replace(" (", "\n(").split("\n")
-    return head.rsplit(" ", 1)
+    """Long heads broken, and units under them: columns as narrow as their cells."""
+    name, unit, rest = head.partition(" (")
+    lines = textwrap.wrap(name, HEAD_WIDTH, break_long_words=False, break_on_hyphens=False)
+    return [*lines, f"({rest}"] if unit else lines
 
 
 # --- plain text ------------------------------------------------------------
@@ -212,6 +221,8 @@ _TEX = {
     "°": r"$^\circ$",
     "µ": r"$\mu$",
     "→": r"$\rightarrow$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
     "≤": r"$\leq$",
     "≥": r"$\geq$",
     "ß": r"\ss{}",

@@ -46,6 +46,12 @@ def command(
         bool,
         Option("--default-beside-tuned", help="Runs of the suite with default settings too."),
     ] = False,
+    max_energy: Annotated[
+        float | None, Option(help="Name the best method within so many J of adaptation too.")
+    ] = None,
+    max_memory: Annotated[
+        float | None, Option(help="And within so many MB of memory above the runtime.")
+    ] = None,
     with_store: Annotated[
         list[Path] | None, Option(help="Read the records of this store too; repeatable.")
     ] = None,
@@ -76,6 +82,8 @@ def command(
         reference=reference,
         margin=margin,
         default_beside_tuned=default_beside_tuned,
+        max_energy=max_energy,
+        max_memory=max_memory,
         further=[existing_store(folder) for folder in with_store or ()],
     )
     for path in paths:

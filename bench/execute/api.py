@@ -215,6 +215,8 @@ def report(
     reference: str = "",
     margin: float | None = None,
     default_beside_tuned: bool = False,
+    max_energy: float | None = None,
+    max_memory: float | None = None,
     with_stores: str | Path | Sequence[str | Path] = (),
 ) -> list[Path]:
     """Write tables, figures and an offline page of a store's records; the files' paths.
@@ -222,7 +224,7 @@ def report(
     ``suite``: only the cells of this suite as it is now. ``methods, seeds, device``: only these,
     and with a suite instead of its own; ``source_draws``: only the first so many; ``data_root``: of
     the suite, as in `run_suite`. ``reference,
-    margin, default_beside_tuned, with_stores``: see `write_report`. Raises BenchError if there is
+    margin, default_beside_tuned, max_energy, max_memory, with_stores``: see `write_report`. Raises BenchError if there is
     nothing to show or ``out`` cannot be written.
     """
     selection = Selection(
@@ -242,6 +244,8 @@ def report(
         reference=reference,
         margin=margin,
         default_beside_tuned=default_beside_tuned,
+        max_energy=max_energy,
+        max_memory=max_memory,
         further=further,
     )
 
@@ -255,6 +259,8 @@ def write_report(
     reference: str = "",
     margin: float | None = None,
     default_beside_tuned: bool = False,
+    max_energy: float | None = None,
+    max_memory: float | None = None,
     further: Sequence[Store] = (),
 ) -> list[Path]:
     """The report of a store's records, or of those that are cells of a selection.
@@ -263,7 +269,8 @@ def write_report(
     source among the records.
     ``reference``: a method, or the label of a row, to compare with besides no adaptation.
     ``margin``: points up to which two methods are tied in a scenario; None: the report's own.
-    ``default_beside_tuned``: the cells of the suite with default settings too. ``further``: stores
+    ``default_beside_tuned``: the cells of the suite with default settings too. ``max_energy,
+    max_memory``: J and MB within which the answer names the best too. ``further``: stores
     whose records are read as well; of one cell the record that was started last counts.
     The report says, and ``warn`` receives, what the suite leaves out and which settings were tuned
     on older code. ``warn`` also receives a line for every file that is no record, and their number.
@@ -313,7 +320,8 @@ def write_report(
     for text in filter(None, told):
         warn(text)
         notes.append(text)
-    told_of: dict[str, float] = {} if margin is None else {"margin": margin / 100}
+    given = {"margin": margin and margin / 100, "max_energy": max_energy, "max_memory": max_memory}
+    told_of = {name: value for name, value in given.items() if value is not None}
     paths: list[Path] = registry.load("report", "files")(
         records, out, "; ".join(notes), reference, **told_of
     )
