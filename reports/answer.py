@@ -118,7 +118,7 @@ def how_sure(margin: Paired | None) -> str:
 def _best(found: Sequence[Answer]) -> Block:
     several = {a.comparison.metric.title for a in found}
     score = found[0].comparison.metric.title if len(several) == 1 else "score"
-    heads = ("where", "best without labels", "runner-up", "how sure", f"{score} (%) {UP}",
+    heads = ("where", "best without labels", "runner-up", "how sure", f"{score} {UP} (%)",
              "margin (points)", "pairs")  # fmt: skip
     rows = []
     for a in found:

@@ -111,7 +111,7 @@ def blocks(comparison: Comparison) -> list[Block]:
     def transfer(row: Row) -> list[str]:
         return accuracies(row, changes)
 
-    best = f"{primary(protocol).head} (%) {UP if comparison.metric.higher_is_better else DOWN}"
+    best = f"{primary(protocol).head} {UP if comparison.metric.higher_is_better else DOWN} (%)"
     heads = ["method", "settings", best, "vs source-only", *cost_heads]
     heads += [*[FRONT_HEAD] * bool(shares), "ok runs"]
     rows = comparison.rows
@@ -141,7 +141,7 @@ def cost_kinds(comparison: Comparison) -> tuple[str, list[str]]:
     heads = []
     for name, column in COSTS.items():
         told = [column.unit] if alike or not found[name] else [column.unit, *found[name]]
-        heads.append(f"{column.head} ({', '.join(told)}) {DOWN}")
+        heads.append(f"{column.head} {DOWN} ({', '.join(told)})")
     return (every[0] if alike else ""), heads
 
 
@@ -167,12 +167,12 @@ def name_of(row: Row, caveats: bool = False) -> str:
     marks += [LOWER_BOUND] * bool(row.uncounted)
     if caveats:
         marks += [SECTION] * row.older_code + [PILCROW] * (row.window is not None)
-    return clean(" ".join([row.label, *marks]))
+    return clean(" ".join([row.display or row.label, *marks]))
 
 
 def cost_number(estimate: Estimate | None) -> str:
     """A number with three significant digits; a dash if there is none."""
-    return DASH if estimate is None else _with_interval(estimate, decimals(estimate.mean), False)
+    return DASH if estimate is None else with_interval(estimate, decimals(estimate.mean), False)
 
 
 def signed_points(estimate: Estimate | None) -> str:
@@ -193,14 +193,14 @@ def settings_of(row: Row) -> str:
 
 def percent(estimate: Estimate | None, signed: bool = False) -> str:
     """A fraction as percent with one decimal: ``58.0 ± 1.2``; a dash if there is none."""
-    return DASH if estimate is None else _with_interval(estimate.scaled(100.0), 1, signed)
+    return DASH if estimate is None else with_interval(estimate.scaled(100.0), 1, signed)
 
 
 def number(estimate: Estimate | None, unit: str) -> str:
     """A number in its unit, shares as percent; a dash if there is none."""
     if estimate is None or unit == "%":
         return percent(estimate)
-    return _with_interval(estimate, decimals(estimate.mean), False)
+    return with_interval(estimate, decimals(estimate.mean), False)
 
 
 def cost(value: Cost, factor: float) -> str:
@@ -230,7 +230,18 @@ def decimals(value: float, digits: int = 3) -> int:
     return max(0, digits - 1 - math.floor(math.log10(abs(value))))
 
 
-def _with_interval(estimate: Estimate, places: int, signed: bool) -> str:
+def with_interval(estimate: Estimate, places: int, signed: bool) -> str:
+    """As ``58.0 ± 1.2``, ``97.3 [78.0, 99.7]`` or ``58.0``."""
+    mean, *ends = interval_parts(estimate, places, signed)
+    if not ends:
+        return mean
+    return f"{mean} ± {ends[0]}" if len(ends) == 1 else f"{mean} [{ends[0]}, {ends[1]}]"
+
+
+def interval_parts(estimate: Estimate, places: int, signed: bool) -> list[str]:
+    """The mean, and behind it the longer side of its interval, or both ends where the sides differ
+    by much.
+    """
     sign = "+" if signed else ""
 
     def shown(value: float, sign: str = "") -> str:
@@ -241,9 +252,9 @@ def _with_interval(estimate: Estimate, places: int, signed: bool) -> str:
 
     mean, ends = estimate.mean, estimate.interval
     if ends is None:
-        return shown(mean, sign)
+        return [shown(mean, sign)]
     short, long = sorted((mean - ends[0], ends[1] - mean))
     inside = estimate.range.low <= mean - long and mean + long <= estimate.range.high
     if inside and long - short <= UNEVEN * long:
-        return f"{shown(mean, sign)} ± {shown(long)}"
-    return f"{shown(mean, sign)} [{shown(ends[0], sign)}, {shown(ends[1], sign)}]"
+        return [shown(mean, sign), shown(long)]
+    return [shown(mean, sign), shown(ends[0], sign), shown(ends[1], sign)]

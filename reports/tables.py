@@ -61,12 +61,12 @@ def markdown(comparison: Comparison, note: str = "") -> str:
 
 def sheet_markdown(made: Sheet) -> str:
     """`markdown` of any tables."""
-    lines = [f"## {_md(made.title)}", ""]
+    lines = [f"## {escaped_md(made.title)}", ""]
     for block in made.blocks:
         rule = "|" + ":---|" * block.texts + "---:|" * (len(block.heads) - block.texts)
-        lines += [f"**{_md(block.title)}**", "", _md_row(block.heads), rule]
+        lines += [f"**{escaped_md(block.title)}**", "", _md_row(block.heads), rule]
         lines += [*(_md_row(row) for row in (*block.methods, *block.references)), ""]
-    lines += [f"- {_md(footnote)}" for footnote in made.notes]
+    lines += [f"- {escaped_md(footnote)}" for footnote in made.notes]
     return "\n".join(lines) + "\n"
 
 
@@ -87,13 +87,13 @@ def sheet_latex(made: Sheet) -> str:
         lines += [
             r"\begin{table*}",
             r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}",
-            rf"  \caption{{{_tex(title)}}}",
+            rf"  \caption{{{escaped_tex(title)}}}",
             rf"  \label{{tab:{made.slug}{f'-{i + 1}' if i else ''}}}",
         ]
         for block in part:
             lines += _tex_block(block)
         if part is parts[-1]:
-            told = [rf"    {_tex(footnote)}\par" for footnote in made.notes]
+            told = [rf"    {escaped_tex(footnote)}\par" for footnote in made.notes]
             lines += [r"  \begin{minipage}{\linewidth}\raggedright", *told, r"  \end{minipage}"]
         lines += [r"\end{table*}"]
     return "\n".join(lines) + "\n"
@@ -187,10 +187,10 @@ def _text_row(row: Sequence[Sequence[str]], widths: Sequence[int], texts: int) -
 
 
 def _md_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_md(cell) for cell in cells) + " |"
+    return "| " + " | ".join(escaped_md(cell) for cell in cells) + " |"
 
 
-def _md(value: str) -> str:
+def escaped_md(value: str) -> str:
     """Escape by CommonMark 2.4; angle brackets as entities, for renderers that pass HTML on."""
     escaped = re.sub(r"([\\`*_{}\[\]#|~!$])", r"\\\1", clean(value).replace("&", "&amp;"))
     return escaped.replace("<", "&lt;").replace(">", "&gt;")
@@ -253,7 +253,8 @@ _TEX_ACCENTS = {
 """Combining accents, and the commands for them in every encoding of fonts."""
 
 
-def _tex(value: str) -> str:
+def escaped_tex(value: str) -> str:
+    """Text of which LaTeX reads nothing as a command, for every engine."""
     text = unicodedata.normalize("NFC", clean(value))
     return "".join(
         # Two hyphens in a row would be set as a dash.
@@ -275,13 +276,14 @@ def _tex_character(character: str) -> str:
 
 def _tex_row(cells: Sequence[Sequence[str]], sides: str, align: str = "t") -> str:
     """Cells of several lines, as in plain text: a page is no wider than a terminal."""
-    made = map(_tex_cell, cells, [align] * len(cells), sides)
+    made = map(tex_cell, cells, [align] * len(cells), sides)
     return "    " + " & ".join(made) + r" \\"
 
 
-def _tex_cell(lines: Sequence[str], align: str, side: str) -> str:
+def tex_cell(lines: Sequence[str], align: str, side: str) -> str:
+    """A cell of one or several lines."""
     # A sign before a digit is a minus, not a hyphen.
-    escaped = [re.sub(r"^-(?=\d)", "$-$", _tex(line)) for line in lines]
+    escaped = [re.sub(r"^-(?=\d)", "$-$", escaped_tex(line)) for line in lines]
     # After the end of a row, its \\ and booktabs' rules would read a [ or * as an argument.
     escaped = [re.sub(r"^[\[*]", r"{\g<0>}", line) for line in escaped]
     if len(lines) == 1:
@@ -296,7 +298,7 @@ def _tex_block(block: Block) -> list[str]:
     lines = [
         rf"  \begin{{tabular}}{{{sides}}}",
         r"    \toprule",
-        rf"    \multicolumn{{{len(block.heads)}}}{{l}}{{\textbf{{{_tex(block.title)}}}}} \\",
+        rf"    \multicolumn{{{len(block.heads)}}}{{l}}{{\textbf{{{escaped_tex(block.title)}}}}} \\",
         _tex_row(heads, sides, align="b"),
     ]
     for group in groups:
@@ -311,13 +313,13 @@ def _tex_block(block: Block) -> list[str]:
 def _csv_fields(comparison: Comparison, row: Row, reference: Row | None) -> dict[str, str]:
     cell = comparison.cell
     fields = {
-        "stream": _csv_text(cell.stream.name),
-        "model": _csv_text(cell.model_title),
-        "device": _csv_text(cell.device),
+        "stream": csv_text(cell.stream.name),
+        "model": csv_text(cell.model_title),
+        "device": csv_text(cell.device),
         "metric": comparison.metric.name,
         "protocol": json.dumps(cell.protocol, sort_keys=True),
-        "method": _csv_text(row.label),
-        "origin": _csv_text(origin_of(row)),
+        "method": csv_text(row.label),
+        "origin": csv_text(origin_of(row)),
         "settings": row.settings,
         "settings_changed": json.dumps(row.facts.changed, sort_keys=True),
         "supervised_reference": str(int(row.supervised)),
@@ -326,13 +328,13 @@ def _csv_fields(comparison: Comparison, row: Row, reference: Row | None) -> dict
     }
     accuracies = {name: row.accuracy[name] for name in MEASURES} | {"difference": row.difference}
     for name, estimate in accuracies.items():
-        fields |= _csv_estimate(f"{name}_percent", estimate and estimate.scaled(100.0))
+        fields |= csv_estimate(f"{name}_percent", estimate and estimate.scaled(100.0))
     source = next((r for r in comparison.drawn if r.is_source_only), None)
     fields |= _csv_paired("difference", row, source)
     if reference is not None:
         known = None if row is reference else paired_difference(row.scores, reference.scores)
-        fields["reference"] = _csv_text(reference.label)
-        fields |= _csv_estimate("to_reference_percent", known and known.scaled(100.0))
+        fields["reference"] = csv_text(reference.label)
+        fields |= csv_estimate("to_reference_percent", known and known.scaled(100.0))
         fields |= _csv_paired("to_reference", row, reference)
     spread = components(row.scores) if row.scores else None
     for name, value in (("draws", spread and spread.draws), ("seeds", spread and spread.seeds)):
@@ -343,15 +345,15 @@ def _csv_fields(comparison: Comparison, row: Row, reference: Row | None) -> dict
         known = row.further.get(metric.name)
         of, factor = ("_percent", 100.0) if metric.unit == "%" else ("", 1.0)
         column = metric.name.replace("-", "_") + of
-        fields |= _csv_estimate(column, known and known.scaled(factor))
+        fields |= csv_estimate(column, known and known.scaled(factor))
     for name, shown in COSTS.items():
         cost = row.costs[name]
         column = f"{name}_{shown.unit.replace('/', '_per_').lower()}"
-        fields |= _csv_estimate(column, cost.estimate and cost.estimate.scaled(shown.factor))
+        fields |= csv_estimate(column, cost.estimate and cost.estimate.scaled(shown.factor))
         fields[f"{name}_kind"] = " and ".join(cost.kinds) or ("unavailable" if cost.gaps else "")
     fields["older_code"], fields["without_effect"] = str(int(row.older_code)), str(int(row.inert))
     fields["window_closed"] = "" if row.window is None else str(row.window)
-    return fields | {"missing": _csv_text("; ".join(missing_runs(row)))}
+    return fields | {"missing": csv_text("; ".join(missing_runs(row)))}
 
 
 def _csv_paired(column: str, row: Row, control: Row | None) -> dict[str, str]:
@@ -364,7 +366,8 @@ def _csv_paired(column: str, row: Row, control: Row | None) -> dict[str, str]:
     }
 
 
-def _csv_estimate(column: str, estimate: Estimate | None) -> dict[str, str]:
+def csv_estimate(column: str, estimate: Estimate | None) -> dict[str, str]:
+    """The fields of an estimate; empty where there is none."""
     if estimate is None:
         ends = dict.fromkeys((f"{column}_half_width", f"{column}_low", f"{column}_high"), "")
         return {column: "", **ends, f"{column}_n": "0"}
@@ -378,7 +381,7 @@ def _csv_estimate(column: str, estimate: Estimate | None) -> dict[str, str]:
     }
 
 
-def _csv_text(value: str) -> str:
+def csv_text(value: str) -> str:
     """Text that a spreadsheet does not take for a formula."""
     value = clean(value)
     return f"'{value}" if value[:1] in ("=", "+", "-", "@") else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bench import BenchError, register
@@ -138,6 +138,11 @@ def files(
         contents[f"table-{tables.slug}.tex"] = sheet_latex(tables).encode()
     whole = page(comparisons, drawings, note, reference, sections, workloads, answer)
     contents["report.html"] = whole.encode()
+    return written(folder, contents)
+
+
+def written(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write files by name into a folder; their paths. BenchError if that is not possible."""
     try:
         for name, content in contents.items():
             write_atomically(folder / name, content)

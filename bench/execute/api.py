@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from bench import registry
 from bench.costs.device_profile import load_device
@@ -223,8 +223,8 @@ def report(
 
     ``suite``: only the cells of this suite as it is now. ``methods, seeds, device``: only these,
     and with a suite instead of its own; ``source_draws``: only the first so many; ``data_root``: of
-    the suite, as in `run_suite`. ``reference,
-    margin, default_beside_tuned, max_energy, max_memory, with_stores``: see `write_report`. Raises BenchError if there is
+    the suite, as in `run_suite`. ``reference, margin, default_beside_tuned, max_energy, max_memory,
+    with_stores``: see `write_report`. Raises BenchError if there is
     nothing to show or ``out`` cannot be written.
     """
     selection = Selection(
@@ -250,6 +250,16 @@ def report(
     )
 
 
+class Layout(Protocol):
+    """What a report file makes of records (`bench.reports.paper.Paper`)."""
+
+    def choose(self, records: Iterable[RecordSummary]) -> list[RecordSummary]:
+        """The records that it shows."""
+
+    def write(self, records: Iterable[Record], folder: Path, note: str = "") -> list[Path]:
+        """Write its files; their paths."""
+
+
 def write_report(
     store: Store,
     out: Path,
@@ -262,6 +272,7 @@ def write_report(
     max_energy: float | None = None,
     max_memory: float | None = None,
     further: Sequence[Store] = (),
+    layout: Layout | None = None,
 ) -> list[Path]:
     """The report of a store's records, or of those that are cells of a selection.
 
@@ -274,6 +285,7 @@ def write_report(
     whose records are read as well; of one cell the record that was started last counts.
     The report says, and ``warn`` receives, what the suite leaves out and which settings were tuned
     on older code. ``warn`` also receives a line for every file that is no record, and their number.
+    ``layout``: of a report file, whose tables and figures are written instead.
     """
     chosen = selection or Selection(suite="")
     for plugin in chosen.plugins:
@@ -291,6 +303,8 @@ def write_report(
     found = [(record, each) for each in stores for record in each.summaries()]
     every = [record for record, _ in found]
     known = matching(every, chosen.methods, chosen.seeds, chosen.devices, chosen.source_draws)
+    if layout is not None:
+        known = layout.choose(known)
     notes = []
     if chosen.suite:
         devices = _devices(known, warn)
@@ -322,6 +336,8 @@ def write_report(
         notes.append(text)
     given = {"margin": margin and margin / 100, "max_energy": max_energy, "max_memory": max_memory}
     told_of = {name: value for name, value in given.items() if value is not None}
+    if layout is not None:
+        return layout.write(records, out, "; ".join(notes))
     paths: list[Path] = registry.load("report", "files")(
         records, out, "; ".join(notes), reference, **told_of
     )
