@@ -208,10 +208,11 @@ def _cost_notes(comparison: Comparison) -> list[str]:
     if known:
         notes.append("Adaptation time and energy are sums over the stream; 1 MB is 1e6 bytes.")
     if any("modelled" in kinds for kinds, _ in known):
+        several = any(len(row.results) > 1 for row in rows)
+        spread = "± of a modelled cost is its spread over runs, left out where there is none; "
         notes.append(
-            "± of a modelled cost is the spread over runs alone, left out where there is none; how "
-            "far the cost model itself is off is not in it and in no record ('bench device check' "
-            "measures that on a machine at hand)."
+            f"{spread * several}{'how' if several else 'How'} far the cost model itself is off is "
+            "in no record ('bench device check' measures it on a machine at hand)."
         )
     if comparison.front_shares:
         notes.append(

@@ -18,7 +18,7 @@ LINES = 45
 
 STYLE = r"""% Needs \usepackage{booktabs}. Define any of these before \input to restyle all tables.
 \providecommand{\benchenv}{table}
-\providecommand{\benchsize}{\footnotesize\setlength{\tabcolsep}{4pt}}
+\providecommand{\benchsize}{\footnotesize\setlength{\tabcolsep}{4pt}\def\arraystretch{1.1}}
 \providecommand{\benchbest}[1]{\textbf{#1}}
 \providecommand{\benchsecond}[1]{\underline{#1}}
 \providecommand{\benchpm}[1]{\,{\scriptsize$\pm$\,#1}}
@@ -45,7 +45,7 @@ def paper_latex(table: PaperTable) -> str:
             r"\begin{\benchenv}",
             r"  \centering\benchsize",
             rf"  \caption[{{{escaped_tex(table.title + number)}}}]{{{escaped_tex(caption)}}}",
-            rf"  \label{{tab:{table.name}{f'-{i + 1}' if i else ''}}}",
+            rf"  \label{{tab:{table.name}{f'-{i + 1}' if i else ''}}}\par\smallskip",
             rf"  \begin{{tabular}}{{@{{}}l{''.join(map(_column, _paired(table)))}@{{}}}}",
             r"    \toprule",
             *_heads(table),
