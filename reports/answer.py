@@ -111,7 +111,7 @@ def how_sure(margin: Paired | None) -> str:
     if n < ENOUGH_FOR_INTERVAL:
         return f"n too small ({n} pair{'s' * (n > 1)})"
     told = "excludes" if distinguishable(margin.difference) else "includes"
-    p = f"p {p_value(margin.p)}" if margin.p is not None else f"Wilcoxon: {p_value(None)}"
+    p = f"p {p_value(margin.p)}" if margin.p is not None else f"p: {p_value(None)}"
     return f"interval {told} 0; {p}"
 
 
@@ -124,7 +124,7 @@ def _best(found: Sequence[Answer]) -> Block:
     for a in found:
         pairs = DASH if a.margin is None else str(a.margin.difference.n)
         rows.append((
-            clean(a.comparison.title),
+            clean(a.comparison.place),
             brief(a.best),
             DASH if a.runner_up is None else brief(a.runner_up),
             "no other method" if a.runner_up is None else how_sure(a.margin),
@@ -144,12 +144,12 @@ def _within(found: Sequence[Answer], budgets: Mapping[str, float]) -> Block:
     for a in found:
         kept = [row for row in ranking(a.comparison) if _fits(row, budgets)]
         if not kept:
-            rows.append((clean(a.comparison.title), _least(a, budgets), *[DASH] * (len(heads) - 2)))
+            rows.append((clean(a.comparison.place), _least(a, budgets), *[DASH] * (len(heads) - 2)))
             continue
         best = kept[0]
         loss = None if best is a.best else paired(best.scores, a.best.scores)
         rows.append((
-            clean(a.comparison.title),
+            clean(a.comparison.place),
             brief(best),
             percent(best.accuracy["score"]),
             signed_points(loss and loss.difference),
@@ -213,7 +213,7 @@ def _tied(found: Sequence[Answer]) -> list[str]:
     for a in found:
         if a.tied:
             text = f"not told from {brief(a.best)} by these runs: {named(a.tied)}"
-            lines.setdefault(text, []).append(a.comparison.title)
+            lines.setdefault(text, []).append(a.comparison.place)
     return [f"{'; '.join(titles)}: {text}." for text, titles in lines.items()]
 
 

@@ -53,9 +53,14 @@ class Comparison:
     @property
     def title(self) -> str:
         """Suite, stream, model and device, for people, and a warning where one is due."""
+        warning = " — contains ORACLE settings" if self.has_oracle else ""
+        return f"{self.place}{warning}"
+
+    @property
+    def place(self) -> str:
+        """The title without a warning."""
         variant = f" ({self.variant})" if self.variant else ""
-        title = f"{self.suite} · {_title(self.cell)}{variant}"
-        return f"{title} — contains ORACLE settings" if self.has_oracle else title
+        return f"{self.suite} · {_title(self.cell)}{variant}"
 
     @cached_property
     def suite(self) -> str:

@@ -104,7 +104,7 @@ class Paper:
                 raise BenchError(f"{where}: no record with results fits all of its choices")
             if self._columns:
                 choice = choice.model_copy(update={"columns": self._columns})
-            places = placed(found, choice.rows, where)
+            places = placed(found, choice.rows, comparisons, where)
             drawn |= {c.key: _only(c, places) for c in found if c.key not in drawn}
             table = paper_table(choice, found, places, self._file.names, where)
             table = replace(table, notes=(*table.notes, *[note] * bool(note), *left_out))

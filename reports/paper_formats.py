@@ -6,8 +6,10 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+from .aggregate import clean
 from .paper_table import Head, Line, PaperTable, Value, named_parts
 from .table_columns import column_of
 from .table_model import Block, Sheet, with_interval
@@ -19,15 +21,19 @@ MARKS = {"best": "*", "second": "_", "": ""}
 
 def paper_text(table: PaperTable) -> str:
     """Aligned columns; ``*`` stands before the best, ``_`` before the second."""
-    heads = ("method", *(told_head(head) for head in table.heads))
     blocks = []
     for setting, lines in by_setting(table):
-        rows: list[tuple[str, ...]] = []
-        for group, found in by_group(lines):
-            if group:
-                rows.append((f"[{group}]", *[""] * len(table.heads)))
-            rows += [(li.name, *(MARKS[v.mark] + told(v) for v in li.values)) for li in found]
-        blocks.append(Block(setting or table.title, heads, tuple(rows), ()))
+        # Settings beside each other are no narrower than a terminal: here each has its block.
+        for beside in dict.fromkeys(head.setting for head in table.heads):
+            kept = [i for i, head in enumerate(table.heads) if head.setting == beside]
+            heads = ("method", *(told_head(replace(table.heads[i], setting="")) for i in kept))
+            rows: list[tuple[str, ...]] = []
+            for group, found in by_group(lines):
+                rows += [(f"[{group}]", *[""] * len(kept))] * bool(group)
+                for line in found:
+                    values = [line.values[i] for i in kept]
+                    rows.append((line.name, *(MARKS[v.mark] + told(v) for v in values)))
+            blocks.append(Block(setting or beside, heads, tuple(rows), ()))
     marked = any(value.mark for line in table.lines for value in line.values)
     legend = ["* best, _ second"] * marked
     notes = (table.caption, *legend, *table.notes)
@@ -77,7 +83,7 @@ def paper_json(table: PaperTable) -> str:
         "rows": [
             {
                 "name": line.name, "group": line.group, "setting": line.setting,
-                "labels": [None if row is None else row.label for _, row in line.rows],
+                "labels": [None if row is None else clean(row.label) for _, row in line.rows],
                 "cells": [_json_value(value) for value in line.values],
             }
             for line in table.lines

@@ -13,7 +13,7 @@ from .aggregate import Row, clean
 from .comparison import Comparison
 from .footnotes import ORACLE, missing_runs, runs_of
 from .metrics import COSTS, columns, primary
-from .report_file import COLUMNS, RowChoice, TableChoice
+from .report_file import RowChoice, TableChoice
 from .statistics import Estimate, over_draws
 from .table_columns import (
     ITSELF,
@@ -22,7 +22,7 @@ from .table_columns import (
     UNAVAILABLE,
     UNDEFINED,
     Column,
-    checked_columns,
+    chosen_columns,
     column_of,
     marks_of,
 )
@@ -115,7 +115,7 @@ def paper_table(
 
     Raises BenchError, which begins with ``where``, for a column that no record has.
     """
-    wanted = checked_columns(choice.columns or COLUMNS, comparisons, where)
+    wanted = chosen_columns(choice.columns, comparisons, where)
     titles = setting_titles(comparisons, names)
     groups = [list(comparisons)] if choice.form == "wide" else [[c] for c in comparisons]
     wide, several = len(groups[0]) > 1, len(groups) > 1
@@ -148,11 +148,15 @@ def paper_table(
 
 
 def placed(
-    comparisons: Sequence[Comparison], choices: Sequence[RowChoice] | None, where: str
+    comparisons: Sequence[Comparison],
+    choices: Sequence[RowChoice] | None,
+    everywhere: Sequence[Comparison],
+    where: str,
 ) -> list[Place]:
     """The lines of a table: those of the choices, or all rows, the supervised references last.
 
-    Raises BenchError for a choice that no comparison has, or of which one has several rows.
+    Raises BenchError for a choice that no comparison has, here or ``everywhere`` in the report, or
+    of which one has several rows.
     """
     if choices is None:
         found: dict[tuple[bool, str], dict[str, Row]] = {}
@@ -164,9 +168,9 @@ def placed(
     for choice in choices:
         told = f"{where}: row {choice.method!r}"
         rows = {c.key: row for c in comparisons if (row := _picked(choice, c, told)) is not None}
-        if not rows:
-            every = {row.label for c in comparisons for row in c.rows}
-            every |= {row.runs[0].cell.method.name for c in comparisons for row in c.rows}
+        if not rows and not any(_picked(choice, c, told) for c in everywhere):
+            every = {row.label for c in everywhere for row in c.rows}
+            every |= {row.runs[0].cell.method.name for c in everywhere for row in c.rows}
             if choice.method in every:
                 raise BenchError(
                     f"{told}: none has {choice.settings} settings; leave 'settings' out"

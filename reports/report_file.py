@@ -12,8 +12,6 @@ from bench.errors import BenchError
 from bench.io.safe_yaml import read_yaml
 from bench.io.validated import validated
 
-COLUMNS = ("accuracy", "difference", "energy", "memory", "runs")
-"""Of a table that names none."""
 LONGEST = 300
 """Characters of a name or title."""
 

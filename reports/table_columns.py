@@ -25,6 +25,8 @@ TEXTS: Mapping[str, tuple[str, Callable[[Row], str]]] = {
     "origin": ("origin", origin_of),
 }
 """Columns of words."""
+USUAL = (SCORE, "difference", "energy", "memory", "runs")
+"""The columns of a table that names none."""
 LOWER = ("forgetting",)
 NEITHER = ("adapted",)
 """Measures of which less is better, and those of which neither is."""
@@ -76,18 +78,21 @@ def column_names(comparisons: Iterable[Comparison]) -> list[str]:
     return list(dict.fromkeys([SCORE, *measures, "difference", *COSTS, *further, *TEXTS]))
 
 
-def checked_columns(
-    names: Sequence[str], comparisons: Sequence[Comparison], where: str
+def chosen_columns(
+    names: Sequence[str] | None, comparisons: Sequence[Comparison], where: str
 ) -> list[str]:
-    """The names; BenchError for one that is unknown, given twice or shown by none."""
+    """The names, or what the records have of the usual ones; BenchError for one that is unknown,
+    given twice or shown by none.
+    """
+    if names is None:
+        return [name for name in USUAL if _shown(name, comparisons)]
     known = column_names(comparisons)
     for i, name in enumerate(names):
         if name not in known:
             raise BenchError(f"{where}: column {name!r} is unknown; {did_you_mean(name, known)}")
         if name in names[:i]:
             raise BenchError(f"{where}: column {name!r} is given twice; remove one")
-        made = [(column_of(name, c), c) for c in comparisons]
-        if any(column.words or _shown_in(column, c) for column, c in made):
+        if _shown(name, comparisons):
             continue
         given = sorted({m for c in comparisons for m in _given(c)})
         raise BenchError(
@@ -201,8 +206,13 @@ def _further(name: str, metric: Metric) -> Column:
     )  # fmt: skip
 
 
-def _shown_in(column: Column, comparison: Comparison) -> bool:
-    return any(column.estimate(row) is not None for row in comparison.drawn)
+def _shown(name: str, comparisons: Sequence[Comparison]) -> bool:
+    """Whether a column has anything to show."""
+    made = [(column_of(name, c), c) for c in comparisons]
+    return any(
+        column.words or any(column.estimate(row) is not None for row in c.drawn)
+        for column, c in made
+    )
 
 
 def _given(comparison: Comparison) -> list[str]:

@@ -217,7 +217,12 @@ def cost(value: Cost, factor: float) -> str:
 def spread_of(value: Cost, factor: float) -> Estimate | None:
     """A cost in the unit of tables, of modelled ones without an interval that would read 0."""
     known = value.estimate and value.estimate.scaled(factor)
-    if known is None or known.half_width is None or value.kinds != ("modelled",):
+    return without_zero_spread(known) if value.kinds == ("modelled",) else known
+
+
+def without_zero_spread(known: Estimate | None) -> Estimate | None:
+    """An estimate without an interval that would read 0 in its cell."""
+    if known is None or known.half_width is None:
         return known
     shown = round(known.half_width, decimals(known.mean))
     return known if shown else replace(known, half_width=None)

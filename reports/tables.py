@@ -17,13 +17,15 @@ from .further_blocks import sheet
 from .metrics import COSTS, MEASURES
 from .paired import paired
 from .statistics import Estimate, components, paired_difference
-from .table_model import DAGGER, DASH, DOUBLE_DAGGER, Block, Sheet, origin_of
+from .table_model import DAGGER, DASH, DOUBLE_DAGGER, DOWN, UP, Block, Sheet, origin_of
 
 WIDTH = 120
 """Columns that a plain-text table may take."""
 NAME_WIDTHS = (16, 25)
 """Columns after which names are wrapped: so many that the table fits, but within these bounds."""
 
+TEXT_WIDTH = 20
+"""Columns after which other words are broken, names of a runner-up among them."""
 HEAD_WIDTH = 11
 """Columns after which a head is broken between words."""
 
@@ -40,7 +42,7 @@ def sheet_text(made: Sheet) -> str:
     """`text` of any tables."""
     lines = [clean(made.title), ""]
     for block in made.blocks:
-        lines += [block.title, *_text_block(block), ""]
+        lines += [*[block.title] * bool(block.title), *_text_block(block), ""]
     return "\n".join([*lines, *note_lines(made.notes)]) + "\n"
 
 
@@ -118,7 +120,9 @@ def comma_separated(comparison: Comparison, reference: str = "") -> str:
 def _two_lines(head: str) -> list[str]:
     """Long heads broken, and units under them: columns as narrow as their cells."""
     name, unit, rest = head.partition(" (")
-    lines = textwrap.wrap(name, HEAD_WIDTH, break_long_words=False, break_on_hyphens=False)
+    kept = re.sub(rf" (?=[{UP}{DOWN}])", "\u00a0", name)  # an arrow stays with its word
+    wrapped = textwrap.wrap(kept, HEAD_WIDTH, break_long_words=False, break_on_hyphens=False)
+    lines = [line.replace("\u00a0", " ") for line in wrapped]
     return [*lines, f"({rest}"] if unit else lines
 
 
@@ -143,7 +147,10 @@ def _lines(block: Block) -> tuple[list[list[str]], list[list[list[list[str]]]]]:
     """Heads and rows of both groups with every cell in lines, so that `WIDTH` is kept."""
     heads = [_two_lines(head) for head in block.heads]
     groups = [
-        [[[row[0]], *map(_narrow, row[1:])] for row in group]
+        [
+            [[row[0]], *map(_words, row[1 : block.texts]), *map(_narrow, row[block.texts :])]
+            for row in group
+        ]
         for group in (block.methods, block.references)
     ]
     taken = sum(2 + w for w in _widths([heads, *(row for g in groups for row in g)])[1:])
@@ -161,6 +168,10 @@ def wrapped_name(name: str, width: int) -> list[str]:
         # Rather behind a setting's name than in the middle of it.
         wrapper.wordsep_simple_re = re.compile(r"( +|(?<==))")
     return wrapper.wrap(name)
+
+
+def _words(cell: str) -> list[str]:
+    return [line for part in _narrow(cell) for line in wrapped_name(part, TEXT_WIDTH) or [""]]
 
 
 def _narrow(cell: str) -> list[str]:

@@ -78,8 +78,8 @@ def test_how_sure_says_where_n_is_too_small() -> None:
 
     assert known(1) == "n too small (1 pair)"
     assert known(2) == "n too small (2 pairs)"
-    assert known(3) == "interval excludes 0; Wilcoxon: n too small"
-    assert known(3, lead=-0.001) == "interval includes 0; Wilcoxon: n too small"
+    assert known(3) == "interval excludes 0; p: n too small"
+    assert known(3, lead=-0.001) == "interval includes 0; p: n too small"
     # All of six differences above 0: 2 / 2^6.
     assert known(6) == "interval excludes 0; p 0.031"
     assert how_sure(None) == "no run in common"
@@ -152,7 +152,7 @@ def test_many_and_long_names_stay_readable(make: Make) -> None:
 
 def test_notes_of_several_tables_stand_once(make: Make, tmp_path: Path) -> None:
     told = summary(some(make))
-    meaning = "- [3] Accuracy is the mean over 4 target domains: before = on arrival; after = once"
+    meaning = "- [2] Accuracy is the mean over 4 target domains: before = on arrival; after = once"
     assert told.count("Accuracy is the mean over 4 target domains") == 1
     assert meaning in told
     assert told.count("of all tables: at the end.") == 2
@@ -168,9 +168,10 @@ def test_notes_of_several_tables_stand_once(make: Make, tmp_path: Path) -> None:
 
 
 def test_oracles_are_warned_of_under_each_table(matrix: list[Record]) -> None:
+    cells = [record.cell.model_copy(update={"device": "other"}) for record in matrix]
     other = [
-        record.model_copy(update={"cell": record.cell.model_copy(update={"device": "other"})})
-        for record in matrix
+        record.model_copy(update={"cell": cell, "identity": cell.identity})
+        for record, cell in zip(matrix, cells, strict=True)
     ]
     assert summary([*matrix, *other]).count("‡ ORACLE: settings selected") == 2
 

@@ -213,8 +213,7 @@ def test_page_lists_settings_and_warns_of_oracles(matrix: list[Record], tmp_path
     page = Reader((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "epochs=3, learning_rate=0.00123" in page.text
     assert "learning_rate=0.01" in page.text
-    # In the answer, and above the tables.
-    assert page.text.count("digits · small-vit · board — contains ORACLE settings") == 2
+    assert page.text.count("digits · small-vit · board — contains ORACLE settings") == 1
     assert page.attributes.count(("class", "warning")) == 1
 
 
