@@ -96,7 +96,7 @@ def answer_sheet(
     if not found:
         return None
     blocks = [_best(found)]
-    notes = [*_meaning(found), *_tied(found)]
+    notes = [*_meaning(found), *_tied(found), *_other_runs(found)]
     if budgets:
         blocks.append(_within(found, budgets))
         notes += _budget_notes(found, budgets)
@@ -199,7 +199,7 @@ def _meaning(found: Sequence[Answer]) -> list[str]:
     named = {True: "draws of the source model", False: "seeds"}
     repeats = " or ".join(named[each] for each in sorted(over))
     return [
-        f"Best: highest {' or '.join(scores)} of the methods that see no labels of the target "
+        f"Best: highest score ({' or '.join(scores)}) of the methods that see no labels of the target "
         "domains, no adaptation (source-only) and controls among them; oracle settings left out.",
         f"Margin: paired difference to the runner-up over {repeats}, with its 95 % interval; "
         f"below {ENOUGH_FOR_INTERVAL} pairs n is too small for one that says anything. p of "
@@ -215,6 +215,21 @@ def _tied(found: Sequence[Answer]) -> list[str]:
             text = f"not told from {brief(a.best)} by these runs: {named(a.tied)}"
             lines.setdefault(text, []).append(a.comparison.place)
     return [f"{'; '.join(titles)}: {text}." for text, titles in lines.items()]
+
+
+def _other_runs(found: Sequence[Answer]) -> list[str]:
+    """Where the best and the runner-up were not run alike."""
+    lines = []
+    for a in found:
+        other = a.runner_up
+        if other is not None and a.best.results.keys() != other.results.keys():
+            common = len(a.best.results.keys() & other.results.keys())
+            lines.append(
+                f"{a.comparison.place}: {brief(a.best)} has {len(a.best.results)} runs and "
+                f"{brief(other)} {len(other.results)}; the margin is over the {common} that both "
+                "have."
+            )
+    return lines
 
 
 def _budget_notes(found: Sequence[Answer], budgets: Mapping[str, float]) -> list[str]:

@@ -13,7 +13,7 @@ from .tables import escaped_tex, tex_cell, wrapped_name
 
 NAME_WIDTH = 34
 """Characters after which a method's name is broken."""
-LINES = 45
+LINES = 40
 """Rows of a float; a longer table goes on in the next."""
 
 STYLE = r"""% Needs \usepackage{booktabs}. Define any of these before \input to restyle all tables.

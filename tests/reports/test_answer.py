@@ -70,6 +70,17 @@ def test_the_best_sees_no_labels_and_its_margin_is_paired(make: Make) -> None:
     assert [row.label for row in ranking(nano)] == ["tent", "shot", "source-only", "meterless"]
 
 
+def test_runs_that_are_not_the_same_are_told(make: Make) -> None:
+    records = [make("tent", s, after=0.6 + s / 100) for s in range(2)]
+    records += [make("shot", s, after=0.6 - s / 100) for s in range(4)]
+    sheet = answer_sheet(compare(records))
+    assert sheet is not None
+    assert sheet.blocks[0].methods[0][6] == "2"
+    assert sheet.notes[-1].endswith(
+        ": tent has 2 runs and shot 4; the margin is over the 2 that both have."
+    )
+
+
 def test_how_sure_says_where_n_is_too_small() -> None:
     def known(n: int, lead: float = 0.1) -> str:
         a = {Run(0, seed): 0.5 + lead + seed / 1000 for seed in range(n)}
