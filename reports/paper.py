@@ -13,6 +13,7 @@ from bench.errors import did_you_mean
 from bench.records.cell import Cell
 from bench.records.record import Record
 
+from .aggregate import SOURCE_ONLY
 from .comparison import Comparison, compare
 from .paper_formats import paper_csv, paper_json, paper_markdown, paper_text
 from .paper_latex import paper_latex
@@ -76,7 +77,7 @@ class Paper:
                 self._of(key, [n for names in wanted for n in names or ()], kept, of)
             else:
                 kept = self._of(key, [n for names in wanted for n in names], kept, of)
-        return kept
+        return self._of_rows(tables, kept)
 
     def write(self, records: Iterable[Record], folder: Path, note: str = "") -> list[Path]:
         """Write the files; their paths. ``note`` stands below every table.
@@ -130,6 +131,19 @@ class Paper:
                 raise BenchError(f"{self._where}: key {key!r}: no record is of {name!r}; {cure}")
         return [record for record in records if of(record) & set(wanted)]
 
+    def _of_rows(self, tables: Sequence[TableChoice], records: list[Chosen]) -> list[Chosen]:
+        """The records of the methods of rows, and of source-only, with which they are compared."""
+        rows = [row.method for table in tables for row in table.rows or ()]
+        known = {record.cell.method.name for record in records}
+        for row in rows:
+            if not any(_means(row, name) for name in known):
+                cure = did_you_mean(row, known)
+                raise BenchError(f"{self._where}: row {row!r}: no record is of it; {cure}")
+        if any(table.rows is None for table in tables):
+            return records
+        kept = {n for n in known if n == SOURCE_ONLY or any(_means(row, n) for row in rows)}
+        return [record for record in records if record.cell.method.name in kept]
+
     def _check_names(self, comparisons: Sequence[Comparison]) -> None:
         """BenchError for a key of ``names`` that is nothing that the tables could call so."""
         known = {part for c in comparisons for part in named_parts(c)}
@@ -160,6 +174,11 @@ class Paper:
                 contents[f"figure-{name}-{comparison.slug}.png"] = drawings[name].png
                 contents[f"figure-{name}-{comparison.slug}.pdf"] = drawings[name].pdf
         return contents
+
+
+def _means(row: str, method: str) -> bool:
+    """Whether a row's name, or its label with settings, is of a method."""
+    return row == method or row.startswith((f"{method} (", f"{method} ["))
 
 
 def _chosen(choice: TableChoice, comparison: Comparison) -> bool:
