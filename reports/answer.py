@@ -199,8 +199,9 @@ def _meaning(found: Sequence[Answer]) -> list[str]:
     named = {True: "draws of the source model", False: "seeds"}
     repeats = " or ".join(named[each] for each in sorted(over))
     return [
-        f"Best: highest score ({' or '.join(scores)}) of the methods that see no labels of the target "
-        "domains, no adaptation (source-only) and controls among them; oracle settings left out.",
+        f"Best: highest score ({' or '.join(scores)}) of the methods that see no labels of the "
+        "target domains, no adaptation (source-only) and controls among them; oracle settings left "
+        "out.",
         f"Margin: paired difference to the runner-up over {repeats}, with its 95 % interval; "
         f"below {ENOUGH_FOR_INTERVAL} pairs n is too small for one that says anything. p of "
         "Wilcoxon's signed-rank test, for which n is too small below 6 pairs that differ.",

@@ -186,7 +186,7 @@ def _chosen(choice: TableChoice, comparison: Comparison) -> bool:
     asked = (
         (choice.suites, {comparison.suite}),
         (choice.streams, {cell.stream.name}),
-        (choice.models, {cell.model.name, cell.model_title}),
+        (choice.models, {cell.model_title}),
         (choice.devices, {cell.device, cell.device_title}),
     )
     return all(names is None or known & set(names) for names, known in asked)
@@ -201,7 +201,7 @@ def _only(comparison: Comparison, places: Sequence[Place]) -> Comparison:
 _CHOICES: dict[str, Callable[[Any], set[str]]] = {
     "suites": lambda record: {record.suite},
     "streams": lambda record: {record.cell.stream.name},
-    "models": lambda record: {record.cell.model.name, record.cell.model_title},
+    "models": lambda record: {record.cell.model_title},
     "devices": lambda record: {record.cell.device, record.cell.device_title},
 }
 """What a table may choose records by."""

@@ -51,7 +51,8 @@ class TableChoice(_Strict):
     ----------
     name : of its files
     title : begins its caption
-    suites, streams, models, devices : only records of these
+    suites, streams, models, devices : only records of these; a variant of a model is called as in
+        titles, "NAME compressed:8"
     columns : names of measures, costs, further metrics, ``runs``, ``settings``, ``origin``
     rows : in this order; by default all, as in the other tables
     form : of several settings, "long" (below each other) or "wide" (beside each other)

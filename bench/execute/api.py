@@ -303,7 +303,14 @@ def write_report(
     found = [(record, each) for each in stores for record in each.summaries()]
     every = [record for record, _ in found]
     known = matching(every, chosen.methods, chosen.seeds, chosen.devices, chosen.source_draws)
+    given = {"margin": margin and margin / 100, "max_energy": max_energy, "max_memory": max_memory}
+    told_of = {name: value for name, value in given.items() if value is not None}
     if layout is not None:
+        if reference or told_of:
+            raise BenchError(
+                "--reference, --margin, --max-energy and --max-memory are for a report without a "
+                "file or --columns; leave them out"
+            )
         known = layout.choose(known)
     notes = []
     if chosen.suite:
@@ -334,8 +341,6 @@ def write_report(
     for text in filter(None, told):
         warn(text)
         notes.append(text)
-    given = {"margin": margin and margin / 100, "max_energy": max_energy, "max_memory": max_memory}
-    told_of = {name: value for name, value in given.items() if value is not None}
     if layout is not None:
         return layout.write(records, out, "; ".join(notes))
     paths: list[Path] = registry.load("report", "files")(
