@@ -15,7 +15,7 @@ from .comparison import Comparison
 from .further_blocks import p_value
 from .metrics import COSTS, primary
 from .paired import Paired, paired
-from .statistics import ENOUGH_FOR_INTERVAL, distinguishable, over_draws
+from .statistics import ENOUGH_FOR_INTERVAL, distinguishable, over_draws, paired_difference
 from .table_model import (
     DASH,
     UP,
@@ -56,15 +56,13 @@ def answer_of(comparison: Comparison) -> Answer | None:
     if not ranked:
         return None
     best, *others = ranked
-    differences = {row.label: paired(best.scores, row.scores) for row in others}
     tied = [
         row
         for row in others
-        if (known := differences[row.label]) is not None
-        and distinguishable(known.difference) is False
+        if distinguishable(paired_difference(best.scores, row.scores)) is False
     ]
     runner_up = others[0] if others else None
-    margin = differences[runner_up.label] if runner_up is not None else None
+    margin = None if runner_up is None else paired(best.scores, runner_up.scores)
     return Answer(comparison, best, runner_up, margin, tuple(tied))
 
 

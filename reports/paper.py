@@ -100,7 +100,7 @@ class Paper:
         drawn: dict[str, Comparison] = {}
         for choice in self._file.chosen():
             where = self._where if self._file.tables is None else f"{self._where}: {choice.name}"
-            found = [c for c in comparisons if _chosen(choice, c)]
+            found = [c for c in compare(r for r in kept if _chosen(choice, r)) if c.drawn]
             if not found:
                 raise BenchError(f"{where}: no record with results fits all of its choices")
             if self._columns:
@@ -181,14 +181,9 @@ def _means(row: str, method: str) -> bool:
     return row == method or row.startswith((f"{method} (", f"{method} ["))
 
 
-def _chosen(choice: TableChoice, comparison: Comparison) -> bool:
-    cell = comparison.cell
-    asked = (
-        (choice.suites, {comparison.suite}),
-        (choice.streams, {cell.stream.name}),
-        (choice.models, {cell.model_title}),
-        (choice.devices, {cell.device, cell.device_title}),
-    )
+def _chosen(choice: TableChoice, record: _OfACell) -> bool:
+    """Whether a table shows a record."""
+    asked = ((getattr(choice, key), of(record)) for key, of in _CHOICES.items())
     return all(names is None or known & set(names) for names, known in asked)
 
 
