@@ -127,7 +127,7 @@ def _best(found: Sequence[Answer]) -> Block:
             DASH if a.runner_up is None else brief(a.runner_up),
             "no other method" if a.runner_up is None else how_sure(a.margin),
             percent(a.best.accuracy["score"]),
-            signed_points(a.margin and a.margin.difference),
+            signed_points(None if a.margin is None else a.margin.difference),
             pairs,
         ))  # fmt: skip
     return Block("Best method without labels of the target", heads, tuple(rows), (), texts=4)
@@ -150,7 +150,7 @@ def _within(found: Sequence[Answer], budgets: Mapping[str, float]) -> Block:
             clean(a.comparison.place),
             brief(best),
             percent(best.accuracy["score"]),
-            signed_points(loss and loss.difference),
+            signed_points(None if loss is None else loss.difference),
             *(cost(best.costs[name], COSTS[name].factor) for name in UNITS),
         ))  # fmt: skip
     kinds = {cost_kinds(a.comparison)[0] for a in found}

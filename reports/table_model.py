@@ -92,7 +92,8 @@ def blocks(comparison: Comparison) -> list[Block]:
         return [percent(row.accuracy[m.name], signed=m.signed) for m in measures]
 
     def main(row: Row) -> list[str]:
-        cells = [percent(row.accuracy["score"]), percent(row.difference, signed=True)]
+        score = reason_code(row) or percent(row.accuracy["score"])
+        cells = [score, percent(row.difference, signed=True)]
         cells += [cost(row.costs[n], c.factor) for n, c in COSTS.items()]
         if shares:
             share = shares.get(row.label) if row.competes else None

@@ -24,7 +24,7 @@ WIDTH = 120
 NAME_WIDTHS = (16, 25)
 """Columns after which names are wrapped: so many that the table fits, but within these bounds."""
 
-TEXT_WIDTH = 20
+TEXT_WIDTH = 22
 """Columns after which other words are broken, names of a runner-up among them."""
 HEAD_WIDTH = 11
 """Columns after which a head is broken between words."""
@@ -165,8 +165,8 @@ def wrapped_name(name: str, width: int) -> list[str]:
     """A method's name with its settings in lines of at most ``width`` characters."""
     wrapper = textwrap.TextWrapper(width, subsequent_indent="  ", break_on_hyphens=False)
     if max(map(len, name.split()), default=0) > width - 2:
-        # Rather behind a setting's name than in the middle of it.
-        wrapper.wordsep_simple_re = re.compile(r"( +|(?<==))")
+        # Rather behind a setting's name or a hyphen than in the middle of a word.
+        wrapper.wordsep_simple_re = re.compile(r"( +|(?<==)|(?<=\w-)(?=\w))")
     return wrapper.wrap(name)
 
 
