@@ -167,7 +167,7 @@ def placed(
     made = []
     for choice in choices:
         told = f"{where}: row {choice.method!r}"
-        rows = {c.key: row for c in comparisons if (row := _picked(choice, c, told)) is not None}
+        rows = {c.key: r for c in comparisons if (r := _picked(choice, c, told)) is not None}
         if not rows and not any(_picked(choice, c, told) for c in everywhere):
             every = {row.label for c in everywhere for row in c.rows}
             every |= {row.runs[0].cell.method.name for c in everywhere for row in c.rows}
