@@ -61,6 +61,7 @@ class Row:
     ``difference`` is to source-only in the score, paired by run, and None for source-only itself.
     ``older_code``: the method's newest runs have other code. ``inert``: the accuracies equal
     source-only's on every domain, split and seed. ``window``: None where no window closed.
+    ``display``: what a report file calls the row.
     """
 
     label: str
@@ -73,6 +74,7 @@ class Row:
     inert: bool = False
     window: ClosedWindow | None = None
     further: Mapping[str, Estimate] = field(default_factory=dict)
+    display: str = ""
 
     @property
     def is_source_only(self) -> bool:

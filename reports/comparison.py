@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,9 +52,21 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """Stream, model and device, for people, and a warning where one is due."""
-        title = _title(self.cell) + (f" ({self.variant})" if self.variant else "")
-        return f"{title} — contains ORACLE settings" if self.has_oracle else title
+        """Suite, stream, model and device, for people, and a warning where one is due."""
+        warning = " — contains ORACLE settings" if self.has_oracle else ""
+        return f"{self.place}{warning}"
+
+    @property
+    def place(self) -> str:
+        """The title without a warning."""
+        variant = f" ({self.variant})" if self.variant else ""
+        return f"{self.suite} · {_title(self.cell)}{variant}"
+
+    @cached_property
+    def suite(self) -> str:
+        """The suite that most of the runs were last made for."""
+        counts = Counter(record.suite for record in self.records)
+        return min(counts, key=lambda name: (-counts[name], name))
 
     @property
     def has_oracle(self) -> bool:

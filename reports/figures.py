@@ -174,6 +174,8 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             )
         best = pareto(points)
         front = [points[name] for name in best]
+        called = {row.label: row.display or row.label for row in known}
+        fronts = [called[name] for name in best]
         if front:
             # To the right edge of the data: more energy than the last point's buys nothing.
             front.append((max(energies), front[-1][1]))
@@ -189,7 +191,7 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             f"{title}, {over}, against the energy of adapting; bars are 95 % intervals "
             f"over {repeats(known)}, within 0 to 100 % and above 0 J, of two the points. Line: "
             "Pareto front of the methods "
-            f"({', '.join(best) or 'none'}). Hollow: "
+            f"({', '.join(fronts) or 'none'}). Hollow: "
             f"supervised references (†), which are no part of it.{marks(known)}"
         )
         if absent:

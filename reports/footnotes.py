@@ -207,6 +207,13 @@ def _cost_notes(comparison: Comparison) -> list[str]:
     ]
     if known:
         notes.append("Adaptation time and energy are sums over the stream; 1 MB is 1e6 bytes.")
+    if any("modelled" in kinds for kinds, _ in known):
+        several = any(len(row.results) > 1 for row in rows)
+        spread = "± of a modelled cost is its spread over runs, left out where there is none; "
+        notes.append(
+            f"{spread * several}{'how' if several else 'How'} far the cost model itself is off is "
+            "in no record ('bench device check' measures it on a machine at hand)."
+        )
     if comparison.front_shares:
         notes.append(
             "On front: share of bootstrap draws of the repeats in which no other competing row is "
@@ -278,12 +285,16 @@ def runs_text(runs: Collection[Run]) -> str:
 
 
 def _numbers(what: str, numbers: Collection[int]) -> str:
-    """In ascending order, with three or more in a row as ``seeds 0-4``."""
-    spans: list[list[int]] = []
+    return f"{what}{'s' if len(numbers) > 1 else ''} {spans(numbers)}"
+
+
+def spans(numbers: Collection[int]) -> str:
+    """In ascending order, with three or more in a row as ``0-4``."""
+    found: list[list[int]] = []
     for one in sorted(numbers):
-        if spans and one == spans[-1][-1] + 1:
-            spans[-1].append(one)
+        if found and one == found[-1][-1] + 1:
+            found[-1].append(one)
         else:
-            spans.append([one])
-    parts = (f"{s[0]}-{s[-1]}" if len(s) > 2 else ", ".join(map(str, s)) for s in spans)
-    return f"{what}{'s' if len(numbers) > 1 else ''} {', '.join(parts)}"
+            found.append([one])
+    parts = (f"{s[0]}-{s[-1]}" if len(s) > 2 else ", ".join(map(str, s)) for s in found)
+    return ", ".join(parts)

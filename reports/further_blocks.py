@@ -35,6 +35,7 @@ from .table_model import (
     name_of,
     percent,
     signed_points,
+    without_zero_spread,
 )
 
 RATIOS = ("energy", "memory", "time")
@@ -135,7 +136,7 @@ def _against(comparison: Comparison, control: Row | None, costs: bool) -> Furthe
         made = [signed_points(known.difference), effect, str(known.difference.n)]
         if tested:
             made += [p_value(p), p_value(holm_p)] if row.competes else [DASH, DASH]
-        return [*made, *(cost_number(ratio(row.amounts(n), control.amounts(n))) for n in ratios)]
+        return [*made, *(_ratio(n, row, control) for n in ratios)]
 
     heads = ["method", "difference", "effect size", "pairs", *(["p", "p (Holm)"] * tested)]
     heads += [f"{n} ratio" for n in ratios]
@@ -152,6 +153,13 @@ def _against(comparison: Comparison, control: Row | None, costs: bool) -> Furthe
         )
     title = f"Paired with {name_of(control)} (points)"
     return Further(block(rows, title, heads, cells), (f"{notes[0]}.", *notes[1:]))
+
+
+def _ratio(name: str, row: Row, control: Row) -> str:
+    """The ratio of a cost, of modelled ones without an interval that would read 0."""
+    known = ratio(row.amounts(name), control.amounts(name))
+    modelled = row.costs[name].kinds == control.costs[name].kinds == ("modelled",)
+    return cost_number(without_zero_spread(known) if modelled else known)
 
 
 def _components(comparison: Comparison) -> Further | None:

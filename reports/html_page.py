@@ -21,6 +21,7 @@ from .comparison import Comparison, flat_settings
 from .drawing import Drawing, Style
 from .further_blocks import sheet
 from .page_data import captions, page_data
+from .shared_notes import said_once
 from .table_model import DASH, Sheet, name_of, settings_of
 
 CSS_DPI = 96
@@ -35,12 +36,14 @@ def page(
     across: Sequence[tuple[Sheet, Drawing]] = (),
     workloads: Sequence[Sheet] = (),
     logs: Mapping[str, str] = MappingProxyType({}),
+    answer: Sheet | None = None,
 ) -> str:
     """The report as HTML, everything from records escaped; ``look`` comes from `drawing.styles`.
 
     ``reference``: see `files`; ``across``: tables and figure of scenarios; ``workloads``: tables
-    across suites; ``logs``: the ends of logs by the name that records have of them. The policy of
-    the page lets the browser run the script that lies beside this module and nothing else.
+    across suites; ``logs``: the ends of logs by the name that records have of them; ``answer``:
+    what stands first. The policy of the page lets the browser run the script that lies beside this
+    module and nothing else.
     """
     beside = Path(__file__).parent
     environment = jinja2.Environment(
@@ -52,6 +55,7 @@ def page(
     )
     environment.globals |= {"name_of": name_of, "settings_of": settings_of, "fate": fate}
     environment.filters |= {"clean": clean, "show_all": show_all, "base64": base64.b64encode}
+    sheets, shared = said_once([sheet(each, reference=reference) for each in comparisons])
     records = [record for comparison in comparisons for record in comparison.records]
     script = beside.joinpath("page.js").read_text(encoding="utf-8")
     sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -64,7 +68,9 @@ def page(
         logs=logs,
         note=clean(note),
         across=[*((tables, None) for tables in workloads), *across],
-        comparisons=[_section(c, reference) for c in comparisons],
+        answer=answer,
+        shared_notes=shared,
+        comparisons=[_section(c, made) for c, made in zip(comparisons, sheets, strict=True)],
         versions=_versions(records),
         suites=sorted({record.suite for record in records}),
         first=min((record.started for record in records), default=""),
@@ -73,9 +79,8 @@ def page(
     )
 
 
-def _section(comparison: Comparison, reference: str) -> dict[str, Any]:
+def _section(comparison: Comparison, made: Sheet) -> dict[str, Any]:
     cell = comparison.cell
-    made = sheet(comparison, reference=reference)
     return {
         "id": made.slug,
         "title": clean(made.title),

@@ -17,6 +17,9 @@ CONFIDENCE = 0.95
 ENOUGH_DRAWS = 3
 """Draws of the source model from which on intervals are over draws and not over seeds."""
 
+ENOUGH_FOR_INTERVAL = 3
+"""Repeats from which on an interval is taken to say something."""
+
 
 class Run(NamedTuple):
     """What tells a row's runs apart: the draw of the source model, and the seed."""
@@ -141,6 +144,17 @@ def paired_difference(
     """
     known = differences(a, b)
     return mean_ci(known.values(), within) if known else None
+
+
+def distinguishable(difference: Estimate | None) -> bool | None:
+    """Whether the interval of a paired difference excludes 0, so that the paired t-test rejects
+    equality at the 5 % level; None where there are too few pairs to say.
+    """
+    if difference is None or difference.n < ENOUGH_FOR_INTERVAL or difference.interval is None:
+        return None
+    low, high = difference.interval
+    # What rounding leaves of equal values is no difference.
+    return not low <= 0 <= high and abs(difference.mean) > 1e-12
 
 
 class Components(NamedTuple):

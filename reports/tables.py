@@ -8,7 +8,7 @@ import json
 import re
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .aggregate import Row, clean, find_row
 from .comparison import Comparison
@@ -17,12 +17,17 @@ from .further_blocks import sheet
 from .metrics import COSTS, MEASURES
 from .paired import paired
 from .statistics import Estimate, components, paired_difference
-from .table_model import DAGGER, DASH, DOUBLE_DAGGER, Block, Sheet, origin_of
+from .table_model import DAGGER, DASH, DOUBLE_DAGGER, DOWN, UP, Block, Sheet, origin_of
 
 WIDTH = 120
 """Columns that a plain-text table may take."""
 NAME_WIDTHS = (16, 25)
 """Columns after which names are wrapped: so many that the table fits, but within these bounds."""
+
+TEXT_WIDTH = 22
+"""Columns after which other words are broken, names of a runner-up among them."""
+HEAD_WIDTH = 11
+"""Columns after which a head is broken between words."""
 
 PAGE = 40
 """Rows of all tables that one page takes beside the footnotes."""
@@ -37,12 +42,18 @@ def sheet_text(made: Sheet) -> str:
     """`text` of any tables."""
     lines = [clean(made.title), ""]
     for block in made.blocks:
-        lines += [block.title, *_text_block(block), ""]
-    for footnote in made.notes:
+        lines += [*[block.title] * bool(block.title), *_text_block(block), ""]
+    return "\n".join([*lines, *note_lines(made.notes)]) + "\n"
+
+
+def note_lines(notes: Iterable[str]) -> list[str]:
+    """Notes below a table in plain text."""
+    lines = []
+    for note in notes:
         lines += textwrap.wrap(
-            footnote, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False
+            note, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False
         )
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def markdown(comparison: Comparison, note: str = "") -> str:
@@ -52,12 +63,12 @@ def markdown(comparison: Comparison, note: str = "") -> str:
 
 def sheet_markdown(made: Sheet) -> str:
     """`markdown` of any tables."""
-    lines = [f"## {_md(made.title)}", ""]
+    lines = [f"## {escaped_md(made.title)}", ""]
     for block in made.blocks:
         rule = "|" + ":---|" * block.texts + "---:|" * (len(block.heads) - block.texts)
-        lines += [f"**{_md(block.title)}**", "", _md_row(block.heads), rule]
+        lines += [f"**{escaped_md(block.title)}**", "", _md_row(block.heads), rule]
         lines += [*(_md_row(row) for row in (*block.methods, *block.references)), ""]
-    lines += [f"- {_md(footnote)}" for footnote in made.notes]
+    lines += [f"- {escaped_md(footnote)}" for footnote in made.notes]
     return "\n".join(lines) + "\n"
 
 
@@ -78,13 +89,13 @@ def sheet_latex(made: Sheet) -> str:
         lines += [
             r"\begin{table*}",
             r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}",
-            rf"  \caption{{{_tex(title)}}}",
+            rf"  \caption{{{escaped_tex(title)}}}",
             rf"  \label{{tab:{made.slug}{f'-{i + 1}' if i else ''}}}",
         ]
         for block in part:
             lines += _tex_block(block)
         if part is parts[-1]:
-            told = [rf"    {_tex(footnote)}\par" for footnote in made.notes]
+            told = [rf"    {escaped_tex(footnote)}\par" for footnote in made.notes]
             lines += [r"  \begin{minipage}{\linewidth}\raggedright", *told, r"  \end{minipage}"]
         lines += [r"\end{table*}"]
     return "\n".join(lines) + "\n"
@@ -107,10 +118,12 @@ def comma_separated(comparison: Comparison, reference: str = "") -> str:
 
 
 def _two_lines(head: str) -> list[str]:
-    """Units under the names of costs, and long heads broken: columns as narrow as their cells."""
-    if " (" in head or len(head) <= 10:
-        return head.replace(" (", "\n(").split("\n")
-    return head.rsplit(" ", 1)
+    """Long heads broken, and units under them: columns as narrow as their cells."""
+    name, unit, rest = head.partition(" (")
+    kept = re.sub(rf" (?=[{UP}{DOWN}])", "\u00a0", name)  # an arrow stays with its word
+    wrapped = textwrap.wrap(kept, HEAD_WIDTH, break_long_words=False, break_on_hyphens=False)
+    lines = [line.replace("\u00a0", " ") for line in wrapped]
+    return [*lines, f"({rest}"] if unit else lines
 
 
 # --- plain text ------------------------------------------------------------
@@ -134,7 +147,10 @@ def _lines(block: Block) -> tuple[list[list[str]], list[list[list[list[str]]]]]:
     """Heads and rows of both groups with every cell in lines, so that `WIDTH` is kept."""
     heads = [_two_lines(head) for head in block.heads]
     groups = [
-        [[[row[0]], *map(_narrow, row[1:])] for row in group]
+        [
+            [[row[0]], *map(_words, row[1 : block.texts]), *map(_narrow, row[block.texts :])]
+            for row in group
+        ]
         for group in (block.methods, block.references)
     ]
     taken = sum(2 + w for w in _widths([heads, *(row for g in groups for row in g)])[1:])
@@ -149,9 +165,13 @@ def wrapped_name(name: str, width: int) -> list[str]:
     """A method's name with its settings in lines of at most ``width`` characters."""
     wrapper = textwrap.TextWrapper(width, subsequent_indent="  ", break_on_hyphens=False)
     if max(map(len, name.split()), default=0) > width - 2:
-        # Rather behind a setting's name than in the middle of it.
-        wrapper.wordsep_simple_re = re.compile(r"( +|(?<==))")
+        # Rather behind a setting's name or a hyphen than in the middle of a word.
+        wrapper.wordsep_simple_re = re.compile(r"( +|(?<==)|(?<=\w-)(?=\w))")
     return wrapper.wrap(name)
+
+
+def _words(cell: str) -> list[str]:
+    return [line for part in _narrow(cell) for line in wrapped_name(part, TEXT_WIDTH) or [""]]
 
 
 def _narrow(cell: str) -> list[str]:
@@ -178,10 +198,10 @@ def _text_row(row: Sequence[Sequence[str]], widths: Sequence[int], texts: int) -
 
 
 def _md_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_md(cell) for cell in cells) + " |"
+    return "| " + " | ".join(escaped_md(cell) for cell in cells) + " |"
 
 
-def _md(value: str) -> str:
+def escaped_md(value: str) -> str:
     """Escape by CommonMark 2.4; angle brackets as entities, for renderers that pass HTML on."""
     escaped = re.sub(r"([\\`*_{}\[\]#|~!$])", r"\\\1", clean(value).replace("&", "&amp;"))
     return escaped.replace("<", "&lt;").replace(">", "&gt;")
@@ -212,6 +232,8 @@ _TEX = {
     "°": r"$^\circ$",
     "µ": r"$\mu$",
     "→": r"$\rightarrow$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
     "≤": r"$\leq$",
     "≥": r"$\geq$",
     "ß": r"\ss{}",
@@ -242,7 +264,8 @@ _TEX_ACCENTS = {
 """Combining accents, and the commands for them in every encoding of fonts."""
 
 
-def _tex(value: str) -> str:
+def escaped_tex(value: str) -> str:
+    """Text of which LaTeX reads nothing as a command, for every engine."""
     text = unicodedata.normalize("NFC", clean(value))
     return "".join(
         # Two hyphens in a row would be set as a dash.
@@ -264,13 +287,14 @@ def _tex_character(character: str) -> str:
 
 def _tex_row(cells: Sequence[Sequence[str]], sides: str, align: str = "t") -> str:
     """Cells of several lines, as in plain text: a page is no wider than a terminal."""
-    made = map(_tex_cell, cells, [align] * len(cells), sides)
+    made = map(tex_cell, cells, [align] * len(cells), sides)
     return "    " + " & ".join(made) + r" \\"
 
 
-def _tex_cell(lines: Sequence[str], align: str, side: str) -> str:
+def tex_cell(lines: Sequence[str], align: str, side: str) -> str:
+    """A cell of one or several lines."""
     # A sign before a digit is a minus, not a hyphen.
-    escaped = [re.sub(r"^-(?=\d)", "$-$", _tex(line)) for line in lines]
+    escaped = [re.sub(r"^-(?=\d)", "$-$", escaped_tex(line)) for line in lines]
     # After the end of a row, its \\ and booktabs' rules would read a [ or * as an argument.
     escaped = [re.sub(r"^[\[*]", r"{\g<0>}", line) for line in escaped]
     if len(lines) == 1:
@@ -285,7 +309,7 @@ def _tex_block(block: Block) -> list[str]:
     lines = [
         rf"  \begin{{tabular}}{{{sides}}}",
         r"    \toprule",
-        rf"    \multicolumn{{{len(block.heads)}}}{{l}}{{\textbf{{{_tex(block.title)}}}}} \\",
+        rf"    \multicolumn{{{len(block.heads)}}}{{l}}{{\textbf{{{escaped_tex(block.title)}}}}} \\",
         _tex_row(heads, sides, align="b"),
     ]
     for group in groups:
@@ -300,13 +324,13 @@ def _tex_block(block: Block) -> list[str]:
 def _csv_fields(comparison: Comparison, row: Row, reference: Row | None) -> dict[str, str]:
     cell = comparison.cell
     fields = {
-        "stream": _csv_text(cell.stream.name),
-        "model": _csv_text(cell.model_title),
-        "device": _csv_text(cell.device),
+        "stream": csv_text(cell.stream.name),
+        "model": csv_text(cell.model_title),
+        "device": csv_text(cell.device),
         "metric": comparison.metric.name,
         "protocol": json.dumps(cell.protocol, sort_keys=True),
-        "method": _csv_text(row.label),
-        "origin": _csv_text(origin_of(row)),
+        "method": csv_text(row.label),
+        "origin": csv_text(origin_of(row)),
         "settings": row.settings,
         "settings_changed": json.dumps(row.facts.changed, sort_keys=True),
         "supervised_reference": str(int(row.supervised)),
@@ -315,13 +339,13 @@ def _csv_fields(comparison: Comparison, row: Row, reference: Row | None) -> dict
     }
     accuracies = {name: row.accuracy[name] for name in MEASURES} | {"difference": row.difference}
     for name, estimate in accuracies.items():
-        fields |= _csv_estimate(f"{name}_percent", estimate and estimate.scaled(100.0))
+        fields |= csv_estimate(f"{name}_percent", estimate and estimate.scaled(100.0))
     source = next((r for r in comparison.drawn if r.is_source_only), None)
     fields |= _csv_paired("difference", row, source)
     if reference is not None:
         known = None if row is reference else paired_difference(row.scores, reference.scores)
-        fields["reference"] = _csv_text(reference.label)
-        fields |= _csv_estimate("to_reference_percent", known and known.scaled(100.0))
+        fields["reference"] = csv_text(reference.label)
+        fields |= csv_estimate("to_reference_percent", known and known.scaled(100.0))
         fields |= _csv_paired("to_reference", row, reference)
     spread = components(row.scores) if row.scores else None
     for name, value in (("draws", spread and spread.draws), ("seeds", spread and spread.seeds)):
@@ -332,15 +356,15 @@ def _csv_fields(comparison: Comparison, row: Row, reference: Row | None) -> dict
         known = row.further.get(metric.name)
         of, factor = ("_percent", 100.0) if metric.unit == "%" else ("", 1.0)
         column = metric.name.replace("-", "_") + of
-        fields |= _csv_estimate(column, known and known.scaled(factor))
+        fields |= csv_estimate(column, known and known.scaled(factor))
     for name, shown in COSTS.items():
         cost = row.costs[name]
         column = f"{name}_{shown.unit.replace('/', '_per_').lower()}"
-        fields |= _csv_estimate(column, cost.estimate and cost.estimate.scaled(shown.factor))
+        fields |= csv_estimate(column, cost.estimate and cost.estimate.scaled(shown.factor))
         fields[f"{name}_kind"] = " and ".join(cost.kinds) or ("unavailable" if cost.gaps else "")
     fields["older_code"], fields["without_effect"] = str(int(row.older_code)), str(int(row.inert))
     fields["window_closed"] = "" if row.window is None else str(row.window)
-    return fields | {"missing": _csv_text("; ".join(missing_runs(row)))}
+    return fields | {"missing": csv_text("; ".join(missing_runs(row)))}
 
 
 def _csv_paired(column: str, row: Row, control: Row | None) -> dict[str, str]:
@@ -353,7 +377,8 @@ def _csv_paired(column: str, row: Row, control: Row | None) -> dict[str, str]:
     }
 
 
-def _csv_estimate(column: str, estimate: Estimate | None) -> dict[str, str]:
+def csv_estimate(column: str, estimate: Estimate | None) -> dict[str, str]:
+    """The fields of an estimate; empty where there is none."""
     if estimate is None:
         ends = dict.fromkeys((f"{column}_half_width", f"{column}_low", f"{column}_high"), "")
         return {column: "", **ends, f"{column}_n": "0"}
@@ -367,7 +392,7 @@ def _csv_estimate(column: str, estimate: Estimate | None) -> dict[str, str]:
     }
 
 
-def _csv_text(value: str) -> str:
+def csv_text(value: str) -> str:
     """Text that a spreadsheet does not take for a formula."""
     value = clean(value)
     return f"'{value}" if value[:1] in ("=", "+", "-", "@") else value

@@ -6,7 +6,7 @@ different kinds (accuracy, mIoU, mAP, ...): nothing is averaged over them but di
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -16,7 +16,17 @@ from .comparison import Comparison
 from .metrics import COSTS
 from .paired import geometric_mean, ratio
 from .statistics import DIFFERENCE, Estimate, mean_ci, paired_difference
-from .table_model import DAGGER, DASH, LOWER_BOUND, Block, Sheet, cost, percent, signed_points
+from .table_model import (
+    DAGGER,
+    DASH,
+    LOWER_BOUND,
+    Block,
+    Sheet,
+    cost,
+    percent,
+    reason_code,
+    signed_points,
+)
 
 EDGETA = "edgeta"
 RIVAL = "cua"
@@ -65,7 +75,7 @@ def workload_sheets(comparisons: Iterable[Comparison]) -> list[Sheet]:
 
 
 def _workloads(comparisons: Sequence[Comparison]) -> list[Workload]:
-    suites = [_suite(comparison) for comparison in comparisons]
+    suites = [comparison.suite for comparison in comparisons]
     titles = [
         suite if suites.count(suite) == 1 else f"{suite} · {comparison.cell.model_title}"
         for suite, comparison in zip(suites, comparisons, strict=True)
@@ -77,12 +87,6 @@ def _workloads(comparisons: Sequence[Comparison]) -> list[Workload]:
         for title, suite, comparison in zip(told, suites, comparisons, strict=True)
     ]
     return sorted(made, key=lambda workload: workload.title)
-
-
-def _suite(comparison: Comparison) -> str:
-    """The suite that most of the runs were last made for."""
-    counts = Counter(record.suite for record in comparison.records)
-    return min(counts, key=lambda name: (-counts[name], name))
 
 
 def _by_method(rows: Sequence[Row]) -> dict[str, Row]:
@@ -175,13 +179,8 @@ def _marked(name: str, workloads: Sequence[Workload]) -> str:
 
 
 def _cell(row: Row | None, value: Callable[[Row], str]) -> str:
-    """A value, or why there is none: the commonest status of the runs."""
-    if row is None:
-        return DASH
-    if row.results:
-        return value(row)
-    status = Counter(record.status for record in row.runs).most_common(1)[0][0]
-    return "n/a" if status == "unsupported" else status
+    """A value, or why there is none."""
+    return reason_code(row) or (DASH if row is None else value(row))
 
 
 def _against_all(names: Sequence[str], workloads: Sequence[Workload]) -> tuple[Block | None, str]:

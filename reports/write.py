@@ -13,12 +13,14 @@ from bench.io.atomic_write import write_atomically
 from bench.records.record import Record
 
 from .aggregate import find_row
+from .answer import answer_sheet, checked_budgets
 from .comparison import Comparison, compare
 from .further_blocks import sheet
 from .scenario_tables import scenario_csv, scenario_sheet
 from .scenarios import MARGIN, across
+from .shared_notes import numbered, said_once
 from .showable import showable
-from .tables import comma_separated, sheet_latex, sheet_markdown, sheet_text, text
+from .tables import comma_separated, note_lines, sheet_latex, sheet_markdown, sheet_text
 from .workloads import workload_sheets
 
 _log = logging.getLogger("bench")
@@ -26,8 +28,8 @@ _log = logging.getLogger("bench")
 
 @register("report", "summary")
 def summary(records: Iterable[Record]) -> str:
-    """Plain-text tables of all comparisons and across scenarios, or a line that says there are no
-    records.
+    """Plain-text tables of the answer, all comparisons and across scenarios, or a line that says
+    there are no records. Notes of several comparisons stand once, behind their tables.
     """
     kept, told = showable(records)
     comparisons, inapplicable = _that_apply(compare(kept))
@@ -35,9 +37,16 @@ def summary(records: Iterable[Record]) -> str:
     if not comparisons and not told:
         return "No records yet: start with 'bench run'.\n"
     ends = ["".join(f"{line}\n" for line in told)] if told else []
-    several = [sheet_text(scenario_sheet(each)) for each in across(comparisons)]
-    several += [sheet_text(each) for each in workload_sheets(comparisons)]
-    return "\n\n".join([*(text(comparison) for comparison in comparisons), *several, *ends])
+    answer = answer_sheet(comparisons)
+    sheets, shared = said_once([sheet(comparison) for comparison in comparisons])
+    parts = [sheet_text(each) for each in ([] if answer is None else [answer])]
+    parts += [sheet_text(each) for each in sheets]
+    parts += ["\n".join(["Notes of all tables", *note_lines(numbered(shared))]) + "\n"] * bool(
+        shared
+    )
+    parts += [sheet_text(scenario_sheet(each)) for each in across(comparisons)]
+    parts += [sheet_text(each) for each in workload_sheets(comparisons)]
+    return "\n\n".join([*parts, *ends])
 
 
 def _that_apply(comparisons: Iterable[Comparison]) -> tuple[list[Comparison], list[str]]:
@@ -59,20 +68,25 @@ def files(
     reference: str = "",
     margin: float = MARGIN,
     logs: Mapping[str, str] = MappingProxyType({}),
+    max_energy: float | None = None,
+    max_memory: float | None = None,
 ) -> list[Path]:
     """Tables (Markdown, LaTeX, CSV), figures (PNG, PDF, SVG) and report.html in a folder.
 
     Names are ``table-SCENARIO-MODEL-DEVICE.md`` and the like; comparisons that differ in
     settings alone get a digest of these as well; ``scenarios-MEASURE`` stands in the place of the
-    names for what is across them, ``workloads-DEVICE`` for what is across suites. ``note`` heads
+    names for what is across them, ``workloads-DEVICE`` for what is across suites; ``answer.md``
+    says first which method is the best. ``note`` heads
     the page and the footnotes, and says where no method applies: such comparisons have no files.
     ``reference``: a method, or the label of a row, to compare with besides source-only. ``margin``:
     difference of scores up to which two methods are tied in a scenario. ``logs``: the ends of
-    failed runs' logs by the name that records have of them, for the page.
+    failed runs' logs by the name that records have of them, for the page. ``max_energy,
+    max_memory``: J of the stream and MB above the runtime, within which the answer names the best.
     Returns the paths; files of these names are replaced, others left alone.
     Raises BenchError if no record has results, if none is of the reference, or if the folder
     cannot be written.
     """
+    budgets = checked_budgets(max_energy, max_memory)
     kept, left_out = showable(records)
     for line in left_out:
         _log.warning("bench: warning: %s", line)
@@ -99,6 +113,9 @@ def files(
     look = styles(comparisons)
     drawings = {comparison.key: draw(comparison, look) for comparison in comparisons}
     contents: dict[str, bytes] = {}
+    answer = answer_sheet(comparisons, budgets)
+    if answer is not None:
+        contents["answer.md"] = sheet_markdown(answer).encode()
     for comparison in comparisons:
         slug = comparison.slug
         made = sheet(comparison, note, reference)
@@ -122,8 +139,13 @@ def files(
     for tables in workloads:
         contents[f"table-{tables.slug}.md"] = sheet_markdown(tables).encode()
         contents[f"table-{tables.slug}.tex"] = sheet_latex(tables).encode()
-    whole = page(comparisons, look, note, reference, sections, workloads, logs)
+    whole = page(comparisons, look, note, reference, sections, workloads, logs, answer)
     contents["report.html"] = whole.encode()
+    return written(folder, contents)
+
+
+def written(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write files by name into a folder; their paths. BenchError if that is not possible."""
     try:
         for name, content in contents.items():
             write_atomically(folder / name, content)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer import Option
+from typer import Argument, Option
 
 from bench.cli.options import (
     DataRoot,
@@ -24,6 +24,10 @@ from bench.study.selection import DEFAULT_STORE, Selection, existing_store
 
 
 def command(
+    context: typer.Context,
+    file: Annotated[
+        Path | None, Argument(help="Report file (.yaml): its tables and figures alone.")
+    ] = None,
     store: StoreRoot = DEFAULT_STORE,
     out: Annotated[Path, Option(help="Folder to write to.")] = Path("report"),
     suite: Annotated[str | None, Option(help="Only the cells of this suite as it is now.")] = None,
@@ -46,17 +50,36 @@ def command(
         bool,
         Option("--default-beside-tuned", help="Runs of the suite with default settings too."),
     ] = False,
+    columns: Annotated[
+        str | None, Option(help="One table of these columns, as accuracy,energy; or FILE's.")
+    ] = None,
+    max_energy: Annotated[
+        float | None, Option(help="Name the best method within so many J of adaptation too.")
+    ] = None,
+    max_memory: Annotated[
+        float | None, Option(help="And within so many MB of memory above the runtime.")
+    ] = None,
     with_store: Annotated[
         list[Path] | None, Option(help="Read the records of this store too; repeatable.")
     ] = None,
 ) -> None:
-    """Write tables (Markdown, LaTeX, CSV), figures (PNG, PDF, SVG) and one offline HTML page."""
+    """Write tables (Markdown, LaTeX, CSV), figures (PNG, PDF, SVG) and one offline HTML page.
+
+    With a report file: the tables and figures of a paper that it describes.
+    """
+    from bench import registry
     from bench.execute.api import write_report
     from bench.study.suite import parse_seeds
 
     if suite is None and (untuned or tuned is not None):
         raise BenchError("--untuned and --tuned choose the cells of a suite: name it with --suite")
-    opened = existing_store(store)
+    stores, layout = [store], None
+    if file is not None or columns is not None:
+        layout = registry.load("report", "paper")(file, _names(columns))
+        given = context.get_parameter_source("store")
+        if layout.stores and (given is None or given.name != "COMMANDLINE"):
+            stores = layout.stores
+    opened, *more = [existing_store(folder) for folder in (*stores, *(with_store or ()))]
     selection = Selection(
         suite=suite or "",
         devices=tuple(device or ()),
@@ -76,7 +99,18 @@ def command(
         reference=reference,
         margin=margin,
         default_beside_tuned=default_beside_tuned,
-        further=[existing_store(folder) for folder in with_store or ()],
+        max_energy=max_energy,
+        max_memory=max_memory,
+        further=more,
+        layout=layout,
     )
     for path in paths:
         typer.echo(path)
+
+
+def _names(columns: str | None) -> tuple[str, ...]:
+    """The columns that ``a,b`` names; BenchError if it names none."""
+    names = tuple(name.strip() for name in (columns or "").split(",") if name.strip())
+    if columns is not None and not names:
+        raise BenchError(f"--columns {columns!r}: names no column; write accuracy,energy")
+    return names

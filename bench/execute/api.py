@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench import registry
 from bench.costs.device_profile import load_device
@@ -19,8 +19,9 @@ from bench.errors import BenchError, did_you_mean
 from bench.execute.base import Limits
 from bench.execute.campaign import CampaignListener, make_executor, run_plan
 from bench.execute.preparation import Preparation
-from bench.execute.run_output import log_end
 from bench.records.export import to_frame
+from bench.records.export_files import log_file
+from bench.records.log_tail import log_tail
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.records.summary import RecordSummary
@@ -36,6 +37,8 @@ RETRIES = ("failed", "timeout", "oom", "unsupported")
 """Statuses whose cells can be run again."""
 SHOWN_LOGS = 200
 """Of failed runs that the page shows the end of."""
+LOG_LINES = 15
+"""Lines that it shows of each."""
 
 _log = logging.getLogger("bench")
 
@@ -222,14 +225,16 @@ def report(
     reference: str = "",
     margin: float | None = None,
     default_beside_tuned: bool = False,
+    max_energy: float | None = None,
+    max_memory: float | None = None,
     with_stores: str | Path | Sequence[str | Path] = (),
 ) -> list[Path]:
     """Write tables, figures and an offline page of a store's records; the files' paths.
 
     ``suite``: only the cells of this suite as it is now. ``methods, seeds, device``: only these,
     and with a suite instead of its own; ``source_draws``: only the first so many; ``data_root``: of
-    the suite, as in `run_suite`. ``reference,
-    margin, default_beside_tuned, with_stores``: see `write_report`. Raises BenchError if there is
+    the suite, as in `run_suite`. ``reference, margin, default_beside_tuned, max_energy, max_memory,
+    with_stores``: see `write_report`. Raises BenchError if there is
     nothing to show or ``out`` cannot be written.
     """
     selection = Selection(
@@ -249,8 +254,20 @@ def report(
         reference=reference,
         margin=margin,
         default_beside_tuned=default_beside_tuned,
+        max_energy=max_energy,
+        max_memory=max_memory,
         further=further,
     )
+
+
+class Layout(Protocol):
+    """What a report file makes of records (`bench.reports.paper.Paper`)."""
+
+    def choose(self, records: Iterable[RecordSummary]) -> list[RecordSummary]:
+        """The records that it shows."""
+
+    def write(self, records: Iterable[Record], folder: Path, note: str = "") -> list[Path]:
+        """Write its files; their paths."""
 
 
 def write_report(
@@ -262,7 +279,10 @@ def write_report(
     reference: str = "",
     margin: float | None = None,
     default_beside_tuned: bool = False,
+    max_energy: float | None = None,
+    max_memory: float | None = None,
     further: Sequence[Store] = (),
+    layout: Layout | None = None,
 ) -> list[Path]:
     """The report of a store's records, or of those that are cells of a selection.
 
@@ -270,10 +290,12 @@ def write_report(
     source among the records.
     ``reference``: a method, or the label of a row, to compare with besides no adaptation.
     ``margin``: points up to which two methods are tied in a scenario; None: the report's own.
-    ``default_beside_tuned``: the cells of the suite with default settings too. ``further``: stores
+    ``default_beside_tuned``: the cells of the suite with default settings too. ``max_energy,
+    max_memory``: J and MB within which the answer names the best too. ``further``: stores
     whose records are read as well; of one cell the record that was started last counts.
     The report says, and ``warn`` receives, what the suite leaves out and which settings were tuned
     on older code. ``warn`` also receives a line for every file that is no record, and their number.
+    ``layout``: of a report file, whose tables and figures are written instead.
     """
     chosen = selection or Selection(suite="")
     for plugin in chosen.plugins:
@@ -291,6 +313,15 @@ def write_report(
     found = [(record, each) for each in stores for record in each.summaries()]
     every = [record for record, _ in found]
     known = matching(every, chosen.methods, chosen.seeds, chosen.devices, chosen.source_draws)
+    given = {"margin": margin and margin / 100, "max_energy": max_energy, "max_memory": max_memory}
+    told_of: dict[str, Any] = {n: value for n, value in given.items() if value is not None}
+    if layout is not None:
+        if reference or told_of:
+            raise BenchError(
+                "--reference, --margin, --max-energy and --max-memory are for a report without a "
+                "file or --columns; leave them out"
+            )
+        known = layout.choose(known)
     notes = []
     if chosen.suite:
         devices = _devices(known, warn)
@@ -320,7 +351,8 @@ def write_report(
     for text in filter(None, told):
         warn(text)
         notes.append(text)
-    told_of: dict[str, Any] = {} if margin is None else {"margin": margin / 100}
+    if layout is not None:
+        return layout.write(records, out, "; ".join(notes))
     told_of["logs"] = _log_ends(records, stores)
     paths: list[Path] = registry.load("report", "files")(
         records, out, "; ".join(notes), reference, **told_of
@@ -328,17 +360,14 @@ def write_report(
     return paths
 
 
-def _log_ends(records: Iterable[Record], stores: Iterable[Store]) -> dict[str, str]:
+def _log_ends(records: Iterable[Record], stores: Sequence[Store]) -> dict[str, str]:
     """By the name that a record has of its log the last lines of it, for runs without a result."""
-    folders = [store.logs for store in stores]
-    ends = {}
+    ends: dict[str, str] = {}
     for record in records:
-        if record.status == "ok" or not record.log or len(ends) == SHOWN_LOGS:
-            continue
-        name = Path(record.log).name  # a record of unknown origin names no file outside of a store
-        found = next((f / name for f in folders if (f / name).is_file()), None)
-        if found is not None:
-            ends[record.log] = log_end(found)
+        if record.status != "ok" and record.log and len(ends) < SHOWN_LOGS:
+            holding = next((s for s in stores if log_file(s, record.log)), None)
+            if holding is not None:
+                ends[record.log] = "\n".join(log_tail(holding, record.log, LOG_LINES))
     return ends
 
 

@@ -28,17 +28,6 @@ def last_line(log: Path) -> str:
     return one_line(last if others or whole else f"…{last}", SHOWN)
 
 
-def log_end(log: Path, lines: int = 15, characters: int = 2000) -> str:
-    """The last lines of a log for people; empty if it cannot be read."""
-    try:
-        with log.open("rb") as stream:
-            stream.seek(max(stream.seek(0, 2) - TAIL, 0))
-            said = stream.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(said.strip().splitlines()[-lines:])[-characters:]
-
-
 def new_lines(log: Path, position: int) -> tuple[list[bytes], int]:
     """Complete lines of a file from ``position`` on, and the position behind them."""
     with contextlib.suppress(OSError), log.open("rb") as stream:

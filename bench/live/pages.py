@@ -13,8 +13,8 @@ from bench.errors import BenchError
 from bench.execute.api import write_report
 from bench.io.duration import duration
 from bench.io.one_line import error_text, one_line
-from bench.live.log_tail import log_tail
 from bench.live.state import State, StoreView
+from bench.records.log_tail import log_tail
 from bench.records.record import FAILURES
 from bench.records.store import Store
 from bench.records.summary import RecordSummary

@@ -21,16 +21,17 @@ HOST = re.compile(r"(localhost|127\.0\.0\.1)(:\d{1,5})?", re.IGNORECASE)
 LOG = re.compile(r"/log/([0-9a-f]{20})")
 IDLE_S = 10.0
 """Longest that a connection may take to say what it wants."""
+_ALONE = "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'; " + _ALONE
+"""Of all pages but the report, which says itself that its own script may run and no other."""
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
-    "frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-REFRESH_S = {"/status": 3, "/report": 20}
-"""Seconds after which a browser asks for a page again."""
+REFRESH_S = {"/status": 3, "/report": 120}
+"""Seconds after which a browser asks for a page again; sorting and filters begin anew then."""
 
 
 class Server(ThreadingHTTPServer):
@@ -105,6 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in HEADERS.items():
             self.send_header(name, value)
+        self.send_header("Content-Security-Policy", _ALONE if path == "/report" else POLICY)
         if path in REFRESH_S:
             self.send_header("Refresh", str(REFRESH_S[path]))
         if status == HTTPStatus.METHOD_NOT_ALLOWED:

@@ -19,6 +19,7 @@ from bench.records.record import Amount, Costs, DomainResult, MethodFacts, Recor
 from bench.study.job import Job
 
 if TYPE_CHECKING:
+    from bench.contracts.method import Method
     from bench.costs.tracker import CostTracker, DeviceCosts
     from bench.run.protocols.base import Stage, StreamResult
 
@@ -42,12 +43,23 @@ def method_facts(cell: Cell) -> MethodFacts:
     changed = {k: v for k, v in cell.method.config.items() if defaults.get(k, missing) != v}
     return MethodFacts(
         family=method.family,
-        provenance=method.provenance,
+        provenance=_provenance(cell.method.name, method),
         paper=method.paper,
         needs=list(method.needs),
         changed=changed,
         settings_origin=cell.settings_origin if any(search_space(method.Config)) else "none",
     )
+
+
+def _provenance(name: str, method: type[Method]) -> str:
+    """What a method declares; "plugin" of one from outside the project that says nothing itself, so
+    that no table calls a reader's method the project's own.
+    """
+    if registry.entry("method", name).origin == "bench":
+        return method.provenance
+    says = next(each for each in method.__mro__ if "provenance" in vars(each))
+    own = not says.__module__.startswith("bench.") and method.provenance != "chosen-here"
+    return method.provenance if own else "plugin"
 
 
 def make_record(job: Job, cell: Cell, *, status: Status, **more: Any) -> Record:

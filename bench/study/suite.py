@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import pydantic
 
@@ -14,15 +14,14 @@ from bench.accelerator.choice import Kind
 from bench.accelerator.precision import Precision
 from bench.errors import BenchError, did_you_mean
 from bench.io.safe_yaml import read_yaml
+from bench.io.validated import explain as explain
+from bench.io.validated import validated as validated
 from bench.registry.declarations import LONGEST_NAME, shortened
 from bench.study.resources import Resources
 
 SUITES = Path(__file__).parent / "suites"
 FULL = "full"
 """The variant that is the model itself."""
-RENAMED_KEYS = {"scenario": "stream"}
-"""Keys of files from before version 0.2, and what they are called now."""
-Model = TypeVar("Model", bound=pydantic.BaseModel)
 LARGEST_SEED = 2**31 - 1
 MOST_SEEDS = 1000
 MOST_DRAWS = 100
@@ -256,36 +255,6 @@ def load_suite(name: str) -> tuple[Suite, Path]:
         except BenchError as error:
             raise BenchError(f"suite {path}: key 'plugins': {error}") from error
     return suite, path
-
-
-def validated(model: type[Model], content: Any, where: str) -> Model:
-    """``content`` as a model; BenchError with ``where`` it is, the key and the cure."""
-    try:
-        return model.model_validate(content)
-    except pydantic.ValidationError as error:
-        raise BenchError(f"{where}: {explain(error, model)}") from error
-    except Exception as error:  # of a component's own validators
-        raise BenchError(
-            f"{where}: {model.__name__} fails on these settings: {type(error).__name__}: {error}"
-        ) from error
-
-
-def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> str:
-    """The first thing that pydantic found wrong, in one line: key, value, cure."""
-    # An unknown key is often a missing one misspelt: name that first.
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    key = ".".join(str(part)[:LONGEST_NAME] for part in first["loc"]) or "(whole)"
-    if key in RENAMED_KEYS:
-        return f"key {key!r}: is called {RENAMED_KEYS[key]!r} now; rename it"
-    if first["type"] == "extra_forbidden":
-        nested = len(first["loc"]) > 1  # other keys are known there than those of the model
-        cure = "remove it" if nested else did_you_mean(key, model.model_fields)
-        return f"key {key!r}: unknown; {cure}"
-    if first["type"] == "missing":
-        return f"key {key!r}: missing; add it"
-    given = first.get("input")
-    message = first["msg"].removeprefix("Value error, ")
-    return f"key {key!r}: {shortened(given)} is not allowed: {message[0].lower()}{message[1:]}"
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -373,7 +373,11 @@ def test_a_missing_key_is_named(write: Callable[[Any], str], key: str) -> None:
         ("memory_for_applications", 14800, ["in MB, write 1.48e+10"]),
         ("runtime_memory", 1.4e6, ["in kB, write 1.4e+09"]),
         ("memory", 1.6e7, ["in kB, write 1.6e+10"]),
-        ("memory", 327680, ["memory_for_applications: 1.55189e+10 bytes is outside 10000 to 4e+06"]),
+        (
+            "memory",
+            327680,
+            ["memory_for_applications: 1.55189e+10 bytes is outside 10000 to 4e+06"],
+        ),
         ("launch_overhead", 50, ["50 s is outside 1e-08 to 0.005 s", "in us, write 5e-05"]),
         ("launch_overhead", 0.05, ["in ms, write 5e-05"]),
         ("power_idle", 5000, ["5000 W", "in mW, write 5"]),

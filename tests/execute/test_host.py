@@ -25,5 +25,5 @@ def test_host_measures_time_and_memory_and_knows_no_energy(workplace):
         d.after for d in records[("shot", 0, "host")].results.domains
     ]
     assert "unavailable" in done.stdout
-    assert "(s, measured)" in done.stdout
-    assert "(s, modelled)" in done.stdout
+    assert "(costs measured)" in done.stdout
+    assert "(costs modelled)" in done.stdout

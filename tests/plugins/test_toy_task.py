@@ -76,7 +76,7 @@ def test_a_run_of_it_ends_with_its_metric(tmp_path: Path) -> None:
     assert results.metric.title == "Hamming score"
     (comparison,) = compare(list(records.values()))
     shown = text(comparison)
-    assert "Hamming score (%)" in shown
+    assert "Hamming score along the stream (%)" in shown
     assert "ccuracy" not in shown
     assert "hamming-score" in comma_separated(comparison)
 

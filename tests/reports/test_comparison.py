@@ -27,7 +27,7 @@ def test_rows_their_order_and_groups(paper: list[Record]) -> None:
         ("edgeta", False),  # no result
         ("fine-tune", True),
     ]
-    assert comparison.title == "digits · small-vit · board"
+    assert comparison.title == "domain-shift · digits · small-vit · board"
     assert comparison.slug == "digits-small-vit-board"
     assert comparison.domains == ["rotation-1", "noise-1", "blur-1", "contrast-1"]
 
@@ -127,8 +127,8 @@ def test_measured_and_modelled_never_meet(make: Make) -> None:
 
 def test_titles_of_variants_name_what_differs(make: Make) -> None:
     small, large = compare([make(stream={"size": 32}), make(stream={"size": 64})])
-    assert small.title == "digits · small-vit · board (stream.size=32)"
-    assert large.title == "digits · small-vit · board (stream.size=64)"
+    assert small.title == "domain-shift · digits · small-vit · board (stream.size=32)"
+    assert large.title == "domain-shift · digits · small-vit · board (stream.size=64)"
     assert small.slug == f"digits-small-vit-board-{small.key[:6]}"
 
 
@@ -143,9 +143,9 @@ def test_the_full_model_and_its_variants_share_no_table(make: Make) -> None:
     records = [*runs(0.5), *runs(0.4, variant=SMALL), *runs(0.3, variant={**SMALL, "ratio": 4})]
     four, eight, full = compare(records[::-1])
     assert [c.title for c in (full, four, eight)] == [
-        "digits · small-vit · board",
-        "digits · small-vit compressed:4 · board",
-        "digits · small-vit compressed:8 · board",
+        "domain-shift · digits · small-vit · board",
+        "domain-shift · digits · small-vit compressed:4 · board",
+        "domain-shift · digits · small-vit compressed:8 · board",
     ]
     assert [c.slug for c in (full, four, eight)] == [
         "digits-small-vit-board",
@@ -168,17 +168,19 @@ def test_source_only_of_the_full_model_is_no_reference_for_a_variant(make: Make)
 def test_variants_of_one_ratio_are_told_apart_by_what_differs(make: Make) -> None:
     records = [make(variant=SMALL), make(variant={**SMALL, "steps": 10}), make()]
     few, many, full = compare(records)
-    assert full.title == "digits · small-vit · board"
-    assert few.title == "digits · small-vit compressed:8 · board (variant.steps=10)"
-    assert many.title == "digits · small-vit compressed:8 · board (variant.steps=1500)"
+    assert full.title == "domain-shift · digits · small-vit · board"
+    assert few.title == "domain-shift · digits · small-vit compressed:8 · board (variant.steps=10)"
+    assert (
+        many.title == "domain-shift · digits · small-vit compressed:8 · board (variant.steps=1500)"
+    )
     assert len({c.slug for c in (full, few, many)}) == 3
 
 
 def test_a_long_model_name_does_not_hide_the_variant(make: Make) -> None:
     name = "vit-large-patch16-224-of-a-very-long-name-indeed"
     small, full = compare([make(model=name), make(model=name, variant=SMALL)])
-    assert full.title == f"digits · {name} · board"
-    assert small.title == f"digits · {name} compressed:8 · board"
+    assert full.title == f"domain-shift · digits · {name} · board"
+    assert small.title == f"domain-shift · digits · {name} compressed:8 · board"
     assert full.slug == f"digits-{name[:40]}-board"
     assert small.slug == f"digits-{name[:40]}-compressed-8-board"
 
@@ -261,7 +263,9 @@ def test_rows_of_one_method_with_settings_from_several_places_stay_apart(make: M
         ("tent (epochs=2)", "given", True),
         ("shot", "tuned", True),
     ]
-    assert comparison.title == "digits · small-vit · board — contains ORACLE settings"
+    assert (
+        comparison.title == "domain-shift · digits · small-vit · board — contains ORACLE settings"
+    )
     assert comparison.slug == "digits-small-vit-board"
 
 

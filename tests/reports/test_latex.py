@@ -12,6 +12,7 @@ import pytest
 
 from bench.records.record import Record
 from bench.reports.comparison import compare
+from bench.reports.paper import Paper
 from bench.reports.tables import latex
 
 Make = Callable[..., Record]
@@ -98,3 +99,41 @@ def test_tables_compile(
     ended = compiled(tables, tmp_path)
     assert ended.returncode == 0, ended.stdout[-2000:]
     assert (tmp_path / "all.pdf").stat().st_size > 10_000
+
+
+def paper_tables(folder: Path, records: list[Record], form: str) -> str:
+    """A paper's table of all rows, with odd names for settings and title."""
+    path = folder / f"{form}.yaml"
+    path.write_text(
+        f"title: 'Odd: {ODD[6]} {ODD[15]} 50 % & a_b'\nform: {form}\n"
+        "columns: [accuracy, forgetting, time, energy, memory, runs, settings]\n"
+        "names: {board: 'Board & [x] #1'}\n",
+        encoding="utf-8",
+    )
+    Paper(path).write(records, folder)
+    return (folder / f"{form}.tex").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(ENGINE is None, reason=f"needs one of {', '.join(ENGINES)}")
+def test_tables_of_papers_compile(
+    make: Make, paper: list[Record], timed: list[Record], tmp_path: Path
+) -> None:
+    many = [make(f"m{i:02d}", seed, after=0.3 + i / 100) for i in range(60) for seed in range(3)]
+    tables = [
+        paper_tables(tmp_path, [*odd(make), *paper, *timed], form) for form in ("long", "wide")
+    ]
+    tables.append(paper_tables(tmp_path, many, "long"))
+    assert AFTER_A_ROW.search("".join(tables)) is None
+    ended = compiled(tables, tmp_path)
+    assert ended.returncode == 0, ended.stdout[-2000:]
+    assert (tmp_path / "all.pdf").stat().st_size > 10_000
+
+
+@pytest.mark.skipif(ENGINE is None, reason=f"needs one of {', '.join(ENGINES)}")
+def test_a_paper_restyles_its_tables_with_commands_of_its_own(make: Make, tmp_path: Path) -> None:
+    records = [make(m, s, after=a + s / 100) for s in range(3) for m, a in (("a", 0.6), ("b", 0.4))]
+    table = paper_tables(tmp_path, records, "long")
+    own = "\\newcommand{\\benchbest}[1]{\\typeout{BEST:#1}\\textbf{#1}}\n"
+    ended = compiled([own + table, table], tmp_path)
+    assert ended.returncode == 0, ended.stdout[-2000:]
+    assert ended.stdout.count("BEST:61.0") == 2

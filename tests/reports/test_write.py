@@ -74,7 +74,9 @@ def test_the_doors_are_registered() -> None:
 
 def test_summary_holds_every_comparison(paper: list[Record], make: Make) -> None:
     told = summary([*paper, make("tent", device="host", kind="measured")])
-    assert told.index("digits · small-vit · board\n") < told.index("digits · small-vit · host\n")
+    assert told.index("\ndomain-shift · digits · small-vit · board\n") < told.index(
+        "digits · small-vit · host\n"
+    )
     assert "58.2±2.7" in told or "58.3±2.7" in told
 
 
@@ -87,10 +89,11 @@ def test_where_no_method_applies_a_line_says_so_instead_of_a_table(
     why = "pruning: ResNet declares no blocks; implement blocks()"
     names = ("source-only", "tent", "eata")
     refused = [make(name, seed, reason=why, **REFUSED) for name in names for seed in (0, 1)]
-    said = f"digits · resnet compressed:8 · board: no method applies (6 runs): {why}"
+    said = f"domain-shift · digits · resnet compressed:8 · board: no method applies (6 runs): {why}"
     told = summary([make("tent"), *refused])
     assert told.endswith(f"\n\n{said}\n")
     assert told.count("resnet") == 1
+    assert told.startswith("Answer\n\nBest method without labels of the target\n")
     paths = files([make("tent"), *refused], tmp_path)
     assert not [path for path in paths if "resnet" in path.name]
     assert said in Reader((tmp_path / "report.html").read_text(encoding="utf-8")).text
@@ -102,7 +105,7 @@ def test_where_no_method_applies_a_line_says_so_instead_of_a_table(
 def test_several_reasons_name_their_methods(make: Make) -> None:
     reasons = {"tent": "no blocks", "eata": "no blocks", "neo": "no linear head"}
     told = summary([make(name, reason=why, **REFUSED) for name, why in reasons.items()])
-    place = "digits · resnet compressed:8 · board: does not apply:"
+    place = "domain-shift · digits · resnet compressed:8 · board: does not apply:"
     assert sorted(told.splitlines()) == [
         f"{place} eata, tent (2 runs): no blocks", f"{place} neo (1 run): no linear head",
     ]  # fmt: skip
@@ -129,7 +132,9 @@ def test_summary_stays_light() -> None:
 
 def test_files_are_all_there_and_nothing_else(report: Path) -> None:
     expected = [s.format("digits-small-vit-board") for s in SUFFIXES]
-    assert sorted(p.name for p in report.iterdir()) == sorted([*expected, "report.html"])
+    assert sorted(p.name for p in report.iterdir()) == sorted(
+        [*expected, "answer.md", "report.html"]
+    )
 
 
 def test_paths_returned_are_the_files(make: Make, tmp_path: Path) -> None:
@@ -233,7 +238,7 @@ def test_page_shows_the_end_of_a_failed_runs_log(make: Make, tmp_path: Path) -> 
 
 def test_page_says_everything(page: Reader) -> None:
     for told in (
-        "digits · small-vit · board",
+        "domain-shift · digits · small-vit · board",
         "58.2",
         "tent (learning_rate=0.01, mode=a|b_c)",
         "How to read this",
@@ -272,8 +277,8 @@ def test_page_and_files_tell_variants_apart(make: Make, tmp_path: Path) -> None:
     paths = files([make("tent"), make("tent", variant=variant)], tmp_path)
     page = Reader((tmp_path / "report.html").read_text(encoding="utf-8"))
     for told in (
-        "digits · small-vit · board",
-        "digits · small-vit compressed:8 · board",
+        "domain-shift · digits · small-vit · board",
+        "domain-shift · digits · small-vit compressed:8 · board",
         "variant.ratio",
         "variant.steps",
         "code of the variant",

@@ -123,7 +123,10 @@ def test_a_file_that_cannot_be_written_is_named_with_the_cure(tmp_path: Path) ->
     ("change", "parts"),
     [
         ({"trails": 3}, ["key 'trails': unknown", "did you mean 'trials'"]),
-        ({"methods": {"tent": {"scor": 1}}}, ["key 'methods.tent.scor': unknown; remove it"]),
+        (
+            {"methods": {"tent": {"scor": 1}}},
+            ["key 'methods.tent.scor': unknown; did you mean 'score'?"],
+        ),
         ({"methods": {"tent": {"score": 0.5}}}, ["key 'methods.tent.settings': missing; add it"]),
         ({"trials": "many"}, ["key 'trials': 'many' is not allowed"]),
         ({"seeds": 3}, ["key 'seeds': 3 is not allowed"]),

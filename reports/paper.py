@@ -1,0 +1,202 @@
+"""The registered report of a paper: the tables and figures of a report file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from bench import BenchError, register
+from bench.errors import did_you_mean
+from bench.records.cell import Cell
+from bench.records.record import Record
+
+from .aggregate import SOURCE_ONLY
+from .comparison import Comparison, compare
+from .paper_formats import paper_csv, paper_json, paper_markdown, paper_text
+from .paper_latex import paper_latex
+from .paper_table import Place, named_parts, paper_table, placed
+from .report_file import ReportFile, TableChoice, read_report_file
+from .showable import showable
+from .table_columns import column_names
+from .write import written
+
+_log = logging.getLogger("bench")
+
+FORMATS = {
+    "tex": paper_latex, "md": paper_markdown, "txt": paper_text, "csv": paper_csv,
+    "json": paper_json,
+}  # fmt: skip
+
+
+class _OfACell(Protocol):
+    """A record or its summary."""
+
+    @property
+    def suite(self) -> str: ...
+    @property
+    def cell(self) -> Cell: ...
+
+
+Chosen = TypeVar("Chosen", bound=_OfACell)
+
+
+@register("report", "paper")
+class Paper:
+    """The tables (LaTeX, Markdown, text, CSV, JSON) and figures that a report file describes.
+
+    ``path`` None and some ``columns``: one table of all records with these columns. With both,
+    ``columns`` stand in the place of the file's. Raises BenchError for a mistake in the file.
+    """
+
+    def __init__(self, path: Path | None, columns: Sequence[str] = ()) -> None:
+        self._where = "--columns" if path is None else f"report file {path}"
+        self._file = ReportFile() if path is None else read_report_file(path)
+        self._beside = Path() if path is None else path.parent
+        self._columns = list(columns)
+
+    @property
+    def stores(self) -> list[Path]:
+        """The folders of records that the file names."""
+        return [self._beside / store for store in self._file.stores or ()]
+
+    def choose(self, records: Iterable[Chosen]) -> list[Chosen]:
+        """The records that some table needs; BenchError for a choice that no record fits."""
+        kept = list(records)
+        file = self._file
+        kept = self._of("seeds", file.seeds, kept, lambda r: {r.cell.seed})
+        if file.source_draws is not None:
+            draws = list(range(file.source_draws))
+            kept = self._of("source_draws: draw", draws, kept, lambda r: {r.cell.source_draw})
+        tables = file.chosen()
+        for key, of in _CHOICES.items():
+            wanted = [getattr(table, key) for table in tables]
+            if any(names is None for names in wanted):
+                self._of(key, [n for names in wanted for n in names or ()], kept, of)
+            else:
+                kept = self._of(key, [n for names in wanted for n in names], kept, of)
+        return self._of_rows(tables, kept)
+
+    def write(self, records: Iterable[Record], folder: Path, note: str = "") -> list[Path]:
+        """Write the files; their paths. ``note`` stands below every table.
+
+        ``NAME.tex``, ``.md``, ``.txt``, ``.csv`` and ``.json`` for each table, and
+        ``figure-KIND-SETTING`` as PNG and PDF. Equal records give equal bytes. Raises BenchError if
+        a table has no row or column, or if the folder cannot be written.
+        """
+        kept, left_out = showable(records)
+        for line in left_out:
+            _log.warning("bench: warning: %s", line)
+        comparisons = [c for c in compare(kept) if c.drawn]
+        if not comparisons:
+            raise BenchError(
+                f"{self._where}: none of {len(kept)} records has results; see their reasons with "
+                "'bench status'"
+            )
+        self._check_names(comparisons)
+        contents: dict[str, bytes] = {}
+        drawn: dict[str, Comparison] = {}
+        for choice in self._file.chosen():
+            where = self._where if self._file.tables is None else f"{self._where}: {choice.name}"
+            found = [c for c in compare(r for r in kept if _chosen(choice, r)) if c.drawn]
+            if not found:
+                raise BenchError(f"{where}: no record with results fits all of its choices")
+            if self._columns:
+                choice = choice.model_copy(update={"columns": self._columns})
+            places = placed(found, choice.rows, comparisons, where)
+            drawn |= {c.key: _only(c, places) for c in found if c.key not in drawn}
+            table = paper_table(choice, found, places, self._file.names, where)
+            table = replace(table, notes=(*table.notes, *[note] * bool(note), *left_out))
+            for suffix, write in FORMATS.items():
+                contents[f"{table.name}.{suffix}"] = write(table).encode()
+        contents |= self._figures([c for c in drawn.values() if c.drawn])
+        return written(folder, contents)
+
+    def _of(
+        self,
+        key: str,
+        wanted: Sequence[object] | None,
+        records: list[Chosen],
+        of: Callable[[Chosen], set[Any]],
+    ) -> list[Chosen]:
+        """The records with one of the wanted; all of them if none is wanted."""
+        if not wanted:
+            return records
+        known = set[Any]().union(*(of(record) for record in records))
+        for name in wanted:
+            if name not in known:
+                cure = did_you_mean(str(name), {str(each) for each in known})
+                raise BenchError(f"{self._where}: key {key!r}: no record is of {name!r}; {cure}")
+        return [record for record in records if of(record) & set(wanted)]
+
+    def _of_rows(self, tables: Sequence[TableChoice], records: list[Chosen]) -> list[Chosen]:
+        """The records of the methods of rows, and of source-only, with which they are compared."""
+        rows = [row.method for table in tables for row in table.rows or ()]
+        known = {record.cell.method.name for record in records}
+        for row in rows:
+            if not any(_means(row, name) for name in known):
+                cure = did_you_mean(row, known)
+                raise BenchError(f"{self._where}: row {row!r}: no record is of it; {cure}")
+        if any(table.rows is None for table in tables):
+            return records
+        kept = {n for n in known if n == SOURCE_ONLY or any(_means(row, n) for row in rows)}
+        return [record for record in records if record.cell.method.name in kept]
+
+    def _check_names(self, comparisons: Sequence[Comparison]) -> None:
+        """BenchError for a key of ``names`` that is nothing that the tables could call so."""
+        known = {part for c in comparisons for part in named_parts(c)}
+        known |= set(column_names(comparisons))
+        for name in self._file.names:
+            if name not in known:
+                raise BenchError(
+                    f"{self._where}: key 'names': nothing here is called {name!r}; "
+                    f"{did_you_mean(name, known)} (methods are renamed in 'rows')"
+                )
+
+    def _figures(self, comparisons: Sequence[Comparison]) -> Mapping[str, bytes]:
+        if not self._file.figures:
+            return {}
+        # Imported here: tables need no seaborn.
+        from .drawing import styles
+        from .figures import draw
+
+        look, contents = styles(comparisons), dict[str, bytes]()
+        for comparison in comparisons:
+            drawings = {drawing.name: drawing for drawing in draw(comparison, look)}
+            for name in self._file.figures:
+                if name not in drawings:
+                    raise BenchError(
+                        f"{self._where}: key 'figures': {name} cannot be drawn of "
+                        f"{comparison.title}: no run's energy is known; leave it out"
+                    )
+                for kind, content in drawings[name].files.items():
+                    contents[f"figure-{name}-{comparison.slug}.{kind}"] = content
+        return contents
+
+
+def _means(row: str, method: str) -> bool:
+    """Whether a row's name, or its label with settings, is of a method."""
+    return row == method or row.startswith((f"{method} (", f"{method} ["))
+
+
+def _chosen(choice: TableChoice, record: _OfACell) -> bool:
+    """Whether a table shows a record."""
+    asked = ((getattr(choice, key), of(record)) for key, of in _CHOICES.items())
+    return all(names is None or known & set(names) for names, known in asked)
+
+
+def _only(comparison: Comparison, places: Sequence[Place]) -> Comparison:
+    """The comparison with the rows of the table alone."""
+    rows = [place.rows[comparison.key] for place in places if comparison.key in place.rows]
+    return replace(comparison, rows=tuple(rows))
+
+
+_CHOICES: dict[str, Callable[[Any], set[str]]] = {
+    "suites": lambda record: {record.suite},
+    "streams": lambda record: {record.cell.stream.name},
+    "models": lambda record: {record.cell.model_title},
+    "devices": lambda record: {record.cell.device, record.cell.device_title},
+}
+"""What a table may choose records by."""
