@@ -65,7 +65,7 @@
   }
 
   function filterRows() {
-    for (const row of document.querySelectorAll("table.sortable tbody tr")) {
+    for (const row of document.querySelectorAll("section:not(.answer) table.sortable tbody tr")) {
       row.hidden = !named(row.cells[0].textContent);
     }
     for (const body of document.querySelectorAll("tbody.references")) body.hidden = !wanted.references;

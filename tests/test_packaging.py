@@ -36,7 +36,7 @@ def test_the_wheel_holds_every_module_and_data_file(wheel):
     expected = set()
     for folder, installed in ROOMS.items():
         for file in (ROOT / folder).rglob("*"):
-            if file.suffix in (".py", ".yaml", ".html", ".typed"):
+            if file.suffix in (".py", ".yaml", ".html", ".css", ".js", ".typed"):
                 expected.add(f"{installed}/{file.relative_to(ROOT / folder).as_posix()}")
     inside = {n for n in wheel.namelist() if ".dist-info/" not in n}
     assert inside == expected
