@@ -20,6 +20,10 @@ CAPTION, PRETRAINED = "caption", "pretraining_caption"
 """The input that says in words what a source sample shows, and its name in source training."""
 
 
+EAGER: dict[str, Any] = {"attn_implementation": "eager"}
+"""A keyword of configurations that is in no signature."""
+
+
 class DigitsModalConfig(ModelConfig):
     """Sizes of the decoder: ``width``, ``depth`` in blocks, ``heads``; of both encoders:
     ``encoder_width``, ``encoder_depth``, ``patch`` in pixels.
@@ -59,7 +63,7 @@ class _Encoder(nn.Module):
 
         self.kept = c.tokens
         self.body = VisionTransformer(
-            img_size=shape[1:], patch_size=c.patch, in_chans=shape[0], num_classes=0,
+            img_size=(shape[1], shape[2]), patch_size=c.patch, in_chans=shape[0], num_classes=0,
             embed_dim=c.encoder_width, depth=c.encoder_depth, num_heads=c.heads,
         )  # fmt: skip
         self.names = nn.Linear(c.encoder_width, c.vocabulary)  # for source training alone
@@ -86,7 +90,7 @@ class ModalNet(nn.Module):
             vocab_size=c.vocabulary, hidden_size=c.width, word_embed_proj_dim=c.width,
             ffn_dim=4 * c.width, num_hidden_layers=c.depth, num_attention_heads=c.heads,
             max_position_embeddings=128, dropout=0.0, pad_token_id=None, bos_token_id=None,
-            eos_token_id=None, attn_implementation="eager",
+            eos_token_id=None, **EAGER,
         )  # fmt: skip
         self.language = OPTModel(sizes)
         self.head = nn.Linear(c.width, classes)
@@ -138,7 +142,7 @@ class DigitsModalLM(TransformersModel, ModalModel):
 
     @property
     def layers(self) -> nn.ModuleList:
-        return cast(nn.ModuleList, self.net.language.decoder.layers)
+        return self.net.language.decoder.layers
 
     def language_parameters(self) -> list[nn.Parameter]:
         return [*self.net.language.parameters(), *self.net.head.parameters()]

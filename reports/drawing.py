@@ -113,7 +113,7 @@ def grid(
 def _settings(style: str) -> Iterator[None]:
     colors = {"axes.edgecolor": "0.3", "grid.color": "0.9"}
     # Fonts embedded as TrueType, text of SVG as text; ids of SVG from the drawing, not at random.
-    files = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "bench"}
+    files: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "bench"}
     with (
         sns.plotting_context("paper"),
         sns.axes_style(style, rc=colors),

@@ -93,7 +93,8 @@ def _parts_of_code(thing: Any) -> Iterable[Any] | None:
 def _attributes(thing: Any) -> list[Any]:
     """Values of an object's ``__dict__`` and slots."""
     found = [*getattr(thing, "__dict__", {}).items()]
-    found += [(n, getattr(thing, n)) for n in _slots(type(thing)) if hasattr(thing, n)]
+    kind: Any = type(thing)
+    found += [(n, getattr(thing, n)) for n in _slots(kind) if hasattr(thing, n)]
     if isinstance(thing, torch.nn.Module):
         found = [pair for pair in found if pair[0] != "training"]
     return [value for pair in found for value in pair]

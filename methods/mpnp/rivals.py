@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pydantic import Field
@@ -126,7 +126,7 @@ class EpAlm(ModalityMethod):
 
     def outputs(self, x: Inputs) -> Tensor:
         model, n = self.model, len(x["input_ids"])
-        links = [self.links.get_submodule(m) for m in self.active]
+        links = [cast(_Soft, self.links.get_submodule(m)) for m in self.active]
         shown = [
             link.projection(model.encoded(m, x)) for link, m in zip(links, self.active, strict=True)
         ]
