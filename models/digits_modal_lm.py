@@ -14,7 +14,7 @@ from bench import BenchError, Block, ModelConfig, SourceTraining, register
 from bench.contracts.data import Inputs
 from bench.contracts.modal import ModalModel, require_modality
 
-from .hf_blocks import OPT, TransformersModel
+from .hf_blocks import TransformersModel
 
 CAPTION, PRETRAINED = "caption", "pretraining_caption"
 """The input that says in words what a source sample shows, and its name in source training."""
@@ -102,6 +102,9 @@ class ModalNet(nn.Module):
 class DigitsModalLM(TransformersModel, ModalModel):
     """Small OPT that answers questions about digits that two encoders see, 6 blocks of width 64.
 
+    No block is declared for surgery: tokens of a modality stand beside the words, and gates would
+    mix samples.
+
     On the source the decoder learns to answer from captions in words, each encoder alone to name a
     caption's last word by a head that nothing uses later, and a projection of the first encoder's
     tokens to take the place of a caption while the decoder stays as it is. So the decoder has met
@@ -134,7 +137,7 @@ class DigitsModalLM(TransformersModel, ModalModel):
         return made
 
     def blocks(self) -> list[Block]:
-        return self.blocks_in("language.decoder.layers", OPT)
+        return []
 
     @property
     def net(self) -> ModalNet:

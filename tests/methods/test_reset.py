@@ -15,7 +15,8 @@ ELSEWHERE = {
 NEEDS = {
     "cotta": "images", "rotta": "images", "deyo": "images", "memo": "images", "lora": "blocks",
     "norm": "BatchNorm", "mpnp-llm": "modalities", "full-modality": "modalities",
-    "promptfuse": "modalities", "ep-alm": "modalities",
+    "promptfuse": "modalities", "ep-alm": "modalities", "agile-nn": "images",
+    "all-local": "images", "all-remote": "images", "deepcod": "images", "early-exit": "images",
 }  # fmt: skip
 """What the tiny parts do not have."""
 

@@ -35,6 +35,7 @@ CANNOT = {
 NAMES = list(registry.entries("model"))
 WITHOUT = {
     "digits-resnet": "no transformer",
+    "digits-modal-lm": "No block is declared for surgery",
     "timm": "Plain vision transformers declare",
     "hf-segmenter": "No family declares blocks",
     "bloom": "alternate head by head",

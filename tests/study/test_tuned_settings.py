@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+import typer
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -342,8 +344,9 @@ def test_a_tuned_file_that_is_not_there_is_named(suite_file: Path) -> None:
 
 @pytest.mark.parametrize("options", [{"untuned": True}, {"tuned": Path("x.yaml")}])
 def test_a_report_of_no_suite_has_no_use_for_them(tmp_path: Path, options: dict[str, Any]) -> None:
+    context = typer.Context(click.Command("report"))
     with pytest.raises(BenchError, match="name it with --suite"):
-        report(store=tmp_path, out=tmp_path / "out", **options)
+        report(context, store=tmp_path, out=tmp_path / "out", **options)
 
 
 def test_a_file_from_when_streams_were_called_scenarios_is_read(tmp_path: Path) -> None:
