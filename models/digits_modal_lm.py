@@ -102,8 +102,8 @@ class ModalNet(nn.Module):
 class DigitsModalLM(TransformersModel, ModalModel):
     """Small OPT that answers questions about digits that two encoders see, 6 blocks of width 64.
 
-    No block is declared for surgery: tokens of a modality stand beside the words, and gates would
-    mix samples.
+    No block is declared for surgery: OPT's feed-forward layers see the tokens of a batch as rows,
+    and the mask, by which rows are given back to samples, does not count a modality's tokens.
 
     On the source the decoder learns to answer from captions in words, each encoder alone to name a
     caption's last word by a head that nothing uses later, and a projection of the first encoder's

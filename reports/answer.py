@@ -207,11 +207,11 @@ def _meaning(found: Sequence[Answer]) -> list[str]:
 
 
 def _tied(found: Sequence[Answer]) -> list[str]:
-    """Where others cannot be told from the best: which."""
+    """Which others are not distinguishable from the best."""
     lines: dict[str, list[str]] = {}
     for a in found:
         if a.tied:
-            text = f"not told from {brief(a.best)} by these runs: {named(a.tied)}"
+            text = f"not distinguishable from {brief(a.best)} by these runs: {named(a.tied)}"
             lines.setdefault(text, []).append(a.comparison.place)
     return [f"{'; '.join(titles)}: {text}." for text, titles in lines.items()]
 

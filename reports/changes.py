@@ -101,7 +101,7 @@ class Change:
 
 @dataclass(frozen=True)
 class StatusChange:
-    """A run that ended otherwise: its status in ``a`` and in ``b``, and the reason that is told."""
+    """A run whose status differs: in ``a`` and in ``b``, and the reason that the record gives."""
 
     run: Run
     a: str
@@ -147,7 +147,7 @@ class Changes:
 
     @property
     def changed(self) -> bool:
-        """Whether a quantity changed beyond noise or a run ended otherwise."""
+        """Whether a quantity changed beyond noise or the status of a run differs."""
         return any(m.statuses or any(c.beyond_noise for c in m.changes) for m in self.methods)
 
     def json(self) -> str:

@@ -145,7 +145,7 @@ class Paper:
         return [record for record in records if record.cell.method.name in kept]
 
     def _check_names(self, comparisons: Sequence[Comparison]) -> None:
-        """BenchError for a key of ``names`` that is nothing that the tables could call so."""
+        """BenchError for a key of ``names`` that names nothing in the tables."""
         known = {part for c in comparisons for part in named_parts(c)}
         known |= set(column_names(comparisons))
         for name in self._file.names:

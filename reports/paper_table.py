@@ -289,7 +289,7 @@ def _caption(
             )
         )
     elif any(value.estimate for line in lines for value in line.values):
-        told.append("Nothing is marked as best: no method can be told from all others.")
+        told.append("Nothing is marked as best: no method is distinguishable from all others.")
     suites = list(dict.fromkeys(c.suite for c in comparisons))
     models = list(dict.fromkeys(c.cell.model_title for c in comparisons))
     devices = list(dict.fromkeys(c.cell.device_title for c in comparisons))

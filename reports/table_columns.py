@@ -32,7 +32,7 @@ NEITHER = ("adapted",)
 """Measures of which less is better, and those of which neither is."""
 
 MODEL_ERROR = 0.15
-"""Share by which modelled costs must differ to be told apart: what a calibrated profile may be off
+"""Share by which modelled costs must differ to be distinguishable: what a calibrated profile may be off
 by in the median (`bench device check`). Their spread over runs does not hold it.
 """
 
@@ -134,11 +134,11 @@ def column_of(name: str, comparison: Comparison) -> Column:
 
 
 def marks_of(column: Column, rows: Sequence[Row]) -> dict[str, str]:
-    """By label "best" and "second" of the rows of one block, where they can be told.
+    """By label "best" and "second" of the rows of one block, where they are distinguishable.
 
     The best is marked where the interval of its paired difference to every other row excludes 0,
-    so that it can be told from each; the second where the best is, and where it can be told from
-    all behind it. Rows that do not compete, and source-only, are never marked.
+    so that it is distinguishable from each; the second where the best is marked and the second is
+    distinguishable from all behind it. Rows that do not compete, and source-only, are never marked.
     """
     found = []
     for row in rows:
@@ -152,15 +152,15 @@ def marks_of(column: Column, rows: Sequence[Row]) -> dict[str, str]:
     marks: dict[str, str] = {}
     for place, word in enumerate(("best", "second")):
         behind = ranked[place + 1 :]
-        if not behind or not all(_told(column, ranked[place], row) for row in behind):
+        if not behind or not all(_distinguishable(column, ranked[place], row) for row in behind):
             break
         marks[ranked[place].label] = word
     return marks
 
 
-def _told(column: Column, a: Row, b: Row) -> bool:
-    """Whether two rows can be told apart: by the paired interval, of modelled costs by their model
-    too.
+def _distinguishable(column: Column, a: Row, b: Row) -> bool:
+    """Whether two rows differ by the paired interval, and modelled costs by more than their model's
+    error.
     """
     own, other = column.values(a), column.values(b)
     if not distinguishable(paired_difference(own, other, ANY)):

@@ -180,7 +180,7 @@ class Link:
             self._number += 1
             waiting[self._number] = place, size, time.perf_counter()
             self._send(self._number, message, bucket)
-        self._collect(waiting, found, bucket)
+        self._collect(waiting, found, paced)
         return [found[place] for place in range(len(messages))]
 
     def _send(self, number: int, message: bytes, bucket: TokenBucket | None) -> None:
@@ -203,7 +203,7 @@ class Link:
         self,
         waiting: dict[int, tuple[int, int, float]],
         found: dict[int, Answer],
-        bucket: TokenBucket | None,
+        paced: bool,
     ) -> None:
         assembly = Assembly()
         while waiting and not self.down:
@@ -212,8 +212,8 @@ class Link:
                     continue
                 place, up, began = waiting.pop(number)
                 down = bytes_on_wire(message)
-                if bucket is not None:
-                    bucket.take(down)
+                if paced:  # a bucket of its own: the server's time buys the answer no tokens
+                    TokenBucket(self.settings.rate_bps, BELOW).take(down)
                 wall = time.perf_counter() - began
                 found[place] = _answer(kind, message, up, down, wall)
         for place, up, _ in waiting.values():

@@ -91,8 +91,8 @@ class Offloading(Method):
 
     def symbols(self, features: Tensor) -> Tensor:
         """What is sent of each sample, as uint8 symbols (n, ...)."""
-        device = self.model.module
-        found: Tensor = device.quantiser.symbols(device.to_send(features))  # type: ignore[operator, union-attr]
+        device: Any = self.model.module
+        found: Tensor = device.quantiser.symbols(device.to_send(features))
         return found
 
     def messages(self, features: Tensor, chosen: Tensor) -> list[bytes]:
@@ -164,7 +164,7 @@ class Offloading(Method):
         ``device_flash_bytes``: its weights in float32; ``device_ram_bytes``: the inputs and outputs
         of its largest layer for one sample, without the coder's dictionary and the program.
         """
-        device = self.model.module
+        device: Any = self.model.module
         parameters = sum(p.numel() for p in device.parameters())
         known: dict[str, Any] = {
             "offline": self.facts,
@@ -175,7 +175,7 @@ class Offloading(Method):
             "device_ram_bytes": self.ram_bytes,
         }
         if getattr(device, "weight", None) is not None:
-            known["alpha"] = float(device.alpha.detach())  # type: ignore[operator, union-attr]
+            known["alpha"] = float(device.alpha.detach())
         return {"offloading": known, **({"notes": notes} if (notes := self._notes()) else {})}
 
     def further_costs(self, device: DeviceCosts) -> Mapping[str, Amount]:
@@ -216,16 +216,16 @@ class Offloading(Method):
 
     def _outputs(self, x: Inputs, told: Told) -> Tensor:
         """Predictions, combined with the server's where it answers."""
-        device = self.model.module
+        device: Any = self.model.module
         assert isinstance(x, Tensor)
         with torch.no_grad():
-            features: Tensor = device.features(x)  # type: ignore[operator]
-        local: Tensor = device.predicted(features)  # type: ignore[operator]
+            features: Tensor = device.features(x)
+        local: Tensor = device.predicted(features)
         if self.coder is None:
             told.add(len(x), [], [])
             return local
         remote, answered = self._asked(features, local.detach(), told)
-        combined: Tensor = device.combined(local, remote)  # type: ignore[operator]
+        combined: Tensor = device.combined(local, remote)
         return torch.where(answered.unsqueeze(1), combined, local)
 
     def _asked(self, features: Tensor, local: Tensor, told: Told) -> tuple[Tensor, Tensor]:

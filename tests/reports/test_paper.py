@@ -132,7 +132,7 @@ def test_what_cannot_be_told_is_not_marked(make: Make) -> None:
     tent, shot = runs(make, "tent", [0.70, 0.71, 0.72]), runs(make, "shot", [0.72, 0.70, 0.68])
     eata = runs(make, "eata", [0.50, 0.51, 0.525])
     assert marks([*tent, *shot, *eata]) == {}
-    # The best is told from both; which is the second is not told.
+    # The best is distinguishable from both, the other two are not from each other.
     other = runs(make, "other", [0.525, 0.505, 0.49])
     assert marks([*tent, *eata, *other]) == {"tent": "best"}
     # A single seed, and two, tell nothing.
@@ -229,7 +229,7 @@ def test_captions_say_what_the_numbers_are(make: Make, tmp_path: Path) -> None:
     one = write(tmp_path, [make("tent"), make("shot", after=0.7)], {})
     told = json.loads(one["paper.json"])["caption"]
     assert "One run of each method (seed 0): no interval." in told
-    assert "Nothing is marked as best: no method can be told from all others." in told
+    assert "Nothing is marked as best: no method is distinguishable from all others." in told
 
 
 def test_several_tables_share_what_the_file_says(make: Make, tmp_path: Path) -> None:

@@ -236,8 +236,7 @@ def test_the_link_at_its_own_rate_takes_what_the_model_says(
     measured = told(method)["measured_at_rate"]
     assert measured["messages"] == 4
     modelled = 8 * measured["bytes"] / 100e3
-    # The bucket is full at first: one packet passes before the rate holds
-    assert modelled * 0.8 < measured["transmission_s"] < modelled + 0.5
+    assert modelled * 0.95 < measured["transmission_s"] < modelled + 0.5
     assert told(method)["measured_at_rate"] == measured  # once
 
 
