@@ -32,8 +32,8 @@ NEITHER = ("adapted",)
 """Measures of which less is better, and those of which neither is."""
 
 MODEL_ERROR = 0.15
-"""Share by which modelled costs must differ to be distinguishable: what a calibrated profile may be off
-by in the median (`bench device check`). Their spread over runs does not hold it.
+"""Share by which modelled costs must differ to be distinguishable: what a calibrated profile may be
+off by in the median (`bench device check`). Their spread over runs does not hold it.
 """
 
 UNAVAILABLE, UNDEFINED, ITSELF = "unav.", "n/d", "ref."
