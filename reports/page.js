@@ -79,10 +79,12 @@
     return make("label", {}, box, ` ${text}`);
   }
 
+  const FACETS = { suite: "Suites", model: "Models", variant: "Variants", device: "Devices" };
+
   function sectionToggles() {
     const off = new Set();
     const made = [];
-    for (const [facet, title] of [["suite", "Suites"], ["model", "Models"], ["variant", "Variants"], ["device", "Devices"]]) {
+    for (const [facet, title] of Object.entries(FACETS)) {
       const values = [...new Set(sections.map((each) => each.dataset[facet]))];
       if (values.length < 2) continue;
       const group = make("fieldset", {}, make("legend", {}, title));
@@ -90,7 +92,7 @@
         group.append(checkbox(value, (on) => {
           off[on ? "delete" : "add"](`${facet} ${value}`);
           for (const each of sections) {
-            each.hidden = ["suite", "model", "variant", "device"].some((f) => off.has(`${f} ${each.dataset[f]}`));
+            each.hidden = Object.keys(FACETS).some((f) => off.has(`${f} ${each.dataset[f]}`));
             const link = document.querySelector(`.contents a[href="#${CSS.escape(each.dataset.id)}"]`);
             if (link) link.parentElement.hidden = each.hidden;
           }
@@ -103,7 +105,7 @@
 
   function columnToggles() {
     const heads = new Map();
-    for (const head of document.querySelectorAll("table.sortable thead th:not(:first-child)")) {
+    for (const head of document.querySelectorAll("section.comparison table.sortable thead th:not(:first-child)")) {
       const title = head.textContent.replace("\n", " ");
       if (!heads.has(title)) heads.set(title, []);
       heads.get(title).push(head);
@@ -137,7 +139,7 @@
   // --- the runs behind a row ---------------------------------------------------------------
 
   function showRuns(section, name) {
-    const row = known.get(section.dataset.id).rows.find((each) => each.name === name);
+    const row = known.get(section.dataset.id).rows.find((each) => each.name === name || each.label === name);
     if (!row) return;
     const box = document.getElementById("runs");
     const table = make("table", { class: "prose" });
