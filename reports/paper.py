@@ -83,7 +83,7 @@ class Paper:
         """Write the files; their paths. ``note`` stands below every table.
 
         ``NAME.tex``, ``.md``, ``.txt``, ``.csv`` and ``.json`` for each table, and
-        ``figure-KIND-SETTING`` as PNG and PDF. Equal records give equal bytes. Raises BenchError if
+        ``figure-KIND-SETTING`` as PNG, PDF and SVG. Equal records give equal bytes. Raises BenchError if
         a table has no row or column, or if the folder cannot be written.
         """
         kept, left_out = showable(records)
@@ -169,11 +169,18 @@ class Paper:
                 if name not in drawings:
                     raise BenchError(
                         f"{self._where}: key 'figures': {name} cannot be drawn of "
-                        f"{comparison.title}: no run's energy is known; leave it out"
+                        f"{comparison.title}: {_NOT_DRAWN[name]}; leave it out"
                     )
                 for kind, content in drawings[name].files.items():
                     contents[f"figure-{name}-{comparison.slug}.{kind}"] = content
         return contents
+
+
+_NOT_DRAWN = {
+    "tradeoff": "no run's energy is known",
+    "matrix": "no run knows the accuracy on all domains after each",
+}
+"""Why a comparison with results may lack a figure."""
 
 
 def _means(row: str, method: str) -> bool:

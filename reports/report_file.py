@@ -91,7 +91,7 @@ class ReportFile(TableChoice):
     seeds: Annotated[list[int], pydantic.Field(min_length=1)] | None = None
     source_draws: Annotated[int, pydantic.Field(ge=1, le=100)] | None = None
     names: dict[Text, Text] = {}
-    figures: list[Literal["stream", "tradeoff", "memory"]] = []
+    figures: list[Literal["stream", "tradeoff", "memory", "matrix"]] = []
     tables: Annotated[list[TableChoice], pydantic.Field(min_length=1)] | None = None
 
     def chosen(self) -> list[TableChoice]:

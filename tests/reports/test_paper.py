@@ -374,6 +374,10 @@ def test_measured_and_modelled_say_which(make: Make, tmp_path: Path) -> None:
             r"key 'tables': two are called 'a'; rename one",
         ),
         (
+            {"figures": ["matrix"]},
+            "key 'figures': matrix cannot be drawn of .*: no run knows the accuracy on all",
+        ),
+        (
             {"devices": ["nano"], "suites": ["domain-shift"], "models": ["other"]},
             r"key 'models': no record is of 'other'; did you mean|known: small-vit",
         ),
