@@ -83,8 +83,8 @@ class Paper:
         """Write the files; their paths. ``note`` stands below every table.
 
         ``NAME.tex``, ``.md``, ``.txt``, ``.csv`` and ``.json`` for each table, and
-        ``figure-KIND-SETTING`` as PNG, PDF and SVG. Equal records give equal bytes. Raises BenchError if
-        a table has no row or column, or if the folder cannot be written.
+        ``figure-KIND-SETTING`` as PNG, PDF and SVG. Equal records give equal bytes. Raises
+        BenchError if a table has no row or column, or if the folder cannot be written.
         """
         kept, left_out = showable(records)
         for line in left_out:
