@@ -74,7 +74,8 @@ class Launcher:
         """Ask for a child that does ``work`` and writes its output to ``log``."""
         line = json.dumps({"id": name, "work": work, "log": str(log.resolve())})
         with contextlib.suppress(BrokenPipeError):  # seen as the end of its answers
-            self._input.write(line.encode() + b"\n")
+            # It begins a line: a run may have written something else into the pipe.
+            self._input.write(b"\n" + line.encode() + b"\n")
             self._input.flush()
 
     def answers(self) -> list[Answer] | None:

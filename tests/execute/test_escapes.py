@@ -7,10 +7,13 @@ import os
 import signal
 import stat
 import time
+from datetime import datetime
 from pathlib import Path
 
 import psutil
 import pytest
+
+from bench.execute.processes import START_LIMIT_S
 
 PLUGIN = '''
 import os, signal, sys, tempfile, time
@@ -220,6 +223,8 @@ def test_what_a_run_does_to_its_process_loses_no_record(place):
         assert text.replace("\n", "").isprintable()
     assert all(len(text) <= 2000 for text in reasons.values())
     assert len(done.stdout) + len(done.stderr) < 50_000
+    began = sorted(datetime.fromisoformat(record.started) for record in records.values())
+    assert (began[-1] - began[0]).total_seconds() < START_LIMIT_S / 2  # no request was lost
     again = run(place, names)  # and nothing of it stops the next command
     assert "nothing to run" in again.stderr
 
