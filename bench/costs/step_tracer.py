@@ -106,7 +106,8 @@ class StepTrace:
         return self.operations.total()
 
 
-_WHOLE = (Tensor, torch.nn.Parameter)
+_NUMBERS = frozenset({int, float, bool})
+_NO_TENSOR = _NUMBERS | {type(None), str, torch.dtype}
 _GATHER = {"embedding", "index", "index_select", "gather"}
 _FREE = {
     "_record_function_enter_new", "_record_function_exit", "empty", "empty_like", "empty_strided",
@@ -220,6 +221,12 @@ class StepTracer:
         self, facts: _Facts, args: tuple[Any, ...], kwargs: dict[str, Any] | None, out: Any
     ) -> None:
         """Account for one operator that has just run."""
+        if facts.view and _is_whole(out) and _is_whole(args[0]):
+            # Most calls are views: what such a call gives lies where its input does.
+            if out.untyped_storage()._cdata not in self._live:
+                self._add_live(out, self._inherits)
+                self.mark(_TAKEN)
+            return
         inputs = _tensors(args, [])
         if kwargs:
             _tensors(kwargs.values(), inputs)
@@ -253,9 +260,7 @@ class StepTracer:
         if name in _GATHER:  # reads the chosen rows, not the whole table
             size = 2.0 * sum(map(_touched_bytes, outputs))
         else:
-            distinct = {id(t): t for t in inputs}
-            distinct.update((id(t), t) for t in outputs)
-            moved, more = list(distinct.values()), 0.0
+            moved, more = list({id(t): t for t in (*inputs, *outputs)}.values()), 0.0
             if facts.gpu_attention:
                 moved, more = moved_tensors(moved)
             size = more + float(sum(map(_touched_bytes, moved)))
@@ -280,7 +285,7 @@ class StepTracer:
 
     def _add_live(self, tensor: Tensor, inherited: bool = False) -> None:
         """Follow a tensor's memory; ``inherited``: it was there and is in the total already."""
-        if tensor.layout is torch.strided and type(tensor) in _WHOLE:
+        if _is_whole(tensor):
             storage = tensor.untyped_storage()
             if storage._cdata not in self._live:
                 self._add_block(Block(storage._cdata, storage.nbytes(), storage), inherited)
@@ -359,6 +364,7 @@ class _Facts:
     name: str
     kind: str
     free: bool
+    view: bool
     prim: bool
     composite: bool
     simple: bool
@@ -390,6 +396,7 @@ def _learn(func: Any) -> _Facts:
         name=name,
         kind=operator_class(name),
         free=free,
+        view=func.is_view,
         prim=prim,
         composite=composite,
         simple=is_simple(func),
@@ -401,10 +408,23 @@ def _learn(func: Any) -> _Facts:
     return _FACTS.setdefault(id(func), facts)
 
 
+def _is_whole(value: Any) -> bool:
+    """Whether it is a tensor with one storage of its own kind: not sparse, wrapped or packed."""
+    kind = type(value)
+    return (kind is Tensor or kind is torch.nn.Parameter) and value.layout is torch.strided
+
+
 def _tensors(values: Iterable[Any], found: list[Tensor]) -> list[Tensor]:
     """``found`` with those among arguments or results, which operators take and give in lists."""
     for value in values:
-        if isinstance(value, Tensor):
+        kind = type(value)
+        if kind is Tensor or kind in _NO_TENSOR:
+            if kind is Tensor:
+                found.append(value)
+        elif kind is list or kind is tuple:
+            if value and type(value[0]) not in _NUMBERS:  # lists are of one type
+                _tensors(value, found)
+        elif isinstance(value, Tensor):
             found.append(value)
         elif isinstance(value, list | tuple):
             _tensors(value, found)
