@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from bench.errors import BenchError
 
 from .aggregate import Row, clean, shorten
+from .chance import no_conclusion
 from .comparison import Comparison
 from .further_blocks import p_value
 from .metrics import COSTS, primary
@@ -125,12 +126,18 @@ def _best(found: Sequence[Answer]) -> Block:
             clean(a.comparison.place),
             brief(a.best),
             DASH if a.runner_up is None else brief(a.runner_up),
-            "no other method" if a.runner_up is None else how_sure(a.margin),
+            _sureness(a),
             percent(a.best.accuracy["score"]),
             signed_points(None if a.margin is None else a.margin.difference),
             pairs,
         ))  # fmt: skip
     return Block("Best method without labels of the target", heads, tuple(rows), (), texts=4)
+
+
+def _sureness(answer: Answer) -> str:
+    if no_conclusion(answer.comparison):
+        return "no conclusion: the source model is at chance"
+    return "no other method" if answer.runner_up is None else how_sure(answer.margin)
 
 
 def _within(found: Sequence[Answer], budgets: Mapping[str, float]) -> Block:

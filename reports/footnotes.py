@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
 from .aggregate import SOURCE_ONLY, Row, clean, fate, run_of, shorten
+from .chance import no_conclusion
 from .comparison import Comparison
 from .metrics import COSTS, WORDS, columns, has_matrix, is_online, primary
 from .statistics import SHARE, Run, estimate, over_draws
@@ -34,9 +35,10 @@ ORACLE = (
 
 
 def footnotes(comparison: Comparison, note: str = "") -> list[str]:
-    """What a reader needs besides the cells; ``note`` comes first, but for a warning of oracles."""
+    """What a reader needs besides the cells; ``note`` comes first, but for warnings."""
     rows, named = comparison.rows, comparison.metric.named_in
     notes = [ORACLE] if comparison.has_oracle else []
+    notes += [text] if (text := no_conclusion(comparison)) else []
     notes += [clean(note)] if note else []
     protocol = ", ".join(f"{k}={v}" for k, v in comparison.cell.protocol.items() if k != "name")
     notes.append(f"Protocol {comparison.cell.protocol.get('name', DASH)}: {protocol}.")

@@ -19,6 +19,10 @@ BINS = 15
 
 MACRO_F1 = MetricFacts("macro-f1", "macro-F1")
 CALIBRATION_ERROR = MetricFacts("calibration-error", "calibration error", higher_is_better=False)
+COMMONEST_CLASS = MetricFacts("commonest-class", "commonest class")
+"""The task's metric, had the class that is most frequent in the split's labels been the answer to
+everything: what a model that has learnt nothing but this class would have."""
+CLASS_METRICS = (MACRO_F1, CALIBRATION_ERROR, COMMONEST_CLASS)
 
 
 class ClassScore(Score):
@@ -26,7 +30,8 @@ class ClassScore(Score):
 
     ``macro-f1``: the mean F1 of the classes that labels or predictions name. ``calibration-error``:
     the expected calibration error, the mean of |accuracy - confidence| over bins of the highest
-    probability, weighted by their units (Naeini et al., AAAI 2015).
+    probability, weighted by their units (Naeini et al., AAAI 2015). ``commonest-class``: the share
+    of the most frequent label.
     """
 
     def __init__(self, ignore: int | None = None) -> None:
@@ -55,6 +60,7 @@ class ClassScore(Score):
         return {
             MACRO_F1.name: _macro_f1(chosen, y),
             CALIBRATION_ERROR.name: _calibration_error(confidence.astype(float), chosen == y),
+            COMMONEST_CLASS.name: float(np.bincount(y).max() / len(y)),
         }
 
 

@@ -12,7 +12,7 @@ from bench.contracts.data import Inputs
 from bench.contracts.task import MetricFacts, Score, Task
 from bench.errors import BenchError
 from bench.registry import register
-from bench.tasks.class_scores import CALIBRATION_ERROR, MACRO_F1, ClassScore
+from bench.tasks.class_scores import CLASS_METRICS, ClassScore
 
 
 @register("task", "classification")
@@ -20,7 +20,7 @@ class Classification(Task):
     """Outputs (n, classes), labels int64 (n,); the sample is the unit."""
 
     metric = MetricFacts("accuracy", "accuracy", of_samples=True)
-    further_metrics: ClassVar[tuple[MetricFacts, ...]] = (MACRO_F1, CALIBRATION_ERROR)
+    further_metrics: ClassVar[tuple[MetricFacts, ...]] = CLASS_METRICS
 
     def require_labels(self, y: Any, n: int, classes: int, where: str) -> None:
         require_classes(y, (n,), classes, where)

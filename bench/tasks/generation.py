@@ -13,6 +13,7 @@ from bench.contracts.data import Inputs, on_device
 from bench.contracts.task import MetricFacts, Score
 from bench.errors import BenchError
 from bench.registry import register
+from bench.tasks.class_scores import COMMONEST_CLASS
 from bench.tasks.token_classification import IGNORED, TokenClassification, require_aligned
 
 CROSS_ENTROPY = MetricFacts(
@@ -30,14 +31,16 @@ class NextTokenScore(Score):
     """The share of answers' tokens that the highest logit meets.
 
     ``token-cross-entropy``: the mean of -ln p over these tokens; ``perplexity``: its exponential,
-    missing where that is no finite number. Of generated answers, where there are any, ``bleu-4`` by
-    sacrebleu (of all together, smoothed as there) and ``rouge-l`` by rouge-score (the mean F1), on
-    tokens as they are, the end left out.
+    missing where that is no finite number. ``commonest-class``: the share of the most frequent
+    token. Of generated answers, where there are any, ``bleu-4`` by sacrebleu (of all together,
+    smoothed as there) and ``rouge-l`` by rouge-score (the mean F1), on tokens as they are, the end
+    left out.
     """
 
     def __init__(self) -> None:
         self.hits = self.count = 0
         self._lost = 0.0
+        self._seen: list[Tensor] = []
         self._told: list[str] = []
         self._wanted: list[str] = []
 
@@ -50,6 +53,7 @@ class NextTokenScore(Score):
         self.count += len(y)
         lost = nn.functional.cross_entropy(outputs, y, reduction="none")
         self._lost += float(lost.double().sum())
+        self._seen.append(y)
 
     def compute(self) -> float:
         return self.hits / self.count if self.count else float("nan")
@@ -59,6 +63,7 @@ class NextTokenScore(Score):
             return {}
         mean = self._lost / self.count
         known = {CROSS_ENTROPY.name: mean}
+        known[COMMONEST_CLASS.name] = int(torch.cat(self._seen).bincount().max()) / self.count
         if mean < math.log(LARGEST):
             known[PERPLEXITY.name] = math.exp(mean)
         if self._told:
@@ -110,7 +115,7 @@ class Generation(TokenClassification):
 
     causal = True
     metric = MetricFacts("next-token-accuracy", "next-token accuracy")
-    further_metrics = (CROSS_ENTROPY, PERPLEXITY, BLEU, ROUGE)
+    further_metrics = (CROSS_ENTROPY, PERPLEXITY, BLEU, ROUGE, COMMONEST_CLASS)
 
     def score(self) -> Score:
         return NextTokenScore()

@@ -11,6 +11,7 @@ from bench.contracts.data import Inputs
 from bench.contracts.task import MetricFacts, Score, Task
 from bench.errors import BenchError
 from bench.registry import register
+from bench.tasks.class_scores import COMMONEST_CLASS
 from bench.tasks.classification import NOT_NUMBERS, require_classes, soft_cross_entropy
 
 VOID = 255
@@ -21,7 +22,8 @@ class MeanIoU(Score):
     """Mean over classes of intersection over union, of all pixels of the split, void left out.
 
     Classes that neither the labels nor the predictions have do not count. ``pixel-accuracy``: the
-    share of pixels that the highest logit meets.
+    share of pixels that the highest logit meets. ``commonest-class``: the metric of the most
+    frequent class for every pixel.
     """
 
     def __init__(self) -> None:
@@ -49,7 +51,12 @@ class MeanIoU(Score):
         if self._metric is None:
             return {}
         table = self._metric.confmat
-        return {PIXEL_ACCURACY.name: float(table.diagonal().sum() / table.sum())}
+        total, of_class = table.sum(), table.sum(dim=1)
+        return {
+            PIXEL_ACCURACY.name: float(table.diagonal().sum() / total),
+            # The others, of which no pixel is named, have an intersection of 0.
+            COMMONEST_CLASS.name: float(of_class.max() / total / (of_class > 0).sum()),
+        }
 
 
 @register("task", "segmentation")
@@ -64,7 +71,7 @@ class Segmentation(Task):
     """
 
     metric = MetricFacts("mean-iou", "mean IoU")
-    further_metrics = (PIXEL_ACCURACY,)
+    further_metrics = (PIXEL_ACCURACY, COMMONEST_CLASS)
     dense = True
     ignore = VOID
     class_axis = 1

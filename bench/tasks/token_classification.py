@@ -11,7 +11,7 @@ from bench.contracts.data import Inputs
 from bench.contracts.task import MetricFacts, Score, Task
 from bench.errors import BenchError
 from bench.registry import register
-from bench.tasks.class_scores import CALIBRATION_ERROR, MACRO_F1, ClassScore
+from bench.tasks.class_scores import CLASS_METRICS, ClassScore
 from bench.tasks.classification import NOT_NUMBERS, require_classes, soft_cross_entropy
 
 IGNORED = -100
@@ -47,7 +47,7 @@ class TokenClassification(Task):
     """
 
     metric = MetricFacts("token-accuracy", "token accuracy")
-    further_metrics: ClassVar[tuple[MetricFacts, ...]] = (MACRO_F1, CALIBRATION_ERROR)
+    further_metrics: ClassVar[tuple[MetricFacts, ...]] = CLASS_METRICS
     dense = True
     ignore = IGNORED
 

@@ -12,23 +12,34 @@ from bench.contracts.data import Inputs
 from bench.contracts.task import MetricFacts, Score
 from bench.errors import BenchError
 from bench.registry import register
+from bench.tasks.class_scores import COMMONEST_CLASS
 from bench.tasks.classification import Classification
 
 
 class AnswerScore(Score):
-    """Mean over questions of the score that the answer with the highest logit has."""
+    """Mean over questions of the score that the answer with the highest logit has.
+
+    ``commonest-class``: that of the one answer that has most of it over all questions.
+    """
 
     def __init__(self) -> None:
         self.total, self.count = 0.0, 0
+        self._of_answer: Tensor | float = 0.0
 
     def update(self, outputs: Tensor, y: Tensor) -> None:
         """``outputs`` and ``y``: (n, answers)."""
         chosen = outputs.argmax(dim=1, keepdim=True)
         self.total += float(y.gather(1, chosen).double().sum())
         self.count += len(y)
+        self._of_answer = self._of_answer + y.double().sum(dim=0).cpu()
 
     def compute(self) -> float:
         return self.total / self.count if self.count else float("nan")
+
+    def further(self) -> dict[str, float]:
+        if not isinstance(self._of_answer, Tensor):
+            return {}
+        return {COMMONEST_CLASS.name: float(self._of_answer.max()) / self.count}
 
 
 @register("task", "visual-question-answering")
@@ -41,7 +52,7 @@ class VisualQuestionAnswering(Classification):
     """
 
     metric = MetricFacts("vqa-score", "VQA score", of_samples=True)
-    further_metrics = ()
+    further_metrics = (COMMONEST_CLASS,)
 
     def require_labels(self, y: Any, n: int, classes: int, where: str) -> None:
         if not isinstance(y, Tensor) or y.dtype != torch.float32:

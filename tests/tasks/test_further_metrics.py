@@ -46,6 +46,7 @@ def test_of_classes(n: int, classes: int, scale: float) -> None:
     assert found == {
         "macro-f1": pytest.approx(f1_score(y, chosen, average="macro")),
         "calibration-error": pytest.approx(float(error), abs=1e-6),
+        "commonest-class": max(map(y.tolist().count, range(classes))) / n,
     }
 
 
@@ -69,7 +70,11 @@ def test_of_pixels() -> None:
     y[:, 0] = 255
     known = y != 255
     wanted = accuracy_score(y[known], outputs.argmax(dim=1)[known])
-    assert further("segmentation", outputs, y, 2) == {"pixel-accuracy": pytest.approx(wanted)}
+    most = max(map(y[known].tolist().count, range(4)))
+    assert further("segmentation", outputs, y, 2) == {
+        "pixel-accuracy": pytest.approx(wanted),
+        "commonest-class": pytest.approx(most / len(y[known]) / 4),
+    }
 
 
 def test_of_next_tokens() -> None:
@@ -82,9 +87,10 @@ def test_of_next_tokens() -> None:
     assert found == {
         "token-cross-entropy": pytest.approx(mean, rel=1e-5),
         "perplexity": pytest.approx(math.exp(mean), rel=1e-5),
+        "commonest-class": max(map(y[:, 2:].flatten().tolist().count, range(9))) / 20,
     }
     sure = further("generation", 1e4 * outputs, y)
-    assert set(sure) == {"token-cross-entropy"}  # its exponential is no number
+    assert set(sure) == {"token-cross-entropy", "commonest-class"}  # the exponential is no number
 
 
 # --- generated answers ----------------------------------------------------------------------
@@ -184,6 +190,36 @@ def test_cells_without_generation_are_what_they_were() -> None:
     assert protocol_config({"name": "periodic", "generate": 8}).model_dump()["generate"] == 8
 
 
+# --- the commonest class ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", ["classification", "token-classification", "segmentation",
+                                  "visual-question-answering", "generation"])  # fmt: skip
+def test_no_constant_answer_scores_more_than_the_commonest_class_is_said_to(task: str) -> None:
+    """What the task's own metric gives for each class as the answer to everything."""
+    classes, draw = 4, torch.Generator().manual_seed(0)
+    shape = {"classification": (30,), "segmentation": (3, 5, 6)}.get(task, (6, 5))
+    y = torch.multinomial(
+        torch.tensor([0.2, 0.5, 0.3, 0.0]), math.prod(shape), True, generator=draw
+    )
+    y = y.reshape(shape)
+    if task == "visual-question-answering":
+        y, shape = torch.rand(9, classes, generator=draw) * torch.tensor([0.2, 1, 0.5, 0.9]), (9,)
+    elif task != "classification":
+        y[0, 0] = 255 if task == "segmentation" else -100
+    axis = 1 if task == "segmentation" else -1
+    scores, told = [], set()
+    for answer in range(classes):
+        score = make_task(task).score()
+        outputs = F.one_hot(torch.full(shape, answer), classes).float().movedim(-1, axis)
+        for half in (slice(0, 2), slice(2, None)):
+            score.update(outputs[half], y[half])
+        scores.append(score.compute())
+        told.add(score.further()["commonest-class"])
+    assert len(told) == 1
+    assert max(scores) == pytest.approx(told.pop(), abs=1e-7)
+
+
 # --- in records and reports ---------------------------------------------------------------
 
 
@@ -192,6 +228,7 @@ def test_a_run_records_them_for_each_domain() -> None:
     assert [(m.name, m.higher_is_better) for m in result.further_metrics] == [
         ("macro-f1", True),
         ("calibration-error", False),
+        ("commonest-class", True),
     ]
     for stage in result.stages:
         for when in ("before", "after", "final"):
