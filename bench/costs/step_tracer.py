@@ -199,11 +199,14 @@ class StepTracer:
         # One operator for a whole layer, in inference alone, would hide what it does.
         self._fast_path = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
+        # Compiled functions run as they are written: fused kernels would pass no dispatcher.
+        self._stance = torch.compiler.set_stance("force_eager")
         self._mode.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._mode.__exit__(*error)
+        self._stance.__exit__(*error)
         torch.backends.mha.set_fastpath_enabled(self._fast_path)
         for hook in self._hooks:
             hook.remove()
@@ -331,6 +334,11 @@ class _Mode(TorchDispatchMode):
     def __init__(self, tracer: StepTracer) -> None:
         super().__init__()
         self._tracer, self._trace = tracer, tracer.trace
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not: nothing is compiled while counting, and torch's guard takes long in each call."""
+        return False
 
     def __torch_dispatch__(
         self,

@@ -72,8 +72,10 @@ def _by_torch(formula: Callable[..., Any], args: Any, kwargs: Any, out: Any) -> 
 def _real(formula: Formula, args: Any, kwargs: Any, out: Any) -> float:
     """A complex multiply-add is 4 real ones; transforms are counted in real operations."""
     found = formula(args, kwargs, out)
-    is_complex = any(isinstance(x, Tensor) and x.is_complex() for x in args)
-    return 4 * found if is_complex else found
+    for x in args:
+        if isinstance(x, Tensor) and x.is_complex():
+            return 4 * found
+    return found
 
 
 @cache

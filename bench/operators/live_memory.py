@@ -7,7 +7,7 @@ layers, each counted once however many views there are of it.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
@@ -125,10 +125,14 @@ def _buffer(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
-def _holds_nothing(thing: Any) -> bool:
-    """Whether it is plain or an empty container, as most attributes of a module are."""
-    kind = type(thing)
-    return kind in _PLAIN or (kind in _CONTAINERS and not thing)
+def _worth_a_look(things: Iterable[Any]) -> list[Any]:
+    """Without what is plain or an empty container, as most attributes of a module are."""
+    # Without a call for each: models have thousands of attributes.
+    return [
+        thing
+        for thing in list(things)
+        if (kind := type(thing)) not in _PLAIN and (kind not in _CONTAINERS or thing)
+    ]
 
 
 def _walk(thing: Any) -> Iterator[Any]:
@@ -142,7 +146,7 @@ def _walk(thing: Any) -> Iterator[Any]:
             continue
         seen.add(id(thing))
         if kind is dict:  # first, because most are
-            waiting += [value for value in list(thing.values()) if not _holds_nothing(value)]
+            waiting += _worth_a_look(thing.values())
         elif isinstance(thing, Tensor):
             yield thing
             if thing.is_leaf and thing.grad is not None:
@@ -152,7 +156,7 @@ def _walk(thing: Any) -> Iterator[Any]:
         elif isinstance(thing, Mapping):
             waiting += list(thing.values())
         elif isinstance(thing, list | tuple | set | frozenset | deque):
-            waiting += [value for value in list(thing) if not _holds_nothing(value)]
+            waiting += _worth_a_look(thing)
         elif isinstance(thing, np.ndarray):
             owner = _buffer(thing)
             if thing.dtype == object:

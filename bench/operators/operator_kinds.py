@@ -160,7 +160,7 @@ def depends_on_arguments(name: str) -> bool:
 def _kind(name: str, args: Sequence[Any]) -> str:
     if name in _FIRST_FACTOR:
         first = _FIRST_FACTOR[name]
-        return f"{name}.{''.join(_layout(t) for t in args[first : first + 2])}"
+        return f"{name}.{_layout(args[first])}{_layout(args[first + 1])}"
     if name == "convolution_backward":
         shape, gradients = _convolution(args[2], args[9]), _made(args[10])
         return f"{name}.{shape}.{gradients}{_strided(args[4])}"
