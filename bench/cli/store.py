@@ -14,7 +14,8 @@ from bench.study.selection import DEFAULT_STORE, existing_store, open_store
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 Format = StrEnum(
-    "Format", {"csv": "csv", "parquet": "parquet", "zip": "zip", "eee": "every-eval-ever"}
+    "Format",
+    {n: n for n in ("csv", "parquet", "zip", "tar.xz", "every-eval-ever")},
 )
 """Of an export."""
 
@@ -76,7 +77,7 @@ def prune_(
     """Show records of older code and logs that nothing needs, or remove them with --yes."""
     from bench.records.prune import needless, remove
 
-    opened = existing_store(store)
+    opened = existing_store(store, to_change=True)
     found = needless(opened)
     for each in found:
         typer.echo(each)
