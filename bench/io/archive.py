@@ -37,8 +37,8 @@ def unpacked(archive: Path, what: str = "root", most_bytes: float = math.inf) ->
 
     It lies in the cache, made on first use, and anew if the archive's size or time changes. Of two
     processes that ask at once the second waits. Files that would leave the folder are refused, and
-    links in tar files that lead out of it. ``what``: begins messages. Raises BenchError if the archive
-    cannot be read, has more than ``most_bytes`` unpacked, or the cache cannot be written.
+    links in tar files that lead out of it. ``what``: begins messages. Raises BenchError if the
+    archive cannot be read, has more than ``most_bytes`` unpacked, or the cache cannot be written.
     """
     from filelock import FileLock
 
