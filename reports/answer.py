@@ -87,8 +87,8 @@ class Ranked:
 
     def steps(self, name: str) -> list[tuple[float, Answer]]:
         """Amounts of a cost, from the least up, from which on the answer is another, and that."""
-        found = [(limit, self.answer({name: limit}))
-                 for limit in sorted({_most(row, name) for row in self.rows} - {math.inf})]  # fmt: skip
+        limits = sorted({_most(row, name) for row in self.rows} - {math.inf})
+        found = [(limit, self.answer({name: limit})) for limit in limits]
         known = [(limit, answer) for limit, answer in found if answer is not None]
         return [
             (limit, answer)
@@ -148,7 +148,7 @@ def answer_sheet(
 
 
 def how_sure(margin: Paired | None, tied: Sequence[Row] = ()) -> str:
-    """What the pairs allow to say of the best: ``margin`` to the runner-up, and the rows ``tied``."""
+    """What the pairs allow to say of the best: ``margin`` to the runner-up, the rows ``tied``."""
     if margin is None:
         return "no run in common"
     n = margin.difference.n
@@ -236,7 +236,7 @@ def _fits(row: Row, budgets: Mapping[str, float]) -> bool:
 
 
 def _most(row: Row, name: str) -> float:
-    """A cost of the row's dearest run, in the unit of `UNITS`; infinite where a run's is unknown."""
+    """A cost of the row's dearest run, in the unit of `UNITS`; infinite where one is unknown."""
     amounts = row.amounts(name)
     if len(amounts) < len(row.results):
         return math.inf
@@ -271,8 +271,8 @@ def _meaning(found: Sequence[Answer]) -> list[str]:
         f"below {ENOUGH_FOR_INTERVAL} pairs n is too small for one that says anything. p: of "
         "Wilcoxon's signed-rank test against the runner-up, for which fewer than 6 pairs that "
         "differ are too few.",
-        "How sure: distinguishable where the 95 % interval of the paired difference excludes 0, each "
-        "pair by itself, not corrected for their number.",
+        "How sure: distinguishable where the 95 % interval of the paired difference excludes 0, "
+        "each pair of methods by itself, not corrected for their number.",
     ]
 
 
