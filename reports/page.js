@@ -343,7 +343,7 @@
 
   function words([mean, low, high], unit) {
     const shown = (value) => String(Number(value.toPrecision(3)));
-    return low === null ? `${shown(mean)} ${unit}` : `${shown(mean)} ${unit} (95 %: ${shown(low)} to ${shown(high)})`;
+    return low === null || shown(low) === shown(high) ? `${shown(mean)} ${unit}` : `${shown(mean)} ${unit} (95 %: ${shown(low)} to ${shown(high)})`;
   }
 
   function tradeoffFigure(comparison, rows, cost) {

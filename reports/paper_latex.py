@@ -33,7 +33,7 @@ STYLE = r"""% Needs \usepackage{booktabs}. Define any of these before \input to 
 
 
 SIUNITX = r"""% Needs \usepackage{siunitx} too: its \sisetup says how numbers look.
-\providecommand{\benchnum}[1]{\num{#1}}
+\providecommand{\benchnum}[1]{\num[retain-explicit-plus]{#1}}
 """
 
 

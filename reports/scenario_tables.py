@@ -185,7 +185,8 @@ def _against(made: Across, control: str, margin: float, costs: bool) -> tuple[Bl
     counts = [d.paired.difference.n for d in known.values() if d is not None]
     note = (
         f"Against {made.called(control)}: mean over scenarios of the paired difference, its "
-        f"Student-t interval over scenarios; effect size = Hedges' g; tied within {100 * margin:g} points; "
+        f"Student-t interval over scenarios; effect size = Hedges' g; tied within "
+        f"{100 * margin:g} points; "
         f"{note_of_test(p_values, counts, 'methods')}."
     )
     if ratios:
