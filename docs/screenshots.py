@@ -1,6 +1,6 @@
 """Makes pictures of the how-to pages anew from the shipped records, in docs/figures/.
 
-Needs the extra ``browser`` and Chromium (Debian: ``apt install chromium``): python docs/screenshots.py
+Needs the extra ``browser`` and Chromium (Debian: ``apt install chromium``). Run it from anywhere.
 """
 
 from __future__ import annotations

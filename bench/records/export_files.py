@@ -30,8 +30,8 @@ def export(store: Store, form: str, out: Path, organization: str = "") -> int:
 
     ``form``: ``csv`` or ``parquet``, a row for each cell and domain as `to_frame` has it; ``zip``,
     the files of records and their logs as they are; ``tar.xz``, those of records alone in a quarter
-    of the space; ``every-eval-ever``, a folder of JSON files that say which ``organization`` made
-    the runs. Raises BenchError if that cannot be written, or
+    of the space; another registered one, such as ``every-eval-ever``, a folder of files, which may
+    say that an ``organization`` made the runs. Raises BenchError if that cannot be written, or
     if a library is missing.
     """
     records = list(store)
