@@ -27,8 +27,8 @@ TASK = "other"
 def model_card(records: Iterable[Record], organization: str, retrieved: float) -> dict[str, bytes]:
     """The files of all rows with results, by path below a folder.
 
-    ``organization`` and ``retrieved``, of other formats, do not matter here. Raises BenchError if no
-    record has results.
+    ``organization`` and ``retrieved`` are of other formats. Raises BenchError if no record has
+    results.
     """
     files: dict[str, bytes] = {}
     for comparison in compare(records):

@@ -61,7 +61,7 @@ def export_(
     store: StoreRoot = DEFAULT_STORE,
     organization: Annotated[str, Option(help="Who made the runs, for every-eval-ever.")] = "",
 ) -> None:
-    """Write all records: a table with a row a domain, the store as an archive, scores for others."""
+    """Write all records: a table with a row a domain, an archive, scores in formats of others."""
     from bench.records.export_files import export
 
     opened = existing_store(store)

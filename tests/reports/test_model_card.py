@@ -1,4 +1,4 @@
-"""Metadata for model cards: what the Hub's own library reads back, with the numbers of the report."""
+"""Metadata for model cards: the Hub's own library reads back the numbers of the report."""
 
 from __future__ import annotations
 
