@@ -16,6 +16,7 @@ LONGEST = 300
 """Characters of a name or title."""
 
 Text = Annotated[str, pydantic.Field(min_length=1, max_length=LONGEST)]
+Budget = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
 Names = Annotated[list[Text], pydantic.Field(min_length=1)]
 
 
@@ -102,8 +103,8 @@ class ReportFile(TableChoice):
         ]
     ] = []  # fmt: skip
     summaries: list[Literal["answer", "scenarios", "workloads"]] = []
-    max_energy: float | None = None
-    max_memory: float | None = None
+    max_energy: Budget | None = None
+    max_memory: Budget | None = None
     numbers: Literal["plain", "siunitx"] = "plain"
     tables: Annotated[list[TableChoice], pydantic.Field(min_length=1)] | None = None
 

@@ -176,7 +176,7 @@ def test_summaries_stand_beside_the_tables(make: Make, tmp_path: Path) -> None:
     ("content", "message"),
     [
         ({"max_energy": 3}, "key 'max_energy' is of the answer; add answer to 'summaries'"),
-        ({"max_energy": -1, "summaries": ["answer"]}, "give J from 0 up"),
+        ({"max_energy": -1, "summaries": ["answer"]}, "key 'max_energy': -1 is not"),
         ({"summaries": ["scenarios"]}, "scenarios has nothing to show here: there are no two"),
         ({"summaries": ["anwser"]}, r"key 'summaries.0': 'anwser' is not allowed"),
         ({"numbers": "latex"}, "key 'numbers': 'latex' is not allowed"),
