@@ -66,9 +66,9 @@ def _whole(section: Any) -> bool:
     if not isinstance(section, Mapping) or not isinstance(section.get(SELECTED), Mapping):
         return False
     number = section.get("selections")
-    counts = section[SELECTED].values()
-    is_number = isinstance(number, int) and not isinstance(number, bool) and number > 0
-    return is_number and all(isinstance(n, int) and 0 <= n <= number for n in counts)
+    if type(number) is not int or number <= 0:
+        return False
+    return all(type(n) is int and 0 <= n <= number for n in section[SELECTED].values())
 
 
 def _shares(told: Sequence[Mapping[str, Any]]) -> dict[str, float]:
