@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from bench.errors import BenchError
 
@@ -15,7 +16,7 @@ from .chance import no_conclusion
 from .comparison import Comparison
 from .further_blocks import p_value
 from .metrics import COSTS, primary
-from .paired import Paired, paired
+from .paired import ENOUGH_PAIRS, Paired, paired
 from .statistics import ENOUGH_FOR_INTERVAL, distinguishable, over_draws, paired_difference
 from .table_model import (
     DASH,
@@ -33,7 +34,13 @@ NAME_LIMIT = 48
 """Characters of a method's name in the answer; the tables have all of it."""
 NAMED = 6
 """Methods that a note names before it counts the rest."""
+NAMED_IN_CELL = 2
+"""The same in a table."""
 
+WITHIN = (
+    "Within a budget: every run of the method is. Memory does not include the runtime itself; "
+    "adaptation energy is of the whole stream."
+)
 UNITS = {"energy": "J", "memory": "MB"}
 """Costs that may have a budget, and its unit."""
 
@@ -51,20 +58,59 @@ class Answer:
     tied: tuple[Row, ...]
 
 
+class Ranked:
+    """The rows of a comparison that compete, from the best down; pairs are compared once."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison, self.rows = comparison, ranking(comparison)
+        self._scores = [row.scores for row in self.rows]
+        self._tied: dict[int, list[int]] = {}
+        self._margins: dict[tuple[int, int], Paired | None] = {}
+
+    def answer(self, budgets: Mapping[str, float] = MappingProxyType({})) -> Answer | None:
+        """The answer among the rows within budgets, in the units of `UNITS`; None without any."""
+        kept = [i for i, row in enumerate(self.rows) if _fits(row, budgets)]
+        if not kept:
+            return None
+        best, *others = kept
+        if best not in self._tied:
+            self._tied[best] = [
+                i for i in range(best + 1, len(self.rows)) if self._is_tied(best, i)
+            ]
+        tied = tuple(self.rows[i] for i in self._tied[best] if i in others)
+        if not others:
+            return Answer(self.comparison, self.rows[best], None, None, tied)
+        pair = best, others[0]
+        if pair not in self._margins:
+            self._margins[pair] = paired(*(self._scores[i] for i in pair))
+        margin = self._margins[pair]
+        return Answer(self.comparison, self.rows[best], self.rows[others[0]], margin, tied)
+
+    def steps(self, name: str) -> list[tuple[float, Answer]]:
+        """Amounts of a cost, from the least up, from which on the answer is another, and that."""
+        limits = sorted({_most(row, name) for row in self.rows} - {math.inf})
+        found = [(limit, self.answer({name: limit})) for limit in limits]
+        known = [(limit, answer) for limit, answer in found if answer is not None]
+        return [
+            (limit, answer)
+            for i, (limit, answer) in enumerate(known)
+            if not i or _who(answer) != _who(known[i - 1][1])
+        ]
+
+    def _is_tied(self, i: int, j: int) -> bool:
+        difference = paired_difference(self._scores[i], self._scores[j])
+        return distinguishable(difference) is False
+
+
+def _who(answer: Answer) -> list[str]:
+    """The rows that an answer names."""
+    second = [] if answer.runner_up is None else [answer.runner_up]
+    return [row.label for row in (answer.best, *second, *answer.tied)]
+
+
 def answer_of(comparison: Comparison) -> Answer | None:
     """The answer; None where no row that competes has results."""
-    ranked = ranking(comparison)
-    if not ranked:
-        return None
-    best, *others = ranked
-    tied = [
-        row
-        for row in others
-        if distinguishable(paired_difference(best.scores, row.scores)) is False
-    ]
-    runner_up = others[0] if others else None
-    margin = None if runner_up is None else paired(best.scores, runner_up.scores)
-    return Answer(comparison, best, runner_up, margin, tuple(tied))
+    return Ranked(comparison).answer()
 
 
 def ranking(comparison: Comparison) -> list[Row]:
@@ -102,16 +148,30 @@ def answer_sheet(
     return Sheet("Answer", "answer", tuple(blocks), tuple(clean(text) for text in notes))
 
 
-def how_sure(margin: Paired | None) -> str:
-    """What the pairs allow to say of a margin."""
+def how_sure(margin: Paired | None, tied: Sequence[Row] = ()) -> str:
+    """What the pairs allow to say of the best: ``margin`` to the runner-up, the rows ``tied``."""
     if margin is None:
         return "no run in common"
     n = margin.difference.n
     if n < ENOUGH_FOR_INTERVAL:
         return f"n too small ({n} pair{'s' * (n > 1)})"
-    told = "excludes" if distinguishable(margin.difference) else "includes"
-    p = f"p {p_value(margin.p)}" if margin.p is not None else f"p: {p_value(None)}"
-    return f"interval {told} 0; {p}"
+    told = "distinguishable from all others"
+    if tied:
+        told = f"not distinguishable from {named(tied, NAMED_IN_CELL)}"
+    if margin.p is not None:
+        return f"{told}; p {p_value(margin.p)}"
+    few = f"{n} pairs, too few" if n < ENOUGH_PAIRS else f"too few of {n} pairs differ"
+    return f"{told}; {few} for a test"
+
+
+def sure_cells(answer: Answer) -> tuple[str, str, str]:
+    """The best, the runner-up and how sure that is, as cells of a table."""
+    if answer.runner_up is None:
+        return brief(answer.best), DASH, "no other method"
+    told = how_sure(answer.margin, answer.tied)
+    if no_conclusion(answer.comparison):
+        told = "no conclusion: the source model is at chance"
+    return brief(answer.best), brief(answer.runner_up), told
 
 
 def _best(found: Sequence[Answer]) -> Block:
@@ -124,9 +184,7 @@ def _best(found: Sequence[Answer]) -> Block:
         pairs = DASH if a.margin is None else str(a.margin.difference.n)
         rows.append((
             clean(a.comparison.place),
-            brief(a.best),
-            DASH if a.runner_up is None else brief(a.runner_up),
-            _sureness(a),
+            *sure_cells(a),
             percent(a.best.accuracy["score"]),
             signed_points(None if a.margin is None else a.margin.difference),
             pairs,
@@ -134,36 +192,40 @@ def _best(found: Sequence[Answer]) -> Block:
     return Block("Best method without labels of the target", heads, tuple(rows), (), texts=4)
 
 
-def _sureness(answer: Answer) -> str:
-    if no_conclusion(answer.comparison):
-        return "no conclusion: the source model is at chance"
-    return "no other method" if answer.runner_up is None else how_sure(answer.margin)
-
-
 def _within(found: Sequence[Answer], budgets: Mapping[str, float]) -> Block:
     """The best of the rows whose every run stays within the budgets."""
-    heads = ["where", "best within", "score (%)", "to the best of all (points)"]
-    for name in UNITS:
-        heads.append(f"{COSTS[name].head} ({UNITS[name]})")
+    heads = ["where", *within_heads(budgets), "to the best of all (points)"]
     rows = []
     for a in found:
-        kept = [row for row in ranking(a.comparison) if _fits(row, budgets)]
-        if not kept:
-            rows.append((clean(a.comparison.place), _least(a, budgets), *[DASH] * (len(heads) - 2)))
+        place = clean(a.comparison.place)
+        within = Ranked(a.comparison).answer(budgets)
+        if within is None:
+            rows.append((place, least(a.comparison, budgets), *[DASH] * (len(heads) - 2)))
             continue
-        best = kept[0]
-        loss = None if best is a.best else paired(best.scores, a.best.scores)
+        loss = None if within.best is a.best else paired(within.best.scores, a.best.scores)
         rows.append((
-            clean(a.comparison.place),
-            brief(best),
-            percent(best.accuracy["score"]),
+            place,
+            *within_cells(within, budgets),
             signed_points(None if loss is None else loss.difference),
-            *(cost(best.costs[name], COSTS[name].factor) for name in UNITS),
         ))  # fmt: skip
     kinds = {cost_kinds(a.comparison)[0] for a in found}
     known = f" (costs {kinds.pop()})" if len(kinds) == 1 and "" not in kinds else ""
     title = f"Best within {told_budgets(budgets)}{known}"
-    return Block(title, tuple(heads), tuple(rows), (), texts=2)
+    return Block(title, tuple(heads), tuple(rows), (), texts=4)
+
+
+def within_heads(names: Iterable[str]) -> list[str]:
+    """The heads of `within_cells`."""
+    costs = (f"{COSTS[name].head} ({UNITS[name]})" for name in names)
+    return ["best within", "runner-up within", "how sure", "score (%)", "margin (points)", *costs]
+
+
+def within_cells(answer: Answer, names: Iterable[str]) -> list[str]:
+    """The best within a budget, the runner-up, how sure that is, score, margin and these costs."""
+    margin = None if answer.margin is None else answer.margin.difference
+    costs = (cost(answer.best.costs[name], COSTS[name].factor) for name in names)
+    score = percent(answer.best.accuracy["score"])
+    return [*sure_cells(answer), score, signed_points(margin), *costs]
 
 
 def told_budgets(budgets: Mapping[str, float]) -> str:
@@ -173,24 +235,25 @@ def told_budgets(budgets: Mapping[str, float]) -> str:
 
 def _fits(row: Row, budgets: Mapping[str, float]) -> bool:
     """Whether the costs of all runs are known and within the limits."""
-    for name, limit in budgets.items():
-        amounts = row.amounts(name)
-        if len(amounts) < len(row.results):
-            return False
-        if max(amounts.values()) * COSTS[name].factor > limit:
-            return False
-    return True
+    return all(_most(row, name) <= limit for name, limit in budgets.items())
 
 
-def _least(answer: Answer, budgets: Mapping[str, float]) -> str:
-    """That nothing is within, and what the least is."""
+def _most(row: Row, name: str) -> float:
+    """A cost of the row's dearest run, in the unit of `UNITS`; infinite where one is unknown."""
+    amounts = row.amounts(name)
+    if len(amounts) < len(row.results):
+        return math.inf
+    return max(amounts.values()) * COSTS[name].factor
+
+
+def least(comparison: Comparison, names: Iterable[str]) -> str:
+    """That nothing is within budgets of these costs, and what the least is."""
     told = []
-    for name in budgets:
-        factor = COSTS[name].factor
+    for name in names:
         known = [
-            (max(amounts.values()) * factor, brief(row))
-            for row in ranking(answer.comparison)
-            if (amounts := row.amounts(name))
+            (most, brief(row))
+            for row in ranking(comparison)
+            if (most := _most(row, name)) < math.inf
         ]
         if known:
             value, who = min(known)
@@ -208,8 +271,11 @@ def _meaning(found: Sequence[Answer]) -> list[str]:
         "target domains, no adaptation (source-only) and controls among them; oracle settings left "
         "out.",
         f"Margin: paired difference to the runner-up over {repeats}, with its 95 % interval; "
-        f"below {ENOUGH_FOR_INTERVAL} pairs n is too small for one that says anything. p of "
-        "Wilcoxon's signed-rank test, for which n is too small below 6 pairs that differ.",
+        f"below {ENOUGH_FOR_INTERVAL} pairs n is too small for one that says anything. p: of "
+        "Wilcoxon's signed-rank test against the runner-up, for which fewer than 6 pairs that "
+        "differ are too few.",
+        "How sure: distinguishable where the 95 % interval of the paired difference excludes 0, "
+        "each pair of methods by itself, not corrected for their number.",
     ]
 
 
@@ -239,10 +305,7 @@ def _other_runs(found: Sequence[Answer]) -> list[str]:
 
 
 def _budget_notes(found: Sequence[Answer], budgets: Mapping[str, float]) -> list[str]:
-    notes = [
-        "Within a budget: every run of the method is. Memory does not include the runtime itself; "
-        "adaptation energy is of the whole stream."
-    ]
+    notes = [WITHIN]
     for name in budgets:
         unknown = {
             row.label: row
@@ -256,10 +319,10 @@ def _budget_notes(found: Sequence[Answer], budgets: Mapping[str, float]) -> list
     return notes
 
 
-def named(rows: Sequence[Row]) -> str:
+def named(rows: Sequence[Row], most: int = NAMED) -> str:
     """Names of rows, so many that a line can be read."""
-    told = ", ".join(brief(row) for row in rows[:NAMED])
-    return told if len(rows) <= NAMED else f"{told} and {len(rows) - NAMED} more"
+    told = ", ".join(brief(row) for row in rows[:most])
+    return told if len(rows) <= most else f"{told} and {len(rows) - most} more"
 
 
 def brief(row: Row) -> str:

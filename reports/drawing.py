@@ -7,10 +7,12 @@ for the same records.
 from __future__ import annotations
 
 import io
+import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import matplotlib as mpl
@@ -79,10 +81,13 @@ def prominent(comparison: Comparison, limit: int = LINES) -> list[Row]:
     Source-only, the best supervised reference, and the methods with the best scores; after them
     what has seen labels.
     """
-    best = next((row for row in comparison.drawn if row.supervised), None)
+    references = [row for row in comparison.drawn if row.supervised]
+    best = max(references, key=lambda row: fmean(row.scores.values()), default=None)
 
-    def rank(row: Row) -> tuple[bool, bool, bool]:
-        return not row.is_source_only, row is not best, not row.competes
+    def rank(row: Row) -> tuple[bool, bool, bool, float]:
+        score = row.accuracy["score"]
+        worse = math.inf if score is None else -score.mean
+        return not row.is_source_only, row is not best, not row.competes, worse
 
     ordered = sorted(comparison.drawn, key=rank)
     kept = {id(row) for row in ordered[:limit]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -57,12 +57,8 @@ def draw(comparison: Comparison, look: Mapping[str, Style]) -> list[Drawing]:
     """
     if not comparison.drawn:
         return []
-    drawings = [_stream(comparison, look), _memory(comparison, look)]
-    if any(results.matrix for row in comparison.drawn for results in row.results.values()):
-        drawings.append(draw_matrix(comparison))
-    if any(row.costs["energy"].estimate is not None for row in comparison.drawn):
-        drawings.insert(1, _tradeoff(comparison, look))
-    return drawings
+    made = [draw_one(comparison, look) for draw_one in FIGURES.values()]
+    return [drawing for drawing in made if drawing is not None]
 
 
 def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
@@ -114,7 +110,7 @@ def _course_of(
         marker=style.marker,
         markersize=4,
         markeredgewidth=0,
-        **_line(row),
+        **line_of(row),
     )
     if all(known.n == 2 for known in found):
         xs = [x for x in places for _ in units(at[x])]
@@ -134,7 +130,9 @@ def _course_of(
     )
 
 
-def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
+def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing | None:
+    if all(row.costs["energy"].estimate is None for row in comparison.drawn):
+        return None
     axis, title, _, over = view_of(comparison)
     known, kinds = _with_cost(comparison, "energy")
     absent = ", ".join(tag(row) for row in comparison.drawn if row.costs["energy"].estimate is None)
@@ -254,7 +252,8 @@ def _energy_axis(axes: Axes, energies: Sequence[float]) -> None:
         axes.margins(x=0.08)
 
 
-def _line(row: Row) -> dict[str, Any]:
+def line_of(row: Row) -> dict[str, Any]:
+    """How a row's line is drawn."""
     if row.is_source_only:
         return {"linestyle": "--", "linewidth": 1.4, "zorder": 1.5}
     if row.is_oracle:
@@ -262,3 +261,12 @@ def _line(row: Row) -> dict[str, Any]:
     if row.supervised:
         return {"linestyle": ":", "linewidth": 1.2, "alpha": 0.7}
     return {"linestyle": "-", "linewidth": 1.4}
+
+
+FIGURES: Mapping[str, Callable[[Comparison, Mapping[str, Style]], Drawing | None]] = {
+    "stream": _stream,
+    "tradeoff": _tradeoff,
+    "memory": _memory,
+    "matrix": draw_matrix,
+}
+"""The figures of a comparison with results, by name; each None where the results lack it."""

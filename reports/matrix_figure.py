@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from .aggregate import Row
 from .comparison import Comparison
 from .course import stages_of
-from .drawing import Drawing, finished, grid, marks, plain, prominent, tag
+from .drawing import Drawing, Style, finished, grid, marks, plain, prominent, tag
 
 MOST = 6
 """Methods that one figure shows."""
@@ -17,12 +18,14 @@ NUMBERED = 8
 """Stages up to which the cells have numbers."""
 
 
-def draw_matrix(comparison: Comparison) -> Drawing:
+def draw_matrix(comparison: Comparison, look: Mapping[str, Style]) -> Drawing | None:
     """Heat maps ``R[i][j]``: accuracy on stage j after stage i, the mean over runs.
 
-    For a comparison whose protocol evaluates all domains; of many methods the prominent ones.
+    None unless the protocol evaluates all domains; of many methods the prominent ones.
     """
     rows = [row for row in prominent(comparison, MOST) if _matrices(row)]
+    if not rows:
+        return None
     stages = [plain(name) for name in stages_of(comparison.cell.protocol, comparison.domains)]
     columns = min(3, len(rows))
     lines = math.ceil(len(rows) / columns)

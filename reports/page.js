@@ -21,6 +21,22 @@
     return made;
   }
 
+  // --- what a reader chose, kept while this tab is open: bench serve loads the page anew ----
+
+  const KEY = `bench ${location.pathname}`;
+  const chosen = (() => {
+    try { return new Map(JSON.parse(sessionStorage.getItem(KEY)) ?? []); } catch { return new Map(); }
+  })();
+
+  function keep(name, value, usual) {
+    if (value === usual) chosen.delete(name); else chosen.set(name, value);
+    try { sessionStorage.setItem(KEY, JSON.stringify([...chosen])); } catch { /* full, or not allowed here */ }
+  }
+
+  const told = (head) => head.textContent.replace("\n", " ");
+  const sectionOf = (element) => element.closest("section")?.querySelector("h2")?.id ?? "";
+  const tableName = (table) => `sort ${sectionOf(table)} ${table.caption?.textContent}`;
+
   // --- sorting ---------------------------------------------------------------------------
 
   function numberIn(text) {
@@ -30,12 +46,19 @@
 
   function sort(head) {
     const table = head.closest("table");
-    const column = head.cellIndex;
-    const words = column === 0 || head.classList.contains("text");
+    const words = head.cellIndex === 0 || head.classList.contains("text");
     const first = words ? "ascending" : "descending";
     const second = words ? "descending" : "ascending";
     const now = head.getAttribute("aria-sort");
     const next = now === first ? second : now === second ? "none" : first;
+    order(head, next);
+    keep(tableName(table), next === "none" ? null : JSON.stringify([told(head), next]), null);
+  }
+
+  function order(head, next) {
+    const table = head.closest("table");
+    const column = head.cellIndex;
+    const words = column === 0 || head.classList.contains("text");
     for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
     if (next !== "none") head.setAttribute("aria-sort", next);
     const sign = next === "ascending" ? 1 : -1;
@@ -48,10 +71,18 @@
       rows.sort((a, b) => {
         if (next === "none") return a.place - b.place;
         if (a.key === null || b.key === null) return (a.key === null) - (b.key === null) || a.place - b.place;
-        const order = words ? a.key.localeCompare(b.key) : a.key - b.key;
-        return sign * order || a.place - b.place;
+        const difference = words ? a.key.localeCompare(b.key) : a.key - b.key;
+        return sign * difference || a.place - b.place;
       });
       body.append(...rows.map((each) => each.row));
+    }
+  }
+
+  function sortAgain() {
+    for (const table of document.querySelectorAll("table.sortable")) {
+      const [title, next] = JSON.parse(chosen.get(tableName(table)) ?? "[]");
+      const head = [...table.tHead.rows[0].cells].find((each) => told(each) === title);
+      if (head) order(head, next);
     }
   }
 
@@ -72,10 +103,14 @@
     for (const again of charts.values()) again();
   }
 
-  function checkbox(text, change, checked = true) {
+  function checkbox(text, name, change) {
     const box = make("input", { type: "checkbox" });
-    box.checked = checked;
-    box.addEventListener("change", () => change(box.checked));
+    box.checked = chosen.get(name) ?? true;
+    box.addEventListener("change", () => {
+      change(box.checked);
+      keep(name, box.checked, true);
+    });
+    if (!box.checked) change(false);
     return make("label", {}, box, ` ${text}`);
   }
 
@@ -89,7 +124,7 @@
       if (values.length < 2) continue;
       const group = make("fieldset", {}, make("legend", {}, title));
       for (const value of values) {
-        group.append(checkbox(value, (on) => {
+        group.append(checkbox(value, `${facet} ${value}`, (on) => {
           off[on ? "delete" : "add"](`${facet} ${value}`);
           for (const each of sections) {
             each.hidden = Object.keys(FACETS).some((f) => off.has(`${f} ${each.dataset[f]}`));
@@ -106,13 +141,13 @@
   function columnToggles() {
     const heads = new Map();
     for (const head of document.querySelectorAll("section.comparison table.sortable thead th:not(:first-child)")) {
-      const title = head.textContent.replace("\n", " ");
+      const title = told(head);
       if (!heads.has(title)) heads.set(title, []);
       heads.get(title).push(head);
     }
     const group = make("fieldset", {}, make("legend", {}, "Columns"));
     for (const [title, cells] of heads) {
-      group.append(checkbox(title, (on) => {
+      group.append(checkbox(title, `column ${title}`, (on) => {
         for (const head of cells) {
           for (const row of head.closest("table").rows) row.cells[head.cellIndex].hidden = !on;
         }
@@ -124,16 +159,75 @@
   function controls() {
     const place = document.getElementById("controls");
     const box = make("input", { type: "search", id: "filter", placeholder: "as tent, edgeta" });
-    box.addEventListener("input", () => {
+    const filter = () => {
       wanted.words = box.value.toLowerCase().split(",").map((word) => word.trim()).filter(Boolean);
       filterRows();
+    };
+    box.addEventListener("input", () => {
+      filter();
+      keep("methods", box.value, "");
     });
     place.append(make("label", {}, "Methods ", box), ...sectionToggles());
     if (document.querySelector("tbody.references")) {
-      place.append(checkbox("supervised references (†)", (on) => { wanted.references = on; filterRows(); }));
+      place.append(checkbox("supervised references (†)", "references", (on) => { wanted.references = on; filterRows(); }));
     }
     place.append(columnToggles());
     place.hidden = false;
+    box.value = chosen.get("methods") ?? "";
+    filter();
+  }
+
+  function select(name, options, usual) {
+    const made = make("select", {}, ...options.map(([value, text]) => make("option", { value }, text)));
+    return remembered(made, name, usual);
+  }
+
+  function remembered(box, name, usual) {
+    const known = chosen.get(name);
+    box.value = known ?? usual;
+    if (box.selectedIndex === -1) box.value = usual; // that option is gone
+    box.addEventListener("change", () => keep(name, box.value, usual));
+    return box;
+  }
+
+  // --- the best within a budget ------------------------------------------------------------
+
+  function budget() {
+    const place = document.getElementById("budget");
+    const found = data.comparisons.filter((each) => Object.keys(each.within).length);
+    if (!place || !found.length) return;
+    const limit = make("input", { type: "number", id: "limit", min: "0", step: "any", placeholder: "as 10" });
+    const cost = select("budget of", Object.entries(data.within).map(([name, { title }]) => [name, title]), "energy");
+    cost.setAttribute("aria-label", "of which cost");
+    const table = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Best within a budget", "aria-live": "polite" });
+    const show = () => {
+      const { title, heads, kinds } = data.within[cost.value];
+      const most = limit.valueAsNumber;
+      table.hidden = !(most >= 0);
+      if (table.hidden) return;
+      const made = make("table", {}, make("caption", {}, `Best within ${most} ${title}${kinds && ` (${kinds})`}`));
+      const line = make("tr");
+      ["where", ...heads].forEach((head, i) => line.append(make("th", { scope: "col", class: i < 4 ? "text" : "" }, head.replace(" (", "\n("))));
+      const body = make("tbody");
+      for (const each of found) {
+        const { none, steps } = each.within[cost.value];
+        const cells = steps.findLast(([from]) => from <= most)?.[1] ?? [none, ...heads.slice(1).map(() => "–")];
+        const row = make("tr", {}, make("th", { scope: "row" }, each.place));
+        cells.forEach((cell, i) => row.append(make("td", { class: i < 3 ? "text" : "" }, cell)));
+        body.append(row);
+      }
+      made.append(make("thead", {}, line), body);
+      table.replaceChildren(made, make("p", { class: "meta" }, data.withinNote));
+    };
+    limit.value = chosen.get("budget") ?? "";
+    limit.addEventListener("input", () => {
+      keep("budget", limit.value, "");
+      show();
+    });
+    cost.addEventListener("change", show);
+    place.append(make("p", {}, make("label", { for: "limit" }, "Which is the best within a budget of "), limit, " ", cost, "?"), table);
+    place.hidden = false;
+    show();
   }
 
   // --- the runs behind a row ---------------------------------------------------------------
@@ -249,7 +343,7 @@
 
   function words([mean, low, high], unit) {
     const shown = (value) => String(Number(value.toPrecision(3)));
-    return low === null ? `${shown(mean)} ${unit}` : `${shown(mean)} ${unit} (95 %: ${shown(low)} to ${shown(high)})`;
+    return low === null || shown(low) === shown(high) ? `${shown(mean)} ${unit}` : `${shown(mean)} ${unit} (95 %: ${shown(low)} to ${shown(high)})`;
   }
 
   function tradeoffFigure(comparison, rows, cost) {
@@ -325,12 +419,12 @@
   }
 
   function wireMatrix(figure, comparison) {
-    const select = figure.querySelector("select"), chart = figure.querySelector(".chart"), tip = figure.querySelector(".tip");
+    const picker = figure.querySelector("select"), chart = figure.querySelector(".chart"), tip = figure.querySelector(".tip");
     const rows = comparison.rows.filter((row) => row.matrix);
-    for (const row of rows) select.append(make("option", { value: row.name }, row.name));
-    const again = () => chart.replaceChildren(matrixFigure(comparison, rows.find((row) => row.name === select.value)));
-    select.value = (rows.find((row) => !row.source) ?? rows[0]).name;
-    select.addEventListener("change", again);
+    for (const row of rows) picker.append(make("option", { value: row.name }, row.name));
+    const again = () => chart.replaceChildren(matrixFigure(comparison, rows.find((row) => row.name === picker.value)));
+    remembered(picker, `matrix of ${comparison.id}`, (rows.find((row) => !row.source) ?? rows[0]).name);
+    picker.addEventListener("change", again);
     chart.addEventListener("pointerover", (event) => { tip.textContent = event.target.dataset?.tip ?? tip.textContent; });
     again();
   }
@@ -346,7 +440,9 @@
 
     function wire(figure, draw, usable, crowded) {
       const chart = figure.querySelector(".chart"), tip = figure.querySelector(".tip");
-      const picked = new Map(comparison.rows.map((row) => [row.name, crowded ? on.get(row.name) : true]));
+      const nameOf = (row) => `line ${comparison.id} ${figure.dataset.kind} ${row.name}`;
+      const usual = (row) => (crowded ? on.get(row.name) : true);
+      const picked = new Map(comparison.rows.map((row) => [row.name, chosen.get(nameOf(row)) ?? usual(row)]));
       const place = make("div"), key = make("div", { class: "key", role: "group", "aria-label": "methods shown" });
       chart.replaceChildren(place, key);
       const again = () => {
@@ -360,6 +456,7 @@
         const button = make("button", { type: "button", "aria-pressed": String(picked.get(row.name)) }, icon, row.name);
         button.addEventListener("click", () => {
           picked.set(row.name, !picked.get(row.name));
+          keep(nameOf(row), picked.get(row.name), usual(row));
           button.setAttribute("aria-pressed", String(picked.get(row.name)));
           again();
         });
@@ -382,12 +479,13 @@
       } else if (figure.dataset.kind === "matrix") {
         wireMatrix(figure, comparison);
       } else {
-        const select = figure.querySelector("select");
-        for (const cost of comparison.costs) select.append(make("option", { value: cost.name }, cost.title));
-        if (comparison.costs.some((cost) => cost.name === "energy")) select.value = "energy";
-        const chosen = () => comparison.costs.find((cost) => cost.name === select.value);
-        const again = wire(figure, (rows) => tradeoffFigure(comparison, rows, chosen()), (row) => row.score, false);
-        select.addEventListener("change", again);
+        const picker = figure.querySelector("select"), costs = comparison.costs;
+        for (const cost of costs) picker.append(make("option", { value: cost.name }, cost.title));
+        const usual = (costs.find((cost) => cost.name === "energy") ?? costs[0]).name;
+        remembered(picker, `cost of ${comparison.id}`, usual);
+        const against = () => costs.find((cost) => cost.name === picker.value);
+        const again = wire(figure, (rows) => tradeoffFigure(comparison, rows, against()), (row) => row.score, false);
+        picker.addEventListener("change", again);
       }
     }
     return () => parts.forEach((again) => again());
@@ -410,5 +508,12 @@
   }, { rootMargin: "600px" });
   for (const section of sections) watcher.observe(section);
   window.addEventListener("beforeprint", () => sections.forEach(drawSection));
+  for (const each of document.querySelectorAll("details")) {
+    const name = `open ${sectionOf(each)} ${each.querySelector("summary").textContent}`;
+    if (chosen.get(name)) each.open = true;
+    each.addEventListener("toggle", () => keep(name, each.open, false));
+  }
+  budget();
   controls();
+  sortAgain();
 })();

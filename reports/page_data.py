@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 from bench.records.record import Record
 
 from .aggregate import Row, clean, fate, show_all, usable
+from .answer import UNITS, WITHIN, Ranked, least, within_cells, within_heads
 from .comparison import Comparison
 from .course import along_the_stream, stages_of
 from .drawing import Style, marks, prominent, repeats
@@ -34,6 +35,15 @@ def page_data(comparisons: Sequence[Comparison], look: Mapping[str, Style]) -> d
             label: {"color": to_hex(style.color), "marker": style.marker}
             for label, style in look.items()
         },
+        "within": {
+            name: {
+                "title": f"{unit} of {COSTS[name].head}",
+                "heads": within_heads([name]),
+                "kinds": " and ".join(sorted({k for c in comparisons for k in _kinds(c, name)})),
+            }
+            for name, unit in UNITS.items()
+        },
+        "withinNote": WITHIN,
         "comparisons": [_comparison(each) for each in comparisons],
     }
 
@@ -64,10 +74,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     protocol, domains = comparison.cell.protocol, comparison.domains
     axis, title, _, _ = view_of(comparison)
     shown = {id(row) for row in prominent(comparison)}
-    kinds = {
-        name: sorted({kind for row in comparison.drawn for kind in row.costs[name].kinds})
-        for name in COSTS
-    }
+    kinds = {name: _kinds(comparison, name) for name in COSTS}
     return {
         "id": comparison.slug,
         "stages": [clean(stage) for stage in stages_of(protocol, domains)],
@@ -79,7 +86,29 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
             if kinds[name]
         ],
         "rows": [_row(row, comparison, id(row) in shown) for row in comparison.rows],
+        "place": clean(comparison.place),
+        "within": _within(comparison),
     }
+
+
+def _within(comparison: Comparison) -> dict[str, Any]:
+    """By cost what is said where nothing is within a budget, and from which amount on which answer;
+    empty where no method competes.
+    """
+    ranked = Ranked(comparison)
+    if not ranked.rows:
+        return {}
+    return {
+        name: {
+            "none": least(comparison, [name]),
+            "steps": [[limit, within_cells(a, [name])] for limit, a in ranked.steps(name)],
+        }
+        for name in UNITS
+    }
+
+
+def _kinds(comparison: Comparison, cost: str) -> list[str]:
+    return sorted({kind for row in comparison.drawn for kind in row.costs[cost].kinds})
 
 
 def _row(row: Row, comparison: Comparison, shown: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The registered report of a paper: the tables and figures of a report file."""
+"""The registered report of a paper: the tables, summaries and figures of a report file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ from bench.records.cell import Cell
 from bench.records.record import Record
 
 from .aggregate import SOURCE_ONLY
+from .answer import answer_sheet, checked_budgets
 from .comparison import Comparison, compare
 from .paper_formats import paper_csv, paper_json, paper_markdown, paper_text
 from .paper_latex import paper_latex
-from .paper_table import Place, named_parts, paper_table, placed
+from .paper_table import Place, named_parts, paper_table, placed, setting_titles
 from .report_file import ReportFile, TableChoice, read_report_file
+from .scenario_tables import scenario_sheet
+from .scenarios import across
 from .showable import showable
 from .table_columns import column_names
+from .table_model import Sheet
+from .tables import sheet_latex, sheet_markdown, sheet_text
+from .workloads import workload_sheets
 from .write import written
 
 _log = logging.getLogger("bench")
@@ -82,9 +88,10 @@ class Paper:
     def write(self, records: Iterable[Record], folder: Path, note: str = "") -> list[Path]:
         """Write the files; their paths. ``note`` stands below every table.
 
-        ``NAME.tex``, ``.md``, ``.txt``, ``.csv`` and ``.json`` for each table, and
-        ``figure-KIND-SETTING`` as PNG, PDF and SVG. Equal records give equal bytes. Raises
-        BenchError if a table has no row or column, or if the folder cannot be written.
+        ``NAME.tex``, ``.md``, ``.txt``, ``.csv`` and ``.json`` for each table, ``summary-NAME`` as
+        LaTeX, Markdown and text, ``figure-KIND-SETTING`` as PNG, PDF and SVG. Equal records give
+        equal bytes. Raises BenchError if a table has no row or column, if a summary or figure is
+        not possible, or if the folder cannot be written.
         """
         kept, left_out = showable(records)
         for line in left_out:
@@ -108,10 +115,13 @@ class Paper:
             places = placed(found, choice.rows, comparisons, where)
             drawn |= {c.key: _only(c, places) for c in found if c.key not in drawn}
             table = paper_table(choice, found, places, self._file.names, where)
-            table = replace(table, notes=(*table.notes, *[note] * bool(note), *left_out))
+            notes = (*table.notes, *[note] * bool(note), *left_out)
+            table = replace(table, notes=notes, siunitx=self._file.numbers == "siunitx")
             for suffix, write in FORMATS.items():
                 contents[f"{table.name}.{suffix}"] = write(table).encode()
-        contents |= self._figures([c for c in drawn.values() if c.drawn])
+        shown = [c for c in drawn.values() if c.drawn]
+        contents |= self._summaries(shown)
+        contents |= self._figures(shown)
         return written(folder, contents)
 
     def _of(
@@ -159,28 +169,47 @@ class Paper:
         if not self._file.figures:
             return {}
         # Imported here: tables need no seaborn.
-        from .drawing import styles
-        from .figures import draw
+        from .paper_figures import paper_figures
 
-        look, contents = styles(comparisons), dict[str, bytes]()
-        for comparison in comparisons:
-            drawings = {drawing.name: drawing for drawing in draw(comparison, look)}
-            for name in self._file.figures:
-                if name not in drawings:
-                    raise BenchError(
-                        f"{self._where}: key 'figures': {name} cannot be drawn of "
-                        f"{comparison.title}: {_NOT_DRAWN[name]}; leave it out"
-                    )
-                for kind, content in drawings[name].files.items():
-                    contents[f"figure-{name}-{comparison.slug}.{kind}"] = content
+        titles = setting_titles(comparisons, self._file.names)
+        return paper_figures(self._file.figures, comparisons, titles, self._where)
+
+    def _summaries(self, comparisons: Sequence[Comparison]) -> dict[str, bytes]:
+        """The sheets that the file asks for, by file."""
+        file = self._file
+        budgets = checked_budgets(file.max_energy, file.max_memory)
+        if budgets and "answer" not in file.summaries:
+            raise BenchError(
+                f"{self._where}: key 'max_{next(iter(budgets))}' is of the answer; add answer to "
+                "'summaries'"
+            )
+        contents: dict[str, bytes] = {}
+        for name in file.summaries:
+            sheets = _SHEETS[name](comparisons, budgets)
+            if not sheets:
+                raise BenchError(
+                    f"{self._where}: key 'summaries': {name} has nothing to show here: "
+                    f"{_NO_SHEET[name]}; leave it out"
+                )
+            for i, sheet in enumerate(sheets):
+                stem = f"summary-{name}{f'-{i + 1}' if i else ''}"
+                for suffix, write in _SHEET_FORMATS.items():
+                    contents[f"{stem}.{suffix}"] = write(sheet).encode()
         return contents
 
 
-_NOT_DRAWN = {
-    "tradeoff": "no run's energy is known",
-    "matrix": "no run knows the accuracy on all domains after each",
+_SHEETS: dict[str, Callable[[Sequence[Comparison], Mapping[str, float]], list[Sheet]]] = {
+    "answer": lambda found, budgets: [s for s in [answer_sheet(found, budgets)] if s is not None],
+    "scenarios": lambda found, _: [scenario_sheet(each) for each in across(found)],
+    "workloads": lambda found, _: workload_sheets(found, least=1),
 }
-"""Why a comparison with results may lack a figure."""
+"""The summaries of all settings, by name."""
+_NO_SHEET = {
+    "answer": "no method without labels of the target has results",
+    "scenarios": "there are no two streams or networks that two methods have",
+    "workloads": "nothing but oracle settings",
+}
+_SHEET_FORMATS = {"tex": sheet_latex, "md": sheet_markdown, "txt": sheet_text}
 
 
 def _means(row: str, method: str) -> bool:

@@ -32,11 +32,16 @@ STYLE = r"""% Needs \usepackage{booktabs}. Define any of these before \input to 
 """
 
 
+SIUNITX = r"""% Needs \usepackage{siunitx} too: its \sisetup says how numbers look.
+\providecommand{\benchnum}[1]{\num[retain-explicit-plus]{#1}}
+"""
+
+
 def paper_latex(table: PaperTable) -> str:
     """One float, or several where the table has more than `LINES` rows. Text is escaped."""
     rows = list(_rows(table))
     parts = [rows[i : i + LINES] for i in range(0, len(rows), LINES)]
-    lines = [STYLE.rstrip()]
+    lines = [STYLE.rstrip(), *[SIUNITX.rstrip()] * table.siunitx]
     for i, part in enumerate(parts):
         last = i == len(parts) - 1
         number = f" ({i + 1} of {len(parts)})" if len(parts) > 1 else ""
@@ -120,12 +125,15 @@ def _rows(table: PaperTable) -> Iterator[str]:
                 yield rf"    {rule}{space}\multicolumn{{{size}}}{{@{{}}l}}{{{told}}} \\"
                 rule = ""
             for line in lines:
-                yield f"    {rule}{_line(line, columns, widths)}"
+                yield f"    {rule}{_line(line, columns, widths, table.siunitx)}"
                 rule = ""
 
 
 def _line(
-    line: Line, columns: Sequence[tuple[Head, bool]], widths: Sequence[tuple[int, int]]
+    line: Line,
+    columns: Sequence[tuple[Head, bool]],
+    widths: Sequence[tuple[int, int]],
+    siunitx: bool,
 ) -> str:
     cells = [tex_cell(wrapped_name(line.name, NAME_WIDTH) or [""], "t", "l")]
     for value, (head, interval), width in zip(line.values, columns, widths, strict=True):
@@ -135,24 +143,24 @@ def _line(
             code = rf"\benchcode{{{escaped_tex(value.code)}}}"
             cells.append(rf"\multicolumn{{2}}{{c}}{{{code}}}" if interval else code)
         else:
-            cells += _number(value, interval, *width)
+            cells += _number(value, interval, *width, siunitx)
     return f"{' & '.join(cells)} \\\\"
 
 
-def _number(value: Value, interval: bool, places: int, whole: int) -> list[str]:
+def _number(value: Value, interval: bool, places: int, whole: int, siunitx: bool) -> list[str]:
     """The mean, padded to ``places`` decimals, and the interval, padded to ``whole`` digits."""
     mean, *ends = _parts(value)
+    shown = [rf"\benchnum{{{each}}}" if siunitx else _signed(each) for each in (mean, *ends)]
     command = {"best": r"\benchbest", "second": r"\benchsecond"}.get(value.mark)
-    shown = rf"{command}{{{_signed(mean)}}}" if command else _signed(mean)
-    made = [shown + _padding(mean, places)]
+    made = [(rf"{command}{{{shown[0]}}}" if command else shown[0]) + _padding(mean, places)]
     if not interval:
         return made
     if len(ends) == 1:
         more = whole - len(ends[0].partition(".")[0])
         pad = rf"\phantom{{{'0' * more}}}" if more > 0 else ""
-        return [*made, rf"\benchpm{{{pad}{ends[0]}}}"]
+        return [*made, rf"\benchpm{{{pad}{shown[1]}}}"]
     if ends:
-        return [*made, rf"\benchrange{{{_signed(ends[0])}}}{{{_signed(ends[1])}}}"]
+        return [*made, rf"\benchrange{{{shown[1]}}}{{{shown[2]}}}"]
     return [*made, ""]
 
 

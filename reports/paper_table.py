@@ -94,7 +94,9 @@ class Head:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A finished table. ``title``: the short caption; ``caption``: it and what the numbers are."""
+    """A finished table. ``title``: the short caption; ``caption``: it and what the numbers are;
+    ``siunitx``: whether LaTeX writes numbers with that package.
+    """
 
     name: str
     title: str
@@ -102,6 +104,7 @@ class PaperTable:
     heads: tuple[Head, ...]
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
+    siunitx: bool = False
 
 
 def paper_table(

@@ -16,6 +16,7 @@ LONGEST = 300
 """Characters of a name or title."""
 
 Text = Annotated[str, pydantic.Field(min_length=1, max_length=LONGEST)]
+Budget = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
 Names = Annotated[list[Text], pydantic.Field(min_length=1)]
 
 
@@ -83,7 +84,11 @@ class ReportFile(TableChoice):
     stores : folders of records; relative ones lie beside the file
     seeds, source_draws : only these seeds, and only the first so many draws of the source
     names : how tables call columns, suites, streams, models and devices
-    figures : which figures are drawn of each setting
+    figures : which figures are drawn: of each setting (stream, tradeoff, memory, matrix, pairwise,
+        trained), of all beside each other (bars and those of costs), of several windows (window)
+    summaries : which tables of all settings together: the answer, across scenarios, by workload
+    max_energy, max_memory : J and MB within which the answer names the best too
+    numbers : of tables in LaTeX, "plain", or "siunitx" for papers that say there how they look
     tables : several tables; without it the file is one itself
     """
 
@@ -91,7 +96,16 @@ class ReportFile(TableChoice):
     seeds: Annotated[list[int], pydantic.Field(min_length=1)] | None = None
     source_draws: Annotated[int, pydantic.Field(ge=1, le=100)] | None = None
     names: dict[Text, Text] = {}
-    figures: list[Literal["stream", "tradeoff", "memory", "matrix"]] = []
+    figures: list[
+        Literal[
+            "stream", "tradeoff", "memory", "matrix", "pairwise", "trained", "window",
+            "bars", "bars-memory", "bars-energy", "bars-time",
+        ]
+    ] = []  # fmt: skip
+    summaries: list[Literal["answer", "scenarios", "workloads"]] = []
+    max_energy: Budget | None = None
+    max_memory: Budget | None = None
+    numbers: Literal["plain", "siunitx"] = "plain"
     tables: Annotated[list[TableChoice], pydantic.Field(min_length=1)] | None = None
 
     def chosen(self) -> list[TableChoice]:

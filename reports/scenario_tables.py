@@ -97,7 +97,7 @@ def _notes(made: Across) -> list[str]:
     if left:
         notes.append(
             "Without a result in some scenario, and so only in tables of scenarios and of pairs: "
-            f"{', '.join(left)}."
+            f"{', '.join(map(made.called, left))}."
         )
     return notes
 
@@ -117,7 +117,8 @@ def _block(
 
 
 def _name(made: Across, method: str) -> str:
-    return clean(f"{method} {DAGGER}" if made.supervised(method) else method)
+    called = made.called(method)
+    return clean(f"{called} {DAGGER}" if made.supervised(method) else called)
 
 
 def _scores(made: Across) -> list[Block]:
@@ -183,13 +184,14 @@ def _against(made: Across, control: str, margin: float, costs: bool) -> tuple[Bl
     heads += [f"{n} ratio" for n in ratios]
     counts = [d.paired.difference.n for d in known.values() if d is not None]
     note = (
-        f"Against {control}: mean over scenarios of the paired difference, its Student-t interval "
-        f"over scenarios; effect size = Hedges' g; tied within {100 * margin:g} points; "
+        f"Against {made.called(control)}: mean over scenarios of the paired difference, its "
+        f"Student-t interval over scenarios; effect size = Hedges' g; tied within "
+        f"{100 * margin:g} points; "
         f"{note_of_test(p_values, counts, 'methods')}."
     )
     if ratios:
         note += " Ratios: geometric means over scenarios; below 1 is less."
-    title = f"Against {control}, over scenarios (points)"
+    title = f"Against {made.called(control)}, over scenarios (points)"
     return _block(made, methods, title, heads, cells), note
 
 

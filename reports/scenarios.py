@@ -27,12 +27,14 @@ MARGIN = 0.01
 @dataclass(frozen=True)
 class Entry:
     """One method in one scenario: scores and costs by run, mean over the devices (of costs the
-    geometric one, so that ratios to another method are means of ratios).
+    geometric one, so that ratios to another method are means of ratios). ``display``: what a
+    report file calls it.
     """
 
     scores: Mapping[Run, float]
     costs: Mapping[str, Mapping[Run, float]]
     supervised: bool
+    display: str = ""
 
     @property
     def score(self) -> Estimate:
@@ -91,6 +93,11 @@ class Across:
     def supervised(self, method: str) -> bool:
         """Whether a method is a supervised reference."""
         return any(method in s.entries and s.entries[method].supervised for s in self.scenarios)
+
+    def called(self, method: str) -> str:
+        """What a report file calls a method, else its name."""
+        found = (s.entries[method].display for s in self.scenarios if method in s.entries)
+        return next(filter(None, found), method)
 
     def mean(self, method: str) -> float:
         """Mean score over the scenarios that the method has."""
@@ -190,6 +197,7 @@ def _entries(comparisons: Sequence[Comparison]) -> dict[str, Entry]:
                 for cost in COSTS
             },
             each[0].supervised,
+            each[0].display,
         )
         for label, each in rows.items()
         if _mean_by_run([row.scores for row in each])

@@ -59,8 +59,8 @@ class Workload:
     rows: Mapping[str, Row]
 
 
-def workload_sheets(comparisons: Iterable[Comparison]) -> list[Sheet]:
-    """For each device with two or more suites that have results, its displays."""
+def workload_sheets(comparisons: Iterable[Comparison], least: int = 2) -> list[Sheet]:
+    """For each device with that many suites that have results, its displays."""
     by_device: dict[str, list[Comparison]] = defaultdict(list)
     for comparison in comparisons:
         if comparison.drawn and not comparison.has_oracle:
@@ -69,7 +69,7 @@ def workload_sheets(comparisons: Iterable[Comparison]) -> list[Sheet]:
     made = []
     for device, found in sorted(by_device.items()):
         workloads = _workloads(found)
-        if len({workload.suite for workload in workloads}) > 1:
+        if len({workload.suite for workload in workloads}) >= least:
             made.append(_sheet(device, workloads))
     return made
 
@@ -175,7 +175,17 @@ def _display(
 
 def _marked(name: str, workloads: Sequence[Workload]) -> str:
     bound = any(w.rows[name].uncounted for w in workloads if name in w.rows)
-    return clean(f"{name} {LOWER_BOUND}" if bound else name)
+    shown = _shown(name, workloads)
+    return clean(f"{shown} {LOWER_BOUND}" if bound else shown)
+
+
+def _shown(name: str, workloads: Sequence[Workload]) -> str:
+    """What a report file calls a method, else its name."""
+    rows = [w.rows[name] for w in workloads if name in w.rows]
+    called = next((row.display for row in rows if row.display), "")
+    if not called:
+        return name
+    return f"{called} {DAGGER}" if rows[0].supervised else called
 
 
 def _cell(row: Row | None, value: Callable[[Row], str]) -> str:
@@ -206,7 +216,8 @@ def _against_all(names: Sequence[str], workloads: Sequence[Workload]) -> tuple[B
             over = geometric_mean([each.mean for each in known if each is not None])
             means += [] if over is None else [over.mean]
             told.append(_change(over))
-        rows.append((clean(rival), signed_points(difference), *told, str(len(found))))
+        called = _shown(rival, workloads)
+        rows.append((clean(called), signed_points(difference), *told, str(len(found))))
     if not rows:
         return None, ""
     heads = ("method", "score (points)", "memory (%)", "energy (%)", "workloads")

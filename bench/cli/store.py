@@ -14,7 +14,8 @@ from bench.study.selection import DEFAULT_STORE, existing_store, open_store
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 Format = StrEnum(
-    "Format", {"csv": "csv", "parquet": "parquet", "zip": "zip", "eee": "every-eval-ever"}
+    "Format",
+    {n: n for n in ("csv", "parquet", "zip", "tar.xz", "every-eval-ever", "model-card")},
 )
 """Of an export."""
 
@@ -55,12 +56,12 @@ def check_(store: StoreRoot = DEFAULT_STORE) -> None:
 
 @app.command("export")
 def export_(
-    out: Annotated[Path, Argument(help="File, for every-eval-ever folder, to write.")],
+    out: Annotated[Path, Argument(help="File to write; of the last two formats a folder.")],
     format_: Annotated[Format, Option("--format", help="Of the file.")] = Format.csv,
     store: StoreRoot = DEFAULT_STORE,
     organization: Annotated[str, Option(help="Who made the runs, for every-eval-ever.")] = "",
 ) -> None:
-    """Write all records: a table with a row a domain, the store as an archive, JSON of scores."""
+    """Write all records: a table with a row a domain, an archive, scores in formats of others."""
     from bench.records.export_files import export
 
     opened = existing_store(store)
@@ -76,7 +77,7 @@ def prune_(
     """Show records of older code and logs that nothing needs, or remove them with --yes."""
     from bench.records.prune import needless, remove
 
-    opened = existing_store(store)
+    opened = existing_store(store, to_change=True)
     found = needless(opened)
     for each in found:
         typer.echo(each)

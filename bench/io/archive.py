@@ -1,15 +1,17 @@
-"""Archives of data as they are downloaded: unpacked into the cache on first use."""
+"""Archives of data, as they are downloaded, and of stores: unpacked into the cache on first use."""
 
 from __future__ import annotations
 
 import gzip
 import lzma
+import math
 import os
 import shutil
 import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from bench.errors import BenchError
@@ -30,13 +32,13 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS) and os.path.isfile(path)
 
 
-def unpacked(archive: Path) -> Path:
+def unpacked(archive: Path, what: str = "root", most_bytes: float = math.inf) -> Path:
     """The folder with an archive's content, or the only folder in it.
 
     It lies in the cache, made on first use, and anew if the archive's size or time changes. Of two
     processes that ask at once the second waits. Files that would leave the folder are refused, and
-    links in tar files that lead out of it. Raises BenchError if the archive cannot be read or the
-    cache not be written.
+    links in tar files that lead out of it. ``what``: begins messages. Raises BenchError if the
+    archive cannot be read, has more than ``most_bytes`` unpacked, or the cache cannot be written.
     """
     from filelock import FileLock
 
@@ -48,30 +50,41 @@ def unpacked(archive: Path) -> Path:
             made.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{made}.lock"):
                 if not made.is_dir():
-                    _unpack(archive, made)
+                    _unpack(archive, made, most_bytes)
         except UNREADABLE as error:
             raise BenchError(
-                f"root {archive}: cannot be unpacked ({error}); download it again, or name the "
+                f"{what} {archive}: cannot be unpacked ({error}); download it again, or name the "
                 "folder with its content"
             ) from error
         except OSError as error:
             raise BenchError(
-                f"root {archive}: cannot be unpacked into {made.parent}: {error.strerror}; make "
+                f"{what} {archive}: cannot be unpacked into {made.parent}: {error.strerror}; make "
                 "room there, or set BENCH_CACHE"
             ) from error
     inside = [each for each in made.iterdir() if not each.name.startswith((".", "__"))]
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else made
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _require_small(sizes: Iterable[int], most_bytes: float) -> None:
+    """RuntimeError if the sizes that an archive says of its files are too much together."""
+    total = 0
+    for size in sizes:
+        total += size
+        if total > most_bytes:
+            raise RuntimeError(f"its content has more than {most_bytes / 1e9:.0f} GB")
+
+
+def _unpack(archive: Path, folder: Path, most_bytes: float) -> None:
     """Into a temporary folder beside, which takes its name when it is whole."""
     staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as opened:
+                _require_small((each.file_size for each in opened.infolist()), most_bytes)
                 opened.extractall(staged)
         else:
             with tarfile.open(archive) as opened_tar:
+                _require_small((member.size for member in opened_tar), most_bytes)
                 opened_tar.extractall(staged, filter="data")
         os.replace(staged, folder)
     finally:

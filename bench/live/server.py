@@ -31,7 +31,7 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 REFRESH_S = {"/status": 3, "/report": 120}
-"""Seconds after which a browser asks for a page again; sorting and filters begin anew then."""
+"""Seconds after which a browser asks for a page again; the report keeps what its reader chose."""
 
 
 class Server(ThreadingHTTPServer):

@@ -162,7 +162,7 @@ class StoreView:
     """
 
     def __init__(self, root: Path) -> None:
-        existing_store(root)
+        root = existing_store(root).root
         self._folder = tempfile.TemporaryDirectory(prefix="bench-view-")
         self.index = Path(self._folder.name, "index.jsonl")
         with suppress(OSError):  # what is known already need not be read again

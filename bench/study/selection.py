@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SUITE = defaults.SUITE
 DEFAULT_STORE = Path("bench-results")
+MOST_BYTES = 2**32
+"""Of a store that is read from an archive, unpacked: that of a million records has less."""
 
 
 @dataclass(frozen=True)
@@ -221,11 +223,20 @@ def open_store(root: Path) -> Store:
     return Store(root)
 
 
-def existing_store(root: Path) -> Store:
-    """The store in a folder; BenchError if it holds no records."""
+def existing_store(root: Path, to_change: bool = False) -> Store:
+    """The store in a folder, or in an archive of one, which is unpacked into the cache.
+
+    BenchError if it holds no records, or if it is an archive and is ``to_change``.
+    """
+    from bench.io.archive import is_archive, unpacked
     from bench.records.store import Store
 
     store = Store(root)
+    if is_archive(root):
+        if to_change:
+            raise BenchError(f"--store {root}: is an archive, which is only read; unpack it first")
+        inside = unpacked(root, "--store", MOST_BYTES)
+        store = Store(inside if inside.name != store.records.name else inside.parent)
     if not os.path.isdir(store.records):
         raise BenchError(f"--store {root}: no records there; run 'bench run' or name another")
     return store

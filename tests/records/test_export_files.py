@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tarfile
 import zipfile
 
 import pandas as pd
@@ -57,11 +58,30 @@ def test_an_archive_is_a_store_again_and_equal_ones_are_equal(store, tmp_path):
     assert sorted(tmp_path.glob(".*")) == []
 
 
+def test_records_alone_are_small_and_equal_ones_are_equal(store, tmp_path, make_record, make_cell):
+    for seed in range(3, 40):
+        store.write(make_record(cell=make_cell(seed=seed), reason=NASTY))
+    first, second = tmp_path / "a.tar.xz", tmp_path / "b.tar.xz"
+    assert export(store, "tar.xz", first) == 40
+    copy = Store(tmp_path / "copy")
+    for record in reversed(list(store)):
+        copy.write(record)
+    assert export(copy, "tar.xz", second) == 40
+    assert first.read_bytes() == second.read_bytes()
+    export(store, "zip", tmp_path / "a.zip")
+    assert 4 * first.stat().st_size < (tmp_path / "a.zip").stat().st_size
+    with tarfile.open(first) as archive:
+        names = archive.getnames()
+        archive.extractall(tmp_path / "again", filter="data")
+    assert names == sorted(f"records/{record.identity}.json" for record in store)
+    assert list(Store(tmp_path / "again")) == list(store)
+
+
 def test_what_cannot_be_exported_is_said(store, tmp_path, monkeypatch):
     (tmp_path / "empty" / "records").mkdir(parents=True)
     with pytest.raises(BenchError, match="holds no record to export"):
         export(Store(tmp_path / "empty"), "csv", tmp_path / "x.csv")
-    for form in ("csv", "parquet", "zip"):
+    for form in ("csv", "parquet", "zip", "tar.xz"):
         with pytest.raises(BenchError, match=r"cannot be written: .*; name another file"):
             export(store, form, tmp_path / "secret" / "x")
     monkeypatch.setitem(sys.modules, "pyarrow", None)

@@ -11,7 +11,7 @@ import pytest
 
 from bench import BenchError
 from bench.records.record import Record
-from bench.reports.answer import answer_of, answer_sheet, how_sure, ranking
+from bench.reports.answer import Ranked, answer_of, answer_sheet, how_sure, ranking
 from bench.reports.comparison import compare
 from bench.reports.paired import paired
 from bench.reports.statistics import Run
@@ -89,11 +89,53 @@ def test_how_sure_says_where_n_is_too_small() -> None:
 
     assert known(1) == "n too small (1 pair)"
     assert known(2) == "n too small (2 pairs)"
-    assert known(3) == "interval excludes 0; p: n too small"
-    assert known(3, lead=-0.001) == "interval includes 0; p: n too small"
+    assert known(3) == "distinguishable from all others; 3 pairs, too few for a test"
     # All of six differences above 0: 2 / 2^6.
-    assert known(6) == "interval excludes 0; p 0.031"
+    assert known(6) == "distinguishable from all others; p 0.031"
+    equal = {Run(0, seed): 0.5 for seed in range(8)}
+    other = equal | {Run(0, seed): 0.4 for seed in range(4)}
+    told = how_sure(paired(equal, other))
+    assert told == "distinguishable from all others; too few of 8 pairs differ for a test"
     assert how_sure(None) == "no run in common"
+
+
+def test_the_best_is_told_from_every_other_and_not_from_the_next_alone(make: Make) -> None:
+    """The third may be noisier than the second, so that the second alone is told from the best."""
+    scores = {"a": [0.70, 0.71, 0.72], "b": [0.69, 0.70, 0.71], "c": [0.8, 0.3, 0.6],
+              "d": [0.75, 0.3, 0.6], "e": [0.7, 0.3, 0.6]}  # fmt: skip
+    records = [make(m, s, after=v) for m, each in scores.items() for s, v in enumerate(each)]
+    sheet = answer_sheet(compare(records))
+    assert sheet is not None
+    (row,) = sheet.blocks[0].methods
+    assert row[1:3] == ("a", "b")
+    assert row[3] == "not distinguishable from c, d and 1 more; 3 pairs, too few for a test"
+    assert row[5] == "+1.0 ± 0.0"
+    (sure,) = answer_sheet(compare(records[:6])).blocks[0].methods  # type: ignore[union-attr]
+    assert sure[3] == "distinguishable from all others; 3 pairs, too few for a test"
+
+
+def test_steps_say_from_which_amount_on_the_answer_changes(make: Make) -> None:
+    given = {"source-only": (0.5, 0.0), "tent": (0.6, 2.0), "bad": (0.4, 3.0), "shot": (0.7, 5.0)}
+    records = [
+        make(m, s, after=after + s / 1000, energy=energy + s)
+        for m, (after, energy) in given.items()
+        for s in range(3)
+    ]
+    (comparison,) = compare(records)
+    ranked = Ranked(comparison)
+    steps = [
+        (limit, a.best.label, a.runner_up and a.runner_up.label)
+        for limit, a in ranked.steps("energy")
+    ]
+    # From the dearest of three runs, which take up to 2 J more; bad changes nothing.
+    assert steps == [
+        (2.0, "source-only", None), (4.0, "tent", "source-only"), (7.0, "shot", "tent"),
+    ]  # fmt: skip
+    for limit, found in ((6.9, "tent"), (7.0, "shot"), (100.0, "shot")):
+        answer = ranked.answer({"energy": limit})
+        assert answer is not None
+        assert answer.best.label == found
+    assert ranked.answer({"energy": 1.9}) is None
 
 
 def test_within_a_budget_every_run_is(make: Make) -> None:
@@ -103,12 +145,12 @@ def test_within_a_budget_every_run_is(make: Make) -> None:
     assert sheet is not None
     (row,) = sheet.blocks[1].methods
     # Tent takes 3 J in the mean, and 4 J in its last run.
-    assert row[1:3] == ("source-only", "50.0 ± 0.0")
-    assert row[3] == "-10.0 ± 0.0"
+    assert row[1:5] == ("source-only", "–", "no other method", "50.0 ± 0.0")
+    assert row[-1] == "-10.0 ± 0.0"
     sheet = answer_sheet(compare(records), {"energy": 4.0, "memory": 50.0})
     assert sheet is not None
-    assert sheet.blocks[1].methods[0][1] == "tent"
-    assert sheet.blocks[1].methods[0][3] == "–"
+    assert sheet.blocks[1].methods[0][1:3] == ("tent", "source-only")
+    assert sheet.blocks[1].methods[0][-1] == "–"
 
 
 def test_a_budget_that_nothing_meets_names_the_least(make: Make) -> None:

@@ -92,7 +92,8 @@ def test_same_records_same_bytes_and_no_date(paper: list[Record], drawings: list
 def test_the_matrix_is_a_heat_map_of_means_over_runs(matrix: list[Record]) -> None:
     (comparison,) = compare(matrix)
     with watched(matrix_figure) as axes:
-        drawing = draw_matrix(comparison)
+        drawing = draw_matrix(comparison, {})
+    assert drawing is not None
     figure = axes["matrix"].figure
     shown = {place.get_title(): place for place in figure.axes if place.images}
     assert "ewc †" in shown

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tex import ENGINE, NEEDS, compiled, has_siunitx
 
 from bench.records.record import Record
 from bench.reports.comparison import compare
@@ -16,8 +17,6 @@ from bench.reports.paper import Paper
 from bench.reports.tables import latex
 
 Make = Callable[..., Record]
-ENGINES = ("pdflatex", "tectonic")
-ENGINE = next((name for name in ENGINES if shutil.which(name)), None)
 ODD = (
     "[x]", "*star", "a & b", "50 %", "snake_case", "#1", "~home", "x^2", r"back\slash", "{open",
     "$HOME", '"quoted"', "`tick`", "a--b", "<b>|c", "Łódź-ßæø-façade-naïve-Čeština", "方法", "α=µ",
@@ -72,25 +71,7 @@ def test_every_sign_is_escaped(make: Make) -> None:
     assert tables.isascii()
 
 
-def compiled(tables: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """One document of all tables, each of them a float on a page of its own."""
-    body = "\n\\clearpage\n".join(tables)
-    text = (
-        "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
-        f"\\listoftables\n{body}\n\\end{{document}}\n"
-    )
-    (folder / "all.tex").write_text(text, encoding="utf-8")
-    assert ENGINE is not None
-    options = ["-interaction=nonstopmode", "-halt-on-error"] if ENGINE == "pdflatex" else []
-    for _ in range(2):  # the second time with the titles in the list of tables
-        ended = subprocess.run(
-            [ENGINE, *options, "all.tex"], cwd=folder, timeout=120, check=False,
-            capture_output=True, text=True, errors="replace",
-        )  # fmt: skip
-    return ended
-
-
-@pytest.mark.skipif(ENGINE is None, reason=f"needs one of {', '.join(ENGINES)}")
+@pytest.mark.skipif(ENGINE is None, reason=NEEDS)
 def test_tables_compile(
     make: Make, paper: list[Record], matrix: list[Record], timed: list[Record], tmp_path: Path
 ) -> None:
@@ -101,20 +82,20 @@ def test_tables_compile(
     assert (tmp_path / "all.pdf").stat().st_size > 10_000
 
 
-def paper_tables(folder: Path, records: list[Record], form: str) -> str:
+def paper_tables(folder: Path, records: list[Record], form: str, more: str = "") -> str:
     """A paper's table of all rows, with odd names for settings and title."""
     path = folder / f"{form}.yaml"
     path.write_text(
         f"title: 'Odd: {ODD[6]} {ODD[15]} 50 % & a_b'\nform: {form}\n"
         "columns: [accuracy, forgetting, time, energy, memory, runs, settings]\n"
-        "names: {board: 'Board & [x] #1'}\n",
+        f"names: {{board: 'Board & [x] #1'}}\n{more}",
         encoding="utf-8",
     )
     Paper(path).write(records, folder)
     return (folder / f"{form}.tex").read_text(encoding="utf-8")
 
 
-@pytest.mark.skipif(ENGINE is None, reason=f"needs one of {', '.join(ENGINES)}")
+@pytest.mark.skipif(ENGINE is None, reason=NEEDS)
 def test_tables_of_papers_compile(
     make: Make, paper: list[Record], timed: list[Record], tmp_path: Path
 ) -> None:
@@ -129,7 +110,37 @@ def test_tables_of_papers_compile(
     assert (tmp_path / "all.pdf").stat().st_size > 10_000
 
 
-@pytest.mark.skipif(ENGINE is None, reason=f"needs one of {', '.join(ENGINES)}")
+def test_numbers_by_siunitx_are_an_option(make: Make, tmp_path: Path) -> None:
+    moves = (-0.12, 0.0, 0.12)
+    records = [make("source-only", s, after=0.5 + m) for s, m in enumerate(moves)]
+    records += [make("tent", s, after=0.4 - m, energy=3.25) for s, m in enumerate(moves)]
+    plain = paper_tables(tmp_path, records, "long")
+    assert "siunitx" not in plain
+    table = paper_tables(tmp_path, records, "wide", "numbers: siunitx\n")
+    assert "siunitx" in table
+    body = table[table.index("midrule") : table.index("bottomrule")]
+    numbers = re.sub(r"\\benchnum\{[+-]?[\d.]+\}|\\phantom\{[\d.]+\}|\d+ of \d+", "", body)
+    assert re.search(r"\d", numbers) is None, numbers  # every number is one of siunitx's
+    assert r"\benchnum{3.25}" in body
+
+
+@pytest.mark.skipif(ENGINE != "pdflatex" or not has_siunitx(), reason="needs pdflatex with siunitx")
+def test_numbers_by_siunitx_compile(make: Make, paper: list[Record], tmp_path: Path) -> None:
+    tables = [
+        paper_tables(tmp_path, [*odd(make), *paper], form, "numbers: siunitx\n")
+        for form in ("long", "wide")
+    ]
+    look = "\\usepackage{siunitx}\n\\sisetup{output-decimal-marker={,}}\n"
+    ended = compiled(tables, tmp_path, look)
+    assert ended.returncode == 0, ended.stdout[-2000:]
+    assert (tmp_path / "all.pdf").stat().st_size > 10_000
+    if shutil.which("pdftotext"):
+        subprocess.run(["pdftotext", "all.pdf"], cwd=tmp_path, check=True)
+        told = (tmp_path / "all.txt").read_text(errors="replace")
+        assert re.search(r"\b58,0\b|\b61,0\b", told)  # tent, with the paper's decimal marker
+
+
+@pytest.mark.skipif(ENGINE is None, reason=NEEDS)
 def test_a_paper_restyles_its_tables_with_commands_of_its_own(make: Make, tmp_path: Path) -> None:
     records = [make(m, s, after=a + s / 100) for s in range(3) for m, a in (("a", 0.6), ("b", 0.4))]
     table = paper_tables(tmp_path, records, "long")

@@ -8,13 +8,18 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench.live import server
+from bench.live.pages import Pages
+from bench.live.state import StoreView
 from bench.records.record import Record
+from bench.records.store import Store
 from bench.reports.comparison import compare
 from bench.reports.drawing import styles
 from bench.reports.html_page import page
@@ -52,11 +57,15 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         each.on("console", lambda message: said.append(message.text))
         each.on("pageerror", lambda error: said.append(str(error)))
         each.on("request", lambda request: said.append(request.url))
+        each.on("load", lambda _: loaded(path))
         each.goto(path.as_uri())
-        assert said == [path.as_uri()]
-        said.clear()
         opened.append(each)
         return each
+
+    def loaded(path: Path) -> None:
+        """Of a page that is loaded, for the first time or again, this request alone is no news."""
+        assert said == [path.as_uri()]
+        said.clear()
 
     yield made
     for each in opened:
@@ -180,6 +189,162 @@ def test_the_matrix_of_a_method_is_drawn(
     cells = figure.locator("rect")
     assert cells.count() == 9
     assert cells.nth(3).get_attribute("data-tip") == "ewc †: 85 % on source, after rotation-1"
+
+
+def test_the_best_within_a_budget_is_named_with_how_sure_that_is(
+    open_page: Callable[..., Page], make: Make, tmp_path: Path
+) -> None:
+    records = [
+        make(method, seed, after=after + step * seed, energy=energy)
+        for seed in range(3)
+        for method, after, step, energy in (
+            ("source-only", 0.5, 0.0, 0.0), ("tent", 0.6, 0.001, 8.0), ("shot", 0.55, 0.1, 9.0),
+            ("edgeta", 0.8, 0.001, 20.0),
+        )
+    ]  # fmt: skip
+    records += [make("source-only", device="nano", energy=3.0), make("gem", supervised=True)]
+    files(records, tmp_path)
+    opened = open_page(tmp_path / "report.html")
+    table = opened.locator("#budget table")
+    assert table.count() == 0
+
+    def cells() -> dict[str, list[str]]:
+        return {
+            str(row.locator("th").text_content()).split(" · ")[-1]: row.locator(
+                "td"
+            ).all_text_contents()
+            for row in table.locator("tbody tr").all()
+        }
+
+    limit = opened.get_by_label("Which is the best within a budget of")
+    limit.fill("8.5")
+    assert cells()["board"][:2] == ["tent", "source-only"]
+    assert cells()["board"][2:4] == [
+        "distinguishable from all others; 3 pairs, too few for a test", "60.1 ± 0.2",
+    ]  # fmt: skip
+    assert "Best within 8.5 J of adaptation energy (modelled)" in table.inner_text()
+    limit.fill("10")  # shot in the mean above tent, in one seed below
+    assert cells()["board"][:2] == ["shot", "tent"]
+    assert cells()["board"][2].startswith("not distinguishable from tent, source-only; 3 pairs")
+    limit.fill("2")
+    assert cells()["nano"] == ["none; least energy 3 J (source-only)", *["–"] * 5]
+    opened.get_by_label("of which cost").select_option("memory")
+    assert cells()["nano"][0] == "none; least memory 50 MB (source-only)"
+    limit.fill("")
+    assert not table.is_visible()
+
+
+def test_what_a_reader_chose_outlasts_loading_the_page_again(
+    open_page: Callable[..., Page], report: Path
+) -> None:
+    opened = open_page(report)
+    heads = opened.locator(FIRST_TABLE).locator("thead button")
+    after = next(i for i, head in enumerate(heads.all_inner_texts()) if head.startswith("after"))
+    for _ in range(2):
+        heads.nth(after).click()
+    opened.get_by_role("searchbox").fill("tent, source, shot")
+    opened.get_by_label("supervised references (†)").uncheck()
+    opened.get_by_label("host", exact=True).uncheck()
+    opened.get_by_text("Columns", exact=True).first.click()
+    opened.get_by_label("energy").first.uncheck()
+    opened.get_by_label("Which is the best within a budget of").fill("20")
+    opened.get_by_label("of which cost").select_option("memory")
+    costs = opened.locator("figure[data-kind=tradeoff] >> nth=0")
+    costs.scroll_into_view_if_needed()
+    costs.locator("select").select_option("memory")
+    costs.locator(".key button[aria-pressed=true]").first.click()
+    opened.locator("#how-to-read").evaluate("each => { each.open = true; }")
+
+    def state() -> list[object]:
+        costs.scroll_into_view_if_needed()
+        return [
+            column(opened, FIRST_TABLE, 0),
+            opened.locator(FIRST_TABLE).locator("thead th").nth(after).get_attribute("aria-sort"),
+            opened.get_by_role("searchbox").input_value(),
+            opened.locator("tbody.references:visible").count(),
+            opened.locator("section.comparison:visible").count(),
+            opened.locator(FIRST_TABLE).locator("thead th:visible").all_inner_texts(),
+            opened.locator("#budget table").inner_text(),
+            costs.locator("select").input_value(),
+            costs.locator(".key button[aria-pressed=false]").all_inner_texts(),
+            opened.locator("#how-to-read").get_attribute("open"),
+        ]
+
+    before = state()
+    assert before[1:6] == ["ascending", "tent, source, shot", 0, 1, before[5]]
+    assert before[7] == "memory"
+    assert len(before[8]) == 1  # type: ignore[arg-type]
+    reload(opened)
+    assert state() == before
+    # Whoever undoes all of it has the page as it was made; another tab has that anyway.
+    heads.nth(after).click()
+    opened.get_by_role("searchbox").fill("")
+    opened.get_by_label("host", exact=True).check()
+    reload(opened)
+    assert opened.locator("section.comparison:visible").count() == 2
+    assert opened.locator(FIRST_TABLE).locator("thead th[aria-sort]").count() == 0
+    other = open_page(report)
+    assert other.locator("section.comparison:visible").count() == 2
+    assert other.locator("tbody.references >> nth=0").is_visible()
+
+
+def test_a_served_report_keeps_it_when_its_browser_asks_again(
+    browser: Browser, paper: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(server.REFRESH_S, "/report", 1)
+    store = Store(tmp_path)
+    for record in paper:
+        store.write(record)
+    view = StoreView(tmp_path)
+    served = server.Server(Pages(view), 0)
+    thread = threading.Thread(target=served.serve, daemon=True)
+    thread.start()
+    try:
+        opened = browser.new_page()
+        opened.goto(served.url)
+        frame = opened.frame_locator("iframe.report")
+        head = frame.locator(FIRST_TABLE).locator("thead th").nth(2)
+        head.locator("button").click(timeout=60_000)
+        frame.get_by_role("searchbox").fill("tent")
+        before = frame.locator(FIRST_TABLE).locator("tbody tr:visible").all_inner_texts()
+        assert before
+        loads = []
+        opened.on("response", lambda each: loads.append(each.url.endswith("/report")))
+        for _ in range(100):
+            if sum(loads) > 1:
+                break
+            opened.wait_for_timeout(200)
+        assert sum(loads) > 1
+        box = frame.get_by_role("searchbox")
+        box.wait_for()
+        assert box.input_value() == "tent"
+        assert head.get_attribute("aria-sort") == "descending"
+        assert frame.locator(FIRST_TABLE).locator("tbody tr:visible").all_inner_texts() == before
+        opened.close()
+    finally:
+        served.shutdown()
+        served.close()
+        view.close()
+
+
+def test_a_store_of_a_tab_that_was_tampered_with_does_no_harm(
+    open_page: Callable[..., Page], report: Path
+) -> None:
+    opened = open_page(report)
+    first = column(opened, FIRST_TABLE, 0)
+    for value in ("{", "null", "7", '[["methods", 3], ["budget", "x"], ["x"]]'):
+        opened.evaluate(
+            "value => sessionStorage.setItem(`bench ${location.pathname}`, value)", value
+        )
+        reload(opened)
+        opened.get_by_role("searchbox").fill("")
+        assert column(opened, FIRST_TABLE, 0) == first
+
+
+def reload(opened: Page) -> None:
+    """Load the page again; the request is one that `open_page` expects."""
+    with opened.expect_event("load"):
+        opened.evaluate("location.reload()")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

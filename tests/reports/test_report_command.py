@@ -76,7 +76,7 @@ def test_budgets_stand_in_the_answer(folder: Path, monkeypatch: pytest.MonkeyPat
     assert report(monkeypatch, "--store", "results", "--max-energy", "3") == 0
     answer = (folder / "report" / "answer.md").read_text()
     assert "**Best within adaptation energy up to 3 J (costs modelled)**" in answer
-    assert "| source-only | 50.0 ± 0.0 |" in answer
+    assert "| source-only | – | no other method | 50.0 ± 0.0 |" in answer
 
 
 @pytest.mark.parametrize(

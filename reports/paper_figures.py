@@ -1,0 +1,76 @@
+"""The figures that a report file may name: some of each setting, some across all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bench.errors import BenchError
+
+from .bars_figure import draw_bars
+from .comparison import Comparison
+from .drawing import Drawing, Style, styles
+from .figures import FIGURES
+from .pairwise_figure import draw_pairwise
+from .table_columns import SCORE
+from .trained_figure import draw_trained
+from .window_figure import draw_windows, window_of
+
+OF_EACH = {**FIGURES, "pairwise": draw_pairwise, "trained": draw_trained}
+"""The figures of each setting, by name."""
+BARS = {"bars": SCORE, "bars-memory": "memory", "bars-energy": "energy", "bars-time": "time"}
+"""Those of all settings beside each other, and the columns that they show."""
+WHY_NOT = {
+    "tradeoff": "no run's energy is known",
+    "matrix": "no run knows the accuracy on all domains after each",
+    "pairwise": "it has one method",
+    "trained": "no record tells which tensors a method selected",
+}
+"""Why a setting with results may lack a figure."""
+UNKNOWN = "no run's is known"
+"""The same of bars."""
+
+
+def paper_figures(
+    names: Sequence[str], comparisons: Sequence[Comparison], titles: Mapping[str, str], where: str
+) -> dict[str, bytes]:
+    """The files of the figures, by name; ``titles``: of the comparisons, by key.
+
+    Raises BenchError, which begins with ``where``, for a figure that cannot be drawn. What was
+    trained is drawn of the settings that tell it, and must be told of one.
+    """
+    look, contents = styles(comparisons), dict[str, bytes]()
+    for name in names:
+        drawn = _drawn(name, comparisons, look, titles)
+        lacking = [c for c in comparisons if name in OF_EACH and c.slug not in drawn]
+        if (lacking and name != "trained") or not drawn:
+            of = f" of {lacking[0].title}" if lacking else ""
+            why = _of_windows(comparisons) if name == "window" else WHY_NOT.get(name, UNKNOWN)
+            raise BenchError(
+                f"{where}: key 'figures': {name} cannot be drawn{of}: {why}; leave it out"
+            )
+        for slug, drawing in drawn.items():
+            for kind, content in drawing.files.items():
+                contents["-".join(filter(None, ("figure", name, slug))) + f".{kind}"] = content
+    return contents
+
+
+def _drawn(
+    name: str,
+    comparisons: Sequence[Comparison],
+    look: Mapping[str, Style],
+    titles: Mapping[str, str],
+) -> dict[str, Drawing]:
+    """A figure's drawings, by what their files are called; those that are possible."""
+    if name == "window":
+        return draw_windows(comparisons, look)
+    if name in BARS:
+        made = {"": draw_bars(BARS[name], comparisons, look, titles)}
+    else:
+        made = {c.slug: OF_EACH[name](c, look) for c in comparisons}
+    return {slug: drawing for slug, drawing in made.items() if drawing is not None}
+
+
+def _of_windows(comparisons: Sequence[Comparison]) -> str:
+    found = sorted({w for c in comparisons if (w := window_of(c)) is not None})
+    told = " and ".join(f"{window:g} s" for window in found) or "no limit"
+    return f"no two settings differ in the window alone, which is {told}"
