@@ -28,7 +28,6 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from time import perf_counter
 from typing import Any
 
@@ -42,6 +41,13 @@ from torch.optim.optimizer import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from bench.operators.call_sizes import (
+    dtype_name,
+    is_whole,
+    per_element,
+    tensors_in,
+    touched_bytes,
+)
 from bench.operators.flop_formulas import Formula, formula_of
 from bench.operators.gpu_attention import is_gpu_attention, moved_tensors
 from bench.operators.live_memory import (
@@ -50,7 +56,6 @@ from bench.operators.live_memory import (
     blocks_of,
     live_blocks,
     packed_bytes,
-    strided_parts,
 )
 from bench.operators.operator_kinds import (
     OPTIMIZER,
@@ -106,8 +111,6 @@ class StepTrace:
         return self.operations.total()
 
 
-_NUMBERS = frozenset({int, float, bool})
-_NO_TENSOR = _NUMBERS | {type(None), str, torch.dtype}
 _GATHER = {"embedding", "index", "index_select", "gather"}
 _FREE = {
     "_record_function_enter_new", "_record_function_exit", "empty", "empty_like", "empty_strided",
@@ -224,16 +227,16 @@ class StepTracer:
         self, facts: _Facts, args: tuple[Any, ...], kwargs: dict[str, Any] | None, out: Any
     ) -> None:
         """Account for one operator that has just run."""
-        if facts.view and _is_whole(out) and _is_whole(args[0]):
+        if facts.view and is_whole(out) and is_whole(args[0]):
             # Most calls are views: what such a call gives lies where its input does.
             if out.untyped_storage()._cdata not in self._live:
                 self._add_live(out, self._inherits)
                 self.mark(_TAKEN)
             return
-        inputs = _tensors(args, [])
+        inputs = tensors_in(args, [])
         if kwargs:
-            _tensors(kwargs.values(), inputs)
-        outputs = [out] if isinstance(out, Tensor) else _tensors((out,), [])
+            tensors_in(kwargs.values(), inputs)
+        outputs = [out] if isinstance(out, Tensor) else tensors_in((out,), [])
         before = len(self._live)
         for tensor in inputs:
             self._add_live(tensor, self._inherits)
@@ -259,19 +262,19 @@ class StepTracer:
         else:
             if not facts.simple:
                 self.trace.uncounted.add(f"operator {facts.func.namespace}::{name}")
-            flops = 0.0 if kind == "copy" else _per_element(kind, inputs, outputs)
+            flops = 0.0 if kind == "copy" else per_element(kind, inputs, outputs)
         if name in _GATHER:  # reads the chosen rows, not the whole table
-            size = 2.0 * sum(map(_touched_bytes, outputs))
+            size = 2.0 * sum(map(touched_bytes, outputs))
         else:
             moved, more = list({id(t): t for t in (*inputs, *outputs)}.values()), 0.0
             if facts.gpu_attention:
                 moved, more = moved_tensors(moved)
-            size = more + float(sum(map(_touched_bytes, moved)))
+            size = more + float(sum(map(touched_bytes, moved)))
         if facts.packs:
             size += sum(packed_bytes(x) for x in args if isinstance(x, torch.ScriptObject))
         detail = operator_kind(name, args) if facts.several_kinds else name
         live = self._now - self.trace.resident_bytes
-        label = (name, kind, _dtype_name(outputs or inputs), detail)
+        label = (name, kind, dtype_name(outputs or inputs), detail)
         self.log.append((label, (flops, size, live)))
 
     def _enter_optimizer(
@@ -288,7 +291,7 @@ class StepTracer:
 
     def _add_live(self, tensor: Tensor, inherited: bool = False) -> None:
         """Follow a tensor's memory; ``inherited``: it was there and is in the total already."""
-        if _is_whole(tensor):
+        if is_whole(tensor):
             storage = tensor.untyped_storage()
             if storage._cdata not in self._live:
                 self._add_block(Block(storage._cdata, storage.nbytes(), storage), inherited)
@@ -414,59 +417,3 @@ def _learn(func: Any) -> _Facts:
         formula=None if free or prim or composite else formula_of(func),
     )
     return _FACTS.setdefault(id(func), facts)
-
-
-def _is_whole(value: Any) -> bool:
-    """Whether it is a tensor with one storage of its own kind: not sparse, wrapped or packed."""
-    kind = type(value)
-    return (kind is Tensor or kind is torch.nn.Parameter) and value.layout is torch.strided
-
-
-def _tensors(values: Iterable[Any], found: list[Tensor]) -> list[Tensor]:
-    """``found`` with those among arguments or results, which operators take and give in lists."""
-    for value in values:
-        kind = type(value)
-        if kind is Tensor or kind in _NO_TENSOR:
-            if kind is Tensor:
-                found.append(value)
-        elif kind is list or kind is tuple:
-            if value and type(value[0]) not in _NUMBERS:  # lists are of one type
-                _tensors(value, found)
-        elif isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, list | tuple):
-            _tensors(value, found)
-    return found
-
-
-def _per_element(kind: str, inputs: list[Tensor], outputs: list[Tensor]) -> float:
-    """One operation for each element that is written, or read where a sum is made of them."""
-    written = sum(map(_elements, outputs)) or sum(map(_elements, inputs))
-    if kind in ("reduction", "normalisation"):
-        return float(max(written, *map(_elements, inputs), 0))
-    return float(written)
-
-
-def _elements(tensor: Tensor) -> int:
-    if tensor.layout is torch.strided:
-        return tensor.numel()
-    return sum(part.numel() for part in strided_parts(tensor)) or tensor.numel()
-
-
-def _touched_bytes(tensor: Tensor) -> int:
-    if tensor.layout is not torch.strided:
-        return sum(block.size for block in blocks_of(tensor))
-    size = tensor.nbytes
-    return size if tensor.is_contiguous() else min(size, tensor.untyped_storage().nbytes())
-
-
-def _dtype_name(tensors: Iterable[Tensor]) -> str:
-    for tensor in tensors:
-        if tensor.dtype.is_floating_point:
-            return _name_of(tensor.dtype)
-    return "float32"
-
-
-@cache
-def _name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
