@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import nn
 
-from bench import DomainView, FoundationModel, Method, MethodConfig, Window, tunable
+from bench import DomainView, FoundationModel, Method, MethodConfig, Window, take, tunable
 
 from ._loss_classes import ClassLoss, LossClasses
 from ._losses import take_step, train_only
 from ._optimizers import OptimizerName, OptimizerState, make_optimizer
+from ._shared import Shared
+from ._training_count import TrainingCount
+
+if TYPE_CHECKING:
+    from bench.costs.tracker import DeviceCosts
+    from bench.records.record import Amount
 
 
 class SupervisedConfig(MethodConfig):
@@ -57,6 +65,10 @@ class SupervisedMethod(Method):
         """Note the source's classes, the first that have been seen."""
         self.seen: list[int] = []
         self.domain = ""
+        self.count: Shared[TrainingCount] | None = None
+        if self.model.task == "generation":
+            first = take(source.x, torch.arange(1))
+            self.count = Shared(TrainingCount.of(self.model, first))
         self._arrived(source)
 
     def _arrived(self, domain: DomainView) -> ClassLoss:
@@ -85,4 +97,10 @@ class SupervisedMethod(Method):
         for batch in window.steps(domain.batches(self.config.epochs)):
             loss = criterion(self.model(batch.x), batch.y)
             take_step(self.optimizer, loss)
+            if self.count is not None:
+                self.count.thing.step(self.model, self.optimizer, batch.x)
             window.log(loss=loss.detach())
+
+    def further_costs(self, device: DeviceCosts) -> Mapping[str, Amount]:
+        """``training_count``: operations as GreenTrainer's paper counts them, for texts."""
+        return {} if self.count is None else {"training_count": self.count.thing.amount()}

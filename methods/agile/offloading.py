@@ -24,7 +24,7 @@ from .coding import Coder
 from .latency import Parts
 from .link import RATE_0, Link, LinkSettings
 from .networks import OnDevice, activation_bytes
-from .shared import Shared
+from .._shared import Shared
 from .told import Told
 
 SAMPLES = 64

@@ -19,7 +19,7 @@ from bench.methods.agile.link import (
     LinkSettings,
     TokenBucket,
 )
-from bench.methods.agile.shared import Shared
+from bench.methods._shared import Shared
 from bench.methods.agile.wire import (
     Assembly,
     CorruptPacketError,
