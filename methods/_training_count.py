@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bench import FoundationModel
 from bench.contracts.data import Inputs
@@ -25,12 +25,15 @@ from bench.records.record import Amount
 ADDED = "(added)"
 """The name of a tensor that is none of the network's."""
 HOW = "by the formulas of GreenTrainer's paper: multiply-accumulates at the padded length"
+"""What a record says of the count."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A tensor by its name, or an operation without one, "": multiply-accumulates for each token, and
-    for each pair of them; ``once``: of the gradient, a batch.
+    """A tensor by its name, or an operation without one, ``""``, and what they take.
+
+    Multiply-accumulates for each token, and for each pair of them; ``once``: of the gradient, for
+    a batch.
     """
 
     tensor: str

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any, Literal, cast
+import itertools
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -79,7 +79,9 @@ def block_names(model: FoundationModel) -> list[str]:
     found = []
     for block in distinct_blocks(model, "last-blocks"):
         parts = (*block.qkv, block.out, block.ff_in, block.ff_out)
-        found.append(".".join(os.path.commonprefix([cast(Any, n.split(".")) for n in parts])))
+        levels = zip(*(name.split(".") for name in parts), strict=False)
+        same = itertools.takewhile(lambda level: len(set(level)) == 1, levels)
+        found.append(".".join(level[0] for level in same))
     if "" in found or len(set(found)) < len(found):
         raise Unsupported(
             f"last-blocks: blocks of {type(model).__name__} share a module, so that they cannot be "

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench import BenchError, DomainView, FoundationModel, Unsupported, Window, register, take, tunable
+from bench import BenchError, DomainView, FoundationModel, Unsupported, register, take, tunable
 from bench.contracts.data import Inputs
 
 from ._supervised import SupervisedConfig, SupervisedMethod
@@ -70,8 +70,8 @@ class PrefixTuning(SupervisedMethod):
     shifts = ("domain",)
     conformance_on: ClassVar[dict[str, Any]] = {
         "stream": {
-            "name": "domain-shift", "data": {"name": "docstrings", "packages": ["numpy"],
-            "tokens": 24, "words": 100}, "source_samples": 200, "samples": 40, "test_samples": 30,
+            "name": "domain-shift", "source_share": 0.3, "samples": 400, "test_samples": 60,
+            "data": {"name": "docstrings", "packages": ["numpy"], "tokens": 24, "words": 100},
         },
         "model": {
             "name": "opt", "changes": {
@@ -104,9 +104,9 @@ class PrefixTuning(SupervisedMethod):
         self._require_room(first)
         self.train_only(list(self.prefix.parameters()))
 
-    def adapt(self, domain: DomainView, window: Window) -> None:
+    def outputs(self, x: Inputs) -> Tensor:
         with self._inserted():
-            super().adapt(domain, window)
+            return super().outputs(x)
 
     def predict(self, x: Inputs) -> Tensor:
         with self._inserted():
@@ -138,7 +138,7 @@ class PrefixTuning(SupervisedMethod):
 
     @contextmanager
     def _inserted(self) -> Iterator[None]:
-        """Inside, every pass through the network begins with the prefix."""
+        """Inside, a pass through the network begins with the prefix."""
         keep = self.config.positions == "kept"
 
         def put(_: nn.Module, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -165,8 +165,8 @@ class ElasticWindow:
             selections=state["selections"] + 1,
             predicted=state["predicted"] + (costs.forward + costs.predicted(chosen)) / whole,
         )  # fmt: skip
-        for name in names:
-            state["times"][name] = state["times"].get(name, 0) + 1
+        for name in costs.names:  # all from the first selection on: what is kept does not grow
+            state["times"][name] = state["times"].get(name, 0) + (name in names)
         self._ground(names)
 
     def _ground(self, names: list[str]) -> None:
