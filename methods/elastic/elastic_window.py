@@ -187,7 +187,7 @@ def choose(
 ) -> list[int]:
     """Indices into ``costs.names`` of what to train at ``ratio`` of a step's costs, ascending.
 
-    Costs are rounded up to ``resolution`` units, so that the budget is kept. BenchError where no
+    Costs are rounded up to ``resolution`` units, so that the budget is kept. Unsupported where no
     tensor fits. Where none has positive importance, the one of the greatest that fits.
     """
     share = backward_share(ratio, costs.forward, costs.backward)
@@ -202,7 +202,7 @@ def choose(
     if not fits:
         least = min(b + d for b, d in zip(before, dw, strict=True)) * unit
         floor = (costs.forward + least) / (costs.forward + costs.backward)
-        raise BenchError(
+        raise Unsupported(
             f"cost_ratio {ratio:g}: no tensor fits; the least that trains one is {floor:.3f}"
         )
     return [max(fits, key=lambda k: importance[k])]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from small_decoders import LENGTH, decoder, opt_loss, texts, weights
@@ -124,3 +126,32 @@ def test_a_prefix_needs_positions_behind_it(view):
     with pytest.raises(BenchError, match=r"prefix: 30 places .* positions: kept"):
         prepared(decoder(), view, prefix=30)
     prepared(decoder(), view, prefix=30, positions="kept")
+
+
+@pytest.mark.parametrize("name", ["opt", "gpt-neo", "bloom"])
+def test_three_updates_are_those_of_peft(view, adapt, name):
+    """Where that library is installed, which nothing else here needs."""
+    peft = pytest.importorskip("peft")
+    model = decoder(name)
+    other = copy.deepcopy(model.module)
+    method = prepared(model, view, epochs=3, learning_rate=0.05)
+    settings = peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    theirs = peft.get_peft_model(other, settings).double()
+    table = theirs.prompt_encoder["default"].embedding.weight  # (places, layers * 2 * width)
+
+    def flat():
+        layers = torch.stack([t for pair in pairs(method) for t in pair])
+        return layers.permute(2, 0, 1, 3).reshape(table.shape)
+
+    with torch.no_grad():
+        table.copy_(flat())
+    x, y = texts(6)
+    optimizer = torch.optim.AdamW([table], lr=0.05, weight_decay=0.01)
+    theirs.train()
+    for _ in range(3):
+        logits = theirs(**x).logits
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(logits[y >= 0], y[y >= 0]).backward()
+        optimizer.step()
+    adapt(method, view(x, y))
+    torch.testing.assert_close(flat(), table.detach(), rtol=1e-9, atol=1e-12)
