@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from small_decoders import LENGTH, SIZES, WORDS, decoder, texts
 
 from bench.costs.device_profile import load_device
 from bench.methods._supervised import SupervisedConfig
 from bench.methods._training_count import TrainingCount
 from bench.methods.bias_only import BiasOnly
-from bench.methods.elastic.paper_flops import OPT_2_7B, Decoder, fine_tuning, forward, way
+from bench.methods.elastic.paper_flops import (
+    OPT_2_7B,
+    PETA,
+    Decoder,
+    achieved,
+    counted,
+    fine_tuning,
+    forward,
+    rivals,
+    way,
+)
 from bench.methods.elastic.twins import GreenTrainer, GreenTrainerConfig
 from bench.methods.fine_tune import FineTune, FineTuneConfig
 from bench.methods.lora import Lora, LoraConfig
@@ -19,32 +28,6 @@ from bench.methods.prefix_tuning import PrefixConfig, PrefixTuning
 SMALL = Decoder(
     SIZES["opt"]["num_hidden_layers"], SIZES["opt"]["hidden_size"], SIZES["opt"]["ffn_dim"], WORDS
 )
-STEPS = 1992 // 4
-PETA = 1e15
-
-
-@pytest.fixture(scope="module")
-def opt_2_7b() -> TrainingCount:
-    """On tensors without values."""
-    from transformers import OPTConfig, OPTForCausalLM
-
-    from bench.models.hf_language import LanguageModel
-
-    sizes = OPTConfig(
-        hidden_size=2560, num_hidden_layers=32, ffn_dim=10240, num_attention_heads=32,
-        vocab_size=50272, word_embed_proj_dim=2560, attn_implementation="eager",
-    )  # fmt: skip
-    with torch.device("meta"):
-        model = LanguageModel(OPTForCausalLM(sizes))
-        model.tokens = 50272
-        ids = torch.zeros(1, 4, dtype=torch.int64)
-        count = TrainingCount.of(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
-    count.names = [n for n, _ in model.module.named_parameters()]  # type: ignore[attr-defined]
-    return count
-
-
-def of_scitldr(count: TrainingCount, trained: list[str]) -> float:
-    return 5 * STEPS * count.operations(trained, 4, 512) / PETA
 
 
 def test_all_tensors_are_the_closed_form():
@@ -55,17 +38,31 @@ def test_all_tensors_are_the_closed_form():
     assert count.operations([], 7, 20) == forward(SMALL, 7, 20)
 
 
+@pytest.fixture(scope="module")
+def opt_2_7b():
+    """On tensors without values."""
+    return counted(OPT_2_7B)
+
+
 def test_published_totals_of_opt_2_7b_on_scitldr(opt_2_7b):
-    names = opt_2_7b.names
-    last = "model.decoder.final_layer_norm"
-    top2 = ["model.decoder.embed_tokens.weight", f"{last}.weight", f"{last}.bias"]
-    assert of_scitldr(opt_2_7b, names) == pytest.approx(41.8, rel=0.01)
-    assert of_scitldr(opt_2_7b, top2) == pytest.approx(29.0, rel=0.01)
-    assert of_scitldr(opt_2_7b, ["an adapter"]) == pytest.approx(27.9, rel=0.015)
-    assert 5 * fine_tuning(OPT_2_7B, 1992, 1) / PETA == pytest.approx(41.76, abs=0.01)
-    # So FT-Top2 cannot be the last two blocks
-    blocks = [n for n in names if "layers.30." in n or "layers.31." in n or n.startswith(last)]
-    assert of_scitldr(opt_2_7b, blocks) == pytest.approx(16.2, abs=0.1)
+    found = {what: (published, total) for what, published, total in rivals(*opt_2_7b)}
+    known = {what: pair for what, pair in found.items() if pair[0] is not None}
+    assert len(known) == 4
+    for what, (published, total) in known.items():
+        assert total == pytest.approx(published, rel=0.015), what
+    published, total = found["all tensors"]
+    assert total == pytest.approx(41.8, rel=0.01)
+    # The closed form takes the embedding's V D once in all, the steps once a batch
+    assert total == pytest.approx(fine_tuning(OPT_2_7B, 1992, 5) / PETA, rel=1e-4)
+    # So the published FT-Top2 is not the last two blocks, whose total is
+    assert found["last 2 blocks, last norm"][1] == pytest.approx(16.2, abs=0.1)
+
+
+def test_a_finer_resolution_uses_more_of_the_budget_and_never_more_than_it(opt_2_7b):
+    shares = [achieved(opt_2_7b[0], 0.5, n)[0] for n in (10, 100, 1000, 10_000)]
+    assert shares == sorted(shares)
+    assert max(shares) <= 0.5
+    assert shares[-1] > 0.49
 
 
 def test_the_way_ends_at_the_deepest_tensor_by_hand():
