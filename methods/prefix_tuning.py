@@ -67,7 +67,7 @@ class PrefixTuning(SupervisedMethod):
     Config = PrefixConfig
     config: PrefixConfig
     tasks = ("generation",)
-    shifts = ("domain",)
+    shifts: ClassVar[tuple[Any, ...]] = ("domain",)
     conformance_on: ClassVar[dict[str, Any]] = {
         "stream": {
             "name": "domain-shift", "source_share": 0.3, "samples": 400, "test_samples": 60,

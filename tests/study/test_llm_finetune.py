@@ -26,7 +26,7 @@ def test_it_names_what_is_registered_and_reads_no_folder() -> None:
         assert labelled == (reference.name in RIVALS)
     assert {name for name, _ in configs} == {*RIVALS, "source-only"}
     green = [c for name, c in configs if name == "green-trainer"]
-    assert {c.cost_ratio for c in green} == {0.3, 0.36, 0.5, 0.7}
+    assert {c.cost_ratio for c in green} == {0.3, 0.45, 0.5, 0.7}
     assert {c.resolution for c in green} == {10, 100, 1000}  # T_q
     # Of one number of passes and, where all weights may be trained, of one rate
     assert {c.epochs for name, c in configs if name in RIVALS} == {5}
