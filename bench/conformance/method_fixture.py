@@ -240,9 +240,11 @@ class MethodFixture:
         n = batch_length(x)
         try:
             shape = tuple(outputs.shape)
-            method.model.rules.require_outputs(shape, n, self.setting.classes, f"{n} samples")
+            method.model.rules.require_outputs(shape, n, self.setting.classes, "a check's inputs")
         except BenchError as error:
-            raise CheckFailed(f"predict gave outputs of shape {shape}: {error}") from error
+            raise CheckFailed(
+                f"predict gave outputs of shape {shape} for {n} samples: {error}"
+            ) from error
         return outputs
 
     def require_finite(self, method: Method, x: Inputs, when: str) -> None:
