@@ -119,11 +119,11 @@ def counted(model: Decoder) -> tuple[TrainingCount, list[str]]:
     """The count of each of an OPT's tensors, and their names."""
     import torch
 
-    from bench.models.hf_language import LanguageModel
+    from bench import load
 
     from .._training_count import TrainingCount
 
-    made = LanguageModel(_network(model, attn_implementation="eager"))
+    made = load("model", "opt")(_network(model, attn_implementation="eager"))
     made.tokens = model.vocabulary
     with torch.device("meta"):
         ids = torch.zeros(1, 4, dtype=torch.int64)
