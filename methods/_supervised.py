@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from bench import DomainView, FoundationModel, Method, MethodConfig, Window, tunable
+from bench import DomainView, FoundationModel, Method, MethodConfig, Window, take, tunable
+from bench.contracts.data import Inputs
+from bench.contracts.state import capture
 
 from ._loss_classes import ClassLoss, LossClasses
 from ._losses import take_step, train_only
 from ._optimizers import OptimizerName, OptimizerState, make_optimizer
+from ._shared import Shared
+from ._training_count import TrainingCount
+
+if TYPE_CHECKING:
+    from bench.costs.tracker import DeviceCosts
+    from bench.records.record import Amount
 
 
 class SupervisedConfig(MethodConfig):
@@ -57,6 +67,10 @@ class SupervisedMethod(Method):
         """Note the source's classes, the first that have been seen."""
         self.seen: list[int] = []
         self.domain = ""
+        self.count: Shared[TrainingCount] | None = None
+        if self.model.task == "generation":
+            first = take(source.x, torch.arange(1))
+            self.count = Shared(TrainingCount.of(self.model, first))
         self._arrived(source)
 
     def _arrived(self, domain: DomainView) -> ClassLoss:
@@ -76,6 +90,10 @@ class SupervisedMethod(Method):
         """Put the model into the mode in which it is trained."""
         self.model.train()
 
+    def outputs(self, x: Inputs) -> Tensor:
+        """What is trained on: the model's outputs."""
+        return self.model(x)
+
     def adapt(self, domain: DomainView, window: Window) -> None:
         self.set_mode()
         if self.config.optimizer_state == "new" and domain.name != self.domain:  # online: batches
@@ -83,6 +101,16 @@ class SupervisedMethod(Method):
         self.domain = domain.name
         criterion = self._arrived(domain)
         for batch in window.steps(domain.batches(self.config.epochs)):
-            loss = criterion(self.model(batch.x), batch.y)
+            loss = criterion(self.outputs(batch.x), batch.y)
             take_step(self.optimizer, loss)
+            if self.count is not None:
+                self.count.thing.step(self.model, self.optimizer, batch.x)
             window.log(loss=loss.detach())
+
+    def state(self) -> dict[str, Any]:
+        """All but the count of what was computed, which nothing that is predicted depends on."""
+        return capture({name: value for name, value in vars(self).items() if name != "count"})
+
+    def further_costs(self, device: DeviceCosts) -> Mapping[str, Amount]:
+        """``training_count``: operations as GreenTrainer's paper counts them, for texts."""
+        return {} if self.count is None else {"training_count": self.count.thing.amount()}

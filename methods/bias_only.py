@@ -15,14 +15,16 @@ class BiasOnly(SupervisedMethod):
     """BitFit (Ben Zaken et al., ACL 2022): all bias terms and the task head, on target labels.
 
     Biases are the parameters whose name ends in ``bias``, those of normalization layers
-    included, as in the paper: about a thousandth of a transformer's weights.
+    included, as in the paper: about a thousandth of a transformer's weights. The head of a language
+    model is none that a task adds, and is often tied to the embedding: biases alone are trained.
     """
 
     paper = "Ben Zaken, Ravfogel, Goldberg: BitFit, ACL 2022"
     equation = "min over biases and head: CE(target)"
 
     def trained(self, model: FoundationModel) -> list[nn.Parameter]:
-        head = own_head(model, "bias-only") if model.head_parameters() else []
+        added = model.task != "generation" and model.head_parameters()
+        head = own_head(model, "bias-only") if added else []
         known = {id(p) for p in head}
         biases = [
             p

@@ -15,6 +15,8 @@ from .comparison import Comparison
 from .footnotes import footnotes
 from .latency_block import NOTE, latency_block
 from .metrics import WORDS, has_matrix
+from .operations_block import NOTE as OPERATIONS_NOTE
+from .operations_block import operations_block
 from .paired import ENOUGH_PAIRS, Paired, holm, paired, ratio
 from .statistics import (
     SHARE,
@@ -67,6 +69,8 @@ def further_blocks(comparison: Comparison, reference: str = "") -> list[Further]
     made.append(_components(comparison))
     if (latency := latency_block(comparison)) is not None:
         made.append(Further(latency, (NOTE,)))
+    if (operations := operations_block(comparison)) is not None:
+        made.append(Further(operations, (OPERATIONS_NOTE,)))
     return [each for each in made if each is not None]
 
 

@@ -123,12 +123,12 @@ class MethodFixture:
         self.name = name
         self.entry = registry.entry("method", name)
         self.method_class: type[Method] = registry.load("method", name)
-        if "classification" not in self.method_class.tasks:
+        own = self.method_class.conformance_on
+        if "classification" not in self.method_class.tasks and not own:
             raise BenchError(
                 f"method {name!r} does {', '.join(self.method_class.tasks)}; the checks run on "
-                f"{SCENARIO}, which is classification"
+                f"{SCENARIO}, which is classification, unless conformance_on names other data"
             )
-        own = self.method_class.conformance_on
         self.parts = json.dumps(own) if own else ""
         self.network = own["model"]["name"] if own else MODEL
         source_model(self.network, self.parts)  # before the first check, whose time would pay
@@ -203,11 +203,14 @@ class MethodFixture:
         dtype: torch.dtype = torch.float32,
         of_class: int | None = None,
     ) -> WatchedView:
-        """Samples of a target domain (``of_class`` alone), with labels if the method needs them."""
+        """Samples of a target domain, with labels if the method needs them.
+
+        ``of_class``: those with this label alone, of texts those that have it somewhere.
+        """
         split = self.setting.domains[domain].adaptation
         chosen = torch.arange(len(split))
         if of_class is not None:
-            chosen = chosen[split.y == of_class]
+            chosen = chosen[(split.y == of_class).reshape(len(split), -1).any(dim=1)]
         chosen = chosen[start : start + samples]
         y = split.y[chosen] if self.labelled else None
         generator = torch.Generator().manual_seed(domain)
@@ -232,14 +235,16 @@ class MethodFixture:
             return method.predict(x)
 
     def predict(self, method: Method, x: Inputs) -> Tensor:
-        """Outputs for ``x``; `CheckFailed` unless of shape (n, c)."""
+        """Outputs for ``x``; `CheckFailed` unless of a shape as the task has them."""
         outputs: Tensor = self.predict_raw(method, x)
         n = batch_length(x)
-        if outputs.ndim != 2 or len(outputs) != n:
+        try:
+            shape = tuple(outputs.shape)
+            method.model.rules.require_outputs(shape, n, self.setting.classes, "a check's inputs")
+        except BenchError as error:
             raise CheckFailed(
-                f"predict gave outputs of shape {tuple(outputs.shape)} for {n} samples: "
-                "return logits of shape (n, classes)"
-            )
+                f"predict gave outputs of shape {shape} for {n} samples: {error}"
+            ) from error
         return outputs
 
     def require_finite(self, method: Method, x: Inputs, when: str) -> None:

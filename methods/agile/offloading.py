@@ -20,11 +20,11 @@ from bench.records.cell import Cell
 from bench.records.record import Amount
 
 from .._losses import entropy, take_step
+from .._shared import Shared
 from .coding import Coder
 from .latency import Parts
 from .link import RATE_0, Link, LinkSettings
 from .networks import OnDevice, activation_bytes
-from .shared import Shared
 from .told import Told
 
 SAMPLES = 64

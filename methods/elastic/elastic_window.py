@@ -165,8 +165,8 @@ class ElasticWindow:
             selections=state["selections"] + 1,
             predicted=state["predicted"] + (costs.forward + costs.predicted(chosen)) / whole,
         )  # fmt: skip
-        for name in names:
-            state["times"][name] = state["times"].get(name, 0) + 1
+        for name in costs.names:  # all from the first selection on: what is kept does not grow
+            state["times"][name] = state["times"].get(name, 0) + (name in names)
         self._ground(names)
 
     def _ground(self, names: list[str]) -> None:
@@ -187,7 +187,7 @@ def choose(
 ) -> list[int]:
     """Indices into ``costs.names`` of what to train at ``ratio`` of a step's costs, ascending.
 
-    Costs are rounded up to ``resolution`` units, so that the budget is kept. BenchError where no
+    Costs are rounded up to ``resolution`` units, so that the budget is kept. Unsupported where no
     tensor fits. Where none has positive importance, the one of the greatest that fits.
     """
     share = backward_share(ratio, costs.forward, costs.backward)
@@ -202,7 +202,7 @@ def choose(
     if not fits:
         least = min(b + d for b, d in zip(before, dw, strict=True)) * unit
         floor = (costs.forward + least) / (costs.forward + costs.backward)
-        raise BenchError(
+        raise Unsupported(
             f"cost_ratio {ratio:g}: no tensor fits; the least that trains one is {floor:.3f}"
         )
     return [max(fits, key=lambda k: importance[k])]

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import BenchError
+from bench import Unsupported
 
 Solver = Literal["exact", "published"]
 
@@ -109,12 +109,12 @@ SOLVERS: dict[str, Callable[..., list[int]]] = {"exact": exact, "published": pub
 def backward_share(ratio: float, forward: float, backward: float) -> float:
     """Share of the whole backward pass that remains where a step may cost ``ratio`` of a whole one.
 
-    rho (1 + T_fp / T_bp) - T_fp / T_bp, of the costs of both passes. BenchError at or below the
+    rho (1 + T_fp / T_bp) - T_fp / T_bp, of the costs of both passes. Unsupported at or below the
     forward pass alone, which every step has.
     """
     floor = forward / (forward + backward)
     if ratio <= floor:
-        raise BenchError(
+        raise Unsupported(
             f"cost_ratio {ratio:g} of a training step: its forward pass alone is {floor:.3f}; "
             "give more than that"
         )

@@ -274,6 +274,8 @@ def _chain(outputs: Sequence[Tensor]) -> tuple[list[Any], dict[Any, int], list[l
         while waiting:
             side = waiting.pop()
             if side in owner:
+                if _is_leaf(side) and owner[side] != place:
+                    found.append(side.variable)  # a parameter that is used again, as a tied one
                 continue
             owner[side] = place
             if _is_leaf(side):

@@ -80,7 +80,9 @@ def built(name: str) -> tuple[Stream, Any]:
     """A method's stream and its model, made for that."""
     if own := registry.load("method", name).conformance_on:
         parts = json.dumps(own)
-        return Digits(parts), source_model(own["model"]["name"], parts).clone()
+        model, stream = source_model(own["model"]["name"], parts).clone(), Digits(parts)
+        stream.task = type(model).task  # type: ignore[misc]
+        return stream, model
     if not name.startswith("apps-"):
         return Digits(), source_model(OTHER_MODEL if name == "norm" else MODEL).clone()
     stream = Applications()

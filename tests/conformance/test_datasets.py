@@ -150,12 +150,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 def test_every_layout_has_a_folder_here() -> None:
-    assert {*WRITERS, "digits"} == set(registry.entries("dataset"))
+    assert {*WRITERS, "digits", "docstrings"} == set(registry.entries("dataset"))
 
 
 @pytest.mark.parametrize("name", registry.entries("dataset"))
 def test_every_data_set_keeps_the_contract(name: str, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"packages": ["networkx"]} if name == "docstrings" else {}
     if name in WRITERS:
         if name.startswith("saved") and find_spec("datasets") is None:
             pytest.skip("the library datasets is not installed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_decoders import decoder, texts, weights
 from torch import nn
 
 from bench.errors import Unsupported
@@ -53,3 +54,15 @@ def test_a_model_without_biases_is_unsupported_and_told_what_to_use(data, view):
     model = TinyModel(layers, head_name="2")
     with pytest.raises(Unsupported, match=r"TinyModel has no parameter named.*linear-probe"):
         BiasOnly(SupervisedConfig()).prepare(model, view(*data(4)))
+
+
+@pytest.mark.parametrize("name", ["opt", "bloom"])
+def test_of_a_language_model_biases_alone_move(view, adapt, name):
+    """As GreenTrainer's released rival: its head is tied, and no task adds one."""
+    lm = decoder(name)
+    before = weights(lm)
+    method = BiasOnly(SupervisedConfig(epochs=3))
+    method.prepare(lm, view(*texts(4, seed=9)))
+    adapt(method, view(*texts(6)))
+    changed = {n for n, value in weights(lm).items() if not torch.equal(value, before[n])}
+    assert changed == {n for n in before if n.endswith("bias")}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from bench.errors import BenchError
+from bench.methods._shared import Shared
 from bench.methods.agile.link import (
     BYTES_IN_FLIGHT,
     CORRUPT,
@@ -19,7 +20,6 @@ from bench.methods.agile.link import (
     LinkSettings,
     TokenBucket,
 )
-from bench.methods.agile.shared import Shared
 from bench.methods.agile.wire import (
     Assembly,
     CorruptPacketError,

@@ -6,6 +6,7 @@ import random
 
 import pytest
 import torch
+from small_decoders import decoder, texts
 
 from bench import BenchError, registry
 from bench.costs.device_profile import device_names, load_device
@@ -135,3 +136,29 @@ def test_energy_needs_a_device():
 def test_every_modelled_device_can_be_named():
     shipped = {name for name in device_names() if "@" not in name} - {"host"}
     assert set(CostDevice.__args__) == {"none", *shipped}
+
+
+@pytest.mark.parametrize(
+    ("name", "tied"),
+    [("opt", "model.decoder.embed_tokens.weight"), ("bloom", "transformer.word_embeddings.weight"),
+     ("gpt-neo", "transformer.wte.weight")],
+)  # fmt: skip
+def test_an_embedding_that_is_the_head_too_is_as_deep_as_its_first_use(name, tied):
+    """Its cost is that of a pass down to the words, which trains it alone."""
+    model = decoder(name)
+    x, _ = texts(4)
+    parameters = dict(model.module.named_parameters())
+    costs = tensor_costs(model, x, list(parameters))
+    place = costs.names.index(tied)
+    # Nothing but what is looked up at the same depth, or scales it, lies behind it
+    assert set(costs.names[place + 1 :]) <= {
+        "model.decoder.embed_positions.weight", "transformer.wpe.weight",
+    }  # fmt: skip
+    for each, p in parameters.items():
+        p.requires_grad_(each == tied)
+    with StepTracer() as tracer:
+        outputs = model(x)
+        middle = len(tracer.log)
+        outputs.backward(torch.ones_like(outputs))
+    executed = sum(flops for _, (flops, _, _) in tracer.log[middle:])
+    assert costs.predicted([place]) == pytest.approx(executed, rel=0.02)
