@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.cluster.slurm_queue import Final
-from bench.execute.base import Ended
+from bench.execute.base import Ended, require_source
 from bench.execute.claims import folder, read_claim
+from bench.execute.preparation import Preparation, PreparationListener
 from bench.execute.run_output import last_line
 from bench.records.cell import Cell
 from bench.records.record import Record, Status
@@ -79,6 +80,21 @@ def settle(left: Begun, final: Final, tries: Counter[str], log: Path) -> Iterato
                     continue
             records.append(record or _recorded(job, cell, final, begun, by_nobodys_fault, log))
         yield Ended(job.model_copy(update={"attempts": tuple(attempts)}), records, again)
+
+
+def tell_made(
+    preparation: Preparation, final: Final, refused: str, log: Path, listener: PreparationListener
+) -> None:
+    """Tell how a task that makes what runs share has ended; BenchError if a source model failed.
+
+    ``refused``: why what it makes does not apply.
+    """
+    if final.state == "COMPLETED" and refused:
+        listener.preparation_does_not_apply(preparation, refused)
+        return
+    error = "" if final.state == "COMPLETED" else f"{final}: {last_line(log)}"
+    listener.preparation_ends(preparation, error)
+    require_source(preparation, error, log)
 
 
 def _recorded(

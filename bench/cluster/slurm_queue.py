@@ -34,13 +34,18 @@ ENDED = (
 
 @dataclass(frozen=True)
 class Final:
-    """How a task ended: ``state`` as Slurm names it, ``code`` and ``signal`` of its process."""
+    """How a task ended: ``state`` as Slurm names it, ``code`` and ``signal`` of its process, and
+    what else is known of ``why``.
+    """
 
     state: str
     code: int = 0
     signal: int = 0
+    why: str = ""
 
     def __str__(self) -> str:
+        if self.why:
+            return f"{self.state}, {self.why}"
         if self.signal:
             return f"{self.state}, killed by signal {self.signal}"
         return f"{self.state}, exit code {self.code}" if self.code else self.state
