@@ -123,8 +123,14 @@ class RayExecutor(Executor):
         remove_stale_batches(claims.store)
 
     def dry_run(self, jobs: Sequence[Job], preparations: Sequence[Preparation]) -> list[str]:
-        counts = Counter(_in_words(task.needs) for task in self._of(jobs))
-        return [f"{number} Ray tasks, each {needs}" for needs, number in counts.items()]
+        """How many runs ask Ray for what; no cluster is looked at."""
+        lines = []
+        for (accelerator, threads, measured), group in alike(jobs).items():
+            needs = self._needs(accelerator, threads)
+            asked = ", ".join(f"{name}={value}" for name, value in needs.items())
+            alone = ", alone on a node" if measured else ""
+            lines.append(f"{len(group)} runs in tasks of Ray, each with {asked}{alone}")
+        return lines
 
     def prepare(
         self, preparations: Sequence[Preparation], logs: Path, listener: PreparationListener
@@ -337,10 +343,6 @@ def _unreachable(error: Exception) -> BenchError:
 
 def _told(error: Exception) -> str:
     return one_line(f"{type(error).__name__}: {str(error).strip() or 'no reason given'}", 300)
-
-
-def _in_words(needs: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={value:g}" for name, value in needs.items())
 
 
 def _by_value() -> Callable[..., int]:
