@@ -13,6 +13,7 @@ import importlib
 import logging
 import os
 import signal
+import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -46,6 +47,8 @@ from bench.study.job import Job
 from bench.study.resources import Resources
 
 POLL_S = 0.5
+ANSWER_S = 10.0
+"""How long the head of a cluster may take to answer."""
 STOP_S = 30.0
 """How long a task that is cancelled may take to record it."""
 MOST = 1000
@@ -314,6 +317,7 @@ class RayExecutor(Executor):
         main = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGTERM) if main else None
         try:
+            _require_answer(address)
             self._ray.init(address=address, **({} if address else own), **quiet)
         except (OSError, ValueError, RuntimeError, *self._lost()) as error:
             at = f"--ray-address {address}" if address else "executor 'ray'"
@@ -332,6 +336,13 @@ def _ray() -> Any:
             f"executor 'ray': Ray cannot be imported ({one_line(str(error))}): pip install "
             "'edge-adaptation-bench[ray]'"
         ) from error
+
+
+def _require_answer(address: str | None) -> None:
+    """OSError if nobody listens there: Ray itself would try for many minutes."""
+    host, _, port = (address or "").rpartition("/")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
 
 
 def _unreachable(error: Exception) -> BenchError:

@@ -22,6 +22,8 @@ RETRIES = 2
 """How often a command runs a cell again that was interrupted by no fault of its own."""
 OF_NODES = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "LOST")
 """States that say nothing about what ran."""
+OF_RUNS = ("OUT_OF_MEMORY", "TIMEOUT", "DEADLINE")
+"""States that say what a run took."""
 
 
 class Begun:
@@ -106,7 +108,7 @@ def _recorded(
     why = f"the queue says {final} (log: {log.name}: {last_line(log)})"
     if final.state == "OUT_OF_MEMORY" and begun:
         status, more = "oom", {"oom_on": "host"}
-    elif final.state in ("TIMEOUT", "DEADLINE") and begun:
+    elif final.state in OF_RUNS and begun:
         status = "timeout"
     elif by_nobodys_fault or final.state == "CANCELLED":
         status = "interrupted"

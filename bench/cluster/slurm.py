@@ -27,12 +27,14 @@ from bench.cluster.batch import (
     remove_stale_batches,
     time_limit,
 )
-from bench.cluster.settling import Begun, settle, tell_made
+from bench.cluster.settling import OF_RUNS, Begun, settle, tell_made
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Limits
-from bench.execute.claims import Claims
+from bench.execute.claims import Claims, seen_claims
 from bench.execute.preparation import Preparation, PreparationListener, tell_advance
+from bench.execute.work import read_order
 from bench.records.cell import Cell
+from bench.records.store import Store
 from bench.registry import register
 from bench.study.job import Job
 from bench.study.resources import Resources
@@ -135,8 +137,9 @@ class SlurmExecutor(Executor):
         self._seconds = seconds
 
     def hold(self, claims: Claims) -> None:
-        """Also removes what commands that were killed long ago left of their batches."""
+        """Also settles what commands that were killed left, and removes batches of long ago."""
         self._claims = claims
+        _record_ended(claims.store, self.registered_name)
         remove_stale_batches(claims.store)
 
     def dry_run(self, jobs: Sequence[Job], preparations: Sequence[Preparation]) -> list[str]:
@@ -319,3 +322,25 @@ class SlurmExecutor(Executor):
     def _settle(self, task: _Queued, final: queue.Final) -> Iterable[Ended]:
         log = Path(task.batch.store) / "logs" / f"{task.name}.log"
         return settle(Begun(task.ticket, task.task.jobs), final, self._tries, log)
+
+
+def _record_ended(store: Store, executor: str) -> None:
+    """Record cells that the queue ended while no command was there to read why.
+
+    Those are meant that ran out of time or memory: all others are just run again.
+    """
+    lost = {
+        claim.ticket.removeprefix(f"{executor}:{queue.cluster()}:")
+        for _, claim, state, _ in seen_claims(store)
+        if state == "lost" and claim.ticket.startswith(f"{executor}:{queue.cluster()}:")
+    }
+    for name in sorted(lost):
+        job, _, index = name.rpartition("_")
+        path = store.root / "batches" / f"{job}.json"
+        final = queue.ended_states(job).get(int(index)) if path.is_file() else None
+        if final is None or final.state not in OF_RUNS:
+            continue
+        batch = read_order(path, Batch)
+        left = Begun(batch.ticket(int(index)), batch.tasks[int(index)].jobs)
+        for _ in settle(left, final, Counter(), store.logs / f"{name}.log"):
+            pass  # what had not begun is run again

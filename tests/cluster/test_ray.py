@@ -5,6 +5,7 @@ of how tasks end. A real Ray is in test_real_ray.py.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -70,11 +71,17 @@ def test_its_records_are_those_of_this_process(ray, run):
 
 
 def test_what_a_task_asks_for(ray, run):
-    asked = {"--mem": "3G", "--ray-address": "head:6379"}
-    run(asked=asked, jobs=1, memory_bytes=2.9 * 2**30)
+    with socket.socket() as head:
+        head.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        with pytest.raises(BenchError, match=f"--ray-address {address}: no cluster can be used"):
+            run(asked={"--ray-address": address})
+        head.listen()
+        asked = {"--mem": "3G", "--ray-address": address}
+        run(asked=asked, jobs=1, memory_bytes=2.9 * 2**30)
     task = ray.tasks[-1]
     assert task.options["memory"] == 3 * 2**30
-    assert ray.started == [{"address": "head:6379", "log_to_driver": False, "logging_level": 40}]
+    assert ray.started == [{"address": address, "log_to_driver": False, "logging_level": 40}]
     assert Resources(mem="500").memory_bytes == 500 * 2**20
     with pytest.raises(BenchError, match="--partition: executor 'ray' knows no such thing"):
         run(asked={"--partition": "night"})

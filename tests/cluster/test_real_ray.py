@@ -161,7 +161,7 @@ def test_random_kills_lose_nothing(workplace, cluster):
         if len(scheduler) < 2:
             cluster.close()
             cluster.begin()
-            scheduler = []
+            scheduler = cluster.scheduler()
         runs = below(cluster.pid, "bench.cluster.task", "bench.execute.fork_server")
         return {
             "worker": ray_workers(cluster.pid),
@@ -169,5 +169,5 @@ def test_random_kills_lose_nothing(workplace, cluster):
             "scheduler": scheduler,
         }
 
-    killed = kill_at_random(workplace, command, KILLS, victims, 2 * seeds + 1, 15.0)
+    killed = kill_at_random(workplace, command, KILLS, victims, 2 * seeds + 1)
     print(f"\n{killed.total()} kills in {time.monotonic() - began:.0f} s: {dict(killed)}")

@@ -220,6 +220,22 @@ def test_one_killed_before_it_hears_of_its_job_finds_it_by_its_name(workplace, s
     assert workplace.records()[("slow", 0, "xavier-nx")].attempt == 1
 
 
+@pytest.mark.parametrize(("state", "status_"), [("OUT_OF_MEMORY", "oom"), ("TIMEOUT", "timeout")])
+def test_what_the_queue_says_when_the_command_is_gone_is_read_by_the_next(
+    workplace, slurm, state, status_
+):
+    process = one_run(workplace, "sleeps")
+    kill(process)
+    slurm.end(last_key(slurm), state)
+    submitted = len(slurm.tasks())
+    workplace.run("run", *SLURM, "--seeds", "0", "--methods", "sleeps", code=1)
+    (record,) = workplace.records().values()
+    assert (record.status, record.attempt) == (status_, 1)
+    assert f"the queue says {state}" in record.reason
+    assert len(slurm.tasks()) == submitted
+    assert not list((workplace.folder / "store" / "claims").iterdir())
+
+
 def test_a_queue_and_a_laptop_share_the_cells(workplace, slurm):
     methods = ("--methods", "slow,tent", "--seeds", "0..3")
     queue = workplace.start("run", *SLURM, *methods)

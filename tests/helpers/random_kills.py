@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import psutil
 
+PATIENCE_S = 40.0
+
 
 def below(pid: int, *words: str) -> list[psutil.Process]:
     """Processes that a process has started, with one of these words in their command lines."""
@@ -35,7 +37,9 @@ def kill_at_random(
 ) -> Counter[str]:
     """Give a command until all its cells are recorded, with so many kills on the way.
 
-    ``victims``: by kind the processes to choose from, given that of the command, which is one too.
+    ``victims``: by kind the processes to choose from, given that of the command, which is one too;
+    it is asked again and again, and may start again what was killed. A kill comes while a ``run``
+    is at work, or where none begins for `PATIENCE_S`.
     Asserted: a record that is ok is never changed or removed, and that all are ok in the end.
     Returns the kills by kind.
     """
@@ -45,17 +49,21 @@ def kill_at_random(
     deadline = time.monotonic() + 3600
     while True:
         process = workplace.start("run", *command)
+        last = time.monotonic()
         while process.poll() is None:
             assert time.monotonic() < deadline, killed
-            process_ends_in(process, draw.uniform(0.2, longest_s))
-            if killed.total() >= kills:
-                continue
+            time.sleep(0.1)
             found = victims(process.pid) | {"command": [process.pid]}
+            working = found.get("run") or time.monotonic() - last > PATIENCE_S
+            if killed.total() >= kills or not working:
+                continue
+            time.sleep(draw.uniform(0.0, longest_s))
             kind = draw.choice(sorted(name for name, pids in found.items() if pids))
-            # One that has just begun would never come to its work.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(draw.choice(found[kind]), signal.SIGKILL)
                 killed[kind] += 1
+                print(f"kill {killed.total()}: {kind}; {len(done)} done", flush=True)
+            last = time.monotonic()
         said = process.communicate()[1]
         assert process.returncode in (0, 1, 2, -signal.SIGKILL), said
         for name, content in ok_records(folder).items():
@@ -67,13 +75,6 @@ def kill_at_random(
     assert len(records) == cells
     assert {record.status for record in records.values()} == {"ok"}
     return killed
-
-
-def process_ends_in(process, seconds: float) -> None:
-    """Wait so long, or to the end of the process."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        time.sleep(0.05)
 
 
 def ok_records(folder) -> dict[str, bytes]:
