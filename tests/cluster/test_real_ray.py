@@ -70,7 +70,7 @@ class Cluster:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
             env={**os.environ, "RAY_DISABLE_IMPORT_WARNING": "1"},
         )  # fmt: skip
-        until(lambda: self._answers(), 120)
+        until(lambda: self._answers() and len(self.scheduler()) == 2, 120)
 
     def _answers(self) -> bool:
         with socket.socket() as connection:

@@ -83,6 +83,18 @@ def test_a_dry_run_prints_the_lines_and_submits_nothing(workplace, slurm):
     assert "--mem much: give megabytes, or as 8G" in done.stderr
 
 
+def test_a_search_asks_for_the_resources_of_the_suite(workplace, slurm):
+    text = (workplace.folder / "tiny.yaml").read_text()
+    asked = "resources: {partition: debug, mem: 2G, minutes: 9, sbatch: [--account=lab]}\n"
+    (workplace.folder / "tiny.yaml").write_text(text + asked)
+    options = ("--methods", "tent", "--trials", "1", "--seeds", "0", "--out", "t.tuned.yaml")
+    workplace.run("tune", *SLURM, *options)
+    lines = (slurm.folder / "sbatch.log").read_text().splitlines()
+    assert len(lines) >= 2  # the source model, and a run of the trial at least
+    for line in lines:
+        assert {"--partition=debug", "--mem=2G", "--time=9", "--account=lab"} <= set(line.split())
+
+
 def test_short_runs_share_a_task_once_their_time_is_known(workplace, slurm):
     workplace.run("run", "--seeds", "0")
     workplace.run("run", *SLURM, "--seeds", "1..4")
