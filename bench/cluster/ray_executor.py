@@ -314,12 +314,13 @@ class RayExecutor(Executor):
         own: dict[str, Any] = {"num_cpus": min(self._at_a_time, available_cores())}
         own["include_dashboard"] = False
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+        errors = (OSError, ValueError, RuntimeError, *self._lost())
         main = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGTERM) if main else None
         try:
             _require_answer(address)
             self._ray.init(address=address, **({} if address else own), **quiet)
-        except (OSError, ValueError, RuntimeError, *self._lost()) as error:
+        except errors as error:
             at = f"--ray-address {address}" if address else "executor 'ray'"
             raise BenchError(f"{at}: no cluster can be used: {_told(error)}") from error
         finally:

@@ -20,6 +20,8 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"),
 ]
 RAY = ("--executor", "ray", "--jobs", "2")
+NO_TOKEN = {"RAY_AUTH_MODE": "disabled"}
+"""Clusters of the tests, on the loopback alone, ask for none."""
 KILLS = int(os.environ.get("BENCH_KILLS", "50"))
 
 
@@ -68,7 +70,7 @@ class Cluster:
                 "--disable-usage-stats", f"--temp-dir={self._folder}",
             ],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-            env={**os.environ, "RAY_DISABLE_IMPORT_WARNING": "1"},
+            env={**os.environ, **NO_TOKEN},
         )  # fmt: skip
         until(lambda: self._answers() and len(self.scheduler()) == 2, 120)
 
@@ -150,6 +152,7 @@ def test_a_worker_that_ray_kills_for_memory_is_a_record(workplace):
 
 def test_random_kills_lose_nothing(workplace, cluster):
     """Of workers, the scheduler and the submitting command; ``BENCH_KILLS``: how many."""
+    workplace.environment |= NO_TOKEN
     workplace.run("run", "--methods", "source-only", "--seeds", "0")  # the source model
     seeds = int(os.environ.get("BENCH_KILL_SEEDS", "10"))
     command = (*RAY, "--ray-address", cluster.address, "--methods", "slow,tent",

@@ -51,7 +51,7 @@ def kill_at_random(
     deadline = time.monotonic() + 3600
     while True:
         process = workplace.start("run", *command)
-        last = time.monotonic()
+        last, before = time.monotonic(), killed.total()
         while process.poll() is None:
             assert time.monotonic() < deadline, killed
             time.sleep(0.1)
@@ -69,7 +69,8 @@ def kill_at_random(
                 print(f"kill {killed.total()}: {kind}; {len(ok_records(folder))} done", flush=True)
             last = time.monotonic()
         said = process.communicate()[1]
-        assert process.returncode in (0, 1, 2, -signal.SIGKILL), said
+        # A command may give up after a kill alone; one whose runs were interrupted ends with 1.
+        assert process.returncode in (0, 1) or killed.total() > before, said
         for name, content in ok_records(folder).items():
             assert done.setdefault(name, content) == content, "a result was replaced"
         assert done.keys() <= ok_records(folder).keys(), "a result was lost"
