@@ -314,7 +314,12 @@ class RayExecutor(Executor):
         own: dict[str, Any] = {"num_cpus": min(self._at_a_time, available_cores())}
         own["include_dashboard"] = False
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-        errors = (OSError, ValueError, RuntimeError, *self._lost())
+        errors: tuple[type[Exception], ...] = (
+            OSError,
+            ValueError,
+            RuntimeError,
+            *self._lost(),
+        )
         main = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGTERM) if main else None
         try:
