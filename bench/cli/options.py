@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,7 @@ from bench.study.selection import DEFAULT_STORE, DEFAULT_SUITE, Selection
 
 if TYPE_CHECKING:
     from bench.accelerator.choice import Choice
+    from bench.execute.base import Executor, Limits
     from bench.records.store import Store
     from bench.study.suite import Suite
 
@@ -168,6 +169,26 @@ def tell_computing(selection: Selection, suite: Suite) -> Choice:
     if choice.kind != "cpu" or selection.accelerator is not None:
         typer.echo(f"bench: runs compute on {choice.title}", err=True)
     return choice
+
+
+def executor_of(
+    name: str,
+    selection: Selection,
+    suite: Suite,
+    jobs: int | None,
+    limits: Limits,
+    asked: Mapping[str, Any] | None = None,
+) -> Executor:
+    """The executor of this name, with what the suite or the user, by option, asks of a queue."""
+    from bench import registry
+    from bench.execute.campaign import make_executor
+    from bench.study.resources import resources_of
+
+    elsewhere = registry.load("executor", name).elsewhere
+    computing = None if elsewhere else tell_computing(selection, suite)
+    gpus = selection.gpus if elsewhere else None
+    resources, named = resources_of(suite.resources, asked or {}, gpus)
+    return make_executor(name, jobs, limits, computing, suite.threads, resources, named)
 
 
 def warn_unreadable(store: Store) -> None:

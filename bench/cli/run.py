@@ -47,6 +47,9 @@ def command(
     on: Annotated[
         str | None, Option(help="A board of 'bench board list'; --device is then host by default.")
     ] = None,
+    ray_address: Annotated[
+        str | None, Option(help="Ray cluster, with --executor ray. Default: one on this machine.")
+    ] = None,
     partition: Annotated[str | None, Option(help="Of the queue, with --executor slurm.")] = None,
     mem: Annotated[str | None, Option(help="Memory of each task in the queue, as 8G.")] = None,
     minutes: Annotated[
@@ -55,7 +58,8 @@ def command(
     sbatch: Annotated[
         list[str] | None, Option(help="Further option of sbatch, as --account=lab; repeatable.")
     ] = None,
-    dry_run: Annotated[bool, Option("--dry-run", help="Print the sbatch lines; run none.")] = False,
+    image: Annotated[str | None, Option(help="Of containers, with --executor k8s.")] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print what a queue gets.")] = False,
 ) -> None:
     """Run the missing cells of a suite and print the comparison.
 
@@ -64,12 +68,7 @@ def command(
     """
     from bench import registry
     from bench.execute.base import Limits
-    from bench.execute.campaign import (
-        dry_run_plan,
-        make_executor,
-        require_same_board,
-        run_plan,
-    )
+    from bench.execute.campaign import dry_run_plan, require_same_board, run_plan
     from bench.live.progress import Progress, stoppable
     from bench.study.resources import resources_of
 
@@ -85,17 +84,14 @@ def command(
     limits = Limits(timeout, memory_limit and memory_limit * 2**30)
     if on is not None and executor != options.DEFAULT_EXECUTOR:
         raise BenchError(f"--on {on} and --executor {executor}: give one of them")
-    elsewhere = registry.load("executor", executor).elsewhere
-    computing = None if elsewhere else options.tell_computing(selection, plan.suite)
-    gpus = selection.gpus if elsewhere else None
     asked = {"--partition": partition, "--mem": mem, "--minutes": minutes, "--sbatch": sbatch}
-    resources, named = resources_of(plan.suite.resources, asked, gpus)
-    threads = plan.suite.threads
+    asked |= {"--ray-address": ray_address, "--image": image}
     if on is None:
-        runner = make_executor(executor, jobs, limits, computing, threads, resources, named)
+        runner = options.executor_of(executor, selection, plan.suite, jobs, limits, asked)
     else:
+        options.tell_computing(selection, plan.suite)
         runner = registry.load("executor", "ssh").on(on, limits)
-        runner.use_resources(resources, named)
+        runner.use_resources(*resources_of(plan.suite.resources, asked))
     require_same_board(plan, on or "")
     if dry_run:
         typer.echo("\n".join(dry_run_plan(plan, store, runner)))

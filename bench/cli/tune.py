@@ -67,7 +67,7 @@ def command(
     the --out of an earlier search under the same budget, the settings of the other methods stay.
     """
     from bench.execute.base import Limits
-    from bench.execute.campaign import Campaign, make_executor
+    from bench.execute.campaign import Campaign
     from bench.io.atomic_write import require_folder
     from bench.live.progress import PreparationProgress, stoppable
     from bench.study.plan import make_cells
@@ -99,7 +99,6 @@ def command(
     if chosen.models:
         names = " or ".join(each.name for each in chosen.models)
         raise BenchError(f"suite {path}: settings are tuned on one model: add --model {names}")
-    computing = options.tell_computing(selection, chosen)
     listed = load_suite(suite)[0].models  # each has a file of its own
     target = out or default_out(path, SUITES, chosen.model.name if listed else "")
     if target.exists() and not target.is_file():
@@ -133,7 +132,8 @@ def command(
     found = tuned_file(chosen, searched, cells, tuner, trials, oracle)
     _beside_others(target, found, tuner.names)  # refused now, not when the search has ended
     progress = PreparationProgress()
-    runner = make_executor(executor, jobs, Limits(timeout_s=timeout), computing, chosen.threads)
+    limits = Limits(timeout_s=timeout)
+    runner = options.executor_of(executor, selection, chosen, jobs, limits)
     stopped = stoppable(progress, lambda: "the same command goes on from here")
     with stopped, Campaign(opened, runner, progress) as campaign:
         require_folder(target.parent, f"--out {target}")

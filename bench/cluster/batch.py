@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,11 +12,15 @@ from typing import Any
 
 import pydantic
 
+from bench import registry
+from bench.costs.device_profile import load_device
 from bench.errors import BenchError
 from bench.execute.base import Limits
+from bench.execute.preparation import Preparation
 from bench.io.atomic_write import write_atomically
 from bench.records.cell import Cell
 from bench.records.store import Store
+from bench.run.source_model import THREADS
 from bench.study.job import Job
 
 SHORT_S = 600.0
@@ -43,8 +48,8 @@ class Batch(pydantic.BaseModel, extra="forbid", frozen=True):
     """The tasks of an array.
 
     ``name`` of the job in the queue; ``token``: of the submitting command's claims; ``executor``
-    and ``cluster``: what tickets begin with; ``minutes``: time limit of a task; ``timeout_s``,
-    ``memory_bytes``: the user's limits of a run.
+    and ``cluster``: what tickets begin with, empty where tasks claim by themselves; ``minutes``:
+    time limit of a task; ``timeout_s``, ``memory_bytes``: the user's limits of a run.
     """
 
     name: str
@@ -68,8 +73,8 @@ class Batch(pydantic.BaseModel, extra="forbid", frozen=True):
         return Limits(self.timeout_s, self.memory_bytes)
 
     def ticket(self, index: int) -> str:
-        """What claims call a task."""
-        return f"{self.executor}:{self.cluster}:{self.name}_{index}"
+        """What claims call a task; empty if no command has claimed its cells."""
+        return f"{self.executor}:{self.cluster}:{self.name}_{index}" if self.executor else ""
 
     def write(self) -> None:
         """Write it; BenchError if that is impossible."""
@@ -101,12 +106,40 @@ def remove_stale_batches(store: Store) -> None:
                 path.unlink()
 
 
+def alike(jobs: Sequence[Job]) -> dict[tuple[str, int, bool], list[Job]]:
+    """Jobs that ask a queue for the same: by accelerator, threads, and whether costs are measured,
+    for which a node runs nothing else.
+    """
+    found: dict[tuple[str, int, bool], list[Job]] = defaultdict(list)
+    for job in jobs:
+        measured = any(load_device(cell.device).cost == "measured" for cell in job.cells)
+        found[(job.cells[0].accelerator, job.cells[0].threads, measured)].append(job)
+    return dict(found)
+
+
+def making(preparations: Sequence[Preparation], logs: Path) -> tuple[list[Task], int]:
+    """Tasks that make what runs share, and the threads that each takes."""
+    plugins = [str(path) for path in registry.plugins()]
+    tasks = []
+    for each in preparations:
+        cell = each.cell.model_dump(mode="json")
+        log = logs.resolve() / f"{each.kind}-{each.name}.log"
+        work = {"do": each.kind, "cell": cell, "plugins": plugins}
+        tasks.append(Task(work=work, log=str(log)))
+    least = THREADS if preparations[0].kind == "source" else 1
+    return tasks, max(least, *(each.cell.threads for each in preparations))
+
+
 def grouped(
-    jobs: Sequence[Job], seconds: Callable[[Cell], float | None], minutes: int | None
+    jobs: Sequence[Job],
+    seconds: Callable[[Cell], float | None],
+    minutes: int | None,
+    most: int = MOST_JOBS,
 ) -> list[list[Job]]:
     """Jobs in tasks: those that are known to be short together, the others alone.
 
-    ``minutes``: the time limit of a task, if it is given: half of it is filled.
+    ``minutes``: the time limit of a task, if it is given: half of it is filled; ``most``: jobs in a
+    task.
     """
     full = SHORT_S if minutes is None else min(SHORT_S, minutes * 30.0)
     tasks: list[list[Job]] = []
@@ -114,7 +147,7 @@ def grouped(
     for job in jobs:
         expected = seconds(job.cells[0])
         needed = full if expected is None else expected
-        if filled + needed > full or len(tasks[-1]) == MOST_JOBS:
+        if filled + needed > full or len(tasks[-1]) >= most:
             tasks.append([])
             filled = 0.0
         tasks[-1].append(job)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.cluster.slurm_queue import Final
-from bench.execute.base import Ended
+from bench.execute.base import Ended, require_source
 from bench.execute.claims import folder, read_claim
+from bench.execute.preparation import Preparation, PreparationListener
 from bench.execute.run_output import last_line
 from bench.records.cell import Cell
 from bench.records.record import Record, Status
@@ -21,6 +22,8 @@ RETRIES = 2
 """How often a command runs a cell again that was interrupted by no fault of its own."""
 OF_NODES = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "LOST")
 """States that say nothing about what ran."""
+OF_RUNS = ("OUT_OF_MEMORY", "TIMEOUT", "DEADLINE")
+"""States that say what a run took."""
 
 
 class Begun:
@@ -81,6 +84,21 @@ def settle(left: Begun, final: Final, tries: Counter[str], log: Path) -> Iterato
         yield Ended(job.model_copy(update={"attempts": tuple(attempts)}), records, again)
 
 
+def tell_made(
+    preparation: Preparation, final: Final, refused: str, log: Path, listener: PreparationListener
+) -> None:
+    """Tell how a task that makes what runs share has ended; BenchError if a source model failed.
+
+    ``refused``: why what it makes does not apply.
+    """
+    if final.state == "COMPLETED" and refused:
+        listener.preparation_does_not_apply(preparation, refused)
+        return
+    error = "" if final.state == "COMPLETED" else f"{final}: {last_line(log)}"
+    listener.preparation_ends(preparation, error)
+    require_source(preparation, error, log)
+
+
 def _recorded(
     job: Job, cell: Cell, final: Final, begun: bool, by_nobodys_fault: bool, log: Path
 ) -> Record:
@@ -90,7 +108,7 @@ def _recorded(
     why = f"the queue says {final} (log: {log.name}: {last_line(log)})"
     if final.state == "OUT_OF_MEMORY" and begun:
         status, more = "oom", {"oom_on": "host"}
-    elif final.state in ("TIMEOUT", "DEADLINE") and begun:
+    elif final.state in OF_RUNS and begun:
         status = "timeout"
     elif by_nobodys_fault or final.state == "CANCELLED":
         status = "interrupted"

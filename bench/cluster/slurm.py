@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,20 +19,22 @@ from bench.cluster import slurm_queue as queue
 from bench.cluster.batch import (
     Batch,
     Task,
+    alike,
     grouped,
+    making,
     new_name,
     remove_batches,
     remove_stale_batches,
     time_limit,
 )
-from bench.cluster.settling import Begun, settle
-from bench.costs.device_profile import load_device
+from bench.cluster.settling import OF_RUNS, Begun, settle, tell_made
 from bench.errors import BenchError
-from bench.execute.base import Ended, Executor, Limits, require_source
-from bench.execute.claims import Claims
+from bench.execute.base import Ended, Executor, Limits
+from bench.execute.claims import Claims, seen_claims
 from bench.execute.preparation import Preparation, PreparationListener, tell_advance
-from bench.execute.run_output import last_line
+from bench.execute.work import read_order
 from bench.records.cell import Cell
+from bench.records.store import Store
 from bench.registry import register
 from bench.study.job import Job
 from bench.study.resources import Resources
@@ -127,14 +129,17 @@ class SlurmExecutor(Executor):
         return None if found is None else name in found
 
     def use_resources(self, resources: Resources, given: Sequence[str] = ()) -> None:
+        for option in {"--ray-address", "--image"}.intersection(given):
+            raise BenchError(f"{option}: executor 'slurm' knows no such thing; leave it out")
         self._resources = resources
 
     def expect(self, seconds: Callable[[Cell], float | None]) -> None:
         self._seconds = seconds
 
     def hold(self, claims: Claims) -> None:
-        """Also removes what commands that were killed long ago left of their batches."""
+        """Also settles what commands that were killed left, and removes batches of long ago."""
         self._claims = claims
+        _record_ended(claims.store, self.registered_name)
         remove_stale_batches(claims.store)
 
     def dry_run(self, jobs: Sequence[Job], preparations: Sequence[Preparation]) -> list[str]:
@@ -222,13 +227,8 @@ class SlurmExecutor(Executor):
 
     def _arrays(self, jobs: Sequence[Job]) -> list[_Array]:
         """One array for all jobs that ask for the same."""
-        alike: dict[tuple[str, int, bool], list[Job]] = defaultdict(list)
-        for job in jobs:
-            cell = job.cells[0]
-            measured = any(load_device(c.device).cost == "measured" for c in job.cells)
-            alike[(cell.accelerator, cell.threads, measured)].append(job)
         arrays = []
-        for (accelerator, threads, measured), group in alike.items():
+        for (accelerator, threads, measured), group in alike(jobs).items():
             tasks = grouped(group, self._seconds, self._resources.minutes)
             minutes = self._resources.minutes or time_limit(
                 tasks, self._seconds, self.limits.timeout_s
@@ -243,21 +243,11 @@ class SlurmExecutor(Executor):
         return arrays
 
     def _preparing(self, preparations: Sequence[Preparation], logs: Path) -> list[_Array]:
-        from bench import registry
-        from bench.run.source_model import THREADS
-
-        plugins = [str(path) for path in registry.plugins()]
-        tasks = []
-        for each in preparations:
-            cell = each.cell.model_dump(mode="json")
-            work = {"do": each.kind, "cell": cell, "plugins": plugins}
-            log = str((logs / f"{each.kind}-{each.name}.log").resolve())
-            tasks.append(Task(work=work, log=log))
+        tasks, threads = making(preparations, logs)
         minutes = self._resources.minutes or PREPARING_MINUTES
         batch = self._batch(logs.parent.resolve(), minutes, tasks)
-        first = preparations[0]
-        threads = max(first.cell.threads, THREADS if first.kind == "source" else 1)
-        options = self._options(batch, logs.resolve(), first.cell.accelerator, threads)
+        accelerator = preparations[0].cell.accelerator
+        options = self._options(batch, logs.resolve(), accelerator, threads)
         after = ",".join(self._after)
         options += [f"--dependency={after}", "--kill-on-invalid-dep=yes"] if after else []
         return [_Array(batch, options, list(preparations))]
@@ -320,17 +310,9 @@ class SlurmExecutor(Executor):
             if task.preparing is None:
                 ended += self._settle(task, final)
             else:
-                self._prepared(task, task.preparing, final)
+                log = Path(task.task.log)
+                tell_made(task.preparing, final, task.refused, log, self._listener)
         return ended
-
-    def _prepared(self, task: _Queued, preparation: Preparation, final: queue.Final) -> None:
-        log = Path(task.task.log)
-        if final.state == "COMPLETED" and task.refused:
-            self._listener.preparation_does_not_apply(preparation, task.refused)
-            return
-        error = "" if final.state == "COMPLETED" else f"{final}: {last_line(log)}"
-        self._listener.preparation_ends(preparation, error)
-        require_source(preparation, error, log)
 
     def _is_settled(self, task: _Queued) -> bool:
         """Whether all its cells have records: then nothing more is to be known of it."""
@@ -340,3 +322,25 @@ class SlurmExecutor(Executor):
     def _settle(self, task: _Queued, final: queue.Final) -> Iterable[Ended]:
         log = Path(task.batch.store) / "logs" / f"{task.name}.log"
         return settle(Begun(task.ticket, task.task.jobs), final, self._tries, log)
+
+
+def _record_ended(store: Store, executor: str) -> None:
+    """Record cells that the queue ended while no command was there to read why.
+
+    Those are meant that ran out of time or memory: all others are just run again.
+    """
+    lost = {
+        claim.ticket.removeprefix(f"{executor}:{queue.cluster()}:")
+        for _, claim, state, _ in seen_claims(store)
+        if state == "lost" and claim.ticket.startswith(f"{executor}:{queue.cluster()}:")
+    }
+    for name in sorted(lost):
+        job, _, index = name.rpartition("_")
+        path = store.root / "batches" / f"{job}.json"
+        final = queue.ended_states(job).get(int(index)) if path.is_file() else None
+        if final is None or final.state not in OF_RUNS:
+            continue
+        batch = read_order(path, Batch)
+        left = Begun(batch.ticket(int(index)), batch.tasks[int(index)].jobs)
+        for _ in settle(left, final, Counter(), store.logs / f"{name}.log"):
+            pass  # what had not begun is run again

@@ -23,6 +23,8 @@ from bench.io.one_line import one_line
 
 ANSWER_S = 60.0
 """Longest that a command of Slurm may take."""
+KEPT_DAYS = 30
+"""Age of a job that is still asked for by its name."""
 KEPT_S = 3.0
 """How long an answer about all of the queue is used again."""
 ENDED = (
@@ -34,13 +36,18 @@ ENDED = (
 
 @dataclass(frozen=True)
 class Final:
-    """How a task ended: ``state`` as Slurm names it, ``code`` and ``signal`` of its process."""
+    """How a task ended: ``state`` as Slurm names it, ``code`` and ``signal`` of its process, and
+    what else is known of ``why``.
+    """
 
     state: str
     code: int = 0
     signal: int = 0
+    why: str = ""
 
     def __str__(self) -> str:
+        if self.why:
+            return f"{self.state}, {self.why}"
         if self.signal:
             return f"{self.state}, killed by signal {self.signal}"
         return f"{self.state}, exit code {self.code}" if self.code else self.state
@@ -89,18 +96,18 @@ def final_states(job: int) -> dict[int, Final]:
 
     ``sacct`` tells where the cluster keeps accounts, else ``scontrol``, for some minutes.
     """
-    asked = ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}"]
-    done = _call([*asked, "--format=JobID,State,ExitCode"])
-    found: dict[int, Final] = {}
-    for line in done.stdout.splitlines() if not done.returncode else ():
-        name, state, code = [*line.split("|"), "", ""][:3]
-        found.update(_of(name.partition("_")[2], state, code))
+    found = _accounted(f"--jobs={job}")
     done = _call(["scontrol", "--oneliner", "show", "job", str(job)])
     for line in done.stdout.splitlines() if not done.returncode else ():
         facts = dict(part.partition("=")[::2] for part in line.split())
         index, state, code = (facts.get(k, "") for k in ("ArrayTaskId", "JobState", "ExitCode"))
         found = _of(index, state, code) | found
     return found
+
+
+def ended_states(name: str) -> dict[int, Final]:
+    """As `final_states`, of a job by its name; nothing where the cluster keeps no accounts."""
+    return _accounted(f"--name={name}", f"--starttime=now-{KEPT_DAYS}days")
 
 
 def cancel(names: Iterable[str]) -> None:
@@ -136,6 +143,16 @@ class Look:
 
 
 look = Look()
+
+
+def _accounted(*chosen: str) -> dict[int, Final]:
+    asked = ["sacct", "--noheader", "--parsable2", "--allocations", *chosen]
+    done = _call([*asked, "--format=JobID,State,ExitCode"])
+    found: dict[int, Final] = {}
+    for line in done.stdout.splitlines() if not done.returncode else ():
+        name, state, code = [*line.split("|"), "", ""][:3]
+        found.update(_of(name.partition("_")[2], state, code))
+    return found
 
 
 def _of(indices: str, state: str, code: str) -> dict[int, Final]:

@@ -1,4 +1,7 @@
-"""What a task of a job array does: ``python -m bench.cluster.task BATCH.json [INDEX]``.
+"""What a task of a job array does: ``python -m bench.cluster.task BATCH.json [INDEX [PARENT]]``.
+
+``INDEX``: by default what Slurm or Kubernetes has put into the environment; ``PARENT``: the process
+that starts it, where it is to end with that.
 
 Its runs happen one after another, each in a process of its own with this task's limits, as executor
 ``processes`` has them. A cell that meanwhile belongs to another command is left to that. Exit code:
@@ -20,10 +23,12 @@ from bench.errors import BenchError
 from bench.execute.base import Limits
 from bench.execute.campaign import Campaign, make_executor
 from bench.execute.claims import Claims
+from bench.execute.fork_server import SET_PDEATHSIG, prctl
 from bench.execute.work import IDLE_THREADS, do, read_order
 from bench.records.store import Store
 from bench.registry import add_plugin
 
+INDICES = ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX")
 MARGIN_S = 30.0
 """Seconds before a task's time limit at which its run is ended and recorded."""
 SHARE = 0.9
@@ -79,9 +84,14 @@ def _stop(*_: object) -> None:
 
 def main(arguments: list[str]) -> None:
     """Run the task that is named."""
-    if not 1 <= len(arguments) <= 2:
-        raise BenchError("usage: python -m bench.cluster.task BATCH.json [INDEX]")
-    index = arguments[1] if len(arguments) > 1 else os.environ.get("SLURM_ARRAY_TASK_ID", "")
+    if not 1 <= len(arguments) <= 3:
+        raise BenchError("usage: python -m bench.cluster.task BATCH.json [INDEX [PARENT]]")
+    if arguments[2:]:
+        prctl(SET_PDEATHSIG, signal.SIGKILL)
+        if str(os.getppid()) != arguments[2]:
+            raise BenchError(f"process {arguments[2]}, which began this task, has ended")
+    given = (os.environ[name] for name in INDICES if name in os.environ)
+    index = arguments[1] if arguments[1:] else next(given, "")
     batch = read_order(Path(arguments[0]), Batch)
     if not index.isdecimal() or int(index) >= len(batch.tasks):
         raise BenchError(f"task {index!r}: {arguments[0]} has tasks 0 to {len(batch.tasks) - 1}")

@@ -114,7 +114,7 @@ class Executor(ABC):
         if given:
             raise BenchError(
                 f"{given[0]}: executor {self.registered_name!r} has no queue to ask; leave it out, "
-                "or take executor 'slurm'"
+                "or take executor 'slurm', 'ray' or 'k8s'"
             )
 
     def expect(self, seconds: Callable[[Cell], float | None]) -> None:

@@ -104,9 +104,9 @@ class Campaign:
         for folder in (self.store.records, self.store.logs):
             require_folder(folder, f"--store {self.store.root}")
             remove_stale(folder)
+        self._executor.hold(self._claims)
         remove_dead_claims(self.store)
         remove_stale_weights()
-        self._executor.hold(self._claims)
         return self
 
     def __exit__(self, *_: object) -> None:

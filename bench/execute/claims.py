@@ -14,6 +14,7 @@ says since it saw the time of the last touch change.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import socket
@@ -261,6 +262,20 @@ def read_claim(path: Path) -> Claim | None:
     except (OSError, ValueError):
         pass
     return None
+
+
+def process_name() -> str:
+    """Names this process among those of all machines, for `process_lives`."""
+    machine = hashlib.sha256(_machine().encode()).hexdigest()[:8]
+    return f"{machine}-{os.getpid()}-{_began(os.getpid())}"
+
+
+def process_lives(name: str) -> bool | None:
+    """Whether a process of that `process_name` is there; None if it is another machine's."""
+    machine, pid, began = [*name.split("-"), "", ""][:3]
+    if machine != process_name().partition("-")[0] or not pid.isdecimal():
+        return None
+    return abs(_began(int(pid)) - float(began or "inf")) <= CLOCK_S
 
 
 def _claim(token: str, title: str) -> Claim:

@@ -43,8 +43,8 @@ KILLED_WITHIN_S = 5.0
 
 def main() -> None:
     """Import the modules named on the command line, then serve until standard input ends."""
-    _prctl(SET_PDEATHSIG, signal.SIGTERM)
-    _prctl(SET_CHILD_SUBREAPER, 1)
+    prctl(SET_PDEATHSIG, signal.SIGTERM)
+    prctl(SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     reply = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever an import prints is not an answer
@@ -178,8 +178,8 @@ def _child(work: dict[str, Any], log: Path) -> NoReturn:
     code = 1
     try:
         os.setsid()
-        _prctl(SET_PDEATHSIG, signal.SIGKILL)
-        _prctl(SET_CHILD_SUBREAPER, 1)
+        prctl(SET_PDEATHSIG, signal.SIGKILL)
+        prctl(SET_CHILD_SUBREAPER, 1)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
@@ -202,7 +202,7 @@ def _child(work: dict[str, Any], log: Path) -> NoReturn:
         os._exit(code)
 
 
-def _prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int) -> None:
     """On Linux: no run outlives the command, even if that is killed, and none escapes it."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):

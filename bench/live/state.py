@@ -97,9 +97,10 @@ class State:
         """A line for each suite and status."""
         counts: Counter[tuple[str, str]] = Counter()
         draws: dict[tuple[str, str], set[int]] = defaultdict(set)
-        for record in self.records:
-            counts[record.suite, record.status] += 1
-            draws[record.suite, record.status].add(record.source_draw)
+        alike = Counter((r.template.suite, r.status, r.source_draw) for r in self.records)
+        for (suite, status, draw), number in alike.items():
+            counts[suite, status] += number
+            draws[suite, status].add(draw)
         lines = []
         for (suite, status), number in sorted(counts.items()):
             drawn = len(draws[suite, status])

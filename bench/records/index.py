@@ -77,6 +77,7 @@ class Index:
         """The name of each record file, in order, and its summary or why it is no record."""
         now = time.time_ns()
         new: dict[str, Row] = {}
+        added = 0
         names = record_names(self._records)
         folder = os.path.join(self._records, "")  # a Path of each file takes longer than its state
         for name in names:
@@ -92,13 +93,14 @@ class Index:
                 row = [*(state or [0] * STATE), *self._fields(found)]
                 if state is not None and max(state[1:3]) < now - SETTLED_NS:
                     new[name] = row
+                    added += 1
                     if len(new) >= BATCH:
                         self._append(new)
                         new = {}
             reason = row[STATE]
             yield name, self._summary(name, row) if reason is None else reason
         self._append(new)
-        self._shrink(names)
+        self._shrink(names, added)
 
     def _fields(self, found: RecordSummary | str) -> Row:
         if isinstance(found, str):
@@ -152,10 +154,14 @@ class Index:
             finally:
                 os.close(handle)
 
-    def _shrink(self, names: list[str]) -> None:
-        """Write the file anew, without what is out of date, if that is most of it."""
+    def _shrink(self, names: list[str], added: int) -> None:
+        """Write the file anew, without what is out of date, if that is most of it.
+
+        Also if most rows were ``added`` just now in several lines, which repeat what they share.
+        """
         stale = self._stale + len(self._rows.keys() - set(names))
-        if self._lines <= MOST_LINES and stale <= max(len(names), BATCH - 1):
+        repeats = added > len(names) / 2 and self._lines > 1
+        if self._lines <= MOST_LINES and stale < max(len(names), BATCH) and not repeats:
             return
         kept = {name: self._rows[name] for name in names if name in self._rows}
         self._rows, self._lines, self._stale = kept, 1, 0

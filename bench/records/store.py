@@ -142,7 +142,9 @@ class Store:
         """
         self.unreadable.clear()
         index = Index(self._index, self.records, self._summarized)
-        for name, found in index.summaries():
+        with collector_paused():
+            summaries = list(index.summaries())
+        for name, found in summaries:
             if isinstance(found, str):
                 self.unreadable[self.records / name] = found
             else:

@@ -54,6 +54,13 @@ def make_cells(
     else their defaults. Supervised references are yardsticks and run on the first variant alone.
     Raises BenchError for unknown names and for settings outside their bounds.
     """
+    return list(_cells(suite, path, tuned, others).values())
+
+
+def _cells(
+    suite: Suite, path: Path, tuned: Tuned | None, others: Sequence[Tuned]
+) -> dict[str, Cell]:
+    """As `make_cells`, by their identities, which take seconds of thousands of cells."""
     where = f"suite {path}"
     protocol = _protocol(suite.protocol, f"{where}: protocol")
     stream = _component("stream", suite.stream, f"{where}: stream")
@@ -96,7 +103,7 @@ def make_cells(
                         source_draw=draw,
                     )
                     cells[cell.identity] = cell
-    return list(cells.values())
+    return cells
 
 
 def _protocol(settings: dict[str, Any], where: str) -> dict[str, Any]:
@@ -309,9 +316,11 @@ class Plan:
     def _shared_runs(self) -> list[list[Cell]]:
         devices = {cell.device for cell in self.missing}
         measured = {d for d in devices if load_device(d).cost == "measured"}
+        names = {cell.method.name for cell in self.missing}
+        clock = {n: registry.load("method", n).uses_device_clock for n in names}
         groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
         for cell in self.missing:
-            own = registry.load("method", cell.method.name).uses_device_clock
+            own = clock[cell.method.name]
             own = own or protocol_facts(cell.protocol).timed or cell.device in measured
             groups[(cell.training_key, cell.device if own else "")].append(cell)
         return sorted(groups.values(), key=lambda group: (group[0].source_draw, group[0].seed))
@@ -393,8 +402,8 @@ def make_plan(
 
     ``tuned`` and ``others`` as in `make_cells`.
     """
-    cells = make_cells(suite, path, tuned, others)
-    identities = [cell.identity for cell in cells]  # of thousands of cells they take seconds
+    made = _cells(suite, path, tuned, others)
+    identities, cells = list(made), list(made.values())
     open_ = ("interrupted", *retry)
     done = {r.identity: r for r in store.read(identities) if r.status not in open_}
     missing = [cell for key, cell in zip(identities, cells, strict=True) if key not in done]

@@ -38,24 +38,42 @@ def matching(
     ``source_draws``: only of the first so many draws of the source; all of these have records.
     A device that is a profile's file may be called by its path or by the file's name.
     """
-    kept = _having(records, "--methods", methods, lambda cell: {cell.method.name})
-    kept = _having(kept, "--seeds", seeds, lambda cell: {cell.seed})
+    kept = _having(records, "--methods", methods, lambda r: {_alike(r).method.name})
+    kept = _having(kept, "--seeds", seeds, lambda r: {_own(r).seed})
     draws = None if source_draws is None else range(require_draws(source_draws))
-    kept = _having(kept, "--source-draws: draw", draws, lambda cell: {cell.source_draw})
+    kept = _having(kept, "--source-draws: draw", draws, lambda r: {_own(r).source_draw})
     named = [absolute_name(name) for name in devices] or None
-    return _having(kept, "--device", named, lambda cell: {cell.device, cell.device_title})
+    titles: dict[str, set[str]] = {}  # a title takes longer than all else that is asked here
+
+    def called(record: OfACell) -> set[str]:
+        cell = _alike(record)
+        if cell.device not in titles:
+            titles[cell.device] = {cell.device, cell.device_title}
+        return titles[cell.device]
+
+    return _having(kept, "--device", named, called)
+
+
+def _alike(record: _OfACell) -> Cell:
+    """A record's cell up to its seed and draw: of a summary that of its template, made once."""
+    return record.template.cell if isinstance(record, RecordSummary) else record.cell
+
+
+def _own(record: _OfACell) -> RecordSummary | Cell:
+    """What has a record's seed and draw."""
+    return record if isinstance(record, RecordSummary) else record.cell
 
 
 def _having(
     records: Iterable[OfACell],
     option: str,
     wanted: Sequence[object] | None,
-    of: Callable[[Cell], set[Any]],
+    of: Callable[[OfACell], set[Any]],
 ) -> list[OfACell]:
     """The records with one of the ``wanted`` names; all of them if it is None."""
     if wanted is None:
         return list(records)
-    found = [(record, of(record.cell)) for record in records]
+    found = [(record, of(record)) for record in records]
     known = set[object]().union(*(names for _, names in found))
     for name in wanted:
         if name not in known:

@@ -11,6 +11,7 @@ from bench.errors import BenchError
 
 Name = Annotated[str, pydantic.Field(pattern=r"^[\w.,@+-]+$", max_length=200)]
 Memory = Annotated[str, pydantic.Field(pattern=r"^[1-9][0-9]{0,8}[KMGT]?$")]
+Address = Annotated[str, pydantic.Field(pattern=r"^[\w.:/@\[\]-]+$", max_length=500)]
 Given = Annotated[str, pydantic.Field(pattern=r"^--[a-z][\w-]*(=[^\s].*)?$", max_length=500)]
 
 CURES = {
@@ -19,6 +20,8 @@ CURES = {
     "--mem": "give megabytes, or as 8G",
     "--minutes": "give whole minutes, as 30",
     "--sbatch": "give an option of sbatch in one word, as --sbatch=--account=lab",
+    "--ray-address": "give the address of the cluster, as head:6379, or auto on one of its nodes",
+    "--image": "give the name of a container image, as registry.local/bench:1",
 }
 """What to give instead, by option."""
 
@@ -31,6 +34,8 @@ class Resources(pydantic.BaseModel, extra="forbid", frozen=True):
     mem : memory as Slurm takes it, in megabytes or as ``8G``; None is the partition's default
     minutes : time limit; None is by the estimate of ``bench plan``
     sbatch : further options, each as ``--account=lab``
+    ray_address : of the cluster of executor ``ray``; None is ``$RAY_ADDRESS``, else this machine
+    image : container image, for executor ``k8s``
     """
 
     partition: Name | None = None
@@ -38,6 +43,16 @@ class Resources(pydantic.BaseModel, extra="forbid", frozen=True):
     mem: Memory | None = None
     minutes: int | None = pydantic.Field(None, ge=1, le=100_000)
     sbatch: tuple[Given, ...] = ()
+    ray_address: Address | None = None
+    image: Address | None = None
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """``mem`` in bytes."""
+        if self.mem is None:
+            return None
+        number = self.mem.rstrip("KMGT")
+        return int(number) * 1024 ** ("KMGT".index(self.mem[len(number) :] or "M") + 1)
 
 
 def resources_of(
@@ -53,7 +68,7 @@ def resources_of(
         given["--gpus"] = gpus
     known = own.model_dump()
     for option, value in given.items():
-        changed = {option.removeprefix("--"): value}
+        changed = {option.removeprefix("--").replace("-", "_"): value}
         try:
             known = Resources.model_validate(known | changed).model_dump()
         except pydantic.ValidationError as error:

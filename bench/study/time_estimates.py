@@ -7,18 +7,27 @@ such a file: ``bench.load_results(store).groupby("method").wall_s.median()``, an
 
 from __future__ import annotations
 
+import os
+import platform
 import statistics
 import time
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import pydantic
 
+from bench.io.atomic_write import write_atomically
+from bench.io.digest import digest
 from bench.io.safe_yaml import read_yaml
+from bench.io.weights_cache import cache_folder
 from bench.study.suite import validated
 
 SUFFIX = ".times.yaml"
 ROUNDS = 7
 STEPS = 30
+KEPT_S = 24 * 3600.0
+"""How long a calibration counts: it takes seconds, and machines do not change by the hour."""
 
 
 class Times(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
@@ -42,8 +51,31 @@ def scaled_times(suite: Path) -> dict[str, float]:
     if not path.exists():
         return {}
     times = validated(Times, read_yaml(path, "reference times"), f"reference times {path}")
-    factor = calibrate() / times.calibration_s
+    factor = calibrated() / times.calibration_s
     return {name: seconds * factor for name, seconds in times.methods.items()}
+
+
+class _Calibrated(pydantic.BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
+    """What `calibrate` gave; ``of``: on which machine with which torch."""
+
+    of: str
+    seconds: float = pydantic.Field(gt=0)
+
+
+def calibrated() -> float:
+    """What `calibrate` gives on this machine, which is kept in the cache for `KEPT_S`."""
+    path = cache_folder() / "calibration.json"
+    facts = [platform.node(), platform.machine(), os.cpu_count(), version("torch"), ROUNDS, STEPS]
+    of = digest(facts)
+    with suppress(OSError, ValueError):
+        kept = _Calibrated.model_validate_json(path.read_bytes())
+        if kept.of == of and 0 <= time.time() - path.stat().st_mtime < KEPT_S:
+            return kept.seconds
+    found = _Calibrated(of=of, seconds=calibrate())
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, found.model_dump_json().encode())
+    return found.seconds
 
 
 def calibrate() -> float:

@@ -83,6 +83,18 @@ def test_a_dry_run_prints_the_lines_and_submits_nothing(workplace, slurm):
     assert "--mem much: give megabytes, or as 8G" in done.stderr
 
 
+def test_a_search_asks_for_the_resources_of_the_suite(workplace, slurm):
+    text = (workplace.folder / "tiny.yaml").read_text()
+    asked = "resources: {partition: debug, mem: 2G, minutes: 9, sbatch: [--account=lab]}\n"
+    (workplace.folder / "tiny.yaml").write_text(text + asked)
+    options = ("--methods", "tent", "--trials", "1", "--seeds", "0,1", "--out", "t.tuned.yaml")
+    workplace.run("tune", *SLURM, *options)
+    lines = (slurm.folder / "sbatch.log").read_text().splitlines()
+    assert len(lines) >= 2  # the source model, and a run of the trial at least
+    for line in lines:
+        assert {"--partition=debug", "--mem=2G", "--time=9", "--account=lab"} <= set(line.split())
+
+
 def test_short_runs_share_a_task_once_their_time_is_known(workplace, slurm):
     workplace.run("run", "--seeds", "0")
     workplace.run("run", *SLURM, "--seeds", "1..4")
@@ -218,6 +230,22 @@ def test_one_killed_before_it_hears_of_its_job_finds_it_by_its_name(workplace, s
     workplace.run("run", *SLURM, "--seeds", "0", "--methods", "slow")
     assert len(slurm.tasks()) == submitted == 1
     assert workplace.records()[("slow", 0, "xavier-nx")].attempt == 1
+
+
+@pytest.mark.parametrize(("state", "status_"), [("OUT_OF_MEMORY", "oom"), ("TIMEOUT", "timeout")])
+def test_what_the_queue_says_when_the_command_is_gone_is_read_by_the_next(
+    workplace, slurm, state, status_
+):
+    process = one_run(workplace, "sleeps")
+    kill(process)
+    slurm.end(last_key(slurm), state)
+    submitted = len(slurm.tasks())
+    workplace.run("run", *SLURM, "--seeds", "0", "--methods", "sleeps", code=1)
+    (record,) = workplace.records().values()
+    assert (record.status, record.attempt) == (status_, 1)
+    assert f"the queue says {state}" in record.reason
+    assert len(slurm.tasks()) == submitted
+    assert not list((workplace.folder / "store" / "claims").iterdir())
 
 
 def test_a_queue_and_a_laptop_share_the_cells(workplace, slurm):

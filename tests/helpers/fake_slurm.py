@@ -277,15 +277,15 @@ def squeue(folder: Path, arguments: list[str]) -> int:
 
 
 def sacct(folder: Path, arguments: list[str]) -> int:
-    (job,) = [int(a.partition("=")[2]) for a in arguments if a.startswith("--jobs=")]
+    given = dict(a.removeprefix("--").partition("=")[::2] for a in arguments)
     with _state(folder) as state:
         if not state["accounting"] or state.get("down"):
             print("Slurm accounting storage is disabled", file=sys.stderr)
             return 1
         for task in state["tasks"].values():
-            if task["job"] == job:
+            if given.get("jobs") == str(task["job"]) or given.get("name") == task["name"]:
                 by = " by 0" if task["state"] == "CANCELLED" else ""
-                print(f"{job}_{task['index']}|{task['state']}{by}|{task['code']}")
+                print(f"{task['job']}_{task['index']}|{task['state']}{by}|{task['code']}")
     return 0
 
 

@@ -83,6 +83,23 @@ def test_only_what_is_new_is_read(
     assert (tmp_path / index.FILE).stat().st_size > size
 
 
+def test_a_store_that_was_read_first_has_its_templates_once(
+    tmp_path: Path, make_record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "BATCH", 2)
+    filled(tmp_path, make_record, 5)
+    list(Store(tmp_path).summaries())
+    (line,) = filter(None, (tmp_path / index.FILE).read_bytes().split(b"\n"))
+    assert line.count(b'"method"') == 1
+    filled(tmp_path / "more", make_record, 6)
+    for path in (tmp_path / "more" / "records").iterdir():
+        if not (tmp_path / "records" / path.name).exists():
+            path.rename(tmp_path / "records" / path.name)
+    assert len(list(Store(tmp_path).summaries())) == 6
+    assert len(list(filter(None, (tmp_path / index.FILE).read_bytes().split(b"\n")))) == 2
+    agree(tmp_path)
+
+
 def test_what_is_done_by_hand_is_noticed_even_with_size_and_time_kept(
     tmp_path: Path, make_record: Callable[..., Record]
 ) -> None:
