@@ -13,11 +13,17 @@ from bench.cli.options import StoreRoot, warn_unreadable
 from bench.study.selection import DEFAULT_STORE, existing_store, open_store
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-Format = StrEnum(
-    "Format",
-    {n: n for n in ("csv", "parquet", "zip", "tar.xz", "every-eval-ever", "model-card")},
-)
-"""Of an export."""
+
+
+class Format(StrEnum):
+    """Of an export."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    ZIP = "zip"
+    TAR_XZ = "tar.xz"
+    EVERY_EVAL_EVER = "every-eval-ever"
+    MODEL_CARD = "model-card"
 
 
 @app.callback()
@@ -57,7 +63,7 @@ def check_(store: StoreRoot = DEFAULT_STORE) -> None:
 @app.command("export")
 def export_(
     out: Annotated[Path, Argument(help="File to write; of the last two formats a folder.")],
-    format_: Annotated[Format, Option("--format", help="Of the file.")] = Format.csv,
+    format_: Annotated[Format, Option("--format", help="Of the file.")] = Format.CSV,
     store: StoreRoot = DEFAULT_STORE,
     organization: Annotated[str, Option(help="Who made the runs, for every-eval-ever.")] = "",
 ) -> None:
