@@ -276,10 +276,11 @@ def run_plan(
     """
     on_gpu = meter == "nvml" and executor.computing.kind == "cuda"  # each run reads its own GPU's
     meter = meter if on_gpu else _require_meter(meter, plan.suite.devices)
+    # Before a campaign begins: what it then records of killed commands' runs is no earlier attempt.
+    jobs = plan.jobs(store, tensorboard, meter, isolate_labels)
     with Campaign(store, executor, listener) as campaign:
         if tensorboard is not None:
             require_folder(tensorboard, f"--tensorboard {tensorboard}")
-        jobs = plan.jobs(store, tensorboard, meter, isolate_labels)
         if executor.elsewhere:
             executor.expect(plan.seconds(store.summaries(), lambda: scaled_times(plan.path)))
         campaign.prepare(plan.missing)
