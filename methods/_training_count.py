@@ -20,6 +20,7 @@ from torch import nn
 
 from bench import FoundationModel
 from bench.contracts.data import Inputs
+from bench.contracts.structure import pass_once
 from bench.records.record import Amount
 
 ADDED = "(added)"
@@ -111,14 +112,7 @@ def _parts(model: FoundationModel, x: Inputs) -> list[_Part]:
         for m in module.modules()
         if next(m.parameters(recurse=False), None) is not None
     ]
-    training = module.training
-    model.train(False)
-    try:
-        model(x)
-    finally:
-        model.train(training)
-        for handle in handles:
-            handle.remove()
+    pass_once(model, x, handles)
     attention: dict[int, int] = {}  # behind the last called of query, key and value: its width
     for block in model.blocks():
         qkv = [module.get_submodule(name) for name in block.qkv]

@@ -11,7 +11,7 @@ from torch import nn
 
 from bench import BenchError, DomainView, FoundationModel, Unsupported, register, take
 from bench.contracts.data import Inputs
-from bench.contracts.structure import distinct_blocks
+from bench.contracts.structure import distinct_blocks, pass_once
 
 from ._supervised import SupervisedConfig, SupervisedMethod
 
@@ -113,13 +113,6 @@ def behind(
 
     handles = [m.register_forward_pre_hook(enter) for m in model.module.modules()]
     handles.append(model.module.get_submodule(last).register_forward_hook(leave))
-    training = model.module.training
-    model.train(False)
-    try:
-        model(x)
-    finally:
-        model.train(training)
-        for handle in handles:
-            handle.remove()
+    pass_once(model, x, handles)
     own = [p for key, p in later.items() if key not in earlier]
     return own, [p for key, p in later.items() if key in earlier]

@@ -13,6 +13,7 @@ from numbers import Integral
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from bench.contracts.data import Inputs
 from bench.contracts.model import Block, FoundationModel
@@ -194,6 +195,12 @@ def calls(model: FoundationModel, names: Iterable[str], x: Inputs) -> Mapping[st
         model.module.get_submodule(name).register_forward_pre_hook(counting(name))
         for name in counts
     ]
+    pass_once(model, x, handles)
+    return counts
+
+
+def pass_once(model: FoundationModel, x: Inputs, handles: Iterable[RemovableHandle]) -> None:
+    """One forward pass in evaluation mode, for hooks that are removed after it."""
     training = model.module.training
     model.train(False)
     try:
@@ -202,7 +209,6 @@ def calls(model: FoundationModel, names: Iterable[str], x: Inputs) -> Mapping[st
         model.train(training)
         for handle in handles:
             handle.remove()
-    return counts
 
 
 def require_called(

@@ -100,7 +100,7 @@ def test_how_sure_says_where_n_is_too_small() -> None:
 
 
 def test_the_best_is_told_from_every_other_and_not_from_the_next_alone(make: Make) -> None:
-    """The third may be noisier than the second, so that the second alone is told from the best."""
+    """The third may be noisier than the second, so that the second alone is distinguishable."""
     scores = {"a": [0.70, 0.71, 0.72], "b": [0.69, 0.70, 0.71], "c": [0.8, 0.3, 0.6],
               "d": [0.75, 0.3, 0.6], "e": [0.7, 0.3, 0.6]}  # fmt: skip
     records = [make(m, s, after=v) for m, each in scores.items() for s, v in enumerate(each)]
