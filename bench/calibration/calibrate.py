@@ -26,12 +26,12 @@ from bench.calibration.operators import (
     operators,
     optimizer_steps,
 )
-from bench.costs import process_memory as memory
 from bench.costs.device_profile import ModelledDevice
 from bench.costs.pricing import step_cost
 from bench.costs.speed_curves import Curve, Point
 from bench.costs.step_tracer import StepTrace, StepTracer
 from bench.errors import BenchError
+from bench.meters import process_memory as memory
 from bench.operators.operator_kinds import OPERATOR_CLASSES
 from bench.probe.cases import AutogradCall, Operator, OptimizerStep
 from bench.probe.networks import DISPATCHES

@@ -19,11 +19,11 @@ from bench.calibration.reference_workloads import CLASSES, INFERENCE, METHODS, M
 from bench.calibration.step_timer import Watch, WatchedSteps
 from bench.contracts.data import Inputs
 from bench.contracts.method import Method
-from bench.costs import process_memory as memory
 from bench.costs.device_profile import MeasuredDevice
 from bench.costs.measured import MeasuredTracker
 from bench.costs.step_tracer import StepTrace
 from bench.io.subprocess_call import call
+from bench.meters import process_memory as memory
 from bench.meters.base import Unavailable
 from bench.probe.timing import Clock
 from bench.run.window import UNLIMITED, Window

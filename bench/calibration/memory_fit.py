@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from bench.calibration.step_timer import Watch
-from bench.costs import process_memory as memory
+from bench.meters import process_memory as memory
 from bench.probe.networks import Network, first_training_step, training_step
 from bench.probe.profile import Footprint, fitted
 

@@ -26,7 +26,7 @@ from bench.probe.networks import DISPATCHES, Network, training_step
 from bench.probe.timing import CACHE_BYTES, POOL_BYTES, Pool
 
 PARTS = (
-    "costs/process_memory", "probe/timing", "probe/cases", "probe/networks", "probe/profile",
+    "meters/process_memory", "probe/timing", "probe/cases", "probe/networks", "probe/profile",
     "probe/sensors", "probe/main",
 )  # fmt: skip
 """Modules to join, each after those that it imports."""

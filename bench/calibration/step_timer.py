@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from bench.contracts.data import Batch
-from bench.costs import process_memory as memory
 from bench.costs.step_tracer import StepTrace, StepTracer
 from bench.costs.tracker import ChargedStep, StepObserver
+from bench.meters import process_memory as memory
 from bench.probe.timing import Clock, busy_share
 from bench.run.window import Window
 

@@ -11,14 +11,14 @@ taken before and is released unused is not seen to go, so that a few bytes too m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.costs.step_tracer import DECLARED, Label, Log, StepTrace, tally
+from bench.costs.step_tracer import DECLARED, TURNS, Label, Log, StepTrace, tally
 from bench.errors import BenchError
 
 Sizes = tuple[int, ...]
@@ -41,6 +41,7 @@ class _Line:
     samples: dict[Sizes, NDArray[np.float64]] = field(default_factory=dict)
     slopes: NDArray[np.float64] | None = None
     repeated: set[Sizes] = field(default_factory=set)
+    _alike: tuple[list[int], list[int]] | None = None
 
     def learn(self, sizes: Sizes, numbers: NDArray[np.float64]) -> None:
         """Take in one more log; a line that it does not lie on is forgotten."""
@@ -48,7 +49,7 @@ class _Line:
             self.repeated.add(sizes)
         else:
             self.repeated.discard(sizes)
-        self.samples[sizes] = numbers
+        self.samples[sizes], self._alike = numbers, None
         known = np.array([self._row(each) for each in self.samples])
         self.slopes = None
         if len(known) <= known.shape[1] or np.linalg.matrix_rank(known) < known.shape[1]:
@@ -62,19 +63,42 @@ class _Line:
         """Whether the log of a step of these sizes is known."""
         return self.slopes is not None or sizes in self.repeated
 
-    def calls(self, sizes: Sizes) -> Iterator[tuple[Label, list[float]]]:
-        """The log of a step of these sizes, with numbers as floats."""
-        if self.slopes is None:
-            numbers = self.samples[sizes]
-        else:
-            numbers = (np.array(self._row(sizes)) @ self.slopes).reshape(-1, 3)
-        return zip(self.labels, numbers.tolist(), strict=True)
-
     def log(self, sizes: Sizes) -> Log:
         """The log of a step of these sizes."""
+        numbers = self._numbers(sizes).tolist()
         return [
-            (label, (flops, size, int(live))) for label, (flops, size, live) in self.calls(sizes)
+            (label, (flops, size, int(live)))
+            for label, (flops, size, live) in zip(self.labels, numbers, strict=True)
         ]
+
+    def tally(self, trace: StepTrace, sizes: Sizes) -> StepTrace:
+        """Count a step of these sizes into ``trace``, calls that are alike at once."""
+        if self._alike is None:
+            self._alike = self._find_alike()
+        first, times = self._alike
+        numbers = self._numbers(sizes)
+        kept = numbers[first]
+        kept[0, 2] = numbers[:, 2].max()  # the highest memory, wherever it was
+        log = [(self.labels[i], each) for i, each in zip(first, kept.tolist(), strict=True)]
+        return tally(trace, log, times)
+
+    def _numbers(self, sizes: Sizes) -> NDArray[np.float64]:
+        if self.slopes is None:
+            return self.samples[sizes]
+        return (np.array(self._row(sizes)) @ self.slopes).reshape(-1, 3)
+
+    def _find_alike(self) -> tuple[list[int], list[int]]:
+        """The first of the calls with the same work at every size in or outside an optimizer."""
+        of = np.stack(list(self.samples.values())) if self.slopes is None else self.slopes
+        work = of.reshape(len(of), -1, 3)[:, :, :2]
+        found: dict[Any, list[int]] = {}
+        part = 0
+        for i, label in enumerate(self.labels):
+            part += label[0] in TURNS
+            if not label[1] and label[0] not in TURNS:
+                continue
+            found.setdefault((part, label, work[:, i].tobytes()), []).append(i)
+        return [alike[0] for alike in found.values()], [len(alike) for alike in found.values()]
 
     def _row(self, sizes: Sequence[int]) -> list[float]:
         """What the slopes are multiplied with: a constant, and the sizes above 1 in the pattern."""
@@ -127,7 +151,7 @@ class DeclaredWork:
         if line is None or not line.knows(sizes):
             return None
         if sizes not in self._made:
-            self._made[sizes] = self.trace(line.calls(sizes))
+            self._made[sizes] = line.tally(self._new_trace(), sizes)
         return self._made[sizes]
 
     def goes_on(self, sizes: Sizes) -> bool:
@@ -164,19 +188,22 @@ class DeclaredWork:
                     return line, each
         return None
 
-    def trace(
-        self, log: Iterable[tuple[Label, Sequence[float]]], sample: StepTrace | None = None
-    ) -> StepTrace:
-        """The trace of a log; what it does not hold is that of the last counted step."""
+    def trace(self, log: Log, sample: StepTrace) -> StepTrace:
+        """The trace of a log of which ``sample`` was counted."""
+        made = self._new_trace()
+        made.uncounted |= sample.uncounted
+        return tally(made, log)
+
+    def _new_trace(self) -> StepTrace:
+        """What no log holds is that of the last counted step."""
         last = self._last
-        made = StepTrace(
+        return StepTrace(
             resident_bytes=last.resident_bytes,
             peak_bytes=last.resident_bytes,
-            uncounted=set(last.uncounted if sample is None else last.uncounted | sample.uncounted),
+            uncounted=set(last.uncounted),
             operators_s=last.operators_s,
             counting_s=last.counting_s,
         )
-        return tally(made, log)
 
 
 def _pattern(sizes: Sequence[int]) -> Pattern:

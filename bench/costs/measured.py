@@ -11,14 +11,6 @@ from bench.accelerator.facts import gpu_in_use, why_not_alone
 from bench.accelerator.gpus import process_bytes
 from bench.costs.device_profile import MeasuredDevice
 from bench.costs.pricing import Cost
-from bench.costs.process_memory import (
-    held_bytes,
-    peak_bytes,
-    reserved_bytes,
-    reset_peak,
-    settle,
-    synchronize,
-)
 from bench.costs.tracker import (
     ChargedStep,
     CostTracker,
@@ -29,6 +21,14 @@ from bench.costs.tracker import (
 )
 from bench.errors import BenchError
 from bench.meters.base import EnergyMeter, MeterError, Unavailable
+from bench.meters.process_memory import (
+    held_bytes,
+    peak_bytes,
+    reserved_bytes,
+    reset_peak,
+    settle,
+    synchronize,
+)
 
 
 class MeasuredCosts(DeviceCosts):

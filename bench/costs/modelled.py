@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.costs.declared_work import DeclaredWork
 from bench.costs.device_profile import ModelledDevice
-from bench.costs.pricing import Cost, MemoryFootprint, step_cost
+from bench.costs.pricing import Cost, MemoryFootprint, StepPrices
 from bench.costs.step_tracer import DECLARED, Log, StepTrace, StepTracer
 from bench.costs.tracker import ChargedStep, CostTracker, DeviceCosts, Key, StepObserver
 from bench.costs.unseen_work import UnseenWork
@@ -33,11 +33,16 @@ class ModelledCosts(DeviceCosts):
         self.runtime_bytes: float = device.runtime_memory.value
         self.energy_unavailable = self.inference_energy_unavailable = device.energy_unavailable
         self._costs: dict[Key, Cost] = {}
+        self._prices = StepPrices(device)
 
     @property
     def memory_limit(self) -> float:
         """Bytes that an application may take on this device, its runtime included."""
         return self.profile.memory_for_applications.value
+
+    def cost(self, trace: StepTrace) -> Cost:
+        """What a counted step costs."""
+        return self._prices.cost(trace)
 
     def price(self, key: Key, cost: Cost) -> None:
         """Set the price of steps of this key."""
@@ -266,7 +271,7 @@ class ModelledTracker(CostTracker):
     def _cost(self, device: ModelledCosts, trace: StepTrace, what: str) -> Cost | None:
         """The price of a trace; a device whose numbers give none is dropped: the others go on."""
         try:
-            cost = step_cost(trace, device.profile)
+            cost = device.cost(trace)
             if not (math.isfinite(cost.time_s) and math.isfinite(cost.energy_j)):
                 raise ArithmeticError(f"it takes {cost.time_s:g} s and {cost.energy_j:g} J")
         except (ArithmeticError, ValueError, LookupError) as error:

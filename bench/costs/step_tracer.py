@@ -28,6 +28,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from time import perf_counter
 from typing import Any
 
@@ -130,20 +131,26 @@ _BEGIN, _BEGIN_CLOSURE, _END, DECLARED, _TAKEN = _MARKS = (
     "optimizer begins", "optimizer with a closure begins", "optimizer ends", "size declared",
     "memory taken",
 )  # fmt: skip
+TURNS = {_BEGIN, _BEGIN_CLOSURE, _END}
+"""From here on calls are those of an optimizer, or no longer."""
 
 
-def tally(trace: StepTrace, log: Iterable[tuple[Label, Sequence[float]]]) -> StepTrace:
-    """Count the calls of a log into ``trace``, which knows its resident bytes."""
+def tally(
+    trace: StepTrace, log: Iterable[tuple[Label, Sequence[float]]], times: Iterable[int] = repeat(1)
+) -> StepTrace:
+    """Count the calls of a log into ``trace``, which knows its resident bytes.
+
+    ``times``: how often each of them was done.
+    """
     open_optimizers: list[dict[tuple[str, str], list[float]] | None] = []
     highest = float(trace.peak_bytes - trace.resident_bytes)
-    calls: list[Operation] = []
-    details: list[Detail] = []
+    operations, details = trace.operations, trace.details
 
     def leave() -> None:
         for (_, dtype), (flops, size) in (open_optimizers.pop() or {}).items():
-            calls.append((OPTIMIZER, dtype, flops, size))
+            operations[OPTIMIZER, dtype, flops, size] += 1
 
-    for (name, kind, dtype, detail), (flops, size, live) in log:
+    for ((name, kind, dtype, detail), (flops, size, live)), n in zip(log, times, strict=False):
         if live > highest:
             highest = live
         if not kind:  # no call
@@ -155,17 +162,17 @@ def tally(trace: StepTrace, log: Iterable[tuple[Label, Sequence[float]]]) -> Ste
         merged = open_optimizers[-1] if open_optimizers else None
         if merged is not None:
             total = merged.setdefault((name, dtype), [0.0, 0.0])
-            total[0] += flops
-            total[1] += size
-            details.append((OPTIMIZER, OPTIMIZER, dtype, flops, size))
+            total[0] += n * flops
+            total[1] += n * size
+            call = (OPTIMIZER, OPTIMIZER, dtype, flops, size)
         else:
-            calls.append((kind, dtype, flops, size))
-            details.append((detail, kind, dtype, flops, size))
+            launch = (kind, dtype, flops, size)
+            operations[launch] = operations.get(launch, 0) + n
+            call = (detail, kind, dtype, flops, size)
+        details[call] = details.get(call, 0) + n
     while open_optimizers:  # a step left by an exception
         leave()
     trace.peak_bytes = trace.resident_bytes + int(highest)
-    trace.operations.update(calls)
-    trace.details.update(details)
     return trace
 
 

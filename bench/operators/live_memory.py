@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
@@ -34,6 +35,9 @@ _OPAQUE = (
 )  # fmt: skip
 _PLAIN = frozenset(_OPAQUE) | {bool}
 _CONTAINERS = frozenset({dict, OrderedDict, list, tuple, set, frozenset, deque})
+_WAYS = (
+    Tensor, *_OPAQUE, Mapping, list, tuple, set, frozenset, deque, np.ndarray, torch.ScriptObject,
+)  # fmt: skip
 SPARSE_PARTS = {
     torch.sparse_coo: ("_indices", "_values"),
     torch.sparse_csr: ("crow_indices", "col_indices", "values"),
@@ -135,6 +139,18 @@ def _worth_a_look(things: Iterable[Any]) -> list[Any]:
     ]
 
 
+@lru_cache(maxsize=10_000)
+def _way_into(kind: type) -> tuple[type | None, tuple[str, ...]]:
+    """How to look into objects of a class: as one of ``_WAYS``, else by attributes; its slots."""
+    way = next((way for way in _WAYS if issubclass(kind, way)), None)
+    if way is not None:
+        return way, ()
+    named = (vars(base).get("__slots__", ()) for base in kind.__mro__)
+    return None, tuple(
+        s for slots in named for s in ((slots,) if isinstance(slots, str) else slots)
+    )
+
+
 def _walk(thing: Any) -> Iterator[Any]:
     """All tensors, arrays in memory and packed weights reachable, each once."""
     seen: set[int] = set()
@@ -147,17 +163,17 @@ def _walk(thing: Any) -> Iterator[Any]:
         seen.add(id(thing))
         if kind is dict:  # first, because most are
             waiting += _worth_a_look(thing.values())
-        elif isinstance(thing, Tensor):
+            continue
+        way, slots = _way_into(kind)
+        if way is Tensor:
             yield thing
             if thing.is_leaf and thing.grad is not None:
                 waiting.append(thing.grad)
-        elif isinstance(thing, _OPAQUE):
-            continue
-        elif isinstance(thing, Mapping):
+        elif way is Mapping:
             waiting += list(thing.values())
-        elif isinstance(thing, list | tuple | set | frozenset | deque):
+        elif way in _CONTAINERS:
             waiting += _worth_a_look(thing)
-        elif isinstance(thing, np.ndarray):
+        elif way is np.ndarray:
             owner = _buffer(thing)
             if thing.dtype == object:
                 waiting += list(thing.flat)
@@ -165,14 +181,11 @@ def _walk(thing: Any) -> Iterator[Any]:
                 waiting.append(owner.base)
             elif not isinstance(owner, np.memmap):  # which lies on storage
                 yield owner
-        elif isinstance(thing, torch.ScriptObject):
+        elif way is torch.ScriptObject:
             yield thing
-        else:
+        elif way is None:
             if isinstance(thing, torch.jit.ScriptModule):
                 waiting += [*thing.parameters(), *thing.buffers()]
             if hasattr(thing, "__dict__"):
                 waiting.append(vars(thing))
-            for base in kind.__mro__:
-                slots = vars(base).get("__slots__", ())
-                for slot in (slots,) if isinstance(slots, str) else slots:
-                    waiting.append(getattr(thing, slot, None))
+            waiting += [getattr(thing, slot, None) for slot in slots]

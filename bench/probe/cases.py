@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.costs.process_memory import MMAP_BYTES
+from bench.meters.process_memory import MMAP_BYTES
 from bench.probe.timing import Call, Pool, product
 
 GRAPHS = 8

@@ -14,7 +14,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
-from bench.costs.process_memory import (
+from bench.errors import BenchError
+from bench.meters.process_memory import (
     held_bytes,
     long_run,
     peak_bytes,
@@ -22,7 +23,6 @@ from bench.costs.process_memory import (
     settle,
     trim,
 )
-from bench.errors import BenchError
 from bench.probe.cases import AutogradCall, Operand, Operator, OptimizerStep
 from bench.probe.networks import Dispatch, Network, first_training_step, training_step
 from bench.probe.profile import (

@@ -24,10 +24,10 @@ from bench.calibration.reference_workloads import METHODS, MODELS, ModelSpec, ch
 from bench.calibration.step_timer import WARM, Watch
 from bench.calibration.validate import Row, verdicts
 from bench.cli import app, main
-from bench.costs import process_memory as memory
 from bench.costs.device_profile import PROFILES, ModelledDevice, load_device
 from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError
+from bench.meters import process_memory as memory
 
 WHY = "a round number, for a test"
 
