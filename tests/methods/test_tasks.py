@@ -131,16 +131,18 @@ class Shifting(Stream):
         return Split(x, y)
 
 
+STANDS_FOR_OTHERS = ("cotta", "edgeta", "ewc", "feature-alignment", "lora", "shot", "tent")
+
+
 def pairs() -> list[Any]:
-    """Those that train offline, or by Avalanche, on one task; the others of theirs are slow."""
+    """Every method on the first of its tasks, some on each; the other pairs are slow."""
     found = []
     for name, entry in sorted(registry.entries("method").items()):
-        long = name.startswith("edgeta") or entry.facts["family"] == "CL"
-        for task in entry.facts.get("tasks", ()):
-            slow = long and task != "token-classification"
-            marks = [pytest.mark.slow] if slow else []
-            if task != "classification":
-                found.append(pytest.param(task, name, marks=marks))
+        tasks = [task for task in entry.facts.get("tasks", ()) if task != "classification"]
+        for task in tasks:
+            always = task == tasks[0] or (name in STANDS_FOR_OTHERS and task != "detection")
+            marks = [] if always else [pytest.mark.slow]
+            found.append(pytest.param(task, name, marks=marks))
     return found
 
 
