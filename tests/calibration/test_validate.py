@@ -14,6 +14,7 @@ import torch
 import yaml
 from torch import nn
 from typer.testing import CliRunner
+from warm_bench import warm_subprocess
 
 from bench.calibration import host as machine
 from bench.calibration import measure_case as fresh
@@ -28,6 +29,7 @@ from bench.costs import process_memory as memory
 from bench.costs.device_profile import PROFILES, ModelledDevice, load_device
 from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError
+from bench.io import subprocess_call
 
 WHY = "a round number, for a test"
 
@@ -604,7 +606,8 @@ def test_a_fresh_process_answers() -> None:
     assert found["resident"] > -5e6
 
 
-def test_the_last_words_of_a_process_are_told() -> None:
+def test_the_last_words_of_a_process_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess_call, "subprocess", warm_subprocess)
     with pytest.raises(BenchError) as caught:
         fresh.measure_fresh({"what": "a test", "network": {"kind": "?"}, "accelerator": "cpu"}, 1)
     assert str(caught.value).startswith("a test: TypeError")

@@ -53,7 +53,7 @@ def test_each_fault_is_one_record_and_the_others_finish(workplace):
 
 def test_kill_9_of_everything_then_the_same_command_resumes(workplace):
     methods = ("--methods", "source-only,tent,slow,shot", "--jobs", "2")
-    process = workplace.start("run", *methods)
+    process = workplace.start("run", *methods, cold=True)
     folder = workplace.folder / "store" / "records"
     deadline = time.monotonic() + 120
     while len(list(folder.glob("*.json"))) < 3:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from warm_bench import program
 
 SCRIPT = """
 import sys, time
@@ -42,7 +43,7 @@ def ask(workplace, tmp_path):
     workplace.environment["BENCH_CACHE"] = str(tmp_path / "cache")
 
     def start(pause: str = "0") -> subprocess.Popen:
-        return subprocess.Popen(
+        return program(
             [sys.executable, "-P", "ask.py", pause], cwd=tmp_path, env=workplace.environment,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
