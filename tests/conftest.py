@@ -19,10 +19,11 @@ settings.register_profile("bench", deadline=None, database=None, derandomize=Tru
 settings.load_profile("bench")
 
 
-def pytest_collection_finish() -> None:
-    """Look no more for garbage among the tests and what they have imported: it takes 0.5 s."""
-    gc.collect()
-    gc.freeze()
+def pytest_runtest_setup() -> None:
+    """Look for no garbage among the tests and what they have imported: it takes 0.5 s each time."""
+    if not gc.get_freeze_count():  # the first test, or one of the check that takes all back
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ REFERENCES = ("fine-tune", "lwf", "der++", "gem")
 
 
 FEW = {
-    "methods": ("tent", "cotta", "dann", {"name": "edgeta", **SHORT}),
+    "methods": ("tent", {"name": "edgeta", **SHORT}),
     "references": ("fine-tune", "der++"),
 }
 ALL = {"methods": METHODS, "references": REFERENCES}
