@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -523,6 +524,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
 
 
+@cache  # it takes seconds, and two tests look at the same ones
 def case(model: str, method: str, threads: int = 1) -> dict[str, Any]:
     return measured_case(
         {"model": model, "method": method, "batch": 2, "repeats": 1, "accelerator": "cpu",

@@ -30,8 +30,8 @@ PAGES = [
     "docs/how-to/my-texts.md",
 ]
 BLOCK = re.compile(r"^((?:<!-- .*? -->\n)*)^```(\w*)\n(.*?)^```$", re.M | re.S)
-SLOW_PAGES = ("own-data", "my-foundation-model", "my-texts")
-"""Their quick blocks take half a minute: they run under ``-m slow`` too."""
+SLOW_PAGES = ("own-data", "my-images", "my-foundation-model", "my-texts")
+"""Their quick blocks take 10 s to half a minute: they run under ``-m slow`` too."""
 COMMANDS, OUTPUT = ("sh", "bash", "python"), ("text", "console")
 INSTALLS = re.compile(r"(pip install|git clone|cd|tox)\b")
 

@@ -131,18 +131,21 @@ class Shifting(Stream):
         return Split(x, y)
 
 
-STANDS_FOR_OTHERS = ("cotta", "edgeta", "ewc", "feature-alignment", "lora", "shot", "tent")
+STANDS_FOR_OTHERS = (
+    "cotta", "der++", "edgeta", "ewc", "feature-alignment", "green-trainer", "lora", "shot", "tent",
+)  # fmt: skip
 
 
 def pairs() -> list[Any]:
-    """Every method on the first of its tasks, some on each; the other pairs are slow."""
+    """Some methods on each of their tasks, and those that classify nothing; the others are slow."""
     found = []
     for name, entry in sorted(registry.entries("method").items()):
-        tasks = [task for task in entry.facts.get("tasks", ()) if task != "classification"]
+        tasks = entry.facts.get("tasks", ())
+        always = name in STANDS_FOR_OTHERS or "classification" not in tasks
         for task in tasks:
-            always = task == tasks[0] or (name in STANDS_FOR_OTHERS and task != "detection")
-            marks = [] if always else [pytest.mark.slow]
-            found.append(pytest.param(task, name, marks=marks))
+            if task != "classification":
+                marks = [] if always else [pytest.mark.slow]
+                found.append(pytest.param(task, name, marks=marks))
     return found
 
 
