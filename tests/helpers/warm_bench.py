@@ -63,13 +63,14 @@ class Warm(subprocess.Popen):
         ends = [i if end == -1 else end for i, end in enumerate(theirs)]
         socket.send_fds(self._mother, [f"{len(line):10d}".encode()], ends)
         self._mother.sendall(line)
-        self.pid = int(self._mother.recv(20))
+        answer = self._mother.recv(20)
         _prctl(PR_SET_CHILD_SUBREAPER, 0)
+        if not answer:
+            raise RuntimeError("the warm process has ended; its last words stand above")
+        self.pid = int(answer)
         self._child_created = True
-        nothing = getattr(self, "_devnull", None)
-        for end in {t for t, o in zip(theirs, ours, strict=True) if t != -1 and o != -1} | (
-            set() if nothing is None else {nothing}
-        ):
+        pipes = {end for end, own in zip(theirs, ours, strict=True) if -1 not in (end, own)}
+        for end in pipes | {getattr(self, "_devnull", -1)} - {-1}:
             os.close(end)
 
 
