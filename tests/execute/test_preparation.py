@@ -104,7 +104,7 @@ def test_offline_stages_are_made_once_before_the_runs_and_outside_their_time(pla
     assert (place.folder / "made.txt").read_text().split() == made
 
 
-@pytest.mark.parametrize("executor", ["processes", "inline"])
+@pytest.mark.parametrize("executor", ["processes", pytest.param("inline", marks=pytest.mark.slow)])
 def test_what_does_not_apply_is_said_in_plain_words(place, executor):
     options = ("--methods", "ahead-elsewhere", "--seeds", "0", "--executor", executor)
     done = place.run("run", "--plugin", "ahead.py", *options)
