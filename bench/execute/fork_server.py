@@ -5,8 +5,8 @@ object a line from standard input, ``{"id": ..., "work": ..., "log": ...}``, and
 output with ``{"ready": true}``, ``{"id": ..., "pid": ...}`` when a child started and ``{"id": ...,
 "code": ..., "left": [...]}`` when it ended (negative: killed by that signal; the files that it left
 in shared memory). It starts no thread of its own and computes nothing, so that a fork is safe;
-torch is imported once for all runs, and CUDA is not started here. When its input ends, or its
-parent dies, it kills its children and exits.
+torch is imported once for all runs, the project's files are scanned for components once, and CUDA
+is not started here. When its input ends, or its parent dies, it kills its children and exits.
 
 On Linux each child adopts what its descendants leave behind (a process that was started twice
 removed, say), and this process what a child leaves behind when it ends: it is killed.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -31,6 +32,7 @@ import psutil
 
 from bench.execute.shared_memory import SharedMemory
 from bench.io.traceback_text import print_traceback
+from bench.registry.discovery import scan_project
 
 SET_PDEATHSIG, SET_CHILD_SUBREAPER = 1, 36
 """Of Linux's prctl."""
@@ -51,6 +53,9 @@ def main() -> None:
     for module in sys.argv[1:]:
         with contextlib.suppress(Exception):  # the run that needs it will say what is wrong
             importlib.import_module(module)
+    with contextlib.suppress(Exception):
+        scan_project()
+    gc.freeze()  # what is there now lives as long as any child: none looks through it for garbage
     if len(sys.argv) > 1 and cuda_started():
         # No child of this process could use CUDA: a new one imports nothing ahead.
         os.dup2(reply.fileno(), 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -112,6 +113,13 @@ def discover_installed() -> Iterator[Entry | BenchError]:
                 yield BenchError(f"{where}: {error}")
 
 
+def scan_project() -> None:
+    """Scan the packages of this project now, for the children of this process."""
+    for package in PACKAGES:
+        scan_package(package)
+    forget_sources()
+
+
 @cache
 def scan_package(package: str) -> list[Entry]:
     """The components of an installed package, its subpackages included."""
@@ -188,6 +196,16 @@ def _tree(file: Path) -> ast.Module:
         raise BenchError(f"{file}: cannot be read: {error.strerror}; check the path") from error
 
 
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """All statements of a file in the order of `ast.walk`, without expressions, most of a tree."""
+    waiting: deque[ast.AST] = deque([tree])
+    while waiting:
+        node = waiting.popleft()
+        yield node
+        for block in ("body", "handlers", "orelse", "finalbody", "cases"):
+            waiting.extend(getattr(node, block, ()))
+
+
 _NO_LITERAL = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError)
 """What `ast.literal_eval` raises."""
 
@@ -195,7 +213,7 @@ _NO_LITERAL = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError)
 def _names_of_register(tree: ast.Module) -> set[str]:
     """What this project's `register` is called in a file, as ``register`` or ``bench.register``."""
     names = set()
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             names |= {f"{a.asname or a.name}.register" for a in node.names if a.name == "bench"}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "bench":
@@ -251,7 +269,7 @@ def _class(name: str, file: Path) -> tuple[ast.ClassDef, Path] | None:
     for node in _tree(file).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return node, file
-    for statement in ast.walk(_tree(file)):
+    for statement in _statements(_tree(file)):
         if not isinstance(statement, ast.ImportFrom):
             continue
         for alias in statement.names:

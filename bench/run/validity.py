@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -172,25 +173,31 @@ class _Samples:
         step = [max(rows.shape[1] // _SAMPLED, 1) for rows in self._arrays]
         few = [rows[:, ::s] for rows, s in zip(self._arrays, step, strict=True)]
         joined = np.ascontiguousarray(np.concatenate([f.view(np.uint8) for f in few], axis=1))
-        self._few = [joined[i].tobytes() for i in range(n)]
+        self._n = n
+        self._digests: dict[int, bytes] = {}
         self._places: dict[bytes, list[int]] = {}
-        for i, key in enumerate(self._few):
-            self._places.setdefault(key, []).append(i)
+        for i in range(n):
+            self._places.setdefault(joined[i].tobytes(), []).append(i)
 
     def __len__(self) -> int:
-        return len(self._few)
+        return self._n
 
     def count_in(self, others: _Named | _Samples) -> int:
         """How many of these samples are among the others; none among those of another kind."""
         if not isinstance(others, _Samples):
             return 0
-        return sum(
-            any(self._whole(i) == others._whole(j) for j in others._places.get(key, ()))
-            for i, key in enumerate(self._few)
-        )
+        found = 0
+        for key in self._places.keys() & others._places.keys():
+            theirs = {others._whole(j) for j in others._places[key]}
+            found += sum(self._whole(i) in theirs for i in self._places[key])
+        return found
 
     def _whole(self, i: int) -> bytes:
-        return b"".join(rows[i].tobytes() for rows in self._arrays)
+        """A digest of all of a sample: where images share a background, many share what is few."""
+        if i not in self._digests:
+            content = b"".join(rows[i].tobytes() for rows in self._arrays)
+            self._digests[i] = hashlib.blake2b(content, digest_size=16).digest()
+        return self._digests[i]
 
 
 def _samples(x: Inputs) -> _Named | _Samples:

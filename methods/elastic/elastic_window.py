@@ -27,7 +27,11 @@ RECOUNTED = 2
 
 
 class ElasticConfig(MethodConfig):
-    """What is trained: see `ElasticFineTuneConfig` for what each setting means."""
+    """What is trained: see `ElasticFineTuneConfig` for what each setting means.
+
+    They are ``cost_ratio``, ``select_interval``, ``select_by``, ``solver``, ``resolution``,
+    ``probe``, ``cost`` and ``cost_device``.
+    """
 
     cost_ratio: float = Field(0.5, gt=0, le=1)
     select_interval: int = Field(4, ge=1, le=10_000)

@@ -108,17 +108,19 @@ def run(name: str, accelerator: str, **protocol: Any) -> tuple[StreamResult, Any
     return result, method
 
 
-ALWAYS = ("apps-edgeta", "ewc", "der++")
-"""Of the families whose members are long and alike."""
+ALWAYS = (
+    "source-only", "tent", "lame", "neo", "cotta", "rotta", "shot", "feature-alignment", "edgeta",
+    "elastic-tent", "lora", "fine-tune", "der++",
+)  # fmt: skip
+"""One of each family and of each way to hold tensors; the others are slow tests."""
 UNTRIED = ("agile-nn", "all-remote", "deepcod", "early-exit")
 
 
 def methods() -> list[Any]:
-    """All methods; those that are long and alike are slow tests."""
+    """All methods, those that stand for others first."""
     found = []
-    for name, entry in sorted(registry.entries("method").items()):
-        long = name.startswith(("apps-", "edgeta-")) or entry.facts["family"] == "CL"
-        marks = [pytest.mark.slow] if long and name not in ALWAYS else []
+    for name in sorted(registry.entries("method"), key=lambda name: name not in ALWAYS):
+        marks = [] if name in ALWAYS else [pytest.mark.slow]
         if name in UNTRIED:
             marks.append(pytest.mark.skip(reason="its server is a process of its own, on the CPU"))
         found.append(pytest.param(name, marks=marks))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
@@ -21,25 +22,32 @@ REFERENCES = ("fine-tune", "lwf", "der++", "gem")
 """One of each way to use a task."""
 
 
+FEW = {
+    "methods": ("tent", {"name": "edgeta", **SHORT}),
+    "references": ("fine-tune", "der++"),
+}
+ALL = {"methods": METHODS, "references": REFERENCES}
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("name", "what"),
     [
-        "vit-segmenter",
+        pytest.param("vit-segmenter", FEW, id="vit-segmenter-few"),
         *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("vit-detector", "bert-tags", "vilt", "gpt-neo")
+            pytest.param(name, ALL, marks=pytest.mark.slow, id=name)
+            for name in ("vit-segmenter", "vit-detector", "bert-tags", "vilt", "gpt-neo")
         ),
     ],
 )
 def test_runs_of_a_task_mix_no_devices(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, what: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(FakeGpu("GPU-aaaa-1")))  # type: ignore[arg-type]
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     for variable in ("CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG", "CUDA_DEVICE_ORDER"):
         monkeypatch.setenv(variable, "")  # put back after the test
         monkeypatch.delenv(variable)
-    suite = write_suite(name, tmp_path, METHODS, REFERENCES, 8)
+    suite = write_suite(name, tmp_path, what["methods"], what["references"], 8)
     with tagged_gpu():
         found = run_suite(suite, store=tmp_path / "s", executor="inline", accelerator="cuda")
     said = {record.cell.method.name: (record.status, record.reason) for record in found.records}

@@ -65,7 +65,11 @@ def prepared(name: str) -> tuple[Any, DomainView]:
     return method, DomainView("d", x, None, size, torch.Generator(), single_pass=True)
 
 
-@pytest.mark.parametrize("name", ["tent", "eata", "sar", "shot", "feature-alignment"])
+@pytest.mark.parametrize(
+    "name",
+    ["tent", *(pytest.param(name, marks=pytest.mark.slow)
+               for name in ("eata", "sar", "shot", "feature-alignment"))],
+)  # fmt: skip
 def test_a_run_in_the_window_takes_little_more_than_its_steps(name: str, benchmark: Any) -> None:
     times: dict[str, list[float]] = {"bare": [], "window": []}
     counting: list[float] = []

@@ -48,8 +48,8 @@ def test_a_row_is_the_call_that_a_calibration_times_with_what_is_counted_of_it()
     assert found["boards"].keys() == {board.name for board in boards()}
 
 
-def test_the_file_is_one_for_python_36_and_writes_a_profile(tmp_path: Path) -> None:
-    text = probe_text(quiet, (SMALLEST, TINY), NETS)
+def test_the_file_is_one_for_python_36(tmp_path: Path) -> None:
+    text = probe_text(quiet, (TINY,), NETS[:1])
     ast.parse(text, feature_version=(3, 6))
     file = tmp_path / "bench-probe.py"
     file.write_text(text)
@@ -60,6 +60,12 @@ def test_the_file_is_one_for_python_36_and_writes_a_profile(tmp_path: Path) -> N
     assert not {
         line for line in text.splitlines() if line.startswith(("from bench", "import bench"))
     }
+
+
+@pytest.mark.slow
+def test_the_file_writes_a_profile(tmp_path: Path) -> None:
+    file = tmp_path / "bench-probe.py"
+    file.write_text(probe_text(quiet, (SMALLEST, TINY), NETS))
     root = jetson(tmp_path / "root")
     command = [sys.executable, str(file), "--name", "old", "--rounds", "1", "--accelerator", "cpu"]
     more = ["--seconds", "0.3", "--root", str(root)]

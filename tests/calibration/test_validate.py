@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 import yaml
 from torch import nn
 from typer.testing import CliRunner
+from warm_bench import warm_subprocess
 
 from bench.calibration import host as machine
 from bench.calibration import measure_case as fresh
@@ -27,6 +29,7 @@ from bench.cli import app, main
 from bench.costs.device_profile import PROFILES, ModelledDevice, load_device
 from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError
+from bench.io import subprocess_call
 from bench.meters import process_memory as memory
 
 WHY = "a round number, for a test"
@@ -521,6 +524,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
 
 
+@cache  # it takes seconds, and two tests look at the same ones
 def case(model: str, method: str, threads: int = 1) -> dict[str, Any]:
     return measured_case(
         {"model": model, "method": method, "batch": 2, "repeats": 1, "accelerator": "cpu",
@@ -604,7 +608,8 @@ def test_a_fresh_process_answers() -> None:
     assert found["resident"] > -5e6
 
 
-def test_the_last_words_of_a_process_are_told() -> None:
+def test_the_last_words_of_a_process_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess_call, "subprocess", warm_subprocess)
     with pytest.raises(BenchError) as caught:
         fresh.measure_fresh({"what": "a test", "network": {"kind": "?"}, "accelerator": "cpu"}, 1)
     assert str(caught.value).startswith("a test: TypeError")

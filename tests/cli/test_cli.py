@@ -166,26 +166,22 @@ def test_plan_runs_nothing_and_counts_everything(tmp_path):
     assert not (tmp_path / "bench-results").exists()
 
 
-def test_doctor_names_a_torchvision_of_another_build_and_its_cure(tmp_path):
+def test_doctor_names_a_torchvision_of_another_build_and_a_folder_that_cannot_be_written(tmp_path):
     broken = tmp_path / "torchvision"
     broken.mkdir()
     (broken / "__init__.py").write_text(
         "raise RuntimeError('operator torchvision::nms does not exist')"
     )
+    more = {"COLUMNS": "200", "PYTHONPATH": str(tmp_path), "BENCH_CACHE": "/proc/nowhere"}
     done = subprocess.run(
         [sys.executable, "-P", "-m", "bench", "doctor"], cwd=tmp_path, capture_output=True,
-        env={**os.environ, "COLUMNS": "200", "PYTHONPATH": str(tmp_path)}, text=True,
+        env={**os.environ, **more}, text=True,
     )  # fmt: skip
     assert done.returncode == 1
     line = next(t for t in done.stdout.splitlines() if "torchvision:" in t)
     assert line.startswith("BAD")
     assert "different builds" in line
     assert "pip install --force-reinstall torch torchvision" in line
-
-
-def test_doctor_says_which_folder_cannot_be_written(tmp_path):
-    done = bench("doctor", cwd=tmp_path, BENCH_CACHE="/proc/nowhere")
-    assert done.returncode == 1
     assert "set BENCH_CACHE" in done.stdout
     assert "ok   torch:" in done.stdout
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from typer.testing import CliRunner, Result
+from warm_bench import warm_subprocess
 
 from bench import registry
 from bench.accelerator.determinism import as_in_a_run, seed_everything
@@ -19,6 +20,7 @@ from bench.cli import app, main
 from bench.contracts.data import DomainView
 from bench.costs.device_profile import PROFILES, load_device
 from bench.costs.factory import make_tracker
+from bench.io import subprocess_call
 from bench.run.window import Window
 
 PLUGIN = '''
@@ -36,7 +38,13 @@ class Aborts(Method):
 '''
 
 
-pytestmark = pytest.mark.usefixtures("empty_registry")
+pytestmark = pytest.mark.usefixtures("empty_registry", "quick_processes")
+
+
+@pytest.fixture
+def quick_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes in which methods are counted have imported torch already."""
+    monkeypatch.setattr(subprocess_call, "subprocess", warm_subprocess)
 
 
 def fit(*more: str) -> Result:

@@ -105,7 +105,7 @@ def cluster(tmp_path_factory):
 
 def test_three_executors_make_bit_equal_records(workplace):
     methods = ("--methods", "source-only,tent,shot", "--seeds", "0")
-    end(workplace.start("run", *RAY, *methods), 0)
+    end(workplace.start("run", *RAY, *methods, cold=True), 0)
     workplace.run("run", "--store", "local", *methods)
     workplace.run("run", "--store", "here", "--executor", "inline", *methods)
     found = [workplace.records(name) for name in ("store", "local", "here")]
@@ -122,7 +122,7 @@ def test_three_executors_make_bit_equal_records(workplace):
 
 
 def test_a_dead_worker_and_ctrl_c(workplace):
-    process = workplace.start("run", *RAY, "--methods", "sleeps", "--seeds", "0")
+    process = workplace.start("run", *RAY, "--methods", "sleeps", "--seeds", "0", cold=True)
     until(lambda: running(workplace))
     (worker,) = ray_workers(process.pid)
     tasks = below(process.pid, "bench.cluster.task", "bench.execute.fork_server")
@@ -143,7 +143,7 @@ def test_a_worker_that_ray_kills_for_memory_is_a_record(workplace):
     memory = psutil.virtual_memory()
     most = (memory.total - memory.available + 4e9) / memory.total
     workplace.environment |= {"RAY_memory_usage_threshold": f"{most:.3f}"}
-    said = end(workplace.start("run", *RAY, "--methods", "allocates", "--seeds", "0"), 1)
+    said = end(workplace.start("run", *RAY, "--methods", "allocates", "--seeds", "0", cold=True), 1)
     record = workplace.records()[("allocates", 0, "xavier-nx")]
     print(record.status, record.oom_on, record.reason, said, sep="\n")
     assert (record.status, record.oom_on, record.attempt) == ("oom", "host", 1)

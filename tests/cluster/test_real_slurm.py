@@ -45,7 +45,7 @@ def until(true, seconds: float = 200.0) -> None:
 
 def test_records_are_equal_and_a_killed_command_loses_nothing(place, real):
     methods = ("--methods", "slow,shot", "--seeds", "0,1")
-    process = place.start("run", *SLURM, *methods)
+    process = place.start("run", *SLURM, *methods, cold=True)
     claims = place.folder / "store" / "claims"
     # A task that trains the source model, and four that wait for it.
     until(lambda: real.ask("squeue", "--noheader", "--array", "--format=%j").count("bench-") == 5)
@@ -63,7 +63,7 @@ def test_records_are_equal_and_a_killed_command_loses_nothing(place, real):
 
 
 def test_an_array_cancelled_by_hand_is_recorded_and_a_refusal_told(place, real):
-    process = place.start("run", *SLURM, "--methods", "sleeps", "--seeds", "0")
+    process = place.start("run", *SLURM, "--methods", "sleeps", "--seeds", "0", cold=True)
     claims = place.folder / "store" / "claims"
     running = '"state":"running","ticket":"slurm:'
     until(lambda: any(running in p.read_text() for p in claims.glob("*.json")))

@@ -167,7 +167,10 @@ def test_what_the_queue_says_becomes_the_record(
     assert f"the queue says {state}" in record.reason
 
 
-@pytest.mark.parametrize("state", ["NODE_FAIL", "PREEMPTED", "FAILED"])
+@pytest.mark.parametrize(
+    "state",
+    ["NODE_FAIL", *(pytest.param(s, marks=pytest.mark.slow) for s in ("PREEMPTED", "FAILED"))],
+)
 def test_what_a_node_did_is_run_again_at_most_twice(workplace, slurm, state):
     process = one_run(workplace, "sleeps")
     ended = []
@@ -232,7 +235,10 @@ def test_one_killed_before_it_hears_of_its_job_finds_it_by_its_name(workplace, s
     assert workplace.records()[("slow", 0, "xavier-nx")].attempt == 1
 
 
-@pytest.mark.parametrize(("state", "status_"), [("OUT_OF_MEMORY", "oom"), ("TIMEOUT", "timeout")])
+@pytest.mark.parametrize(
+    ("state", "status_"),
+    [("OUT_OF_MEMORY", "oom"), pytest.param("TIMEOUT", "timeout", marks=pytest.mark.slow)],
+)
 def test_what_the_queue_says_when_the_command_is_gone_is_read_by_the_next(
     workplace, slurm, state, status_
 ):

@@ -158,7 +158,7 @@ def test_a_connection_that_stays_away_is_recorded(place: Workplace, sshd: Sshd) 
 
 
 def test_ctrl_c_stops_the_run_there(place: Workplace, sshd: Sshd) -> None:
-    process = place.start("run", "--on", "loop", "--methods", "sleeps", "--seeds", "0")
+    process = place.start("run", "--on", "loop", "--methods", "sleeps", "--seeds", "0", cold=True)
     pid = started(sshd)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130

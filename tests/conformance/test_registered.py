@@ -6,6 +6,7 @@ Data sets are checked in test_datasets.py, each on a tiny folder.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -29,14 +30,24 @@ ONE_OF_A_LOOP = {
 """Methods with the same training loop share most code: one of each is checked in every run."""
 
 
-def require_contract(name: str, kind: str = "method") -> None:
-    failed = [result.line for result in check_component(kind, name) if not result.passed]
+QUICK = ("declared", "settings", "outputs")
+"""Checks that every method goes through in every run: what it says of itself, and that it adapts
+and then predicts."""
+
+
+def require_contract(name: str, kind: str = "method", only: Sequence[str] = ()) -> None:
+    failed = [result.line for result in check_component(kind, name, only) if not result.passed]
     assert not failed, "\n".join(failed)
 
 
 @pytest.mark.parametrize("loop", ONE_OF_A_LOOP)
 def test_a_method_of_each_loop_keeps_the_contract(loop):
     require_contract(ONE_OF_A_LOOP[loop])
+
+
+@pytest.mark.parametrize("name", list(registry.entries("method")))
+def test_every_method_passes_the_quick_checks(name):
+    require_contract(name, only=QUICK)
 
 
 @pytest.mark.slow

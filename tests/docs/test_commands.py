@@ -30,6 +30,8 @@ PAGES = [
     "docs/how-to/my-texts.md",
 ]
 BLOCK = re.compile(r"^((?:<!-- .*? -->\n)*)^```(\w*)\n(.*?)^```$", re.M | re.S)
+SLOW_PAGES = ("own-data", "my-images", "my-foundation-model", "my-texts")
+"""Their quick blocks take 10 s to half a minute: they run under ``-m slow`` too."""
 COMMANDS, OUTPUT = ("sh", "bash", "python"), ("text", "console")
 INSTALLS = re.compile(r"(pip install|git clone|cd|tox)\b")
 
@@ -91,7 +93,13 @@ def run(tmp_path):
     return each
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if Path(page).stem in SLOW_PAGES else [])
+        for page in PAGES
+    ],
+)
 def test_the_quick_blocks_of_a_page_run(page, run):
     run([block for block in blocks(page) if not (block.slow or block.not_run)])
 

@@ -47,6 +47,7 @@ def page_rows(network: str) -> dict[str, list[str]]:
     return {line[0].strip(): [re.sub(r"\\", "", c).strip() for c in line[1:]] for line in lines}
 
 
+@pytest.mark.slow
 def test_a_second_run_gives_the_same_bytes(
     records: list[Record], made: Path, tmp_path: Path
 ) -> None:

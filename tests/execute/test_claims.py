@@ -275,7 +275,9 @@ class OverwritesRecords(Method):
     ("vandal", "why"),
     [
         ("removes-records", "it was removed while the command ran"),
-        ("removes-the-store", "it was removed while the command ran"),
+        pytest.param(
+            "removes-the-store", "it was removed while the command ran", marks=pytest.mark.slow
+        ),
         ("overwrites-records", "schema version None"),
     ],
 )

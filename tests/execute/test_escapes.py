@@ -268,7 +268,9 @@ def test_who_kills_the_launcher_fails_and_its_neighbours_do_not(place):
     assert "its launcher process died" in records["kills-launcher"].reason
 
 
-@pytest.mark.parametrize("stopped", ["the run", "the command"])
+@pytest.mark.parametrize(
+    "stopped", ["the run", pytest.param("the command", marks=pytest.mark.slow)]
+)
 def test_time_in_which_a_run_or_the_command_stands_still_is_no_timeout(place, stopped):
     names = ("--plugin", "faults.py", "--plugin", "plugin.py", "--methods", "sleeps")
     process = place.start("run", *names, "--seeds", "0", "--timeout", "6")
@@ -308,7 +310,9 @@ def wait_for(found, process):
     return value
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "end", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_what_was_forked_away_ends_with_a_command_that_is_killed(place, end):
     plugin = place.folder / "faults.py"
     waits = "        grandchild(lambda: time.sleep(7777))\n        time.sleep(7777)\n"

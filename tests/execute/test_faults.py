@@ -15,7 +15,7 @@ import pytest
 def test_each_fault_is_one_record_and_the_others_finish(workplace):
     done = workplace.run(
         "run", "--methods", "raises,sleeps,exits,leaves-quietly,allocates,peeks,source-only,tent",
-        "--seeds", "0", "--timeout", "25", "--memory-limit", "1.5", "--jobs", "2", code=1,
+        "--seeds", "0", "--timeout", "15", "--memory-limit", "1.5", "--jobs", "2", code=1,
     )  # fmt: skip
     records = {name: r for (name, _, _), r in workplace.records().items()}
     assert {n: r.status for n, r in records.items()} == {
@@ -29,7 +29,7 @@ def test_each_fault_is_one_record_and_the_others_finish(workplace):
         "tent": "ok",
     }
     assert records["raises"].reason == "RuntimeError: this method is broken on purpose"
-    assert records["sleeps"].reason == "no end after 25 s; killed"
+    assert records["sleeps"].reason == "no end after 15 s; killed"
     assert records["exits"].reason == "process ended with exit code 1: its last line"
     assert records["leaves-quietly"].reason == "the run ended without a record; see its log"
     assert "exceeds the limit of 1.50 GiB" in records["allocates"].reason
@@ -53,7 +53,7 @@ def test_each_fault_is_one_record_and_the_others_finish(workplace):
 
 def test_kill_9_of_everything_then_the_same_command_resumes(workplace):
     methods = ("--methods", "source-only,tent,slow,shot", "--jobs", "2")
-    process = workplace.start("run", *methods)
+    process = workplace.start("run", *methods, cold=True)
     folder = workplace.folder / "store" / "records"
     deadline = time.monotonic() + 120
     while len(list(folder.glob("*.json"))) < 3:

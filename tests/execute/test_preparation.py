@@ -104,7 +104,7 @@ def test_offline_stages_are_made_once_before_the_runs_and_outside_their_time(pla
     assert (place.folder / "made.txt").read_text().split() == made
 
 
-@pytest.mark.parametrize("executor", ["processes", "inline"])
+@pytest.mark.parametrize("executor", ["processes", pytest.param("inline", marks=pytest.mark.slow)])
 def test_what_does_not_apply_is_said_in_plain_words(place, executor):
     options = ("--methods", "ahead-elsewhere", "--seeds", "0", "--executor", executor)
     done = place.run("run", "--plugin", "ahead.py", *options)
@@ -150,9 +150,10 @@ def test_a_damaged_source_model_is_trained_again_before_the_runs(place):
 
 def test_variants_are_made_before_the_runs(place):
     suite = place.folder / "tiny.yaml"
-    small = "model: {name: digits-vit, width: 32, depth: 1, patch: 8}"
-    suite.write_text(suite.read_text().replace("model: {name: tiny, width: 32}", small))
-    options = ("--variant", "compressed:4", "--methods", "source-only", "--seeds", "0")
+    small = "model: {name: digits-vit, width: 32, depth: 1, patch: 8, training: {epochs: 3}}"
+    variant = "\nvariants: [{name: compressed, ratio: 4, steps: 20}]"
+    suite.write_text(suite.read_text().replace("model: {name: tiny, width: 32}", small + variant))
+    options = ("--methods", "source-only", "--seeds", "0")
     done = place.run("run", *options)
     before, _, _ = done.stderr.partition("1 cells to run")
     assert "making compressed:4 of digits-vit: done in " in before

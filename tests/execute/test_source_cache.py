@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from warm_bench import program
 
 SCRIPT = """
 import sys, time
@@ -42,7 +43,7 @@ def ask(workplace, tmp_path):
     workplace.environment["BENCH_CACHE"] = str(tmp_path / "cache")
 
     def start(pause: str = "0") -> subprocess.Popen:
-        return subprocess.Popen(
+        return program(
             [sys.executable, "-P", "ask.py", pause], cwd=tmp_path, env=workplace.environment,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -109,7 +110,7 @@ def test_a_damaged_checkpoint_costs_only_the_time(ask):
     assert not path.with_suffix(".checkpoint").exists()
 
 
-@pytest.mark.parametrize("rate", ["1e30", "1e6"])
+@pytest.mark.parametrize("rate", ["1e30", pytest.param("1e6", marks=pytest.mark.slow)])
 def test_a_source_model_that_diverges_is_an_error_and_is_not_cached(workplace, tmp_path, rate):
     workplace.environment["BENCH_CACHE"] = str(tmp_path / "cache")
     plugin = tmp_path / "plugin.py"

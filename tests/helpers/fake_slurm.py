@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import ctypes
 import fcntl
+import gc
 import importlib
 import json
 import os
@@ -100,6 +101,8 @@ def serve() -> None:
     """Start a controller for each folder that standard input names."""
     for name in IMPORTS:
         importlib.import_module(name)
+    importlib.import_module("bench.registry.discovery").scan_project()
+    gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
         pid = os.fork()

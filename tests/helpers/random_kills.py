@@ -50,7 +50,7 @@ def kill_at_random(
     done: dict[str, bytes] = {}
     deadline = time.monotonic() + 3600
     while True:
-        process = workplace.start("run", *command)
+        process = workplace.start("run", *command, cold=True)
         last, before = time.monotonic(), killed.total()
         while process.poll() is None:
             assert time.monotonic() < deadline, killed

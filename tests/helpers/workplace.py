@@ -8,7 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from warm_bench import warm_bench
+from warm_bench import program, warm_bench
 
 PLUGIN = '''
 import os, time
@@ -139,9 +139,9 @@ class Workplace:
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def start(self, *arguments: str) -> subprocess.Popen:
-        """Start a command in a process of its own, with all its imports."""
-        return subprocess.Popen(
+    def start(self, *arguments: str, cold: bool = False) -> subprocess.Popen:
+        """Start a command, see `warm_bench`; a cold one with all its imports."""
+        return (subprocess.Popen if cold else program)(
             [sys.executable, "-P", "-m", "bench", *self.command(*arguments)],
             cwd=self.folder,
             env=self.environment,

@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from warm_bench import program
 
 from bench.execute.claims import Claims
 from bench.records.log_tail import log_tail
@@ -22,7 +23,7 @@ SECRET = "root of all secrets"
 
 
 def start(folder, *arguments):
-    return subprocess.Popen(
+    return program(
         [sys.executable, "-P", "-m", "bench", "serve", "--store", "store", *arguments],
         cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip

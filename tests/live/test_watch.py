@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from warm_bench import program
 
 from bench.execute.claims import Claims, folder
 from bench.live import state as live_state
@@ -127,7 +128,7 @@ def test_a_claim_that_nobody_touches_is_lost_though_its_process_cannot_be_seen(
 
 
 def start(*arguments, cwd, **more):
-    return subprocess.Popen(
+    return program(
         [sys.executable, "-P", "-m", "bench", *arguments], cwd=cwd, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more,
     )  # fmt: skip

@@ -390,8 +390,19 @@ def difference(row: str, norm: str) -> float:
     return apart / moved
 
 
-@pytest.mark.parametrize("norm", NETWORKS)
-@pytest.mark.parametrize("row", LOOPS)
+def pairs() -> list[Any]:
+    """All loops on LayerNorm; of those on BatchNorm, where passes matter, most are slow tests."""
+    always = ("fine-tune", "ewc", "der++")
+    return [
+        pytest.param(
+            row, norm, marks=[] if norm == "LayerNorm" or row in always else [pytest.mark.slow]
+        )
+        for row in LOOPS
+        for norm in NETWORKS
+    ]
+
+
+@pytest.mark.parametrize(("row", "norm"), pairs())
 def test_updates_equal_the_plain_loop(row: str, norm: str) -> None:
     assert difference(row, norm) < TOLERANCE
 

@@ -134,7 +134,10 @@ def test_a_window_ends_its_looks_and_the_adaptation(model, view, adapt, pool):
     assert method.reference < method.average  # that of the source still
 
 
-@pytest.mark.parametrize("inner", INNER)
+@pytest.mark.parametrize(
+    "inner",
+    [pytest.param(name, marks=[] if name == "tent" else [pytest.mark.slow]) for name in INNER],
+)
 def test_a_restart_changes_no_bit(inner):
     """On images, by every method that may adapt."""
     subject = MethodFixture("on-demand")

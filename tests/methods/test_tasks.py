@@ -131,15 +131,20 @@ class Shifting(Stream):
         return Split(x, y)
 
 
+STANDS_FOR_OTHERS = (
+    "cotta", "der++", "edgeta", "ewc", "feature-alignment", "green-trainer", "lora", "shot", "tent",
+)  # fmt: skip
+
+
 def pairs() -> list[Any]:
-    """Those that train offline, or by Avalanche, on one task; the others of theirs are slow."""
+    """Some methods on each of their tasks, and those that classify nothing; the others are slow."""
     found = []
     for name, entry in sorted(registry.entries("method").items()):
-        long = name.startswith("edgeta") or entry.facts["family"] == "CL"
-        for task in entry.facts.get("tasks", ()):
-            slow = long and task != "token-classification"
-            marks = [pytest.mark.slow] if slow else []
+        tasks = entry.facts.get("tasks", ())
+        always = name in STANDS_FOR_OTHERS or "classification" not in tasks
+        for task in tasks:
             if task != "classification":
+                marks = [] if always else [pytest.mark.slow]
                 found.append(pytest.param(task, name, marks=marks))
     return found
 

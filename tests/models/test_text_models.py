@@ -135,7 +135,17 @@ def test_importance_is_of_a_samples_own_tokens(made) -> None:
             torch.testing.assert_close(g[0], together[name][i])
 
 
-@pytest.mark.parametrize("name", [*SMALL, "bloom"])
+QUICK = ("bert-base-tokens", "t5", "bloom")
+"""Of an encoder, of both, and of a decoder; the others are slow tests."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
+        for name in (*SMALL, "bloom")
+    ],
+)
 def test_the_conformance_suite(name: str) -> None:
     results = list(check_component("model", name))
     assert len(results) == 16

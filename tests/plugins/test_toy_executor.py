@@ -10,15 +10,15 @@ OPTIONS = ("--plugin", str(TOY), "--executor", "toy", "--seeds", "0")
 
 def test_its_records_are_those_of_the_local_processes(workplace):
     assert len(TOY.read_text().splitlines()) <= 32
-    workplace.run("run", *OPTIONS, "--methods", "source-only,shot")
-    workplace.run("run", "--seeds", "0", "--methods", "source-only,shot", "--store", "other")
+    workplace.run("run", *OPTIONS, "--methods", "shot")
+    workplace.run("run", "--seeds", "0", "--methods", "shot", "--store", "other")
     toy, local = workplace.records(), workplace.records("other")
     assert toy.keys() == local.keys()
     for key, record in toy.items():
         assert record.status == "ok"
         assert record.results.domains == local[key].results.domains
         assert (workplace.folder / "store" / record.log).is_file()
-    again = workplace.run("run", *OPTIONS, "--methods", "source-only,shot")
+    again = workplace.run("run", *OPTIONS, "--methods", "shot")
     assert "nothing to run" in again.stderr
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
+
+from warm_bench import warm_bench
 
 from bench import registry
 from bench.records.store import Store
@@ -59,12 +59,9 @@ def test_a_run_of_it_ends_with_its_metric(tmp_path: Path) -> None:
     (tmp_path / "parts.py").write_text(PARTS)
     (tmp_path / "mine.yaml").write_text(SUITE)
     command = ["run", "--suite", "mine.yaml", "--store", "store"]
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "bench", *command, "--plugin", str(PLUGIN),
-         "--plugin", "parts.py"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=240,
-        env={**os.environ, "BENCH_CACHE": str(tmp_path / "cache"), "COLUMNS": "200"},
-    )  # fmt: skip
+    plugins = ["--plugin", str(PLUGIN), "--plugin", "parts.py"]
+    environment = {**os.environ, "BENCH_CACHE": str(tmp_path / "cache"), "COLUMNS": "200"}
+    done = warm_bench().run([*command, *plugins], tmp_path, environment, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Hamming score" in done.stderr + done.stdout
     records = {record.cell.method.name: record for record in Store(tmp_path / "store")}

@@ -16,6 +16,9 @@ import bench.contracts.method
 from bench import registry
 from bench.errors import BenchError
 from bench.registry.component_code import component_digest
+from bench.registry.discovery import scan_project
+
+scan_project()
 
 def answer(task):
     sys.path[:0] = task["path"]

@@ -24,7 +24,7 @@ def test_random_kills_of_tasks_and_of_the_command_lose_nothing(tmp_path):
     try:
         while kills < KILLS:
             if process is None or process.poll() is not None:
-                process = place.start("run", "--executor", "slurm", *methods)
+                process = place.start("run", "--executor", "slurm", *methods, cold=True)
             time.sleep(draws.uniform(0.1, 3.0))
             running = slurm.running()
             if running and draws.random() < 0.7:
@@ -41,7 +41,7 @@ def test_random_kills_of_tasks_and_of_the_command_lose_nothing(tmp_path):
         if process is not None and process.poll() is None:
             process.communicate(timeout=600)
         for _ in range(3):
-            done = place.start("run", "--executor", "slurm", *methods)
+            done = place.start("run", "--executor", "slurm", *methods, cold=True)
             done.communicate(timeout=600)
             if done.returncode == 0:
                 break

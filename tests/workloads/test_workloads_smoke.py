@@ -20,7 +20,17 @@ def suite_of(name: str, folder: Path) -> Path:
     return write_suite(name, folder, ["source-only", *METHODS, edgeta], REFERENCES, 16)
 
 
-@pytest.mark.parametrize("name", workloads())
+ALWAYS = ("vit-detector", "bert", "vilt", "gpt-neo")
+"""Of boxes, texts, images with texts, and generation; the others are slow tests."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ALWAYS else [pytest.mark.slow])
+        for name in workloads()
+    ],
+)
 def test_every_method_adapts_every_foundation_model(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
