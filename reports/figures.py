@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from .aggregate import Row
+from .breakdown_figure import draw_breakdown
 from .comparison import Comparison
 from .course import along_the_stream, stages_of
 from .drawing import (
@@ -268,5 +269,6 @@ FIGURES: Mapping[str, Callable[[Comparison, Mapping[str, Style]], Drawing | None
     "tradeoff": _tradeoff,
     "memory": _memory,
     "matrix": draw_matrix,
+    "breakdown": draw_breakdown,
 }
 """The figures of a comparison with results, by name; each None where the results lack it."""

@@ -24,8 +24,10 @@ WHY_NOT = {
     "matrix": "no run knows the accuracy on all domains after each",
     "pairwise": "it has one method",
     "trained": "no record tells which tensors a method selected",
+    "breakdown": "no record tells the time of several kinds of work",
 }
 """Why a setting with results may lack a figure."""
+TOLD_BY_SOME = ("trained", "breakdown")
 UNKNOWN = "no run's is known"
 """The same of bars."""
 
@@ -35,14 +37,14 @@ def paper_figures(
 ) -> dict[str, bytes]:
     """The files of the figures, by name; ``titles``: of the comparisons, by key.
 
-    Raises BenchError, which begins with ``where``, for a figure that cannot be drawn. What was
-    trained is drawn of the settings that tell it, and must be told of one.
+    Raises BenchError, which begins with ``where``, for a figure that cannot be drawn. Figures of
+    what only some methods tell are drawn of the settings that tell it, which must be one at least.
     """
     look, contents = styles(comparisons), dict[str, bytes]()
     for name in names:
         drawn = _drawn(name, comparisons, look, titles)
         lacking = [c for c in comparisons if name in OF_EACH and c.slug not in drawn]
-        if (lacking and name != "trained") or not drawn:
+        if (lacking and name not in TOLD_BY_SOME) or not drawn:
             of = f" of {lacking[0].title}" if lacking else ""
             why = _of_windows(comparisons) if name == "window" else WHY_NOT.get(name, UNKNOWN)
             raise BenchError(

@@ -8,31 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from report_files import texts, written
 
 from bench import BenchError
 from bench.records.record import Record
-from bench.reports.paper import Paper
 
 Make = Callable[..., Record]
-
-
-def written(folder: Path, records: list[Record], **content: Any) -> dict[str, bytes]:
-    """The files that a report file makes, by name."""
-    folder.mkdir(exist_ok=True)
-    path = folder / "paper.yaml"
-    path.write_text(yaml.safe_dump({"columns": ["accuracy"], **content}), encoding="utf-8")
-    paper = Paper(path)
-    made = paper.write(paper.choose(records), folder / "out")
-    return {each.name: each.read_bytes() for each in made}
-
-
-def texts(svg: bytes) -> list[str]:
-    """What is written in a figure."""
-    return [
-        "".join(re.findall(r">([^<]*)<", part)).strip()
-        for part in re.findall(r"<text.*?</text>", svg.decode(), re.DOTALL)
-    ]
 
 
 def two_networks(make: Make) -> list[Record]:
