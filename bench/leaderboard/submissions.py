@@ -102,7 +102,7 @@ def _read(path: Path) -> Submission:
     name = path.name[: len(path.name) - len(ending)]
     made = Submission(one_line(name))
     if NAME.fullmatch(name) is None:
-        made.problems.append("its name has other signs than letters, digits, and . _ -")
+        made.problems.append("its name has other signs than letters, numbers and . _ -")
         return made
     try:
         made.claim = _claim(path.with_name(f"{name}.yaml"))
@@ -161,7 +161,8 @@ def _remarks(records: Sequence[Record]) -> Iterator[str]:
     if devices:
         yield one_line(f"profiles with other numbers than this version's: {', '.join(devices)}")
     kinds = {_kind(r.results) for r in records if r.results is not None}
-    yield f"costs are {' and '.join(sorted(kinds))}" if kinds else "no costs"
+    if kinds:
+        yield f"costs are {' and '.join(sorted(kinds))}"
 
 
 def _kind(results: Results) -> str:
