@@ -14,8 +14,7 @@ from .aggregate import Row, clean, fate, show_all, usable
 from .answer import UNITS, WITHIN, Ranked, least, within_cells, within_heads
 from .comparison import Comparison
 from .course import along_the_stream, stages_of
-from .drawing import Style, marks, prominent, repeats
-from .figures import view_of
+from .drawing import Style, marks, prominent, repeats, view_of
 from .metrics import COSTS
 from .statistics import SHARE, Estimate, estimate
 from .table_model import name_of, settings_of

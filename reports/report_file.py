@@ -86,7 +86,7 @@ class ReportFile(TableChoice):
     names : how tables call columns, suites, streams, models and devices
     figures : which figures are drawn: of each setting (stream, tradeoff, memory, matrix, pairwise,
         trained, breakdown), of all beside each other (bars and those of costs), of several windows
-        (window)
+        (window) or speeds of the stream (speed)
     summaries : which tables of all settings together: the answer, across scenarios, by workload
     max_energy, max_memory : J and MB within which the answer names the best too
     numbers : of tables in LaTeX, "plain", or "siunitx" for papers that say there how they look
@@ -100,7 +100,7 @@ class ReportFile(TableChoice):
     figures: list[
         Literal[
             "stream", "tradeoff", "memory", "matrix", "pairwise", "trained", "breakdown",
-            "window",
+            "window", "speed",
             "bars", "bars-memory", "bars-energy", "bars-time",
         ]
     ] = []  # fmt: skip

@@ -105,14 +105,15 @@ def files(
             f"{did_you_mean(reference, labels)}"
         )
     # Imported here: the summary on a terminal needs neither seaborn nor the template engine.
-    from .drawing import styles
+    from .drawing import Drawing, figure_files, styles
     from .figures import draw
     from .html_page import page
     from .scenario_figure import draw_profile
+    from .window_figure import ALONG, draw_along
 
     look = styles(comparisons)
     drawings = {comparison.key: draw(comparison, look) for comparison in comparisons}
-    contents: dict[str, bytes] = {}
+    contents, drawn = dict[str, bytes](), dict[str, Drawing]()
     answer = answer_sheet(comparisons, budgets)
     if answer is not None:
         contents["answer.md"] = sheet_markdown(answer).encode()
@@ -123,8 +124,10 @@ def files(
         contents[f"table-{slug}.tex"] = sheet_latex(made).encode()
         contents[f"table-{slug}.csv"] = comma_separated(comparison, reference).encode()
         for drawing in drawings[comparison.key]:
-            for kind, content in drawing.files.items():
-                contents[f"figure-{drawing.name}-{slug}.{kind}"] = content
+            drawn[f"figure-{drawing.name}-{slug}"] = drawing
+    for name in ALONG:
+        for slug, drawing in draw_along(name, comparisons, look).items():
+            drawn[f"figure-{name}-{slug}"] = drawing
     sections = []
     for several in across(comparisons):
         label = next((name for name in several.all_methods if name in found), "")
@@ -133,13 +136,13 @@ def files(
         contents[f"table-{tables.slug}.md"] = sheet_markdown(tables).encode()
         contents[f"table-{tables.slug}.tex"] = sheet_latex(tables).encode()
         contents[f"table-{tables.slug}.csv"] = scenario_csv(several, margin).encode()
-        for kind, content in drawing.files.items():
-            contents[f"figure-{drawing.name}-{tables.slug}.{kind}"] = content
+        drawn[f"figure-{drawing.name}-{tables.slug}"] = drawing
     workloads = workload_sheets(comparisons)
     for tables in workloads:
         contents[f"table-{tables.slug}.md"] = sheet_markdown(tables).encode()
         contents[f"table-{tables.slug}.tex"] = sheet_latex(tables).encode()
     whole = page(comparisons, look, note, reference, sections, workloads, logs, answer)
+    contents |= figure_files(drawn)
     contents["report.html"] = whole.encode()
     return written(folder, contents)
 
