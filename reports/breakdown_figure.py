@@ -31,7 +31,7 @@ def draw_breakdown(comparison: Comparison, look: Mapping[str, Style]) -> Drawing
     """
     del look  # colors are of kinds here
     rows = [row for row in comparison.drawn if row.costs["time"].estimate is not None]
-    known = {id(row): found for row in rows if (found := _seconds(row)) is not None}
+    known = {id(row): found for row in rows if (found := mean_seconds(row)) is not None}
     if max((len(each) for each in known.values()), default=0) < 2:
         return None
     kinds = _largest(list(known.values()))
@@ -86,7 +86,7 @@ def seconds_by_kind(costs: Costs) -> Mapping[str, float] | None:
     return dict.fromkeys(costs.steps, total)
 
 
-def _seconds(row: Row) -> dict[str, float] | None:
+def mean_seconds(row: Row) -> dict[str, float] | None:
     """By kind the mean over repeats, as the mean of the adaptation time is; None if a run lacks
     it.
     """

@@ -248,7 +248,7 @@
     table.append(make("thead", {}, head), body);
     const close = make("button", { type: "button", class: "close" }, "Close");
     close.addEventListener("click", () => box.close());
-    const facts = [`Settings: ${row.settings}.`, row.changed && `Differing from its defaults: ${row.changed}.`, row.paper && `Paper: ${row.paper}`];
+    const facts = [`Settings: ${row.settings}.`, row.changed && `Differing from its defaults: ${row.changed}.`, row.kinds && `Adaptation time: ${row.kinds}.`, row.paper && `Paper: ${row.paper}`];
     box.replaceChildren(make("h2", { id: "runs-title" }, `${row.name}: its runs`),
       ...facts.filter(Boolean).map((text) => make("p", {}, text)),
       make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "runs" }, table), close);

@@ -20,6 +20,7 @@ from .scenario_tables import scenario_csv, scenario_sheet
 from .scenarios import MARGIN, across
 from .shared_notes import numbered, said_once
 from .showable import showable
+from .table_model import Sheet
 from .tables import comma_separated, note_lines, sheet_latex, sheet_markdown, sheet_text
 from .workloads import workload_sheets
 
@@ -125,10 +126,11 @@ def files(
         contents[f"table-{slug}.csv"] = comma_separated(comparison, reference).encode()
         for drawing in drawings[comparison.key]:
             drawn[f"figure-{drawing.name}-{slug}"] = drawing
+    sections = []
     for name in ALONG:
         for slug, drawing in draw_along(name, comparisons, look).items():
             drawn[f"figure-{name}-{slug}"] = drawing
-    sections = []
+            sections.append((Sheet(drawing.title, f"{name}-{slug}", (), ()), drawing))
     for several in across(comparisons):
         label = next((name for name in several.all_methods if name in found), "")
         tables, drawing = scenario_sheet(several, label, margin), draw_profile(several, look)

@@ -159,6 +159,37 @@ def test_a_click_on_a_method_shows_its_runs(open_page: Callable[..., Page], repo
     assert "KeyError: 'x'" in opened.locator("table.prose pre").last.inner_text()
 
 
+def test_the_runs_of_a_method_tell_what_its_time_goes_into(
+    open_page: Callable[..., Page], make: Make, tmp_path: Path
+) -> None:
+    records = [make("source-only", time=0.0), make("tent"), make("edgeta", time=6.0)]
+    assert records[2].results is not None
+    costs = records[2].results.costs
+    costs.steps, costs.time_by_kind = {"adapt": 3, "proxy": 1}, {"adapt": 5.0, "proxy": 1.0}
+    files(records, tmp_path)
+    opened = open_page(tmp_path / "report.html")
+    for name, told in (("edgeta", True), ("tent", False)):
+        opened.locator(FIRST_TABLE).get_by_role("button", name=name, exact=True).click()
+        text = opened.locator("#runs").inner_text()
+        assert ("Adaptation time: adapt 5 s, proxy 1 s." in text) is told
+        opened.keyboard.press("Escape")
+
+
+def test_settings_that_differ_in_the_window_are_a_figure_of_the_page(
+    open_page: Callable[..., Page], make: Make, tmp_path: Path
+) -> None:
+    records = [
+        make(method, after=0.5 + window / 100,
+             protocol={"name": "periodic", "window_s": window, "reset": "never"})
+        for method in ("source-only", "tent") for window in (5.0, 20.0)
+    ]  # fmt: skip
+    files(records, tmp_path)
+    opened = open_page(tmp_path / "report.html")
+    opened.locator(".contents a", has_text="against the window").click()
+    picture = opened.get_by_role("img", name="Accuracy after adaptation against the window")
+    assert picture.is_visible()
+
+
 def test_figures_tell_numbers_and_switch_lines(
     open_page: Callable[..., Page], report: Path
 ) -> None:
