@@ -12,12 +12,25 @@ from bench.records.record import Costs
 
 from .aggregate import Row, shorten
 from .comparison import Comparison
-from .drawing import Drawing, Style, finished, legend, marks, plain, repeats, sheet, tag
+from .drawing import (
+    Drawing,
+    Style,
+    finished,
+    legend,
+    marks,
+    plain,
+    prominent,
+    repeats,
+    sheet,
+    tag,
+)
 from .statistics import units
 from .table_model import decimals
 
 KINDS = 7
 """Kinds that have a color of their own."""
+MOST = 40
+"""Rows of the figure: of more those with the best scores."""
 OTHER = "other kinds"
 _HATCH = "////"
 _COLOURS = [sns.color_palette("colorblind")[i] for i in (0, 1, 2, 4, 9, 5, 3)]
@@ -30,7 +43,7 @@ def draw_breakdown(comparison: Comparison, look: Mapping[str, Style]) -> Drawing
     A method whose records do not tell the time of each kind is told apart.
     """
     del look  # colors are of kinds here
-    rows = [row for row in comparison.drawn if row.costs["time"].estimate is not None]
+    rows = [r for r in prominent(comparison, MOST) if r.costs["time"].estimate is not None]
     known = {id(row): found for row in rows if (found := mean_seconds(row)) is not None}
     if max((len(each) for each in known.values()), default=0) < 2:
         return None

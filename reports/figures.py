@@ -20,6 +20,7 @@ from .drawing import (
     legend,
     marks,
     pale,
+    prominent,
     repeats,
     sheet,
     sides,
@@ -34,6 +35,8 @@ from .table_model import decimals
 
 _FRONT = "Pareto front"
 _SURE = " (%) of a method: in how many of the bootstrap draws it is on the front."
+MOST = 40
+"""Rows of a figure against a cost."""
 _LEGEND = 22
 """Lines of a legend's column."""
 
@@ -52,7 +55,7 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing | No
     if all(row.costs["energy"].estimate is None for row in comparison.drawn):
         return None
     axis, title, _, over = view_of(comparison)
-    known, kinds = _with_cost(comparison, "energy")
+    known, kinds, left = _with_cost(comparison, "energy")
     absent = ", ".join(tag(row) for row in comparison.drawn if row.costs["energy"].estimate is None)
     columns = math.ceil(sum(1 + tag(row).count("\n") for row in known) / _LEGEND)
     with sheet(6.8 + 1.7 * (columns - 1), 4.2) as (figure, axes):
@@ -109,7 +112,7 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing | No
             "Pareto front of the methods "
             f"({', '.join(fronts) or 'none'}). Hollow: "
             f"supervised references (†), which are no part of it.{marks(known)}"
-            f"{_SURE * bool(comparison.front_shares)}"
+            f"{_SURE * bool(comparison.front_shares)}{left}"
         )
         if absent:
             caption += f" Not drawn, energy unavailable: {absent}."
@@ -124,7 +127,7 @@ def _share(comparison: Comparison, row: Row) -> str:
 
 
 def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
-    rows, kinds = _with_cost(comparison, "memory")
+    rows, kinds, left = _with_cost(comparison, "memory")
     with sheet(6.4, 1.1 + (0.34 if len(rows) <= LINES else 0.24) * len(rows)) as (figure, axes):
         for i, row in enumerate(rows):
             assert row.costs["memory"].estimate is not None
@@ -156,14 +159,28 @@ def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             f"Peak memory: {comparison.title}",
             "Peak memory of adaptation and inference above the runtime's own share, mean and 95 % "
             f"interval over {repeats(rows)}, above 0, of two the points. Pale: supervised "
-            f"references (†).{marks(rows)}",
+            f"references (†).{marks(rows)}{left}",
         )
 
 
-def _with_cost(comparison: Comparison, name: str) -> tuple[list[Row], str]:
-    """The rows where a cost is known, and of what kinds it is, for an axis."""
+def _with_cost(comparison: Comparison, name: str) -> tuple[list[Row], str, str]:
+    """The rows where a cost is known, of what kinds it is, for an axis, and the end of a caption.
+
+    Of more than `MOST` rows those with the best scores, and what is on the Pareto front: names
+    could not be read, nor points told apart.
+    """
     rows = [row for row in comparison.drawn if row.costs[name].estimate is not None]
-    return rows, " and ".join(sorted({kind for row in rows for kind in row.costs[name].kinds}))
+    points = {
+        row.label: (cost.mean, score.mean)
+        for row in rows
+        if row.competes and (cost := row.costs[name].estimate) and (score := row.accuracy["score"])
+    }
+    front = set(pareto(points)) if len(rows) > MOST else set()
+    kept = {id(row) for row in prominent(comparison, MOST)}
+    shown = [r for r in rows if id(r) in kept or (r.label in front and r.competes)]
+    left = len(rows) - len(shown)
+    told = f" {left} rows of lower scores are left out, see the table." if left else ""
+    return shown, " and ".join(sorted({k for r in shown for k in r.costs[name].kinds})), told
 
 
 def _energy_axis(axes: Axes, energies: Sequence[float]) -> None:

@@ -94,10 +94,13 @@ def files(
     comparisons, inapplicable = _that_apply(compare(kept))
     note = "; ".join(filter(None, [note, *left_out, *inapplicable]))
     if not any(comparison.drawn for comparison in comparisons):
-        raise BenchError(
-            f"report in {folder}: none of {len(kept)} records has "
-            "results; see their reasons with 'bench report' and run the suite again"
+        why = (
+            f"none of {len(kept)} records has results; see their reasons with 'bench status' and "
+            "run the suite again"
+            if kept
+            else "there is no record yet; start with 'bench run'"
         )
+        raise BenchError(f"report in {folder}: {why}")
     found = {row.label for c in comparisons if (row := find_row(c.drawn, reference))}
     if reference and not found:
         labels = sorted({row.label for c in comparisons for row in c.drawn})

@@ -304,6 +304,22 @@ def test_other_crowded_figures_name_every_row_legibly(
     assert all(page.contains(*corner) for box in boxes for corner in box.corners())
 
 
+def test_two_hundred_methods_leave_figures_that_can_be_read(
+    make: Make, drawn: dict[str, Axes]
+) -> None:
+    worse = [make(f"method-{i:03d}", after=0.9 - i / 500, energy=9.0 + i) for i in range(200)]
+    cheap = make("cheap", after=0.2, energy=8.0)  # nothing dominates it, whatever its score
+    comparisons = compare([make("source-only", after=0.1, energy=9.0), *worse, cheap])
+    made = {each.name: each for each in draw(comparisons[0], styles(comparisons))}
+    names = labels(drawn["tradeoff"])
+    assert names[:3] == ["source-only", "method-000", "method-001"]
+    assert names[-2:] == ["cheap", FRONT]
+    assert len(names) == 40 + 2
+    assert "161 rows of lower scores are left out, see the table." in made["tradeoff"].caption
+    assert "left out, see the table." in made["memory"].caption
+    assert made["tradeoff"].width < 12
+
+
 def test_energies_far_apart_get_a_logarithmic_axis_that_holds_zero(
     make: Make, drawn: dict[str, Axes]
 ) -> None:
