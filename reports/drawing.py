@@ -36,6 +36,8 @@ GREY = "#767676"
 _COLOURS = [sns.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4, 5, 6, 9)]
 _MARKERS = "osD^vPXp"
 
+LONGEST = 110
+"""Characters of a name in a figure: four lines."""
 LINES = 10
 """Rows that the figure of the stream shows; more lines cannot be told apart."""
 
@@ -213,8 +215,11 @@ def line_of(row: Row) -> dict[str, Any]:
 
 
 def tag(row: Row) -> str:
-    """A row's name for a legend or an axis, in short lines."""
-    return textwrap.fill(plain(name_of(row, caveats=True)), 28, break_on_hyphens=False)
+    """A row's name for a legend or an axis, in short lines; of a very long one both ends."""
+    name = name_of(row, caveats=True)
+    if len(name) > LONGEST:
+        name = f"{name[: LONGEST - 40]}…{name[-39:]}"
+    return textwrap.fill(plain(name), 28, break_on_hyphens=False)
 
 
 def sides(estimate: Estimate) -> tuple[tuple[float], tuple[float]] | None:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from bench.records.record import Record
 from bench.reports import figures, matrix_figure, stream_figure
 from bench.reports.comparison import compare
-from bench.reports.drawing import GREY, Drawing, Style, styles
+from bench.reports.drawing import GREY, Drawing, Style, styles, tag
 from bench.reports.figures import draw
 from bench.reports.matrix_figure import draw_matrix
 from bench.reports.resampling import pareto
@@ -302,6 +302,17 @@ def test_other_crowded_figures_name_every_row_legibly(
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     page = axes.figure.bbox
     assert all(page.contains(*corner) for box in boxes for corner in box.corners())
+
+
+def test_names_of_any_length_leave_room_for_the_figure(make: Make) -> None:
+    long = ["x" * 300, f"{'x' * 299}y"]
+    comparisons = compare([make("source-only"), *(make(each, model=each) for each in long)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's, where nothing is left for the axes
+        for comparison in comparisons:
+            draw(comparison, styles(comparisons))
+    tags = {tag(row).replace("\n", "") for each in comparisons for row in each.rows}
+    assert tags == {"source-only", f"{'x' * 70}…{'x' * 39}", f"{'x' * 70}…{'x' * 38}y"}
 
 
 def test_two_hundred_methods_leave_figures_that_can_be_read(

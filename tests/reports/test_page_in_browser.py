@@ -400,6 +400,23 @@ def test_nothing_is_wider_than_the_window(
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_names_of_300_characters_and_from_right_to_left_do_not_widen_the_page(
+    open_page: Callable[..., Page], make: Make, tmp_path: Path, width: int
+) -> None:
+    long, arabic = "x" * 300, "\u0637\u0631\u064a\u0642\u0629 \u202etent"
+    records = [make("source-only"), make(arabic, after=0.7), make("shot", status="failed",
+                                                                  reason="nan " * 999)]  # fmt: skip
+    files([*records, make(long, model=long, device=long)], tmp_path)
+    opened = open_page(tmp_path / "report.html", width=width)
+    for figure in opened.locator("figure[data-kind]").all():
+        figure.scroll_into_view_if_needed()
+    opened.get_by_label("Which is the best within a budget of").fill("100")
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    opened.locator("section.comparison").last.get_by_role("button", name=long).first.click()
+    assert opened.locator("#runs").evaluate("each => each.scrollWidth <= each.clientWidth")
+
+
 def test_everything_from_records_is_text(
     open_page: Callable[..., Page], make: Make, tmp_path: Path
 ) -> None:
