@@ -499,8 +499,26 @@
     if (button?.classList.contains("open")) showRuns(button.closest("section"), button.textContent);
   });
 
+  // Why a cell is empty, where the pointer rests on it; the list below the tables has it for all.
+  function tellReasons(section) {
+    const lacking = new Map();
+    for (const { name, runs } of known.get(section.dataset.id).rows) {
+      const run = runs.find(([, , status]) => status !== "ok");
+      if (run) lacking.set(name, run[2]);
+    }
+    if (!lacking.size) return;
+    for (const line of section.querySelectorAll("table.sortable tbody tr")) {
+      const reason = lacking.get(line.cells[0].textContent);
+      for (const cell of reason ? [...line.cells].slice(1) : []) if (!/\d/.test(cell.textContent) && !cell.classList.contains("text")) cell.title = reason;
+    }
+  }
+
+  const seen = new Set();
   function drawSection(section) {
-    if (!charts.has(section) && section.querySelector("figure[data-kind]")) charts.set(section, figures(section));
+    if (seen.has(section)) return;
+    seen.add(section);
+    tellReasons(section);
+    if (section.querySelector("figure[data-kind]")) charts.set(section, figures(section));
   }
 
   const watcher = new IntersectionObserver((entries) => {

@@ -175,6 +175,20 @@ def test_the_runs_of_a_method_tell_what_its_time_goes_into(
         opened.keyboard.press("Escape")
 
 
+def test_an_empty_cell_tells_why_where_the_pointer_rests(
+    open_page: Callable[..., Page], make: Make, tmp_path: Path
+) -> None:
+    lacking = make("norm", status="unsupported", reason="no <b>BatchNorm</b> layer")
+    files([make("source-only"), make("tent"), lacking], tmp_path)
+    opened = open_page(tmp_path / "report.html")
+    row = opened.locator(FIRST_TABLE).locator("tbody tr", has_text="norm")
+    assert row.locator("td", has_text="n/a").first.get_attribute("title") == (
+        "unsupported: no <b>BatchNorm</b> layer"
+    )
+    fine = opened.locator(FIRST_TABLE).locator("tbody tr", has_text="tent")
+    assert fine.locator("td[title]").count() == 0
+
+
 def test_settings_that_differ_in_the_window_are_a_figure_of_the_page(
     open_page: Callable[..., Page], make: Make, tmp_path: Path
 ) -> None:
