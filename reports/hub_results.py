@@ -85,7 +85,8 @@ def task_id(comparison: Comparison) -> str:
 
 
 def _require_arguments(benchmark: str, source: str) -> None:
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     cure = "name the data set on the Hub whose leaderboard it is, as --benchmark my-lab/edge-bench"
     if benchmark.count("/") != 1:
