@@ -24,8 +24,10 @@ from matplotlib.figure import Figure
 
 from .aggregate import SOURCE_ONLY, Row, clean
 from .comparison import Comparison
+from .metrics import WORDS, is_timed, primary
 from .statistics import Estimate, over_draws
 from .table_model import name_of
+from .tables import escaped_md
 
 DPI = 150
 GREY = "#767676"
@@ -34,6 +36,8 @@ GREY = "#767676"
 _COLOURS = [sns.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4, 5, 6, 9)]
 _MARKERS = "osD^vPXp"
 
+LONGEST = 110
+"""Characters of a name in a figure: four lines."""
 LINES = 10
 """Rows that the figure of the stream shows; more lines cannot be told apart."""
 
@@ -145,6 +149,22 @@ def finished(figure: Figure, name: str, title: str, caption: str) -> Drawing:
     return Drawing(name, clean(title), clean(caption), figure.get_figwidth(), files)
 
 
+def figure_files(drawn: Mapping[str, Drawing]) -> dict[str, bytes]:
+    """The files of drawings by their names without ending, and ``captions.md`` with what they
+    show, for papers and readers; nothing of none.
+    """
+    files = {
+        f"{name}.{kind}": content
+        for name, drawing in drawn.items()
+        for kind, content in drawing.files.items()
+    }
+    told = [
+        f"**{name}.** {escaped_md(f'{each.title}. {each.caption}')}\n"
+        for name, each in drawn.items()
+    ]
+    return files | ({"captions.md": "\n".join(told).encode()} if told else {})
+
+
 def pale(color: Any) -> tuple[float, ...]:
     """Half way to white: transparency would let the grid through."""
     return tuple(0.5 + 0.5 * part for part in to_rgb(color))
@@ -183,9 +203,23 @@ def legend(axes: Axes, columns: int = 1, last: str = "") -> None:
     axes.legend(shown, ordered, loc="upper left", bbox_to_anchor=(1.01, 1.0), ncols=columns, **look)
 
 
+def line_of(row: Row) -> dict[str, Any]:
+    """How a row's line is drawn."""
+    if row.is_source_only:
+        return {"linestyle": "--", "linewidth": 1.4, "zorder": 1.5}
+    if row.is_oracle:
+        return {"linestyle": "-.", "linewidth": 1.2}
+    if row.supervised:
+        return {"linestyle": ":", "linewidth": 1.2, "alpha": 0.7}
+    return {"linestyle": "-", "linewidth": 1.4}
+
+
 def tag(row: Row) -> str:
-    """A row's name for a legend or an axis, in short lines."""
-    return textwrap.fill(plain(name_of(row, caveats=True)), 28, break_on_hyphens=False)
+    """A row's name for a legend or an axis, in short lines; of a very long one both ends."""
+    name = name_of(row, caveats=True)
+    if len(name) > LONGEST:
+        name = f"{name[: LONGEST - 40]}…{name[-39:]}"
+    return textwrap.fill(plain(name), 28, break_on_hyphens=False)
 
 
 def sides(estimate: Estimate) -> tuple[tuple[float], tuple[float]] | None:
@@ -201,3 +235,12 @@ def sides(estimate: Estimate) -> tuple[tuple[float], tuple[float]] | None:
 def plain(text: str) -> str:
     """Text in which a dollar sign starts no formula."""
     return clean(text).replace("$", r"\$")
+
+
+def view_of(comparison: Comparison) -> tuple[str, str, str, str]:
+    """What figures call the metric that a protocol compares by: axis, title, along, over."""
+    protocol, named = comparison.cell.protocol, comparison.metric.named_in
+    name = primary(protocol).name
+    timed = name == "online" and is_timed(protocol)
+    view = WORDS["views"]["timed" if timed else name]
+    return named(view["axis"]), named(view["title"]), named(view["along"]), view["over"]

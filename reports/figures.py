@@ -1,4 +1,4 @@
-"""Figures of a comparison: accuracy along the stream, against energy, peak memory, matrices."""
+"""Figures of a comparison: accuracy along the stream, against energy, peak memory, and others."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from .aggregate import Row
+from .breakdown_figure import draw_breakdown
 from .comparison import Comparison
-from .course import along_the_stream, stages_of
 from .drawing import (
     LINES,
     Drawing,
@@ -20,35 +20,25 @@ from .drawing import (
     legend,
     marks,
     pale,
-    plain,
     prominent,
     repeats,
     sheet,
     sides,
     tag,
+    view_of,
 )
 from .matrix_figure import draw_matrix
-from .metrics import WORDS, is_timed, primary
 from .resampling import pareto
-from .statistics import SHARE, estimate, units
-from .table_model import decimals, name_of
+from .statistics import units
+from .stream_figure import draw_stream
+from .table_model import decimals
 
 _FRONT = "Pareto front"
-_TICKS = 40
-"""Domains whose names fit under one axis; of longer streams only some are named."""
-_LETTERS = 50
-"""Of the names of all domains, so many fit beside each other."""
+_SURE = " (%) of a method: in how many of the bootstrap draws it is on the front."
+MOST = 40
+"""Rows of a figure against a cost."""
 _LEGEND = 22
 """Lines of a legend's column."""
-
-
-def view_of(comparison: Comparison) -> tuple[str, str, str, str]:
-    """What figures call the metric that a protocol compares by: axis, title, along, over."""
-    protocol, named = comparison.cell.protocol, comparison.metric.named_in
-    name = primary(protocol).name
-    timed = name == "online" and is_timed(protocol)
-    view = WORDS["views"]["timed" if timed else name]
-    return named(view["axis"]), named(view["title"]), named(view["along"]), view["over"]
 
 
 def draw(comparison: Comparison, look: Mapping[str, Style]) -> list[Drawing]:
@@ -61,80 +51,11 @@ def draw(comparison: Comparison, look: Mapping[str, Style]) -> list[Drawing]:
     return [drawing for drawing in made if drawing is not None]
 
 
-def _stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
-    protocol = comparison.cell.protocol
-    axis, title, along, _ = view_of(comparison)
-    domains = comparison.domains
-    stages = stages_of(protocol, domains)
-    shown = prominent(comparison)
-    width = min(14.0, max(6.4, 3.2 + 0.32 * len(stages)))
-    with sheet(width, 4.2) as (figure, axes):
-        for row in shown:
-            _course_of(axes, row, look[row.label], protocol, domains)
-        step = math.ceil(len(stages) / _TICKS)
-        axes.set_xticks(range(0, len(stages), step), [plain(d) for d in stages[::step]])
-        level = len(stages) <= 5 and sum(map(len, stages)) <= _LETTERS
-        axes.tick_params(axis="x", labelrotation=0 if level else 25 if len(stages) <= 5 else 60)
-        if not level:
-            for tick in axes.get_xticklabels():
-                tick.set(ha="right", rotation_mode="anchor")
-        axes.set(xlabel="target domain, in the order of the stream", ylabel=axis)
-        axes.set_xlim(-0.5, len(stages) - 0.5)
-        legend(axes)
-        kept = {id(row) for row in shown}
-        left = ", ".join(name_of(row) for row in comparison.drawn if id(row) not in kept)
-        caption = (
-            f"{along}, mean and 95 % interval over {repeats(shown)} within 0 to 100 %, of two "
-            "the points. Dashed grey: no adaptation. Dotted: supervised references (†), which see "
-            f"the target labels.{marks(shown)}"
-        )
-        if left:
-            caption += f" Left out of {len(comparison.drawn)} rows, see the table: {left}."
-        return finished(figure, "stream", f"{title}: {comparison.title}", caption)
-
-
-def _course_of(
-    axes: Axes, row: Row, style: Style, protocol: Mapping[str, Any], domains: Sequence[str]
-) -> None:
-    """A row's mean along the stream, and its interval: as a band, or of two runs the points."""
-    at = along_the_stream(row, protocol, domains)
-    if not at:
-        return
-    places = sorted(at)
-    found = [estimate(at[x], SHARE).scaled(100) for x in places]
-    axes.plot(
-        places,
-        [known.mean for known in found],
-        label=tag(row),
-        color=style.color,
-        marker=style.marker,
-        markersize=4,
-        markeredgewidth=0,
-        **line_of(row),
-    )
-    if all(known.n == 2 for known in found):
-        xs = [x for x in places for _ in units(at[x])]
-        ys = [100 * y for x in places for y in units(at[x]).values()]
-        axes.scatter(xs, ys, s=7, color=pale(style.color), zorder=1.6)
-        return
-    if all(known.interval is None for known in found):
-        return
-    ends = [known.interval or (math.nan, math.nan) for known in found]
-    axes.fill_between(
-        places,
-        [low for low, _ in ends],
-        [high for _, high in ends],
-        alpha=0.08 if row.supervised else 0.16,
-        linewidth=0,
-        color=style.color,
-    )
-
-
 def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing | None:
     if all(row.costs["energy"].estimate is None for row in comparison.drawn):
         return None
     axis, title, _, over = view_of(comparison)
-    known, kinds = _with_cost(comparison, "energy")
+    known, kinds, left = _with_cost(comparison, "energy")
     absent = ", ".join(tag(row) for row in comparison.drawn if row.costs["energy"].estimate is None)
     columns = math.ceil(sum(1 + tag(row).count("\n") for row in known) / _LEGEND)
     with sheet(6.8 + 1.7 * (columns - 1), 4.2) as (figure, axes):
@@ -163,7 +84,7 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing | No
                 100 * accuracy.mean,
                 xerr=sides(energy),
                 yerr=sides(accuracy.scaled(100)),
-                label=tag(row),
+                label=f"{tag(row)}{_share(comparison, row)}",
                 color=style.color,
                 marker=style.marker,
                 markerfacecolor=style.color if row.competes else "white",
@@ -191,6 +112,7 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing | No
             "Pareto front of the methods "
             f"({', '.join(fronts) or 'none'}). Hollow: "
             f"supervised references (†), which are no part of it.{marks(known)}"
+            f"{_SURE * bool(comparison.front_shares)}{left}"
         )
         if absent:
             caption += f" Not drawn, energy unavailable: {absent}."
@@ -198,8 +120,14 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing | No
         return finished(figure, "tradeoff", title, caption)
 
 
+def _share(comparison: Comparison, row: Row) -> str:
+    """How often a row is on the Pareto front, for the legend; nothing where it never is."""
+    share = comparison.front_shares.get(row.label, 0.0) if row.competes else 0.0
+    return f" ({100 * share:.0f} %)" if share >= 0.005 else ""
+
+
 def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
-    rows, kinds = _with_cost(comparison, "memory")
+    rows, kinds, left = _with_cost(comparison, "memory")
     with sheet(6.4, 1.1 + (0.34 if len(rows) <= LINES else 0.24) * len(rows)) as (figure, axes):
         for i, row in enumerate(rows):
             assert row.costs["memory"].estimate is not None
@@ -231,14 +159,28 @@ def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             f"Peak memory: {comparison.title}",
             "Peak memory of adaptation and inference above the runtime's own share, mean and 95 % "
             f"interval over {repeats(rows)}, above 0, of two the points. Pale: supervised "
-            f"references (†).{marks(rows)}",
+            f"references (†).{marks(rows)}{left}",
         )
 
 
-def _with_cost(comparison: Comparison, name: str) -> tuple[list[Row], str]:
-    """The rows where a cost is known, and of what kinds it is, for an axis."""
+def _with_cost(comparison: Comparison, name: str) -> tuple[list[Row], str, str]:
+    """The rows where a cost is known, of what kinds it is, for an axis, and the end of a caption.
+
+    Of more than `MOST` rows those with the best scores, and what is on the Pareto front: names
+    could not be read, nor points told apart.
+    """
     rows = [row for row in comparison.drawn if row.costs[name].estimate is not None]
-    return rows, " and ".join(sorted({kind for row in rows for kind in row.costs[name].kinds}))
+    points = {
+        row.label: (cost.mean, score.mean)
+        for row in rows
+        if row.competes and (cost := row.costs[name].estimate) and (score := row.accuracy["score"])
+    }
+    front = set(pareto(points)) if len(rows) > MOST else set()
+    kept = {id(row) for row in prominent(comparison, MOST)}
+    shown = [r for r in rows if id(r) in kept or (r.label in front and r.competes)]
+    left = len(rows) - len(shown)
+    told = f" {left} rows of lower scores are left out, see the table." if left else ""
+    return shown, " and ".join(sorted({k for r in shown for k in r.costs[name].kinds})), told
 
 
 def _energy_axis(axes: Axes, energies: Sequence[float]) -> None:
@@ -252,21 +194,11 @@ def _energy_axis(axes: Axes, energies: Sequence[float]) -> None:
         axes.margins(x=0.08)
 
 
-def line_of(row: Row) -> dict[str, Any]:
-    """How a row's line is drawn."""
-    if row.is_source_only:
-        return {"linestyle": "--", "linewidth": 1.4, "zorder": 1.5}
-    if row.is_oracle:
-        return {"linestyle": "-.", "linewidth": 1.2}
-    if row.supervised:
-        return {"linestyle": ":", "linewidth": 1.2, "alpha": 0.7}
-    return {"linestyle": "-", "linewidth": 1.4}
-
-
 FIGURES: Mapping[str, Callable[[Comparison, Mapping[str, Style]], Drawing | None]] = {
-    "stream": _stream,
+    "stream": draw_stream,
     "tradeoff": _tradeoff,
     "memory": _memory,
     "matrix": draw_matrix,
+    "breakdown": draw_breakdown,
 }
 """The figures of a comparison with results, by name; each None where the results lack it."""

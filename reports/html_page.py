@@ -40,10 +40,10 @@ def page(
 ) -> str:
     """The report as HTML, everything from records escaped; ``look`` comes from `drawing.styles`.
 
-    ``reference``: see `files`; ``across``: tables and figure of scenarios; ``workloads``: tables
-    across suites; ``logs``: the ends of logs by the name that records have of them; ``answer``:
-    what stands first. The policy of the page lets the browser run the script that lies beside this
-    module and nothing else.
+    ``reference``: see `files`; ``across``: tables and figures of several comparisons;
+    ``workloads``: tables across suites; ``logs``: the ends of logs by the name that records have of
+    them; ``answer``: what stands first. The policy of the page lets the browser run the script that
+    lies beside this module and nothing else.
     """
     beside = Path(__file__).parent
     environment = jinja2.Environment(

@@ -1,8 +1,7 @@
 """Scores and costs for the model cards of adapted models, as the Hugging Face Hub reads them.
 
 One file a row of a comparison: the metadata (``model-index``) for the head of a model's README. The
-Hub's newer ``.eval_results`` are of benchmarks that are data sets on the Hub, which streams here
-are not.
+Hub's newer ``.eval_results``, of benchmarks that are data sets on the Hub, are `hub_results`.
 """
 
 from __future__ import annotations

@@ -248,7 +248,7 @@
     table.append(make("thead", {}, head), body);
     const close = make("button", { type: "button", class: "close" }, "Close");
     close.addEventListener("click", () => box.close());
-    const facts = [`Settings: ${row.settings}.`, row.changed && `Differing from its defaults: ${row.changed}.`, row.paper && `Paper: ${row.paper}`];
+    const facts = [`Settings: ${row.settings}.`, row.changed && `Differing from its defaults: ${row.changed}.`, row.kinds && `Adaptation time: ${row.kinds}.`, row.paper && `Paper: ${row.paper}`];
     box.replaceChildren(make("h2", { id: "runs-title" }, `${row.name}: its runs`),
       ...facts.filter(Boolean).map((text) => make("p", {}, text)),
       make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "runs" }, table), close);
@@ -499,8 +499,26 @@
     if (button?.classList.contains("open")) showRuns(button.closest("section"), button.textContent);
   });
 
+  // Why a cell is empty, where the pointer rests on it; the list below the tables has it for all.
+  function tellReasons(section) {
+    const lacking = new Map();
+    for (const { name, runs } of known.get(section.dataset.id).rows) {
+      const run = runs.find(([, , status]) => status !== "ok");
+      if (run) lacking.set(name, run[2]);
+    }
+    if (!lacking.size) return;
+    for (const line of section.querySelectorAll("table.sortable tbody tr")) {
+      const reason = lacking.get(line.cells[0].textContent);
+      for (const cell of reason ? [...line.cells].slice(1) : []) if (!/\d/.test(cell.textContent) && !cell.classList.contains("text")) cell.title = reason;
+    }
+  }
+
+  const seen = new Set();
   function drawSection(section) {
-    if (!charts.has(section) && section.querySelector("figure[data-kind]")) charts.set(section, figures(section));
+    if (seen.has(section)) return;
+    seen.add(section);
+    tellReasons(section);
+    if (section.querySelector("figure[data-kind]")) charts.set(section, figures(section));
   }
 
   const watcher = new IntersectionObserver((entries) => {

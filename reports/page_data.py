@@ -10,12 +10,12 @@ from matplotlib.colors import to_hex
 
 from bench.records.record import Record
 
-from .aggregate import Row, clean, fate, show_all, usable
+from .aggregate import Row, clean, fate, shorten, show_all, usable
 from .answer import UNITS, WITHIN, Ranked, least, within_cells, within_heads
+from .breakdown_figure import mean_seconds
 from .comparison import Comparison
 from .course import along_the_stream, stages_of
-from .drawing import Style, marks, prominent, repeats
-from .figures import view_of
+from .drawing import Style, marks, prominent, repeats, view_of
 from .metrics import COSTS
 from .statistics import SHARE, Estimate, estimate
 from .table_model import name_of, settings_of
@@ -133,10 +133,20 @@ def _row(row: Row, comparison: Comparison, shown: bool) -> dict[str, Any]:
         },
         "settings": settings_of(row),
         "changed": clean(show_all(row.facts.changed)),
+        "kinds": _kinds_of_work(row),
         "paper": clean(row.facts.paper or ""),
         "runs": [_run(record) for record in row.runs],
         **_matrix(row),
     }
+
+
+def _kinds_of_work(row: Row) -> str:
+    """What the adaptation time goes into; empty where that is one kind or not known."""
+    seconds = mean_seconds(row) or {}
+    if len(seconds) < 2:
+        return ""
+    parts = sorted(seconds.items(), key=lambda each: -each[1])
+    return ", ".join(f"{shorten(clean(name), 40)} {value:.3g} s" for name, value in parts[:12])
 
 
 def _matrix(row: Row) -> dict[str, Any]:

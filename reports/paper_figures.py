@@ -8,12 +8,12 @@ from bench.errors import BenchError
 
 from .bars_figure import draw_bars
 from .comparison import Comparison
-from .drawing import Drawing, Style, styles
+from .drawing import Drawing, Style, figure_files, styles
 from .figures import FIGURES
 from .pairwise_figure import draw_pairwise
 from .table_columns import SCORE
 from .trained_figure import draw_trained
-from .window_figure import draw_windows, window_of
+from .window_figure import ALONG, draw_along, why_not
 
 OF_EACH = {**FIGURES, "pairwise": draw_pairwise, "trained": draw_trained}
 """The figures of each setting, by name."""
@@ -24,8 +24,10 @@ WHY_NOT = {
     "matrix": "no run knows the accuracy on all domains after each",
     "pairwise": "it has one method",
     "trained": "no record tells which tensors a method selected",
+    "breakdown": "no record tells the time of several kinds of work",
 }
 """Why a setting with results may lack a figure."""
+TOLD_BY_SOME = ("trained", "breakdown")
 UNKNOWN = "no run's is known"
 """The same of bars."""
 
@@ -33,25 +35,24 @@ UNKNOWN = "no run's is known"
 def paper_figures(
     names: Sequence[str], comparisons: Sequence[Comparison], titles: Mapping[str, str], where: str
 ) -> dict[str, bytes]:
-    """The files of the figures, by name; ``titles``: of the comparisons, by key.
+    """The files of the figures by name, and their captions; ``titles``: of the comparisons, by key.
 
-    Raises BenchError, which begins with ``where``, for a figure that cannot be drawn. What was
-    trained is drawn of the settings that tell it, and must be told of one.
+    Raises BenchError, which begins with ``where``, for a figure that cannot be drawn. Figures of
+    what only some methods tell are drawn of the settings that tell it, which must be one at least.
     """
-    look, contents = styles(comparisons), dict[str, bytes]()
+    look, made = styles(comparisons), dict[str, Drawing]()
     for name in names:
         drawn = _drawn(name, comparisons, look, titles)
         lacking = [c for c in comparisons if name in OF_EACH and c.slug not in drawn]
-        if (lacking and name != "trained") or not drawn:
+        if (lacking and name not in TOLD_BY_SOME) or not drawn:
             of = f" of {lacking[0].title}" if lacking else ""
-            why = _of_windows(comparisons) if name == "window" else WHY_NOT.get(name, UNKNOWN)
+            why = why_not(name, comparisons) if name in ALONG else WHY_NOT.get(name, UNKNOWN)
             raise BenchError(
                 f"{where}: key 'figures': {name} cannot be drawn{of}: {why}; leave it out"
             )
         for slug, drawing in drawn.items():
-            for kind, content in drawing.files.items():
-                contents["-".join(filter(None, ("figure", name, slug))) + f".{kind}"] = content
-    return contents
+            made["-".join(filter(None, ("figure", name, slug)))] = drawing
+    return figure_files(made)
 
 
 def _drawn(
@@ -61,16 +62,10 @@ def _drawn(
     titles: Mapping[str, str],
 ) -> dict[str, Drawing]:
     """A figure's drawings, by what their files are called; those that are possible."""
-    if name == "window":
-        return draw_windows(comparisons, look)
+    if name in ALONG:
+        return draw_along(name, comparisons, look)
     if name in BARS:
         made = {"": draw_bars(BARS[name], comparisons, look, titles)}
     else:
         made = {c.slug: OF_EACH[name](c, look) for c in comparisons}
     return {slug: drawing for slug, drawing in made.items() if drawing is not None}
-
-
-def _of_windows(comparisons: Sequence[Comparison]) -> str:
-    found = sorted({w for c in comparisons if (w := window_of(c)) is not None})
-    told = " and ".join(f"{window:g} s" for window in found) or "no limit"
-    return f"no two settings differ in the window alone, which is {told}"

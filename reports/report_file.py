@@ -85,7 +85,8 @@ class ReportFile(TableChoice):
     seeds, source_draws : only these seeds, and only the first so many draws of the source
     names : how tables call columns, suites, streams, models and devices
     figures : which figures are drawn: of each setting (stream, tradeoff, memory, matrix, pairwise,
-        trained), of all beside each other (bars and those of costs), of several windows (window)
+        trained, breakdown), of all beside each other (bars and those of costs), of several windows
+        (window) or speeds of the stream (speed)
     summaries : which tables of all settings together: the answer, across scenarios, by workload
     max_energy, max_memory : J and MB within which the answer names the best too
     numbers : of tables in LaTeX, "plain", or "siunitx" for papers that say there how they look
@@ -98,7 +99,8 @@ class ReportFile(TableChoice):
     names: dict[Text, Text] = {}
     figures: list[
         Literal[
-            "stream", "tradeoff", "memory", "matrix", "pairwise", "trained", "window",
+            "stream", "tradeoff", "memory", "matrix", "pairwise", "trained", "breakdown",
+            "window", "speed",
             "bars", "bars-memory", "bars-energy", "bars-time",
         ]
     ] = []  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -32,14 +32,18 @@ def draw_profile(made: Across, look: Mapping[str, Style]) -> Drawing:
         for method in shown:
             style = look.get(method, Style(GREY, "o"))
             reference = made.supervised(method)
+            shares = made.profile(method, levels.tolist())
             axes.step(
                 100 * levels,
-                [100 * share for share in made.profile(method, levels.tolist())],
+                [100 * share for share in shares],
                 where="post",
                 label=plain(f"{method} {DAGGER}" if reference else method),
                 color=style.color,
                 linestyle="--" if method == SOURCE_ONLY else ":" if reference else "-",
                 linewidth=1.4,
+                marker=style.marker,
+                markersize=4,
+                markevery=_where_it_rises(shares),
             )
         axes.set(
             xlabel="points below the best method of the scenario",
@@ -58,3 +62,8 @@ def draw_profile(made: Across, look: Mapping[str, Style]) -> Drawing:
         if left:
             caption += f" {left} methods of lower mean are left out."
         return finished(figure, "profile", "Performance profile", caption)
+
+
+def _where_it_rises(shares: Sequence[float]) -> list[int]:
+    """The first level and those after a step: markers there tell lines of one color apart."""
+    return [i for i, share in enumerate(shares) if i == 0 or share > shares[i - 1]]

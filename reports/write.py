@@ -20,6 +20,7 @@ from .scenario_tables import scenario_csv, scenario_sheet
 from .scenarios import MARGIN, across
 from .shared_notes import numbered, said_once
 from .showable import showable
+from .table_model import Sheet
 from .tables import comma_separated, note_lines, sheet_latex, sheet_markdown, sheet_text
 from .workloads import workload_sheets
 
@@ -93,10 +94,13 @@ def files(
     comparisons, inapplicable = _that_apply(compare(kept))
     note = "; ".join(filter(None, [note, *left_out, *inapplicable]))
     if not any(comparison.drawn for comparison in comparisons):
-        raise BenchError(
-            f"report in {folder}: none of {len(kept)} records has "
-            "results; see their reasons with 'bench report' and run the suite again"
+        why = (
+            f"none of {len(kept)} records has results; see their reasons with 'bench status' and "
+            "run the suite again"
+            if kept
+            else "there is no record yet; start with 'bench run'"
         )
+        raise BenchError(f"report in {folder}: {why}")
     found = {row.label for c in comparisons if (row := find_row(c.drawn, reference))}
     if reference and not found:
         labels = sorted({row.label for c in comparisons for row in c.drawn})
@@ -105,14 +109,15 @@ def files(
             f"{did_you_mean(reference, labels)}"
         )
     # Imported here: the summary on a terminal needs neither seaborn nor the template engine.
-    from .drawing import styles
+    from .drawing import Drawing, figure_files, styles
     from .figures import draw
     from .html_page import page
     from .scenario_figure import draw_profile
+    from .window_figure import ALONG, draw_along
 
     look = styles(comparisons)
     drawings = {comparison.key: draw(comparison, look) for comparison in comparisons}
-    contents: dict[str, bytes] = {}
+    contents, drawn = dict[str, bytes](), dict[str, Drawing]()
     answer = answer_sheet(comparisons, budgets)
     if answer is not None:
         contents["answer.md"] = sheet_markdown(answer).encode()
@@ -123,9 +128,12 @@ def files(
         contents[f"table-{slug}.tex"] = sheet_latex(made).encode()
         contents[f"table-{slug}.csv"] = comma_separated(comparison, reference).encode()
         for drawing in drawings[comparison.key]:
-            for kind, content in drawing.files.items():
-                contents[f"figure-{drawing.name}-{slug}.{kind}"] = content
+            drawn[f"figure-{drawing.name}-{slug}"] = drawing
     sections = []
+    for name in ALONG:
+        for slug, drawing in draw_along(name, comparisons, look).items():
+            drawn[f"figure-{name}-{slug}"] = drawing
+            sections.append((Sheet(drawing.title, f"{name}-{slug}", (), ()), drawing))
     for several in across(comparisons):
         label = next((name for name in several.all_methods if name in found), "")
         tables, drawing = scenario_sheet(several, label, margin), draw_profile(several, look)
@@ -133,13 +141,13 @@ def files(
         contents[f"table-{tables.slug}.md"] = sheet_markdown(tables).encode()
         contents[f"table-{tables.slug}.tex"] = sheet_latex(tables).encode()
         contents[f"table-{tables.slug}.csv"] = scenario_csv(several, margin).encode()
-        for kind, content in drawing.files.items():
-            contents[f"figure-{drawing.name}-{tables.slug}.{kind}"] = content
+        drawn[f"figure-{drawing.name}-{tables.slug}"] = drawing
     workloads = workload_sheets(comparisons)
     for tables in workloads:
         contents[f"table-{tables.slug}.md"] = sheet_markdown(tables).encode()
         contents[f"table-{tables.slug}.tex"] = sheet_latex(tables).encode()
     whole = page(comparisons, look, note, reference, sections, workloads, logs, answer)
+    contents |= figure_files(drawn)
     contents["report.html"] = whole.encode()
     return written(folder, contents)
 

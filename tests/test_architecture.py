@@ -31,7 +31,17 @@ CORE = (
     ("run",),
     ("execute",),
     ("cluster",),
-    ("tuning", "conformance", "estimate", "calibration", "scheduling", "testing", "docgen", "live"),
+    (
+        "tuning",
+        "conformance",
+        "estimate",
+        "calibration",
+        "scheduling",
+        "testing",
+        "docgen",
+        "live",
+        "leaderboard",
+    ),
     ("cli",),
 )
 """The folders of ``bench/``: each imports those above it here, and those of its own line."""

@@ -22,8 +22,8 @@ from bench.cluster import commands
 from bench.errors import BenchError
 
 COMMANDS = (
-    "list_", "plan", "run", "status", "watch", "serve", "tune", "report", "compare", "fit",
-    "schedule", "check", "new_method", "new_data", "docs", "doctor",
+    "list_", "plan", "run", "status", "watch", "serve", "tune", "report", "compare", "leaderboard",
+    "fit", "schedule", "check", "new_method", "new_data", "docs", "doctor",
 )  # fmt: skip
 """Modules of the commands, in the order of ``bench --help``."""
 

@@ -10,6 +10,7 @@ import typer
 from typer import Argument, Option
 
 from bench.cli.options import StoreRoot, warn_unreadable
+from bench.errors import BenchError
 from bench.study.selection import DEFAULT_STORE, existing_store, open_store
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -24,6 +25,7 @@ class Format(StrEnum):
     TAR_XZ = "tar.xz"
     EVERY_EVAL_EVER = "every-eval-ever"
     MODEL_CARD = "model-card"
+    HF_EVAL_RESULTS = "hf-eval-results"
 
 
 @app.callback()
@@ -62,16 +64,29 @@ def check_(store: StoreRoot = DEFAULT_STORE) -> None:
 
 @app.command("export")
 def export_(
-    out: Annotated[Path, Argument(help="File to write; of the last two formats a folder.")],
+    out: Annotated[Path, Argument(help="File to write; of the last three formats a folder.")],
     format_: Annotated[Format, Option("--format", help="Of the file.")] = Format.CSV,
     store: StoreRoot = DEFAULT_STORE,
-    organization: Annotated[str, Option(help="Who made the runs, for every-eval-ever.")] = "",
+    organization: Annotated[
+        str, Option(help="Who made the runs, for every-eval-ever and hf-eval-results.")
+    ] = "",
+    benchmark: Annotated[
+        str, Option(help="Data set of a leaderboard, OWNER/NAME, for hf-eval-results.")
+    ] = "",
+    source: Annotated[
+        str, Option(help="Address where the records can be read, for hf-eval-results.")
+    ] = "",
 ) -> None:
     """Write all records: a table with a row a domain, an archive, scores in formats of others."""
     from bench.records.export_files import export
 
+    further = {"benchmark": benchmark, "source": source}
+    if format_ is not Format.HF_EVAL_RESULTS:
+        if any(further.values()):
+            raise BenchError("--benchmark and --source are for --format hf-eval-results")
+        further = {}
     opened = existing_store(store)
-    typer.echo(f"{export(opened, format_.value, out, organization)} records in {out}")
+    typer.echo(f"{export(opened, format_.value, out, organization, **further)} records in {out}")
     warn_unreadable(opened)
 
 

@@ -73,6 +73,7 @@ class DeviceCosts(ABC):
     ----------
     kind, how : whether costs are modelled or measured, and by what
     window : the total since the current window opened
+    time_by_kind : seconds of the whole stream by kind of step or section
     inference, inference_samples : cost of predicting one batch of so many samples
     peak_bytes : largest memory, without the runtime's
     resident_bytes, resident_note : what the process takes at most, without the runtime's, where
@@ -98,6 +99,7 @@ class DeviceCosts(ABC):
     def __init__(self, name: str) -> None:
         self.name = name
         self.window = WindowCosts()
+        self.time_by_kind: Counter[str] = Counter()
         self.inference: Cost | None = None
         self.inference_samples = 0
         self.peak_bytes = 0.0
@@ -213,6 +215,8 @@ class CostTracker(ABC):
         self.counts[key[0]] += 1
         step = self._charge(key, wall_s, budget_s, cut_short)
         self._require_devices()
+        for device in self.devices:
+            device.time_by_kind.update({step.kind: step.seconds[device.name]})
         for observer in self._observers:
             observer.on_step(step)
 

@@ -25,14 +25,14 @@ DATE = (1980, 1, 1, 0, 0, 0)
 """Of all files in an archive, so that equal stores give equal ones; zip knows none before it."""
 
 
-def export(store: Store, form: str, out: Path, organization: str = "") -> int:
+def export(store: Store, form: str, out: Path, organization: str = "", **further: str) -> int:
     """Write the readable records to a file, or to a folder; how many they are.
 
     ``form``: ``csv`` or ``parquet``, a row for each cell and domain as `to_frame` has it; ``zip``,
     the files of records and their logs as they are; ``tar.xz``, those of records alone in a quarter
     of the space; another registered one, such as ``every-eval-ever``, a folder of files, which may
-    say that an ``organization`` made the runs. Raises BenchError if that cannot be written, or
-    if a library is missing.
+    say that an ``organization`` made the runs; ``further``: what one of these takes besides. Raises
+    BenchError if that cannot be written, or if a library is missing.
     """
     records = list(store)
     if not records:
@@ -42,7 +42,7 @@ def export(store: Store, form: str, out: Path, organization: str = "") -> int:
         if form in FORMS:
             FORMS[form](store, records, out)
         else:
-            made = registry.load("report", form)(records, organization, time.time())
+            made = registry.load("report", form)(records, organization, time.time(), **further)
             for name, content in made.items():
                 write_atomically(out / name, content)
     except OSError as error:

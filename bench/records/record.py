@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
@@ -145,9 +146,11 @@ class Costs(_Strict, extra="allow"):
     where it is modelled, resident memory where it is measured. ``resident_memory``: what the
     process takes at its peak, above the runtime too; None in records from before it was known.
     ``source_storage``: bytes of source data that the method keeps on the device. ``steps``: by
-    kind. ``flops``, ``bytes`` and ``launches``: counted, of the whole stream; None where costs are
-    measured. ``tracing_s``: seconds that counting took here. ``uncounted``: operators and other
-    work that no count holds; where there are any, time, energy and operations are lower bounds.
+    kind. ``time_by_kind``: seconds of ``adaptation_time`` by kind of step or section; None in
+    records from before it was kept. ``flops``, ``bytes`` and ``launches``: counted, of the whole
+    stream; None where costs are measured. ``tracing_s``: seconds that counting took here.
+    ``uncounted``: operators and other work that no count holds; where there are any, time, energy
+    and operations are lower bounds.
     Further amounts have names of their own: `bench.run.results` may add a cost without a field.
     """
 
@@ -162,11 +165,25 @@ class Costs(_Strict, extra="allow"):
     inference_time: Amount
     inference_energy: Amount
     steps: dict[str, Count]
+    time_by_kind: Annotated[
+        dict[str, Seconds] | None, pydantic.Field(exclude_if=lambda told: told is None)
+    ] = None
     flops: Number | None
     bytes: Number | None
     launches: Number | None
     tracing_s: Number
     uncounted: list[str] = []
+
+    @pydantic.model_validator(mode="after")
+    def _whole_time(self) -> Costs:
+        if self.time_by_kind is None:
+            return self
+        found, told = sum(self.time_by_kind.values()), self.adaptation_time.value
+        if told is None or not math.isclose(found, told, rel_tol=1e-6, abs_tol=1e-9):
+            raise ValueError(f"time_by_kind adds up to {found:g} s, adaptation_time is {told} s")
+        if unknown := self.time_by_kind.keys() - self.steps.keys():
+            raise ValueError(f"time_by_kind has the kind {min(unknown)!r}, of which steps has none")
+        return self
 
     def get(self, name: str) -> Amount | None:
         """A further amount by its name, None in records that do not have it."""

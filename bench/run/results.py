@@ -171,6 +171,7 @@ def _costs(device: DeviceCosts, domains: Sequence[DomainResult], tracker: CostTr
             device.inference.energy_j / n, "J", device.inference_energy_unavailable
         ),
         steps=dict(tracker.counts),
+        time_by_kind=dict(device.time_by_kind),
         flops=tracker.flops,
         bytes=tracker.bytes,
         launches=tracker.launches,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -125,6 +126,28 @@ def test_kinds_and_shapes_have_prices_of_their_own(make_device: Device) -> None:
     spend(window, 7, n=4, kind="a", size=3)
     assert tracker.devices[0].window.time_s == 4 * 1 + 4 * 5 + 4 * 7
     assert tracker.counts == {"a": 8, "b": 4}
+
+
+def test_the_time_of_each_kind_adds_up_over_windows_and_steps_that_are_cut_short(
+    make_device: Device,
+) -> None:
+    tracker = make_tracker([make_device(), make_device(launch=2.0, name="slow")], nothing)
+    total: Counter[str] = Counter()
+    for _ in range(2):
+        with Window(tracker, 1000.0) as window:
+            spend(window, 1, n=4, kind="a")
+            with window.section("build"):
+                launch(X, 3)
+            for batch in window.steps(batches(9), "b"):
+                launch(batch.x, 5)
+                break
+        total.update({device.name: device.window.time_s for device in tracker.devices})
+    first, slow = tracker.devices
+    assert first.time_by_kind == {"a": 2 * 4, "build": 2 * 3, "b": 2 * 5}
+    assert slow.time_by_kind == {"a": 4 * 4, "build": 4 * 3, "b": 4 * 5}
+    for device in tracker.devices:
+        assert sum(device.time_by_kind.values()) == total[device.name]
+    assert tracker.counts.keys() == first.time_by_kind.keys()
 
 
 def test_the_first_two_steps_are_counted_and_the_others_charged_as_the_second(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from bench.records.record import Amount, DomainResult, Record, Results
+from bench.records.record import Amount, Costs, DomainResult, Record, Results
 
 SAMPLE = Path(__file__).with_name("samples") / "schema-1.json"
 
@@ -96,3 +96,26 @@ def test_costs_and_scores_without_a_field_of_their_own_are_kept() -> None:
     content["results"]["costs"]["tracing_time"] = 2.0
     with pytest.raises(pydantic.ValidationError, match="tracing_time"):
         Record.model_validate(content)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"adapt": 1.5}, ""),
+        ({"adapt": 1.0, "proxy": 0.5}, ""),
+        ({"adapt": 1.0}, "time_by_kind adds up to 1 s, adaptation_time is 1.5 s"),
+        ({"adapt": 1.0, "idle": 0.5}, "time_by_kind has the kind 'idle', of which steps has none"),
+        ({"adapt": 2.0, "proxy": -0.5}, "greater than or equal to 0"),
+        ({}, "time_by_kind adds up to 0 s"),
+    ],
+)
+def test_the_times_of_the_kinds_of_work_are_the_adaptation_time(
+    told: dict[str, float], message: str
+) -> None:
+    content = json.loads(SAMPLE.read_text(encoding="utf-8"))["results"]["costs"]
+    content |= {"steps": {"adapt": 8, "proxy": 1}, "time_by_kind": told}
+    if not message:
+        assert Costs.model_validate(content).time_by_kind == told
+        return
+    with pytest.raises(pydantic.ValidationError, match=message):
+        Costs.model_validate(content)

@@ -326,6 +326,8 @@ def test_the_old_record_of_schema_1_still_loads(tmp_path: Path) -> None:
     assert (costs.adaptation_time.value, costs.adaptation_time.unit) == (1.5, "s")
     assert costs.adaptation_energy.kind == "modelled"
     assert costs.steps == {"adapt": 8}
+    assert costs.time_by_kind is None
+    assert "time_by_kind" not in costs.model_dump_json()  # written again it is what it was
 
 
 def test_a_record_names_its_metric(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.records.record import Record
-from bench.reports import figures, matrix_figure
+from bench.reports import figures, matrix_figure, stream_figure
 from bench.reports.comparison import compare
-from bench.reports.drawing import GREY, Drawing, Style, styles
+from bench.reports.drawing import GREY, Drawing, Style, styles, tag
 from bench.reports.figures import draw
 from bench.reports.matrix_figure import draw_matrix
 from bench.reports.resampling import pareto
@@ -28,17 +28,18 @@ Make = Callable[..., Record]
 
 
 @contextmanager
-def watched(module: Any = figures) -> Iterator[dict[str, Axes]]:
-    """The first axes of the figures that a module draws in the block, by the figure's name."""
+def watched(*modules: Any) -> Iterator[dict[str, Axes]]:
+    """The first axes of the figures that modules draw in the block, by the figure's name."""
     axes: dict[str, Axes] = {}
-    finish = module.finished
+    finish = figures.finished
 
     def keep(figure: Figure, name: str, title: str, caption: str) -> Any:
         axes[name] = figure.axes[0]
         return finish(figure, name, title, caption)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "finished", keep)
+        for module in modules or (figures, stream_figure):
+            patch.setattr(module, "finished", keep)
         yield axes
 
 
@@ -230,18 +231,62 @@ def crowd(make: Make) -> tuple[dict[str, Drawing], dict[str, Axes], dict[str, St
         return {d.name: d for d in draw(comparisons[0], look)}, axes, look
 
 
-def test_a_crowded_stream_shows_ten_rows_and_names_the_rest(
+def test_a_crowded_stream_is_small_multiples_and_names_the_rest(
     crowd: tuple[dict[str, Drawing], dict[str, Axes], dict[str, Style]],
 ) -> None:
     drawings, axes, look = crowd
     best = ["method-00 [default]", *(f"method-0{i}" for i in range(1, 8))]
-    assert labels(axes["stream"]) == ["source-only", *best, "seer-0 †"]
+    panels = [each for each in axes["stream"].figure.axes if each.get_visible()]
+    assert [panel.get_title() for panel in panels] == [*best, "seer-0 †"]
+    for panel in panels:  # each beside no adaptation, on one scale
+        still, own = panel.get_lines()
+        assert (still.get_color(), still.get_linestyle()) == (GREY, "--")
+        assert own.get_color() == look[panel.get_title().removesuffix(" †")].color
+        assert panel.get_ylim() == panels[0].get_ylim()
     left = drawings["stream"].caption.partition("Left out of 32 rows, see the table: ")[2]
     assert left.rstrip(".").split(", ") == [
         "method-00 [oracle] ‡", *(f"method-{i:02d}" for i in range(8, 24)),
         *(f"seer-{i} †" for i in range(1, 6)),
     ]  # fmt: skip
     assert len({str(look[name].color) for name in best}) == 8
+
+
+@pytest.mark.parametrize("many", [6, 7, 9])
+def test_more_than_six_methods_stand_in_figures_of_their_own(
+    make: Make, drawn: dict[str, Axes], many: int
+) -> None:
+    names = [f"method-{i}" for i in range(many)]
+    records = [make(m, s, after=[0.5, 0.9, 0.6 + s / 9, 0.3]) for m in names for s in range(3)]
+    comparisons = compare([*records, make("source-only")])
+    draw(comparisons[0], styles(comparisons))
+    figure = drawn["stream"].figure
+    panels = [each for each in figure.axes if each.get_visible()]
+    assert len(panels) == (1 if many <= 6 else many)
+    figure.draw_without_rendering()
+    lowest = [each for each in panels if each.xaxis.get_tick_params()["labelbottom"]]
+    shown = [t.get_window_extent() for each in lowest for t in each.get_xticklabels()]
+    assert len(shown) == (4 if many <= 6 else 12)  # below the lowest panel of each column
+    assert not any(a.overlaps(b) for i, a in enumerate(shown) for b in shown[:i])
+
+
+def test_the_front_says_how_sure_it_is(make: Make, drawn: dict[str, Axes]) -> None:
+    """Tent is always on the front; shot takes more energy and is above it in one draw of many."""
+    records = [
+        make(m, seed, after=after + step * seed, energy=energy)
+        for seed in range(3)
+        for m, after, step, energy in (
+            ("source-only", 0.5, 0.0, 0.0), ("tent", 0.6, 0.0, 5.0), ("shot", 0.55, 0.04, 9.0),
+        )
+    ]  # fmt: skip
+    comparisons = compare(records)
+    drawing = draw(comparisons[0], styles(comparisons))[1]
+    shares = comparisons[0].front_shares
+    assert (shares["source-only"], shares["tent"]) == (1.0, 1.0)
+    assert 0.0 < shares["shot"] < 0.5
+    assert labels(drawn["tradeoff"]) == [
+        "source-only (100 %)", "tent (100 %)", f"shot ({100 * shares['shot']:.0f} %)", FRONT,
+    ]  # fmt: skip
+    assert "(%) of a method: in how many of the bootstrap draws" in drawing.caption
 
 
 @pytest.mark.parametrize("name", ["tradeoff", "memory"])
@@ -257,6 +302,33 @@ def test_other_crowded_figures_name_every_row_legibly(
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     page = axes.figure.bbox
     assert all(page.contains(*corner) for box in boxes for corner in box.corners())
+
+
+def test_names_of_any_length_leave_room_for_the_figure(make: Make) -> None:
+    long = ["x" * 300, f"{'x' * 299}y"]
+    comparisons = compare([make("source-only"), *(make(each, model=each) for each in long)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's, where nothing is left for the axes
+        for comparison in comparisons:
+            draw(comparison, styles(comparisons))
+    tags = {tag(row).replace("\n", "") for each in comparisons for row in each.rows}
+    assert tags == {"source-only", f"{'x' * 70}…{'x' * 39}", f"{'x' * 70}…{'x' * 38}y"}
+
+
+def test_two_hundred_methods_leave_figures_that_can_be_read(
+    make: Make, drawn: dict[str, Axes]
+) -> None:
+    worse = [make(f"method-{i:03d}", after=0.9 - i / 500, energy=9.0 + i) for i in range(200)]
+    cheap = make("cheap", after=0.2, energy=8.0)  # nothing dominates it, whatever its score
+    comparisons = compare([make("source-only", after=0.1, energy=9.0), *worse, cheap])
+    made = {each.name: each for each in draw(comparisons[0], styles(comparisons))}
+    names = labels(drawn["tradeoff"])
+    assert names[:3] == ["source-only", "method-000", "method-001"]
+    assert names[-2:] == ["cheap", FRONT]
+    assert len(names) == 40 + 2
+    assert "161 rows of lower scores are left out, see the table." in made["tradeoff"].caption
+    assert "left out, see the table." in made["memory"].caption
+    assert made["tradeoff"].width < 12
 
 
 def test_energies_far_apart_get_a_logarithmic_axis_that_holds_zero(

@@ -159,6 +159,51 @@ def test_a_click_on_a_method_shows_its_runs(open_page: Callable[..., Page], repo
     assert "KeyError: 'x'" in opened.locator("table.prose pre").last.inner_text()
 
 
+def test_the_runs_of_a_method_tell_what_its_time_goes_into(
+    open_page: Callable[..., Page], make: Make, tmp_path: Path
+) -> None:
+    records = [make("source-only", time=0.0), make("tent"), make("edgeta", time=6.0)]
+    assert records[2].results is not None
+    costs = records[2].results.costs
+    costs.steps, costs.time_by_kind = {"adapt": 3, "proxy": 1}, {"adapt": 5.0, "proxy": 1.0}
+    files(records, tmp_path)
+    opened = open_page(tmp_path / "report.html")
+    for name, told in (("edgeta", True), ("tent", False)):
+        opened.locator(FIRST_TABLE).get_by_role("button", name=name, exact=True).click()
+        text = opened.locator("#runs").inner_text()
+        assert ("Adaptation time: adapt 5 s, proxy 1 s." in text) is told
+        opened.keyboard.press("Escape")
+
+
+def test_an_empty_cell_tells_why_where_the_pointer_rests(
+    open_page: Callable[..., Page], make: Make, tmp_path: Path
+) -> None:
+    lacking = make("norm", status="unsupported", reason="no <b>BatchNorm</b> layer")
+    files([make("source-only"), make("tent"), lacking], tmp_path)
+    opened = open_page(tmp_path / "report.html")
+    row = opened.locator(FIRST_TABLE).locator("tbody tr", has_text="norm")
+    assert row.locator("td", has_text="n/a").first.get_attribute("title") == (
+        "unsupported: no <b>BatchNorm</b> layer"
+    )
+    fine = opened.locator(FIRST_TABLE).locator("tbody tr", has_text="tent")
+    assert fine.locator("td[title]").count() == 0
+
+
+def test_settings_that_differ_in_the_window_are_a_figure_of_the_page(
+    open_page: Callable[..., Page], make: Make, tmp_path: Path
+) -> None:
+    records = [
+        make(method, after=0.5 + window / 100,
+             protocol={"name": "periodic", "window_s": window, "reset": "never"})
+        for method in ("source-only", "tent") for window in (5.0, 20.0)
+    ]  # fmt: skip
+    files(records, tmp_path)
+    opened = open_page(tmp_path / "report.html")
+    opened.locator(".contents a", has_text="against the window").click()
+    picture = opened.get_by_role("img", name="Accuracy after adaptation against the window")
+    assert picture.is_visible()
+
+
 def test_figures_tell_numbers_and_switch_lines(
     open_page: Callable[..., Page], report: Path
 ) -> None:
@@ -367,6 +412,23 @@ def test_nothing_is_wider_than_the_window(
 ) -> None:
     opened = open_page(report, width=width)
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_names_of_300_characters_and_from_right_to_left_do_not_widen_the_page(
+    open_page: Callable[..., Page], make: Make, tmp_path: Path, width: int
+) -> None:
+    long, arabic = "x" * 300, "\u0637\u0631\u064a\u0642\u0629 \u202etent"
+    records = [make("source-only"), make(arabic, after=0.7), make("shot", status="failed",
+                                                                  reason="nan " * 999)]  # fmt: skip
+    files([*records, make(long, model=long, device=long)], tmp_path)
+    opened = open_page(tmp_path / "report.html", width=width)
+    for figure in opened.locator("figure[data-kind]").all():
+        figure.scroll_into_view_if_needed()
+    opened.get_by_label("Which is the best within a budget of").fill("100")
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    opened.locator("section.comparison").last.get_by_role("button", name=long).first.click()
+    assert opened.locator("#runs").evaluate("each => each.scrollWidth <= each.clientWidth")
 
 
 def test_everything_from_records_is_text(

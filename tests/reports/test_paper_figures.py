@@ -8,31 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from report_files import texts, written
 
 from bench import BenchError
 from bench.records.record import Record
-from bench.reports.paper import Paper
+from bench.reports.write import files
 
 Make = Callable[..., Record]
-
-
-def written(folder: Path, records: list[Record], **content: Any) -> dict[str, bytes]:
-    """The files that a report file makes, by name."""
-    folder.mkdir(exist_ok=True)
-    path = folder / "paper.yaml"
-    path.write_text(yaml.safe_dump({"columns": ["accuracy"], **content}), encoding="utf-8")
-    paper = Paper(path)
-    made = paper.write(paper.choose(records), folder / "out")
-    return {each.name: each.read_bytes() for each in made}
-
-
-def texts(svg: bytes) -> list[str]:
-    """What is written in a figure."""
-    return [
-        "".join(re.findall(r">([^<]*)<", part)).strip()
-        for part in re.findall(r"<text.*?</text>", svg.decode(), re.DOTALL)
-    ]
 
 
 def two_networks(make: Make) -> list[Record]:
@@ -133,26 +115,47 @@ def test_details_that_do_not_fit_are_no_selections(
         written(tmp_path, [make("tent", details=details)], figures=["trained"])
 
 
-def test_windows_are_the_settings_that_differ_in_it_alone(make: Make, tmp_path: Path) -> None:
+PERIODIC = {"name": "periodic", "reset": "never"}
+TIMED = {"name": "online-timed", "batch_size": 50, "reset": "never"}
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol", "key", "axis"),
+    [
+        ("window", PERIODIC, "window_s", "window of each domain (s of the device)"),
+        ("speed", TIMED, "interval_s",
+         "time between batches (s); the stream is faster to the left"),
+    ],
+)  # fmt: skip
+def test_settings_that_differ_in_window_or_speed_alone_are_one_figure(
+    make: Make, tmp_path: Path, name: str, protocol: dict[str, Any], key: str, axis: str
+) -> None:
+    timed = name == "speed"
     records = [
-        make(method, seed, after=after + window / 1000 + seed / 100,
-             protocol={"name": "periodic", "window_s": window, "reset": "never"})
+        make(method, seed, after=score, online=score if timed else None,
+             protocol={**protocol, key: seconds})
         for method, after in (("source-only", 0.5), ("tent", 0.6))
-        for window in (10.0, 60.0, 30.0)
+        for seconds in (10.0, 60.0, 30.0)
         for seed in range(3)
+        for score in (after + seconds / 1000 + seed / 100,)
     ]  # fmt: skip
-    other = make("tent", protocol={"name": "periodic", "window_s": 10.0, "reset": "domain"})
-    made = written(tmp_path, [*records, other], figures=["window"])
-    figures = [name for name in made if name.endswith(".svg")]
-    assert figures == ["figure-window-digits-small-vit-board.svg"]
+    others = {**protocol, key: 10.0, "reset": "domain"}
+    other = make("tent", online=0.5 if timed else None, protocol=others)
+    made = written(tmp_path, [*records, other], figures=[name])
+    figures = [each for each in made if each.endswith(".svg")]
+    assert figures == [f"figure-{name}-digits-small-vit-board.svg"]
     told = texts(made[figures[0]])
     assert [t for t in told if t in ("10", "30", "60")][:3] == ["10", "30", "60"]
-    assert {"source-only", "tent", "window of each domain (s of the device)"} <= set(told)
+    assert {"source-only", "tent", axis} <= set(told)
+    if timed:  # whoever asks for all of a store has it too
+        names = {path.name for path in files([*records, other], tmp_path / "all")}
+        assert figures[0] in names
+    one = make("tent", online=0.5, protocol={**protocol, key: 60.0})
     with pytest.raises(
         BenchError,
-        match=r"window cannot be drawn: no two settings differ in the window alone, which is 60 s",
+        match=rf"{name} cannot be drawn: no two settings differ in {key} alone, which is 60 s",
     ):
-        written(tmp_path / "one", [make("tent")], figures=["window"])
+        written(tmp_path / "one", [one], figures=[name])
 
 
 def test_summaries_stand_beside_the_tables(make: Make, tmp_path: Path) -> None:

@@ -133,8 +133,15 @@ def test_summary_stays_light() -> None:
 def test_files_are_all_there_and_nothing_else(report: Path) -> None:
     expected = [s.format("digits-small-vit-board") for s in SUFFIXES]
     assert sorted(p.name for p in report.iterdir()) == sorted(
-        [*expected, "answer.md", "report.html"]
+        [*expected, "answer.md", "captions.md", "report.html"]
     )
+
+
+def test_every_figure_has_a_caption_in_words(report: Path) -> None:
+    told = (report / "captions.md").read_text(encoding="utf-8")
+    figures = {path.stem for path in report.glob("figure-*.pdf")}
+    assert {line[2:].partition(".**")[0] for line in told.split("\n\n") if line} == figures
+    assert "mean and 95 % interval over seeds" in told
 
 
 def test_paths_returned_are_the_files(make: Make, tmp_path: Path) -> None:
@@ -161,7 +168,7 @@ def test_note_is_in_tables_and_page(report: Path, page: Reader) -> None:
 def test_no_results_is_an_error(make: Make, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="none of 1 records has results"):
         files([make("tent", status="failed")], tmp_path / "x")
-    with pytest.raises(BenchError, match="none of 0 records has results"):
+    with pytest.raises(BenchError, match=r"there is no record yet; start with .bench run."):
         files([], tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
