@@ -28,7 +28,7 @@ from bench.study.plan import make_cells
 from bench.study.selection import Selection
 
 SUITE = "domain-shift-online"
-STEPS, ROUNDS = 40, 10
+STEPS, ROUNDS = 40, 25
 
 
 class Bare:
