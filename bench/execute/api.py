@@ -283,6 +283,7 @@ def write_report(
     max_memory: float | None = None,
     further: Sequence[Store] = (),
     layout: Layout | None = None,
+    jobs: int = 1,
 ) -> list[Path]:
     """The report of a store's records, or of those that are cells of a selection.
 
@@ -295,7 +296,8 @@ def write_report(
     whose records are read as well; of one cell the record that was started last counts.
     The report says, and ``warn`` receives, what the suite leaves out and which settings were tuned
     on older code. ``warn`` also receives a line for every file that is no record, and their number.
-    ``layout``: of a report file, whose tables and figures are written instead.
+    ``layout``: of a report file, whose tables and figures are written instead. ``jobs``: processes
+    that draw figures.
     """
     chosen = selection or Selection(suite="")
     for plugin in chosen.plugins:
@@ -354,6 +356,7 @@ def write_report(
     if layout is not None:
         return layout.write(records, out, "; ".join(notes))
     told_of["logs"] = _log_ends(records, stores)
+    told_of |= {"jobs": jobs} if jobs > 1 else {}
     paths: list[Path] = registry.load("report", "files")(
         records, out, "; ".join(notes), reference, **told_of
     )
