@@ -1,8 +1,8 @@
 """The font of figures without what they do not need, as every PDF embeds a part of it.
 
 DejaVu Sans has 6,000 characters, and taking the few dozen of a figure out of them takes longer than
-drawing it. The lean copy has those of Latin, Greek and Cyrillic text and the common symbols; of
-others matplotlib takes each from the whole font. Its licence lets copies be changed and passed on.
+drawing it. The lean copy has those of Latin and Greek text and the common symbols, and their kerning;
+all others matplotlib takes from the whole font. Its licence lets copies be changed and passed on.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from bench.io.weights_cache import cache_folder
 
 WHOLE, LEAN = "DejaVu Sans", "DejaVu Sans Lean"
 KEPT = (
-    (0x20, 0x52F),  # Latin with all accents, Greek, Cyrillic
-    (0x2000, 0x20CF),  # dashes, daggers, quotation marks, currencies
-    (0x2190, 0x22FF),  # arrows, operators
+    (0x20, 0x17F),  # Latin with accents
+    (0x391, 0x3C9),  # Greek without
+    (0x2010, 0x203A),  # dashes, daggers, quotation marks
+    (0x2190, 0x2193),  # arrows
+    (0x2200, 0x2265),  # operators
 )
 """First and last characters."""
 
@@ -56,7 +58,7 @@ def _added() -> bool:
 def _lean(content: bytes) -> bytes:
     options = subset.Options(glyph_names=True, recommended_glyphs=True)
     options.drop_tables += ["FFTM"]
-    options.layout_features = ["kern", "liga", "mark", "mkmk", "ccmp", "locl"]
+    options.layout_features = ["kern"]
     font = subset.load_font(io.BytesIO(content), options)
     font.recalcTimestamp = False
     chosen = subset.Subsetter(options)
