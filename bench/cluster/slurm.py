@@ -94,6 +94,20 @@ class SlurmExecutor(BatchExecutor):
         found = queue.look()
         return None if found is None else name in found
 
+    @classmethod
+    def told(cls, tickets: Sequence[str], within_s: float) -> dict[str, str] | None:
+        """By ``squeue`` and ``sacct``; another cluster's tasks are not told of."""
+        of = {ticket.partition(":")[2]: ticket for ticket in tickets}
+        found = queue.states(of, within_s)
+        if found is None:
+            return None
+        here = queue.cluster()
+        return {
+            ticket: found.get(name, "nothing of it")
+            for name, ticket in of.items()
+            if ticket.partition(":")[0] == here
+        }
+
     def hold(self, claims: Claims) -> None:
         """Also settles what commands that were killed left."""
         _record_ended(claims.store, self.registered_name)

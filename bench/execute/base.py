@@ -106,6 +106,13 @@ class Executor(ABC):
         """Whether a task waits or runs in this executor's queue; None if it has none to ask."""
         return None
 
+    @classmethod
+    def told(cls, tickets: Sequence[str], within_s: float) -> dict[str, str] | None:
+        """What the queue says of tasks, in words by ticket; None if it does not answer within so
+        many seconds. Nothing where there is no queue, or none that says more than `knows`.
+        """
+        return {}
+
     def use_resources(self, resources: Resources, given: Sequence[str] = ()) -> None:
         """What each task in a queue asks for; ``given``: the options by which the user said so.
 

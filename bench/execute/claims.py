@@ -98,6 +98,25 @@ def queue_knows(ticket: str) -> bool | None:
     return known
 
 
+def queues_told(claims: Iterable[Claim], within_s: float) -> tuple[dict[str, str], list[str]]:
+    """What queues say of the tasks of claims, by ticket, and the executors whose queues do not
+    answer within so many seconds.
+    """
+    tickets: dict[str, list[str]] = {}
+    for claim in claims:
+        name, _, rest = claim.ticket.partition(":")
+        if rest and name in registry.entries("executor"):
+            tickets.setdefault(name, []).append(rest)
+    told: dict[str, str] = {}
+    silent = []
+    for name, asked in tickets.items():
+        found = registry.load("executor", name).told(asked, within_s)
+        if found is None:
+            silent.append(name)
+        told |= {f"{name}:{ticket}": said for ticket, said in (found or {}).items()}
+    return told, silent
+
+
 class Claims:
     """The claims of one command on a ``store``. Close it, or use it as a context manager.
 
@@ -239,6 +258,12 @@ def seen_claims(store: Store) -> Iterator[tuple[str, Claim, str, float]]:
             if claim := read_claim(path):
                 state = "lost" if claim.is_lost else claim.state
                 yield path.stem, claim, state, time.time() - touched
+
+
+def all_claims(store: Store) -> list[Claim]:
+    """All claims that can be read."""
+    found = (read_claim(path) for path in sorted(folder(store).glob("*.json")))
+    return [claim for claim in found if claim is not None]
 
 
 def remove_dead_claims(store: Store) -> None:

@@ -127,6 +127,7 @@ class Watch:
             told.append("waiting: no command runs them yet")
         if state.ignored:
             told.append(state.ignored)
+        told += state.unasked
         return "; ".join(told)
 
     def _time_left(self, state: State) -> str:
