@@ -312,17 +312,13 @@ def write_report(
         raise BenchError("--default-beside-tuned and --untuned: give one of them")
     if margin is not None and not 0 <= margin < 100:
         raise BenchError(f"--margin {margin:g}: give points from 0 to below 100, as 1")
+    given = {"margin": margin and margin / 100, "max_energy": max_energy, "max_memory": max_memory}
+    told_of: dict[str, Any] = {n: value for n, value in given.items() if value is not None}
     stores = (store, *further)
     with collector_paused():
         found = [(record, each) for each in stores for record in each.summaries()]
         every = [record for record, _ in found]
         known = matching(every, chosen.methods, chosen.seeds, chosen.devices, chosen.source_draws)
-        given = {
-            "margin": margin and margin / 100,
-            "max_energy": max_energy,
-            "max_memory": max_memory,
-        }
-        told_of: dict[str, Any] = {n: value for n, value in given.items() if value is not None}
         if layout is not None:
             if reference or told_of:
                 raise BenchError(
@@ -349,13 +345,9 @@ def write_report(
         else:
             told = [tuned_before_a_change(known)]
         kept_ids = {id(record) for record in known}
-        records = [
-            record
-            for each in stores
-            for record in each.read(
-                r.identity for r, of in found if of is each and id(r) in kept_ids
-            )
-        ]
+        records: list[Record] = []
+        for each in stores:
+            records += each.read(r.identity for r, of in found if of is each and id(r) in kept_ids)
     for line in [line for each in stores for line in each.warnings()]:
         warn(line)
     for text in filter(None, told):

@@ -98,25 +98,6 @@ def queue_knows(ticket: str) -> bool | None:
     return known
 
 
-def queues_told(claims: Iterable[Claim], within_s: float) -> tuple[dict[str, str], list[str]]:
-    """What queues say of the tasks of claims, by ticket, and the executors whose queues do not
-    answer within so many seconds.
-    """
-    tickets: dict[str, list[str]] = {}
-    for claim in claims:
-        name, _, rest = claim.ticket.partition(":")
-        if rest and name in registry.entries("executor"):
-            tickets.setdefault(name, []).append(rest)
-    told: dict[str, str] = {}
-    silent = []
-    for name, asked in tickets.items():
-        found = registry.load("executor", name).told(asked, within_s)
-        if found is None:
-            silent.append(name)
-        told |= {f"{name}:{ticket}": said for ticket, said in (found or {}).items()}
-    return told, silent
-
-
 class Claims:
     """The claims of one command on a ``store``. Close it, or use it as a context manager.
 
@@ -193,7 +174,7 @@ class Claims:
         if not mine:
             path.unlink(missing_ok=True)
             with path.open("x") as stream:
-                stream.write(_claim(self.token, cell.title).model_dump_json())
+                stream.write(new_claim(self.token, cell.title).model_dump_json())
         elif self._ticket and claim is not None and claim.state == "queued":
             self._write(cell, "running", self._ticket)
         self._held.add(path)
@@ -203,7 +184,7 @@ class Claims:
         return True
 
     def _write(self, cell: Cell, state: Literal["queued", "running"], ticket: str) -> None:
-        claim = _claim(self.token, cell.title)
+        claim = new_claim(self.token, cell.title)
         claim = claim.model_copy(update={"state": state, "ticket": ticket})
         write_atomically(self._path(cell), claim.model_dump_json().encode())
 
@@ -260,12 +241,6 @@ def seen_claims(store: Store) -> Iterator[tuple[str, Claim, str, float]]:
                 yield path.stem, claim, state, time.time() - touched
 
 
-def all_claims(store: Store) -> list[Claim]:
-    """All claims that can be read."""
-    found = (read_claim(path) for path in sorted(folder(store).glob("*.json")))
-    return [claim for claim in found if claim is not None]
-
-
 def remove_dead_claims(store: Store) -> None:
     """Remove claims whose command has ended without giving them back, as far as that is known."""
     if not folder(store).is_dir():
@@ -303,7 +278,8 @@ def process_lives(name: str) -> bool | None:
     return abs(_began(int(pid)) - float(began or "inf")) <= CLOCK_S
 
 
-def _claim(token: str, title: str) -> Claim:
+def new_claim(token: str, title: str) -> Claim:
+    """Of this process, from now on."""
     pid = os.getpid()
     return Claim(
         token=token,

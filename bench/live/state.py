@@ -8,21 +8,20 @@ import statistics
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench.execute.claims import EXPIRES_S, Claim, all_claims, queues_told, seen_claims
+from bench.execute.claims import EXPIRES_S, Claim, seen_claims
 from bench.io.duration import duration
 from bench.io.one_line import one_line
+from bench.live.at_work import ask_queues, cells_left, commands, how_far
 from bench.records.index import FILE
 from bench.records.store import Store
 from bench.records.summary import RecordSummary
 from bench.study.selection import existing_store
 
-ANSWER_S = 5.0
-"""How long a queue may take to answer."""
 _OWN = re.compile(r"( · draw \d+)?( · seed -?\d+)?$")
 """Of a title what tells cells apart that take equally long."""
 
@@ -77,13 +76,16 @@ class Running:
 @dataclass(frozen=True)
 class State:
     """A store at one look: its records and claims; ``ignored``: how many files are no records;
-    ``silent``: the executors whose queues do not answer.
+    ``silent``: the executors whose queues do not answer; ``commands``: those at work, and ``left``:
+    the titles of cells that they have no record of yet, by identity.
     """
 
     records: tuple[RecordSummary, ...]
     claims: tuple[Running, ...]
     ignored: str
     silent: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    left: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def alive(self) -> tuple[Running, ...]:
@@ -127,7 +129,7 @@ def look(store: Store) -> State:
     """What is in a store now."""
     records = tuple(store.summaries())
     expected = _expected(records)
-    said, silent = queues_told(all_claims(store), ANSWER_S)
+    queues = ask_queues(store)
     claims = tuple(
         Running(
             identity,
@@ -137,12 +139,19 @@ def look(store: Store) -> State:
             max(time.time() - claim.since, 0.0) if claim.since else None,
             expected.get(_OWN.sub("", claim.title)),
             untouched_s,
-            said.get(claim.ticket, ""),
+            queues.told.get(claim.ticket, ""),
         )
         for identity, claim, state, untouched_s in seen_claims(store)
     )
     ordered = tuple(sorted(claims, key=lambda c: c.title))
-    return State(records, ordered, store.count_ignored(), tuple(silent))
+    lines, open_ = [], {}
+    if found := list(commands(store)):
+        known = {record.identity: record for record in records}
+        for command in found:
+            left = cells_left(command, known)
+            lines.append(how_far(command, len(left)))
+            open_ |= left
+    return State(records, ordered, store.count_ignored(), queues.silent, tuple(lines), open_)
 
 
 def _expected(records: Iterable[RecordSummary]) -> dict[str, float]:
@@ -165,6 +174,7 @@ def told(store: Store) -> Iterator[str]:
     if state.ignored:
         yield f"  {state.ignored} (each is named below)"
     yield from (f"  {line}" for line in state.by_suite())
+    yield from (f"at work: {line}" for line in state.commands)
     yield from state.unasked
     yield from (f"{each.state}: {each.title} ({each.where})" for each in state.claims)
     for record in state.troubles:
