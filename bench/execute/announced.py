@@ -34,9 +34,9 @@ class Announcement:
     def add(self, cells: Iterable[Cell]) -> None:
         """Tell of further cells."""
         self._cells |= {cell.identity: cell.title for cell in cells}
-        content = Command(who=self._who, cells=self._cells).model_dump_json()
+        content = Command(who=self._who, cells=self._cells).model_dump_json().encode()
         with suppress(OSError):
-            write_atomically(self._path, content.encode())
+            write_atomically(self._path, content)
 
     def close(self) -> None:
         """The command is over."""

@@ -108,9 +108,7 @@ class Executor(ABC):
 
     @classmethod
     def told(cls, tickets: Sequence[str], within_s: float) -> dict[str, str] | None:
-        """What the queue says of tasks, in words by ticket; None if it does not answer within so
-        many seconds. Nothing where there is no queue, or none that says more than `knows`.
-        """
+        """What a queue, if there is one, says of tasks, by ticket; None if it does not answer."""
         return {}
 
     def use_resources(self, resources: Resources, given: Sequence[str] = ()) -> None:
