@@ -1,8 +1,9 @@
 """The font of figures without what they do not need, as every PDF embeds a part of it.
 
 DejaVu Sans has 6,000 characters, and taking the few dozen of a figure out of them takes longer than
-drawing it. The lean copy has those of Latin and Greek text and the common symbols, and their kerning;
-all others matplotlib takes from the whole font. Its licence lets copies be changed and passed on.
+drawing it. The lean copy has those of Latin and Greek text and the common symbols, and their
+kerning; all others matplotlib takes from the whole font. Its licence lets copies be changed and
+passed on.
 """
 
 from __future__ import annotations
