@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 
 from .aggregate import SOURCE_ONLY, Row, clean
 from .comparison import Comparison
+from .lean_font import families
 from .metrics import WORDS, is_timed, primary
 from .statistics import Estimate, over_draws
 from .table_model import name_of
@@ -128,6 +129,7 @@ def _settings(style: str) -> Iterator[None]:
         sns.axes_style(style, rc=colors),
         mpl.rc_context(files),
     ):
+        mpl.rcParams["font.sans-serif"] = families(mpl.rcParams["font.sans-serif"])
         yield
 
 
@@ -140,6 +142,9 @@ def _blank(width: float, height: float) -> Figure:
 def finished(figure: Figure, name: str, title: str, caption: str) -> Drawing:
     """The figure in all formats. Call it inside `sheet` or `grid`."""
     png, pdf, svg = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    # Arranged once: matplotlib would do it for each format, which takes as long as drawing.
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)
     # Neither times nor versions in the files: equal records give equal bytes.
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     unset = dict.fromkeys(("CreationDate", "Creator", "Producer"))

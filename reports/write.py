@@ -71,6 +71,7 @@ def files(
     logs: Mapping[str, str] = MappingProxyType({}),
     max_energy: float | None = None,
     max_memory: float | None = None,
+    jobs: int = 1,
 ) -> list[Path]:
     """Tables (Markdown, LaTeX, CSV), figures (PNG, PDF, SVG) and report.html in a folder.
 
@@ -83,6 +84,7 @@ def files(
     difference of scores up to which two methods are tied in a scenario. ``logs``: the ends of
     failed runs' logs by the name that records have of them, for the page. ``max_energy,
     max_memory``: J of the stream and MB above the runtime, within which the answer names the best.
+    ``jobs``: processes that draw.
     Returns the paths; files of these names are replaced, others left alone.
     Raises BenchError if no record has results, if none is of the reference, or if the folder
     cannot be written.
@@ -109,25 +111,25 @@ def files(
             f"{did_you_mean(reference, labels)}"
         )
     # Imported here: the summary on a terminal needs neither seaborn nor the template engine.
+    from .draw_all import draw_all
     from .drawing import Drawing, figure_files, styles
-    from .figures import draw
     from .html_page import page
     from .scenario_figure import draw_profile
     from .window_figure import ALONG, draw_along
 
     look = styles(comparisons)
-    drawings = {comparison.key: draw(comparison, look) for comparison in comparisons}
+    drawings = draw_all(comparisons, look, jobs)
     contents, drawn = dict[str, bytes](), dict[str, Drawing]()
     answer = answer_sheet(comparisons, budgets)
     if answer is not None:
         contents["answer.md"] = sheet_markdown(answer).encode()
-    for comparison in comparisons:
+    for comparison, figures in zip(comparisons, drawings, strict=True):
         slug = comparison.slug
         made = sheet(comparison, note, reference)
         contents[f"table-{slug}.md"] = sheet_markdown(made).encode()
         contents[f"table-{slug}.tex"] = sheet_latex(made).encode()
         contents[f"table-{slug}.csv"] = comma_separated(comparison, reference).encode()
-        for drawing in drawings[comparison.key]:
+        for drawing in figures:
             drawn[f"figure-{drawing.name}-{slug}"] = drawing
     sections = []
     for name in ALONG:

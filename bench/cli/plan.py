@@ -24,6 +24,13 @@ def command(
     jobs: Annotated[int | None, Option(min=1, help="For the estimate. Default: the cores.")] = None,
 ) -> None:
     """Show what 'bench run' with the same options would do; nothing is run."""
+    from bench.records.index import collector_paused
+
+    with collector_paused():
+        _show(selection, jobs)
+
+
+def _show(selection: Selection, jobs: int | None) -> None:
     from bench.execute.base import available_cores
 
     suite, _ = selection.choose(lambda _: None)  # the plan warns

@@ -59,6 +59,9 @@ def command(
     max_memory: Annotated[
         float | None, Option(help="And within so many MB of memory above the runtime.")
     ] = None,
+    jobs: Annotated[
+        int | None, Option(min=1, help="Processes that draw figures. Default: the cores.")
+    ] = None,
     with_store: Annotated[
         list[Path] | None, Option(help="Read the records of this store too; repeatable.")
     ] = None,
@@ -69,6 +72,7 @@ def command(
     """
     from bench import registry
     from bench.execute.api import write_report
+    from bench.execute.base import available_cores
     from bench.study.suite import parse_seeds
 
     if suite is None and (untuned or tuned is not None):
@@ -103,6 +107,7 @@ def command(
         max_memory=max_memory,
         further=more,
         layout=layout,
+        jobs=jobs or available_cores(),
     )
     for path in paths:
         typer.echo(path)

@@ -15,36 +15,24 @@ import os
 import signal
 import socket
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from bench.cluster.batch import (
-    MOST_JOBS,
-    Batch,
-    Task,
-    alike,
-    grouped,
-    making,
-    new_name,
-    remove_batches,
-    remove_stale_batches,
-)
-from bench.cluster.settling import Begun, settle, tell_made
+from bench.cluster.batch import MOST_JOBS, Batch, Task, alike, grouped, making
+from bench.cluster.batch_executor import BatchExecutor, Submitted
 from bench.cluster.slurm_queue import Final
 from bench.cluster.task import SHARE
 from bench.errors import BenchError
-from bench.execute.base import Ended, Executor, Limits, available_cores
-from bench.execute.claims import Claims, process_lives, process_name
-from bench.execute.preparation import Preparation, PreparationListener, tell_advance
+from bench.execute.base import Ended, Limits, available_cores
+from bench.execute.claims import process_lives, process_name
+from bench.execute.preparation import Preparation, PreparationListener
 from bench.io.one_line import one_line
 from bench.io.weights_cache import cache_folder
-from bench.records.cell import Cell
 from bench.registry import register
 from bench.study.job import Job
-from bench.study.resources import Resources
 
 POLL_S = 0.5
 ANSWER_S = 10.0
@@ -60,46 +48,26 @@ ENDLESS_MINUTES = 365 * 24 * 60
 
 
 @dataclass
-class _Task:
-    """A task of a batch; what it needs of Ray; and what it makes, where it is no run."""
+class _Task(Submitted):
+    """A task with what it needs of Ray."""
 
-    batch: Batch
-    index: int
-    needs: dict[str, Any]
-    preparing: Preparation | None = None
-    position: int = 0
-    refused: str = ""
-
-    @property
-    def content(self) -> Task:
-        return self.batch.tasks[self.index]
-
-    @property
-    def log(self) -> Path:
-        return Path(self.batch.store) / "logs" / f"{self.batch.name}_{self.index}.log"
+    needs: dict[str, Any] = field(default_factory=dict)
 
 
 @register("executor", "ray")
-class RayExecutor(Executor):
+class RayExecutor(BatchExecutor):
     """Tasks of Ray: of the cluster at ``--ray-address``, else of this machine for this command.
 
     All runs wait in Ray at once, or ``workers`` of them.
     """
 
-    enforces = ("timeout_s", "memory_bytes")
-    elsewhere: ClassVar[bool] = True
+    refused = ("--partition", "--sbatch", "--image")
 
     def __init__(self, workers: int = 1, limits: Limits | None = None) -> None:
-        super().__init__(max(workers, MOST), limits)
+        super().__init__(workers, MOST, limits)
         self._ray = _ray()
-        self._at_a_time = workers
-        self._resources = Resources()
-        self._seconds: Callable[[Cell], float | None] = lambda _: None
-        self._claims: Claims | None = None
         self._queued: deque[_Task] = deque()
         self._tasks: dict[Any, _Task] = {}  # in Ray, by their references
-        self._names: list[str] = []
-        self._tries: Counter[str] = Counter()  # by cell
         self._connected = False
 
     @classmethod
@@ -111,19 +79,6 @@ class RayExecutor(Executor):
     def knows(cls, ticket: str) -> bool | None:
         """A ticket is PROCESS:NAME_INDEX: tasks live as long as the command that submitted them."""
         return process_lives(ticket.rpartition(":")[0])
-
-    def use_resources(self, resources: Resources, given: Sequence[str] = ()) -> None:
-        for option in ("--partition", "--sbatch", "--image"):
-            if option in given:
-                raise BenchError(f"{option}: executor 'ray' knows no such thing; leave it out")
-        self._resources = resources
-
-    def expect(self, seconds: Callable[[Cell], float | None]) -> None:
-        self._seconds = seconds
-
-    def hold(self, claims: Claims) -> None:
-        self._claims = claims
-        remove_stale_batches(claims.store)
 
     def dry_run(self, jobs: Sequence[Job], preparations: Sequence[Preparation]) -> list[str]:
         """How many runs ask Ray for what; no cluster is looked at."""
@@ -141,35 +96,29 @@ class RayExecutor(Executor):
         """Tasks of Ray too; they have ended when this returns."""
         if not preparations:
             return
+        self._listener = listener
         contents, threads = making(preparations, logs)
-        batch = self._batch(logs.parent.resolve(), contents)
+        batch = self._made(contents, logs.parent.resolve())
         needs = self._needs(preparations[0].cell.accelerator, threads)
         for index, each in enumerate(preparations):
             listener.preparation_begins(each)
             Path(contents[index].log).unlink(missing_ok=True)
-            self._queued.append(_Task(batch, index, needs, each))
+            self._queued.append(_Task(batch, index, each, needs=needs))
         self._write(batch)
         while self._queued or self._tasks:
             for task, final in self._poll():
-                assert task.preparing is not None
-                log = Path(task.content.log)
-                self._advance(task, listener)
-                tell_made(task.preparing, final, task.refused, log, listener)
+                self._end(task, final)
             for task in self._tasks.values():
-                self._advance(task, listener)
+                task.advance(listener)
 
     def wait(self) -> list[Ended]:
         tasks = self._of(list(self.waiting))
         self.waiting.clear()
         for batch in {task.batch.name: task.batch for task in tasks}.values():
             self._write(batch)
-            assert self._claims is not None
-            self._claims.hand_over(
-                (batch.ticket(index), [cell for job in task.jobs for cell in job.cells])
-                for index, task in enumerate(batch.tasks)
-            )
+            self._hand_over(batch)
         self._queued.extend(tasks)
-        return [ended for task, final in self._poll() for ended in self._settle(task, final)]
+        return [ended for task, final in self._poll() for ended in self._end(task, final)]
 
     def cancel(self) -> list[Ended]:
         """Forget what waits, and stop what runs, which records it."""
@@ -184,7 +133,7 @@ class RayExecutor(Executor):
         except self._lost() as error:
             raise _unreachable(error) from error
         stopped = Final("CANCELLED")
-        each = [ended for task in tasks.values() for ended in self._settle(task, stopped)]
+        each = [ended for task in tasks.values() for ended in self._end(task, stopped)]
         return [ended for ended in each if ended.records]
 
     def close(self) -> None:
@@ -194,9 +143,7 @@ class RayExecutor(Executor):
         if self._connected:
             self._ray.shutdown()
             self._connected = False
-        names, self._names = self._names, []
-        if self._claims is not None and names:
-            remove_batches(self._claims.store, names)
+        super().close()
 
     # -----------------------------------------------------------------------
 
@@ -219,7 +166,7 @@ class RayExecutor(Executor):
             raise _unreachable(error) from error
 
     def _start(self, task: _Task) -> Any:
-        options = {"name": f"{task.batch.name}_{task.index}", "max_retries": 0, **task.needs}
+        options = {"name": task.name, "max_retries": 0, **task.needs}
         run = self._ray.remote(_by_value()).options(**options)
         given = {name: value for name, value in os.environ.items() if name.startswith("BENCH_")}
         given["BENCH_CACHE"] = str(cache_folder().resolve())
@@ -244,17 +191,6 @@ class RayExecutor(Executor):
             return Final("FAILED", 0, -code)
         return Final("FAILED", code) if code else Final("COMPLETED")
 
-    def _settle(self, task: _Task, final: Final) -> Iterable[Ended]:
-        left = Begun(task.batch.ticket(task.index), task.content.jobs)
-        return settle(left, final, self._tries, task.log)
-
-    @staticmethod
-    def _advance(task: _Task, listener: PreparationListener) -> None:
-        assert task.preparing is not None
-        log = Path(task.content.log)
-        task.position, why = tell_advance(task.preparing, log, task.position, listener)
-        task.refused = task.refused or why
-
     def _of(self, jobs: Sequence[Job]) -> list[_Task]:
         """Jobs as tasks."""
         found = []
@@ -262,8 +198,8 @@ class RayExecutor(Executor):
             needs = self._needs(accelerator, threads, measured)
             most = min(max(int(len(group) / (ROUNDS * self._cores())), 1), MOST_JOBS)
             tasks = grouped(group, self._seconds, self._resources.minutes, most)
-            batch = self._batch(Path(group[0].store), [Task(jobs=tuple(task)) for task in tasks])
-            found += [_Task(batch, index, needs) for index in range(len(tasks))]
+            batch = self._made([Task(jobs=tuple(task)) for task in tasks], Path(group[0].store))
+            found += [_Task(batch, index, needs=needs) for index in range(len(tasks))]
         return found
 
     def _needs(self, accelerator: str, threads: int, alone: bool = False) -> dict[str, Any]:
@@ -274,24 +210,12 @@ class RayExecutor(Executor):
         needs |= {"num_gpus": gpus} if gpus else {}
         return needs | ({"memory": asked.memory_bytes} if asked.mem else {})
 
-    def _batch(self, store: Path, tasks: Sequence[Task]) -> Batch:
+    def _made(self, tasks: Sequence[Task], store: Path) -> Batch:
         limits = [self.limits.memory_bytes]
         limits += [SHARE * self._resources.memory_bytes] if self._resources.memory_bytes else []
-        return Batch(
-            name=new_name(),
-            store=str(store),
-            token="" if self._claims is None else self._claims.token,
-            executor=self.registered_name,
-            cluster=process_name(),
-            minutes=self._resources.minutes or ENDLESS_MINUTES,
-            timeout_s=self.limits.timeout_s,
-            memory_bytes=min((limit for limit in limits if limit), default=None),
-            tasks=tuple(tasks),
-        )
-
-    def _write(self, batch: Batch) -> None:
-        batch.write()
-        self._names.append(batch.name)
+        least = min((limit for limit in limits if limit), default=None)
+        minutes = self._resources.minutes or ENDLESS_MINUTES
+        return self._batch(store, tasks, process_name(), minutes, least)
 
     def _cores(self) -> int:
         self._connect()

@@ -10,10 +10,9 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 from bench.cluster import slurm_queue as queue
 from bench.cluster.batch import (
@@ -22,22 +21,18 @@ from bench.cluster.batch import (
     alike,
     grouped,
     making,
-    new_name,
-    remove_batches,
-    remove_stale_batches,
     time_limit,
 )
-from bench.cluster.settling import OF_RUNS, Begun, settle, tell_made
+from bench.cluster.batch_executor import BatchExecutor, Submitted
+from bench.cluster.settling import OF_RUNS, settle
 from bench.errors import BenchError
-from bench.execute.base import Ended, Executor, Limits
+from bench.execute.base import Ended, Limits
 from bench.execute.claims import Claims, seen_claims
-from bench.execute.preparation import Preparation, PreparationListener, tell_advance
+from bench.execute.preparation import Preparation, PreparationListener
 from bench.execute.work import read_order
-from bench.records.cell import Cell
 from bench.records.store import Store
 from bench.registry import register
 from bench.study.job import Job
-from bench.study.resources import Resources
 
 POLL_S = (0.5, 15.0)
 """Seconds between two looks at the queue: at first, and when nothing happens for long."""
@@ -49,32 +44,11 @@ PREPARING_MINUTES = 24 * 60
 
 
 @dataclass
-class _Queued:
-    """A task in the queue.
+class _Queued(Submitted):
+    """A task in the queue, as part of a ``job``; ``unlisted``: since when no list has it."""
 
-    ``preparing``: what it makes, with the position up to which its log was read and why it does not
-    apply; ``unlisted``: since when no list has it.
-    """
-
-    batch: Batch
-    index: int
-    job: int
-    preparing: Preparation | None = None
-    position: int = 0
-    refused: str = ""
+    job: int = 0
     unlisted: float | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.batch.name}_{self.index}"
-
-    @property
-    def task(self) -> Task:
-        return self.batch.tasks[self.index]
-
-    @property
-    def ticket(self) -> str:
-        return self.batch.ticket(self.index)
 
 
 @dataclass
@@ -92,25 +66,17 @@ class _Array:
 
 
 @register("executor", "slurm")
-class SlurmExecutor(Executor):
+class SlurmExecutor(BatchExecutor):
     """Job arrays of a Slurm cluster; needs its commands here, and a shared folder for the store.
 
     All runs are queued at once, of which ``workers`` of an array may run at a time.
     """
 
-    enforces = ("timeout_s", "memory_bytes")
-    elsewhere: ClassVar[bool] = True
+    refused = ("--ray-address", "--image")
 
     def __init__(self, workers: int = 1, limits: Limits | None = None) -> None:
-        super().__init__(max(workers, queue.largest_array()), limits)
-        self._at_a_time = workers
-        self._resources = Resources()
-        self._seconds: Callable[[Cell], float | None] = lambda _: None
-        self._claims: Claims | None = None
+        super().__init__(workers, queue.largest_array(), limits)
         self._tasks: dict[str, _Queued] = {}  # by their names
-        self._names: list[str] = []
-        self._tries: Counter[str] = Counter()  # by cell
-        self._listener = PreparationListener()
         self._after: list[str] = []
         self._pause = POLL_S[0]
 
@@ -128,19 +94,24 @@ class SlurmExecutor(Executor):
         found = queue.look()
         return None if found is None else name in found
 
-    def use_resources(self, resources: Resources, given: Sequence[str] = ()) -> None:
-        for option in {"--ray-address", "--image"}.intersection(given):
-            raise BenchError(f"{option}: executor 'slurm' knows no such thing; leave it out")
-        self._resources = resources
-
-    def expect(self, seconds: Callable[[Cell], float | None]) -> None:
-        self._seconds = seconds
+    @classmethod
+    def told(cls, tickets: Sequence[str], within_s: float) -> dict[str, str] | None:
+        """By ``squeue`` and ``sacct``; another cluster's tasks are not told of."""
+        of = {ticket.partition(":")[2]: ticket for ticket in tickets}
+        found = queue.states(of, within_s)
+        if found is None:
+            return None
+        here = queue.cluster()
+        return {
+            ticket: found.get(name, "nothing of it")
+            for name, ticket in of.items()
+            if ticket.partition(":")[0] == here
+        }
 
     def hold(self, claims: Claims) -> None:
-        """Also settles what commands that were killed left, and removes batches of long ago."""
-        self._claims = claims
+        """Also settles what commands that were killed left."""
         _record_ended(claims.store, self.registered_name)
-        remove_stale_batches(claims.store)
+        super().hold(claims)
 
     def dry_run(self, jobs: Sequence[Job], preparations: Sequence[Preparation]) -> list[str]:
         arrays = []
@@ -183,17 +154,15 @@ class SlurmExecutor(Executor):
         while queue.waiting(self._names) and time.monotonic() < until:
             time.sleep(POLL_S[0])
         stopped = queue.Final("CANCELLED")
-        tasks = [task for task in self._tasks.values() if task.task.jobs]
+        tasks = [task for task in self._tasks.values() if task.content.jobs]
         self._tasks.clear()
-        return [ended for task in tasks for ended in self._settle(task, stopped) if ended.records]
+        return [ended for task in tasks for ended in self._end(task, stopped) if ended.records]
 
     def close(self) -> None:
         """Cancel what is still in the queue."""
         if self._tasks:
             queue.cancel(self._names)
-        names, self._names = self._names, []
-        if self._claims is not None and names:
-            remove_batches(self._claims.store, names)
+        super().close()
 
     # -----------------------------------------------------------------------
 
@@ -202,25 +171,21 @@ class SlurmExecutor(Executor):
         while self.waiting:
             array = self._arrays(list(self.waiting)[: self.workers])[0]
             taken = {job.run for task in array.batch.tasks for job in task.jobs}
-            tickets = (array.batch.ticket(i) for i in range(len(array.batch.tasks)))
-            cells = ([c for job in task.jobs for c in job.cells] for task in array.batch.tasks)
-            assert self._claims is not None
-            self._claims.hand_over(zip(tickets, cells, strict=True))
+            self._hand_over(array.batch)
             try:
                 self._submit(array)
             except BenchError:
-                if not any(task.task.jobs for task in self._tasks.values()):
+                if not any(task.content.jobs for task in self._tasks.values()):
                     raise
                 return
             self.waiting = type(self.waiting)(j for j in self.waiting if j.run not in taken)
 
     def _submit(self, array: _Array) -> int:
-        array.batch.write()
-        self._names.append(array.batch.name)  # also if this process ends before the answer
+        self._write(array.batch)
         job = queue.submit(array.arguments())
         for index in range(len(array.batch.tasks)):
             preparing = array.preparing[index] if array.preparing else None
-            task = _Queued(array.batch, index, job, preparing)
+            task = _Queued(array.batch, index, preparing, job=job)
             self._tasks[task.name] = task
         self._pause = POLL_S[0]
         return job
@@ -234,7 +199,7 @@ class SlurmExecutor(Executor):
                 tasks, self._seconds, self.limits.timeout_s
             )
             store = Path(group[0].store)
-            batch = self._batch(store, minutes, [Task(jobs=tuple(task)) for task in tasks])
+            batch = self._made([Task(jobs=tuple(task)) for task in tasks], store, minutes)
             options = self._options(batch, store / "logs", accelerator, threads)
             options += ["--exclusive"] if measured else []
             after = ",".join(self._after)
@@ -245,25 +210,15 @@ class SlurmExecutor(Executor):
     def _preparing(self, preparations: Sequence[Preparation], logs: Path) -> list[_Array]:
         tasks, threads = making(preparations, logs)
         minutes = self._resources.minutes or PREPARING_MINUTES
-        batch = self._batch(logs.parent.resolve(), minutes, tasks)
+        batch = self._made(tasks, logs.parent.resolve(), minutes)
         accelerator = preparations[0].cell.accelerator
         options = self._options(batch, logs.resolve(), accelerator, threads)
         after = ",".join(self._after)
         options += [f"--dependency={after}", "--kill-on-invalid-dep=yes"] if after else []
         return [_Array(batch, options, list(preparations))]
 
-    def _batch(self, store: Path, minutes: int, tasks: Sequence[Task]) -> Batch:
-        return Batch(
-            name=new_name(),
-            store=str(store),
-            token="" if self._claims is None else self._claims.token,
-            executor=self.registered_name,
-            cluster=queue.cluster(),
-            minutes=minutes,
-            timeout_s=self.limits.timeout_s,
-            memory_bytes=self.limits.memory_bytes,
-            tasks=tuple(tasks),
-        )
+    def _made(self, tasks: Sequence[Task], store: Path, minutes: int) -> Batch:
+        return self._batch(store, tasks, queue.cluster(), minutes, self.limits.memory_bytes)
 
     def _options(self, batch: Batch, logs: Path, accelerator: str, threads: int) -> list[str]:
         asked = self._resources
@@ -288,11 +243,7 @@ class SlurmExecutor(Executor):
         finals: dict[int, dict[int, queue.Final]] = {}
         ended: list[Ended] = []
         for name, task in list(self._tasks.items()):
-            if task.preparing is not None:
-                task.position, why = tell_advance(
-                    task.preparing, Path(task.task.log), task.position, self._listener
-                )
-                task.refused = task.refused or why
+            task.advance(self._listener)
             if listed is None or name in listed:
                 task.unlisted = None
                 continue
@@ -301,27 +252,14 @@ class SlurmExecutor(Executor):
             final = finals[task.job].get(task.index)
             if final is None:
                 task.unlisted = task.unlisted or time.monotonic()
-                if self._is_settled(task):
+                if task.preparing is None and not task.left.open:
+                    # All its cells have records: nothing more is to be known of it.
                     final = queue.Final("COMPLETED")
                 elif time.monotonic() - task.unlisted < LOST_S:
                     continue
             del self._tasks[name]
-            final = final or queue.Final("LOST")
-            if task.preparing is None:
-                ended += self._settle(task, final)
-            else:
-                log = Path(task.task.log)
-                tell_made(task.preparing, final, task.refused, log, self._listener)
+            ended += self._end(task, final or queue.Final("LOST"))
         return ended
-
-    def _is_settled(self, task: _Queued) -> bool:
-        """Whether all its cells have records: then nothing more is to be known of it."""
-        begun = Begun(task.ticket, task.task.jobs)
-        return task.preparing is None and not begun.open
-
-    def _settle(self, task: _Queued, final: queue.Final) -> Iterable[Ended]:
-        log = Path(task.batch.store) / "logs" / f"{task.name}.log"
-        return settle(Begun(task.ticket, task.task.jobs), final, self._tries, log)
 
 
 def _record_ended(store: Store, executor: str) -> None:
@@ -340,7 +278,6 @@ def _record_ended(store: Store, executor: str) -> None:
         final = queue.ended_states(job).get(int(index)) if path.is_file() else None
         if final is None or final.state not in OF_RUNS:
             continue
-        batch = read_order(path, Batch)
-        left = Begun(batch.ticket(int(index)), batch.tasks[int(index)].jobs)
-        for _ in settle(left, final, Counter(), store.logs / f"{name}.log"):
+        task = Submitted(read_order(path, Batch), int(index))
+        for _ in settle(task.left, final, Counter(), task.log):
             pass  # what had not begun is run again

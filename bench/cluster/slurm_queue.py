@@ -72,13 +72,14 @@ def submit(arguments: Sequence[str]) -> int:
     return int(answer[1])
 
 
-def waiting(names: Iterable[str] = ()) -> dict[str, str] | None:
+def waiting(names: Iterable[str] = (), within_s: float = ANSWER_S) -> dict[str, str] | None:
     """Tasks that wait, run or are being ended, as NAME_INDEX, and their state in words.
 
-    ``names``: of jobs, all if there are none. None if the queue cannot be asked.
+    ``names``: of jobs, all if there are none. None if the queue does not answer within so long.
     """
     chosen = [f"--name={','.join(names)}"] if names else []
-    done = _call(["squeue", "--noheader", "--array", "--format=%j|%K|%T|%r", *chosen])
+    asked = ["squeue", "--noheader", "--array", "--format=%j|%K|%T|%r", *chosen]
+    done = _call(asked, within_s)
     if done.returncode:
         return None
     found = {}
@@ -105,9 +106,10 @@ def final_states(job: int) -> dict[int, Final]:
     return found
 
 
-def ended_states(name: str) -> dict[int, Final]:
+def ended_states(name: str, within_s: float = ANSWER_S) -> dict[int, Final]:
     """As `final_states`, of a job by its name; nothing where the cluster keeps no accounts."""
-    return _accounted(f"--name={name}", f"--starttime=now-{KEPT_DAYS}days")
+    chosen = (f"--name={name}", f"--starttime=now-{KEPT_DAYS}days")
+    return _accounted(*chosen, within_s=within_s)
 
 
 def cancel(names: Iterable[str]) -> None:
@@ -120,6 +122,26 @@ def cancel(names: Iterable[str]) -> None:
 def cluster() -> str:
     """The name of the cluster that this machine belongs to, empty if it belongs to none."""
     return _config().get("ClusterName", "")
+
+
+def states(tasks: Iterable[str], within_s: float) -> dict[str, str] | None:
+    """What the queue says of tasks, named NAME_INDEX, as far as it knows them: of one that has
+    ended what `ended_states` does, which is asked once. None if there is no answer within so long.
+    """
+    until = time.monotonic() + within_s
+    found = look(within_s)
+    if found is None:
+        return None
+    ended = [name for name in tasks if name not in found]
+    for job in sorted({name.rpartition("_")[0] for name in ended if name not in _ended}):
+        if (left := until - time.monotonic()) > 0:
+            finals = ended_states(job, left)
+            _ended.update({f"{job}_{index}": str(final) for index, final in finals.items()})
+    return found | {name: _ended[name] for name in ended if name in _ended}
+
+
+_ended: dict[str, str] = {}
+"""How tasks ended, which does not change."""
 
 
 @cache
@@ -135,19 +157,19 @@ class Look:
         self._asked = -1e9
         self._found: dict[str, str] | None = None
 
-    def __call__(self) -> dict[str, str] | None:
+    def __call__(self, within_s: float = ANSWER_S) -> dict[str, str] | None:
         """As `waiting`."""
         if time.monotonic() - self._asked > KEPT_S:
-            self._found, self._asked = waiting(), time.monotonic()
+            self._found, self._asked = waiting(within_s=within_s), time.monotonic()
         return self._found
 
 
 look = Look()
 
 
-def _accounted(*chosen: str) -> dict[int, Final]:
+def _accounted(*chosen: str, within_s: float = ANSWER_S) -> dict[int, Final]:
     asked = ["sacct", "--noheader", "--parsable2", "--allocations", *chosen]
-    done = _call([*asked, "--format=JobID,State,ExitCode"])
+    done = _call([*asked, "--format=JobID,State,ExitCode"], within_s)
     found: dict[int, Final] = {}
     for line in done.stdout.splitlines() if not done.returncode else ():
         name, state, code = [*line.split("|"), "", ""][:3]
@@ -178,11 +200,11 @@ def _config() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in lines}
 
 
-def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def _call(command: Sequence[str], within_s: float = ANSWER_S) -> subprocess.CompletedProcess[str]:
     """Run a command; one that is not there or does not answer counts as failed."""
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=ANSWER_S, errors="replace"
+            command, capture_output=True, text=True, timeout=within_s, errors="replace"
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(list(command), 127, "", str(error))

@@ -14,13 +14,15 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.contracts.data import Batch
 from bench.costs.pricing import Cost, MemoryFootprint
-from bench.costs.step_tracer import StepTrace
 from bench.errors import BenchError, Unsupported
 from bench.io.fetch_clock import wall_clock
+
+if TYPE_CHECKING:
+    from bench.costs.step_tracer import StepTrace
 
 Key = tuple[str, Hashable]
 """A step's kind and the shape of its batch."""

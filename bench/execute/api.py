@@ -21,6 +21,7 @@ from bench.execute.campaign import CampaignListener, make_executor, run_plan
 from bench.execute.preparation import Preparation
 from bench.records.export import to_frame
 from bench.records.export_files import log_file
+from bench.records.index import collector_paused
 from bench.records.log_tail import log_tail
 from bench.records.record import Record
 from bench.records.store import Store
@@ -283,6 +284,7 @@ def write_report(
     max_memory: float | None = None,
     further: Sequence[Store] = (),
     layout: Layout | None = None,
+    jobs: int = 1,
 ) -> list[Path]:
     """The report of a store's records, or of those that are cells of a selection.
 
@@ -295,7 +297,8 @@ def write_report(
     whose records are read as well; of one cell the record that was started last counts.
     The report says, and ``warn`` receives, what the suite leaves out and which settings were tuned
     on older code. ``warn`` also receives a line for every file that is no record, and their number.
-    ``layout``: of a report file, whose tables and figures are written instead.
+    ``layout``: of a report file, whose tables and figures are written instead. ``jobs``: processes
+    that draw figures.
     """
     chosen = selection or Selection(suite="")
     for plugin in chosen.plugins:
@@ -309,43 +312,42 @@ def write_report(
         raise BenchError("--default-beside-tuned and --untuned: give one of them")
     if margin is not None and not 0 <= margin < 100:
         raise BenchError(f"--margin {margin:g}: give points from 0 to below 100, as 1")
-    stores = (store, *further)
-    found = [(record, each) for each in stores for record in each.summaries()]
-    every = [record for record, _ in found]
-    known = matching(every, chosen.methods, chosen.seeds, chosen.devices, chosen.source_draws)
     given = {"margin": margin and margin / 100, "max_energy": max_energy, "max_memory": max_memory}
     told_of: dict[str, Any] = {n: value for n, value in given.items() if value is not None}
-    if layout is not None:
-        if reference or told_of:
-            raise BenchError(
-                "--reference, --margin, --max-energy and --max-memory are for a report without a "
-                "file or --columns; leave them out"
-            )
-        known = layout.choose(known)
-    notes = []
-    if chosen.suite:
-        devices = _devices(known, warn)
-        kept, plans = replace(chosen, devices=devices, store=store.root), []
-        cells_of = {record.template.key: record.template.cell for record in known}
-        ways = {(c.accelerator, c.threads) for c in cells_of.values()} or {("cpu", 1)}
-        for accelerator, threads in sorted(ways):
-            here = replace(kept, accelerator=accelerator, threads=threads)
-            plans.append(here.plan(warn=warn)[0])
-            if default_beside_tuned:
-                plans.append(replace(here, untuned=True, tuned=None).plan(warn=warn)[0])
-        plan, cells = plans[0], [cell for each in plans for cell in each.cells]
-        wanted = {cell.identity for cell in cells}
-        told = [left_out(known, cells), plan.stale_note()]
-        known = [record for record in known if record.identity in wanted]
-        notes.append(f"suite {plan.suite.name}")
-    else:
-        told = [tuned_before_a_change(known)]
-    kept_ids = {id(record) for record in known}
-    records = [
-        record
-        for each in stores
-        for record in each.read(r.identity for r, of in found if of is each and id(r) in kept_ids)
-    ]
+    stores = (store, *further)
+    with collector_paused():
+        found = [(record, each) for each in stores for record in each.summaries()]
+        every = [record for record, _ in found]
+        known = matching(every, chosen.methods, chosen.seeds, chosen.devices, chosen.source_draws)
+        if layout is not None:
+            if reference or told_of:
+                raise BenchError(
+                    "--reference, --margin, --max-energy and --max-memory are for a report without "
+                    "a file or --columns; leave them out"
+                )
+            known = layout.choose(known)
+        notes = []
+        if chosen.suite:
+            devices = _devices(known, warn)
+            kept, plans = replace(chosen, devices=devices, store=store.root), []
+            cells_of = {record.template.key: record.template.cell for record in known}
+            ways = {(c.accelerator, c.threads) for c in cells_of.values()} or {("cpu", 1)}
+            for accelerator, threads in sorted(ways):
+                here = replace(kept, accelerator=accelerator, threads=threads)
+                plans.append(here.plan(warn=warn)[0])
+                if default_beside_tuned:
+                    plans.append(replace(here, untuned=True, tuned=None).plan(warn=warn)[0])
+            plan, cells = plans[0], [cell for each in plans for cell in each.cells]
+            wanted = {cell.identity for cell in cells}
+            told = [left_out(known, cells), plan.stale_note()]
+            known = [record for record in known if record.identity in wanted]
+            notes.append(f"suite {plan.suite.name}")
+        else:
+            told = [tuned_before_a_change(known)]
+        kept_ids = {id(record) for record in known}
+        records: list[Record] = []
+        for each in stores:
+            records += each.read(r.identity for r, of in found if of is each and id(r) in kept_ids)
     for line in [line for each in stores for line in each.warnings()]:
         warn(line)
     for text in filter(None, told):
@@ -354,6 +356,7 @@ def write_report(
     if layout is not None:
         return layout.write(records, out, "; ".join(notes))
     told_of["logs"] = _log_ends(records, stores)
+    told_of |= {"jobs": jobs} if jobs > 1 else {}
     paths: list[Path] = registry.load("report", "files")(
         records, out, "; ".join(notes), reference, **told_of
     )

@@ -106,6 +106,11 @@ class Executor(ABC):
         """Whether a task waits or runs in this executor's queue; None if it has none to ask."""
         return None
 
+    @classmethod
+    def told(cls, tickets: Sequence[str], within_s: float) -> dict[str, str] | None:
+        """What a queue, if there is one, says of tasks, by ticket; None if it does not answer."""
+        return {}
+
     def use_resources(self, resources: Resources, given: Sequence[str] = ()) -> None:
         """What each task in a queue asks for; ``given``: the options by which the user said so.
 

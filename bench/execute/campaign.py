@@ -13,6 +13,7 @@ from bench import registry
 from bench.accelerator.choice import Choice
 from bench.costs.device_profile import load_device
 from bench.errors import BenchError
+from bench.execute.announced import Announcement, remove_ended
 from bench.execute.base import Ended, Executor, Limits
 from bench.execute.claims import Claims, remove_dead_claims
 from bench.execute.preparation import PreparationListener, made_ahead, source_models
@@ -96,6 +97,7 @@ class Campaign:
         self._listener = listener or CampaignListener()
         self._claims = claims or Claims(store)
         self._waits = claims is None
+        self._announcement = Announcement(store, self._claims.token)
         self._claimed: deque[Job] = deque()  # by others
         self._ask_again = 0.0
 
@@ -106,6 +108,7 @@ class Campaign:
             remove_stale(folder)
         self._executor.hold(self._claims)
         remove_dead_claims(self.store)
+        remove_ended(self.store)
         remove_stale_weights()
         return self
 
@@ -113,6 +116,7 @@ class Campaign:
         try:
             self._executor.close()
         finally:
+            self._announcement.close()
             self._claims.close()
 
     def prepare(self, cells: Sequence[Cell]) -> None:
@@ -129,6 +133,8 @@ class Campaign:
     ) -> None:
         """Run jobs, and what ``follow`` gives for each, to the end; Ctrl-C stops and records."""
         self._listener.runs_begin(jobs)
+        if self._waits:
+            self._announcement.add(cell for job in jobs for cell in job.cells)
         pending, running, others = deque(jobs), 0, 0
         try:
             while pending or self._claimed or running:

@@ -174,7 +174,7 @@ class Claims:
         if not mine:
             path.unlink(missing_ok=True)
             with path.open("x") as stream:
-                stream.write(_claim(self.token, cell.title).model_dump_json())
+                stream.write(new_claim(self.token, cell.title).model_dump_json())
         elif self._ticket and claim is not None and claim.state == "queued":
             self._write(cell, "running", self._ticket)
         self._held.add(path)
@@ -184,7 +184,7 @@ class Claims:
         return True
 
     def _write(self, cell: Cell, state: Literal["queued", "running"], ticket: str) -> None:
-        claim = _claim(self.token, cell.title)
+        claim = new_claim(self.token, cell.title)
         claim = claim.model_copy(update={"state": state, "ticket": ticket})
         write_atomically(self._path(cell), claim.model_dump_json().encode())
 
@@ -278,7 +278,8 @@ def process_lives(name: str) -> bool | None:
     return abs(_began(int(pid)) - float(began or "inf")) <= CLOCK_S
 
 
-def _claim(token: str, title: str) -> Claim:
+def new_claim(token: str, title: str) -> Claim:
+    """Of this process, from now on."""
     pid = os.getpid()
     return Claim(
         token=token,

@@ -8,14 +8,15 @@ import statistics
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.execute.claims import EXPIRES_S, Claim, seen_claims
 from bench.io.duration import duration
 from bench.io.one_line import one_line
+from bench.live.at_work import ask_queues, cells_left, commands, how_far
 from bench.records.index import FILE
 from bench.records.store import Store
 from bench.records.summary import RecordSummary
@@ -31,7 +32,8 @@ class Running:
 
     ``identity``: of the cell; ``state``: queued, running or lost; ``for_s``: seconds since it is in
     it, None if unknown; ``expected_s``: the median time of such runs that are ok, None without any;
-    ``untouched_s``: seconds since the command gave a sign of life.
+    ``untouched_s``: seconds since the command gave a sign of life; ``queue``: what the queue that
+    its task is in says of that, empty without one.
     """
 
     identity: str
@@ -40,6 +42,7 @@ class Running:
     for_s: float | None
     expected_s: float | None
     untouched_s: float
+    queue: str = ""
 
     @property
     def title(self) -> str:
@@ -53,6 +56,8 @@ class Running:
         told = claim.ticket or f"process {claim.pid} on {claim.host}"
         if claim.ticket and claim.state == "running":
             told += f", process {claim.pid} on {claim.host}"
+        if self.queue:
+            told += f", the queue says {self.queue}"
         if self.state == "lost":
             told += "; the same command runs it again"
         elif abs(self.untouched_s) > EXPIRES_S:
@@ -70,11 +75,17 @@ class Running:
 
 @dataclass(frozen=True)
 class State:
-    """A store at one look: its records and claims; ``ignored``: how many files are no records."""
+    """A store at one look: its records and claims; ``ignored``: how many files are no records;
+    ``silent``: the executors whose queues do not answer; ``commands``: those at work, and ``left``:
+    the titles of cells that they have no record of yet, by identity.
+    """
 
     records: tuple[RecordSummary, ...]
     claims: tuple[Running, ...]
     ignored: str
+    silent: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    left: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def alive(self) -> tuple[Running, ...]:
@@ -85,6 +96,11 @@ class State:
     def troubles(self) -> list[RecordSummary]:
         """The records that are not ok, as they were started."""
         return sorted((r for r in self.records if r.status != "ok"), key=lambda r: r.started)
+
+    @property
+    def unasked(self) -> list[str]:
+        """A line for each queue that does not answer."""
+        return [f"the queue of executor {name!r} does not answer" for name in self.silent]
 
     def counts(self) -> str:
         """How many records there are of each status, in words."""
@@ -113,6 +129,7 @@ def look(store: Store) -> State:
     """What is in a store now."""
     records = tuple(store.summaries())
     expected = _expected(records)
+    queues = ask_queues(store)
     claims = tuple(
         Running(
             identity,
@@ -122,10 +139,19 @@ def look(store: Store) -> State:
             max(time.time() - claim.since, 0.0) if claim.since else None,
             expected.get(_OWN.sub("", claim.title)),
             untouched_s,
+            queues.told.get(claim.ticket, ""),
         )
         for identity, claim, state, untouched_s in seen_claims(store)
     )
-    return State(records, tuple(sorted(claims, key=lambda c: c.title)), store.count_ignored())
+    ordered = tuple(sorted(claims, key=lambda c: c.title))
+    lines, open_ = [], {}
+    if found := list(commands(store)):
+        known = {record.identity: record for record in records}
+        for command in found:
+            left = cells_left(command, known)
+            lines.append(how_far(command, len(left)))
+            open_ |= left
+    return State(records, ordered, store.count_ignored(), queues.silent, tuple(lines), open_)
 
 
 def _expected(records: Iterable[RecordSummary]) -> dict[str, float]:
@@ -148,6 +174,8 @@ def told(store: Store) -> Iterator[str]:
     if state.ignored:
         yield f"  {state.ignored} (each is named below)"
     yield from (f"  {line}" for line in state.by_suite())
+    yield from (f"at work: {line}" for line in state.commands)
+    yield from state.unasked
     yield from (f"{each.state}: {each.title} ({each.where})" for each in state.claims)
     for record in state.troubles:
         yield f"{record.status}: {record.cell.title}: {record.reason}"
@@ -174,7 +202,7 @@ class StoreView:
     def look(self) -> State:
         """What is in the store now."""
         found = look(self.store)
-        return State(found.records, self._seen(found.claims), found.ignored)
+        return replace(found, claims=self._seen(found.claims))
 
     def close(self) -> None:
         """Remove the index."""

@@ -28,8 +28,8 @@ SHOWN = 8
 class Watch:
     """Watches a store, or the cells of a plan on it.
 
-    Without a plan it is over when no command runs anything on the store, with one when all cells
-    have a record that is not ``interrupted``.
+    Without a plan it is over when no command runs anything on the store or is at work on it, with
+    one when all cells have a record that is not ``interrupted``.
     """
 
     def __init__(
@@ -80,9 +80,11 @@ class Watch:
         )
 
     def _left(self, state: State) -> int | None:
-        """How many cells of the plan have no record yet; None without a plan."""
+        """How many cells of the plan have no record yet; without one, of the commands at work, and
+        None where there are none.
+        """
         if self._cells is None:
-            return None
+            return len(state.left) if state.commands else None
         return len(self._cells) - sum(record.status != "interrupted" for record in state.records)
 
     def _is_failure(self, record: RecordSummary) -> bool:
@@ -108,7 +110,7 @@ class Watch:
         if self._cells is None:
             done = len(state.records)
             names = {r.identity for r in state.records} | {c.identity for c in state.alive}
-            total = len(names)
+            total = len(names | state.left.keys())
         else:
             total = len(self._cells)
             done = total - (left or 0)
@@ -127,6 +129,7 @@ class Watch:
             told.append("waiting: no command runs them yet")
         if state.ignored:
             told.append(state.ignored)
+        told += state.unasked
         return "; ".join(told)
 
     def _time_left(self, state: State) -> str:

@@ -151,3 +151,37 @@ class Cell(pydantic.BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="co
         if self.device_title != self.device:
             content["device"] = "file"  # the digest says which; its path differs by machine
         return content
+
+
+class CellDigests:
+    """`Cell.identity` and `Cell.training_key` of many cells, whose content is put together once for
+    those that share their components: are made of the same objects, and differ in seed and draw.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], tuple[Cell, dict[str, Any]]] = {}
+
+    def identity(self, cell: Cell) -> str:
+        """As the cell has it."""
+        return digest(self._content(cell))[:20]
+
+    def training_key(self, cell: Cell) -> str:
+        """As the cell has it."""
+        content = self._content(cell)
+        del content["device"], content["device_digest"]
+        return digest(content)[:20]
+
+    def _content(self, cell: Cell) -> dict[str, Any]:
+        own = vars(cell)
+        shared = tuple(id(own[n]) if n in _OBJECTS else own[n] for n in own if n not in _OWN)
+        if shared not in self._known:
+            # The cell is kept too, so that no other object gets the identifier of one of its parts.
+            self._known[shared] = cell, cell._content()
+        content = self._known[shared][1] | {"seed": cell.seed, "source_draw": cell.source_draw}
+        if not cell.source_draw:
+            del content["source_draw"]
+        return content
+
+
+_OBJECTS = ("method", "model", "stream", "variant", "protocol")
+_OWN = ("seed", "source_draw")

@@ -25,6 +25,7 @@ from bench.registry.code_files import (
 from bench.registry.components import entries, load
 from bench.registry.discovery import KINDS, Entry, assigned_name
 from bench.registry.find_module import origin_of
+from bench.registry.kept import KeptTable
 from bench.registry.load_trace import files_read_by
 
 
@@ -41,7 +42,9 @@ def code_digest(file: Path, *around: Path) -> str:
     reached = _Reached()
     for each in (*around, file):
         reached.number(each.resolve())
-    return digest(reached.content())
+    found = digest(reached.content())
+    _computations().save()
+    return found
 
 
 def component_digest(component: Entry) -> str:
@@ -162,13 +165,33 @@ def _parse(file: Path) -> tuple[str, tuple[_Import, ...]]:
     """Digest of a file's content, and what it imports, by label; of no Python the bytes' digest."""
     if file.suffix != ".py":
         return file_digest(file), ()
+    content = file.read_bytes()
+    body, imports = _computations().get(content, lambda: _computation(content))
+    return body, tuple(
+        _Import(label, tuple((name, level) for name, level in modules), component and (*component,))
+        for label, modules, component in imports
+    )
+
+
+def _computation(content: bytes) -> tuple[str, list[Any]]:
+    """What `_parse` tells of a Python file, as JSON values."""
     try:
         stripped = _Computation()
-        code = ast.unparse(stripped.visit(ast.parse(file.read_bytes(), filename=str(file))))
+        code = ast.unparse(stripped.visit(ast.parse(content)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return file_digest(file), ()
-    body = hashlib.sha256(code.encode()).hexdigest()
-    return body, tuple(sorted(stripped.imports, key=lambda each: each.label))
+        return hashlib.sha256(content).hexdigest(), []
+    imports = sorted(stripped.imports, key=lambda each: each.label)
+    told = [(each.label, each.modules, each.component) for each in imports]
+    return hashlib.sha256(code.encode()).hexdigest(), told
+
+
+@cache
+def _computations() -> KeptTable:
+    """By the content of files; of this version of Python, which prints code as it does, and of this
+    module.
+    """
+    program = hashlib.sha256(f"{sys.version} {KINDS} ".encode() + Path(__file__).read_bytes())
+    return KeptTable("computations", program.hexdigest()[:32])
 
 
 class _Computation(ast.NodeTransformer):

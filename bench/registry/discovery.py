@@ -11,7 +11,7 @@ import importlib.util
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 from bench.errors import BenchError
 from bench.registry.declarations import require_declared, require_name
 from bench.registry.find_module import below, find_module
+from bench.registry.kept import contents_key, kept
 
 CONTRACTS: dict[str, tuple[str, str] | None] = {
     "method": ("bench.contracts.method", "Method"),
@@ -88,10 +89,26 @@ class Entry:
 
 def discover(plugins: dict[Path, str]) -> Iterator[Entry]:
     """The components of this project, and of plugins (file: module)."""
-    for package in PACKAGES:
-        yield from scan_package(package)
+    yield from _own()
     for file, module in plugins.items():
         yield from scan_file(file, module, f"plugin {file}")
+
+
+@cache
+def _own() -> list[Entry]:
+    """Of all `PACKAGES`, whose source is not parsed again as long as none of it changes."""
+    core = Path(__file__).parents[1]
+    rooms = [location for package in PACKAGES for location in _locations(package)]
+
+    def scan() -> list[tuple[Any, ...]]:
+        found = [entry for package in PACKAGES for entry in scan_package(package)]
+        return [(*astuple(replace(e, file=None)), str(e.file)) for e in found]
+
+    entries = []
+    for *fields, _, file in kept("components", contents_key([core, *rooms]), scan):
+        entry = Entry(*fields)
+        entries.append(replace(entry, file=Path(file)))
+    return entries
 
 
 def discover_installed() -> Iterator[Entry | BenchError]:
@@ -123,14 +140,8 @@ def scan_project() -> None:
 @cache
 def scan_package(package: str) -> list[Entry]:
     """The components of an installed package, its subpackages included."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise BenchError(
-            f"package {package!r} is not installed: install the project with 'pip install .'"
-        )
     found = []
-    for location in spec.submodule_search_locations:
-        root = Path(location)
+    for root in _locations(package):
         for file in sorted(root.rglob("*.py")):
             parts = file.relative_to(root).with_suffix("").parts
             if parts[-1] == "__init__":
@@ -138,6 +149,15 @@ def scan_package(package: str) -> list[Entry]:
             if REGISTERS in file.read_bytes():  # parsing the others would take the longest
                 found += scan_file(file, ".".join((package, *parts)), "bench")
     return found
+
+
+def _locations(package: str) -> list[Path]:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise BenchError(
+            f"package {package!r} is not installed: install the project with 'pip install .'"
+        )
+    return [Path(location) for location in spec.submodule_search_locations]
 
 
 def scan_file(file: Path, module: str, origin: str) -> list[Entry]:

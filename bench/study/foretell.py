@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from bench.records.cell import Cell
 from bench.records.summary import RecordSummary
@@ -18,7 +19,8 @@ def closing_windows(missing: Sequence[Cell], history: Iterable[RecordSummary]) -
     """
     closed: dict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
     wanted: dict[tuple[str, str], int] = {}
-    asked = [training_kind(cell) for cell in missing]
+    kinds_of = TrainingKinds()
+    asked = [kinds_of.of(cell) for cell in missing]
     kinds = set(asked)
     for kind, record in by_kind(history):
         if record.status != "ok" or kind not in kinds:
@@ -55,3 +57,19 @@ def training_kind(cell: Cell) -> str:
     """Equal for cells that differ in seed and device alone."""
     where = cell.accelerator, cell.threads, cell.precision
     return repr((cell.method, cell.model, cell.variant, cell.stream, cell.protocol, where))
+
+
+class TrainingKinds:
+    """`training_kind` of many cells, made once for those that are made of the same objects."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], tuple[Cell, str]] = {}
+
+    def of(self, cell: Cell) -> str:
+        """The kind of a cell."""
+        where = cell.accelerator, cell.threads, cell.precision
+        parts = cell.method, cell.model, cell.variant, cell.stream, cell.protocol
+        key = (*map(id, parts), where)
+        if key not in self._known:
+            self._known[key] = cell, training_kind(cell)  # with the cell, whose parts it names
+        return self._known[key][1]

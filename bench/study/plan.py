@@ -21,7 +21,7 @@ from bench.costs.device_profile import absolute_name, load_device, profile_diges
 from bench.errors import BenchError, did_you_mean
 from bench.io.digest import digest
 from bench.io.duration import duration
-from bench.records.cell import Cell, Component, variant_title
+from bench.records.cell import Cell, CellDigests, Component, variant_title
 from bench.records.protocol_facts import DEFAULT, protocol_facts
 from bench.records.record import Record
 from bench.records.store import Store
@@ -30,7 +30,7 @@ from bench.registry.component_code import component_digest
 from bench.registry.declarations import shortened
 from bench.registry.discovery import Entry
 from bench.study.build import component_code, config_of, source_training
-from bench.study.foretell import by_kind, closing_windows, training_kind
+from bench.study.foretell import TrainingKinds, by_kind, closing_windows
 from bench.study.job import Job, make_job
 from bench.study.suite import FULL, ModelReference, Reference, Suite, explain, validated
 from bench.study.tuned_settings import (
@@ -74,6 +74,7 @@ def _cells(
     data = _data_digest(stream, where)
     devices = [(absolute_name(n), profile_digest(load_device(n))) for n in suite.devices]
     cells: dict[str, Cell] = {}
+    digests = CellDigests()
     for model in models:
         fitting = tuned_on(model.name, suite, tuned, others)
         for i, (reference, labelled) in enumerate(suite.all_methods()):
@@ -83,26 +84,28 @@ def _cells(
                 if settled is not reference:
                     source += f" with its {origin} settings"
                 method = _component("method", settled, source)
+                first = Cell(
+                    method=method,
+                    model=model,
+                    stream=stream,
+                    data=data,
+                    device="",
+                    device_digest="",
+                    protocol=protocol,
+                    seed=0,
+                    target_labels=labelled,
+                    settings_origin=origin,
+                    variant=variant,
+                    accelerator=suite.accelerator,
+                    threads=suite.threads,
+                    precision=suite.precision,
+                )
                 each = product(range(suite.source_draws), suite.seeds, devices)
                 for draw, seed, (device, device_digest) in each:
-                    cell = Cell(
-                        method=method,
-                        model=model,
-                        stream=stream,
-                        data=data,
-                        device=device,
-                        device_digest=device_digest,
-                        protocol=protocol,
-                        seed=seed,
-                        target_labels=labelled,
-                        settings_origin=origin,
-                        variant=variant,
-                        accelerator=suite.accelerator,
-                        threads=suite.threads,
-                        precision=suite.precision,
-                        source_draw=draw,
-                    )
-                    cells[cell.identity] = cell
+                    own = {"device": device, "device_digest": device_digest}
+                    own |= {"seed": seed, "source_draw": draw}  # numbers that the suite has checked
+                    cell = first.model_copy(update=own)
+                    cells[digests.identity(cell)] = cell
     return cells
 
 
@@ -319,10 +322,11 @@ class Plan:
         names = {cell.method.name for cell in self.missing}
         clock = {n: registry.load("method", n).uses_device_clock for n in names}
         groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+        digests = CellDigests()
         for cell in self.missing:
             own = clock[cell.method.name]
             own = own or protocol_facts(cell.protocol).timed or cell.device in measured
-            groups[(cell.training_key, cell.device if own else "")].append(cell)
+            groups[(digests.training_key(cell), cell.device if own else "")].append(cell)
         return sorted(groups.values(), key=lambda group: (group[0].source_draw, group[0].seed))
 
     def jobs(
@@ -349,9 +353,10 @@ class Plan:
     ) -> Callable[[Cell], float | None]:
         """How long the run of a cell takes, by what `estimate` knows; None where it does not."""
         times = _medians(history)
-        unknown = any(training_kind(cell) not in times for cell in self.missing)
+        kinds = TrainingKinds()
+        unknown = any(kinds.of(cell) not in times for cell in self.missing)
         expected = reference() if unknown else {}
-        return lambda cell: times.get(training_kind(cell), expected.get(cell.method.name))
+        return lambda cell: times.get(kinds.of(cell), expected.get(cell.method.name))
 
     def estimate(
         self, history: Iterable[RecordSummary], reference: Callable[[], Mapping[str, float]]
@@ -363,12 +368,13 @@ class Plan:
         """
         groups = self.shared_runs()
         times = _medians(history)
-        expected = reference() if any(training_kind(g[0]) not in times for g in groups) else {}
+        kinds = TrainingKinds()
+        expected = reference() if any(kinds.of(g[0]) not in times for g in groups) else {}
         total = longest = saved = 0.0
         scaled = unknown = 0
         for cell, *others in groups:
-            if training_kind(cell) in times:
-                seconds = times[training_kind(cell)]
+            if kinds.of(cell) in times:
+                seconds = times[kinds.of(cell)]
             elif cell.method.name in expected:
                 seconds = expected[cell.method.name]
                 scaled += 1

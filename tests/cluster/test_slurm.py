@@ -254,6 +254,20 @@ def test_what_the_queue_says_when_the_command_is_gone_is_read_by_the_next(
     assert not list((workplace.folder / "store" / "claims").iterdir())
 
 
+def test_status_tells_what_the_queue_says_while_nothing_of_ours_runs(workplace, slurm):
+    kill(one_run(workplace, "sleeps"))
+    title = "sleeps · tiny · xavier-nx · seed 0"
+    assert re.search(f"running: {title} .*, the queue says RUNNING", status(workplace))
+    slurm.end(last_key(slurm), "TIMEOUT")
+    said = status(workplace)
+    assert re.search(f"lost: {title} .*, the queue says TIMEOUT; the same command runs", said)
+    assert "does not answer" not in said
+    slurm.set(down=True)
+    (line,) = [line for line in status(workplace).splitlines() if "not answer" in line]
+    assert line == "the queue of executor 'slurm' does not answer"
+    slurm.set(down=False)
+
+
 def test_a_queue_and_a_laptop_share_the_cells(workplace, slurm):
     methods = ("--methods", "slow,tent", "--seeds", "0..3")
     queue = workplace.start("run", *SLURM, *methods)

@@ -125,7 +125,7 @@ def test_a_clock_that_is_an_hour_off_takes_no_live_claim(
     monkeypatch.setattr(module, "EXPIRES_S", 0.5)
     (folder(store)).mkdir(parents=True)
     path = folder(store) / f"{cells[0].identity}.json"
-    mine = module._claim("another", cells[0].title)
+    mine = module.new_claim("another", cells[0].title)
     path.write_text(mine.model_copy(update={"machine": "another", "pid": 1}).model_dump_json())
     with Claims(store) as here:
         until = time.monotonic() + 1.5

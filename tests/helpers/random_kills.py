@@ -43,9 +43,11 @@ def kill_at_random(
     it is asked again and again, and may start again what was killed. A kill comes while a ``run``
     is at work, or where none begins for `PATIENCE_S`.
     Asserted: a record that is ok is never changed or removed, and that all are ok in the end.
-    Returns the kills by kind.
+    Returns the kills by kind. ``BENCH_KILL_SEED``: of the draws, which is printed.
     """
-    draw, killed = random.Random(0), Counter()
+    seed = int(os.environ.get("BENCH_KILL_SEED", "0"))
+    print(f"\nseed {seed}", flush=True)
+    draw, killed = random.Random(seed), Counter()
     folder = workplace.folder / "store" / "records"
     done: dict[str, bytes] = {}
     deadline = time.monotonic() + 3600

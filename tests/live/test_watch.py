@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ import time
 import pytest
 from warm_bench import program
 
+from bench.execute.announced import Announcement, remove_ended
 from bench.execute.claims import Claims, folder
 from bench.live import state as live_state
 from bench.live.state import StoreView, look
@@ -238,3 +241,41 @@ def test_time_left_is_that_of_earlier_runs_of_the_same_kind(
         "1 record: 1 ok; 3 left, about 1 min 35 s (2 without an earlier run not counted); "
         "waiting: no command runs them yet\n"
     )
+
+
+def test_a_command_at_work_tells_how_much_is_left_before_it_claims_it(reports, fill):
+    make = reports.make_record
+    store = fill(make("tent", 0))
+    cells = [make("tent", 1).cell, make("shot", 1).cell]
+    command = Announcement(store, "a" * 32)
+    command.add(cells)
+    out = io.StringIO()
+    found = look(store)
+    assert found.commands == (
+        f"process {os.getpid()} on {socket.gethostname()}: 2 of 2 cells left",
+    )
+    assert set(found.left) == {cell.identity for cell in cells}
+
+    def act():
+        wait_for(lambda: "2 left" in out.getvalue())
+        store.write(make("tent", 1))
+        wait_for(lambda: "1 left" in out.getvalue())
+        assert "nothing is left" not in out.getvalue()
+        command.close()
+
+    assert watched(store, act, out) is True
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "1 record: 1 ok; 2 left; waiting: no command runs them yet"
+    assert lines[-1] == "nothing is left; 2 records: 2 ok"
+    assert not list((store.root / "commands").iterdir())
+
+
+def test_the_file_of_a_killed_command_is_no_command_and_is_removed(reports, fill):
+    store = fill(reports.make_record("tent", 0))
+    command = Announcement(store, "b" * 32)
+    command.add([reports.make_record("shot", 1).cell])
+    (file,) = (store.root / "commands").iterdir()
+    file.write_text(re.sub(r'"began":[\d.]+', '"began":1.0', file.read_text()))  # not this process
+    assert look(store).commands == ()
+    remove_ended(store)
+    assert not file.exists()

@@ -153,6 +153,31 @@ def test_a_failed_first_write_leaves_nothing(
     assert list((tmp_path / "new").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.EEXIST, "File exists"), (errno.EXDEV, "Invalid cross-device link")],
+)
+def test_a_file_system_that_replaces_no_file_is_told_in_one_line_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_record: Callable[..., Any],
+    number: int, said: str,
+) -> None:  # fmt: skip
+    def refused(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    store = Store(tmp_path)
+    kept = make_record(status="failed", reason="it did not converge")
+    path = store.write(kept)
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(BenchError) as told:
+        store.write(make_record())
+    assert str(told.value) == (
+        f"record {path}: cannot be written: {said}; free space or choose another --store"
+    )
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, MemoryError])
 def test_an_interruption_between_write_and_rename_leaves_the_old_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]

@@ -1,0 +1,47 @@
+"""The figures of many comparisons, drawn by several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+
+from bench import BenchError
+
+from .comparison import Comparison
+from .drawing import Drawing, Style
+from .figures import draw
+
+_shared: list[tuple[Sequence[Comparison], Mapping[str, Style]]] = []
+"""What processes draw that are forked from this one, so that none of it is sent to them."""
+
+
+def draw_all(
+    comparisons: Sequence[Comparison], look: Mapping[str, Style], jobs: int = 1
+) -> list[list[Drawing]]:
+    """What `draw` gives for each comparison, by up to ``jobs`` processes; the bytes are the same.
+
+    BenchError if one of the processes is killed.
+    """
+    number = min(jobs, len(comparisons))
+    if number < 2:
+        return [draw(comparison, look) for comparison in comparisons]
+    _shared.append((comparisons, look))
+    try:
+        forked = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("fork"))
+        with forked(number) as processes:
+            return list(processes.map(_drawn, range(len(comparisons))))
+    except BrokenProcessPool as error:
+        raise BenchError(
+            f"--jobs {jobs}: a process that draws figures was killed, perhaps for its memory; "
+            "take --jobs 1"
+        ) from error
+    finally:
+        _shared.pop()
+
+
+def _drawn(number: int) -> list[Drawing]:
+    comparisons, look = _shared[-1]
+    return draw(comparisons[number], look)
