@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 
 import pydantic
 
@@ -15,6 +14,8 @@ from bench.execute.claims import Claim, new_claim
 from bench.io.atomic_write import write_atomically
 from bench.records.cell import Cell
 from bench.records.store import Store
+
+FOLDER = "commands"
 
 
 class Command(pydantic.BaseModel, extra="forbid", frozen=True):
@@ -28,7 +29,7 @@ class Announcement:
     """The file of one command; without effect where it cannot be written."""
 
     def __init__(self, store: Store, token: str) -> None:
-        self._path = folder(store) / f"{token}.json"
+        self._path = store.root / FOLDER / f"{token}.json"
         self._who, self._cells = new_claim(token, "a command"), dict[str, str]()
 
     def add(self, cells: Iterable[Cell]) -> None:
@@ -44,14 +45,9 @@ class Announcement:
             self._path.unlink(missing_ok=True)
 
 
-def folder(store: Store) -> Path:
-    """Where the files stand."""
-    return store.root / "commands"
-
-
 def remove_ended(store: Store) -> None:
     """Remove the files of commands that were killed on this machine."""
-    for path in folder(store).glob("*.json"):
+    for path in (store.root / FOLDER).glob("*.json"):
         with suppress(OSError, ValueError):
             if Command.model_validate_json(path.read_bytes()).who.process_is_gone:
                 path.unlink()

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bench import registry
-from bench.execute.announced import Command, folder
-from bench.execute.claims import folder as claims_folder
+from bench.execute.announced import FOLDER, Command
 from bench.execute.claims import read_claim
 from bench.records.store import Store
 from bench.records.summary import RecordSummary
@@ -48,7 +47,7 @@ def ask_queues(store: Store, within_s: float = ANSWER_S) -> Queues:
 
 def commands(store: Store) -> Iterator[Command]:
     """The commands that have not ended, as far as that can be seen."""
-    for path in sorted(folder(store).glob("*.json")):
+    for path in sorted((store.root / FOLDER).glob("*.json")):
         with suppress(OSError, ValueError):
             command = Command.model_validate_json(path.read_bytes())
             if not command.who.process_is_gone:
