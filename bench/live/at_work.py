@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from bench import registry
 from bench.execute.announced import FOLDER, Command
-from bench.execute.claims import read_claim
+from bench.execute.claims import folder, read_claim
 from bench.records.store import Store
 from bench.records.summary import RecordSummary
 
@@ -30,7 +30,7 @@ class Queues:
 def ask_queues(store: Store, within_s: float = ANSWER_S) -> Queues:
     """Ask each queue that some claim has a ticket of."""
     tickets: dict[str, list[str]] = {}
-    for path in sorted(claims_folder(store).glob("*.json")):
+    for path in sorted(folder(store).glob("*.json")):
         claim = read_claim(path)
         name, _, rest = ("" if claim is None else claim.ticket).partition(":")
         if rest and name in registry.entries("executor"):

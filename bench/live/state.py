@@ -144,7 +144,7 @@ def look(store: Store) -> State:
         for identity, claim, state, untouched_s in seen_claims(store)
     )
     ordered = tuple(sorted(claims, key=lambda c: c.title))
-    lines, open_ = [], {}
+    lines, open_ = list[str](), dict[str, str]()
     if found := list(commands(store)):
         known = {record.identity: record for record in records}
         for command in found:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
@@ -139,16 +138,16 @@ def _worth_a_look(things: Iterable[Any]) -> list[Any]:
     ]
 
 
-@lru_cache(maxsize=10_000)
+_ways_into: dict[type, tuple[type | None, tuple[str, ...]]] = {}
+"""What `_way_into` found."""
+
+
 def _way_into(kind: type) -> tuple[type | None, tuple[str, ...]]:
     """How to look into objects of a class: as one of ``_WAYS``, else by attributes; its slots."""
     way = next((way for way in _WAYS if issubclass(kind, way)), None)
-    if way is not None:
-        return way, ()
     named = (vars(base).get("__slots__", ()) for base in kind.__mro__)
-    return None, tuple(
-        s for slots in named for s in ((slots,) if isinstance(slots, str) else slots)
-    )
+    slots = [s for each in named for s in ((each,) if isinstance(each, str) else each)]
+    return _ways_into.setdefault(kind, (way, tuple(slots)))
 
 
 def _walk(thing: Any) -> Iterator[Any]:
@@ -164,7 +163,7 @@ def _walk(thing: Any) -> Iterator[Any]:
         if kind is dict:  # first, because most are
             waiting += _worth_a_look(thing.values())
             continue
-        way, slots = _way_into(kind)
+        way, slots = _ways_into.get(kind) or _way_into(kind)
         if way is Tensor:
             yield thing
             if thing.is_leaf and thing.grad is not None:

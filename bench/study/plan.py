@@ -102,7 +102,7 @@ def _cells(
                 )
                 each = product(range(suite.source_draws), suite.seeds, devices)
                 for draw, seed, (device, device_digest) in each:
-                    own = {"device": device, "device_digest": device_digest}
+                    own: dict[str, Any] = {"device": device, "device_digest": device_digest}
                     own |= {"seed": seed, "source_draw": draw}  # numbers that the suite has checked
                     cell = first.model_copy(update=own)
                     cells[digests.identity(cell)] = cell
