@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,14 @@ def test_the_latex_compiles(made: Path, tmp_path: Path) -> None:
     ended = compiled(tables, tmp_path, preamble)
     assert ended.returncode == 0, ended.stdout[-2000:]
     assert "Overfull" not in (tmp_path / "all.log").read_text(errors="replace")
+
+
+def test_the_claims_of_edgeta_are_counted_from_the_records() -> None:
+    script = runpy.run_path(str(RESULTS.parent / "claims.py"))
+    page = (RESULTS / "edgeta-claims.md").read_text(encoding="utf-8")
+    numbers = script["runs"]()
+    for method in ("edgeta", "edgeta-faithful"):
+        assert "\n".join(script["table"](numbers, method)) in page
 
 
 def test_records_ship_small() -> None:

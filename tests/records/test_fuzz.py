@@ -147,9 +147,9 @@ def good(
 @pytest.fixture
 def plain_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes a second and reads nothing that tables do not."""
-    from bench.reports import figures
+    from bench.reports import draw_all
 
-    monkeypatch.setattr(figures, "draw", lambda *_: [])
+    monkeypatch.setattr(draw_all, "draw", lambda *_: [])
 
 
 def lies_in_range(record: Record) -> bool:

@@ -271,9 +271,9 @@ def test_pipes_sockets_devices_and_links_to_nothing_neither_hang_nor_fill_memory
 def test_the_commands_name_and_count_what_they_ignore(
     store: Store, ok: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench.reports import figures
+    from bench.reports import draw_all
 
-    monkeypatch.setattr(figures, "draw", lambda *_: [])
+    monkeypatch.setattr(draw_all, "draw", lambda *_: [])
     good = ok()
     put(store, good)
     bad = {
