@@ -55,4 +55,5 @@ def test_random_kills_of_tasks_and_of_the_command_lose_nothing(tmp_path):
     for key, record in killed.items():
         assert record.status == "ok"
         assert record.results.domains == local[key].results.domains
-    assert not list((tmp_path / "store" / "claims").iterdir())
+    # What a writer was killed in the middle of lies beside: it is removed when it is a day old.
+    assert not list((tmp_path / "store" / "claims").glob("*.json"))
