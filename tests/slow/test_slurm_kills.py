@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 
 import pytest
 from fake_slurm import FakeSlurm
@@ -30,7 +31,8 @@ def test_random_kills_of_tasks_and_of_the_command_lose_nothing(tmp_path):
             if running and draws.random() < 0.7:
                 key = draws.choice(sorted(running))
                 if slurm.tasks()[key]["state"] == "RUNNING":
-                    os.kill(running[key]["pid"], signal.SIGKILL)
+                    with suppress(ProcessLookupError):  # it has ended meanwhile
+                        os.kill(running[key]["pid"], signal.SIGKILL)
             elif process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.communicate()
