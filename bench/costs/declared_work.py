@@ -77,9 +77,9 @@ class _Line:
             self._alike = self._find_alike()
         first, times = self._alike
         numbers = self._numbers(sizes)
-        kept = numbers[first]
-        kept[0, 2] = numbers[:, 2].max()  # the highest memory, wherever it was
-        log = [(self.labels[i], each) for i, each in zip(first, kept.tolist(), strict=True)]
+        trace.peak_bytes = trace.resident_bytes + int(numbers[:, 2].max(initial=0))
+        kept = numbers[first].tolist()
+        log = [(self.labels[i], each) for i, each in zip(first, kept, strict=True)]
         return tally(trace, log, times)
 
     def _numbers(self, sizes: Sizes) -> NDArray[np.float64]:

@@ -106,6 +106,16 @@ def test_a_line_is_counted_until_it_holds_and_then_no_more() -> None:
     assert adapt(several * 5, declares=True)[2] <= 6
 
 
+def test_sections_that_declare_a_size_and_run_no_operator_cost_nothing() -> None:
+    tracker = ModelledTracker([load_device("xavier-nx")], list)
+    with Window(tracker, 1e9) as window:
+        for _ in range(4):
+            with window.section("look"):
+                window.declare(0)
+    assert tracker.counts["look"] == 4
+    assert tracker.flops == tracker.devices[0].window.time_s == 0
+
+
 def test_an_optimizer_that_loses_its_state_is_counted_again() -> None:
     """As SAR, which sets the model back: the next step makes the state anew."""
     method = Selecting()
