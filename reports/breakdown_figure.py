@@ -40,7 +40,7 @@ def draw_breakdown(comparison: Comparison, look: Mapping[str, Style]) -> Drawing
     """Of each method a bar of its seconds by kind, mean over runs. None where no run has several
     kinds: the table's adaptation time says the same.
 
-    A method whose records do not tell the time of each kind is told apart.
+    A method whose records do not hold the time of each kind has "unavailable" in place of a bar.
     """
     del look  # colors are of kinds here
     rows = [r for r in prominent(comparison, MOST) if r.costs["time"].estimate is not None]

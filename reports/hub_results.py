@@ -47,6 +47,13 @@ def hub_results(
     formats. Raises BenchError if an argument does not fit or no record is left.
     """
     _require_arguments(benchmark, source)
+    try:
+        from huggingface_hub import eval_result_entries_to_yaml
+    except ImportError as error:
+        raise BenchError(
+            "format hf-eval-results: this huggingface_hub knows no .eval_results; "
+            "pip install -U huggingface_hub"
+        ) from error
     entries: dict[str, list[Any]] = defaultdict(list)
     for comparison in compare(records):
         for row in comparison.drawn:
@@ -56,8 +63,6 @@ def hub_results(
                 )
     if not entries:
         raise BenchError("format hf-eval-results: no record of a method without labels has results")
-    from huggingface_hub import eval_result_entries_to_yaml
-
     files: dict[str, bytes] = {}
     file = f".eval_results/{_slug(benchmark)}.yaml"
     for model, found in entries.items():

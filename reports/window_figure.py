@@ -27,7 +27,7 @@ from .drawing import (
 
 @dataclass(frozen=True)
 class Along:
-    """What settings may differ in alone: its key in the protocol, its axis, and how it is told."""
+    """The one setting in which comparisons differ: its key in the protocol, and its words."""
 
     key: str
     axis: str

@@ -11,7 +11,7 @@ own; devices whose memory or window does not suffice are *dropped* with the reas
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -101,7 +101,7 @@ class DeviceCosts(ABC):
     def __init__(self, name: str) -> None:
         self.name = name
         self.window = WindowCosts()
-        self.time_by_kind: Counter[str] = Counter()
+        self.time_by_kind: defaultdict[str, float] = defaultdict(float)
         self.inference: Cost | None = None
         self.inference_samples = 0
         self.peak_bytes = 0.0
@@ -218,7 +218,7 @@ class CostTracker(ABC):
         step = self._charge(key, wall_s, budget_s, cut_short)
         self._require_devices()
         for device in self.devices:
-            device.time_by_kind.update({step.kind: step.seconds[device.name]})
+            device.time_by_kind[step.kind] += step.seconds[device.name]
         for observer in self._observers:
             observer.on_step(step)
 

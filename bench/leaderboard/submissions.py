@@ -85,7 +85,7 @@ def read_submissions(folder: Path) -> list[Submission]:
     except OSError as error:
         raise BenchError(
             f"{folder}: cannot be read: {error.strerror}; name a folder of stores"
-        ) from (error)
+        ) from error
     stores = [p for p in paths if not p.name.startswith(".") and (p.is_dir() or is_archive(p))]
     if not stores:
         raise BenchError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import statistics
@@ -16,7 +17,7 @@ from pathlib import Path
 from bench.execute.claims import EXPIRES_S, Claim, seen_claims
 from bench.io.duration import duration
 from bench.io.one_line import one_line
-from bench.live.at_work import ask_queues, cells_left, commands, how_far
+from bench.live.at_work import Queues, ask_queues, cells_left, commands, how_far
 from bench.records.index import FILE
 from bench.records.store import Store
 from bench.records.summary import RecordSummary
@@ -24,6 +25,8 @@ from bench.study.selection import existing_store
 
 _OWN = re.compile(r"( · draw \d+)?( · seed -?\d+)?$")
 """Of a title what tells cells apart that take equally long."""
+ASK_EVERY_S = 15.0
+"""How often a view asks queues, which many users share."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +128,11 @@ class State:
         return lines
 
 
-def look(store: Store) -> State:
-    """What is in a store now."""
+def look(store: Store, queues: Queues | None = None) -> State:
+    """What is in a store now; ``queues``: what they have just said, if they were asked."""
     records = tuple(store.summaries())
     expected = _expected(records)
-    queues = ask_queues(store)
+    queues = queues or ask_queues(store)
     claims = tuple(
         Running(
             identity,
@@ -198,10 +201,13 @@ class StoreView:
             shutil.copyfile(root / FILE, self.index)
         self.store = Store(root, self.index)
         self._touched: dict[str, tuple[float, float]] = {}
+        self._queues, self._asked = Queues({}, ()), -math.inf
 
     def look(self) -> State:
         """What is in the store now."""
-        found = look(self.store)
+        if time.monotonic() - self._asked > ASK_EVERY_S:
+            self._queues, self._asked = ask_queues(self.store), time.monotonic()
+        found = look(self.store, self._queues)
         return replace(found, claims=self._seen(found.claims))
 
     def close(self) -> None:

@@ -66,7 +66,7 @@ class Warm(subprocess.Popen):
         answer = self._mother.recv(20)
         _prctl(PR_SET_CHILD_SUBREAPER, 0)
         if not answer:
-            raise RuntimeError("the warm process has ended; its last words stand above")
+            raise RuntimeError("the copied process has ended; see its traceback above")
         self.pid = int(answer)
         self._child_created = True
         pipes = {end for end, own in zip(theirs, ours, strict=True) if -1 not in (end, own)}

@@ -168,10 +168,10 @@ def test_the_runs_of_a_method_tell_what_its_time_goes_into(
     costs.steps, costs.time_by_kind = {"adapt": 3, "proxy": 1}, {"adapt": 5.0, "proxy": 1.0}
     files(records, tmp_path)
     opened = open_page(tmp_path / "report.html")
-    for name, told in (("edgeta", True), ("tent", False)):
+    for name, shown in (("edgeta", True), ("tent", False)):
         opened.locator(FIRST_TABLE).get_by_role("button", name=name, exact=True).click()
         text = opened.locator("#runs").inner_text()
-        assert ("Adaptation time: adapt 5 s, proxy 1 s." in text) is told
+        assert ("Adaptation time: adapt 5 s, proxy 1 s." in text) is shown
         opened.keyboard.press("Escape")
 
 
