@@ -125,9 +125,10 @@ def test_all_of_it_passes_where_the_gpu_is_as_the_cpu(capsys: pytest.CaptureFixt
     checks = {name: cells for name, cells in found.items() if cells[0] in ("yes", "**NO**")}
     assert [name for name, cells in checks.items() if cells[0] != "yes"] == []
     assert list(checks) == [
-        "energy of matrix products", "metric of tent", "several runs at a time on the GPU",
-        "logits of digits-vit", "a step of digits-vit twice", "operations of a step of digits-vit",
-        "memory of a step of digits-vit", "what the GPU is", "a step of digits-vit in a bare loop",
+        "energy of matrix products", "logits of digits-vit", "a step of digits-vit twice",
+        "operations of a step of digits-vit", "memory of a step of digits-vit", "what the GPU is",
+        "a step of digits-vit in a bare loop", "a step of digits-vit in a bare loop, again",
+        "metric of tent", "several runs at a time on the GPU",
     ]  # fmt: skip
     assert checks["metric of tent"][1] == "0.5500 on the CPU, 0.5500 on the GPU, noise 0.0707"
     assert found["bare loop, all weights"][1] == "1.00"
@@ -339,3 +340,13 @@ def test_a_check_that_raises_is_a_check_that_failed() -> None:
     first, second = check_gpu.guarded("second", check, Clock(60.0))
     assert first.good is True
     assert str(second) == "| second | **NO** | RuntimeError: no / such |"
+
+
+def test_the_command_line_chooses_methods_and_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_gpu.asked([]) == Extent()
+    chosen = check_gpu.asked(["--methods", "tent,shot", "--limit", "60"])
+    assert chosen == replace(Extent(), methods=["tent", "shot"], limit_s=60.0)
+    with pytest.raises(SystemExit) as ended:
+        check_gpu.asked(["--methods", "tnet"])
+    assert ended.value.code == 2
+    assert "tnet" in capsys.readouterr().err.splitlines()[-1]
