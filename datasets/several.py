@@ -18,6 +18,7 @@ from bench.io.folder_files import FilesDigest
 
 from ._derived import derived_masks
 from ._images import ImageData, Size
+from ._texts import TextData
 
 VOID = 255
 BY_NAME = ("classification", "segmentation", "detection", "visual-question-answering")
@@ -110,6 +111,11 @@ class Several(DataSet):
                     f"sets: samples of {first[0]} are {self.input_shape}, and of {name} "
                     f"{tuple(part.input_shape)}: set 'size', or the same settings for each"
                 )
+            if isinstance(part, TextData) and part.encoder.key != first[1].encoder.key:
+                raise BenchError(
+                    f"sets: {first[0]} and {name} number words in different ways: give each the "
+                    "same 'vocabulary', 'hashes' and 'lowercase'"
+                )
         self.families = tuple(  # type: ignore[misc]
             f for f in first[1].families if all(f in part.families for _, part in others)
         )
@@ -176,8 +182,11 @@ class Several(DataSet):
         return made
 
     def corruptions(self, part: Part, family: str = "") -> list[str]:
-        """Those that all sets have; none of texts."""
-        if not all(isinstance(each, ImageData) for each in self.parts.values()):
+        """Those that all sets have; none where these are neither all images nor all texts."""
+        if not any(
+            all(isinstance(each, kind) for each in self.parts.values())
+            for kind in (ImageData, TextData)
+        ):
             return []
         first, *others = (list(each.corruptions(part, family)) for each in self.parts.values())
         return [name for name in first if all(name in known for known in others)]

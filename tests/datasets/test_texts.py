@@ -240,6 +240,34 @@ def test_a_stream_of_one_domain_of_texts_has_corruptions(reviews: Path) -> None:
     build_stream(stream)
 
 
+def test_joined_texts_are_corrupted_as_those_of_one_set(reviews: Path, data_set: Build) -> None:
+    sets = {}
+    for name in ("books", "films"):
+        (reviews / name).mkdir()
+        (reviews / f"{name}.csv").rename(reviews / name / f"{name}.csv")
+        sets[name] = {"name": "text-table", "root": name}
+    joined = {"name": "several", "root": str(reviews), "sets": sets}
+    stream_class = load("stream", "domain-shift")
+    chosen = {"source": ["books", "films"], "corruptions": ["typos-2"], "source_share": 0.4}
+    stream = stream_class(stream_class.Config(data=joined, test=0.5, **chosen), 0)
+    built = build_stream(stream)
+    test = built.domains[0].test.x
+    words = {test.texts[i].name: test.texts[i].words for i in test.positions.tolist()}
+    assert {name.split("/")[-1].split(".")[0] for name in words} == {"books", "films"}
+    assert any("text" not in each for each in words.values())  # some are misspelt
+    tuned = stream_class(stream_class.Config(data=joined, part="validation", **chosen), 0)
+    assert {n.rpartition("-")[0] for n in tuned.domain_names()} == set(CORRUPTIONS["validation"])
+
+
+def test_joined_texts_are_numbered_in_one_way(reviews: Path, data_set: Build) -> None:
+    sets = {
+        "a": {"name": "text-table", "root": "."},
+        "b": {"name": "text-table", "root": ".", "hashes": 64},
+    }
+    with pytest.raises(BenchError, match="a and b number words in different ways: give each"):
+        data_set("several", reviews, sets=sets)
+
+
 # --- bad input ------------------------------------------------------------------------------
 
 
