@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,13 @@ from bench.cli.options import (
 )
 from bench.errors import BenchError
 from bench.study.selection import DEFAULT_STORE, Selection, existing_store
+
+
+class Width(StrEnum):
+    """Of figures."""
+
+    PAGE = "page"
+    COLUMN = "column"
 
 
 def command(
@@ -62,6 +70,9 @@ def command(
     jobs: Annotated[
         int | None, Option(min=1, help="Processes that draw figures. Default: the cores.")
     ] = None,
+    figure_width: Annotated[
+        Width | None, Option(help="Of figures: page, or a paper's column of 3.5 in. Default: page.")
+    ] = None,
     with_store: Annotated[
         list[Path] | None, Option(help="Read the records of this store too; repeatable.")
     ] = None,
@@ -79,7 +90,7 @@ def command(
         raise BenchError("--untuned and --tuned choose the cells of a suite: name it with --suite")
     stores, layout = [store], None
     if file is not None or columns is not None:
-        layout = registry.load("report", "paper")(file, _names(columns))
+        layout = registry.load("report", "paper")(file, _names(columns), figure_width)
         given = context.get_parameter_source("store")
         if layout.stores and (given is None or given.name != "COMMANDLINE"):
             stores = layout.stores
@@ -108,6 +119,7 @@ def command(
         further=more,
         layout=layout,
         jobs=jobs or available_cores(),
+        figure_width=figure_width or Width.PAGE,
     )
     for path in paths:
         typer.echo(path)
