@@ -241,7 +241,8 @@ def folded(name: str, size: Size = PAGE, more: str = "") -> str:
         name = f"{name[: longest - end]}…{name[1 - end :]}"
     if size.width is None:
         return textwrap.fill(plain(name), size.letters, break_on_hyphens=False) + more
-    return textwrap.fill(plain(name) + more, size.letters)
+    together = more[:1] + more[1:].replace(" ", "\u00a0")  # a number stays beside its unit
+    return textwrap.fill(plain(name) + together, size.letters)
 
 
 def names_of(rows: Sequence[Row], size: Size, room: float = ROOM) -> list[str]:

@@ -31,6 +31,13 @@ class Width(StrEnum):
     COLUMN = "column"
 
 
+class Format(StrEnum):
+    """Of what is written."""
+
+    REPORT = "report"
+    EVAL_EVER = "eval-ever"
+
+
 def command(
     context: typer.Context,
     file: Annotated[
@@ -73,6 +80,10 @@ def command(
     figure_width: Annotated[
         Width | None, Option(help="Of figures: page, or a paper's column of 3.5 in. Default: page.")
     ] = None,
+    format_: Annotated[
+        Format, Option("--format", help="report, or eval-ever: a folder of JSON, as 'store export'")
+    ] = Format.REPORT,
+    organization: Annotated[str, Option(help="Who made the runs, for eval-ever.")] = "",
     with_store: Annotated[
         list[Path] | None, Option(help="Read the records of this store too; repeatable.")
     ] = None,
@@ -89,6 +100,15 @@ def command(
     if suite is None and (untuned or tuned is not None):
         raise BenchError("--untuned and --tuned choose the cells of a suite: name it with --suite")
     stores, layout = [store], None
+    if format_ is Format.REPORT and organization:
+        raise BenchError("--organization is for --format eval-ever; leave it out")
+    if format_ is not Format.REPORT:
+        if file is not None or columns is not None or figure_width is not None:
+            raise BenchError(
+                f"--format {format_}: has no tables or figures; leave the file, --columns and "
+                "--figure-width out"
+            )
+        layout = registry.load("report", format_.value)(organization)
     if file is not None or columns is not None:
         layout = registry.load("report", "paper")(file, _names(columns), figure_width)
         given = context.get_parameter_source("store")
