@@ -11,7 +11,7 @@ from bench.errors import BenchError, did_you_mean
 
 from .aggregate import Row, clean
 from .comparison import Comparison
-from .footnotes import ORACLE, missing_runs, runs_text
+from .footnotes import ORACLE, missing_runs, model_error, runs_text
 from .metrics import COSTS, columns, primary
 from .report_file import RowChoice, TableChoice
 from .statistics import Estimate, over_draws
@@ -306,6 +306,7 @@ def _caption(
             told.append(f"Costs are {' and '.join(kinds)}.")
         if "modelled" in kinds:
             told.append("± of modelled costs is their spread over runs, not the model's error.")
+            told += filter(None, [model_error(rows)])
     return [*told, _code(rows)]
 
 
