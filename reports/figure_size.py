@@ -93,7 +93,7 @@ class Size:
         """Inches of a figure with a bar for each name."""
         if self.width is None:
             return 1.1 + (0.34 if len(names) <= FEW else 0.24) * len(names)
-        return 0.6 + self.pitch(names) * len(names)
+        return 0.75 + (self.pitch(names) + (0.05 if len(names) <= FEW else 0.0)) * len(names)
 
 
 PAGE = Size()
