@@ -29,7 +29,7 @@ NETWORK = "digits-vit"
 METHOD = "edgeta"
 COLORS = 64
 """Of a picture: with these a text and some lines are small and look the same."""
-SHRUNK = 0.6
+SHRUNK = 0.5
 """Of the figures of 300 dots an inch, which have all colors that a PNG with a palette can."""
 
 
@@ -74,8 +74,8 @@ def gallery(folder: Path) -> None:
         subprocess.run(command, cwd=folder, check=True, env=os.environ | {"PATH": path})
     for kind in re.findall(r"figures/gallery-([a-z-]+)\.png", page):
         of_each, of_all = folder.glob(f"*/figure-{kind}-*.png"), folder.glob(f"*/figure-{kind}.png")
-        found = [*sorted(of_each), *of_all]
-        chosen = next((each for each in found if NETWORK in each.name), found[-1])
+        found = [*of_all, *sorted(of_each)]
+        chosen = next((each for each in found if NETWORK in each.name), found[0])
         saved(chosen.read_bytes(), f"gallery-{kind}", SHRUNK)
 
 

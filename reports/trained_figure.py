@@ -29,7 +29,7 @@ def draw_trained(
     """Of each method that selects, by tensor the share of its selections that trained it, mean over
     runs. None where no record tells of selections.
     """
-    found = [(row, told) for row in comparison.drawn if (told := _selections(row))]
+    found = [(r, told) for r in comparison.drawn if (told := _selections(r)) and _shares(told)]
     if not found:
         return None
     shares = [_shares(told) for _, told in found]
@@ -92,8 +92,10 @@ def _whole(section: Any) -> bool:
 
 
 def _shares(told: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """By tensor the mean share of selections over runs, 0 where a run never selected it."""
-    names = dict.fromkeys(name for each in told for name in each[SELECTED])
+    """By tensor the mean share of selections over runs, 0 where a run never selected it; without
+    those that no run selected, which records may list.
+    """
+    names = dict.fromkeys(name for each in told for name, n in each[SELECTED].items() if n)
     return {n: fmean(each[SELECTED].get(n, 0) / each["selections"] for each in told) for n in names}
 
 
