@@ -30,7 +30,7 @@ METHOD = "edgeta"
 COLORS = 64
 """Of a picture: with these a text and some lines are small and look the same."""
 SHRUNK = 0.5
-"""Of the figures of 300 dots an inch, which have all colors that a PNG with a palette can."""
+"""Of the figures of 300 dots an inch."""
 
 
 def main() -> None:
@@ -91,7 +91,10 @@ def saved(picture: bytes, name: str, share: float = 1.0) -> None:
     """Write a picture with few colors, shrunk to a share of its size."""
     whole = Image.open(io.BytesIO(picture)).convert("RGB")
     size = (round(share * whole.width), round(share * whole.height))
-    few = whole.resize(size, Image.Resampling.LANCZOS).quantize(COLORS if share == 1 else 256)
+    way, colors = Image.Quantize.MEDIANCUT, COLORS
+    if share < 1:  # many methods, each of a color of its own on few points
+        way, colors = Image.Quantize.MAXCOVERAGE, 4 * COLORS
+    few = whole.resize(size, Image.Resampling.LANCZOS).quantize(colors, way)
     few.save(DOCS / "figures" / f"{name}.png", optimize=True)
 
 

@@ -80,7 +80,7 @@ class Size:
         lines = []
         for line in text.split("\n"):
             before, bracket, unit = line.rpartition(" (")
-            apart = bracket and len(line) > letters  # a unit stays in one piece
+            apart = bracket and len(line) > letters and line.endswith(")")  # a unit stays whole
             lines += [before, f"({unit}"] if apart else [line]
         return "\n".join(textwrap.fill(line, letters) for line in lines)
 
