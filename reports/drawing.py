@@ -127,7 +127,7 @@ def _settings(style: str, size: Size) -> Iterator[None]:
     with (
         sns.plotting_context("paper"),
         sns.axes_style(style, rc=colors),
-        mpl.rc_context({**files, **size.settings}),
+        mpl.rc_context(files | size.settings),
     ):
         mpl.rcParams["font.sans-serif"] = families(mpl.rcParams["font.sans-serif"])
         yield

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
 from bench.errors import BenchError, did_you_mean
@@ -127,6 +128,7 @@ def size_of(name: str) -> Size:
 def legend_below(axes: Axes, handles: list[Any], labels: list[str], size: Size) -> None:
     """A legend below the axes with as many columns as fit; the figure grows by its height."""
     figure = axes.figure
+    assert isinstance(figure, Figure)
     room = 72 * figure.get_figwidth() - 6
     look: dict[str, Any] = {
         "frameon": False, "borderaxespad": 0.2, "columnspacing": 1.0, "handlelength": 1.6,
