@@ -1,4 +1,6 @@
-"""Makes pictures of the how-to pages anew from the shipped records, in docs/figures/.
+"""Makes pictures of the how-to pages and of the gallery anew, in docs/figures/.
+
+Most are of the shipped records; for the gallery some small suites are run, which takes minutes.
 
 Needs the extra ``browser`` and Chromium (Debian: ``apt install chromium``). Run it from anywhere.
 """
@@ -6,6 +8,8 @@ Needs the extra ``browser`` and Chromium (Debian: ``apt install chromium``). Run
 from __future__ import annotations
 
 import io
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +29,8 @@ NETWORK = "digits-vit"
 METHOD = "edgeta"
 COLORS = 64
 """Of a picture: with these a text and some lines are small and look the same."""
+SHRUNK = 0.5
+"""Of the figures of 300 dots an inch."""
 
 
 def main() -> None:
@@ -53,6 +59,24 @@ def main() -> None:
         paper = [sys.executable, "-m", "bench", "report", str(DOCS / "results" / "paper.yaml")]
         subprocess.run([*paper, "--out", folder], check=True, stdout=subprocess.DEVNULL)
         saved(Path(folder, "figure-bars.png").read_bytes(), "paper-bars")
+    with tempfile.TemporaryDirectory() as folder:
+        gallery(Path(folder))
+
+
+def gallery(folder: Path) -> None:
+    """The pictures that the gallery's page shows, by the commands that stand in it."""
+    page = DOCS.joinpath("gallery", "README.md").read_text(encoding="utf-8")
+    for name in ("docs", "bench"):
+        folder.joinpath(name).symlink_to(DOCS.parent / name)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for block in re.findall(r"^```sh\n(.*?)^```$", page, re.M | re.S):
+        command = ["bash", "-euc", block]
+        subprocess.run(command, cwd=folder, check=True, env=os.environ | {"PATH": path})
+    for kind in re.findall(r"figures/gallery-([a-z-]+)\.png", page):
+        of_each, of_all = folder.glob(f"*/figure-{kind}-*.png"), folder.glob(f"*/figure-{kind}.png")
+        found = [*of_all, *sorted(of_each)]
+        chosen = next((each for each in found if NETWORK in each.name), found[0])
+        saved(chosen.read_bytes(), f"gallery-{kind}", SHRUNK)
 
 
 def taken(page: Page, what: str, name: str) -> None:
@@ -63,9 +87,14 @@ def taken(page: Page, what: str, name: str) -> None:
     saved(element.screenshot(), name)
 
 
-def saved(picture: bytes, name: str) -> None:
-    """Write a picture with few colors."""
-    few = Image.open(io.BytesIO(picture)).convert("RGB").quantize(COLORS)
+def saved(picture: bytes, name: str, share: float = 1.0) -> None:
+    """Write a picture with few colors, shrunk to a share of its size."""
+    whole = Image.open(io.BytesIO(picture)).convert("RGB")
+    size = (round(share * whole.width), round(share * whole.height))
+    way, colors = Image.Quantize.MEDIANCUT, COLORS
+    if share < 1:  # many methods, each of a color of its own on few points
+        way, colors = Image.Quantize.MAXCOVERAGE, 4 * COLORS
+    few = whole.resize(size, Image.Resampling.LANCZOS).quantize(colors, way)
     few.save(DOCS / "figures" / f"{name}.png", optimize=True)
 
 

@@ -18,12 +18,14 @@ from .drawing import (
     finished,
     legend,
     marks,
+    names_of,
     plain,
     prominent,
     repeats,
     sheet,
     tag,
 )
+from .figure_size import NARROW, PAGE, Size
 from .statistics import units
 from .table_model import decimals
 
@@ -36,7 +38,9 @@ _HATCH = "////"
 _COLOURS = [sns.color_palette("colorblind")[i] for i in (0, 1, 2, 4, 9, 5, 3)]
 
 
-def draw_breakdown(comparison: Comparison, look: Mapping[str, Style]) -> Drawing | None:
+def draw_breakdown(
+    comparison: Comparison, look: Mapping[str, Style], size: Size = PAGE
+) -> Drawing | None:
     """Of each method a bar of its seconds by kind, mean over runs. None where no run has several
     kinds: the table's adaptation time says the same.
 
@@ -49,12 +53,12 @@ def draw_breakdown(comparison: Comparison, look: Mapping[str, Style]) -> Drawing
         return None
     kinds = _largest(list(known.values()))
     most = max(sum(each.values()) for each in known.values())
-    height = 1.1 + (0.34 if len(rows) <= 10 else 0.24) * len(rows)
-    with sheet(6.8, height) as (figure, axes):
+    names = names_of(rows, size)
+    with sheet(6.8, size.bars_height(names), size) as (figure, axes):
         for i, row in enumerate(rows):
             if id(row) not in known:
                 axes.text(0.01 * most, i, "unavailable", va="center", style="italic", color="0.35",
-                          fontsize="small")  # fmt: skip
+                          fontsize=size.small)  # fmt: skip
                 continue
             start = 0.0
             for name, seconds in _shown(known[id(row)], kinds).items():
@@ -65,14 +69,16 @@ def draw_breakdown(comparison: Comparison, look: Mapping[str, Style]) -> Drawing
                           **style)  # fmt: skip
                 start += seconds
             text = f"{start:.{decimals(start)}f}"
-            axes.annotate(text, (start, i), (4, 0), textcoords="offset points", va="center")
-        axes.set_yticks(range(len(rows)), [tag(row) for row in rows])
+            axes.annotate(text, (start, i), (4, 0), textcoords="offset points", va="center",
+                          fontsize=size.number)  # fmt: skip
+        axes.set_yticks(range(len(rows)), names)
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlim(0, 1.12 * most)
+        axes.set_xlim(0, size.either(1.12, 1.2) * most)
         axes.grid(visible=False, axis="y")
         told = " and ".join(sorted({kind for row in rows for kind in row.costs["time"].kinds}))
-        axes.set_xlabel(f"adaptation time of the whole stream (s, {told})")
-        legend(axes, last=OTHER)
+        about = f"adaptation time of the whole stream (s, {told})"
+        axes.set_xlabel(size.wrapped(about, NARROW))
+        legend(axes, last=OTHER, size=size)
         caption = (
             "Seconds of adaptation on the device by kind of work, as methods name their steps and "
             f"sections, mean over {repeats(rows)}. Predictions and what is done before the stream "
@@ -83,7 +89,8 @@ def draw_breakdown(comparison: Comparison, look: Mapping[str, Style]) -> Drawing
                 f" Unavailable: records of {', '.join(absent)} hold the sum over several kinds "
                 "alone; run them again."
             )
-        return finished(figure, "breakdown", f"Time by kind of work: {comparison.title}", caption)
+        title = f"Time by kind of work: {comparison.title}"
+        return finished(figure, "breakdown", title, caption, size)
 
 
 def seconds_by_kind(costs: Costs) -> Mapping[str, float] | None:

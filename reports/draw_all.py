@@ -12,14 +12,18 @@ from bench import BenchError
 
 from .comparison import Comparison
 from .drawing import Drawing, Style
+from .figure_size import PAGE, Size
 from .figures import draw
 
-_shared: list[tuple[Sequence[Comparison], Mapping[str, Style]]] = []
+_shared: list[tuple[Sequence[Comparison], Mapping[str, Style], Size]] = []
 """What processes draw that are forked from this one, so that none of it is sent to them."""
 
 
 def draw_all(
-    comparisons: Sequence[Comparison], look: Mapping[str, Style], jobs: int = 1
+    comparisons: Sequence[Comparison],
+    look: Mapping[str, Style],
+    jobs: int = 1,
+    size: Size = PAGE,
 ) -> list[list[Drawing]]:
     """What `draw` gives for each comparison, by up to ``jobs`` processes; the bytes are the same.
 
@@ -27,8 +31,8 @@ def draw_all(
     """
     number = min(jobs, len(comparisons))
     if number < 2:
-        return [draw(comparison, look) for comparison in comparisons]
-    _shared.append((comparisons, look))
+        return [draw(comparison, look, size) for comparison in comparisons]
+    _shared.append((comparisons, look, size))
     try:
         forked = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("fork"))
         with forked(number) as processes:
@@ -43,5 +47,5 @@ def draw_all(
 
 
 def _drawn(number: int) -> list[Drawing]:
-    comparisons, look = _shared[-1]
-    return draw(comparisons[number], look)
+    comparisons, look, size = _shared[-1]
+    return draw(comparisons[number], look, size)

@@ -11,7 +11,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -24,21 +24,19 @@ from matplotlib.figure import Figure
 
 from .aggregate import SOURCE_ONLY, Row, clean
 from .comparison import Comparison
+from .figure_size import ONE_LINE, PAGE, ROOM, Size, legend_below
 from .lean_font import families
 from .metrics import WORDS, is_timed, primary
 from .statistics import Estimate, over_draws
 from .table_model import name_of
 from .tables import escaped_md
 
-DPI = 150
 GREY = "#767676"
 # The color-blind safe palette of seaborn without its grey, which is source-only's, and without
 # its yellow, which a white page swallows.
 _COLOURS = [sns.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4, 5, 6, 9)]
 _MARKERS = "osD^vPXp"
 
-LONGEST = 110
-"""Characters of a name in a figure: four lines."""
 LINES = 10
 """Rows that the figure of the stream shows; more lines cannot be told apart."""
 
@@ -100,10 +98,12 @@ def prominent(comparison: Comparison, limit: int = LINES) -> list[Row]:
 
 
 @contextmanager
-def sheet(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of this size in inches; its settings hold inside the block alone."""
-    with _settings("whitegrid"):
-        figure = _blank(width, height)
+def sheet(width: float, height: float, size: Size = PAGE) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of this size in inches, or of ``size``'s own width; its settings hold inside the
+    block alone.
+    """
+    with _settings("whitegrid", size):
+        figure = _blank(size.or_column(width), height)
         axes = figure.add_subplot()
         sns.despine(ax=axes)
         yield figure, axes
@@ -111,23 +111,23 @@ def sheet(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
 
 @contextmanager
 def grid(
-    width: float, height: float, lines: int, columns: int
+    width: float, height: float, lines: int, columns: int, size: Size = PAGE
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """The same with small multiples, line by line, for images."""
-    with _settings("white"):
-        figure = _blank(width, height)
+    with _settings("white", size):
+        figure = _blank(size.or_column(width), height)
         yield figure, list(figure.subplots(lines, columns, squeeze=False).flat)
 
 
 @contextmanager
-def _settings(style: str) -> Iterator[None]:
+def _settings(style: str, size: Size) -> Iterator[None]:
     colors = {"axes.edgecolor": "0.3", "grid.color": "0.9"}
     # Fonts embedded as TrueType, text of SVG as text; ids of SVG from the drawing, not at random.
     files: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "bench"}
     with (
         sns.plotting_context("paper"),
         sns.axes_style(style, rc=colors),
-        mpl.rc_context(files),
+        mpl.rc_context(files | size.settings),
     ):
         mpl.rcParams["font.sans-serif"] = families(mpl.rcParams["font.sans-serif"])
         yield
@@ -139,14 +139,14 @@ def _blank(width: float, height: float) -> Figure:
     return figure
 
 
-def finished(figure: Figure, name: str, title: str, caption: str) -> Drawing:
+def finished(figure: Figure, name: str, title: str, caption: str, size: Size = PAGE) -> Drawing:
     """The figure in all formats. Call it inside `sheet` or `grid`."""
     png, pdf, svg = io.BytesIO(), io.BytesIO(), io.BytesIO()
     # Arranged once: matplotlib would do it for each format, which takes as long as drawing.
     figure.draw_without_rendering()
     figure.set_layout_engine(None)
     # Neither times nor versions in the files: equal records give equal bytes.
-    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(png, format="png", dpi=size.dpi, metadata={"Software": None})
     unset = dict.fromkeys(("CreationDate", "Creator", "Producer"))
     figure.savefig(pdf, format="pdf", metadata=unset)
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
@@ -199,11 +199,17 @@ def repeats(rows: Iterable[Row]) -> str:
     return " or ".join(named[each] for each in sorted(over)) or named[False]
 
 
-def legend(axes: Axes, columns: int = 1, last: str = "") -> None:
-    """Outside, where it covers no line; in the order of drawing, but for the label ``last``."""
+def legend(axes: Axes, columns: int = 1, last: str = "", size: Size = PAGE) -> None:
+    """Outside, where it covers no line; in the order of drawing, but for the label ``last``.
+
+    It stands beside the axes in so many ``columns``, or below them where the width is given.
+    """
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     ordered = sorted(handles, key=lambda label: label == last)
     shown = [handles[label] for label in ordered]
+    if size.width is not None:
+        legend_below(axes, shown, ordered, size)
+        return
     look: dict[str, Any] = {"frameon": False, "borderaxespad": 0.0, "columnspacing": 1.0}
     axes.legend(shown, ordered, loc="upper left", bbox_to_anchor=(1.01, 1.0), ncols=columns, **look)
 
@@ -219,12 +225,36 @@ def line_of(row: Row) -> dict[str, Any]:
     return {"linestyle": "-", "linewidth": 1.4}
 
 
-def tag(row: Row) -> str:
-    """A row's name for a legend or an axis, in short lines; of a very long one both ends."""
-    name = name_of(row, caveats=True)
-    if len(name) > LONGEST:
-        name = f"{name[: LONGEST - 40]}…{name[-39:]}"
-    return textwrap.fill(plain(name), 28, break_on_hyphens=False)
+def tag(row: Row, size: Size = PAGE, more: str = "") -> str:
+    """A row's name for a legend or an axis, in short lines; of a very long one both ends.
+
+    ``more`` stands behind it.
+    """
+    return folded(name_of(row, caveats=True), size, more)
+
+
+def folded(name: str, size: Size = PAGE, more: str = "") -> str:
+    """A name in short lines; of a very long one both ends."""
+    longest = size.longest
+    end = min(40, longest // 2)
+    if len(name) > longest:
+        name = f"{name[: longest - end]}…{name[1 - end :]}"
+    if size.width is None:
+        return textwrap.fill(plain(name), size.letters, break_on_hyphens=False) + more
+    together = more[:1] + more[1:].replace(" ", "\u00a0")  # a number stays beside its unit
+    return textwrap.fill(plain(name) + together, size.letters)
+
+
+def names_of(rows: Sequence[Row], size: Size, room: float = ROOM) -> list[str]:
+    """The names of rows below each other: in a column in one line each, where lines would not have
+    room in so many inches, unless two rows would then be called the same.
+    """
+    names = [tag(row, size) for row in rows]
+    if size.width is None or size.pitch(names) * len(names) <= room:
+        return names
+    line = replace(size, letters=ONE_LINE, longest=ONE_LINE)
+    short = [tag(row, line) for row in rows]
+    return short if len(set(short)) == len(set(names)) else names
 
 
 def sides(estimate: Estimate) -> tuple[tuple[float], tuple[float]] | None:

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import uuid
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from bench import __version__, register
 from bench.errors import BenchError
 from bench.records.record import Record
+from bench.records.summary import RecordSummary
 
 from .aggregate import Row, clean, show_all
 from .comparison import Comparison, compare, flat_settings
 from .metrics import COSTS, primary
 from .statistics import CONFIDENCE, over_draws
+from .write import written
 
 SCHEMA = "0.2.1"
 LIBRARY = "edge-adaptation-bench"
@@ -49,6 +53,29 @@ def every_eval_ever(
     if not files:
         raise BenchError("format every-eval-ever: no record has results")
     return files
+
+
+@register("report", "eval-ever")
+class EvalEver:
+    """The same files of the records that ``bench report`` selects, instead of tables and figures.
+
+    ``organization``: who made the runs.
+    """
+
+    def __init__(self, organization: str) -> None:
+        self._organization = organization
+
+    def choose(self, records: Iterable[RecordSummary]) -> list[RecordSummary]:
+        """All of them."""
+        return list(records)
+
+    def write(self, records: Iterable[Record], folder: Path, note: str = "") -> list[Path]:
+        """Write the files; their paths. The format has no place for a ``note``.
+
+        Raises BenchError if no record has results, or if the folder cannot be written.
+        """
+        del note
+        return written(folder, every_eval_ever(records, self._organization, time.time()))
 
 
 def _model(comparison: Comparison, row: Row) -> str:

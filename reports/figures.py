@@ -19,6 +19,7 @@ from .drawing import (
     finished,
     legend,
     marks,
+    names_of,
     pale,
     prominent,
     repeats,
@@ -27,6 +28,7 @@ from .drawing import (
     tag,
     view_of,
 )
+from .figure_size import HIGH, NARROW, PAGE, WIDE, Size
 from .matrix_figure import draw_matrix
 from .resampling import pareto
 from .statistics import units
@@ -41,29 +43,34 @@ _LEGEND = 22
 """Lines of a legend's column."""
 
 
-def draw(comparison: Comparison, look: Mapping[str, Style]) -> list[Drawing]:
+def draw(comparison: Comparison, look: Mapping[str, Style], size: Size = PAGE) -> list[Drawing]:
     """The figures that the comparison's results allow: none without results, and no trade-off
     where no energy is known. ``look`` comes from `styles`.
     """
     if not comparison.drawn:
         return []
-    made = [draw_one(comparison, look) for draw_one in FIGURES.values()]
+    made = [draw_one(comparison, look, size) for draw_one in FIGURES.values()]
     return [drawing for drawing in made if drawing is not None]
 
 
-def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing | None:
+def _tradeoff(
+    comparison: Comparison, look: Mapping[str, Style], size: Size = PAGE
+) -> Drawing | None:
     if all(row.costs["energy"].estimate is None for row in comparison.drawn):
         return None
     axis, title, _, over = view_of(comparison)
     known, kinds, left = _with_cost(comparison, "energy")
     absent = ", ".join(tag(row) for row in comparison.drawn if row.costs["energy"].estimate is None)
     columns = math.ceil(sum(1 + tag(row).count("\n") for row in known) / _LEGEND)
-    with sheet(6.8 + 1.7 * (columns - 1), 4.2) as (figure, axes):
+    height = size.either(4.2, 2.7)
+    with sheet(6.8 + 1.7 * (columns - 1), height, size) as (figure, axes):
         points: dict[str, tuple[float, float]] = {}
         energies = []
         sizes: dict[str, Any] = {"markersize": 7, "capsize": 2, "elinewidth": 1}
         if len(known) > LINES:
             sizes = {"markersize": 6, "capsize": 0, "elinewidth": 0.6}
+        if size.width is not None:
+            sizes["markersize"] = 5
         for row in known:
             energy, accuracy = row.costs["energy"].estimate, row.accuracy["score"]
             assert energy is not None
@@ -84,7 +91,7 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing | No
                 100 * accuracy.mean,
                 xerr=sides(energy),
                 yerr=sides(accuracy.scaled(100)),
-                label=f"{tag(row)}{_share(comparison, row)}",
+                label=tag(row, size, _share(comparison, row)),
                 color=style.color,
                 marker=style.marker,
                 markerfacecolor=style.color if row.competes else "white",
@@ -101,11 +108,13 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing | No
             axes.plot(*zip(*front, strict=True), drawstyle="steps-post", color="0.3",
                       linewidth=1.0, zorder=1.5, label=_FRONT)  # fmt: skip
         _energy_axis(axes, energies)
-        about = f"adaptation energy of the whole stream (J, {kinds})"
+        about = size.wrapped(f"adaptation energy of the whole stream (J, {kinds})", WIDE)
         if absent:
-            about += "\n" + textwrap.fill(f"not drawn, energy unavailable: {absent}", 60)
-        axes.set(xlabel=about, ylabel=f"{axis},\n{over}")
-        legend(axes, columns, last=_FRONT)
+            about += "\n" + textwrap.fill(
+                f"not drawn, energy unavailable: {absent}", size.either(60, WIDE)
+            )
+        axes.set(xlabel=about, ylabel=size.wrapped(f"{axis},\n{over}", HIGH))
+        legend(axes, columns, last=_FRONT, size=size)
         caption = (
             f"{title}, {over}, against the energy of adapting; bars are 95 % intervals "
             f"over {repeats(known)}, within 0 to 100 % and above 0 J, of two the points. Line: "
@@ -117,7 +126,7 @@ def _tradeoff(comparison: Comparison, look: Mapping[str, Style]) -> Drawing | No
         if absent:
             caption += f" Not drawn, energy unavailable: {absent}."
         title = comparison.metric.named_in(f"Accuracy against energy: {comparison.title}")
-        return finished(figure, "tradeoff", title, caption)
+        return finished(figure, "tradeoff", title, caption, size)
 
 
 def _share(comparison: Comparison, row: Row) -> str:
@@ -126,33 +135,36 @@ def _share(comparison: Comparison, row: Row) -> str:
     return f" ({100 * share:.0f} %)" if share >= 0.005 else ""
 
 
-def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
+def _memory(comparison: Comparison, look: Mapping[str, Style], size: Size = PAGE) -> Drawing:
     rows, kinds, left = _with_cost(comparison, "memory")
-    with sheet(6.4, 1.1 + (0.34 if len(rows) <= LINES else 0.24) * len(rows)) as (figure, axes):
+    names = names_of(rows, size)
+    with sheet(6.4, size.bars_height(names), size) as (figure, axes):
         for i, row in enumerate(rows):
             assert row.costs["memory"].estimate is not None
-            size = row.costs["memory"].estimate.scaled(1e-6)
-            known = sides(size)
+            held = row.costs["memory"].estimate.scaled(1e-6)
+            known = sides(held)
             axes.barh(
                 i,
-                size.mean,
+                held.mean,
                 xerr=known,
                 height=0.7,
                 color=look[row.label].color if row.competes else pale(look[row.label].color),
                 error_kw={"elinewidth": 1, "capsize": 2},
             )
-            end = size.mean + (known[1][0] if known else 0.0)
-            if size.n == 2:
+            end = held.mean + (known[1][0] if known else 0.0)
+            if held.n == 2:
                 both = [value * 1e-6 for value in units(row.amounts("memory")).values()]
                 axes.plot(both, [i, i], "|", color="0.2", markersize=6)
                 end = max(both)
-            text = f"{size.mean:.{decimals(size.mean)}f}"  # to the right of the interval or points
-            axes.annotate(text, (end, i), (9, 0), textcoords="offset points", va="center")
-        axes.set_yticks(range(len(rows)), [tag(row) for row in rows])
+            text = f"{held.mean:.{decimals(held.mean)}f}"  # to the right of the interval or points
+            axes.annotate(text, (end, i), (size.either(9, 4), 0),
+                          textcoords="offset points", va="center",
+                          fontsize=size.number)  # fmt: skip
+        axes.set_yticks(range(len(rows)), names)
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.margins(x=0.12)
+        axes.margins(x=size.either(0.12, 0.2))
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(f"peak memory above the runtime (MB, {kinds})")
+        axes.set_xlabel(size.wrapped(f"peak memory above the runtime (MB, {kinds})", NARROW))
         return finished(
             figure,
             "memory",
@@ -160,6 +172,7 @@ def _memory(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
             "Peak memory of adaptation and inference above the runtime's own share, mean and 95 % "
             f"interval over {repeats(rows)}, above 0, of two the points. Pale: supervised "
             f"references (†).{marks(rows)}{left}",
+            size,
         )
 
 
@@ -194,7 +207,7 @@ def _energy_axis(axes: Axes, energies: Sequence[float]) -> None:
         axes.margins(x=0.08)
 
 
-FIGURES: Mapping[str, Callable[[Comparison, Mapping[str, Style]], Drawing | None]] = {
+FIGURES: Mapping[str, Callable[[Comparison, Mapping[str, Style], Size], Drawing | None]] = {
     "stream": draw_stream,
     "tradeoff": _tradeoff,
     "memory": _memory,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
+from bench.records.record import ProfileError
+
 from .aggregate import SOURCE_ONLY, Row, clean, fate, run_of, shorten
 from .chance import no_conclusion
 from .comparison import Comparison
@@ -212,9 +214,12 @@ def _cost_notes(comparison: Comparison) -> list[str]:
     if any("modelled" in kinds for kinds, _ in known):
         several = any(len(row.results) > 1 for row in rows)
         spread = "± of a modelled cost is its spread over runs, left out where there is none; "
+        known_error = model_error(rows)
         notes.append(
-            f"{spread * several}{'how' if several else 'How'} far the cost model itself is off is "
-            "in no record ('bench device check' measures it on a machine at hand)."
+            f"{_capital(spread.rstrip('; '))}. {known_error}" * several or known_error
+            if known_error
+            else f"{spread * several}{'how' if several else 'How'} far the cost model itself is "
+            "off is in no record ('bench device check' measures it on a machine at hand)."
         )
     if comparison.front_shares:
         notes.append(
@@ -225,6 +230,29 @@ def _cost_notes(comparison: Comparison) -> list[str]:
         sizes = ", ".join(f"{a / 1e6:.{decimals(a / 1e6)}f}" for a in sorted(runtime))
         notes.append(f"Peak memory does not include the runtime itself: {sizes} MB more.")
     return notes
+
+
+def model_error(rows: Iterable[Row]) -> str:
+    """How far modelled costs are off, as the devices' profiles stated it; empty if none did."""
+    runs = [results.costs for row in rows for results in row.results.values()]
+    modelled = [costs for costs in runs if costs.adaptation_time.kind == "modelled"]
+    stated = {costs.profile_error.model_dump_json(): costs.profile_error for costs in modelled
+              if costs.profile_error is not None}  # fmt: skip
+    told = [_stated(error) for _, error in sorted(stated.items())]
+    if told and any(costs.profile_error is None for costs in modelled):
+        told.append("Records of other runs do not tell it.")
+    return " ".join(told)
+
+
+def _stated(error: ProfileError) -> str:
+    shares = {"time": error.time, "memory": error.memory, "energy": error.energy}
+    known = [f"{100 * v:.3g} % in {name}" for name, v in shares.items() if v is not None]
+    unknown = [name for name, v in shares.items() if v is None]
+    lacking = f", in {' and '.join(unknown)} by an unknown share" if unknown else ""
+    return (
+        f"The device's profile is off by {' and '.join(known)} in the median{lacking} "
+        f"({clean(error.source).rstrip('.')})."
+    )
 
 
 def _lower_bounds(rows: Iterable[Row]) -> list[str]:

@@ -16,9 +16,10 @@ from markupsafe import Markup
 from bench.records.cell import variant_title
 from bench.records.record import Record
 
-from .aggregate import clean, fate, show_all
+from .aggregate import Row, clean, fate, run_of, show_all
 from .comparison import Comparison, flat_settings
 from .drawing import Drawing, Style
+from .footnotes import runs_text
 from .further_blocks import sheet
 from .page_data import captions, page_data
 from .shared_notes import said_once
@@ -53,7 +54,7 @@ def page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"name_of": name_of, "settings_of": settings_of, "fate": fate}
+    environment.globals |= {"name_of": name_of, "settings_of": settings_of}
     environment.filters |= {"clean": clean, "show_all": show_all, "base64": base64.b64encode}
     sheets, shared = said_once([sheet(each, reference=reference) for each in comparisons])
     records = [record for comparison in comparisons for record in comparison.records]
@@ -70,7 +71,7 @@ def page(
         across=[*((tables, None) for tables in workloads), *across],
         answer=answer,
         shared_notes=shared,
-        comparisons=[_section(c, made) for c, made in zip(comparisons, sheets, strict=True)],
+        comparisons=[_section(c, made, logs) for c, made in zip(comparisons, sheets, strict=True)],
         versions=_versions(records),
         suites=sorted({record.suite for record in records}),
         first=min((record.started for record in records), default=""),
@@ -79,7 +80,7 @@ def page(
     )
 
 
-def _section(comparison: Comparison, made: Sheet) -> dict[str, Any]:
+def _section(comparison: Comparison, made: Sheet, logs: Mapping[str, str]) -> dict[str, Any]:
     cell = comparison.cell
     return {
         "id": made.slug,
@@ -99,7 +100,28 @@ def _section(comparison: Comparison, made: Sheet) -> dict[str, Any]:
         and all(row.costs["energy"].estimate is None for row in comparison.drawn),
         "settings": _shared(comparison),
         "rows": comparison.rows,
+        "missing": [each for row in comparison.rows for each in _missing(row, logs)],
     }
+
+
+def _missing(row: Row, logs: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The runs of a row without a result: those with one reason in one line, unless the page has
+    the end of their log.
+    """
+    alike: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+    for run in row.missing:
+        status = fate(run) + (f" on the {run.oom_on}" if run.oom_on else "")
+        alike[(status, clean(run.reason), run.log if logs.get(run.log) else "")].append(run)
+    return [
+        {
+            "method": name_of(row),
+            "runs": runs_text([run_of(run) for run in runs]),
+            "status": status,
+            "reason": reason,
+            "logs": list(dict.fromkeys(run.log for run in runs if run.log)),
+        }
+        for (status, reason, _), runs in alike.items()
+    ]
 
 
 def _shared(comparison: Comparison) -> dict[str, str]:

@@ -16,6 +16,7 @@ from .breakdown_figure import mean_seconds
 from .comparison import Comparison
 from .course import along_the_stream, stages_of
 from .drawing import Style, marks, prominent, repeats, view_of
+from .footnotes import model_error
 from .metrics import COSTS
 from .statistics import SHARE, Estimate, estimate
 from .table_model import name_of, settings_of
@@ -60,8 +61,9 @@ def captions(comparison: Comparison) -> dict[str, str]:
     if any(cost.estimate is not None for row in rows for cost in row.costs.values()):
         told["tradeoff"] = (
             f"{title}, {over}, against a cost, {common} Line: Pareto front of the methods shown. "
-            f"Hollow: supervised references (†), which are no part of it.{marks(rows)}"
-        )
+            f"Hollow: supervised references (†), which are no part of it.{marks(rows)} "
+            f"{model_error(rows)}"
+        ).rstrip()
     if any(results.matrix for row in rows for results in row.results.values()):
         told["matrix"] = (
             "Rows: after learning. Columns: tested on. Stronger colors are higher; mean over runs. "

@@ -54,14 +54,18 @@ class Paper:
     """The tables (LaTeX, Markdown, text, CSV, JSON) and figures that a report file describes.
 
     ``path`` None and some ``columns``: one table of all records with these columns. With both,
-    ``columns`` stand in the place of the file's. Raises BenchError for a mistake in the file.
+    ``columns`` stand in the place of the file's, and so does ``figure_width``. Raises
+    BenchError for a mistake in the file.
     """
 
-    def __init__(self, path: Path | None, columns: Sequence[str] = ()) -> None:
+    def __init__(
+        self, path: Path | None, columns: Sequence[str] = (), figure_width: str | None = None
+    ) -> None:
         self._where = "--columns" if path is None else f"report file {path}"
         self._file = ReportFile() if path is None else read_report_file(path)
         self._beside = Path() if path is None else path.parent
         self._columns = list(columns)
+        self._figure_width = figure_width or self._file.figure_width
 
     @property
     def stores(self) -> list[Path]:
@@ -169,10 +173,12 @@ class Paper:
         if not self._file.figures:
             return {}
         # Imported here: tables need no seaborn.
+        from .figure_size import size_of
         from .paper_figures import paper_figures
 
+        size = size_of(self._figure_width)
         titles = setting_titles(comparisons, self._file.names)
-        return paper_figures(self._file.figures, comparisons, titles, self._where)
+        return paper_figures(self._file.figures, comparisons, titles, self._where, size)
 
     def _summaries(self, comparisons: Sequence[Comparison]) -> dict[str, bytes]:
         """The sheets that the file asks for, by file."""

@@ -9,6 +9,7 @@ from bench.errors import BenchError
 from .bars_figure import draw_bars
 from .comparison import Comparison
 from .drawing import Drawing, Style, figure_files, styles
+from .figure_size import PAGE, Size
 from .figures import FIGURES
 from .pairwise_figure import draw_pairwise
 from .table_columns import SCORE
@@ -33,7 +34,11 @@ UNKNOWN = "no run's is known"
 
 
 def paper_figures(
-    names: Sequence[str], comparisons: Sequence[Comparison], titles: Mapping[str, str], where: str
+    names: Sequence[str],
+    comparisons: Sequence[Comparison],
+    titles: Mapping[str, str],
+    where: str,
+    size: Size = PAGE,
 ) -> dict[str, bytes]:
     """The files of the figures by name, and their captions; ``titles``: of the comparisons, by key.
 
@@ -42,7 +47,7 @@ def paper_figures(
     """
     look, made = styles(comparisons), dict[str, Drawing]()
     for name in names:
-        drawn = _drawn(name, comparisons, look, titles)
+        drawn = _drawn(name, comparisons, look, titles, size)
         lacking = [c for c in comparisons if name in OF_EACH and c.slug not in drawn]
         if (lacking and name not in TOLD_BY_SOME) or not drawn:
             of = f" of {lacking[0].title}" if lacking else ""
@@ -60,12 +65,13 @@ def _drawn(
     comparisons: Sequence[Comparison],
     look: Mapping[str, Style],
     titles: Mapping[str, str],
+    size: Size,
 ) -> dict[str, Drawing]:
     """A figure's drawings, by what their files are called; those that are possible."""
     if name in ALONG:
-        return draw_along(name, comparisons, look)
+        return draw_along(name, comparisons, look, size)
     if name in BARS:
-        made = {"": draw_bars(BARS[name], comparisons, look, titles)}
+        made = {"": draw_bars(BARS[name], comparisons, look, titles, size)}
     else:
-        made = {c.slug: OF_EACH[name](c, look) for c in comparisons}
+        made = {c.slug: OF_EACH[name](c, look, size) for c in comparisons}
     return {slug: drawing for slug, drawing in made.items() if drawing is not None}

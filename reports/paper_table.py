@@ -11,7 +11,7 @@ from bench.errors import BenchError, did_you_mean
 
 from .aggregate import Row, clean
 from .comparison import Comparison
-from .footnotes import ORACLE, missing_runs, runs_text
+from .footnotes import ORACLE, missing_runs, model_error, runs_text
 from .metrics import COSTS, columns, primary
 from .report_file import RowChoice, TableChoice
 from .statistics import Estimate, over_draws
@@ -25,6 +25,7 @@ from .table_columns import (
     chosen_columns,
     column_of,
     marks_of,
+    stated_errors,
 )
 from .table_model import DAGGER, DASH, PILCROW, SECTION, cost_kinds, name_of, reason_code
 
@@ -281,12 +282,14 @@ def _caption(
             told.append(f"{metric}: {meaning}, mean over the target domains.")
     told += _repeats(rows)
     costs = any(name in COSTS for name in wanted)
+    stated = any(max(stated_errors(n, rows)) > MODEL_ERROR for n in COSTS if n in wanted)
     if any(value.mark for line in lines for value in line.values):
         told.append(
             "Best in bold, second underlined, within a setting and only where the 95 % interval of "
             "the paired difference to every method behind it excludes 0"
             + (
-                f", and modelled costs differ by more than {100 * MODEL_ERROR:g} %."
+                f", and modelled costs differ by more than {100 * MODEL_ERROR:g} %"
+                f"{', or the error that their profile states' * stated}."
                 if costs
                 else "."
             )
@@ -306,6 +309,7 @@ def _caption(
             told.append(f"Costs are {' and '.join(kinds)}.")
         if "modelled" in kinds:
             told.append("± of modelled costs is their spread over runs, not the model's error.")
+            told += filter(None, [model_error(rows)])
     return [*told, _code(rows)]
 
 

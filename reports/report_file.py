@@ -87,6 +87,7 @@ class ReportFile(TableChoice):
     figures : which figures are drawn: of each setting (stream, tradeoff, memory, matrix, pairwise,
         trained, breakdown), of all beside each other (bars and those of costs), of several windows
         (window) or speeds of the stream (speed)
+    figure_width : of all figures: "page", as wide as they need, or "column", that of a paper
     summaries : which tables of all settings together: the answer, across scenarios, by workload
     max_energy, max_memory : J and MB within which the answer names the best too
     numbers : of tables in LaTeX, "plain", or "siunitx" for papers that say there how they look
@@ -104,6 +105,7 @@ class ReportFile(TableChoice):
             "bars", "bars-memory", "bars-energy", "bars-time",
         ]
     ] = []  # fmt: skip
+    figure_width: Literal["page", "column"] = "page"
     summaries: list[Literal["answer", "scenarios", "workloads"]] = []
     max_energy: Budget | None = None
     max_memory: Budget | None = None

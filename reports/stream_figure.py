@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -27,6 +28,7 @@ from .drawing import (
     tag,
     view_of,
 )
+from .figure_size import HIGH, PAGE, WIDE, Size
 from .statistics import SHARE, estimate, units
 from .table_model import name_of
 
@@ -39,9 +41,11 @@ _TICKS, _SMALL_TICKS = 40, 14
 """Domains whose names fit under one axis; of longer streams only some are named."""
 _LETTERS = 50
 """Of the names of all domains, so many fit beside each other."""
+_COLUMN_TICKS, _COLUMN_SMALL_TICKS, _COLUMN_LETTERS, _TITLE_LETTERS = 20, 7, 26, 15
+"""The same of a figure in a column."""
 
 
-def draw_stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
+def draw_stream(comparison: Comparison, look: Mapping[str, Style], size: Size = PAGE) -> Drawing:
     """The prominent rows along the stream: in one figure, or where there are more than `TOGETHER`
     each in one of its own beside source-only.
     """
@@ -58,7 +62,7 @@ def draw_stream(comparison: Comparison, look: Mapping[str, Style]) -> Drawing:
     )
     if left:
         caption += f" Left out of {len(comparison.drawn)} rows, see the table: {left}."
-    return draw(comparison, look, shown, f"{title}: {comparison.title}", caption)
+    return draw(comparison, look, shown, f"{title}: {comparison.title}", caption, size)
 
 
 def _together(
@@ -67,24 +71,30 @@ def _together(
     shown: Sequence[Row],
     title: str,
     caption: str,
+    size: Size,
 ) -> Drawing:
     protocol, domains = comparison.cell.protocol, comparison.domains
     stages = stages_of(protocol, domains)
     width = min(14.0, max(6.4, 3.2 + 0.32 * len(stages)))
-    with sheet(width, 4.2) as (figure, axes):
+    with sheet(width, size.either(4.2, 2.9), size) as (figure, axes):
         for row in shown:
-            _course_of(axes, row, look[row.label], protocol, domains)
-        step = math.ceil(len(stages) / _TICKS)
+            _course_of(axes, row, look[row.label], protocol, domains, size)
+        step = math.ceil(len(stages) / size.either(_TICKS, _COLUMN_TICKS))
         axes.set_xticks(range(0, len(stages), step), [plain(d) for d in stages[::step]])
-        level = len(stages) <= 5 and sum(map(len, stages)) <= _LETTERS
-        axes.tick_params(axis="x", labelrotation=0 if level else 25 if len(stages) <= 5 else 60)
-        if not level:
+        column = size.width is not None
+        letters = _COLUMN_LETTERS if column else _LETTERS
+        level = len(stages) <= 5 and sum(map(len, stages)) <= letters
+        turned = 90 if column else 25 if len(stages) <= 5 else 60
+        axes.tick_params(axis="x", labelrotation=0 if level else turned)
+        if not level and not column:
             for tick in axes.get_xticklabels():
                 tick.set(ha="right", rotation_mode="anchor")
-        axes.set(xlabel=_AXIS, ylabel=view_of(comparison)[0])
+        axes.set(
+            xlabel=size.wrapped(_AXIS, WIDE), ylabel=size.wrapped(view_of(comparison)[0], HIGH)
+        )
         axes.set_xlim(-0.5, len(stages) - 0.5)
-        legend(axes)
-        return finished(figure, "stream", title, caption)
+        legend(axes, size=size)
+        return finished(figure, "stream", title, caption, size)
 
 
 def _multiples(
@@ -93,37 +103,45 @@ def _multiples(
     shown: Sequence[Row],
     title: str,
     caption: str,
+    size: Size,
 ) -> Drawing:
     protocol, domains = comparison.cell.protocol, comparison.domains
     stages = stages_of(protocol, domains)
     still = [row for row in shown if row.is_source_only]
     others = [row for row in shown if not row.is_source_only]
     lines = math.ceil(len(others) / BESIDE)
-    step = math.ceil(len(stages) / _SMALL_TICKS)
-    with grid(7.2, 0.9 + 1.55 * lines, lines, BESIDE) as (figure, places):
+    step = math.ceil(len(stages) / size.either(_SMALL_TICKS, _COLUMN_SMALL_TICKS))
+    height = size.either(1.55, 1.2)
+    titled = size if size.width is None else replace(size, letters=_TITLE_LETTERS)
+    with grid(7.2, 0.9 + height * lines, lines, BESIDE, size) as (figure, places):
         for i, (axes, row) in enumerate(zip(places, others, strict=False)):
             for each in (*still, row):
-                _course_of(axes, each, look[each.label], protocol, domains)
+                _course_of(axes, each, look[each.label], protocol, domains, size)
             axes.sharex(places[0])
             axes.sharey(places[0])
-            axes.set_title(tag(row), fontsize="small")
+            axes.set_title(tag(row, titled), fontsize=size.small)
             axes.grid(visible=True)
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
             lowest = i + BESIDE >= len(others)
-            axes.tick_params(axis="x", labelbottom=lowest, labelrotation=90, labelsize="x-small")
-            axes.tick_params(axis="y", labelleft=i % BESIDE == 0, labelsize="small")
+            axes.tick_params(axis="x", labelbottom=lowest, labelrotation=90, labelsize=size.tiny)
+            axes.tick_params(axis="y", labelleft=i % BESIDE == 0, labelsize=size.small)
         places[0].set_xticks(range(0, len(stages), step), [plain(d) for d in stages[::step]])
         places[0].set_xlim(-0.5, len(stages) - 0.5)
         for axes in places[len(others) :]:
             axes.set_visible(False)
-        figure.supxlabel(_AXIS, fontsize="small")
-        figure.supylabel(view_of(comparison)[0], fontsize="small")
-        return finished(figure, "stream", title, caption)
+        figure.supxlabel(_AXIS, fontsize=size.small)
+        figure.supylabel(view_of(comparison)[0], fontsize=size.small)
+        return finished(figure, "stream", title, caption, size)
 
 
 def _course_of(
-    axes: Axes, row: Row, style: Style, protocol: Mapping[str, Any], domains: Sequence[str]
+    axes: Axes,
+    row: Row,
+    style: Style,
+    protocol: Mapping[str, Any],
+    domains: Sequence[str],
+    size: Size,
 ) -> None:
     """A row's mean along the stream, and its interval: as a band, or of two runs the points."""
     at = along_the_stream(row, protocol, domains)
@@ -134,10 +152,10 @@ def _course_of(
     axes.plot(
         places,
         [known.mean for known in found],
-        label=tag(row),
+        label=tag(row, size),
         color=style.color,
         marker=style.marker,
-        markersize=4,
+        markersize=size.either(4, 3),
         markeredgewidth=0,
         **line_of(row),
     )

@@ -33,7 +33,8 @@ NEITHER = ("adapted",)
 
 MODEL_ERROR = 0.15
 """Share by which modelled costs must differ to be distinguishable: what a calibrated profile may be
-off by in the median (`bench device check`). Their spread over runs does not hold it.
+off by in the median (`bench device check`), or what the profile states where that is more. Their
+spread over runs does not hold it.
 """
 
 UNAVAILABLE, UNDEFINED, ITSELF = "unav.", "n/d", "ref."
@@ -167,8 +168,15 @@ def _distinguishable(column: Column, a: Row, b: Row) -> bool:
         return False
     if column.name in COSTS and "modelled" in a.costs[column.name].kinds:
         low, high = sorted(fmean(values.values()) for values in (own, other))
-        return high - low > MODEL_ERROR * high
+        return high - low > max(MODEL_ERROR, *stated_errors(column.name, (a, b))) * high
     return True
+
+
+def stated_errors(name: str, rows: Iterable[Row]) -> list[float]:
+    """How far profiles state that a modelled cost is off, 0 where they do not."""
+    key = "time" if name == "inference" else name
+    runs = (results.costs.profile_error for row in rows for results in row.results.values())
+    return [0.0, *(getattr(error, key, None) or 0.0 for error in runs)]
 
 
 def _measure(column: Column, name: str) -> Column:

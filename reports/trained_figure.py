@@ -13,42 +13,62 @@ from bench.records.record import Record
 from .aggregate import Row, clean, usable
 from .comparison import Comparison
 from .drawing import Drawing, Style, finished, grid, marks, plain, repeats, tag
+from .figure_size import PAGE, Size
 
 SELECTED = "times_selected"
 """In a section of a record's details: by tensor how often it was selected; beside it the number of
 ``selections`` and that of all ``tensors``.
 """
+COLUMN_BESIDE = 2
+"""Methods beside each other in a column."""
 
 
-def draw_trained(comparison: Comparison, look: Mapping[str, Style]) -> Drawing | None:
+def draw_trained(
+    comparison: Comparison, look: Mapping[str, Style], size: Size = PAGE
+) -> Drawing | None:
     """Of each method that selects, by tensor the share of its selections that trained it, mean over
     runs. None where no record tells of selections.
     """
-    found = [(row, told) for row in comparison.drawn if (told := _selections(row))]
+    found = [(r, told) for r in comparison.drawn if (told := _selections(r)) and _shares(told)]
     if not found:
         return None
     shares = [_shares(told) for _, told in found]
-    most = max(len(each) for each in shares)
-    width = 3.9 * len(found)
-    with grid(width, 1.0 + 0.17 * most, 1, len(found)) as (figure, places):
-        for axes, (row, told), known in zip(places, found, shares, strict=True):
-            names = sorted(known, key=_natural)
+    column = size.width is not None
+    every = sorted({name for each in shares for name in each}, key=_natural)
+    most = len(every) if column else max(len(each) for each in shares)
+    beside = min(COLUMN_BESIDE, len(found)) if column else len(found)
+    lines, letters = math.ceil(len(found) / beside), 36 // beside
+    height = lines * (0.8 + size.pitch(every) * most) if column else 1.0 + 0.17 * most
+    with grid(3.9 * len(found), height, lines, beside, size) as (figure, places):
+        for i, (axes, (row, told), known) in enumerate(zip(places, found, shares, strict=False)):
+            # In a column the names stand once for the methods beside each other.
+            names = every if column else sorted(known, key=_natural)
             color = look[row.label].color
-            axes.barh(range(len(names)), [100 * known[n] for n in names], height=0.75, color=color)
-            axes.set_yticks(range(len(names)), [plain(n) for n in names], fontsize="x-small")
+            axes.barh(
+                range(len(names)),
+                [100 * known.get(n, 0.0) for n in names],
+                height=0.75,
+                color=color,
+            )
+            shown = [plain(n) for n in names] if i % beside == 0 or not column else []
+            axes.set_yticks(range(len(names)) if shown else [], shown, fontsize=size.tiny)
             axes.set_ylim(len(names) - 0.4, -0.6)
             axes.set_xlim(0, 100)
             axes.spines[["top", "right"]].set_visible(False)
             never = _never(told, known)
-            axes.set_title(f"{tag(row)}{never}", fontsize="small")
-            axes.set_xlabel("trained in % of the selections", fontsize="small")
-            axes.tick_params(axis="x", labelsize="small")
+            axes.set_title(size.wrapped(f"{tag(row, size)}{never}", letters), fontsize=size.small)
+            about = size.wrapped("trained in % of the selections", letters)
+            axes.set_xlabel(about, fontsize=size.small)
+            axes.tick_params(axis="x", labelsize=size.small)
+        for axes in places[len(found) :]:
+            axes.set_visible(False)
         rows = [row for row, _ in found]
         caption = (
             "Share of the selections in which a tensor was among those that were trained, mean "
             f"over {repeats(rows)}; tensors that no run ever selected are left out.{marks(rows)}"
         )
-        return finished(figure, "trained", f"What was trained: {comparison.title}", caption)
+        title = f"What was trained: {comparison.title}"
+        return finished(figure, "trained", title, caption, size)
 
 
 def _selections(row: Row) -> list[Mapping[str, Any]]:
@@ -72,8 +92,10 @@ def _whole(section: Any) -> bool:
 
 
 def _shares(told: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """By tensor the mean share of selections over runs, 0 where a run never selected it."""
-    names = dict.fromkeys(name for each in told for name in each[SELECTED])
+    """By tensor the mean share of selections over runs, 0 where a run never selected it; without
+    those that no run selected, which records may list.
+    """
+    names = dict.fromkeys(name for each in told for name, n in each[SELECTED].items() if n)
     return {n: fmean(each[SELECTED].get(n, 0) / each["selections"] for each in told) for n in names}
 
 

@@ -23,6 +23,7 @@ from .drawing import (
     tag,
     view_of,
 )
+from .figure_size import HIGH, PAGE, WIDE, Size
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,10 @@ ALONG = {
 
 
 def draw_along(
-    name: str, comparisons: Sequence[Comparison], look: Mapping[str, Style]
+    name: str,
+    comparisons: Sequence[Comparison],
+    look: Mapping[str, Style],
+    size: Size = PAGE,
 ) -> dict[str, Drawing]:
     """By the slug of its first comparison a figure for those that differ in one setting alone;
     ``name``: of `ALONG`.
@@ -67,7 +71,7 @@ def draw_along(
         if comparison.drawn and value_of(comparison, along) is not None:
             groups[_without(comparison, along)].append(comparison)
     return {
-        found[0].slug.removesuffix(f"-{found[0].key[:6]}"): _draw(name, found, look)
+        found[0].slug.removesuffix(f"-{found[0].key[:6]}"): _draw(name, found, look, size)
         for found in groups.values()
         if len(found) > 1
     }
@@ -86,7 +90,7 @@ def why_not(name: str, comparisons: Sequence[Comparison]) -> str:
     return f"no two settings differ in {ALONG[name].key} alone, which is {told}"
 
 
-def _draw(name: str, found: Sequence[Comparison], look: Mapping[str, Style]) -> Drawing:
+def _draw(name: str, found: Sequence[Comparison], look: Mapping[str, Style], size: Size) -> Drawing:
     along = ALONG[name]
 
     def at(comparison: Comparison) -> float:
@@ -97,7 +101,7 @@ def _draw(name: str, found: Sequence[Comparison], look: Mapping[str, Style]) -> 
     shown = [row.label for row in prominent(longest)]
     axis, title, _, over = view_of(longest)
     every: list[Row] = []
-    with sheet(6.8, 4.2) as (figure, axes):
+    with sheet(6.8, size.either(4.2, 2.7), size) as (figure, axes):
         for label in shown:
             points = [
                 (at(c), row, known.scaled(100))
@@ -107,9 +111,9 @@ def _draw(name: str, found: Sequence[Comparison], look: Mapping[str, Style]) -> 
             ]
             every += [row for _, row, _ in points]
             xs, style = [x for x, _, _ in points], look[label]
-            axes.plot(xs, [known.mean for _, _, known in points], label=tag(points[-1][1]),
-                      color=style.color, marker=style.marker, markersize=5,
-                      **line_of(points[-1][1]))  # fmt: skip
+            axes.plot(xs, [known.mean for _, _, known in points], label=tag(points[-1][1], size),
+                      color=style.color, marker=style.marker,
+                      markersize=size.either(5, 3.5), **line_of(points[-1][1]))  # fmt: skip
             sure = [(x, known.interval) for x, _, known in points if known.n > 2 and known.interval]
             for x, (low, high) in sure:
                 axes.plot([x, x], [low, high], color=style.color, linewidth=0.8)
@@ -117,15 +121,17 @@ def _draw(name: str, found: Sequence[Comparison], look: Mapping[str, Style]) -> 
         ticks = [at(c) for c in ordered]
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
-        axes.set(xlabel=along.axis, ylabel=f"{axis},\n{over}")
-        legend(axes)
+        axes.set(
+            xlabel=size.wrapped(along.axis, WIDE), ylabel=size.wrapped(f"{axis},\n{over}", HIGH)
+        )
+        legend(axes, size=size)
         place = longest.place.removesuffix(f" ({longest.variant})")
         caption = (
             f"{title}, {over}, against {along.against}, mean and 95 % interval over "
             f"{repeats(every)}. Dashed grey: no adaptation. Dotted: supervised references (†)."
             f"{marks(every)}"
         )
-        return finished(figure, name, f"{title} {along.title}: {place}", caption)
+        return finished(figure, name, f"{title} {along.title}: {place}", caption, size)
 
 
 def _without(comparison: Comparison, along: Along) -> str:

@@ -72,6 +72,7 @@ def files(
     max_energy: float | None = None,
     max_memory: float | None = None,
     jobs: int = 1,
+    figure_width: str = "page",
 ) -> list[Path]:
     """Tables (Markdown, LaTeX, CSV), figures (PNG, PDF, SVG) and report.html in a folder.
 
@@ -84,7 +85,7 @@ def files(
     difference of scores up to which two methods are tied in a scenario. ``logs``: the ends of
     failed runs' logs by the name that records have of them, for the page. ``max_energy,
     max_memory``: J of the stream and MB above the runtime, within which the answer names the best.
-    ``jobs``: processes that draw.
+    ``jobs``: processes that draw. ``figure_width``: "page", or "column" for a paper's column.
     Returns the paths; files of these names are replaced, others left alone.
     Raises BenchError if no record has results, if none is of the reference, or if the folder
     cannot be written.
@@ -113,12 +114,13 @@ def files(
     # Imported here: the summary on a terminal needs neither seaborn nor the template engine.
     from .draw_all import draw_all
     from .drawing import Drawing, figure_files, styles
+    from .figure_size import size_of
     from .html_page import page
     from .scenario_figure import draw_profile
     from .window_figure import ALONG, draw_along
 
-    look = styles(comparisons)
-    drawings = draw_all(comparisons, look, jobs)
+    look, size = styles(comparisons), size_of(figure_width)
+    drawings = draw_all(comparisons, look, jobs, size)
     contents, drawn = dict[str, bytes](), dict[str, Drawing]()
     answer = answer_sheet(comparisons, budgets)
     if answer is not None:
@@ -133,12 +135,12 @@ def files(
             drawn[f"figure-{drawing.name}-{slug}"] = drawing
     sections = []
     for name in ALONG:
-        for slug, drawing in draw_along(name, comparisons, look).items():
+        for slug, drawing in draw_along(name, comparisons, look, size).items():
             drawn[f"figure-{name}-{slug}"] = drawing
             sections.append((Sheet(drawing.title, f"{name}-{slug}", (), ()), drawing))
     for several in across(comparisons):
         label = next((name for name in several.all_methods if name in found), "")
-        tables, drawing = scenario_sheet(several, label, margin), draw_profile(several, look)
+        tables, drawing = scenario_sheet(several, label, margin), draw_profile(several, look, size)
         sections.append((tables, drawing))
         contents[f"table-{tables.slug}.md"] = sheet_markdown(tables).encode()
         contents[f"table-{tables.slug}.tex"] = sheet_latex(tables).encode()

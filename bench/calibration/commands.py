@@ -83,6 +83,14 @@ def check(
             "choose among its cases.",
         ),
     ] = None,
+    state_error: Annotated[
+        bool,
+        Option(
+            "--state-error",
+            help="Write the median errors into the profile's file: runs "
+            "record them, and tables say them.",
+        ),
+    ] = False,
     cpu_time: CpuTime = False,
     force: Force = False,
 ) -> None:
@@ -97,6 +105,8 @@ def check(
     from bench.calibration import validate as checks
     from bench.calibration.measure_case import measure_fresh
     from bench.calibration.reference_workloads import METHODS, MODELS, chosen
+    from bench.calibration.stated_error import file_of
+    from bench.calibration.stated_error import state_error as state
 
     if earlier is not None:
         for parameter in ("batch", "repeats", "cpu_time", "force"):
@@ -105,6 +115,8 @@ def check(
                 option = parameter.replace("_", "-")
                 raise BenchError(f"--{option}: nothing is measured with --from; leave one out")
     device = checks.find_device(name)
+    if state_error:
+        _require_writable(file_of(device), "--state-error", "free it for writing")
     if save is not None:
         _require_writable(save, f"--save {save}", "name another file")
     if earlier is not None:
@@ -126,6 +138,8 @@ def check(
     typer.echo(report)
     if save is not None:
         checks.write_check(save, report, device)
+    if state_error:
+        typer.echo(f"{state(report, device)} states these errors; runs record them from now on")
     if not report.met:
         raise typer.Exit(1)
 

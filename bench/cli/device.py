@@ -85,6 +85,10 @@ def show(
     kinds = Counter(quantity.confidence for _, _, quantity in numbers)
     counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     typer.echo(f"{len(numbers)} numbers: {counted}")
+    if profile.error is not None:
+        shares = profile.error.model_dump(exclude={"source"}, exclude_none=True)
+        told = ", ".join(f"{name} {100 * value:.3g} %" for name, value in shares.items())
+        typer.echo(f"off by in the median: {told} ({profile.error.source})")
     if profile.energy_unavailable:
         typer.echo(f"energy unavailable: {profile.energy_unavailable}")
     typer.echo()

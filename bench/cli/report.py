@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,20 @@ from bench.cli.options import (
 )
 from bench.errors import BenchError
 from bench.study.selection import DEFAULT_STORE, Selection, existing_store
+
+
+class Width(StrEnum):
+    """Of figures."""
+
+    PAGE = "page"
+    COLUMN = "column"
+
+
+class Format(StrEnum):
+    """Of what is written."""
+
+    REPORT = "report"
+    EVAL_EVER = "eval-ever"
 
 
 def command(
@@ -62,6 +77,13 @@ def command(
     jobs: Annotated[
         int | None, Option(min=1, help="Processes that draw figures. Default: the cores.")
     ] = None,
+    figure_width: Annotated[
+        Width | None, Option(help="Of figures: page, or a paper's column of 3.5 in. Default: page.")
+    ] = None,
+    format_: Annotated[
+        Format, Option("--format", help="report, or eval-ever: a folder of JSON, as 'store export'")
+    ] = Format.REPORT,
+    organization: Annotated[str, Option(help="Who made the runs, for eval-ever.")] = "",
     with_store: Annotated[
         list[Path] | None, Option(help="Read the records of this store too; repeatable.")
     ] = None,
@@ -78,8 +100,17 @@ def command(
     if suite is None and (untuned or tuned is not None):
         raise BenchError("--untuned and --tuned choose the cells of a suite: name it with --suite")
     stores, layout = [store], None
+    if format_ is Format.REPORT and organization:
+        raise BenchError("--organization is for --format eval-ever; leave it out")
+    if format_ is not Format.REPORT:
+        if file is not None or columns is not None or figure_width is not None:
+            raise BenchError(
+                f"--format {format_}: has no tables or figures; leave the file, --columns and "
+                "--figure-width out"
+            )
+        layout = registry.load("report", format_.value)(organization)
     if file is not None or columns is not None:
-        layout = registry.load("report", "paper")(file, _names(columns))
+        layout = registry.load("report", "paper")(file, _names(columns), figure_width)
         given = context.get_parameter_source("store")
         if layout.stores and (given is None or given.name != "COMMANDLINE"):
             stores = layout.stores
@@ -108,6 +139,7 @@ def command(
         further=more,
         layout=layout,
         jobs=jobs or available_cores(),
+        figure_width=figure_width or Width.PAGE,
     )
     for path in paths:
         typer.echo(path)

@@ -64,6 +64,26 @@ class Resident(_Strict):
     added: Quantity
 
 
+class ModelError(_Strict):
+    """How far modelled costs were off where they could be measured.
+
+    ``time``, ``memory`` (of the process), ``energy``: absolute errors as shares of what was
+    measured, in the median; None where they are not known. ``source``: of what, where and when, as
+    ``bench device check --state-error`` writes it.
+    """
+
+    time: Number | None = pydantic.Field(None, ge=0)
+    memory: Number | None = pydantic.Field(None, ge=0)
+    energy: Number | None = pydantic.Field(None, ge=0)
+    source: str = pydantic.Field(min_length=10)
+
+    @pydantic.model_validator(mode="after")
+    def _some(self) -> ModelError:
+        if self.time is None and self.memory is None and self.energy is None:
+            raise ValueError("error: give time, memory or energy, or leave the key out")
+        return self
+
+
 class Mode(_Strict):
     """What a power mode of a device changes; the rest stays as in the default mode.
 
@@ -98,6 +118,8 @@ class ModelledDevice(_Strict):
     they hold; and ``dispatch``: whether an operator's ``launch_overhead`` is ``overlapped`` with
     the work of the device, as on an accelerator, or ``added``, as on a processor that does both.
 
+    ``error``: how far the costs are off in the default mode, if somebody measured it.
+
     ``energy_unavailable``: why the watts say nothing about the device, if they do not; runs then
     record no energy.
     """
@@ -124,6 +146,7 @@ class ModelledDevice(_Strict):
     resident_memory: Resident | None = None
     curves: Curves | None = None
     energy_unavailable: str = ""
+    error: ModelError | None = None
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> ModelledDevice:
@@ -199,7 +222,7 @@ class ModelledDevice(_Strict):
         return self._changed(self.modes[mode], called).model_copy(update={"default_mode": mode})
 
     def _changed(self, mode: Mode, name: str) -> ModelledDevice:
-        values = self.model_dump(exclude={"modes", "default_mode"})
+        values = self.model_dump(exclude={"modes", "default_mode", "error"})
         changed = _merged(values, mode.model_dump(exclude_none=True))
         return ModelledDevice.model_validate({**changed, "name": name})
 
@@ -266,8 +289,10 @@ def absolute_name(name: str) -> str:
 
 
 def profile_digest(profile: DeviceProfile) -> str:
-    """Digest of a profile's numbers; names, titles, sources and other modes may change freely."""
-    values = profile.model_dump(exclude={"name", "title", "default_mode", "modes"})
+    """Digest of a profile's numbers; names, titles, sources, other modes and the stated error may
+    change freely.
+    """
+    values = profile.model_dump(exclude={"name", "title", "default_mode", "modes", "error"})
     if isinstance(profile, ModelledDevice):
         for key in _OPTIONAL:  # a device that has none keeps the digest it always had
             if values[key] == ModelledDevice.model_fields[key].default:

@@ -30,6 +30,7 @@ class ModelledCosts(DeviceCosts):
         super().__init__(device.name)
         self.profile = device
         self.how = f"profile {device.name} x counted step"
+        self.profile_error = device.error
         self.runtime_bytes: float = device.runtime_memory.value
         self.energy_unavailable = self.inference_energy_unavailable = device.energy_unavailable
         self._costs: dict[Key, Cost] = {}

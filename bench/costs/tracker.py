@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.contracts.data import Batch
+from bench.costs.device_profile import ModelError
 from bench.costs.pricing import Cost, MemoryFootprint
 from bench.errors import BenchError, Unsupported
 from bench.io.fetch_clock import wall_clock
@@ -85,6 +86,7 @@ class DeviceCosts(ABC):
     energy_unavailable, inference_energy_unavailable : why adaptation and predictions have no
         energy; empty if they have
     memory_unavailable : why the peak is not known; empty if it is
+    profile_error : how far modelled costs are off, where the device's profile states it
     process_bytes : all that the driver of a GPU counts for the process; None where it is not known
     """
 
@@ -97,6 +99,7 @@ class DeviceCosts(ABC):
     inference_energy_unavailable = ""
     memory_unavailable = ""
     process_bytes: float | None = None
+    profile_error: ModelError | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -229,13 +229,13 @@ def report(
     max_energy: float | None = None,
     max_memory: float | None = None,
     with_stores: str | Path | Sequence[str | Path] = (),
+    figure_width: str = "page",
 ) -> list[Path]:
     """Write tables, figures and an offline page of a store's records; the files' paths.
 
     ``suite``: only the cells of this suite as it is now. ``methods, seeds, device``: only these,
     and with a suite instead of its own; ``source_draws``: only the first so many; ``data_root``: of
-    the suite, as in `run_suite`. ``reference, margin, default_beside_tuned, max_energy, max_memory,
-    with_stores``: see `write_report`. Raises BenchError if there is
+    the suite, as in `run_suite`. The others: see `write_report`. Raises BenchError if there is
     nothing to show or ``out`` cannot be written.
     """
     selection = Selection(
@@ -258,6 +258,7 @@ def report(
         max_energy=max_energy,
         max_memory=max_memory,
         further=further,
+        figure_width=figure_width,
     )
 
 
@@ -285,6 +286,7 @@ def write_report(
     further: Sequence[Store] = (),
     layout: Layout | None = None,
     jobs: int = 1,
+    figure_width: str = "page",
 ) -> list[Path]:
     """The report of a store's records, or of those that are cells of a selection.
 
@@ -298,7 +300,7 @@ def write_report(
     The report says, and ``warn`` receives, what the suite leaves out and which settings were tuned
     on older code. ``warn`` also receives a line for every file that is no record, and their number.
     ``layout``: of a report file, whose tables and figures are written instead. ``jobs``: processes
-    that draw figures.
+    that draw figures; ``figure_width``: theirs, "page" or "column", without a layout.
     """
     chosen = selection or Selection(suite="")
     for plugin in chosen.plugins:
@@ -355,11 +357,9 @@ def write_report(
         notes.append(text)
     if layout is not None:
         return layout.write(records, out, "; ".join(notes))
-    told_of["logs"] = _log_ends(records, stores)
-    told_of |= {"jobs": jobs} if jobs > 1 else {}
-    paths: list[Path] = registry.load("report", "files")(
-        records, out, "; ".join(notes), reference, **told_of
-    )
+    told_of |= {"logs": _log_ends(records, stores), "jobs": jobs, "figure_width": figure_width}
+    write = registry.load("report", "files")
+    paths: list[Path] = write(records, out, "; ".join(notes), reference, **told_of)
     return paths
 
 

@@ -139,6 +139,17 @@ class DomainResult(DomainScores):
     energy_j: Number | None
 
 
+class ProfileError(_Strict):
+    """How far modelled costs are off, as the device's profile stated it when the run was made:
+    absolute errors as shares, in the median, None where unknown; and their source.
+    """
+
+    time: Number | None = None
+    memory: Number | None = None
+    energy: Number | None = None
+    source: str
+
+
 class Costs(_Strict, extra="allow"):
     """Adaptation over the whole stream, memory, and the cost of one prediction.
 
@@ -150,7 +161,8 @@ class Costs(_Strict, extra="allow"):
     records from before it was kept. ``flops``, ``bytes`` and ``launches``: counted, of the whole
     stream; None where costs are measured. ``tracing_s``: seconds that counting took here.
     ``uncounted``: operators and other work that no count holds; where there are any, time, energy
-    and operations are lower bounds.
+    and operations are lower bounds. ``profile_error``: of modelled costs, left out where the
+    profile states none.
     Further amounts have names of their own: `bench.run.results` may add a cost without a field.
     """
 
@@ -173,6 +185,9 @@ class Costs(_Strict, extra="allow"):
     launches: Number | None
     tracing_s: Number
     uncounted: list[str] = []
+    profile_error: Annotated[
+        ProfileError | None, pydantic.Field(exclude_if=lambda told: told is None)
+    ] = None
 
     @pydantic.model_validator(mode="after")
     def _whole_time(self) -> Costs:

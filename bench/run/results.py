@@ -15,7 +15,16 @@ from bench.errors import BenchError, DeviceOutOfMemory, Unsupported
 from bench.io.one_line import error_text
 from bench.records.cell import Cell
 from bench.records.environment import environment
-from bench.records.record import Amount, Costs, DomainResult, MethodFacts, Record, Results, Status
+from bench.records.record import (
+    Amount,
+    Costs,
+    DomainResult,
+    MethodFacts,
+    ProfileError,
+    Record,
+    Results,
+    Status,
+)
 from bench.study.job import Job
 
 if TYPE_CHECKING:
@@ -177,6 +186,8 @@ def _costs(device: DeviceCosts, domains: Sequence[DomainResult], tracker: CostTr
         launches=tracker.launches,
         tracing_s=tracker.tracing_s,
         uncounted=sorted(tracker.uncounted),
+        profile_error=device.profile_error
+        and ProfileError.model_validate(device.profile_error.model_dump()),
         **(
             {"process_memory": measured(device.process_bytes, "B", "by the GPU's driver")}
             if device.process_bytes is not None

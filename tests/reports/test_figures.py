@@ -33,9 +33,9 @@ def watched(*modules: Any) -> Iterator[dict[str, Axes]]:
     axes: dict[str, Axes] = {}
     finish = figures.finished
 
-    def keep(figure: Figure, name: str, title: str, caption: str) -> Any:
+    def keep(figure: Figure, name: str, *told: Any) -> Any:
         axes[name] = figure.axes[0]
-        return finish(figure, name, title, caption)
+        return finish(figure, name, *told)
 
     with pytest.MonkeyPatch.context() as patch:
         for module in modules or (figures, stream_figure):

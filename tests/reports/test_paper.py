@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
+from report_files import written
 
 from bench import BenchError
-from bench.records.record import Amount, Record
+from bench.records.record import Amount, ProfileError, Record
 from bench.reports.comparison import compare
 from bench.reports.paper import Paper
 from bench.reports.report_file import read_report_file
@@ -165,6 +166,26 @@ def test_of_costs_less_is_better_and_the_model_must_tell_them_apart(make: Make) 
     measured = [make(m, s, energy=e, kind="measured") for s in range(3) for m, e in
                 (("m0", 10.0), ("m1", 11.0))]  # fmt: skip
     assert marks(measured, "energy") == {"m0": "best"}
+
+
+def test_a_stated_error_of_the_profile_counts_where_it_is_more(make: Make, tmp_path: Path) -> None:
+    def costing(error: float) -> list[Record]:
+        told = ProfileError(energy=error, source="measured by somebody")
+        records = []
+        for name, energy in (("m0", 10.0), ("m1", 12.0)):
+            for seed in range(3):
+                record = make(name, seed, energy=energy)
+                assert record.results is not None
+                costs = record.results.costs.model_copy(update={"profile_error": told})
+                results = record.results.model_copy(update={"costs": costs})
+                records.append(record.model_copy(update={"results": results}))
+        return records
+
+    assert marks(costing(0.05), "energy") == {"m0": "best"}
+    assert marks(costing(0.16), "energy") == {"m0": "best"}  # 12 J less 16.7 % are 10 J
+    assert marks(costing(0.17), "energy") == {}
+    paper = written(tmp_path, costing(0.16), columns=["energy"])["paper.md"].decode()
+    assert "more than 15 %, or the error that their profile states." in paper
 
 
 def test_marks_hold_within_a_setting(make: Make, tmp_path: Path) -> None:

@@ -94,6 +94,12 @@ def test_what_was_trained_is_the_mean_over_runs(make: Make, tmp_path: Path) -> N
     assert places == sorted(places)
     assert "6 of 9 tensors never" in told
     assert told.count("tent") == 0  # it selects nothing
+    # Records may list the tensors that were never selected too.
+    listed = [make("tent"), elastic(make, 0, blocks__10__w=12, blocks__2__w=6, norm=0, head=0)]
+    svg = written(tmp_path / "listed", listed, figures=["trained"])
+    told = texts(svg["figure-trained-digits-small-vit-board.svg"])
+    assert "7 of 9 tensors never" in told
+    assert "head" not in told
     with pytest.raises(BenchError, match=r"trained cannot be drawn of .*: no record tells which"):
         written(tmp_path / "none", [make("tent")], figures=["trained"])
 

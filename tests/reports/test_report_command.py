@@ -111,3 +111,61 @@ def test_bad_input_is_one_line_and_exit_code_two(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def evaluations(folder: Path) -> dict[str, dict[str, object]]:
+    """The files by name, without the time at which they were made."""
+    found = {}
+    for path in folder.rglob("*.json"):
+        content = json.loads(path.read_text())
+        found[path.relative_to(folder).as_posix()] = content
+        for name in ("retrieved_timestamp", "evaluation_id"):
+            del content[name]
+    return found
+
+
+def test_the_format_of_every_eval_ever_is_that_of_the_export(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--store", "results", "--format", "eval-ever", "--organization", "A Lab")
+    assert report(monkeypatch, *asked, "--out", "all") == 0
+    assert {Path(line).name for line in capsys.readouterr().out.split()} == {
+        path.name for path in (folder / "all").rglob("*.json")
+    }
+    export = ["bench", "store", "export", "exported", "--store", "results"]
+    monkeypatch.setattr(
+        sys, "argv", [*export, "--format", "every-eval-ever", "--organization", "A Lab"]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    made = evaluations(folder / "all")
+    assert len(made) == 2
+    assert made == evaluations(folder / "exported")
+    # It shows what is selected, as a report does.
+    assert report(monkeypatch, *asked, "--methods", "tent", "--seeds", "0,1", "--out", "one") == 0
+    (one,) = evaluations(folder / "one").values()
+    (result,) = one["evaluation_results"]  # type: ignore[misc]
+    assert result["score_details"]["score"] == pytest.approx(0.705)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--format", "eval-ever"], "--organization: the format every-eval-ever asks who"),
+        (["paper.yaml", "--format", "eval-ever"], "leave the file, --columns and"),
+        (["--format", "eval-ever", "--figure-width", "column"], "--format eval-ever: has no"),
+        (["--organization", "A"], "--organization is for --format eval-ever"),
+        (["--format", "eval-ever", "--organization", "A", "--reference", "tent"], "--reference"),
+    ],
+)
+def test_what_the_format_does_not_take_is_said(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    told: str,
+) -> None:
+    assert report(monkeypatch, "--store", "results", *arguments) == 2
+    assert told in capsys.readouterr().err
+    assert not (folder / "report").exists()

@@ -333,3 +333,23 @@ def test_everything_from_records_is_escaped(make: Make, tmp_path: Path) -> None:
     for path in paths:
         if path.suffix in (".md", ".tex"):
             assert "<img" not in path.read_text(encoding="utf-8")
+
+
+def test_runs_that_lack_a_result_for_one_reason_stand_in_one_line(
+    make: Make, tmp_path: Path
+) -> None:
+    """Those whose log the page holds stand alone, as each log is another."""
+    alike = [make("norm", s, status="unsupported", reason="no BatchNorm", log=f"logs/{s}.log")
+             for s in range(4)]  # fmt: skip
+    broken = [make("shot", s, status="failed", reason="it broke", log=f"logs/shot-{s}.log")
+              for s in range(2)]  # fmt: skip
+    logs = {f"logs/shot-{s}.log": f"the end of {s}" for s in range(2)}
+    files([make("tent"), *alike, *broken], tmp_path, logs=logs)
+    told = (tmp_path / "report.html").read_text()
+    table = told.partition("<h3>Runs without a result</h3>")[2].partition("</table>")[0]
+    rows = [" ".join(re.sub(r"<[^>]*>", " ", row).split()) for row in table.split("<tr>")[2:]]
+    assert sorted(rows) == [
+        "norm seeds 0-3 unsupported no BatchNorm logs/0.log and 3 more",
+        "shot seed 0 failed it broke logs/shot-0.log the end of 0",
+        "shot seed 1 failed it broke logs/shot-1.log the end of 1",
+    ]
