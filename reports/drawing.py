@@ -1,6 +1,6 @@
 """What all figures of a report share: sizes, files, colors and markers, names, intervals.
 
-Drawn with seaborn on figures of their own: no window system, no pyplot state, and the same bytes
+Drawn with matplotlib on figures of their own: no window system, no pyplot state, and the same bytes
 for the same records.
 """
 
@@ -16,7 +16,6 @@ from statistics import fmean
 from typing import Any
 
 import matplotlib as mpl
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
@@ -24,6 +23,7 @@ from matplotlib.figure import Figure
 
 from .aggregate import SOURCE_ONLY, Row, clean
 from .comparison import Comparison
+from .figure_style import COLORBLIND, SETTINGS, without_frame
 from .lean_font import families
 from .metrics import WORDS, is_timed, primary
 from .statistics import Estimate, over_draws
@@ -32,9 +32,8 @@ from .tables import escaped_md
 
 DPI = 150
 GREY = "#767676"
-# The color-blind safe palette of seaborn without its grey, which is source-only's, and without
-# its yellow, which a white page swallows.
-_COLOURS = [sns.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4, 5, 6, 9)]
+# Without the palette's grey, which is source-only's, and its yellow, which a white page swallows.
+_COLOURS = [COLORBLIND[i] for i in (0, 1, 2, 3, 4, 5, 6, 9)]
 _MARKERS = "osD^vPXp"
 
 LONGEST = 110
@@ -102,10 +101,10 @@ def prominent(comparison: Comparison, limit: int = LINES) -> list[Row]:
 @contextmanager
 def sheet(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
     """A figure of this size in inches; its settings hold inside the block alone."""
-    with _settings("whitegrid"):
+    with _settings(has_grid=True):
         figure = _blank(width, height)
         axes = figure.add_subplot()
-        sns.despine(ax=axes)
+        without_frame(axes)
         yield figure, axes
 
 
@@ -114,21 +113,14 @@ def grid(
     width: float, height: float, lines: int, columns: int
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """The same with small multiples, line by line, for images."""
-    with _settings("white"):
+    with _settings(has_grid=False):
         figure = _blank(width, height)
         yield figure, list(figure.subplots(lines, columns, squeeze=False).flat)
 
 
 @contextmanager
-def _settings(style: str) -> Iterator[None]:
-    colors = {"axes.edgecolor": "0.3", "grid.color": "0.9"}
-    # Fonts embedded as TrueType, text of SVG as text; ids of SVG from the drawing, not at random.
-    files: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "bench"}
-    with (
-        sns.plotting_context("paper"),
-        sns.axes_style(style, rc=colors),
-        mpl.rc_context(files),
-    ):
+def _settings(has_grid: bool) -> Iterator[None]:
+    with mpl.rc_context({**SETTINGS, "axes.grid": has_grid}):
         mpl.rcParams["font.sans-serif"] = families(mpl.rcParams["font.sans-serif"])
         yield
 

@@ -168,7 +168,7 @@ class Paper:
     def _figures(self, comparisons: Sequence[Comparison]) -> Mapping[str, bytes]:
         if not self._file.figures:
             return {}
-        # Imported here: tables need no seaborn.
+        # Imported here: tables need no matplotlib.
         from .paper_figures import paper_figures
 
         titles = setting_titles(comparisons, self._file.names)
