@@ -135,7 +135,9 @@ def finished(figure: Figure, name: str, title: str, caption: str) -> Drawing:
     """The figure in all formats. Call it inside `sheet` or `grid`."""
     png, pdf, svg = io.BytesIO(), io.BytesIO(), io.BytesIO()
     # Arranged once: matplotlib would do it for each format, which takes as long as drawing.
-    figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    assert engine is not None  # all figures are made with one
+    engine.execute(figure)
     figure.set_layout_engine(None)
     # Neither times nor versions in the files: equal records give equal bytes.
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
