@@ -134,6 +134,7 @@ def _blank(width: float, height: float) -> Figure:
 def finished(figure: Figure, name: str, title: str, caption: str) -> Drawing:
     """The figure in all formats. Call it inside `sheet` or `grid`."""
     png, pdf, svg = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    _fix_places(figure)
     # Arranged once: matplotlib would do it for each format, which takes as long as drawing.
     engine = figure.get_layout_engine()
     assert engine is not None  # all figures are made with one
@@ -146,6 +147,16 @@ def finished(figure: Figure, name: str, title: str, caption: str) -> Drawing:
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     files = {"png": png.getvalue(), "pdf": pdf.getvalue(), "svg": svg.getvalue()}
     return Drawing(name, clean(title), clean(caption), figure.get_figwidth(), files)
+
+
+def _fix_places(figure: Figure) -> None:
+    """Say where the empty labels of axes are: matplotlib would measure all ticks to place them, in
+    each format and twice to arrange the figure.
+    """
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if not axis.get_label_text():
+                axis.set_label_coords(0, 0)
 
 
 def figure_files(drawn: Mapping[str, Drawing]) -> dict[str, bytes]:

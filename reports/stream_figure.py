@@ -106,7 +106,8 @@ def _multiples(
                 _course_of(axes, each, look[each.label], protocol, domains)
             axes.sharex(places[0])
             axes.sharey(places[0])
-            axes.set_title(tag(row), fontsize="small")
+            # With the place given: else all ticks are measured to find it.
+            axes.set_title(tag(row), fontsize="small", y=1.0)
             axes.grid(visible=True)
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
