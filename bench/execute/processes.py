@@ -34,11 +34,12 @@ START_LIMIT_S = 300.0
 ANSWER_LIMIT_S = 10.0
 """Longest that a launcher may take to say how a process has ended."""
 PRELOAD = (
-    "torch", "torch._dynamo", "torch.utils.flop_counter", "bench.execute.work",
-    "bench.run.protocols.base",
+    "torch", "torch._dynamo", "torch.utils.flop_counter",
+    "bench.execute.work", "bench.run.protocols.base", "bench.run.label_process",
+    "bench.run.expected_source", "bench.contracts.model", "bench.costs.factory",
 )  # fmt: skip
-"""Imported by every launcher, besides what runs import at once: torch's optimizers import
-``_dynamo`` on their first step, and the first count of operations its counter.
+"""Imported by every launcher: what of the core each run would import otherwise, torch's
+``_dynamo``, which its optimizers import on their first step, and its counter of operations.
 """
 
 Outcome = tuple[Status, str]
