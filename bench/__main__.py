@@ -8,6 +8,6 @@ if not sys.flags.safe_path:
     # `datasets` shadow Hugging Face's package of that name: start again without it.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "bench", *sys.argv[1:]])
 
-from bench.cli import main
+from bench.cli import program
 
-main()
+program()

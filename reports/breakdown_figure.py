@@ -6,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-import seaborn as sns
-
 from bench.records.record import Costs
 
 from .aggregate import Row, shorten
@@ -26,6 +24,7 @@ from .drawing import (
     tag,
 )
 from .figure_size import NARROW, PAGE, Size
+from .figure_style import COLORBLIND
 from .statistics import units
 from .table_model import decimals
 
@@ -35,7 +34,7 @@ MOST = 40
 """Rows of the figure: of more those with the best scores."""
 OTHER = "other kinds"
 _HATCH = "////"
-_COLOURS = [sns.color_palette("colorblind")[i] for i in (0, 1, 2, 4, 9, 5, 3)]
+_COLOURS = [COLORBLIND[i] for i in (0, 1, 2, 4, 9, 5, 3)]
 
 
 def draw_breakdown(

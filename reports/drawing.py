@@ -1,6 +1,6 @@
 """What all figures of a report share: sizes, files, colors and markers, names, intervals.
 
-Drawn with seaborn on figures of their own: no window system, no pyplot state, and the same bytes
+Drawn with matplotlib on figures of their own: no window system, no pyplot state, and the same bytes
 for the same records.
 """
 
@@ -16,7 +16,6 @@ from statistics import fmean
 from typing import Any
 
 import matplotlib as mpl
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
@@ -25,6 +24,7 @@ from matplotlib.figure import Figure
 from .aggregate import SOURCE_ONLY, Row, clean
 from .comparison import Comparison
 from .figure_size import ONE_LINE, PAGE, ROOM, Size, legend_below
+from .figure_style import COLORBLIND, SETTINGS, without_frame
 from .lean_font import families
 from .metrics import WORDS, is_timed, primary
 from .statistics import Estimate, over_draws
@@ -32,9 +32,8 @@ from .table_model import name_of
 from .tables import escaped_md
 
 GREY = "#767676"
-# The color-blind safe palette of seaborn without its grey, which is source-only's, and without
-# its yellow, which a white page swallows.
-_COLOURS = [sns.color_palette("colorblind")[i] for i in (0, 1, 2, 3, 4, 5, 6, 9)]
+# Without the palette's grey, which is source-only's, and its yellow, which a white page swallows.
+_COLOURS = [COLORBLIND[i] for i in (0, 1, 2, 3, 4, 5, 6, 9)]
 _MARKERS = "osD^vPXp"
 
 LINES = 10
@@ -102,10 +101,10 @@ def sheet(width: float, height: float, size: Size = PAGE) -> Iterator[tuple[Figu
     """A figure of this size in inches, or of ``size``'s own width; its settings hold inside the
     block alone.
     """
-    with _settings("whitegrid", size):
+    with _settings(True, size):
         figure = _blank(size.or_column(width), height)
         axes = figure.add_subplot()
-        sns.despine(ax=axes)
+        without_frame(axes)
         yield figure, axes
 
 
@@ -114,21 +113,14 @@ def grid(
     width: float, height: float, lines: int, columns: int, size: Size = PAGE
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """The same with small multiples, line by line, for images."""
-    with _settings("white", size):
+    with _settings(False, size):
         figure = _blank(size.or_column(width), height)
         yield figure, list(figure.subplots(lines, columns, squeeze=False).flat)
 
 
 @contextmanager
-def _settings(style: str, size: Size) -> Iterator[None]:
-    colors = {"axes.edgecolor": "0.3", "grid.color": "0.9"}
-    # Fonts embedded as TrueType, text of SVG as text; ids of SVG from the drawing, not at random.
-    files: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "bench"}
-    with (
-        sns.plotting_context("paper"),
-        sns.axes_style(style, rc=colors),
-        mpl.rc_context(files | size.settings),
-    ):
+def _settings(has_grid: bool, size: Size) -> Iterator[None]:
+    with mpl.rc_context({**SETTINGS, "axes.grid": has_grid, **size.settings}):
         mpl.rcParams["font.sans-serif"] = families(mpl.rcParams["font.sans-serif"])
         yield
 
@@ -142,8 +134,11 @@ def _blank(width: float, height: float) -> Figure:
 def finished(figure: Figure, name: str, title: str, caption: str, size: Size = PAGE) -> Drawing:
     """The figure in all formats. Call it inside `sheet` or `grid`."""
     png, pdf, svg = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    _fix_places(figure)
     # Arranged once: matplotlib would do it for each format, which takes as long as drawing.
-    figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    assert engine is not None  # all figures are made with one
+    engine.execute(figure)
     figure.set_layout_engine(None)
     # Neither times nor versions in the files: equal records give equal bytes.
     figure.savefig(png, format="png", dpi=size.dpi, metadata={"Software": None})
@@ -152,6 +147,16 @@ def finished(figure: Figure, name: str, title: str, caption: str, size: Size = P
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     files = {"png": png.getvalue(), "pdf": pdf.getvalue(), "svg": svg.getvalue()}
     return Drawing(name, clean(title), clean(caption), figure.get_figwidth(), files)
+
+
+def _fix_places(figure: Figure) -> None:
+    """Say where the empty labels of axes are: matplotlib would measure all ticks to place them, in
+    each format and twice to arrange the figure.
+    """
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if not axis.get_label_text():
+                axis.set_label_coords(0, 0)
 
 
 def figure_files(drawn: Mapping[str, Drawing]) -> dict[str, bytes]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from statistics import fmean
 
 import numpy as np
-import seaborn as sns
 
 from .comparison import Comparison
 from .drawing import Drawing, Style, finished, grid, marks, names_of, prominent
@@ -30,6 +29,8 @@ def draw_pairwise(
     Colored where its 95 % interval excludes 0, so never with fewer than 3 pairs. None with one
     method.
     """
+    import seaborn as sns  # for its colors: takes longer than drawing
+
     rows = sorted(
         prominent(comparison, _most(comparison, size)), key=lambda row: -fmean(row.scores.values())
     )

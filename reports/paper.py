@@ -172,7 +172,7 @@ class Paper:
     def _figures(self, comparisons: Sequence[Comparison]) -> Mapping[str, bytes]:
         if not self._file.figures:
             return {}
-        # Imported here: tables need no seaborn.
+        # Imported here: tables need no matplotlib.
         from .figure_size import size_of
         from .paper_figures import paper_figures
 

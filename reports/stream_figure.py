@@ -119,7 +119,8 @@ def _multiples(
                 _course_of(axes, each, look[each.label], protocol, domains, size)
             axes.sharex(places[0])
             axes.sharey(places[0])
-            axes.set_title(tag(row, titled), fontsize=size.small)
+            # With the place given: else all ticks are measured to find it.
+            axes.set_title(tag(row, titled), fontsize=size.small, y=1.0)
             axes.grid(visible=True)
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)

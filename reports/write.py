@@ -111,7 +111,7 @@ def files(
             f"reference {reference!r}: no row with results has this method; "
             f"{did_you_mean(reference, labels)}"
         )
-    # Imported here: the summary on a terminal needs neither seaborn nor the template engine.
+    # Imported here: the summary on a terminal needs neither matplotlib nor the template engine.
     from .draw_all import draw_all
     from .drawing import Drawing, figure_files, styles
     from .figure_size import size_of

@@ -20,6 +20,7 @@ from typer import Option
 from bench.cli import cache, data, device, store
 from bench.cluster import commands
 from bench.errors import BenchError
+from bench.io.quick_exit import run_and_exit
 
 COMMANDS = (
     "list_", "plan", "run", "status", "watch", "serve", "tune", "report", "compare", "leaderboard",
@@ -118,6 +119,11 @@ def main() -> None:
             print(f"bench: output cannot be written: {error.strerror}", file=sys.stderr)
         _drop(sys.stderr)
         sys.exit(1)
+
+
+def program() -> None:
+    """The command ``bench``: `main` in a process of its own, which ends with it."""
+    run_and_exit(main)
 
 
 def _drop(stream: TextIO) -> None:

@@ -40,7 +40,6 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from bench.operators.call_sizes import (
     dtype_name,
@@ -49,7 +48,7 @@ from bench.operators.call_sizes import (
     tensors_in,
     touched_bytes,
 )
-from bench.operators.flop_formulas import Formula, formula_of
+from bench.operators.flop_formulas import Formula, formula_of, torch_formulas
 from bench.operators.gpu_attention import is_gpu_attention, moved_tensors
 from bench.operators.live_memory import (
     Block,
@@ -402,7 +401,7 @@ def _learn(func: Any) -> _Facts:
     prim = func.namespace == "prim"  # which the dispatcher does not know
     composite = (
         not prim
-        and func.overloadpacket not in flop_registry
+        and func.overloadpacket not in torch_formulas()
         and (
             implicit in func.py_kernels
             or torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), implicit)

@@ -20,6 +20,7 @@ import pydantic
 from bench import registry
 from bench.errors import BenchError, Unsupported
 from bench.io.progress import listening
+from bench.io.quick_exit import run_and_exit
 from bench.records.cell import Cell
 from bench.run.deployed import make_ahead
 from bench.run.run_cell import run_job
@@ -96,13 +97,17 @@ def main(arguments: list[str]) -> None:
     run_job(read_order(Path(arguments[0]), Job))
 
 
-if __name__ == "__main__":
-    for name, value in IDLE_THREADS.items():
-        os.environ.setdefault(name, value)  # read when torch is imported
-    if not sys.flags.safe_path:  # as in bench/__main__.py
-        os.execv(sys.executable, [sys.executable, "-P", "-m", "bench.execute.work", *sys.argv[1:]])
+def _program() -> None:
     try:
         main(sys.argv[1:])
     except BenchError as problem:
         print(f"bench: {problem}", file=sys.stderr)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    for name, value in IDLE_THREADS.items():
+        os.environ.setdefault(name, value)  # read when torch is imported
+    if not sys.flags.safe_path:  # as in bench/__main__.py
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "bench.execute.work", *sys.argv[1:]])
+    run_and_exit(_program)

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import flop_registry
 
 from bench.errors import BenchError
 from bench.operators import dense_formulas
@@ -34,6 +33,18 @@ Formula = Callable[[Any, Any, Any], float]
 """Receives args, kwargs and what the operator gave."""
 
 
+@cache
+def torch_formulas() -> Mapping[Any, Callable[..., int]]:
+    """Those of torch itself, by overload packet, with what is registered later.
+
+    Imported when the first operator is met: where triton is installed, torch imports it for them,
+    and whoever reads only the settings of a method needs neither.
+    """
+    from torch.utils.flop_counter import flop_registry
+
+    return flop_registry
+
+
 def formula_of(func: Any) -> Formula | None:
     """The formula of an operator; None where there is none, BenchError for products without one."""
     name, packet = func.overloadpacket.__name__, func.overloadpacket
@@ -42,7 +53,7 @@ def formula_of(func: Any) -> Formula | None:
         formula = partial(_by_place, own)
     elif (named := _named_formula(func)) is not None:
         formula = partial(_by_name, named, func)
-    elif (torchs := flop_registry.get(packet)) is not None:
+    elif (torchs := torch_formulas().get(packet)) is not None:
         formula = partial(_by_torch, torchs)
     elif operator_class(name) in ("matmul", "attention", "convolution") or name in _FUSED:
         raise BenchError(

@@ -45,12 +45,16 @@ def closing_windows(missing: Sequence[Cell], history: Iterable[RecordSummary]) -
 
 def by_kind(history: Iterable[RecordSummary]) -> Iterator[tuple[str, RecordSummary]]:
     """Records with the `training_kind` of their cells, which is made once for each template."""
-    known: dict[str, str] = {}
+    known = _KINDS
     for record in history:
         template = record.template
         if template.key not in known:
             known[template.key] = training_kind(template.cell)
         yield known[template.key], record
+
+
+_KINDS: dict[str, str] = {}
+"""By the keys of templates, which are digests of their content."""
 
 
 def training_kind(cell: Cell) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -352,9 +352,10 @@ class Plan:
         self, history: Iterable[RecordSummary], reference: Callable[[], Mapping[str, float]]
     ) -> Callable[[Cell], float | None]:
         """How long the run of a cell takes, by what `estimate` knows; None where it does not."""
-        times = _medians(history)
         kinds = TrainingKinds()
-        unknown = any(kinds.of(cell) not in times for cell in self.missing)
+        wanted = {kinds.of(cell) for cell in self.missing}
+        times = _medians(history, wanted)
+        unknown = not wanted <= times.keys()
         expected = reference() if unknown else {}
         return lambda cell: times.get(kinds.of(cell), expected.get(cell.method.name))
 
@@ -367,9 +368,10 @@ class Plan:
         ``reference`` (seconds of a run by method), which is called only if needed.
         """
         groups = self.shared_runs()
-        times = _medians(history)
         kinds = TrainingKinds()
-        expected = reference() if any(kinds.of(g[0]) not in times for g in groups) else {}
+        wanted = {kinds.of(cell) for cell, *_ in groups}
+        times = _medians(history, wanted)
+        expected = {} if wanted <= times.keys() else reference()
         total = longest = saved = 0.0
         scaled = unknown = 0
         for cell, *others in groups:
@@ -387,11 +389,11 @@ class Plan:
         return Estimate(total, longest, saved, len(groups), scaled, unknown)
 
 
-def _medians(history: Iterable[RecordSummary]) -> dict[str, float]:
-    """The median wall time of ended runs by `training_kind`."""
+def _medians(history: Iterable[RecordSummary], wanted: Set[str]) -> dict[str, float]:
+    """The median wall time of ended runs by `training_kind`, of those that are wanted."""
     times: dict[str, list[float]] = defaultdict(list)
     for kind, record in by_kind(history):
-        if record.status == "ok":
+        if kind in wanted and record.status == "ok":
             times[kind].append(record.wall_s)
     return {kind: statistics.median(seconds) for kind, seconds in times.items()}
 
