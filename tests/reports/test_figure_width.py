@@ -49,6 +49,7 @@ class Seen:
 
     def look_at(self, figure: Figure) -> None:
         self.number += 1
+        figure.draw_without_rendering()  # places the labels of ticks
         shown = [(text, text.get_window_extent()) for text in _texts(figure)]
         self.sizes |= {text.get_fontsize() for text, _ in shown}
         for (a, box), (b, other) in combinations(shown, 2):
