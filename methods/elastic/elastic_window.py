@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -112,13 +112,16 @@ class ElasticWindow:
             if (alike := self._alike(batches, data_dependent)) > 0:
                 assert isinstance(batches, Batches)
                 begun = state["since"]
-                with closing(self._window.steps(batches.first(alike), kind)) as steps:
-                    for batch in steps:
-                        yield batch
+                steps = self._window.steps(batches.first(alike), kind)
+                with closing(cast("Generator[Batch, None, None]", steps)):
+                    for each in steps:
+                        yield each
                         state["since"] += 1
                 if state["since"] < begun + alike:  # there are no more, or they do not fit
                     return
-            if (batch := next(batches, None)) is None:
+            try:
+                batch = next(batches)
+            except StopIteration:
                 return
             if state["since"] >= self._every:
                 costs = self._costs(batch.x)
