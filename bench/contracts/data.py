@@ -6,6 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
@@ -261,6 +262,10 @@ class Batches(Iterator[Batch]):
 
     def __next__(self) -> Batch:
         return next(self._batches)
+
+    def first(self, number: int) -> Batches:
+        """The next ``number`` of them, which are then taken from these."""
+        return Batches(islice(self._batches, number))
 
 
 class DomainView:

@@ -26,8 +26,9 @@ class ProtocolConfig(pydantic.BaseModel, extra="forbid", frozen=True):
         prepared model before each)
     evaluate_all : before the stream and after each domain, evaluate on the source and on every
         domain, for forgetting and transfer; quadratic in the number of domains
-    generate : test samples of a domain whose answers are generated token by token, for BLEU-4 and
-        ROUGE-L, where the task is generation; the cost of inference is that of an answer then
+    generate : test samples of a domain whose answers are generated token by token, for BLEU-4,
+        ROUGE-L and exact match, where the task is generation; the cost of inference is that of an
+        answer then
     code : digest of the code of a protocol that is not part of the core; the plan sets it
     """
 

@@ -22,6 +22,7 @@ CROSS_ENTROPY = MetricFacts(
 PERPLEXITY = MetricFacts("perplexity", "perplexity", "", False, lowest=1.0, highest=math.inf)
 BLEU = MetricFacts("bleu-4", "BLEU-4")
 ROUGE = MetricFacts("rouge-l", "ROUGE-L")
+EXACT = MetricFacts("exact-match", "exact match")
 
 LARGEST = 1e18
 """Perplexities up to this are recorded, and can be shown."""
@@ -33,8 +34,10 @@ class NextTokenScore(Score):
     ``token-cross-entropy``: the mean of -ln p over these tokens; ``perplexity``: its exponential,
     missing where that is no finite number. ``commonest-class``: the share of the most frequent
     token. Of generated answers, where there are any, ``bleu-4`` by sacrebleu (of all together,
-    smoothed as there) and ``rouge-l`` by rouge-score (the mean F1), on tokens as they are, the end
-    left out.
+    smoothed as there), ``rouge-l`` by rouge-score (the mean F1) and ``exact-match``, the share of
+    answers that are those wanted, on tokens as they are, the end left out. SQuAD's exact match
+    (Rajpurkar et al., EMNLP 2016) also takes words for equal that differ in case, punctuation and
+    articles, which numbers of tokens do not show: this one is never above it.
     """
 
     def __init__(self) -> None:
@@ -77,14 +80,18 @@ class NextTokenScore(Score):
 
 
 def text_metrics(told: list[str], wanted: list[str]) -> dict[str, float]:
-    """BLEU-4 and ROUGE-L of texts, of which words are divided by spaces, as shares."""
+    """BLEU-4, ROUGE-L and exact match of texts whose words are divided by spaces, as shares."""
     import sacrebleu
     from rouge_score.rouge_scorer import RougeScorer
 
     bleu = sacrebleu.corpus_bleu(told, [wanted], tokenize="none", force=True).score
     rouge = RougeScorer(["rougeL"])
     each = [rouge.score(w, t)["rougeL"].fmeasure for t, w in zip(told, wanted, strict=True)]
-    return {BLEU.name: min(bleu / 100, 1.0), ROUGE.name: sum(each) / len(each)}
+    same = sum(t == w for t, w in zip(told, wanted, strict=True))
+    return {
+        BLEU.name: min(bleu / 100, 1.0), ROUGE.name: sum(each) / len(each),
+        EXACT.name: same / len(told),
+    }  # fmt: skip
 
 
 def _end(y: Tensor) -> int | None:
@@ -115,7 +122,7 @@ class Generation(TokenClassification):
 
     causal = True
     metric = MetricFacts("next-token-accuracy", "next-token accuracy")
-    further_metrics = (CROSS_ENTROPY, PERPLEXITY, BLEU, ROUGE, COMMONEST_CLASS)
+    further_metrics = (CROSS_ENTROPY, PERPLEXITY, BLEU, ROUGE, EXACT, COMMONEST_CLASS)
 
     def score(self) -> Score:
         return NextTokenScore()

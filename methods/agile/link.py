@@ -8,6 +8,7 @@ that a run can be repeated and the same message always has the same fate.
 from __future__ import annotations
 
 import hashlib
+import math
 import multiprocessing
 import select
 import socket
@@ -18,6 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
+
 from bench import BenchError
 
 from .server import ADDRESS, serve
@@ -25,8 +28,11 @@ from .wire import BELOW, Assembly, CorruptPacketError, Kind, bytes_on_wire, deco
 
 IN_FLIGHT, BYTES_IN_FLIGHT = 64, 32_768
 """Messages, and bytes of them, that wait for an answer at once: far below a socket's buffer."""
+SILENCE_S, SILENCES = 1.0, 3
+"""Seconds of a wait for any answer, and so many in a row in which the server's process computes
+nothing either: then the link counts as dead."""
 GUARD_S = 30.0
-"""Seconds without any answer after which the link counts as dead."""
+"""Seconds without any answer after which the link counts as dead, whatever the server does."""
 RATE_0 = "the link is down (rate_kbps 0)"
 LOST, CORRUPT = "lost packet", "corrupt packet"
 
@@ -221,10 +227,10 @@ class Link:
 
     def _received(self, assembly: Assembly) -> list[tuple[Kind, int, bytes]]:
         """The messages that the next packet completes; none where it came for nothing."""
-        ends = [self._socket, self._process.sentinel]
-        readable, _, _ = select.select(ends, [], [], GUARD_S)
+        readable = self._readable()
         if self._socket not in readable:
-            self._died(f"no answer within {GUARD_S:g} s" if not readable else "no answer comes")
+            if readable:
+                self._died("no answer comes")
             return []
         try:
             return list(assembly.add(decode(self._socket.recv(65536))))
@@ -233,6 +239,25 @@ class Link:
         except OSError as error:
             self._died(error.strerror or str(error))
             return []
+
+    def _readable(self) -> list[Any]:
+        """The ends that something has come from; none where the link counts as dead now.
+
+        A slow server is told from one that hangs by its processor time, whatever else runs here.
+        """
+        ends, worked, silent = [self._socket, self._process.sentinel], -1.0, 0
+        for _ in range(math.ceil(GUARD_S / SILENCE_S)):
+            readable, _, _ = select.select(ends, [], [], SILENCE_S)
+            if readable:
+                return readable
+            before, worked = worked, _processor_s(self._process.pid)
+            silent = silent + 1 if worked == before else 0
+            if silent == SILENCES:
+                waits = f"{SILENCES} waits of {SILENCE_S:g} s"
+                self._died(f"no answer in {waits}, in which the server computed nothing")
+                return []
+        self._died(f"no answer within {GUARD_S:g} s")
+        return []
 
     def _died(self, seen: str) -> None:
         """The reason names the process's end where there is one: what was seen first is chance."""
@@ -256,6 +281,15 @@ def _answer(kind: Kind, message: bytes, up: int, down: int, wall_s: float) -> An
         raise BenchError(f"the server failed: {message.decode(errors='replace')}")
     remote_s = int.from_bytes(message[:8], "big") * 1e-9
     return Answer(message[8:], "", up, down, remote_s, wall_s)
+
+
+def _processor_s(pid: int) -> float:
+    """Seconds that a process has computed; the same again once it is gone."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _stop(process: Any, end: socket.socket) -> None:

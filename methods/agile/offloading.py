@@ -119,7 +119,9 @@ class Offloading(Method):
         own.train(False)
         with torch.no_grad():
             classes = own(x.float()).shape[1]
-        made = self.make(own, source, x.float(), classes)
+        with torch.random.fork_rng(devices=[]):  # fresh layers are those of the cached stage
+            torch.manual_seed(source.draw)
+            made = self.make(own, source, x.float(), classes)
         self.facts, self.coder, self.classes = made.facts, made.coder, classes
         self.model = OnDevice(made.device)
         self.model.module.to(x.device).requires_grad_(False).eval()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field, model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from bench import Batch, BenchError, DomainView, FoundationModel, MethodConfig, Unsupported, Window
-from bench.contracts.data import Inputs
+from bench.contracts.data import Batches, Inputs
 from bench.contracts.method import only_shapes
 from bench.costs.device_profile import ModelledDevice, load_device
 
@@ -98,15 +99,30 @@ class ElasticWindow:
             raise Unsupported("the method trains no tensor, so that none can be selected")
         self._ground(self._state["selected"] or list(self._trained))
         try:
-            yield from self._selected(batches, kind, data_dependent)
+            yield from self._selected(iter(batches), kind, data_dependent)
         finally:
             self._ground(list(self._trained))
 
     def _selected(
-        self, batches: Iterable[Batch], kind: str, data_dependent: bool
+        self, batches: Iterator[Batch], kind: str, data_dependent: bool
     ) -> Iterator[Batch]:
         state = self._state
-        for batch in batches:
+        while True:
+            # Taken as one loop, what must not change between steps is looked at once
+            if (alike := self._alike(batches, data_dependent)) > 0:
+                assert isinstance(batches, Batches)
+                begun = state["since"]
+                steps = self._window.steps(batches.first(alike), kind)
+                with closing(cast("Generator[Batch, None, None]", steps)):
+                    for each in steps:
+                        yield each
+                        state["since"] += 1
+                if state["since"] < begun + alike:  # there are no more, or they do not fit
+                    return
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
             if state["since"] >= self._every:
                 costs = self._costs(batch.x)
                 self._ground(self._probed(costs))
@@ -130,8 +146,19 @@ class ElasticWindow:
                 if not fits:
                     return
                 yield batch
-            state["counted"][shape] = counted + 1
+            state["counted"][shape] = min(counted + 1, RECOUNTED)
             state["since"] += 1
+
+    def _alike(self, batches: Iterator[Batch], data_dependent: bool) -> int:
+        """How many batches come before the next selection whose costs are all known; or 0."""
+        view = self._domain
+        if data_dependent or not isinstance(batches, Batches) or len(view) % view.batch_size:
+            return 0
+        if not isinstance(view.x, Tensor):  # texts may be of different lengths
+            return 0
+        shape = str((view.batch_size, *view.x.shape[1:]))
+        known = self._state["counted"].get(shape, 0) >= RECOUNTED
+        return self._every - self._state["since"] if known else 0
 
     def _probed(self, costs: TensorCosts) -> list[str]:
         """Tensors whose importance is asked for."""

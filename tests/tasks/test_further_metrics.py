@@ -16,6 +16,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_calibration_error
+from torchmetrics.functional.text import squad
 
 from bench import BenchError, MetricFacts, Task
 from bench.contracts.protocol import protocol_config
@@ -151,6 +152,41 @@ def test_generated_answers_are_scored_as_texts() -> None:
     assert found["bleu-4"] == pytest.approx(bleu.score / 100)
     assert 0.1 < found["bleu-4"] < 1
     assert found["rouge-l"] == pytest.approx(sum(each) / 3)
+    # The second answer differs in an article, which SQuAD's normalisation leaves out of words
+    assert found["exact-match"] == pytest.approx(1 / 3)
+    assert squad_exact(*texts) == pytest.approx(2 / 3)
+
+
+def squad_exact(told: list[str], wanted: list[str]) -> float:
+    """Exact match by torchmetrics' SQuAD, normalised as published."""
+    found = squad(
+        [{"id": str(i), "prediction_text": text} for i, text in enumerate(told)],
+        [
+            {"id": str(i), "answers": {"text": [text], "answer_start": [0]}}
+            for i, text in enumerate(wanted)
+        ],
+    )
+    return float(found["exact_match"]) / 100
+
+
+def test_exact_match_of_tokens_is_squads_of_their_numbers() -> None:
+    """Numbers have no case, punctuation or article: both count the same."""
+    torch.manual_seed(0)
+    y = torch.randint(1, 4, (200, 4))
+    y[:, -2:] = -100
+    made = torch.randint(1, 4, (200, 4))
+    made[:, -2:] = -100
+    score: Any = make_task("generation").score()
+    score.update(F.one_hot(y.clamp_min(0), 9).float(), y)
+    score.update_generated(made, y, torch.arange(200))
+    end = int(y[0, 1])
+    rows = [([t for t in a if t != end], [t for t in b if t != end])
+            for a, b in zip(made[:, :2].tolist(), y[:, :2].tolist(), strict=True)]  # fmt: skip
+    by_hand = sum(a == b for a, b in rows) / 200
+    found = score.further()["exact-match"]
+    assert found == pytest.approx(by_hand)
+    assert found == pytest.approx(squad_exact(score._told, score._wanted))
+    assert 0.05 < found < 0.5
 
 
 def test_the_end_is_not_that_of_an_answer_that_was_cut_off() -> None:

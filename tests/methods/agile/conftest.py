@@ -66,10 +66,10 @@ def prepare(
     monkeypatch.setenv("BENCH_CACHE", str(cache))
     made: list[Any] = []
 
-    def prepared(name: str, **settings: Any) -> Any:
+    def prepared(name: str, seed: int = 0, **settings: Any) -> Any:
         kind = load("method", name)
         method = kind(kind.Config(**{**SHORT[name], **settings}))
-        seed_everything(0)
+        seed_everything(seed)
         with torch.enable_grad():  # as outside of a test without gradients
             method.prepare(model.clone(), _view(images))
         made.append(method)

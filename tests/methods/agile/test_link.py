@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 
@@ -11,9 +12,11 @@ import pytest
 
 from bench.errors import BenchError
 from bench.methods._shared import Shared
+from bench.methods.agile import link as link_module
 from bench.methods.agile.link import (
     BYTES_IN_FLIGHT,
     CORRUPT,
+    GUARD_S,
     LOST,
     RATE_0,
     Link,
@@ -214,6 +217,41 @@ def test_a_server_that_dies_at_work_has_answered_what_it_says(link: Callable[...
     answers = link(dies_after=120).ask(MESSAGES)
     assert [a.value is not None for a in answers] == [True] * 120 + [False] * 80
     assert "code 1" in answers[-1].why
+
+
+def test_a_server_that_hangs_is_given_up_soon(
+    link: Callable[..., Link], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process is there, and no answer comes: all that was asked and is asked later is alone."""
+    monkeypatch.setattr(link_module, "SILENCE_S", 0.2)
+    made = link(answer=lambda message: str(os.getpid()).encode())
+    server = int(made.ask([b""])[0].value)
+    os.kill(server, signal.SIGSTOP)
+    began = time.perf_counter()
+    answers = made.ask(MESSAGES[:50])
+    assert time.perf_counter() - began < GUARD_S / 2
+    assert [a.value for a in answers] == [None] * 50
+    reason = "no answer in 3 waits of 0.2 s, in which the server computed nothing"
+    assert {a.why for a in answers} == {f"the link died: {reason}"}
+    assert all(a.up == bytes_on_wire(m) for a, m in zip(answers, MESSAGES[:50], strict=True))
+    later = made.ask(MESSAGES[:5])
+    assert [(a.why, a.up) for a in later] == [(made.down, 0)] * 5
+
+
+def test_a_server_that_computes_long_is_waited_for(
+    link: Callable[..., Link], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "SILENCE_S", 0.25)
+
+    def slow(message: bytes) -> bytes:
+        begun = time.process_time()
+        while time.process_time() - begun < 1.5:  # longer than the waits of one that hangs
+            pass
+        return message
+
+    made = link(answer=slow)
+    assert [a.value for a in made.ask([b"a"])] == [b"a"]
+    assert made.down == ""
 
 
 def test_the_server_ends_with_the_link() -> None:

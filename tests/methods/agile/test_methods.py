@@ -330,6 +330,18 @@ def test_the_offline_stage_is_made_once(prepare: Prepare, images: Tensor) -> Non
     assert offline(first.config) != offline(prepare("agile-nn", rho=0.9).config)
 
 
+def test_the_offline_stage_does_not_depend_on_the_seed(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """Whichever seed comes first trains it for all."""
+    found = []
+    for seed in (0, 7):
+        monkeypatch.setenv("BENCH_CACHE", str(tmp_path / str(seed)))
+        found.append(prepare("all-local", seed=seed).model.module.state_dict())
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
 def test_a_split_that_leaves_one_side_empty_is_refused() -> None:
     kind = load("method", "agile-nn")
     with pytest.raises(ValueError, match="leaves 0 on the device"):
