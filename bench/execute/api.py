@@ -359,8 +359,7 @@ def write_report(
         return layout.write(records, out, "; ".join(notes))
     told_of |= {"logs": _log_ends(records, stores), "jobs": jobs, "figure_width": figure_width}
     write = registry.load("report", "files")
-    paths: list[Path] = write(records, out, "; ".join(notes), reference, **told_of)
-    return paths
+    return list(write(records, out, "; ".join(notes), reference, **told_of))
 
 
 def _log_ends(records: Iterable[Record], stores: Sequence[Store]) -> dict[str, str]:

@@ -38,9 +38,7 @@ PRELOAD = (
     "bench.execute.work", "bench.run.protocols.base", "bench.run.label_process",
     "bench.run.expected_source", "bench.contracts.model", "bench.costs.factory",
 )  # fmt: skip
-"""Imported by every launcher: what of the core each run would import otherwise, torch's
-``_dynamo``, which its optimizers import on their first step, and its counter of operations.
-"""
+"""Imported by every launcher: what each run would import; torch's optimizers import ``_dynamo``."""
 
 Outcome = tuple[Status, str]
 """How a process ended: a status, and the reason where it is not ``ok``."""

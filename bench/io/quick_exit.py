@@ -10,9 +10,11 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
+from bench.errors import BenchError
+
 
 def run_and_exit(program: Callable[[], None]) -> NoReturn:
-    """Run a program and end the process with its exit code.
+    """Run a program and end the process with its exit code: 2, and a line, after a BenchError.
 
     What was registered with ``atexit`` is run, and what waits to be written is. Python ends the
     process as usual where threads are to be waited for, under a profiler or a debugger, and on an
@@ -23,6 +25,9 @@ def run_and_exit(program: Callable[[], None]) -> NoReturn:
         program()
     except SystemExit as end:
         code = end.code
+    except BenchError as problem:
+        print(f"bench: {problem}", file=sys.stderr)
+        code = 2
     others = set(threading.enumerate()) - {threading.current_thread()}
     awaited = any(not thread.daemon for thread in others)
     if awaited or sys.gettrace() or sys.getprofile() or not isinstance(code, int | None):
