@@ -34,13 +34,10 @@ START_LIMIT_S = 300.0
 ANSWER_LIMIT_S = 10.0
 """Longest that a launcher may take to say how a process has ended."""
 PRELOAD = (
-    "torch", "torch._dynamo", "torch.utils.flop_counter",
-    "bench.execute.work", "bench.run.protocols.base", "bench.run.label_process",
-    "bench.run.expected_source", "bench.contracts.model", "bench.costs.factory",
+    "torch", "torch._dynamo", "torch.utils.flop_counter", "bench.execute.work",
+    "bench.run.protocols.base", "bench.run.label_process", "bench.costs.factory",
 )  # fmt: skip
-"""Imported by every launcher: what of the core each run would import otherwise, torch's
-``_dynamo``, which its optimizers import on their first step, and its counter of operations.
-"""
+"""Imported by every launcher: what all runs would import otherwise, some on their first step."""
 
 Outcome = tuple[Status, str]
 """How a process ended: a status, and the reason where it is not ``ok``."""

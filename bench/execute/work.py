@@ -97,17 +97,9 @@ def main(arguments: list[str]) -> None:
     run_job(read_order(Path(arguments[0]), Job))
 
 
-def _program() -> None:
-    try:
-        main(sys.argv[1:])
-    except BenchError as problem:
-        print(f"bench: {problem}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
     for name, value in IDLE_THREADS.items():
         os.environ.setdefault(name, value)  # read when torch is imported
     if not sys.flags.safe_path:  # as in bench/__main__.py
         os.execv(sys.executable, [sys.executable, "-P", "-m", "bench.execute.work", *sys.argv[1:]])
-    run_and_exit(_program)
+    run_and_exit(lambda: main(sys.argv[1:]))

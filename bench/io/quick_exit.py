@@ -10,19 +10,24 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
+from bench.errors import BenchError
+
 
 def run_and_exit(program: Callable[[], None]) -> NoReturn:
     """Run a program and end the process with its exit code.
 
-    What was registered with ``atexit`` is run, and what waits to be written is. Python ends the
-    process as usual where threads are to be waited for, under a profiler or a debugger, and on an
-    exception other than ``SystemExit`` with a number.
+    A BenchError is told in a line, with exit code 2. What was registered with ``atexit`` is run,
+    and what waits to be written is. Python ends the process as usual where threads are to be waited
+    for, under a profiler or a debugger, and on any other exception or text to exit with.
     """
     code: object = 0
     try:
         program()
     except SystemExit as end:
         code = end.code
+    except BenchError as problem:
+        print(f"bench: {problem}", file=sys.stderr)
+        code = 2
     others = set(threading.enumerate()) - {threading.current_thread()}
     awaited = any(not thread.daemon for thread in others)
     if awaited or sys.gettrace() or sys.getprofile() or not isinstance(code, int | None):
