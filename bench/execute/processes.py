@@ -34,11 +34,10 @@ START_LIMIT_S = 300.0
 ANSWER_LIMIT_S = 10.0
 """Longest that a launcher may take to say how a process has ended."""
 PRELOAD = (
-    "torch", "torch._dynamo", "torch.utils.flop_counter",
-    "bench.execute.work", "bench.run.protocols.base", "bench.run.label_process",
-    "bench.run.expected_source", "bench.contracts.model", "bench.costs.factory",
+    "torch", "torch._dynamo", "torch.utils.flop_counter", "bench.execute.work",
+    "bench.run.protocols.base", "bench.run.label_process", "bench.costs.factory",
 )  # fmt: skip
-"""Imported by every launcher: what each run would import; torch's optimizers import ``_dynamo``."""
+"""Imported by every launcher: what all runs would import otherwise, some on their first step."""
 
 Outcome = tuple[Status, str]
 """How a process ended: a status, and the reason where it is not ``ok``."""

@@ -21,12 +21,20 @@ def ended(program: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("end", "code"),
-    [("pass", 0), ("sys.exit()", 0), ("sys.exit(2)", 2), ("sys.exit('no')", 1), ("1 / 0", 1)],
+    [
+        ("pass", 0),
+        ("sys.exit()", 0),
+        ("sys.exit(2)", 2),
+        ("sys.exit('no')", 1),
+        ("1 / 0", 1),
+        ("from bench.errors import BenchError\nraise BenchError('x: is none')", 2),
+    ],
 )
 def test_the_exit_code_is_the_programs(end, code) -> None:
     done = ended(end)
     assert done.returncode == code
     told = {"sys.exit('no')": "no", "1 / 0": "ZeroDivisionError"}.get(end, "")
+    told = "bench: x: is none\n" if code == 2 and "raise" in end else told
     assert told in done.stderr
     assert bool(done.stderr) == bool(told)
 
