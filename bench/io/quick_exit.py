@@ -14,7 +14,7 @@ from bench.errors import BenchError
 
 
 def run_and_exit(program: Callable[[], None]) -> NoReturn:
-    """Run a program and end the process with its exit code: 2, and a line, after a BenchError.
+    """Run a program and end the process with its exit code.
 
     A BenchError is told in a line, with exit code 2. What was registered with ``atexit`` is run,
     and what waits to be written is. Python ends the process as usual where threads are to be waited
