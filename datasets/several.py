@@ -111,7 +111,12 @@ class Several(DataSet):
                     f"sets: samples of {first[0]} are {self.input_shape}, and of {name} "
                     f"{tuple(part.input_shape)}: set 'size', or the same settings for each"
                 )
-            if isinstance(part, TextData) and part.encoder.key != first[1].encoder.key:
+            one = first[1]
+            if (
+                isinstance(part, TextData)
+                and isinstance(one, TextData)
+                and part.encoder.key != one.encoder.key
+            ):
                 raise BenchError(
                     f"sets: {first[0]} and {name} number words in different ways: give each the "
                     "same 'vocabulary', 'hashes' and 'lowercase'"

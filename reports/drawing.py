@@ -120,7 +120,8 @@ def grid(
 
 @contextmanager
 def _settings(has_grid: bool, size: Size) -> Iterator[None]:
-    with mpl.rc_context({**SETTINGS, "axes.grid": has_grid, **size.settings}):
+    settings: Any = {**SETTINGS, "axes.grid": has_grid, **size.settings}
+    with mpl.rc_context(settings):
         mpl.rcParams["font.sans-serif"] = families(mpl.rcParams["font.sans-serif"])
         yield
 
