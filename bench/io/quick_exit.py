@@ -16,7 +16,7 @@ from bench.errors import BenchError
 def run_and_exit(program: Callable[[], None]) -> NoReturn:
     """Run a program and end the process with its exit code.
 
-    A BenchError is told in a line, with exit code 2. What was registered with ``atexit`` is run,
+    A BenchError is printed as one line, with exit code 2. What was registered with ``atexit`` is run,
     and what waits to be written is. Python ends the process as usual where threads are to be waited
     for, under a profiler or a debugger, and on any other exception or text to exit with.
     """
@@ -31,7 +31,7 @@ def run_and_exit(program: Callable[[], None]) -> NoReturn:
     others = set(threading.enumerate()) - {threading.current_thread()}
     awaited = any(not thread.daemon for thread in others)
     if awaited or sys.gettrace() or sys.getprofile() or not isinstance(code, int | None):
-        sys.exit(code)  # type: ignore[arg-type]  # of any kind, as `SystemExit` has it
+        raise SystemExit(code)
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):  # full, closed, not there

@@ -43,18 +43,17 @@ def closing_windows(missing: Sequence[Cell], history: Iterable[RecordSummary]) -
     return list(lines.values())
 
 
+_KINDS: dict[str, str] = {}
+"""`training_kind` by the keys of templates, which are digests of their content."""
+
+
 def by_kind(history: Iterable[RecordSummary]) -> Iterator[tuple[str, RecordSummary]]:
     """Records with the `training_kind` of their cells, which is made once for each template."""
-    known = _KINDS
     for record in history:
         template = record.template
-        if template.key not in known:
-            known[template.key] = training_kind(template.cell)
-        yield known[template.key], record
-
-
-_KINDS: dict[str, str] = {}
-"""By the keys of templates, which are digests of their content."""
+        if template.key not in _KINDS:
+            _KINDS[template.key] = training_kind(template.cell)
+        yield _KINDS[template.key], record
 
 
 def training_kind(cell: Cell) -> str:

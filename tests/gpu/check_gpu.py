@@ -1,4 +1,4 @@
-"""Checks a GPU in at most four minutes, and reports in Markdown: ``python tests/gpu/check_gpu.py``.
+"""Checks a GPU, by default in at most four minutes, and reports in Markdown: ``python tests/gpu/check_gpu.py``.
 
 Parity with the CPU, determinism, memory, energy, several slots, and step times of every method on
 ViT-B/16 against a bare loop. Without a GPU it says why it checks nothing, and succeeds. Exit code 1
@@ -39,7 +39,7 @@ SHORT = {
     "lora_steps": 2, "kb_steps": 2, "index_steps": 2, "max_residual": 1e3, "levels": 2,
     "estimate": "confidence",
 }  # fmt: skip
-"""Settings with which steps of methods are timed: few of them tell the time of one."""
+"""Settings of methods whose steps are timed: the mean over a few steps is enough."""
 
 
 @dataclass(frozen=True)

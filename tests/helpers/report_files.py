@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from bench.cli import main
 from bench.records.record import Record
 from bench.reports.paper import Paper
 
@@ -20,6 +23,14 @@ def written(folder: Path, records: list[Record], **content: Any) -> dict[str, by
     paper = Paper(path)
     made = paper.write(paper.choose(records), folder / "out")
     return {each.name: each.read_bytes() for each in made}
+
+
+def report(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit code of ``bench report`` with these arguments."""
+    monkeypatch.setattr(sys, "argv", ["bench", "report", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
 
 
 def texts(svg: bytes) -> list[str]:

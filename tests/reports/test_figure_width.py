@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
@@ -20,10 +19,9 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
-from report_files import texts, written
+from report_files import report, texts, written
 
 from bench import BenchError
-from bench.cli import main
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.reports.write import files
@@ -255,13 +253,6 @@ def folder(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BENCH_STORE", raising=False)
     return tmp_path
-
-
-def report(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["bench", "report", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0)
 
 
 def widths(folder: Path) -> set[int]:
