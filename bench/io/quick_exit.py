@@ -16,9 +16,9 @@ from bench.errors import BenchError
 def run_and_exit(program: Callable[[], None]) -> NoReturn:
     """Run a program and end the process with its exit code.
 
-    A BenchError is printed as one line, with exit code 2. What was registered with ``atexit`` is run,
-    and what waits to be written is. Python ends the process as usual where threads are to be waited
-    for, under a profiler or a debugger, and on any other exception or text to exit with.
+    A BenchError is printed as one line, with exit code 2. What was registered with ``atexit`` is
+    run, and what waits to be written is. Python ends the process as usual where threads are to be
+    waited for, under a profiler or a debugger, and on any other exception or text to exit with.
     """
     code: object = 0
     try:

@@ -243,8 +243,8 @@ class Link:
     def _readable(self) -> list[Any]:
         """The ends that something has come from; none where the link counts as dead now.
 
-        The processor time of a slow server rises, however busy the machine is; that of one that hangs
-        does not.
+        The processor time of a slow server rises, however busy the machine is; that of one that
+        hangs does not.
         """
         ends, worked, silent = [self._socket, self._process.sentinel], -1.0, 0
         for _ in range(math.ceil(GUARD_S / SILENCE_S)):

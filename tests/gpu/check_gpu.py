@@ -1,4 +1,4 @@
-"""Checks a GPU, by default in at most four minutes, and reports in Markdown: ``python tests/gpu/check_gpu.py``.
+"""Checks a GPU and reports in Markdown: ``python tests/gpu/check_gpu.py``, by default in 4 minutes.
 
 Parity with the CPU, determinism, memory, energy, several slots, and step times of every method on
 ViT-B/16 against a bare loop. Without a GPU it says why it checks nothing, and succeeds. Exit code 1
