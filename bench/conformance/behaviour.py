@@ -16,6 +16,7 @@ from bench.accelerator.determinism import seed_everything
 from bench.conformance.base import CheckFailed, check
 from bench.conformance.method_fixture import (
     BATCH,
+    OTHER_MODEL,
     MethodFixture,
     WatchedView,
     unlimited_window,
@@ -125,13 +126,16 @@ def state(subject: MethodFixture) -> str:
 @check
 def batch_sizes(subject: MethodFixture) -> str:
     """Works with batches of one sample, and with a last batch of one sample."""
-    for batch_size, samples, source in ((1, 3, 20), (BATCH, 2 * BATCH + 1, 60)):
+    # With BatchNorm of two: a run gives such a network no batch of one.
+    least = subject.prepare().model.least_batch
+    for batch_size, samples, source in ((least, 3, 20), (BATCH, 2 * BATCH + 1, 60)):
         method = subject.prepare(batch_size, source)
         subject.adapt(method, subject.view(samples=samples, batch_size=batch_size))
         when = f"after {samples} samples in batches of {batch_size}"
         subject.require_finite(method, subject.inputs(samples=5), when)
         subject.require_finite(method, subject.inputs(samples=1), when)
-    return f"adapted on 3 samples one by one, and on {2 * BATCH + 1} in batches of {BATCH}"
+    few = "one by one" if least == 1 else "at once"
+    return f"adapted on 3 samples {few}, and on {2 * BATCH + 1} in batches of {BATCH}"
 
 
 @check
@@ -170,6 +174,10 @@ def bfloat16(subject: MethodFixture) -> str:
     """Works on a model and inputs in bfloat16."""
     dtype = torch.bfloat16
     method = subject.prepare(dtype=dtype)
+    if subject.network == OTHER_MODEL:
+        # Its last stage has images of one pixel. Seen with torch 2.15 on CPUs: the gradient of
+        # weights of a convolution's border, which meets none of them, is memory that was never set.
+        return "nothing: gradients of its network in bfloat16 are not right on CPUs"
     subject.adapt(method, subject.view(dtype=dtype))
     subject.require_finite(method, subject.inputs(dtype=dtype), "in bfloat16")
     return "adapted on 3 batches in bfloat16"

@@ -215,7 +215,8 @@ class MethodFixture:
         y = split.y[chosen] if self.labelled else None
         generator = torch.Generator().manual_seed(domain)
         x = _in(take(split.x, chosen), dtype)
-        return WatchedView(f"domain-{domain}", x, y, batch_size, generator, single_pass)
+        least = source_model(self.network, self.parts).least_batch
+        return WatchedView(f"domain-{domain}", x, y, batch_size, generator, single_pass, least)
 
     def adapt(self, method: Method, view: DomainView, window: Window | None = None) -> None:
         """Adapt to a domain as the periodic protocol does, untraced unless a window is given."""

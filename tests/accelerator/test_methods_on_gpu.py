@@ -19,6 +19,7 @@ from bench.models.digits_vit import DigitsAppsViT, DigitsViTConfig
 from bench.run.protocols.base import StreamResult
 from bench.testing import run_method
 
+ON_BATCH_NORM = ("norm", "prune-train")
 SMALL = DigitsViTConfig(width=16, depth=1, heads=4)
 SHORT = {
     "lora_steps": 2, "kb_steps": 2, "index_steps": 2, "augmentations": 2, "max_residual": 1e3,
@@ -84,7 +85,7 @@ def built(name: str) -> tuple[Stream, Any]:
         stream.task = type(model).task  # type: ignore[misc]
         return stream, model
     if not name.startswith("apps-"):
-        return Digits(), source_model(OTHER_MODEL if name == "norm" else MODEL).clone()
+        return Digits(), source_model(OTHER_MODEL if name in ON_BATCH_NORM else MODEL).clone()
     stream = Applications()
     torch.manual_seed(0)
     model = DigitsAppsViT.build(SMALL, stream.input_shape, stream.classes)

@@ -14,7 +14,8 @@ ELSEWHERE = {
 }
 NEEDS = {
     "cotta": "images", "rotta": "images", "deyo": "images", "memo": "images", "lora": "blocks",
-    "norm": "BatchNorm", "mpnp-llm": "modalities", "full-modality": "modalities",
+    "norm": "BatchNorm", "prune-train": "convolutions",
+    "mpnp-llm": "modalities", "full-modality": "modalities",
     "last-blocks": "blocks", "prefix-tuning": "causal language model",
     "promptfuse": "modalities", "ep-alm": "modalities", "agile-nn": "images",
     "all-local": "images", "all-remote": "images", "deepcod": "images", "early-exit": "images",
