@@ -39,6 +39,8 @@ from .table_model import (
     signed_points,
     without_zero_spread,
 )
+from .time_to_score import NOTE as TIME_NOTE
+from .time_to_score import time_to_score_block
 
 RATIOS = ("energy", "memory", "time")
 """The costs whose ratios to a named reference are shown."""
@@ -71,6 +73,8 @@ def further_blocks(comparison: Comparison, reference: str = "") -> list[Further]
         made.append(Further(latency, (NOTE,)))
     if (operations := operations_block(comparison)) is not None:
         made.append(Further(operations, (OPERATIONS_NOTE,)))
+    if (to_score := time_to_score_block(comparison)) is not None:
+        made.append(Further(to_score, (TIME_NOTE,)))
     return [each for each in made if each is not None]
 
 

@@ -9,16 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench import (
-    BenchError,
-    DomainView,
-    FoundationModel,
-    Unsupported,
-    Window,
-    register,
-    take,
-    tunable,
-)  # fmt: skip
+from bench import DomainView, FoundationModel, Unsupported, Window, register, take, tunable
 from bench.contracts.data import Inputs
 from bench.contracts.method import only_shapes
 from bench.contracts.state import capture
@@ -193,7 +184,7 @@ def dependencies(model: FoundationModel, x: Inputs) -> torch_pruning.DependencyG
     try:
         import torch_pruning
     except ImportError as error:
-        raise BenchError(
+        raise Unsupported(
             "prune-train needs torch-pruning: pip install 'edge-adaptation-bench[pruning]'"
         ) from error
     graph = torch_pruning.DependencyGraph()

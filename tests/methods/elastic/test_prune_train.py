@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench import BenchError, Unsupported
+from bench import Unsupported
 from bench.methods.elastic.prune_train import (
     PruneTrain,
     PruneTrainConfig,
@@ -229,5 +229,5 @@ def test_without_the_library_it_says_what_to_install(images, view, monkeypatch):
         return load(name, *arguments, **more)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(BenchError, match=r"pip install 'edge-adaptation-bench\[pruning\]'"):
+    with pytest.raises(Unsupported, match=r"pip install 'edge-adaptation-bench\[pruning\]'"):
         prepared(images, view)
