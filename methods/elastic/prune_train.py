@@ -45,8 +45,11 @@ class PruneTrainConfig(SupervisedConfig):
 
 
 class Member(NamedTuple):
-    """A layer of a group: its name, whether its outputs (0) or inputs (1) are meant, and to which
-    of the group's channels each of these belongs."""
+    """A layer of a group of channels.
+
+    ``side``: its outputs (0) or its inputs (1), which is the dimension of its weights; ``channels``:
+    to which of the group's channels each of these belongs.
+    """
 
     layer: str
     side: int
@@ -69,7 +72,6 @@ class PruneTrain(SupervisedMethod):
     Config = PruneTrainConfig
     config: PruneTrainConfig
     tasks = ("classification",)
-    search_from = "fine-tune"
     preload = ("torch_pruning",)
     paper = (
         "Lym, Choukse, Zangeneh, Wen, Sanghavi, Erez: PruneTrain: Fast Neural Network Training by "
