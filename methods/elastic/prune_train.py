@@ -47,7 +47,7 @@ class PruneTrainConfig(SupervisedConfig):
 class Member(NamedTuple):
     """A layer of a group of channels.
 
-    ``side``: its outputs (0) or its inputs (1), which is the dimension of its weights; ``channels``:
+    ``side``: its outputs (0) or its inputs (1), the dimension of its weights; ``channels``:
     to which of the group's channels each of these belongs.
     """
 
