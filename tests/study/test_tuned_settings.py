@@ -350,7 +350,7 @@ def test_a_report_of_no_suite_has_no_use_for_them(tmp_path: Path, options: dict[
 
 
 def test_a_file_from_when_streams_were_called_scenarios_is_read(tmp_path: Path) -> None:
-    shipped = tuned_path(suite_files()["domain-shift"])
+    shipped = tuned_path(suite_files()["domain-shift"], "digits-vit")
     old = tmp_path / "old.tuned.yaml"
     old.write_text(shipped.read_text().replace("\nstream: ", "\nscenario: "))
     assert old.read_text() != shipped.read_text()
