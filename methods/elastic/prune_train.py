@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import torch
 from pydantic import Field
@@ -65,8 +65,8 @@ class PruneTrain(SupervisedMethod):
     or because one reads what the other makes, are removed where they are dead in all of them. The
     network's layers go on with fewer channels, and so do the optimizer's momenta. One channel of a
     layer always stays: the paper removes layers of residual branches, and enlarges the batch as
-    memory becomes free, which here is the protocol's. Networks of convolutions and BatchNorm, for
-    to remove a channel changes what another normalization does to the others.
+    memory becomes free, which here is the protocol's. It applies to networks of convolutions and
+    BatchNorm: under another normalization removing a channel changes the others.
     """
 
     Config = PruneTrainConfig
@@ -82,7 +82,7 @@ class PruneTrain(SupervisedMethod):
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.sample = take(source.x, torch.arange(1))
         self.weight: float | None = None
-        self.since, self.counted, self.removals = 0, dict[int, int](), 0
+        self.since, self.counted, self.reconfigurations = 0, dict[int, int](), 0
         self.history: list[Any] = []
         self.groups = channel_groups(model, self.sample)
         self.channels = [len(set(group[0].channels)) for group in self.groups]
@@ -137,7 +137,7 @@ class PruneTrain(SupervisedMethod):
 
     def remove(self, dead: list[list[int]]) -> None:
         """Remove channels, given for each group, from layers, gradients and momenta."""
-        self.removals += 1
+        self.reconfigurations += 1
         if not any(dead):
             return
         module = self.model.module
@@ -177,7 +177,9 @@ class PruneTrain(SupervisedMethod):
     def details(self) -> dict[str, Any]:
         """Channels and how many of them are left, by group, and how often dead ones were sought."""
         left = [len(set(group[0].channels)) for group in self.groups]
-        pruned = {"channels": self.channels, "left": left, "removals": self.removals}
+        pruned = {
+            "channels": self.channels, "left": left, "reconfigurations": self.reconfigurations,
+        }  # fmt: skip
         return {**super().details(), "pruned": pruned}
 
 
@@ -234,7 +236,7 @@ def cut(graph: torch_pruning.DependencyGraph, layer: str, channels: list[int]) -
 
 def weight_of(module: nn.Module, member: Member) -> tuple[Tensor, list[int]]:
     """A layer's weights, and the dimensions that are not the member's channels."""
-    weight: Tensor = module.get_submodule(member.layer).weight  # type: ignore[assignment]
+    weight = cast(nn.Linear, module.get_submodule(member.layer)).weight
     return weight, [k for k in range(weight.dim()) if k != member.side]
 
 

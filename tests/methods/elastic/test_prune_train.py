@@ -72,7 +72,6 @@ def test_the_lasso_has_each_channel_of_each_layer_once(name):
         model, x = resnet(), torch.rand(1, 1, 32, 32, dtype=torch.float64)
     else:
         model = small(name, 64)
-        model.module.double()
         x = torch.rand(1, 3, 64, 64, dtype=torch.float64)
     groups = channel_groups(model, x)
     depthwise = [m for m in model.module.modules() if getattr(m, "groups", 1) > 1]
@@ -133,7 +132,6 @@ def test_removing_dead_channels_changes_no_prediction(images, view, adapt, name)
     model = None
     if name:
         model = small(name)
-        model.module.double()
         x = x.expand(-1, 3, -1, -1)
     method = prepared((x, y), view, model, epochs=1, learning_rate=1e-4)
     adapt(method, view(x, y, batch_size=8))
@@ -182,7 +180,7 @@ def test_steps_cost_less_once_channels_are_gone(images, view, adapt):
         images, view, epochs=4, interval=2, threshold=median(images, view), learning_rate=1e-5
     )
     adapt(method, view(*images, batch_size=8))
-    assert method.removals == 2
+    assert method.reconfigurations == 2
     pruned = method.details()["pruned"]
     assert sum(pruned["left"]) < sum(pruned["channels"])
     assert all(left >= 1 for left in pruned["left"])
