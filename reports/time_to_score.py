@@ -8,7 +8,7 @@ from collections import defaultdict
 from .aggregate import Row
 from .comparison import Comparison
 from .statistics import POSITIVE, Run, estimate
-from .table_model import Block, block, cost_number
+from .table_model import DASH, Block, block, cost_number
 
 LENGTH = "epochs"
 """The setting by which rows of one method differ: its passes over a domain."""
@@ -17,7 +17,8 @@ SHARES = (0.9, 0.95, 0.98)
 NOTE = (
     "Time to a score: adaptation time over the stream of the shortest run that reaches it, among "
     "rows of a method that differ in their passes alone; mean over the runs, or how many of them "
-    "reach it. The scores are 90, 95 and 98 % of the best mean that these rows have."
+    "reach it. The scores are, of the best mean that these rows have, "
+    f"{', '.join(f'{100 * share:.0f} %' for share in SHARES)}."
 )
 
 
@@ -58,6 +59,8 @@ def _cell(rows: list[Row], target: float) -> str:
     for row in sorted(rows, key=_passes, reverse=True):
         times = row.amounts("time")
         least |= {run: times[run] for run in shared if row.scores[run] >= target}
-    if len(least) < len(shared) or not shared:
+    if not shared:
+        return DASH
+    if len(least) < len(shared):
         return f"{len(least)} of {len(shared)} runs"
     return cost_number(estimate(least, POSITIVE))
