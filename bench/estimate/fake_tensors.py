@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from bench.accelerator.determinism import as_in_a_run
 from bench.contracts.data import Inputs, uncounted
 from bench.contracts.model import FoundationModel
+from bench.estimate.remembered_results import RememberedResults
 
 _VALUE_ERRORS = (fake_tensor.DataDependentOutputException, fake_tensor.DynamicOutputShapeException)
 _WHERE = torch.ops.prim.device.default
@@ -41,6 +42,12 @@ class FakeMode(FakeTensorMode):
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
         self.assumed = 0
+        self._results = RememberedResults(self)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not: nothing is compiled while counting, and torch's guard takes long in each call."""
+        return False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FakeMode:
         # A copy of a tensor must be one of this mode: tensors of two modes do not mix.
@@ -59,7 +66,7 @@ class FakeMode(FakeTensorMode):
         if _of_integers(func, args, kwargs):
             return tree_map_only(Tensor, self._emptied, func(*args, **kwargs))
         try:
-            return super().__torch_dispatch__(func, types, args, kwargs)
+            return self._results.of(func, types, args, kwargs, super().__torch_dispatch__)
         except _VALUE_ERRORS:
             values = tuple(map(_assumed, args))
             read = [old for new, old in zip(values, args, strict=True) if new is not old]

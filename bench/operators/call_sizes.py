@@ -11,14 +11,16 @@ from torch import Tensor
 
 from bench.operators.live_memory import blocks_of, strided_parts
 
+WHOLE: set[type] = {Tensor, torch.nn.Parameter}
+"""Kinds of tensors with a storage of their own; tensors without values are added where they are
+made."""
 _NUMBERS = frozenset({int, float, bool})
 _NO_TENSOR = _NUMBERS | {type(None), str, torch.dtype}
 
 
 def is_whole(value: Any) -> bool:
     """Whether it is a tensor with one storage of its own kind: not sparse, wrapped or packed."""
-    kind = type(value)
-    return (kind is Tensor or kind is torch.nn.Parameter) and value.layout is torch.strided
+    return type(value) in WHOLE and value.layout is torch.strided
 
 
 def tensors_in(values: Iterable[Any], found: list[Tensor]) -> list[Tensor]:

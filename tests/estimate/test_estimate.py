@@ -400,6 +400,42 @@ def test_every_sample_is_selected(fakes: FakeMode) -> None:
     assert fakes.assumed > 0
 
 
+def test_a_call_gives_the_same_when_its_result_is_remembered(fakes: FakeMode) -> None:
+    """Shapes and places in memory, as real tensors have them."""
+
+    def calls() -> list[Any]:
+        x = torch.ones(2, 3, 4)
+        added = x + 1
+        grown = x.clone()
+        grown.unsqueeze_(0)
+        more = [torch.ones(3), torch.ones(4)]
+        torch._foreach_add_(more, 1.0)
+        given = [
+            x, x.transpose(0, 1), x[:, 1:], *x.split(1), added, added.add_(x), grown, *more,
+            x.sum(1), x.sum(1, keepdim=True), x.sum(), *torch._foreach_mul(more, more),
+            *torch.nn.functional.layer_norm(x, (4,)).unbind(1), x.flatten(), x.to(torch.float64),
+        ]  # fmt: skip
+        where = [each.untyped_storage()._cdata for each in given]
+        return [
+            (each.shape, each.stride(), each.storage_offset(), each.dtype, where.index(place))
+            for each, place in zip(given, where, strict=True)
+        ]
+
+    first, again = calls(), calls()
+    with torch.utils._python_dispatch._disable_current_modes():
+        real = calls()
+    assert first == again == real
+
+
+def test_a_known_number_stays_known_when_it_is_changed(fakes: FakeMode) -> None:
+    """As the count of an optimizer's steps."""
+    for _ in range(2):
+        steps = torch.tensor(0.0)
+        for n in range(1, 4):
+            steps += 1
+            assert steps.item() == n
+
+
 def test_a_copied_model_stays_without_values_in_one_mode() -> None:
     fakes = FakeMode()
     model = emptied(build("digits-vit"), fakes)
