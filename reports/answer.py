@@ -1,4 +1,4 @@
-"""What a reader wants first: by device the best method without labels, by how much, how sure that
+"""What a reader wants first: by device the best method that competes, by how much, how sure that
 is, and the best within a budget.
 """
 
@@ -177,8 +177,9 @@ def sure_cells(answer: Answer) -> tuple[str, str, str]:
 def _best(found: Sequence[Answer]) -> Block:
     several = {a.comparison.metric.title for a in found}
     score = found[0].comparison.metric.title if len(several) == 1 else "score"
-    heads = ("where", "best without labels", "runner-up", "how sure", f"{score} {UP} (%)",
-             "margin (points)", "pairs")  # fmt: skip
+    labelled = any(map(_sees_labels, found))
+    heads = ("where", "best" if labelled else "best without labels", "runner-up", "how sure",
+             f"{score} {UP} (%)", "margin (points)", "pairs")  # fmt: skip
     rows = []
     for a in found:
         pairs = DASH if a.margin is None else str(a.margin.difference.n)
@@ -189,7 +190,16 @@ def _best(found: Sequence[Answer]) -> Block:
             signed_points(None if a.margin is None else a.margin.difference),
             pairs,
         ))  # fmt: skip
-    return Block("Best method without labels of the target", heads, tuple(rows), (), texts=4)
+    title = "Best method" if labelled else "Best method without labels of the target"
+    return Block(title, heads, tuple(rows), (), texts=4)
+
+
+def _sees_labels(answer: Answer) -> bool:
+    """Whether methods that compete are given the labels of the target domains, as all are where
+    new classes arrive.
+    """
+    rows = ranking(answer.comparison)
+    return any("target_labels" in row.runs[0].method.needs for row in rows)
 
 
 def _within(found: Sequence[Answer], budgets: Mapping[str, float]) -> Block:
@@ -266,10 +276,15 @@ def _meaning(found: Sequence[Answer]) -> list[str]:
     over = {over_draws(a.best.scores) for a in found}
     named = {True: "draws of the source model", False: "seeds"}
     repeats = " or ".join(named[each] for each in sorted(over))
+    seen = {_sees_labels(a) for a in found}
+    who = "see no labels of the target domains"
+    if seen == {True}:
+        who = "compete, with the labels of the target domains"
+    elif True in seen:
+        who = "compete: those without labels of the target domains, or all where these are given"
     return [
-        f"Best: highest score ({' or '.join(scores)}) of the methods that see no labels of the "
-        "target domains, no adaptation (source-only) and controls among them; oracle settings left "
-        "out.",
+        f"Best: highest score ({' or '.join(scores)}) of the methods that {who}, no adaptation "
+        "(source-only) and controls among them; oracle settings left out.",
         f"Margin: paired difference to the runner-up over {repeats}, with its 95 % interval; "
         f"below {ENOUGH_FOR_INTERVAL} pairs n is too small for one that says anything. p: of "
         "Wilcoxon's signed-rank test against the runner-up, for which fewer than 6 pairs that "

@@ -194,17 +194,19 @@ def _components(comparison: Comparison) -> Further | None:
 
 
 def _tuned_beside_default(comparison: Comparison) -> Further | None:
-    """Rows with tuned settings beside the method's row with its default ones."""
-    defaults = {
-        (row.runs[0].cell.method.name, row.supervised): row
-        for row in comparison.drawn
-        if row.settings == "default"
-    }
+    """Rows with tuned settings beside the method's row with its default ones, or where the suite
+    gives it some, as a recipe for all, with those.
+    """
+    untuned: dict[str, dict[tuple[str, bool], list[Row]]] = {"default": {}, "given": {}}
+    for row in comparison.drawn:
+        if row.settings in untuned:
+            untuned[row.settings].setdefault(_of(row), []).append(row)
+    given = {of: rows for of, rows in untuned["given"].items() if len(rows) == 1}
+    other_rows = {of: rows[0] for of, rows in (given | untuned["default"]).items()}
     pairs = {
         row.label: (row, other)
         for row in comparison.drawn
-        if row.settings == "tuned"
-        and (other := defaults.get((row.runs[0].cell.method.name, row.supervised)))
+        if row.settings == "tuned" and (other := other_rows.get(_of(row)))
     }
     if not pairs:
         return None
@@ -218,7 +220,15 @@ def _tuned_beside_default(comparison: Comparison) -> Further | None:
 
     heads = ["method", "tuned", "default", "tuned - default", "pairs"]
     rows = [row for row, _ in pairs.values()]
-    return Further(block(rows, "Tuned beside default (%)", heads, cells))
+    has_given = any(other.settings == "given" for _, other in pairs.values())
+    note = "Default: with the settings that the suite gives, where it gives some."
+    shown = block(rows, "Tuned beside default (%)", heads, cells)
+    return Further(shown, (note,) if has_given else ())
+
+
+def _of(row: Row) -> tuple[str, bool]:
+    """The method of a row, and whether the row is a reference."""
+    return row.runs[0].cell.method.name, row.supervised
 
 
 def _before(comparison: Comparison) -> Further | None:

@@ -188,6 +188,26 @@ def test_it_stands_first_everywhere(make: Make, tmp_path: Path) -> None:
     assert "adaptation energy up to 3 J" in page
 
 
+def test_where_all_see_labels_it_says_so(make: Make) -> None:
+    """Where new classes arrive no row is a reference: all that train need the labels."""
+
+    def of(name: str, seed: int, after: float, *needs: str) -> Record:
+        record = make(name, seed, after=after + seed / 100)
+        facts = record.method.model_copy(update={"needs": list(needs)})
+        return record.model_copy(update={"method": facts})
+
+    records = [of("source-only", s, 0.4) for s in range(3)]
+    records += [of("gem", s, 0.6, "target_labels", "replay_memory") for s in range(3)]
+    told = summary(records)
+    assert told.startswith("Answer\n\nBest method\n")
+    assert "without labels" not in told
+    assert "of the methods that compete, with the labels of the target domains" in " ".join(
+        told.split()
+    )
+    both = summary([*records, *(make("tent", s, device="other") for s in range(3))])
+    assert "or all where these are given" in " ".join(both.split())
+
+
 def test_many_and_long_names_stay_readable(make: Make) -> None:
     records = [make("m" * 300, seed, after=0.6 + seed / 10) for seed in range(3)]
     records += [

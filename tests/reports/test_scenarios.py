@@ -132,6 +132,24 @@ def test_tuned_beside_default(make: Make) -> None:
     assert found["tent [tuned]"][2:] == ("+2.0 ± 0.0", "3")
 
 
+def test_tuned_beside_what_the_suite_gives(make: Make) -> None:
+    """As where all methods that train all weights have one recipe; not beside one of several."""
+    recipe, penalty = {"epochs": 5}, {"epochs": 5, "penalty": 2.0}
+    records = [
+        make(name, seed, after=after + seed / 100, settings=settings, changed=changed)
+        for seed in range(3)
+        for name, after, settings, changed in [
+            ("ewc", 0.6, "given", recipe),
+            ("ewc", 0.7, "tuned", penalty),
+            ("gem", 0.5, "given", recipe),
+            ("gem", 0.5, "given", {"epochs": 6}),
+            ("gem", 0.6, "tuned", penalty),
+        ]
+    ]
+    found = blocks_of(records)["Tuned beside default (%)"]
+    assert [cells[2:] for cells in found.values()] == [("+10.0 ± 0.0", "3")]
+
+
 def test_before_the_stream_of_rows_with_a_model_of_their_own(make: Make) -> None:
     found = blocks_of(some(make))["Accuracy before the stream (%)"]
     assert list(found) == [
