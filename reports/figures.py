@@ -63,7 +63,7 @@ def _tradeoff(
     absent = ", ".join(tag(row) for row in comparison.drawn if row.costs["energy"].estimate is None)
     columns = math.ceil(sum(1 + tag(row).count("\n") for row in known) / _LEGEND)
     height = size.either(4.2, 2.7)
-    with sheet(6.8 + 1.7 * (columns - 1), height, size) as (figure, axes):
+    with sheet(6.8 + 2.4 * (columns - 1), height, size) as (figure, axes):
         points: dict[str, tuple[float, float]] = {}
         energies = []
         sizes: dict[str, Any] = {"markersize": 7, "capsize": 2, "elinewidth": 1}
