@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bench import DomainView, register, tunable
+from bench import register, tunable
 
 from .avalanche.method import AvalancheMethod, TaskLossConfig
 
@@ -52,13 +52,12 @@ class Ewc(AvalancheMethod):
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import BatchedEWC
+        from .avalanche.sample_gradients import SampleEWC
 
         mode = self.config.mode
         decay = self.config.decay if mode == "online" else None
-        return BatchedEWC(self.config.penalty, mode=mode, decay_factor=decay)
-
-    def importance_batch(self, source: DomainView) -> int:
-        return 1 if self.config.per_sample else source.batch_size
+        plugin = SampleEWC if self.config.per_sample else BatchedEWC
+        return plugin(self.config.penalty, mode=mode, decay_factor=decay)
 
     def learned(self) -> dict[str, Any]:
         return {

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from bench import DomainView, register, tunable
+from bench import register, tunable
 
 from .avalanche.method import AvalancheMethod, TaskLossConfig
 from .ewc import parameter_data, tensors
@@ -50,11 +50,10 @@ class Mas(AvalancheMethod):
 
     def make_plugin(self) -> Any:
         from .avalanche.plugins import BatchedMAS
+        from .avalanche.sample_gradients import SampleMAS
 
-        return BatchedMAS(self.config.penalty, self.config.alpha)
-
-    def importance_batch(self, source: DomainView) -> int:
-        return 1 if self.config.per_sample else source.batch_size
+        plugin = SampleMAS if self.config.per_sample else BatchedMAS
+        return plugin(self.config.penalty, self.config.alpha)
 
     def learned(self) -> dict[str, Any]:
         return {n: tensors(getattr(self.plugin, n)) for n in ("params", "importance")}

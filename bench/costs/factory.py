@@ -26,17 +26,13 @@ def make_tracker(
 ) -> CostTracker:
     """The tracker of a run; BenchError if a measured device shares it: tracing slows its steps.
 
-    Parameters
-    ----------
-    resident : returns what the method keeps in memory (walked for tensors)
-    energy : meter of a measured device; by default the one that `find_meter` finds for ``meter``
-    observers : listen to what is charged
-    accelerator : where the run computes
+    ``resident``: returns what the method keeps in memory (walked for tensors); ``energy``: meter of
+    a measured device, by default the one that `find_meter` finds for ``meter``; ``observers``:
+    listen to what is charged; ``accelerator``: where the run computes.
     """
-    modelled = [device for device in devices if device.cost == "modelled"]
     measured = [device for device in devices if device.cost == "measured"]
     if not measured:
-        return ModelledTracker(modelled, resident, observers)
+        return ModelledTracker([d for d in devices if d.cost == "modelled"], resident, observers)
     if len(devices) > 1:
         raise BenchError("a measured device cannot share a run with others")
     if energy is None:

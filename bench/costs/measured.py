@@ -20,15 +20,8 @@ from bench.costs.tracker import (
     WindowCosts,
 )
 from bench.errors import BenchError
+from bench.meters import process_memory
 from bench.meters.base import EnergyMeter, MeterError, Unavailable
-from bench.meters.process_memory import (
-    held_bytes,
-    peak_bytes,
-    reserved_bytes,
-    reset_peak,
-    settle,
-    synchronize,
-)
 
 
 class MeasuredCosts(DeviceCosts):
@@ -60,7 +53,7 @@ class MeasuredCosts(DeviceCosts):
         self._last: dict[Key, float] = {}
         self._baseline = 0
         try:
-            self._baseline = held_bytes(accelerator)
+            self._baseline = process_memory.held_bytes(accelerator)
         except BenchError as error:
             self.memory_unavailable = str(error)
         self._energy: EnergyMeter | None = None
@@ -84,9 +77,9 @@ class MeasuredCosts(DeviceCosts):
     def start(self) -> None:
         """Forget what was held offline: the peak counts from now, the baseline stays."""
         if self.accelerator != "cpu":
-            settle(self.accelerator)  # what torch still caches would count as reserved
+            process_memory.settle(self.accelerator)  # torch's cache would count as reserved
         try:
-            reset_peak(self.accelerator)
+            process_memory.reset_peak(self.accelerator)
         except BenchError as error:
             self.memory_unavailable = str(error)
 
@@ -135,14 +128,12 @@ class MeasuredCosts(DeviceCosts):
     def read_memory(self) -> None:
         """Update the peak from the kernel's high-water mark."""
         if not self.memory_unavailable:
-            peak = peak_bytes(self.accelerator) - self._baseline
+            peak = process_memory.peak_bytes(self.accelerator) - self._baseline
             self.peak_bytes = max(self.peak_bytes, peak)
             self.resident_bytes = self.peak_bytes
         if self.accelerator != "cpu":
-            held, reserved = reserved_bytes()
-            self.resident_bytes = reserved
-            whole = process_bytes(self.gpu.uuid) if self.gpu is not None else None
-            self.process_bytes = whole
+            held, self.resident_bytes = process_memory.reserved_bytes()
+            self.process_bytes = whole = process_bytes(self.gpu.uuid) if self.gpu else None
             self.runtime_unavailable = "the driver does not say what the process takes"
             if whole is not None:
                 self.runtime_bytes, self.runtime_unavailable = max(whole - held, 0), ""
@@ -194,7 +185,7 @@ class MeasuredTracker(CostTracker):
 
     def _wait(self) -> None:
         if self._device.accelerator != "cpu":
-            synchronize()
+            process_memory.synchronize()
 
     def _charge(self, key: Key, wall_s: float, budget_s: float, cut_short: bool) -> ChargedStep:
         self._device.charge(key, wall_s, cut_short)

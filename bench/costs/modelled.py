@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from bench.costs.declared_work import DeclaredWork
 from bench.costs.device_profile import ModelledDevice
 from bench.costs.pricing import Cost, MemoryFootprint, StepPrices
+from bench.costs.repeated_work import RepeatedWork
 from bench.costs.step_tracer import DECLARED, Log, StepTrace, StepTracer
 from bench.costs.tracker import ChargedStep, CostTracker, DeviceCosts, Key, StepObserver
 from bench.costs.unseen_work import UnseenWork
@@ -55,8 +57,7 @@ class ModelledCosts(DeviceCosts):
     def update_peak(self, footprint: MemoryFootprint) -> float:
         """Bring the peaks up to date; bytes that must fit the device, the runtime's included."""
         self.peak_bytes = max(self.peak_bytes, footprint.live_bytes)
-        resident = footprint.resident_bytes(self.profile)
-        if resident is not None:
+        if (resident := footprint.resident_bytes(self.profile)) is not None:
             self.resident_bytes = max(self.resident_bytes or 0.0, resident)
         return footprint.needed_bytes(self.profile) + self.runtime_bytes
 
@@ -125,6 +126,7 @@ class ModelledTracker(CostTracker):
         self._prediction_bytes = 0.0
         self._optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._tracer: StepTracer | None = None
+        self._repeated: RepeatedWork | None = None
         self._unseen = UnseenWork()
         self._declared: dict[Key, DeclaredWork] = defaultdict(DeclaredWork)
         self._sizes: list[int] = []
@@ -174,6 +176,9 @@ class ModelledTracker(CostTracker):
             self._tracer = StepTracer(self._kept_between_steps(), max(above, 1))
             self._tracer.__enter__()
 
+    def repeated(self, key: Hashable) -> AbstractContextManager[None]:
+        return nullcontext() if self._repeated is None else self._repeated.once(key)
+
     def add_double_buffer(self, size: int) -> None:
         self._double_buffer_bytes = max(self._double_buffer_bytes or 0, size)
 
@@ -190,10 +195,11 @@ class ModelledTracker(CostTracker):
     # -----------------------------------------------------------------------
 
     def _begin(self, key: Key, recount: bool) -> None:
-        self._recounts, self._sizes, self._before = recount, [], None
+        self._recounts, self._sizes, self._before, self._repeated = recount, [], None, None
         wanted = self._policy.wants(key)
         if wanted or (recount and not self._declared[key].is_known(self._optimizer_state())):
             self._tracer = StepTracer(self._kept_between_steps())
+            self._repeated = RepeatedWork(self._tracer)
             self._tracer.__enter__()
         self._unseen.begin()
 

@@ -26,7 +26,8 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
 from time import perf_counter
@@ -39,7 +40,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 
 from bench.operators.call_sizes import (
     dtype_name,
@@ -85,6 +86,7 @@ class StepTrace:
         one, as they run on the machine that counts
     uncounted : operators that do more than was counted, because no formula is known
     operators_s, counting_s : wall seconds of this machine inside the operators, and of counting
+    spared_s : seconds of counting that repeated work would have taken, see `RepeatedWork`
     """
 
     operations: Counter[Operation] = field(default_factory=Counter)
@@ -94,6 +96,7 @@ class StepTrace:
     uncounted: set[str] = field(default_factory=set)
     operators_s: float = field(default=0.0, compare=False)
     counting_s: float = field(default=0.0, compare=False)
+    spared_s: float = field(default=0.0, compare=False)
 
     @property
     def flops(self) -> float:
@@ -221,6 +224,22 @@ class StepTracer:
             hook.remove()
         self._live.clear()
         tally(self.trace, self.log)
+
+    @property
+    def is_innermost(self) -> bool:
+        """Whether operators come here first, no other mode having been entered since."""
+        return _get_current_dispatch_mode() is self._mode
+
+    @contextmanager
+    def unseen(self) -> Iterator[None]:
+        """Count nothing inside; only where this `is_innermost`."""
+        place = len(self.log)
+        self._mode.__exit__(None, None, None)
+        try:
+            yield
+        finally:
+            self._mode.__enter__()
+            del self.log[place:]  # what optimizers marked
 
     def mark(self, name: str) -> None:
         """Note in the log what is no operator."""

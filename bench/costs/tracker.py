@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -205,6 +206,10 @@ class CostTracker(ABC):
 
     def declare(self, size: int) -> None:
         """The work of the open step, from here on, grows linearly with ``size``."""
+
+    def repeated(self, key: Hashable) -> AbstractContextManager[None]:
+        """Work of the open step that is the same each time with this key."""
+        return nullcontext()
 
     def end(self, budget_s: float = float("inf"), cut_short: bool = False) -> None:
         """Charge the step that ended; devices whose window is shorter than it are dropped.

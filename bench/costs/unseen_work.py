@@ -50,7 +50,7 @@ class UnseenWork:
         if traced:
             process -= trace.counting_s
         operators = trace.operators_s * torch.get_num_threads()
-        may = OPERATORS * operators + PYTHON * trace.counting_s + SLACK_S
+        may = OPERATORS * operators + PYTHON * (trace.counting_s + trace.spared_s) + SLACK_S
         self._excess[kind].append(process - may)
         self._refuse_threads(kind)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from bench.contracts.data import Batch, Batches
+from bench.contracts.data import Batch, Batches, Inputs
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError
 from bench.snapshots.weight_sample import Sample, WeightSampler, module_tensors
@@ -177,6 +177,19 @@ class Window:
             yield
         finally:
             self._end()
+
+    def same_work(self, x: Inputs) -> AbstractContextManager[None]:
+        """A pass that a section or step takes over many batches; ``x``: the one that it is over.
+
+        All passes over batches of a shape do the same operators on sizes of their own alone: two
+        are counted in each section, and the others charged as the second. BenchError outside of
+        one.
+        """
+        if not self._tracker.is_open:
+            raise BenchError(
+                "same_work outside a step or section: what it does would be charged to nobody"
+            )
+        return self._tracker.repeated(_shape(x))
 
     def log(self, **scalars: Tensor | float) -> None:
         """Log scalars of the current step; costs nothing where nobody listens."""

@@ -17,6 +17,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import (
     BuiltinFunctionType,
@@ -34,16 +35,33 @@ from torch import Tensor
 from bench.contracts.data import DomainView, LazyInputs
 from bench.contracts.method import Method
 
-_PLAIN = (
-    type(None), bool, int, float, complex, str, bytes, range, slice, torch.dtype, torch.device,
-    torch.layout, torch.memory_format, np.generic, np.dtype, CodeType,
-)  # fmt: skip
 _BARE = frozenset({type(None), bool, int, float, complex, str, bytes})
 _CONTAINERS = frozenset({dict, OrderedDict, list, tuple, set, frozenset, deque})
 _NAMED = (type, ModuleType, property, staticmethod, classmethod)
+_SORTS: dict[str, tuple[type, ...]] = {
+    "plain": (
+        type(None), bool, int, float, complex, str, bytes, range, slice, torch.dtype, torch.device,
+        torch.layout, torch.memory_format, np.generic, np.dtype, CodeType,
+    ),
+    "named": _NAMED,
+    "constant": (enum.Enum,),
+    "draws": (torch.Generator, random.Random, np.random.Generator),
+    "tensor": (Tensor,),
+    "array": (np.ndarray,),
+    "view": (DomainView,),
+    "lazy": (LazyInputs,),
+    "mapping": (Mapping,),
+    "sequence": (list, tuple, deque, set, frozenset),
+}  # fmt: skip
 _CACHED = functools._lru_cache_wrapper
 _VIEWED = ("_x", "_y", "_y_there")
 """What a view has of its data, which copies of it share."""
+
+
+@functools.lru_cache(maxsize=4096)
+def _sort(kind: type) -> str:
+    """What things of a type are: they are looked at by the thousand, and it is slow to find out."""
+    return next((sort for sort, types in _SORTS.items() if issubclass(kind, types)), "other")
 
 
 def parts(thing: Any) -> Iterable[Any] | None:
@@ -52,21 +70,21 @@ def parts(thing: Any) -> Iterable[Any] | None:
     Functions consist of what their closures, defaults and attributes hold; a view of its order of
     samples, not of its data, which nothing may change; classes and modules of nothing.
     """
-    if isinstance(thing, (*_PLAIN, *_NAMED, enum.Enum)):
+    kind: Any = type(thing)
+    sort = _sort(kind)
+    if sort in ("plain", "named", "constant", "draws"):
         return ()
-    if isinstance(thing, Tensor):
+    if sort == "tensor":
         return () if thing.grad_fn is not None or thing.grad is None else (thing.grad,)
-    if isinstance(thing, np.ndarray):
+    if sort == "array":
         return thing.tolist() if thing.dtype.hasobject else ()
-    if isinstance(thing, torch.Generator | random.Random | np.random.Generator):
-        return ()
-    if isinstance(thing, DomainView):
+    if sort == "view":
         return [value for name, value in vars(thing).items() if name not in _VIEWED]
-    if isinstance(thing, LazyInputs):
+    if sort == "lazy":
         return (thing.positions,)
-    if isinstance(thing, Mapping):
+    if sort == "mapping":
         return [*thing.keys(), *thing.values(), *_attributes(thing)]
-    if isinstance(thing, list | tuple | deque | set | frozenset):
+    if sort == "sequence":
         return [*_ordered(thing), *_attributes(thing)]
     return _parts_of_code(thing)
 
@@ -92,12 +110,15 @@ def _parts_of_code(thing: Any) -> Iterable[Any] | None:
 
 def _attributes(thing: Any) -> list[Any]:
     """Values of an object's ``__dict__`` and slots."""
-    found = [*getattr(thing, "__dict__", {}).items()]
-    kind: Any = type(thing)
-    found += [(n, getattr(thing, n)) for n in _slots(kind) if hasattr(thing, n)]
+    held = getattr(thing, "__dict__", {})
     if isinstance(thing, torch.nn.Module):
-        found = [pair for pair in found if pair[0] != "training"]
-    return [value for pair in found for value in pair]
+        held = {name: value for name, value in held.items() if name != "training"}
+    found = [*chain.from_iterable(held.items())]
+    kind: Any = type(thing)
+    for name in _slots(kind):
+        if hasattr(thing, name):
+            found += (name, getattr(thing, name))
+    return found
 
 
 @functools.lru_cache(maxsize=4096)
@@ -170,42 +191,50 @@ def content_of(
     waiting, seen = [root], {id(stop): (0, stop)}
     while waiting:
         thing = waiting.pop()
-        exact = type(thing)
+        exact: Any = type(thing)
         # Names, numbers and empty containers are nine tenths of what a network of torch holds.
-        if exact in _BARE or isinstance(thing, _PLAIN):
-            told.append(f"{exact.__name__}:{thing!r};")
+        if exact in _BARE:
+            told.append(repr(thing))
             continue
         if exact in _CONTAINERS and not thing and not getattr(thing, "__dict__", None):
-            told.append(f"{exact.__name__} 0;")
+            told.append(exact.__name__)
             continue
         if id(thing) in seen:
-            told.append(f"seen {seen[id(thing)][0]};")
+            told.append(f"seen {seen[id(thing)][0]}")
+            continue
+        sort = _sort(exact)
+        if sort == "plain":
+            told.append(f"{exact.__name__}:{thing!r}")
             continue
         seen[id(thing)] = (len(seen), thing)
         entered = enter is None or enter(thing)
         held = parts(thing) if entered else ()
         own = _own_state(thing, read) if entered else b""
         known &= held is not None and own is not None
-        kind = thing if isinstance(thing, _NAMED) else type(thing)
-        name = getattr(kind, "__qualname__", getattr(kind, "__name__", kind))
+        kind = thing if sort == "named" else exact
+        name = getattr(kind, "__qualname__", None) or getattr(kind, "__name__", kind)
         held = list(held or ())
-        told.append(f"{name} {len(held)};{(own or b'').hex()}")
+        told.append(f"{name} {len(held)} {own.hex() if own else ''}")
         if isinstance(thing, torch.nn.Module):
             modes.append(thing.training)
-        if isinstance(thing, Tensor | np.ndarray):
+        if sort in ("tensor", "array"):
             values.update(own or b"")
         waiting.extend(held)
-    settled = hashlib.sha256("".join(told).encode(errors="surrogatepass")).digest()
+    settled = hashlib.sha256("\n".join(told).encode(errors="surrogatepass")).digest()
     whole = hashlib.sha256(settled + bytes(modes)).digest() if known else None
     return Content(whole, settled, values.digest())
 
 
 def _own_state(thing: Any, read: Read) -> bytes | None:
     """The content of a thing that its parts do not hold, in short; None if it cannot be read."""
-    if isinstance(thing, Tensor | np.ndarray):
+    kind: Any = type(thing)
+    sort = _sort(kind)
+    if sort in ("tensor", "array"):
         if id(thing) not in read:
             read[id(thing)] = thing, _values_of(thing)
         return read[id(thing)][1]
+    if sort not in ("draws", "other", "constant"):
+        return b""
     if isinstance(thing, torch.Generator):
         return thing.get_state().numpy().tobytes()
     if isinstance(thing, random.SystemRandom):

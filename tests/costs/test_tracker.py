@@ -21,6 +21,7 @@ from bench.costs.device_profile import MeasuredDevice, ModelledDevice, load_devi
 from bench.costs.factory import make_tracker
 from bench.costs.tracker import CostTracker
 from bench.errors import BenchError, DeviceOutOfMemory, Unsupported
+from bench.meters import process_memory
 from bench.meters.base import Unavailable
 from bench.run.window import Window
 
@@ -702,7 +703,9 @@ def test_what_torch_caches_from_before_the_stream_is_given_back_first(
     """The peak of what a GPU's allocator has reserved starts at what it holds then."""
     done: list[tuple[str, str]] = []
     for name in ("settle", "reset_peak"):
-        monkeypatch.setattr(measured, name, lambda where, name=name: done.append((name, where)))
+        monkeypatch.setattr(
+            process_memory, name, lambda where, name=name: done.append((name, where))
+        )
     device = MeasuredDevice(name="host", title="This machine", cost="measured")
     kinds: tuple[Kind, ...] = ("cpu", "cuda")
     for kind in kinds:
