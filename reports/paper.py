@@ -211,7 +211,7 @@ _SHEETS: dict[str, Callable[[Sequence[Comparison], Mapping[str, float]], list[Sh
 }
 """The summaries of all settings, by name."""
 _NO_SHEET = {
-    "answer": "no method without labels of the target has results",
+    "answer": "none of the methods that compete for the best has results",
     "scenarios": "there are no two streams or networks that two methods have",
     "workloads": "nothing but oracle settings",
 }
