@@ -1,6 +1,6 @@
-"""Work that a section does again and again: counted twice, then known as the second time.
+"""Work that a section does again and again: counted twice, then taken to be as the second time.
 
-The first time may find less in memory, gradients say.
+The first time may find less in memory: no gradients yet, say.
 """
 
 from __future__ import annotations

@@ -179,11 +179,11 @@ class Window:
             self._end()
 
     def same_work(self, x: Inputs) -> AbstractContextManager[None]:
-        """A pass that a section or step takes over many batches; ``x``: the one that it is over.
+        """One of many passes inside of a section or step; ``x``: the batch that it is over.
 
-        All passes over batches of a shape do the same operators on sizes of their own alone: two
-        are counted in each section, and the others charged as the second. BenchError outside of
-        one.
+        Passes over batches of one shape must run the same operators on tensors of the same sizes:
+        in each section two of a shape are counted, and the others are charged as the second.
+        BenchError where no section or step is open.
         """
         if not self._tracker.is_open:
             raise BenchError(
