@@ -24,25 +24,26 @@ def foreign_import(where: str, cure: str = "") -> Iterator[None]:
     os.umask(mask)
     kept = sys.argv[:], sys.stdout, sys.stderr
     pressed: list[int] = []
-    try:
-        with redirect_stdout(sys.stderr), _interrupts(pressed):
-            yield
-    except BenchError:
-        raise
-    except SystemExit as error:
-        raise BenchError(
-            f"{where}: it ends Python while it is imported (exit {error.code!r}); remove that, or "
-            "put it below if __name__ == '__main__'"
-        ) from error
-    except BaseException as error:
-        if pressed:
+    with _interrupts(pressed):  # around the whole: a stop is never taken for the plugin's own
+        try:
+            with redirect_stdout(sys.stderr):
+                yield
+        except BenchError:
             raise
-        raise BenchError(f"{where}: {type(error).__name__}: {error}{cure}") from error
-    finally:
-        sys.argv, sys.stdout, sys.stderr = kept
-        os.umask(mask)
-        if folder is not None and _folder() != folder:
-            os.chdir(folder)
+        except SystemExit as error:
+            raise BenchError(
+                f"{where}: it ends Python while it is imported (exit {error.code!r}); remove that, "
+                "or put it below if __name__ == '__main__'"
+            ) from error
+        except BaseException as error:
+            if pressed:
+                raise
+            raise BenchError(f"{where}: {type(error).__name__}: {error}{cure}") from error
+        finally:
+            sys.argv, sys.stdout, sys.stderr = kept
+            os.umask(mask)
+            if folder is not None and _folder() != folder:
+                os.chdir(folder)
 
 
 def _folder() -> str | None:

@@ -90,6 +90,35 @@ def test_a_handled_sigterm_stays_what_it_is_too_and_so_does_what_its_handler_set
         signal.signal(signal.SIGTERM, earlier)
 
 
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+def test_a_stop_between_two_calls_that_set_handlers_is_a_stop(
+    loading: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    """Two set the handlers that note it, two set the earlier ones again."""
+    real, calls = signal.signal, []
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def counted(number: int, handler: object) -> object:
+        earlier = real(number, handler)  # type: ignore[arg-type]
+        calls.append(number)
+        if len(calls) == call:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return earlier
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    real(signal.SIGTERM, stop)
+    monkeypatch.setattr(signal, "signal", counted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loading("")
+        assert len(calls) >= call
+    finally:
+        for number, handler in before.items():
+            real(number, handler)
+
+
 def test_what_a_plugin_prints_and_changes_does_not_reach_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
