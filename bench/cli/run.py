@@ -67,8 +67,9 @@ def command(
     130 stopped.
     """
     from bench import registry
+    from bench.cluster.boards import require_same_board
     from bench.execute.base import Limits
-    from bench.execute.campaign import dry_run_plan, require_same_board, run_plan
+    from bench.execute.campaign import dry_run_plan, run_plan
     from bench.live.progress import Progress, stoppable
     from bench.study.resources import resources_of
 

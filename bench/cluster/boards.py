@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pydantic
 
+from bench.costs.device_profile import load_device
 from bench.errors import BenchError, did_you_mean
 from bench.io.atomic_write import write_atomically
+
+if TYPE_CHECKING:
+    from bench.study.plan import Plan
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 TARGET = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.@:%\[\]-]*")
@@ -97,3 +102,17 @@ def _write(kept: list[Board]) -> None:
         write_atomically(path, f"{content}\n".encode())
     except OSError as error:
         raise BenchError(f"boards in {path}: cannot be written: {error.strerror}") from error
+
+
+def require_same_board(plan: Plan, board: str) -> None:
+    """Raise BenchError if measured costs in the store come from another board than this one's.
+
+    ``board``: its name, empty for this machine.
+    """
+    for record in plan.done.values():
+        other = record.environment.get("board", "")
+        if other != board and load_device(record.cell.device).cost == "measured":
+            raise BenchError(
+                f"the store has costs that were measured on {other or 'this machine'}, which "
+                f"share no table with those of {board or 'this machine'}: name another --store"
+            )

@@ -36,8 +36,8 @@ class Limits:
     Attributes
     ----------
     timeout_s : seconds until a run is ended, and recorded as ``timeout``
-    memory_bytes : resident memory, with that of its children, above which a run is ended, and
-        recorded as ``oom`` on the host
+    memory_bytes : resident memory, with that of its children (what they share counts once), above
+        which a run is ended, and recorded as ``oom`` on the host
     """
 
     timeout_s: float | None = None

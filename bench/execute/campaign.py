@@ -233,20 +233,6 @@ def _require_meter(name: str, devices: Iterable[str]) -> str:
     return checked
 
 
-def require_same_board(plan: Plan, board: str) -> None:
-    """Raise BenchError if measured costs in the store come from another board than this one's.
-
-    ``board``: its name, empty for this machine.
-    """
-    for record in plan.done.values():
-        other = record.environment.get("board", "")
-        if other != board and load_device(record.cell.device).cost == "measured":
-            raise BenchError(
-                f"the store has costs that were measured on {other or 'this machine'}, which "
-                f"share no table with those of {board or 'this machine'}: name another --store"
-            )
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What a campaign left: the records of the plan's cells, and the cells without one.

@@ -308,7 +308,9 @@ def _beyond_limits(task: _Task) -> Outcome | None:
         return "timeout", f"no end after {task.timeout_s:g} s; killed"
     limit = task.memory_bytes
     assert task.tree is not None
-    if limit is None or (resident := task.tree.resident_bytes()) <= limit:
+    if limit is None or task.tree.resident_bytes() <= limit:
+        return None
+    if (resident := task.tree.resident_bytes(shared_once=True)) <= limit:
         return None
     return "oom", (
         f"resident memory of {resident / 2**30:.2f} GiB exceeds the limit of "

@@ -24,6 +24,19 @@ input()
 """
 
 
+FORKS = """
+import os, time
+x = bytearray(100_000_000)
+x[::4096] = b"1" * len(x[::4096])
+for _ in range(3):
+    if os.fork() == 0:
+        time.sleep(600)
+y = bytearray(50_000_000)
+print("started", flush=True)
+input()
+"""
+
+
 def test_only_time_in_which_work_could_go_on_counts(monkeypatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
@@ -64,6 +77,23 @@ def test_a_tree_is_seen_measured_stopped_and_ended() -> None:
     assert not tree.stopped
     _, alive = psutil.wait_procs([child], timeout=10)
     assert not alive or child.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells who shares a page")
+def test_what_forked_processes_share_can_count_once() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    tree = ProcessTree(process.pid)
+    tree.look()
+    try:
+        assert tree.resident_bytes() > 400_000_000
+        assert 150_000_000 < tree.resident_bytes(shared_once=True) < 250_000_000
+    finally:
+        tree.kill_all()
+        process.communicate()
 
 
 @pytest.mark.parametrize(
