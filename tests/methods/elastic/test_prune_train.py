@@ -126,7 +126,10 @@ def kill(method: PruneTrain, share: float) -> list[list[int]]:
     return dead
 
 
-@pytest.mark.parametrize("name", ["", "resnet18", "mobilenetv2_035", "vgg11_bn"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "resnet18", "mobilenetv2_035", pytest.param("vgg11_bn", marks=pytest.mark.slow)],  # 119 M
+)
 def test_removing_dead_channels_changes_no_prediction(images, view, adapt, name):
     x, y = images
     model = None
