@@ -41,8 +41,14 @@ class ModelFixture:
             validated(self.model_class.Config, {}, f"model {name!r}")
         self.input_shape = tuple(self.model_class.input_shape or _embedded_shape())
 
-    def build(self, classes: int = CLASSES, seed: int = 0) -> FoundationModel:
+    @property
+    def classes(self) -> int:
+        """How many it is built for where it does not matter."""
+        return self.model_class.fixed_classes or CLASSES
+
+    def build(self, classes: int | None = None, seed: int = 0) -> FoundationModel:
         """The model with fresh weights of ``seed``, in evaluation mode."""
+        classes = classes or self.classes
         config = self.model_class.Config.model_validate(self.settings)
         torch.manual_seed(seed)
         model = self.model_class.build(config, self.input_shape, classes)
@@ -64,8 +70,8 @@ class ModelFixture:
         return self.inputs(SAMPLES)
 
     def inputs(self, samples: int) -> Inputs:
-        """Random inputs: images, with a text beside them if the model asks for one, or tokens for a
-        shape (length,) if it takes them.
+        """Random inputs: images, with a text or a box beside them if the model takes one, or tokens
+        for a shape (length,) if it takes them.
         """
         generator = torch.Generator().manual_seed(1)
         reals = torch.rand(samples, *self.input_shape, generator=generator)
@@ -75,6 +81,8 @@ class ModelFixture:
         known = (0, 2) if self.model.rules.causal else (1, TOKENS)
         ids = torch.randint(*known, shape, generator=generator)
         texts = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if self.model_class.takes_boxes:
+            return {"image": reals, "box": _boxes(self.input_shape, samples, generator)}
         tried: tuple[Inputs, ...] = (reals, {"image": reals, **texts}) if images else (texts, ids)
         for inputs in tried:
             try:
@@ -94,7 +102,7 @@ class ModelFixture:
     @property
     def y(self) -> torch.Tensor:
         """Labels of `x`, with the classes in turn."""
-        return self.model.rules.sample_labels(self.outputs, self.x, CLASSES)
+        return self.model.rules.sample_labels(self.outputs, self.x, self.classes)
 
     def some(self, *samples: int) -> Inputs:
         """Some of the inputs, by their number."""
@@ -124,6 +132,16 @@ class ModelFixture:
 
         model.__class__ = type(kind.__name__, (kind,), {"blocks": blocks, "__doc__": kind.__doc__})
         return model
+
+
+def _boxes(shape: tuple[int, ...], n: int, generator: torch.Generator) -> torch.Tensor:
+    """Boxes inside images of a shape (channels, height, width): float32 (n, 4), edges in pixels.
+
+    Left, upper, right and lower edge, the first two in the first half, the last two in the other.
+    """
+    size = torch.tensor([shape[-1], shape[-2]])
+    upper, lower = 0.5 * torch.rand(2, n, 2, generator=generator) * size
+    return torch.cat([upper, size - lower], dim=1)
 
 
 def _embedded_shape() -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from bench import defaults, registry
 from bench.conformance.base import CheckFailed, check_of
 from bench.conformance.method_fixture import unlimited_window
-from bench.conformance.model_fixture import CLASSES, SAMPLES, ModelFixture
+from bench.conformance.model_fixture import SAMPLES, ModelFixture
 from bench.contracts.data import DomainView, Inputs, take
 from bench.contracts.model import FoundationModel, ModelConfig, weights_digest
 from bench.contracts.structure import (
@@ -66,12 +66,13 @@ def declared(subject: ModelFixture) -> str:
 @check
 def outputs(subject: ModelFixture) -> str:
     """Gives finite outputs, as its task has them, for as many classes as are asked for."""
-    rules = subject.model.rules
+    rules, fixed = subject.model.rules, subject.model_class.fixed_classes
     with torch.no_grad():
-        _require_logits(subject.outputs, SAMPLES, CLASSES, rules)
-        _require_logits(subject.model(subject.some(0)), 1, CLASSES, rules)
-        _require_logits(subject.build(2)(subject.x), SAMPLES, 2, rules)
-    return f"gave it {SAMPLES} samples and 1, for {CLASSES} and for 2 classes"
+        _require_logits(subject.outputs, SAMPLES, subject.classes, rules)
+        _require_logits(subject.model(subject.some(0)), 1, subject.classes, rules)
+        counts = sorted({subject.classes, fixed or 2}, reverse=True)
+        _require_logits(subject.build(counts[-1])(subject.x), SAMPLES, counts[-1], rules)
+    return f"gave it {SAMPLES} samples and 1, for {' and for '.join(map(str, counts))} classes"
 
 
 def _require_logits(found: Any, samples: int, classes: int, rules: Task) -> None:
@@ -195,8 +196,10 @@ def images(subject: ModelFixture) -> str:
 
 
 def _painted(x: Inputs, value: float) -> Inputs:
-    """The same inputs with images of one value; ids and masks stay."""
-    return tree_map(lambda t: torch.full_like(t, value) if t.is_floating_point() else t, x)
+    """The same inputs with images of one value; ids, masks and boxes stay."""
+    return tree_map(
+        lambda t: torch.full_like(t, value) if t.is_floating_point() and t.ndim > 2 else t, x
+    )
 
 
 @check
@@ -311,7 +314,7 @@ def _after_surgery(subject: ModelFixture, what: str) -> str:
     except BenchError as reason:
         return f"does not apply ({reason})"
     with torch.no_grad():
-        _require_logits(predict(subject.x), SAMPLES, CLASSES, subject.model.rules)
+        _require_logits(predict(subject.x), SAMPLES, subject.classes, subject.model.rules)
     return f"by the {kind} {name}"
 
 

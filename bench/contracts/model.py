@@ -75,7 +75,9 @@ class FoundationModel(ABC):
     the usual shape of a sample, for `bench fit`: (channels, height, width), or (tokens,) for texts.
     ``conformance_config``: settings for `bench check`, where the default network is large.
     ``named_setting``: the setting that suites and commands may write behind the model's name, as
-    ``timm:resnet18``.
+    ``timm:resnet18``. ``fixed_classes``: the only number of classes that it can be built for.
+    ``takes_boxes``: samples are a dict of ``image`` and ``box``, float32 (n, 4): left, upper, right
+    and lower edge in pixels, the last two outside.
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
@@ -84,6 +86,8 @@ class FoundationModel(ABC):
     input_shape: ClassVar[tuple[int, ...] | None] = None
     conformance_config: ClassVar[dict[str, Any]] = {}
     named_setting: ClassVar[str] = ""
+    fixed_classes: ClassVar[int | None] = None
+    takes_boxes: ClassVar[bool] = False
     source_training: ClassVar[SourceTraining] = SourceTraining()
     head_name: str = "head"
 

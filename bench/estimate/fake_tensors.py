@@ -181,11 +181,17 @@ WORDS = 16
 """Tokens of a question on an image."""
 
 
-def sample_inputs(shape: tuple[int, ...], n: int, words: bool = False) -> Inputs:
+def sample_inputs(
+    shape: tuple[int, ...], n: int, words: bool = False, boxes: bool = False
+) -> Inputs:
     """Inputs of n samples: floats, or for shape (length,) token ids, the last quarter padded.
 
-    ``words``: with `WORDS` token ids beside the floats.
+    ``words``: with `WORDS` token ids beside the floats; ``boxes``: with a box around each image,
+    in whole pixels, whose values stay known.
     """
+    if boxes:
+        edges = torch.tensor([0, 0, shape[-1], shape[-2]]).repeat(n, 1)
+        return {"image": torch.zeros(n, *shape), "box": edges}
     if len(shape) > 1:
         x = torch.zeros(n, *shape)
         return {"image": x, **cast(dict[str, Tensor], sample_inputs((WORDS,), n))} if words else x

@@ -61,7 +61,8 @@ def build(request: Request) -> FoundationModel:
 
 def made_up(model: FoundationModel, fakes: FakeMode, request: Request) -> Task:
     """Inputs of the request's shape, and labels that fit what the model gives for them."""
-    inputs = partial(sample_inputs, request.shape, words=type(model).task == VQA)
+    kind = type(model)
+    inputs = partial(sample_inputs, request.shape, words=kind.task == VQA, boxes=kind.takes_boxes)
 
     @cache
     def labels(n: int) -> torch.Tensor:
