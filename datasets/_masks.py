@@ -242,6 +242,21 @@ def regions_of(
     ``numbers``: of the mask's classes that count the class that is given. Regions come class by
     class in the order of the numbers, and from the top.
     """
+    return (region.row for region in shapes_of(mask, numbers, least))
+
+
+class Region(NamedTuple):
+    """A region's row, as of `regions_of`; which pixels of its box are inside, bool of the box's
+    height and width; and how many there are.
+    """
+
+    row: tuple[int, int, int, int, int]
+    inside: np.ndarray
+    pixels: int
+
+
+def shapes_of(mask: np.ndarray, numbers: dict[int, int], least: int) -> Iterator[Region]:
+    """As `regions_of`, with the shape of each region."""
     from scipy import ndimage
 
     present = set(np.unique(mask).tolist())
@@ -254,7 +269,8 @@ def regions_of(
             down, across = place
             sides = (down.stop - down.start, across.stop - across.start)
             if min(sides) >= least and pixels[part] >= SMALL:
-                yield given, across.start, down.start, across.stop, down.stop
+                row = (given, across.start, down.start, across.stop, down.stop)
+                yield Region(row, parts[place] == part, int(pixels[part]))
 
 
 # --- masks that have Cityscapes' numbers ---------------------------------------------------------

@@ -350,6 +350,7 @@ WRITERS: dict[str, Writer] = {
     **{f"supervisely-person{kind}": supervisely_person for kind in ("", "-cls", "-det")},
     **{f"baidu-person{kind}": baidu_person for kind in ("", "-cls", "-det")},
     "several": several,
+    "box-prompts": cityscapes,
     "cifar10": cifar10,
     "imagenet-c": imagenet_c,
     "spoken-digits": spoken_digits,
@@ -370,6 +371,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         name: {"size": [24, 32], "least": 10} for name in WRITERS if name.endswith(("-cls", "-det"))
     },
     "vqav2": {"size": [24, 32], "answers": 3},
+    "box-prompts": {"size": [24, 32], "data": {"name": "cityscapes"}, "least": 5},
     "several": {
         "sets": [
             {"name": "gta5", "root": "gta5"},
@@ -378,6 +380,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "size": [24, 32],
     },
 }
+
+
+OVER_OTHERS = {"several", "box-prompts"}
+"""Whose folder is that of the data sets which their settings name."""
 
 
 def written(name: str, root: Path) -> dict[str, Any]:
