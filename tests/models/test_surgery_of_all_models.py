@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import registry
-from bench.conformance.model_fixture import CLASSES, SAMPLES, ModelFixture
+from bench.conformance.model_fixture import SAMPLES, ModelFixture
 from bench.contracts.data import Inputs, take
 from bench.contracts.model import FoundationModel
 from bench.errors import Unsupported
@@ -25,6 +25,7 @@ NARROW, FEWER = "narrower heads", "fewer heads"
 CHOICES: dict[str, Any] = {NARROW: strongest, FEWER: strongest_heads}
 CANNOT = {
     ("sam", NARROW): "is shared by all heads: cut whole heads",
+    ("sam-prompted", NARROW): "is shared by all heads: cut whole heads",
     ("grounding-dino", FEWER): "have a number for each of 2 heads",
     ("t5", FEWER): "has a bias for each of its 4 heads",
     ("hf-seq2seq", FEWER): "has a bias for each of its 4 heads",
@@ -48,7 +49,7 @@ def made(name: str) -> tuple[FoundationModel, Inputs]:
     for module in getattr(registry.load("model", name), "preload", ()):
         importlib.import_module(module)
     fixture = ModelFixture(name)
-    model = fixture.build(CLASSES)
+    model = fixture.build()
     torch.manual_seed(1)
     with torch.no_grad():
         for layer in model.module.modules():
