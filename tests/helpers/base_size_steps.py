@@ -6,7 +6,6 @@ seconds, and the peak of its process's memory, of preparation and step together.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import resource
@@ -35,11 +34,11 @@ class BaseSize(ModelFixture):
 
     def __init__(self, name: str, settings: dict[str, Any], classes: int) -> None:
         super().__init__(name)
-        self.settings, self.classes = settings, classes
+        self.settings, self.given_classes = settings, classes
 
-    @functools.cached_property
-    def model(self) -> FoundationModel:
-        return self.build(self.classes)
+    @property
+    def classes(self) -> int:
+        return self.model_class.fixed_classes or self.given_classes
 
     def view(self, name: str, samples: int) -> DomainView:
         """Random samples with labels, in batches."""
@@ -55,7 +54,7 @@ def step(name: str, model: FoundationModel, source: DomainView, target: DomainVi
     if model.task not in method_class.tasks:
         raise BenchError(f"it does not do {model.task}")
     given = dict(SETTINGS.get(name, {}))
-    if name == "edgeta" and getattr(model, "registered_name", "") == "sam":
+    if name == "edgeta" and getattr(model, "registered_name", "").startswith("sam"):
         given["attention"] = True  # its heads cannot be narrower
     if "epochs" in method_class.Config.model_fields:
         given["epochs"] = 1

@@ -151,6 +151,12 @@ def workloads() -> dict[str, Workload]:
         "vit-detector": Workload(boxes, box, _tiny("vit-detector"), REAL),
         "vit-segmenter": Workload(masks, mask | {"size": 64}, _tiny("vit-segmenter"), REAL),
         "sam": Workload(masks, mask, _tiny("sam"), REAL),
+        "sam-prompted": Workload(
+            masks,
+            {"name": "box-prompts", "data": {**mask, "root": "."}, "classes": ["1", "2"]},
+            _tiny("sam-prompted"),
+            REAL,
+        ),
         "bert": Workload(texts, sentences, {"name": "bert-base", **BERT}, REAL),
         "roberta": Workload(
             texts, sentences, {"name": "roberta-base", **BERT, "positions": 20}, REAL

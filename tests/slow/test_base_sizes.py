@@ -22,6 +22,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "vit-detector": {},
     "clip": {},
     "sam": {"changes": {"image_size": 256}},  # 1024 takes minutes a step on a CPU
+    "sam-prompted": {"changes": {"image_size": 256}},
     "hf-detector": {"image_size": 224, "changes": {"image_size": [224, 224]}},
     "grounding-dino": {"image_size": 224},
     "hf-vqa": {},

@@ -16,7 +16,7 @@ REFERENCES = ("fine-tune", "ewc", "gem", "lora")
 
 
 def suite_of(name: str, folder: Path) -> Path:
-    edgeta = {"name": "edgeta", **SHORT, **({"attention": True} if name == "sam" else {})}
+    edgeta = {"name": "edgeta", **SHORT, **({"attention": True} if name.startswith("sam") else {})}
     return write_suite(name, folder, ["source-only", *METHODS, edgeta], REFERENCES, 16)
 
 
