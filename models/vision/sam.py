@@ -206,7 +206,7 @@ def _whole(config: PromptedSamConfig) -> Any:
     """The configuration of a SamModel; BenchError if its parts do not fit."""
     from transformers import SamConfig
 
-    found = folder_config(config, "sam-prompted") if config.folder else SamConfig()
+    found: Any = folder_config(config, "sam-prompted") if config.folder else SamConfig()
     if found.model_type != "sam":
         raise wrong_config(config, "sam-prompted", f"{found.model_type} is no whole SAM")
     vision = _vision(config, "sam-prompted", found)
