@@ -14,6 +14,7 @@ from bench.errors import BenchError, did_you_mean, shown
 from bench.io.digest import digest
 from bench.io.safe_yaml import read_yaml
 from bench.operators.operator_kinds import OPERATOR_CLASSES
+from bench.registry.discovery import installed_points
 
 FULL_LOAD = 100.0
 """Times the power budget that arithmetic or memory traffic at their peaks may seem to draw."""
@@ -342,11 +343,10 @@ def _is_path(name: str) -> bool:
 
 @cache
 def _files() -> dict[str, Path]:
-    from importlib.metadata import entry_points
     from importlib.util import find_spec
 
     folders = [PROFILES]
-    for point in entry_points(group="bench.devices"):
+    for point in installed_points().select(group="bench.devices"):
         spec = find_spec(point.value)
         if spec is None or not spec.submodule_search_locations:
             raise BenchError(

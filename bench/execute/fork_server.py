@@ -32,7 +32,7 @@ import psutil
 
 from bench.execute.shared_memory import SharedMemory
 from bench.io.traceback_text import print_traceback
-from bench.registry.discovery import scan_project
+from bench.run.warm_up import warm_up
 
 SET_PDEATHSIG, SET_CHILD_SUBREAPER = 1, 36
 """Of Linux's prctl."""
@@ -54,7 +54,7 @@ def main() -> None:
         with contextlib.suppress(Exception):  # the run that needs it will say what is wrong
             importlib.import_module(module)
     with contextlib.suppress(Exception):
-        scan_project()
+        warm_up()
     gc.freeze()  # what is there now lives as long as any child: none looks through it for garbage
     if len(sys.argv) > 1 and cuda_started():
         # No child of this process could use CUDA: a new one imports nothing ahead.

@@ -34,7 +34,8 @@ START_LIMIT_S = 300.0
 ANSWER_LIMIT_S = 10.0
 """Longest that a launcher may take to say how a process has ended."""
 PRELOAD = (
-    "torch", "torch._dynamo", "torch.utils.flop_counter", "bench.execute.work",
+    "torch", "torch._dynamo", "torch._subclasses.schema_check_mode", "torch.utils.flop_counter",
+    "torch.utils.serialization", "bench.execute.work", "bench.run.expected_source",
     "bench.run.protocols.base", "bench.run.label_process", "bench.costs.factory",
 )  # fmt: skip
 """Imported by every launcher: what all runs would import otherwise, some on their first step."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,12 @@ def _refused(node: Any, problem: str) -> yaml.YAMLError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> Any:
+    """The content of a text: a profile is read for each run, and parsing it takes the longest."""
+    return yaml.load(text, Loader=_Loader)
+
+
 def read_yaml(path: Path, what: str) -> Any:
     """The content of a YAML file; BenchError naming ``what`` it is, the file and the line.
 
@@ -85,7 +93,7 @@ def read_yaml(path: Path, what: str) -> Any:
         raise BenchError(f"{what} {path}: {told}; check the path") from error
     where = f"{what} {path}:"
     try:
-        return yaml.load(text, Loader=_Loader)
+        return copy.deepcopy(_parsed(text))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark is not None else ""

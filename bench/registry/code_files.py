@@ -14,12 +14,12 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import Distribution, entry_points
+from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.registry.discovery import ENTRY_POINT_GROUPS
+from bench.registry.discovery import ENTRY_POINT_GROUPS, installed_points
 from bench.registry.find_module import below, file_of, origin_of, spec_in, top_spec
 
 ROOMS = ("bench.methods", "bench.models", "bench.datasets", "bench.reports")
@@ -179,8 +179,7 @@ def _editable(package: Distribution) -> bool:
 @cache
 def _plugin_packages() -> dict[Path, Distribution]:
     """By the file or folder that it put into site-packages: each package with our entry points."""
-    declared = entry_points()  # once: it reads a file of every installed package
-    points = [point for group in ENTRY_POINT_GROUPS for point in declared.select(group=group)]
+    points = [p for group in ENTRY_POINT_GROUPS for p in installed_points().select(group=group)]
     found: dict[Path, Distribution] = {}
     for package in {point.dist.name: point.dist for point in points if point.dist}.values():
         if not _editable(package):

@@ -36,6 +36,7 @@ from bench.registry.discovery import (
     discover,
     discover_installed,
     forget_sources,
+    installed_points,
     scan_file,
     summary_of,
 )
@@ -198,8 +199,9 @@ _variants: dict[tuple[Any, str], Any] = {}
 
 
 def _forget() -> None:
-    """Read again, when next asked, what files say."""
+    """Read again, when next asked, what files and installed packages say."""
     forget_sources()
+    installed_points.cache_clear()
     _table.cache_clear()
 
 

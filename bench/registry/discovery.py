@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field, replace
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +113,8 @@ def _own() -> list[Entry]:
 
 def discover_installed() -> Iterator[Entry | BenchError]:
     """The components of installed packages; for an entry point that is of no use, the reason."""
-    declared = entry_points()  # once: it reads a file of every installed package
     for group in ENTRY_POINT_GROUPS:
-        for point in declared.select(group=group):
+        for point in installed_points().select(group=group):
             module = point.value.partition(":")[0].strip()
             where = f"entry point {point.name!r} of group {group!r}"
             file = find_module(module)  # importing what it lies in would run it
@@ -130,14 +129,18 @@ def discover_installed() -> Iterator[Entry | BenchError]:
                 yield BenchError(f"{where}: {error}")
 
 
+@cache
+def installed_points() -> EntryPoints:
+    """The entry points of all installed packages, of each of which a file is read."""
+    return entry_points()
+
+
 def scan_project() -> None:
     """Scan the packages of this project now, for the children of this process."""
-    for package in PACKAGES:
-        scan_package(package)
+    _own()
     forget_sources()
 
 
-@cache
 def scan_package(package: str) -> list[Entry]:
     """The components of an installed package, its subpackages included."""
     found = []

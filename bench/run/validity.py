@@ -101,7 +101,9 @@ def _require_inputs(x: Inputs, stream: Stream, where: str) -> None:
         of = f" of {name!r}" if name else ""
         if not isinstance(tensor, Tensor):
             raise BenchError(f"{where} has inputs{of} of type {type(tensor).__name__}, not tensors")
-        if tensor.is_floating_point() and not (good := tensor.isfinite()).all():
+        if not tensor.is_floating_point() or tensor.sum().isfinite():
+            continue  # one value that is not finite makes the sum so; large ones may do it too
+        if not (good := tensor.isfinite()).all():
             bad = (
                 int((~good).flatten(1).any(dim=1).sum()) if tensor.ndim > 1 else int((~good).sum())
             )
@@ -171,7 +173,7 @@ class _Samples:
         self._arrays = [_rows(tensor) for tensor in (x.values() if isinstance(x, dict) else [x])]
         n = batch_length(x)
         step = [max(rows.shape[1] // _SAMPLED, 1) for rows in self._arrays]
-        few = [rows[:, ::s] for rows, s in zip(self._arrays, step, strict=True)]
+        few = [rows[:, ::s].copy() for rows, s in zip(self._arrays, step, strict=True)]
         joined = np.ascontiguousarray(np.concatenate([f.view(np.uint8) for f in few], axis=1))
         self._n = n
         self._digests: dict[int, bytes] = {}
@@ -207,7 +209,10 @@ def _samples(x: Inputs) -> _Named | _Samples:
 def _rows(tensor: Tensor) -> np.ndarray[Any, Any]:
     """The bytes of a tensor, (n, bytes of a sample), in words that are compared whole."""
     flat = tensor.detach().cpu().contiguous().reshape(len(tensor), -1)
-    return flat.view(torch.uint8).numpy() if flat.shape[1] else np.zeros((len(flat), 1), np.uint8)
+    if not flat.shape[1]:
+        return np.zeros((len(flat), 1), np.uint8)
+    content = flat.view(torch.uint8).numpy()
+    return content if content.shape[1] % 8 else content.view(np.uint64)
 
 
 # --- outputs -----------------------------------------------------------------------------------
