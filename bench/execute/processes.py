@@ -35,8 +35,9 @@ ANSWER_LIMIT_S = 10.0
 """Longest that a launcher may take to say how a process has ended."""
 PRELOAD = (
     "torch", "torch._dynamo", "torch._subclasses.schema_check_mode", "torch.utils.flop_counter",
-    "torch.utils.serialization", "bench.execute.work", "bench.run.expected_source",
-    "bench.run.protocols.base", "bench.run.label_process", "bench.costs.factory",
+    "torch.utils.serialization", "bench.contracts.model", "bench.contracts.module_names",
+    "bench.costs.factory", "bench.execute.work", "bench.run.expected_source",
+    "bench.run.label_process", "bench.run.protocols.base",
 )  # fmt: skip
 """Imported by every launcher: what all runs would import otherwise, some on their first step."""
 

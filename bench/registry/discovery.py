@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field, replace
 from functools import cache
-from importlib.metadata import EntryPoints, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ def discover_installed() -> Iterator[Entry | BenchError]:
 
 
 @cache
-def installed_points() -> EntryPoints:
+def installed_points() -> Any:  # its type is another one for each version of Python
     """The entry points of all installed packages, of each of which a file is read."""
     return entry_points()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench import registry
 from bench.records.environment import environment
-from bench.registry.code_files import installed_plugin
+from bench.registry.code_files import counts, installed_plugin
 from bench.registry.discovery import forget_sources
 
 
@@ -20,7 +20,9 @@ def warm_up() -> None:
     """
     registry.entries("method")
     forget_sources()
-    installed_plugin(Path(__file__))
+    here = Path(__file__)
+    counts(here)
+    installed_plugin(here)
     environment()
     if "torch" in sys.modules:
         for kind in ("task", "protocol"):

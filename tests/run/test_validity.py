@@ -100,6 +100,10 @@ def test_a_test_sample_that_another_domain_learns_from_is_found() -> None:
         build_stream(leaking)
 
 
+def test_inputs_whose_sum_is_too_large_for_their_type_are_finite() -> None:
+    build_stream(Odd(replaced("test", x=lambda x: 1e38 * (1 + x.abs() / x.abs().max()))))
+
+
 def test_a_stream_may_say_that_samples_repeat() -> None:
     class Repeats(Odd):
         repeats_samples = True
