@@ -8,16 +8,6 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from bench.cluster.boards import (
-    Board,
-    add_board,
-    boards,
-    boards_file,
-    find_board,
-    remove_board,
-)
-from bench.cluster.connection import Connection
-from bench.cluster.prepare_board import ready
 from bench.io.text_table import aligned
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -43,6 +33,8 @@ def add(
     ] = None,
 ) -> None:
     """Remember a board; nothing is done there yet."""
+    from bench.cluster.boards import Board, add_board
+
     config = None if ssh_config is None else str(ssh_config.resolve())
     add_board(Board(name=name, target=target, python=python, folder=folder, ssh_config=config))
     typer.echo(f"added {name}; next: bench board check {name}")
@@ -51,6 +43,8 @@ def add(
 @app.command("list")
 def list_() -> None:
     """List the boards."""
+    from bench.cluster.boards import boards, boards_file
+
     known = boards()
     if not known:
         typer.echo("no board is known; add one by 'bench board add NAME USER@HOST'")
@@ -63,6 +57,10 @@ def list_() -> None:
 @app.command("check")
 def check(name: Name) -> None:
     """Log in, bring the code along, and import it there."""
+    from bench.cluster.boards import find_board
+    from bench.cluster.connection import Connection
+    from bench.cluster.prepare_board import ready
+
     facts = ready(Connection(find_board(name))).facts
     version = ".".join(map(str, facts["python"]))
     typer.echo(
@@ -76,5 +74,7 @@ def check(name: Name) -> None:
 @app.command("remove")
 def remove(name: Name) -> None:
     """Forget a board; its folder there stays."""
+    from bench.cluster.boards import remove_board
+
     gone = remove_board(name)
     typer.echo(f"removed {name}; what lies there: ssh {gone.target} rm -r {gone.folder}")
