@@ -78,8 +78,14 @@ def front_shares(
         name: np.array([known[unit] for unit in common])[chosen].mean(axis=1)
         for name, known in points.items()
     }
+    names = sorted(points)
+    costs, benefits = np.stack([means[name] for name in names]).transpose(2, 0, 1)
     counts = dict.fromkeys(points, 0)
-    for i in range(draws):
-        for name in pareto({n: (float(m[i, 0]), float(m[i, 1])) for n, m in means.items()}):
-            counts[name] += 1
+    for i, name in enumerate(names):
+        # As `pareto`: on the front where all that come before it are worse.
+        cost, benefit = costs[i], benefits[i]
+        before = (costs < cost) | ((costs == cost) & (benefits > benefit))
+        same = (costs == cost) & (benefits == benefit)
+        before[:i] |= same[:i]
+        counts[name] = int((~(before & (benefits >= benefit)).any(axis=0)).sum())
     return {name: count / draws for name, count in counts.items()}
