@@ -57,9 +57,10 @@ def _added() -> bool:
 
 
 def _lean(content: bytes) -> bytes:
-    options = subset.Options(glyph_names=True, recommended_glyphs=True)
-    options.drop_tables += ["FFTM"]
-    options.layout_features = ["kern"]
+    options = subset.Options(glyph_names=True, recommended_glyphs=True, legacy_kern=True)
+    # The table "kern" has all of the kerning; that of OpenType's tables would be taken apart again
+    # for every PDF.
+    options.drop_tables += ["FFTM", "GDEF", "GPOS", "GSUB", "MATH"]
     font = subset.load_font(io.BytesIO(content), options)
     font.recalcTimestamp = False
     chosen = subset.Subsetter(options)
