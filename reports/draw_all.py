@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,7 +17,7 @@ from .figure_size import PAGE, Size
 from .figures import draw
 
 _shared: list[tuple[Sequence[Comparison], Mapping[str, Style], Size]] = []
-"""What processes draw that are forked from this one, so that none of it is sent to them."""
+"""What is drawn, also by processes that are forked from this one: none of it is sent to them."""
 
 
 def draw_all(
@@ -30,10 +31,13 @@ def draw_all(
     BenchError if one of the processes is killed.
     """
     number = min(jobs, len(comparisons))
-    if number < 2:
-        return [draw(comparison, look, size) for comparison in comparisons]
     _shared.append((comparisons, look, size))
+    # The garbage of figures is collected without looking at all records each time; processes that
+    # are forked share the records' memory so.
+    gc.freeze()
     try:
+        if number < 2:
+            return [_drawn(each) for each in range(len(comparisons))]
         forked = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("fork"))
         with forked(number) as processes:
             return list(processes.map(_drawn, range(len(comparisons))))
@@ -43,6 +47,7 @@ def draw_all(
             "take --jobs 1"
         ) from error
     finally:
+        gc.unfreeze()
         _shared.pop()
 
 
