@@ -17,12 +17,15 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from .aggregate import SOURCE_ONLY, Row, clean
 from .comparison import Comparison
+from .error_bars import Point, PointHandler
 from .figure_size import ONE_LINE, PAGE, ROOM, Size, legend_below
 from .figure_style import COLORBLIND, SETTINGS, without_frame
 from .lean_font import families
@@ -160,6 +163,35 @@ def _fix_places(figure: Figure) -> None:
                 axis.set_label_coords(0, 0)
 
 
+class GridLines(Line2D):
+    """The grid of axes as one line. Every tick that matplotlib draws a line of the grid for takes
+    as long as a curve, so that axes of small multiples without numbers hide theirs.
+    """
+
+    def __init__(self, axes: Axes) -> None:
+        super().__init__(
+            [],
+            [],
+            color=mpl.rcParams["grid.color"],
+            linewidth=mpl.rcParams["grid.linewidth"],
+            zorder=0.5,
+        )
+        axes.add_artist(self)
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Where the ticks are by now: how many there are depends on the size of the axes."""
+        axes, gap = self.axes, math.nan
+        assert axes is not None
+        (left, right), (low, high) = axes.get_xbound(), axes.get_ybound()
+        xs = [x for x in axes.get_xticks() if left <= x <= right]
+        ys = [y for y in axes.get_yticks() if low <= y <= high]
+        self.set_data(
+            [*(each for x in xs for each in (x, x, gap)), *[left, right, gap] * len(ys)],
+            [*[low, high, gap] * len(xs), *(each for y in ys for each in (y, y, gap))],
+        )
+        super().draw(renderer)
+
+
 def figure_files(drawn: Mapping[str, Drawing]) -> dict[str, bytes]:
     """The files of drawings by their names without ending, and ``captions.md`` with what they
     show, for papers and readers; nothing of none.
@@ -216,7 +248,10 @@ def legend(axes: Axes, columns: int = 1, last: str = "", size: Size = PAGE) -> N
     if size.width is not None:
         legend_below(axes, shown, ordered, size)
         return
-    look: dict[str, Any] = {"frameon": False, "borderaxespad": 0.0, "columnspacing": 1.0}
+    look: dict[str, Any] = {
+        "frameon": False, "borderaxespad": 0.0, "columnspacing": 1.0,
+        "handler_map": {Point: PointHandler()},
+    }  # fmt: skip
     axes.legend(shown, ordered, loc="upper left", bbox_to_anchor=(1.01, 1.0), ncols=columns, **look)
 
 

@@ -18,6 +18,8 @@ from matplotlib.legend import Legend
 
 from bench.errors import BenchError, did_you_mean
 
+from .error_bars import Point, PointHandler
+
 T = TypeVar("T")
 
 COLUMN_INCHES = 3.5
@@ -132,7 +134,7 @@ def legend_below(axes: Axes, handles: list[Any], labels: list[str], size: Size) 
     room = 72 * figure.get_figwidth() - 6
     look: dict[str, Any] = {
         "frameon": False, "borderaxespad": 0.2, "columnspacing": 1.0, "handlelength": 1.6,
-        "handletextpad": 0.5, "labelspacing": 0.3,
+        "handletextpad": 0.5, "labelspacing": 0.3, "handler_map": {Point: PointHandler()},
     }  # fmt: skip
     for columns in range(size.legend_columns, 0, -1):
         legend: Legend = figure.legend(

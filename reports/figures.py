@@ -7,7 +7,9 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.transforms import offset_copy
 
 from .aggregate import Row
 from .breakdown_figure import draw_breakdown
@@ -28,6 +30,7 @@ from .drawing import (
     tag,
     view_of,
 )
+from .error_bars import draw_point
 from .figure_size import HIGH, NARROW, PAGE, WIDE, Size
 from .matrix_figure import draw_matrix
 from .resampling import pareto
@@ -66,9 +69,9 @@ def _tradeoff(
     with sheet(6.8 + 2.4 * (columns - 1), height, size) as (figure, axes):
         points: dict[str, tuple[float, float]] = {}
         energies = []
-        sizes: dict[str, Any] = {"markersize": 7, "capsize": 2, "elinewidth": 1}
+        sizes: dict[str, Any] = {"markersize": 7, "caps": 2, "width": 1}
         if len(known) > LINES:
-            sizes = {"markersize": 6, "capsize": 0, "elinewidth": 0.6}
+            sizes = {"markersize": 6, "caps": 0, "width": 0.6}
         if size.width is not None:
             sizes["markersize"] = 5
         for row in known:
@@ -86,16 +89,16 @@ def _tradeoff(
             if row.competes:
                 points[row.label] = (energy.mean, 100 * accuracy.mean)
             style = look[row.label]
-            axes.errorbar(
-                energy.mean,
-                100 * accuracy.mean,
-                xerr=sides(energy),
-                yerr=sides(accuracy.scaled(100)),
+            level = 100 * accuracy.mean
+            draw_point(
+                axes,
+                (energy.mean, level),
+                _ends(energy.mean, sides(energy)),
+                _ends(level, sides(accuracy.scaled(100))),
                 label=tag(row, size, _share(comparison, row)),
                 color=style.color,
                 marker=style.marker,
                 markerfacecolor=style.color if row.competes else "white",
-                linestyle="none",
                 **sizes,
             )
         best = pareto(points)
@@ -129,6 +132,13 @@ def _tradeoff(
         return finished(figure, "tradeoff", title, caption, size)
 
 
+def _ends(
+    mean: float, known: tuple[tuple[float], tuple[float]] | None
+) -> tuple[float, float] | None:
+    """Of a bar, by what it is to both sides of the mean."""
+    return None if known is None else (mean - known[0][0], mean + known[1][0])
+
+
 def _share(comparison: Comparison, row: Row) -> str:
     """How often a row is on the Pareto front, for the legend; nothing where it never is."""
     share = comparison.front_shares.get(row.label, 0.0) if row.competes else 0.0
@@ -139,27 +149,34 @@ def _memory(comparison: Comparison, look: Mapping[str, Style], size: Size = PAGE
     rows, kinds, left = _with_cost(comparison, "memory")
     names = names_of(rows, size)
     with sheet(6.4, size.bars_height(names), size) as (figure, axes):
-        for i, row in enumerate(rows):
-            assert row.costs["memory"].estimate is not None
-            held = row.costs["memory"].estimate.scaled(1e-6)
-            known = sides(held)
-            axes.barh(
-                i,
-                held.mean,
-                xerr=known,
-                height=0.7,
-                color=look[row.label].color if row.competes else pale(look[row.label].color),
-                error_kw={"elinewidth": 1, "capsize": 2},
+        beside = offset_copy(axes.transData, figure, size.either(9, 4), 0, "points")
+        held = [cost.scaled(1e-6) for row in rows if (cost := row.costs["memory"].estimate)]
+        axes.barh(
+            range(len(rows)),
+            [each.mean for each in held],
+            height=0.7,
+            color=[look[r.label].color if r.competes else pale(look[r.label].color) for r in rows],
+        )
+        sure = [(i, each, known) for i, each in enumerate(held) if (known := sides(each))]
+        if sure:
+            axes.errorbar(
+                [each.mean for _, each, _ in sure],
+                [i for i, _, _ in sure],
+                xerr=np.hstack([known for _, _, known in sure]),
+                fmt="none",
+                ecolor="black",
+                elinewidth=1,
+                capsize=2,
             )
-            end = held.mean + (known[1][0] if known else 0.0)
-            if held.n == 2:
+        ends = {i: each.mean + known[1][0] for i, each, known in sure}
+        for i, (row, each) in enumerate(zip(rows, held, strict=True)):
+            end = ends.get(i, each.mean)
+            if each.n == 2:
                 both = [value * 1e-6 for value in units(row.amounts("memory")).values()]
                 axes.plot(both, [i, i], "|", color="0.2", markersize=6)
                 end = max(both)
-            text = f"{held.mean:.{decimals(held.mean)}f}"  # to the right of the interval or points
-            axes.annotate(text, (end, i), (size.either(9, 4), 0),
-                          textcoords="offset points", va="center",
-                          fontsize=size.number)  # fmt: skip
+            text = f"{each.mean:.{decimals(each.mean)}f}"  # right of the interval or points
+            axes.text(end, i, text, va="center", fontsize=size.number, transform=beside)
         axes.set_yticks(range(len(rows)), names)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.margins(x=size.either(0.12, 0.2))

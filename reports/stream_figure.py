@@ -14,6 +14,7 @@ from .comparison import Comparison
 from .course import along_the_stream, stages_of
 from .drawing import (
     Drawing,
+    GridLines,
     Style,
     finished,
     grid,
@@ -121,12 +122,12 @@ def _multiples(
             axes.sharey(places[0])
             # With the place given: else all ticks are measured to find it.
             axes.set_title(tag(row, titled), fontsize=size.small, y=1.0)
-            axes.grid(visible=True)
-            axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
-            lowest = i + BESIDE >= len(others)
-            axes.tick_params(axis="x", labelbottom=lowest, labelrotation=90, labelsize=size.tiny)
-            axes.tick_params(axis="y", labelleft=i % BESIDE == 0, labelsize=size.small)
+            axes.xaxis.set_visible(i + BESIDE >= len(others))
+            axes.yaxis.set_visible(i % BESIDE == 0)
+            axes.tick_params(axis="x", labelrotation=90, labelsize=size.tiny)
+            axes.tick_params(axis="y", labelsize=size.small)
+            GridLines(axes)
         places[0].set_xticks(range(0, len(stages), step), [plain(d) for d in stages[::step]])
         places[0].set_xlim(-0.5, len(stages) - 0.5)
         for axes in places[len(others) :]:

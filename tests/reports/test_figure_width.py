@@ -78,7 +78,7 @@ def _texts(figure: Figure) -> Iterator[Text]:
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             ticks |= {id(text) for text in axis.findobj(Text)}
-            if id(axes) not in hidden:
+            if id(axes) not in hidden and axis.get_visible():
                 yield from _of_axis(axis)
     for text in figure.findobj(Text):
         owner: Axes | None = text.axes
