@@ -10,15 +10,14 @@ from typing import Any, ClassVar, Literal
 import pydantic
 import torch
 
-from bench import registry
+from bench.contracts.choice import Choice
 from bench.contracts.data import LazyInputs, take
 from bench.contracts.settings import file_digests
 from bench.contracts.stream import Split
-from bench.errors import BenchError, did_you_mean, shown
+from bench.errors import BenchError
 from bench.io.archive import is_archive, unpacked
 from bench.io.digest import digest
 from bench.io.folder_files import FilesDigest, files_below, files_digest
-from bench.registry.component_code import component_digest
 
 Part = Literal["test", "validation"]
 """What is reported, and what methods are tuned on."""
@@ -132,33 +131,19 @@ class DataSet(ABC):
                     yield str(error)
 
 
-class DataChoice(pydantic.BaseModel, extra="allow", frozen=True):
+class DataChoice(Choice):
     """A registered data set with its settings, as one setting of a stream.
 
     ``{name: image-folder, root: photos, size: 64}``. In a cell's identity it counts with the
     contents of its files and its code, and not with the place of its root.
     """
 
-    name: str
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _with_defaults(cls, given: Any) -> Any:
-        if isinstance(given, str):
-            given = {"name": given}
-        if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
-            return given
-        return {"name": given["name"], **_settings(given)}
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Its settings."""
-        return dict(self.model_extra or {})
+    kind: ClassVar[str] = "dataset"
+    title: ClassVar[str] = "data set"
 
     def build(self) -> DataSet:
         """The data set; BenchError if its root is not one."""
-        data_class = registry.load("dataset", self.name)
-        made: DataSet = data_class(data_class.Config.model_validate(self.config))
+        made: DataSet = self.component(self.checked())
         return made
 
     def content_digest(self) -> str:
@@ -166,8 +151,7 @@ class DataChoice(pydantic.BaseModel, extra="allow", frozen=True):
         made = self.build()
         every = {**self.config, **file_digests(made.config)}
         settings = {k: v for k, v in every.items() if k != "root"}
-        code = component_digest(registry.entry("dataset", self.name))
-        return digest([self.name, settings, code, made.digest().value])
+        return digest([self.name, settings, self.code(), made.digest().value])
 
 
 def data_set(name: str, settings: Mapping[str, Any]) -> DataSet:
@@ -176,26 +160,3 @@ def data_set(name: str, settings: Mapping[str, Any]) -> DataSet:
         return DataChoice.model_validate({**settings, "name": name}).build()
     except pydantic.ValidationError as error:
         raise BenchError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
-
-
-def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings of a data set, defaults included; ValueError names the first wrong one."""
-    name, rest = given["name"], {k: v for k, v in given.items() if k != "name"}
-    try:
-        config = registry.load("dataset", name).Config
-    except BenchError as error:
-        raise ValueError(str(error)) from error
-    try:
-        settings: dict[str, Any] = config.model_validate(rest).model_dump(mode="json")
-    except pydantic.ValidationError as error:
-        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        key = ".".join(str(part) for part in first["loc"]) or "(whole)"
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = f"unknown; {did_you_mean(key, config.model_fields)}"
-        elif first["type"] == "missing":
-            message = "missing; add it"
-        else:
-            message = f"{shown(first.get('input'))} is not allowed: {message}"
-        raise ValueError(f"data set {name!r}: key {key!r}: {message}") from error
-    return settings
