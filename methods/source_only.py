@@ -13,7 +13,7 @@ class SourceOnly(Method):
 
     tasks: ClassVar[tuple[str, ...]] = (
         "classification", "token-classification", "segmentation",
-        "detection", "visual-question-answering", "generation",
+        "detection", "visual-question-answering", "generation", "several-tasks",
     )  # fmt: skip
     family = "reference"
     shifts = ("domain", "class")

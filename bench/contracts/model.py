@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pydantic
 import torch
@@ -19,6 +19,9 @@ from bench.contracts.module_names import module_at, nearest_module
 from bench.contracts.task import Task, make_task
 from bench.errors import BenchError, Unsupported
 from bench.io.digest import digest
+
+if TYPE_CHECKING:
+    from bench.contracts.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,11 @@ class FoundationModel(ABC):
 
         ``input_shape`` is one sample's shape, (channels, height, width) for images.
         """
+
+    @classmethod
+    def build_for(cls, config: Any, stream: Stream) -> FoundationModel:
+        """A model for a stream; by default `build` for its samples' shape and its classes."""
+        return cls.build(config, stream.input_shape, stream.classes)
 
     @abstractmethod
     def blocks(self) -> list[Block]:

@@ -48,6 +48,17 @@ class Domain:
 
 
 @dataclass(frozen=True)
+class ApplicationFacts:
+    """What one application of a stream of several tasks has: a ``task``, the shape of a sample, and
+    a number of classes, which are numbered from 0.
+    """
+
+    task: str
+    input_shape: tuple[int, ...]
+    classes: int
+
+
+@dataclass(frozen=True)
 class ShiftedSource:
     """Labelled source data under shifts that a stream does not have: its validation stream.
 
@@ -73,7 +84,8 @@ class Stream(ABC):
     repeats_samples : whether samples of adaptation splits may stand in test splits too, as equal
         texts do in some data sets; else a run refuses such a stream
     classes : number of classes
-    input_shape : one sample's shape
+    input_shape : one sample's shape; () where applications have samples of their own
+    applications : of a stream whose applications have tasks of their own; else none
     preload : modules that are slow to import, loaded once for all runs that need them
     """
 
@@ -85,6 +97,7 @@ class Stream(ABC):
     repeats_samples: ClassVar[bool] = False
     classes: int
     input_shape: tuple[int, ...]
+    applications: Sequence[ApplicationFacts] = ()
 
     def __init__(self, config: Any, seed: int) -> None:
         self.config = config

@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from bench.contracts.data import Inputs, LazyInputs, SampleType, take, take_labels
-from bench.contracts.stream import Domain, Split, Stream
+from bench.contracts.stream import ApplicationFacts, Domain, Split, Stream
 from bench.contracts.task import Score, make_task
 from bench.errors import BenchError
 from bench.run.validity import BuiltStream, build_stream
@@ -153,6 +154,7 @@ class IsolatedStream(Stream):
         facts = process.request({"do": "facts"})
         for name, value in facts.items():
             setattr(self, name, value)
+        self.applications = [ApplicationFacts(*each) for each in facts["applications"]]
         self._process = process
         self._settings = facts["settings"]
 
@@ -246,6 +248,7 @@ class _Answers:
         stream = self._stream
         names = ("task", "classes", "input_shape", "supervised", "shifts", "repeats_samples")
         facts = {name: getattr(stream, name) for name in names}
+        facts["applications"] = [astuple(each) for each in stream.applications]
         return {**facts, "seed": stream.seed, "settings": stream.source_settings()}
 
     def _domain(self, asked: dict[str, Any]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def source_model(cell: Cell, stream: Stream) -> FoundationModel:
     half_way = path.with_suffix(".checkpoint")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cell.source_draw)
-        model: FoundationModel = model_class.build(config, stream.input_shape, stream.classes)
+        model: FoundationModel = model_class.build_for(config, stream)
         place = device_of(cell.accelerator)
         training = _Training(cell, model, stream, recipe, half_way, place)
         weights = cached(path, training.run)

@@ -61,10 +61,21 @@ def _model(model: ModelReference, change: Change) -> ModelReference:
     else:
         base = model.name
     config = {
-        key: _changed(each, change, owner) if key in paths else each
+        key: _changed(each, change, owner) if key in paths else _models_in(each, change)
         for key, each in model.config.items()
     }
     return model.model_copy(update={"name": base, "config": config})
+
+
+def _models_in(setting: Any, change: Change) -> Any:
+    """A model's setting with the paths of the models that it lists changed."""
+    if isinstance(setting, list | tuple):
+        return [_models_in(each, change) for each in setting]
+    if not isinstance(setting, Mapping) or not isinstance(setting.get("name"), str):
+        return setting
+    own = {key: each for key, each in setting.items() if key != "name"}
+    made = _model(ModelReference(name=setting["name"], config=own), change)
+    return {"name": made.name, **made.config}
 
 
 def _data(settings: Any, change: Change, outer: Path = Path()) -> Any:

@@ -174,6 +174,50 @@ def workloads() -> dict[str, Workload]:
     }  # fmt: skip
 
 
+def _small(name: str, depth: int, **more: Any) -> dict[str, Any]:
+    return {"name": name, "width": 16, "depth": depth, "heads": 2, **more}
+
+
+WORDS = {"vocabulary": 128, "words": 16}
+SEVERAL = (
+    _small("small-classifier", 1), _small("small-tagger", 2, **WORDS),
+    _small("small-vqa", 3, **WORDS),
+)  # fmt: skip
+"""A tiny model for images, for words, and for questions about images; the last costs most."""
+
+
+def several_streams(folder: Path, samples: int = 16) -> list[dict[str, Any]]:
+    """Settings of a stream of each of these, whose data are written below ``folder``."""
+    made = []
+    for name in ("vit", "bert-tags", "vilt"):
+        workload = workloads()[name]
+        workload.write(folder / name)
+        data = {**workload.data, "root": str(folder / name)}
+        limits = {"samples": samples, "test_samples": 16}
+        made.append({"name": "domain-shift", "data": data, **limits, **workload.stream})
+    return made
+
+
+def write_several(
+    folder: Path, methods: Sequence[Any], references: Sequence[Any] = (), window_s: float = 60
+) -> Path:
+    """The file of a suite in which three applications of different tasks share a device."""
+    content = {
+        "name": "tiny-several",
+        "description": "one window of three applications",
+        "stream": {"name": "several-tasks", "streams": several_streams(folder)},
+        "model": {"name": "several-models", "models": list(SEVERAL), "training": {"epochs": 1}},
+        "protocol": {"window_s": window_s, "batch_size": 8},
+        "methods": list(methods),
+        "supervised_references": list(references),
+        "seeds": 1,
+        "devices": "raspberry-pi-4b",
+    }
+    path = folder / "suite.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
 def write_suite(
     name: str, folder: Path, methods: Sequence[Any], references: Sequence[Any], test_samples: int
 ) -> Path:

@@ -49,6 +49,16 @@ def sample(name: str, draw: torch.Generator) -> tuple[Any, Tensor, Tensor, Tenso
         y[:, ::2, 0] = (y[:, ::2, 0] + 1) % CLASSES
         y[1:, 3:] = -1
         return torch.rand(N, 3, 8, 8), torch.cat([logits, boxes], 2), torch.randn(N, 6, 3), y
+    if name == "several-tasks":
+        app, mask = torch.tensor([0, 1, 1, 2, 0]), torch.zeros(N, 6, dtype=torch.int64)
+        mask[:, 0] = 1
+        mask[1, :4] = mask[2, :6] = 1
+        y = torch.randint(0, CLASSES, (N, 6), generator=draw).masked_fill(mask == 0, -100)
+        outputs = torch.randn(N, 6, CLASSES, generator=draw)
+        features = torch.randn(N, 6, 3, generator=draw)
+        y = torch.cat([app.unsqueeze(1), y], dim=1)
+        y[0, 1] = int(outputs[0, 0].argmax())
+        return {"app": app, "unit_mask": mask}, outputs, features, y
     outputs = torch.randn(N, CLASSES, generator=draw)
     y = torch.randint(0, CLASSES, (N,), generator=draw)
     if name == "visual-question-answering":
