@@ -1,9 +1,9 @@
 """What to expect of an application without its labels: accuracy now, and how fast it rises.
 
 The accuracy of a model on a new domain is estimated by its mean confidence, the largest softmax
-output averaged over a batch, times the ratio of accuracy to confidence on held-out source data
-(after Guillory et al., ICCV 2021). A model that is wrong with confidence, as after a harmful
-retraining, is taken for a good one.
+output averaged over the units of a batch (images, words, questions), times the ratio of accuracy to
+confidence on held-out source data (after Guillory et al., ICCV 2021). A model that is wrong with
+confidence, as after a harmful retraining, is taken for a good one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ class Calibration:
 def calibrate(kb: FoundationModel, source: DomainView, sparsities: Sequence[float]) -> Calibration:
     """Accuracy and confidence on the part of the source that EdgeTA's offline stage holds out."""
     _, chosen = split(source)  # the knowledge base was trained on the rest
-    y = source.y[chosen]
     # Files are read batch by batch; samples in memory are predicted at once.
     lazy = isinstance(source.x, LazyInputs)
     batches = chosen.split(source.batch_size if lazy else len(chosen))
@@ -55,22 +54,35 @@ def calibrate(kb: FoundationModel, source: DomainView, sparsities: Sequence[floa
     kb.train(False)
     for sparsity in sparsities:
         set_sparsity(kb, sparsity)
-        outputs = torch.cat([kb(take(source.x, each)) for each in batches])
-        accuracy.append(float((outputs.argmax(dim=1) == y).float().mean()))
-        sure.append(mean_confidence(outputs))
+        logits, right = [], []
+        for each in batches:
+            x = take(source.x, each)
+            outputs = kb(x)
+            logits.append(kb.units(outputs, x))
+            right.append(met(kb, outputs, x, source.labels_at(each)))
+        accuracy.append(float(torch.cat(right).float().mean()))
+        sure.append(mean_confidence(torch.cat(logits)))
     return Calibration(tuple(sparsities), tuple(accuracy), tuple(sure))
 
 
 @torch.no_grad()
 def confidence(model: FoundationModel, x: Inputs) -> float:
-    """Mean over samples of the largest softmax output; puts the model in evaluation mode."""
+    """Mean over units of the largest softmax output; puts the model in evaluation mode."""
     model.train(False)
-    return mean_confidence(model(x))
+    return mean_confidence(model.units(model(x), x))
 
 
-def mean_confidence(outputs: Tensor) -> float:
-    """Mean over samples of the largest softmax output of logits (n, classes)."""
-    return float(outputs.float().softmax(dim=-1).amax(dim=-1).mean())
+def mean_confidence(logits: Tensor) -> float:
+    """Mean over units of the largest softmax output of their logits (units, classes)."""
+    return float(logits.float().softmax(dim=-1).amax(dim=-1).mean())
+
+
+def met(model: FoundationModel, outputs: Tensor, x: Inputs, y: Tensor) -> Tensor:
+    """Whether the decision of each unit that has a label meets it, bool (units,)."""
+    rules = model.rules
+    labels = rules.unit_labels(y.to(outputs.device), rules.places(outputs, x))
+    right = rules.units(outputs, x).argmax(dim=1) == labels
+    return right if rules.ignore is None else right[labels != rules.ignore]
 
 
 def updated_half(half: float, start: float, after: float, ceiling: float, iterations: int) -> float:

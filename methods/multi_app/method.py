@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -22,9 +21,10 @@ from ..edgeta.method import EdgeTA
 from ..edgeta.retraining import first_batch
 from .estimate import calibrate, confidence, updated_half
 from .feedback import joint_feedback
+from .groups import Group, members_by_model
 from .retraining import Retraining, make_proxy, profiled
-from .routing import Routed, owners, split
-from .simulate import Levels, simulated_levels
+from .routing import owners_in, prepared_with, routed_to, split
+from .simulate import simulated_levels
 
 
 class MultiAppConfig(EdgeTAConfig):
@@ -116,6 +116,10 @@ class MultiAppConfig(EdgeTAConfig):
 class MultiApp(Method):
     """One EdgeTA for each application of the source, and a scheduler that divides the device.
 
+    Applications are copies of one model, whose task-agnostic parameters feedback averages, or each
+    has a task and a model of its own (`bench.tasks.applications`), and then costs, accuracies
+    to expect and feedback of its own.
+
     In a window: costs are profiled (the first time), each application's accuracies are those of
     simulations or estimated without labels, the scheduler chooses sparsities and shares for what
     the window has left after the sections that are still to come, the applications retrain one
@@ -128,6 +132,7 @@ class MultiApp(Method):
     """
 
     Config = MultiAppConfig
+    tasks = ("classification", "several-tasks")
     protocols = ("periodic",)
     needs = ("source_data",)
     provenance = "published"
@@ -153,39 +158,55 @@ class MultiApp(Method):
 
     def prepare(self, model: FoundationModel, source: DomainView) -> None:
         self.source = source
-        self.apps = [EdgeTA(self.config) for _ in range(int(owners(source.x).max()) + 1)]
-        for app in self.apps:
-            app.prepare(model, source)
-        # All start from the same knowledge base: one calibration and one simulation serve them all.
-        self.calibration = calibrate(self.apps[0].kb, source, self.config.grid())
-        self.expected: Levels | None = None
+        self.owners = owners_in(model, source)
+        self.apps = [EdgeTA(self.config) for _ in self.owners]
+        for app, owner in zip(self.apps, self.owners, strict=True):
+            app.prepare(*prepared_with(model, source, owner))
+        # Those of one model start from the same knowledge base: one calibration and one simulation
+        # serve them all.
+        self.groups = [self._group(*group) for group in members_by_model(self.owners)]
+        self.shifted_source = None
+        self.fallbacks: Counter[str] = Counter()
+        self.halves = [self.config.half_iterations] * len(self.apps)
+        self.section_s: dict[str, float] = {}
+        self.windows = 0
+        self.plan: Plan | None = None
+        self.made: dict[int, int] = {}
+        self.decision_cpu_s = 0.0
+        self._route()
+
+    def _group(self, name: str, members: list[int]) -> Group:
+        first, grid = self.apps[members[0]], self.config.grid()
+        made = Group(name, members, calibrate(first.kb, first.source, grid))
         if self.config.estimate == "simulated":
             if self.shifted_source is None:
                 raise BenchError(
                     f"{self.registered_name}: no shifted source data to simulate retrainings on; "
                     "set estimate: confidence"
                 )
-            grid = self.config.grid()
-            self.expected = simulated_levels(self.apps[0], self.shifted_source, grid)
-            del self.shifted_source
-        self.fallbacks: Counter[str] = Counter()
-        self.halves = [self.config.half_iterations] * len(self.apps)
-        self.profile: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-        self.section_s: dict[str, float] = {}
-        self.windows = 0
-        self.plan: Plan | None = None
-        self.made: dict[int, int] = {}
-        self.decision_cpu_s = 0.0
-        self.model = Routed([app.model for app in self.apps])
+            owner = self.owners[members[0]]
+            made.expected = simulated_levels(first, owner, self.shifted_source, grid)
+        return made
+
+    def _route(self) -> None:
+        """Let each application's current proxy predict its samples."""
+        self.model = routed_to([app.model for app in self.apps], self.owners)
+
+    def _group_of(self, app: int) -> Group:
+        return next(group for group in self.groups if app in group.members)
 
     def adapt(self, domain: DomainView, window: Window) -> None:
-        views = split(domain, len(self.apps))
-        if self.profile is None:
-            first = min(views)
-            self.profile = profiled(self.apps[first], views[first], window, self.config.grid())
+        views = split(domain, self.owners)
+        for app, view in views.items():
+            group = self._group_of(app)
+            if group.profile is None:
+                given = self.apps[app], view, window, self.config.grid(), group.name
+                group.profile = profiled(*given)
         known = [self._application(app, view, window) for app, view in views.items()]
-        most = [self.config.epochs * max(len(v) // v.batch_size, 1) for v in views.values()]
-        problem, binding = self._problem(known, sum(most), window)
+        most = {
+            app: self.config.epochs * max(len(v) // v.batch_size, 1) for app, v in views.items()
+        }
+        problem, binding = self._problem(known, most, window)
         plan = self.plan = self._solver().solve(problem, seed=self.windows)
         if plan.fallback:
             self.fallbacks[plan.fallback] += 1
@@ -194,71 +215,86 @@ class MultiApp(Method):
         if plan.profiling_s > 0:
             self._profile_anew(views, problem, plan, window)
         self.made = {}
-        calibration = self.calibration
-        for app, given, before, limit in zip(views, plan.assignments, known, most, strict=True):
-            sparsity, each, view = given.sparsity, self.apps[app], views[app]
-            with self._section(window, "proxy"):
+        for app, given, before in zip(views, plan.assignments, known, strict=True):
+            sparsity, each, view, group = (
+                given.sparsity,
+                self.apps[app],
+                views[app],
+                self._group_of(app),
+            )
+            with self._section(window, "proxy", group):
                 make_proxy(each, view, sparsity)
-                self.model = Routed([app.model for app in self.apps])
+                self._route()
             with window.time_slice(given.share * seconds if binding else window.budget_s):
-                count = min(given.iterations, limit) if binding else limit
-                made = self.made[app] = Retraining(each).run(view, window, count)
-            if self.expected is not None:
+                count = min(given.iterations, most[app]) if binding else most[app]
+                made = self.made[app] = Retraining(each, group.name).run(view, window, count)
+            if group.expected is not None:
                 continue
-            with self._section(window, "probe"):
+            with self._section(window, "probe", group):
                 sure = confidence(each.model, first_batch(view))
             start = before.start[before.sparsities.index(sparsity)]
+            calibration = group.calibration
             after, ceiling = calibration.estimate(sure, sparsity), calibration.ceiling(sparsity)
             self.halves[app] = updated_half(self.halves[app], start, after, ceiling, made)
         with self._section(window, "feedback"):
-            joint_feedback([self.apps[app] for app in views])
+            for group in self.groups:
+                joint_feedback([self.apps[app] for app in group.members if app in views])
         self.windows += 1
 
     def _application(self, app: int, view: DomainView, window: Window) -> Application:
         """The scheduler's input: simulated accuracies, or those on the source and a probe."""
-        assert self.profile is not None
-        if self.expected is not None:
+        group = self._group_of(app)
+        seconds, memory = group.costs()
+        if group.expected is not None:
             return Application(
                 name=f"app{app}",
-                sparsities=self.expected.sparsities,
-                seconds_per_iteration=self.profile[0],
-                memory_bytes=self.profile[1],
-                accuracy=self.expected.ceiling,
-                start=self.expected.start,
-                half_iterations=self.expected.half_iterations,
+                sparsities=group.expected.sparsities,
+                seconds_per_iteration=seconds,
+                memory_bytes=memory,
+                accuracy=group.expected.ceiling,
+                start=group.expected.start,
+                half_iterations=group.expected.half_iterations,
             )
-        each, known = self.apps[app], self.calibration
+        each, known = self.apps[app], group.calibration
         sparsity = min(known.sparsities, key=lambda level: abs(level - each.sparsity))
-        with self._section(window, "probe"):
+        with self._section(window, "probe", group):
             set_sparsity(each.kb, sparsity)
             sure = confidence(each.kb, first_batch(view))
         return Application(
             name=f"app{app}",
             sparsities=known.sparsities,
-            seconds_per_iteration=self.profile[0],
-            memory_bytes=self.profile[1],
+            seconds_per_iteration=seconds,
+            memory_bytes=memory,
             accuracy=known.accuracy,
             start=known.accuracy,
             half_iterations=self.halves[app],
         ).corrected(known.estimate(sure, sparsity), sparsity)
 
-    def _problem(self, known: list[Application], most: int, window: Window) -> tuple[Problem, bool]:
+    def _problem(
+        self, known: list[Application], most: Mapping[int, int], window: Window
+    ) -> tuple[Problem, bool]:
         """The problem of what the window has left, and whether its time binds at all.
 
-        Where all applications could do their most iterations at the slowest level, time is no
-        criterion: the problem then has equal seconds for all levels and just that long a window.
-        Raises Unsupported if what is left is too short for a plan.
+        ``known``: the applications that have samples; ``most``: the iterations that each may do, by
+        its number, in the same order. Where all could do their most at the slowest level, time is
+        no criterion: the problem then has for each application equal seconds for all levels and
+        just that long a window. Raises Unsupported if what is left is too short for a plan.
         """
-        assert self.profile is not None
-        costs = self.profile[0]
-        sections = len(known) * (self._lasted("proxy", "profile") + self._lasted("probe"))
+        sections, wanted = 0.0, 0.0
+        for group in self.groups:
+            members = [app for app in group.members if app in most]
+            sections += len(members) * self._section_s(group)
+            if members:  # one without samples may not be profiled yet
+                wanted += sum(most[app] for app in members) * max(group.costs()[0])
         left = window.budget_s - window.spent_s - sections - self._lasted("feedback")
-        slowest = max(costs)
-        binding = left < most * slowest
+        binding = left < wanted
         if not binding:
-            left = most * slowest
-            equal = (slowest,) * len(costs)
-            known = [a.model_copy(update={"seconds_per_iteration": equal}) for a in known]
+            left = wanted
+            known = [
+                a.model_copy(update={"seconds_per_iteration": (slowest,) * len(a.sparsities)})
+                for a in known
+                for slowest in [max(a.seconds_per_iteration)]
+            ]
         memory, least = self.config.memory_mb * 1e6, self.config.min_share
         try:
             return Problem(tuple(known), left, memory, min_share=least), binding
@@ -273,16 +309,17 @@ class MultiApp(Method):
     ) -> None:
         """Micro-profiling that a scheduler asks for: iterations that are thrown away.
 
-        They take the seconds that the plan says. What they would tell is known already: the
-        scheduler is taken to predict as well as the others do.
+        They take the seconds that the plan says, all of the first application. What they would tell
+        is known already: the scheduler is taken to predict as well as the others do.
         """
         app, view = next(iter(views.items()))
-        each, sparsity = self.apps[app], self.calibration.sparsities[0]
+        each, group, sparsity = self.apps[app], self._group_of(app), self.config.grid()[0]
         kept = each.model, each.slices, each.sparsity
         cost = problem.seconds[0, 0]
-        with self._section(window, "profile"):
+        with self._section(window, "profile", group):
             make_proxy(each, view, sparsity)
-        Retraining(each).run(view, window, int(whole_iterations(plan.profiling_s / cost)))
+        count = int(whole_iterations(plan.profiling_s / cost))
+        Retraining(each, group.name).run(view, window, count)
         each.model, each.slices, each.sparsity = kept
 
     def _solver(self) -> Solver:
@@ -291,8 +328,14 @@ class MultiApp(Method):
         return SOLVERS[self.config.scheduler]
 
     def details(self) -> dict[str, Any]:
-        expected = {} if self.expected is None else {"expected": asdict(self.expected)}
-        told = {**self.apps[0].details(), **expected, "fallbacks": dict(self.fallbacks)}
+        told: dict[str, Any] = {}
+        for group in self.groups:
+            first = self.apps[group.members[0]]
+            own = {**first.details(), **group.details()}
+            if group.name and group.profile is not None:
+                own["seconds_per_iteration"] = list(group.profile[0])
+            told |= {group.name: own} if group.name else own
+        told["fallbacks"] = dict(self.fallbacks)
         notes = [
             f"{self.config.scheduler} in {count} of {self.windows} windows: {why}"
             for why, count in self.fallbacks.items()
@@ -300,7 +343,11 @@ class MultiApp(Method):
         return {**told, "notes": notes} if notes else told
 
     def curves(self) -> Mapping[str, Sequence[tuple[int, float]]]:
-        return self.apps[0].curves()
+        return {
+            f"{group.name}/{name}" if group.name else name: points
+            for group in self.groups
+            for name, points in self.apps[group.members[0]].curves().items()
+        }
 
     def _tell(self, domain: DomainView, plan: Plan, window: Window) -> None:
         self.decision_cpu_s += plan.cpu_s
@@ -316,11 +363,16 @@ class MultiApp(Method):
         )
 
     @contextmanager
-    def _section(self, window: Window, kind: str) -> Iterator[None]:
+    def _section(self, window: Window, kind: str, group: Group | None = None) -> Iterator[None]:
         before = window.spent_s
         with window.section(kind):
             yield
-        self.section_s[kind] = window.spent_s - before
+        self.section_s[_key(kind, group)] = window.spent_s - before
+
+    def _section_s(self, group: Group) -> float:
+        """Seconds that the sections of an application in a window took the last time."""
+        probe = self._lasted(_key("probe", group))
+        return self._lasted(_key("proxy", group), _key("profile", group)) + probe
 
     def _lasted(self, *kinds: str) -> float:
         """Seconds of the last section of the first of the kinds that there was, else 0."""
@@ -330,7 +382,7 @@ class MultiApp(Method):
         return {
             "apps": [app.state() for app in self.apps],
             "halves": list(self.halves),
-            "profile": self.profile,
+            "profiles": [group.profile for group in self.groups],
             "section_s": dict(self.section_s),
             "windows": self.windows,
             "fallbacks": dict(self.fallbacks),
@@ -339,7 +391,14 @@ class MultiApp(Method):
     def load_state(self, state: Mapping[str, Any]) -> None:
         for app, kept in zip(self.apps, state["apps"], strict=True):
             app.load_state(kept)
+        for group, profile in zip(self.groups, state["profiles"], strict=True):
+            group.profile = profile
         self.halves, self.section_s = list(state["halves"]), dict(state["section_s"])
-        self.profile, self.windows = state["profile"], state["windows"]
+        self.windows = state["windows"]
         self.fallbacks = Counter(state["fallbacks"])
-        self.model = Routed([app.model for app in self.apps])
+        self._route()
+
+
+def _key(kind: str, group: Group | None) -> str:
+    """The name of a section, with that of its group if there is more than one."""
+    return f"{kind} {group.name}" if group is not None and group.name else kind

@@ -13,19 +13,23 @@ from ..edgeta.method import EdgeTA
 from ..edgeta.retraining import ProxyAlignment, first_batch
 from ..feature_alignment import FeatureAlignmentConfig
 
+Profile = tuple[tuple[float, ...], tuple[float, ...]]
+"""Seconds of an iteration, and bytes, by sparsity."""
+
 
 class Retraining(ProxyAlignment):
     """Feature alignment of an application's proxy, by the iteration instead of by the pass.
 
-    ``sparsity`` names the steps: those at one sparsity cost the same.
+    ``sparsity`` names the steps: those at one sparsity of one model cost the same; ``of``: the name
+    of a model that not all applications have.
     """
 
-    def __init__(self, app: EdgeTA) -> None:
+    def __init__(self, app: EdgeTA, of: str = "") -> None:
         rate, weight = app.config.learning_rate, app.config.mmd_weight
         settings = FeatureAlignmentConfig(learning_rate=rate, mmd_weight=weight)
         super().__init__(settings, qkv_bias=app.config.qkv_bias)
         self.prepare(app.model, app.source)
-        self.kind = f"adapt at {app.sparsity:g}"
+        self.kind = f"adapt {of} at {app.sparsity:g}" if of else f"adapt at {app.sparsity:g}"
 
     def run(self, view: DomainView, window: Window, iterations: int) -> int:
         """At most ``iterations``, fewer if the window or its time slice ends; returns how many."""
@@ -58,15 +62,15 @@ def make_proxy(app: EdgeTA, view: DomainView, sparsity: float) -> None:
 
 
 def profiled(
-    app: EdgeTA, view: DomainView, window: Window, sparsities: Sequence[float]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    app: EdgeTA, view: DomainView, window: Window, sparsities: Sequence[float], of: str = ""
+) -> Profile:
     """Seconds of the whole device that an iteration takes, and bytes, by sparsity.
 
     Read off the device's clock: two iterations of a proxy of each sparsity, of which the second
     counts, for the first also makes the optimizer's state. The bytes are those of model,
     knowledge base, index and the proxy with its gradients and AdamW's two moments; activations,
     alike for all, are left out. Work and iterations are charged; what was trained is thrown away.
-    Raises Unsupported if the window closes before.
+    ``of``: see `Retraining`. Raises Unsupported if the window closes before.
     """
     seconds, memory = [], []
     kept = app.model, app.slices, app.sparsity
@@ -75,7 +79,7 @@ def profiled(
     for sparsity in sparsities:
         with window.section("profile"):
             make_proxy(app, view, sparsity)
-        retraining = Retraining(app)
+        retraining = Retraining(app, of)
         made = retraining.run(view, window, 1)
         before = window.spent_s
         made += retraining.run(view, window, 1)

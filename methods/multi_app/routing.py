@@ -3,46 +3,102 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench import BenchError, Block, DomainView, FoundationModel, LazyInputs, take
-from bench.contracts.data import Inputs, batch_length, subset
+from bench import BenchError, Block, DomainView, FoundationModel, take
+from bench.contracts.data import Inputs, subset
+from bench.tasks.applications import (
+    ApplicationForm,
+    ApplicationModels,
+    own_inputs,
+    owners,
+    require_known,
+    routed,
+)
 
 
-def owners(x: Inputs) -> Tensor:
-    """The application of each sample, int64 of shape (n,): the inputs' ``app``, else 0."""
-    owner: Tensor | None = None
-    if isinstance(x, LazyInputs):
-        owner = x.column("app")
-    elif isinstance(x, dict):
-        owner = x.get("app")
-    if owner is not None:
-        return owner
-    return torch.zeros(batch_length(x), dtype=torch.int64)
+@dataclass(frozen=True)
+class Owner:
+    """An application as the owner of samples of a domain: of those that say its ``number``.
+
+    ``form``: how they stand among samples of other tasks; None where all applications have one task
+    and one model.
+    """
+
+    number: int
+    form: ApplicationForm | None = None
+
+    def inputs(self, x: Inputs) -> Inputs:
+        """Its samples, lazy ones unread, as its model takes them."""
+        own = x if self.form is None else own_inputs(x, self.number)
+        return subset(own, self._chosen(x))
+
+    def labels(self, y: Tensor, x: Inputs) -> Tensor:
+        """The labels of its samples, as its task has them; ``y``: of all samples of ``x``."""
+        own = y[self._chosen(x)]
+        return own if self.form is None else self.form.labels(own)
+
+    def view(self, domain: DomainView, y: Tensor | None = None) -> DomainView | None:
+        """Of its samples in a domain, if there are some; ``y``: labels of all, or None.
+
+        The order is drawn from the state that the domain's generator is in.
+        """
+        if not len(self._chosen(domain.x)):
+            return None
+        x = self.inputs(domain.x)
+        generator = torch.Generator()
+        generator.set_state(domain.rng_state)
+        return DomainView(
+            domain.name,
+            x,
+            None if y is None else self.labels(y, domain.x),
+            domain.batch_size,
+            generator,
+            least_batch=domain.least_batch,
+            draw=domain.draw,
+        )
+
+    def _chosen(self, x: Inputs) -> Tensor:
+        return (owners(x) == self.number).nonzero().squeeze(1)
 
 
-def split(domain: DomainView, applications: int) -> dict[int, DomainView]:
+def owners_in(model: FoundationModel, source: DomainView) -> list[Owner]:
+    """Those that the source has samples of, up to the last one."""
+    count = int(owners(source.x).max()) + 1
+    if not isinstance(model, ApplicationModels):
+        return [Owner(number) for number in range(count)]
+    if count != len(model.models):
+        raise BenchError(
+            f"the source has samples of {count} applications, and there are {len(model.models)} "
+            "models: give it a sample of each"
+        )
+    return [Owner(form.app, form) for form in model.forms]
+
+
+def prepared_with(
+    model: FoundationModel, source: DomainView, owner: Owner
+) -> tuple[FoundationModel, DomainView]:
+    """The model of an application and its labelled source, which may be those of all."""
+    if not isinstance(model, ApplicationModels):
+        return model, source
+    own = owner.view(source, source.y)
+    if own is None:
+        raise BenchError(f"the source has no samples of application {owner.number}; give it some")
+    return model.models[owner.number], own
+
+
+def split(domain: DomainView, of: Sequence[Owner]) -> dict[int, DomainView]:
     """A view of each application's samples, without labels; none for one without samples.
 
-    Every view draws its order from the state that the domain's generator is in.
     Raises BenchError for a sample of an application that there is not.
     """
-    owner = owners(domain.x)
-    _require_known(owner, applications)
-    views = {}
-    for app in range(applications):
-        chosen = (owner == app).nonzero().squeeze(1)
-        if len(chosen):
-            generator = torch.Generator()
-            generator.set_state(domain.rng_state)
-            x = subset(domain.x, chosen)
-            views[app] = DomainView(
-                domain.name, x, None, domain.batch_size, generator, least_batch=domain.least_batch
-            )
-    return views
+    require_known(owners(domain.x), len(of))
+    views = {each.number: each.view(domain) for each in of}
+    return {number: view for number, view in views.items() if view is not None}
 
 
 class Routed(FoundationModel):
@@ -64,21 +120,12 @@ class Routed(FoundationModel):
 
     def __call__(self, x: Inputs) -> Tensor:
         """Task outputs of n samples, in their order."""
-        owner = owners(x)
-        if len(self.proxies) == 1 and not owner.any():
+        if len(self.proxies) == 1 and not owners(x).any():
             return self.proxies[0](x)
-        _require_known(owner, len(self.proxies))
-        rows, outputs = [], []
-        for app in owner.unique().tolist():
-            chosen = (owner == app).nonzero().squeeze(1)
-            rows.append(chosen)
-            outputs.append(self.proxies[app](take(x, chosen)))
-        return torch.cat(outputs)[torch.cat(rows).argsort()]
+        return routed(x, len(self.proxies), lambda app, chosen: self.proxies[app](take(x, chosen)))
 
 
-def _require_known(owner: Tensor, applications: int) -> None:
-    if len(owner) and not 0 <= int(owner.min()) <= int(owner.max()) < applications:
-        raise BenchError(
-            f"inputs of applications {owner.unique().tolist()}, and the source has those from 0 to "
-            f"{applications - 1}; give the source a sample of each"
-        )
+def routed_to(proxies: Sequence[FoundationModel], of: Sequence[Owner]) -> FoundationModel:
+    """The proxies as one model, whose outputs are those of the model that was deployed."""
+    facts = [each.form.facts for each in of if each.form is not None]
+    return ApplicationModels(proxies, facts) if facts else Routed(proxies)

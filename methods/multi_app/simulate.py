@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bench import BenchError, DomainView, FoundationModel, take
-from bench.contracts.data import placed, subset
+from bench.contracts.data import Inputs, batch_length, placed
 from bench.contracts.model import weights_digest
 from bench.contracts.stream import Domain, ShiftedSource
 from bench.io.digest import digest
@@ -26,8 +26,9 @@ from bench.registry.component_code import code_digest
 from bench.scheduling.application import saturating
 
 from ..edgeta.method import EdgeTA
+from .estimate import met
 from .retraining import Retraining, make_proxy
-from .routing import owners
+from .routing import Owner
 
 ITERATIONS = (0, 5, 10, 20, 40)
 """After which a simulated retraining is tested."""
@@ -50,17 +51,23 @@ class Levels:
     seen: tuple[tuple[float, ...], ...]
 
 
-def simulated_levels(app: EdgeTA, shifted: ShiftedSource, sparsities: Sequence[float]) -> Levels:
+def simulated_levels(
+    app: EdgeTA, of: Owner, shifted: ShiftedSource, sparsities: Sequence[float]
+) -> Levels:
     """The levels of an application that was just prepared, from the cache if they are there.
+
+    ``of``: whose samples of the shifted source are taken; where applications share one model each
+    has its own order of the same shifts, and the first serves all.
 
     Torch's generator, the order of the source and the application are afterwards as before.
     """
     settings = app.config.model_dump(mode="json", exclude={"scheduler", "ekya_fallback"})
     weights = [weights_digest(model.module) for model in (app.fm, app.kb)]
-    inputs = [shifted.key, app.source.draw, app.source.batch_size, list(sparsities), settings]
+    drawn = [app.source.draw, app.source.batch_size, of.number]
+    inputs = [shifted.key, *drawn, list(sparsities), settings]
     key = digest([*inputs, *weights, code_digest(Path(__file__))])
     path = cache_folder() / "edgeta" / f"levels-{key[:20]}.pt"
-    kept = cached(path, lambda: {"seen": _simulated(app, shifted.make(), sparsities)})
+    kept = cached(path, lambda: {"seen": _simulated(app, of, shifted.make(), sparsities)})
     return fitted(sparsities, kept["seen"])
 
 
@@ -92,7 +99,7 @@ def _with_half(half: float, accuracies: np.ndarray) -> tuple[float, float, np.nd
 
 
 def _simulated(
-    app: EdgeTA, domains: Sequence[Domain], sparsities: Sequence[float]
+    app: EdgeTA, of: Owner, domains: Sequence[Domain], sparsities: Sequence[float]
 ) -> list[list[float]]:
     """Mean accuracies over the domains, by sparsity and by `ITERATIONS`."""
     if not domains:
@@ -102,17 +109,17 @@ def _simulated(
     with app.source.preserve_rng():
         torch.manual_seed(app.source.draw)
         for sparsity in sparsities:
-            runs = [_retrained(app, domain, sparsity) for domain in domains]
+            runs = [_retrained(app, of, domain, sparsity) for domain in domains]
             found.append(np.mean(runs, axis=0).tolist())
     app.model, app.slices, app.sparsity = kept
     return found
 
 
-def _retrained(app: EdgeTA, domain: Domain, sparsity: float) -> list[float]:
+def _retrained(app: EdgeTA, of: Owner, domain: Domain, sparsity: float) -> list[float]:
     """Accuracies on the test split by `ITERATIONS`, of a proxy retrained without labels."""
-    view, place = _of_first(app, domain), _place(app)
-    test = (owners(domain.test.x) == 0).nonzero().squeeze(1)
-    x, y = take(placed(domain.test.x, place), test), domain.test.y[test]
+    view, tested = _unlabelled(app, of, domain), domain.test
+    own = of.inputs(placed(tested.x, _place(app)))
+    x, y = take(own, torch.arange(batch_length(own))), of.labels(tested.y, tested.x)
     make_proxy(app, view, sparsity)
     retraining = Retraining(app)
     target, source = view.infinite(), app.source.infinite()
@@ -126,12 +133,11 @@ def _retrained(app: EdgeTA, domain: Domain, sparsity: float) -> list[float]:
     return scores
 
 
-def _of_first(app: EdgeTA, domain: Domain) -> DomainView:
-    """The first application's samples, unlabelled: each has its own order of the same shifts."""
-    chosen = (owners(domain.adaptation.x) == 0).nonzero().squeeze(1)
+def _unlabelled(app: EdgeTA, of: Owner, domain: Domain) -> DomainView:
+    """An application's samples to adapt on."""
     return DomainView(
         domain.name,
-        placed(subset(domain.adaptation.x, chosen), _place(app)),
+        placed(of.inputs(domain.adaptation.x), _place(app)),
         None,
         app.source.batch_size,
         torch.Generator().manual_seed(app.source.draw),
@@ -145,6 +151,6 @@ def _place(app: EdgeTA) -> torch.device:
 
 
 @torch.no_grad()
-def _accuracy(model: FoundationModel, x: Tensor, y: Tensor) -> float:
+def _accuracy(model: FoundationModel, x: Inputs, y: Tensor) -> float:
     model.train(False)
-    return float((model(x).argmax(dim=1).cpu() == y).float().mean())
+    return float(met(model, model(x), x, y).float().mean())

@@ -29,7 +29,7 @@ def test_calibration_is_on_what_the_offline_stage_held_out(
     method = prepared(levels=4)
     fresh = prepared(levels=4)
     made = offline(fresh.config, _model(fresh), fresh.source)
-    known = method.calibration
+    known = method.groups[0].calibration
     assert dict(zip(known.sparsities, known.accuracy, strict=True)) == pytest.approx(made.accuracy)
     assert all(0 < c <= 1 for c in known.confidence)
 

@@ -8,7 +8,8 @@ import torch
 from bench.contracts.data import DomainView, Placed, subset, take
 from bench.contracts.model import FoundationModel
 from bench.errors import BenchError, LabelsHidden
-from bench.methods.multi_app.routing import Routed, owners, split
+from bench.methods.multi_app.routing import Owner, Routed, split
+from bench.tasks.applications import owners
 
 
 class Adder(FoundationModel):
@@ -62,7 +63,8 @@ def test_inputs_for_a_gpu_say_their_applications_too() -> None:
     assert owners(nested).tolist() == APP.tolist()
     assert owners(Placed(inputs, torch.device("meta"))).device.type == "meta"
     assert owners(Placed(X, torch.device("cpu"))).tolist() == [0] * 7
-    views = split(DomainView("d", inputs, None, 2, torch.Generator()), 3)
+    domain = DomainView("d", inputs, None, 2, torch.Generator())
+    views = split(domain, [Owner(app) for app in range(3)])
     assert [len(view) for view in views.values()] == [2, 2, 3]
 
 
@@ -76,7 +78,7 @@ def test_an_application_that_there_is_not_is_named(app: int) -> None:
 def test_views_hold_each_applications_samples_and_no_labels() -> None:
     y = torch.arange(7)
     domain = DomainView("d", {"app": APP, "x": X}, y, 2, torch.Generator().manual_seed(3))
-    views = split(domain, 4)
+    views = split(domain, [Owner(app) for app in range(4)])
     assert list(views) == [0, 1, 2]  # the fourth has no sample
     for app, view in views.items():
         assert torch.equal(view.x["x"], X[app == APP])

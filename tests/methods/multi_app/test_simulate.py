@@ -75,7 +75,7 @@ def test_simulations_are_a_plain_loop_cached_and_leave_all_as_it_was(
     assert all(torch.equal(t, after[n]) for n, t in before.items())
     assert torch.equal(plain.source.rng_state, method.source.rng_state)
     assert method.shifted_source is None
-    levels = method.expected
+    levels = method.groups[0].expected
     assert levels is not None
     assert levels.sparsities == (0.0, 0.9)
     app, found = plain.apps[0], []
@@ -110,7 +110,7 @@ def test_simulations_are_a_plain_loop_cached_and_leave_all_as_it_was(
 
     monkeypatch.setattr(simulate, "_simulated", never)
     again = prepared("apps-genetic", shifted=shifted(), estimate="simulated")
-    assert again.expected == levels
+    assert again.groups[0].expected == levels
     with pytest.raises(AssertionError, match="was cached"):
         prepared("apps-genetic", shifted=shifted("b"), estimate="simulated")
 
@@ -122,7 +122,7 @@ def test_a_window_is_planned_by_them_without_a_probe(
     with open_window(method, 1.0) as window:
         method.adapt(domain(), window)
     assert "probe" not in method.section_s
-    levels, plan = method.expected, method.plan
+    levels, plan = method.groups[0].expected, method.plan
     assert levels is not None
     assert plan is not None
     for given in plan.assignments:
