@@ -69,12 +69,19 @@ def _model(model: ModelReference, change: Change) -> ModelReference:
 
 def _models_in(setting: Any, change: Change) -> Any:
     """A model's setting with the paths of the models that it lists changed."""
-    if isinstance(setting, list | tuple):
-        return [_models_in(each, change) for each in setting]
-    if not isinstance(setting, Mapping) or not isinstance(setting.get("name"), str):
+    if not isinstance(setting, list | tuple):
         return setting
-    own = {key: each for key, each in setting.items() if key != "name"}
-    made = _model(ModelReference(name=setting["name"], config=own), change)
+    return [_listed_model(each, change) for each in setting]
+
+
+def _listed_model(given: Any, change: Change) -> Any:
+    """A model in a list, by its name or with its settings; what is none stays as it is."""
+    if isinstance(given, str):
+        return _model(ModelReference(name=given), change).name
+    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+        return given
+    own = {key: each for key, each in given.items() if key != "name"}
+    made = _model(ModelReference(name=given["name"], config=own), change)
     return {"name": made.name, **made.config}
 
 

@@ -67,6 +67,32 @@ def test_paths_of_data_and_models_lie_below_the_root(suite_file: Path, tmp_path:
     assert made.model == first
 
 
+def test_models_and_data_of_several_applications_lie_below_the_root_too(
+    suite_file: Path, tmp_path: Path
+) -> None:
+    several = """stream:
+  name: several-tasks
+  streams:
+    - {name: domain-shift, data: {name: image-folder, root: photos, size: 16}}
+    - {name: domain-shift, data: digits}
+model:
+  name: several-models
+  models: [{name: hf-images, folder: vit}, digits-vit, "hf-images:other"]
+"""
+    start, end = SUITE.index("stream:"), SUITE.index("methods:")
+    suite_file.write_text(SUITE[:start] + several + SUITE[end:])
+    suite, _ = load_suite(str(suite_file))
+    made = placed(suite, tmp_path)
+    first, second = made.stream.config["streams"]
+    assert first["data"]["root"] == str(tmp_path / "photos")
+    assert second["data"] == "digits"
+    models = made.model.config["models"]
+    assert models[0] == {"name": "hf-images", "folder": str(tmp_path / "vit")}
+    assert models[1:] == ["digits-vit", f"hf-images:{tmp_path / 'other'}"]
+    found = [line.partition(":")[0] for line in missing_paths(made)]
+    assert found == [str(tmp_path / name) for name in ("vit", "other", "photos")]
+
+
 def test_absolute_paths_stay(suite_file: Path, tmp_path: Path) -> None:
     suite_file.write_text(SUITE.replace("root: photos", "root: /elsewhere/photos"))
     suite, _ = load_suite(str(suite_file))
