@@ -200,8 +200,8 @@ class MultiApp(Method):
         for app, view in views.items():
             group = self._group_of(app)
             if group.profile is None:
-                given = self.apps[app], view, window, self.config.grid(), group.name
-                group.profile = profiled(*given)
+                grid = self.config.grid()
+                group.profile = profiled(self.apps[app], view, window, grid, group.name)
         known = [self._application(app, view, window) for app, view in views.items()]
         most = {
             app: self.config.epochs * max(len(v) // v.batch_size, 1) for app, v in views.items()
@@ -216,12 +216,8 @@ class MultiApp(Method):
             self._profile_anew(views, problem, plan, window)
         self.made = {}
         for app, given, before in zip(views, plan.assignments, known, strict=True):
-            sparsity, each, view, group = (
-                given.sparsity,
-                self.apps[app],
-                views[app],
-                self._group_of(app),
-            )
+            sparsity, each, view = given.sparsity, self.apps[app], views[app]
+            group = self._group_of(app)
             with self._section(window, "proxy", group):
                 make_proxy(each, view, sparsity)
                 self._route()

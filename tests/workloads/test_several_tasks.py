@@ -12,7 +12,7 @@ from bench import run_suite
 
 SCHEDULED = ("apps-edgeta", "apps-genetic", "apps-greedy", "apps-uniform", "apps-ekya", "apps-recl")
 SHORT = {
-    "lora_steps": 2, "kb_steps": 4, "index_steps": 4, "levels": 2, "epochs": 20,
+    "lora_steps": 2, "kb_steps": 4, "index_steps": 4, "levels": 2, "epochs": 10,
     "max_residual": None,
 }  # fmt: skip
 
@@ -23,8 +23,10 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_scheduler_divides_a_board_among_three_tasks(tmp_path: Path) -> None:
-    methods = ["source-only", "tent", *({"name": name, **SHORT} for name in SCHEDULED)]
-    suite = write_several(tmp_path, methods, ["fine-tune"], window_s=1)
+    first, *others = ({"name": name, **SHORT} for name in SCHEDULED)
+    confident = [{**each, "estimate": "confidence"} for each in others]
+    methods = ["source-only", "tent", first, *confident]
+    suite = write_several(tmp_path, methods, ["fine-tune"], window_s=0.7)
     found = run_suite(suite, store=tmp_path / "store", executor="inline")
     records = {record.cell.method.name: record for record in found.records}
     status = {name: (record.status, record.reason) for name, record in records.items()}
@@ -44,7 +46,7 @@ def test_every_scheduler_divides_a_board_among_three_tasks(tmp_path: Path) -> No
 
 def test_labels_may_be_kept_in_a_process_of_their_own(tmp_path: Path) -> None:
     methods = ["source-only", {"name": "apps-uniform", **SHORT, "estimate": "confidence"}]
-    suite = write_several(tmp_path, methods, window_s=1)
+    suite = write_several(tmp_path, methods, window_s=0.7)
     scores = []
     for isolated in (False, True):
         store = tmp_path / f"store-{isolated}"
