@@ -12,7 +12,6 @@ import functools
 import hashlib
 import random
 import sys
-import sysconfig
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,6 +33,7 @@ from torch import Tensor
 
 from bench.contracts.data import DomainView, LazyInputs
 from bench.contracts.method import Method
+from bench.registry.code_files import is_installed
 
 _BARE = frozenset({type(None), bool, int, float, complex, str, bytes})
 _CONTAINERS = frozenset({dict, OrderedDict, list, tuple, set, frozenset, deque})
@@ -361,7 +361,7 @@ def _is_users(module: ModuleType | None) -> bool:
     file = getattr(module, "__file__", None)
     if module is None or file is None or module.__name__.partition(".")[0] == _PACKAGE:
         return False
-    return not any(Path(file).is_relative_to(folder) for folder in _installed())
+    return not is_installed(Path(file))
 
 
 def _may_be_state(thing: Any) -> bool:
@@ -372,10 +372,3 @@ def _may_be_state(thing: Any) -> bool:
 
 _DATA = ("builtins", "collections", "functools", "numpy", "torch", "random")
 _PACKAGE = __name__.partition(".")[0]
-
-
-@functools.cache
-def _installed() -> tuple[str, ...]:
-    """Folders of the standard library and of installed packages."""
-    paths = sysconfig.get_paths()
-    return tuple({paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import random
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -17,6 +19,8 @@ from bench.run.window import Window
 from bench.testing import LearningMethod, run_method
 
 OUTSIDE = "weights changed outside a step"
+COUNTER: Any = None
+"""A module that a test imports."""
 
 
 class Outside(LearningMethod):
@@ -208,6 +212,31 @@ def test_the_attribute_and_the_global_are_named() -> None:
         run_method(Hidden("lambda"), reset="domain")
     with pytest.raises(Unsupported, match=f"'MEMORY' of module {__name__} changes while it runs"):
         run_method(Hidden("global"), reset="domain")
+
+
+class Counting(LearningMethod):
+    """Lets a module count."""
+
+    def adapt(self, domain: DomainView, window: Window) -> None:
+        super().adapt(domain, window)
+        COUNTER.seen["domains"] = COUNTER.seen.get("domains", 0) + 1
+
+
+@pytest.mark.parametrize("folder", ["other/lib/site-packages", "mine"])
+def test_what_a_library_keeps_is_its_own_in_another_environment_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    place = tmp_path / folder
+    place.mkdir(parents=True)
+    name = f"counter_in_{place.name.replace('-', '_')}"
+    (place / f"{name}.py").write_text("seen = {}\n")
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.setitem(globals(), "COUNTER", importlib.import_module(name))
+    if folder == "mine":
+        with pytest.raises(Unsupported, match=f"'seen' of module {name} changes while it runs"):
+            run_method(Counting(), reset="domain", batch_size=5)
+    else:
+        run_method(Counting(), reset="domain", batch_size=5)
 
 
 class Bound(LearningMethod):
