@@ -22,15 +22,20 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
 
 
-def test_every_scheduler_divides_a_board_among_three_tasks(tmp_path: Path) -> None:
-    first, *others = ({"name": name, **SHORT} for name in SCHEDULED)
+@pytest.mark.parametrize(
+    "scheduled", [("apps-edgeta", "apps-ekya"), pytest.param(SCHEDULED, marks=pytest.mark.slow)]
+)
+def test_every_scheduler_divides_a_board_among_three_tasks(
+    tmp_path: Path, scheduled: tuple[str, ...]
+) -> None:
+    first, *others = ({"name": name, **SHORT} for name in scheduled)
     confident = [{**each, "estimate": "confidence"} for each in others]
     methods = ["source-only", "tent", first, *confident]
     suite = write_several(tmp_path, methods, ["fine-tune"], window_s=0.7)
     found = run_suite(suite, store=tmp_path / "store", executor="inline")
     records = {record.cell.method.name: record for record in found.records}
     status = {name: (record.status, record.reason) for name, record in records.items()}
-    for name in ("source-only", *SCHEDULED):
+    for name in ("source-only", *scheduled):
         assert status[name][0] == "ok", status
         results = records[name].results
         assert results is not None
@@ -38,7 +43,7 @@ def test_every_scheduler_divides_a_board_among_three_tasks(tmp_path: Path) -> No
         assert all(each is not None and math.isfinite(each) for each in of_each)
         after = results.mean("after")
         assert after == pytest.approx(sum(each for each in of_each if each is not None) / 3)
-        assert bool(results.costs.steps) == (name in SCHEDULED)
+        assert bool(results.costs.steps) == (name in scheduled)
     for name in ("tent", "fine-tune"):
         assert status[name][0] == "unsupported"
         assert "stream several-tasks is several-tasks: take a method" in str(status[name][1])
