@@ -104,8 +104,8 @@ class Server:
             self._reap()
 
     def _say(self, **answer: Any) -> None:
-        # It begins a line: a run may have written something else into the pipe.
-        print(f"\n{json.dumps(answer)}", file=self._reply)
+        # Whole lines in one write: a run may write something else into the pipe, at any time.
+        print(f"\n{json.dumps(answer)}\n", end="", file=self._reply)
 
     def _start(self, line: bytes) -> None:
         try:

@@ -33,7 +33,11 @@ CANNOT = {
 """What a model's attention cannot, and says."""
 
 
-NAMES = list(registry.entries("model"))
+NAMES = [
+    name
+    for name, entry in registry.entries("model").items()
+    if entry.facts.get("task") != "several-tasks"  # a model of models, which are all here
+]
 WITHOUT = {
     "digits-resnet": "no transformer",
     "digits-modal-lm": "No block is declared for surgery",
