@@ -47,7 +47,7 @@ def _processor() -> str:
 
 def _commit() -> str:
     """Commit of the checkout that this code runs from, or "" for an installed package."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return ""
     try:

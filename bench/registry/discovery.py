@@ -136,7 +136,10 @@ def installed_points() -> Any:  # its type is another one for each version of Py
 
 
 def scan_project() -> None:
-    """Scan the packages of this project now, for the children of this process."""
+    """Scan the packages of this project now, for the children of this process.
+
+    What files say is forgotten: they may change before a child is asked.
+    """
     _own()
     forget_sources()
 

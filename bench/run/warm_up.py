@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import registry
 from bench.records.environment import environment
 from bench.registry.code_files import counts, installed_plugin
-from bench.registry.discovery import forget_sources
+from bench.registry.discovery import scan_project
 
 
 def warm_up() -> None:
@@ -19,7 +19,7 @@ def warm_up() -> None:
     left to them: plugins, the code and data that a cell names, device profiles. Starts no thread.
     """
     registry.entries("method")
-    forget_sources()
+    scan_project()
     here = Path(__file__)
     counts(here)
     installed_plugin(here)

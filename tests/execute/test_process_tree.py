@@ -53,13 +53,18 @@ def test_only_time_in_which_work_could_go_on_counts(monkeypatch) -> None:
         assert active.seconds == pytest.approx(total)
 
 
-def test_a_tree_is_seen_measured_stopped_and_ended() -> None:
+def started(code: str) -> tuple[subprocess.Popen[bytes], ProcessTree]:
+    """A process of Python that has said so."""
     process = subprocess.Popen(
-        [sys.executable, "-c", TWO], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     process.stdout.readline()
-    tree = ProcessTree(process.pid)
+    return process, ProcessTree(process.pid)
+
+
+def test_a_tree_is_seen_measured_stopped_and_ended() -> None:
+    process, tree = started(TWO)
     (child,) = psutil.Process(process.pid).children()
     deadline = time.monotonic() + 30
     while tree.resident_bytes() < 80_000_000:
@@ -81,12 +86,7 @@ def test_a_tree_is_seen_measured_stopped_and_ended() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system tells who shares a page")
 def test_what_forked_processes_share_can_count_once() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    tree = ProcessTree(process.pid)
+    process, tree = started(FORKS)
     tree.look()
     try:
         assert tree.resident_bytes() > 400_000_000

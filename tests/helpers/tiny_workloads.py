@@ -208,14 +208,9 @@ def write_several(
         "stream": {"name": "several-tasks", "streams": several_streams(folder)},
         "model": {"name": "several-models", "models": list(SEVERAL), "training": {"epochs": 1}},
         "protocol": {"window_s": window_s, "batch_size": 8},
-        "methods": list(methods),
-        "supervised_references": list(references),
-        "seeds": 1,
         "devices": "raspberry-pi-4b",
     }
-    path = folder / "suite.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
+    return _written(folder, content, methods, references)
 
 
 def write_suite(
@@ -232,11 +227,16 @@ def write_suite(
         "stream": {**stream, **workload.stream},
         "model": {**workload.model, "training": {"epochs": 1}},
         "protocol": {"window_s": 60, "batch_size": 8},
-        "methods": list(methods),
-        "supervised_references": list(references),
-        "seeds": 1,
         "devices": "xavier-nx",
     }
+    return _written(folder, content, methods, references)
+
+
+def _written(
+    folder: Path, content: dict[str, Any], methods: Sequence[Any], references: Sequence[Any]
+) -> Path:
+    """The file of a suite with these methods and one seed."""
+    both = {"methods": list(methods), "supervised_references": list(references)}
     path = folder / "suite.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml.safe_dump({**content, **both, "seeds": 1}))
     return path
