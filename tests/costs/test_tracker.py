@@ -654,12 +654,13 @@ def test_a_measured_device_is_charged_the_clock_and_no_energy(
 
 
 def test_a_measured_peak_is_above_the_start_of_the_run() -> None:
+    process_memory.settle("cpu")  # what earlier tests left must not be given back meanwhile
     tracker = make_tracker([load_device("host")], nothing)
     tracker.start()
-    big = torch.ones(16 * 2**20)  # 64 MiB
+    big = torch.ones(64 * 2**20)  # 256 MiB
     tracker.finish()
     assert tracker.devices[0].kind == "measured"
-    assert 60 * 2**20 < tracker.devices[0].peak_bytes < 400 * 2**20
+    assert 192 * 2**20 < tracker.devices[0].peak_bytes < 400 * 2**20
     del big
 
 
