@@ -34,6 +34,8 @@ UNLABELLED = {"tent", "shot", "feature-alignment", "edgeta"}
 def test_one_step_of_each_method(name: str, tmp_path: Path) -> None:
     generates = CLASSES[name] > 100
     methods = (*METHODS, "edgeta-supervised") if generates else METHODS
+    if name == "bloom":
+        methods = tuple(method for method in methods if method != "ewc")  # more than 20 GB
     command = [sys.executable, "-P", "-c", SCRIPT, name, "{}", str(CLASSES[name]), *methods]
     paths = os.pathsep.join([str(HELPERS), os.environ.get("PYTHONPATH", "")])
     more = {"BENCH_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
