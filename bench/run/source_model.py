@@ -110,15 +110,14 @@ class _Training:
         x = placed(split.x, self.place)
         self.view = DomainView("source", x, split.y, recipe.batch_size, generator)
         self.steps_per_epoch = max(len(self.view) // recipe.batch_size, 1)
-        rate = recipe.learning_rate
+        rate, total = recipe.learning_rate, recipe.epochs * self.steps_per_epoch
         self.optimizer = torch.optim.AdamW(
             model.module.parameters(), rate, weight_decay=recipe.weight_decay
         )
+        # A warm-up of one step has length 0 in torch, which divides by it: begin at the full rate.
+        warmup = recipe.warmup * (1 - 1e-9) if recipe.warmup * total == 1 else recipe.warmup
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer,
-            rate,
-            total_steps=recipe.epochs * self.steps_per_epoch,
-            pct_start=recipe.warmup,
+            self.optimizer, rate, total_steps=total, pct_start=warmup
         )
 
     def run(self) -> Weights:

@@ -88,6 +88,12 @@ def test_the_source_model_is_trained_by_the_recipe(place):
     assert len(set(digests.values())) == 3
 
 
+@pytest.mark.parametrize(("epochs", "warmup"), [(1, 0.2), (2, 0.5), (5, 0.2)])
+def test_a_source_of_one_batch_is_trained_too(place, epochs, warmup):
+    recipe = f", training: {{epochs: {epochs}, batch_size: 5000, warmup: {warmup}}}"
+    assert run(place, recipe).status == "ok"
+
+
 def test_no_epochs_leave_the_weights_as_they_are_built(place):
     record = run(place, ", training: {epochs: 0}")
     assert record.status == "ok"
