@@ -25,7 +25,13 @@ SuiteName = Annotated[str, Option(help="A suite's name, or the path of a file.")
 Devices = Annotated[
     list[str] | None, Option(help="Device to charge costs on; repeatable. Default: the suite's.")
 ]
-Methods = Annotated[str | None, Option(help="Only these methods, as a,b; others may be added.")]
+Methods = Annotated[
+    str | None,
+    Option(
+        help="Only these methods, as a,b; others may be added. 'all': the suite's, its further "
+        "references included."
+    ),
+]
 Model = Annotated[str | None, Option(help="Instead of the suite's model.")]
 Variants = Annotated[
     list[str] | None,

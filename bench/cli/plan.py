@@ -54,6 +54,9 @@ def _show(selection: Selection, jobs: int | None) -> None:
     rows = [[n, f"{done[n]} done, {missing[n]} to run, {o} settings"] for n, o in settings.items()]
     typer.echo(aligned(rows, indent="  "))
     trainings = len(plan.shared_runs())
+    if further := plan.suite.further_references:
+        names = ", ".join(each.name for each in further)
+        typer.echo(f"not among them: {names}; they see labels too: name them, or --methods all")
     typer.echo(f"{len(plan.done)} of {len(plan.cells)} cells done, {len(plan.missing)} to run")
     if trainings < len(plan.missing):
         typer.echo(

@@ -118,7 +118,7 @@ def run_suite(
     ----------
     suite : a suite's name, or the path of a suite file
     device, methods, model, variants, seeds : instead of the suite's; ``methods`` may add
-        registered ones; ``seeds``: a number of them, some of them, or ``"0..4"``
+        registered ones, and "all" are the suite's; ``seeds``: a number, some, or ``"0..4"``
     source_draws : how many source models are trained, each with what is made of it offline; every
         seed runs on each. By default the suite's number, or 1
     data_root : the folder that relative paths of the suite's data and models lie in

@@ -10,7 +10,7 @@ from bench.costs.device_profile import absolute_name
 from bench.errors import BenchError, did_you_mean
 from bench.records.cell import Cell
 from bench.records.summary import RecordSummary
-from bench.study.suite import require_draws, suite_files
+from bench.study.suite import ALL, require_draws, suite_files
 from bench.study.tuned_settings import Tuned, changed_since, read_tuned, stale_note, tuned_path
 
 
@@ -36,9 +36,11 @@ def matching(
     """The records of these methods, seeds and devices; BenchError for one that no record has.
 
     ``source_draws``: only of the first so many draws of the source; all of these have records.
-    A device that is a profile's file may be called by its path or by the file's name.
+    "all" among the methods leaves none out. A device that is a profile's file may be called by its
+    path or by the file's name.
     """
-    kept = _having(records, "--methods", methods, lambda r: {_alike(r).method.name})
+    named = None if methods and ALL in methods else methods
+    kept = _having(records, "--methods", named, lambda r: {_alike(r).method.name})
     kept = _having(kept, "--seeds", seeds, lambda r: {_own(r).seed})
     draws = None if source_draws is None else range(require_draws(source_draws))
     kept = _having(kept, "--source-draws: draw", draws, lambda r: {_own(r).source_draw})

@@ -35,7 +35,8 @@ class Selection:
     suite : a suite's name, or the path of its file
     devices, model, variants, seeds, source_draws : instead of the suite's; variants as
         ``compressed:8``, ``source_draws`` as their number
-    methods : only these; registered ones that the suite does not list are added
+    methods : only these; registered ones that the suite does not list are added; ``all``: those
+        that it lists, further references included
     interval : seconds between batches, for a suite under online-timed
     data, root, source, targets : instead of the suite's stream a registered data set, the folder
         that it lies in, and its source and target domains (by default the first, and the others)
@@ -79,6 +80,7 @@ class Selection:
         from bench import registry
         from bench.study.data_root import placed
         from bench.study.suite import (
+            ALL,
             ModelReference,
             load_suite,
             parse_variants,
@@ -92,7 +94,8 @@ class Selection:
         if self.data_root is not None:
             suite = placed(suite, self.data_root)
         for name in self.methods or ():
-            registry.entry("method", name)
+            if name != ALL:
+                registry.entry("method", name)
         suite = select(suite, self.methods)
         changes: dict[str, Any] = {}
         if self.devices:

@@ -22,6 +22,8 @@ from bench.study.resources import Resources
 SUITES = Path(__file__).parent / "suites"
 FULL = "full"
 """The variant that is the model itself."""
+ALL = "all"
+"""What the command line calls all methods of a suite."""
 LARGEST_SEED = 2**31 - 1
 MOST_SEEDS = 1000
 MOST_DRAWS = 100
@@ -151,6 +153,8 @@ class Suite(_Strict):
     protocol : order, budget, batch size and reset, the same for all methods
     methods : run without target labels where the stream is unsupervised
     supervised_references : given the labels of the adaptation splits; tables mark them
+    further_references : more of them, which run only where the command line names them, or all
+        methods of the suite with ``--methods all``
     variants : what the device gets: ``full`` (the model itself) or a smaller one made of it, as
         ``compressed:8``; every method runs on each, supervised references on the first
     seeds : a count, a list, or a range as ``0..4``; the same seeds for every method
@@ -174,6 +178,7 @@ class Suite(_Strict):
     protocol: dict[str, Any] = {}
     methods: list[Ref] = pydantic.Field(min_length=1)
     supervised_references: list[Ref] = []
+    further_references: list[Ref] = []
     variants: Annotated[list[VariantRef], pydantic.BeforeValidator(_list)] = pydantic.Field(
         [Reference(name=FULL)], min_length=1
     )
@@ -220,7 +225,7 @@ class Suite(_Strict):
         return self.models or [self.model]
 
     def all_methods(self) -> Iterator[tuple[Reference, bool]]:
-        """Every method with whether it is given target labels."""
+        """Every method that runs, with whether it is given target labels."""
         yield from ((method, False) for method in self.methods)
         yield from ((method, True) for method in self.supervised_references)
 
@@ -283,12 +288,16 @@ def parse_variants(texts: Sequence[str]) -> list[Reference]:
 def select(suite: Suite, names: Sequence[str] | None) -> Suite:
     """The suite with only the named methods; a registered method that it does not list is added.
 
-    An added method is an ordinary one: it is given no target labels.
+    `ALL` names those that it lists, further references included. An added method is an ordinary
+    one: it is given no target labels.
     """
     if not names:
         return suite
-    listed = {r.name for r, _ in suite.all_methods()}
-    methods = [r for r in suite.methods if r.name in names]
-    methods += [Reference(name=n) for n in dict.fromkeys(names) if n not in listed]
-    references = [r for r in suite.supervised_references if r.name in names]
-    return suite.model_copy(update={"methods": methods, "supervised_references": references})
+    labelled = [*suite.supervised_references, *suite.further_references]
+    listed = {r.name for r in (*suite.methods, *labelled)}
+    wanted = {*names, *(listed if ALL in names else ())}
+    methods = [r for r in suite.methods if r.name in wanted]
+    methods += [Reference(name=n) for n in dict.fromkeys(names) if n not in {*listed, ALL}]
+    references = [r for r in labelled if r.name in wanted]
+    changes = {"supervised_references": references, "further_references": []}
+    return suite.model_copy(update={"methods": methods, **changes})

@@ -100,6 +100,34 @@ def test_a_bad_suite_file_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize(
+    ("methods", "parts"),
+    [
+        ([], ["not among them: lora, ewc; they see labels too", "0 of 3 cells"]),
+        (["--methods", "tent,ewc"], ["0 of 2 cells"]),
+        (["--methods", "all"], ["ewc", "0 of 5 cells"]),
+    ],
+)
+def test_a_plan_says_which_references_run_only_where_they_are_named(
+    tmp_path, monkeypatch, capfd, methods, parts
+):
+    from bench.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    listed = "methods: [source-only, tent]\nsupervised_references: [fine-tune]\n"
+    text = GOOD[: GOOD.index("methods:")] + listed + GOOD[GOOD.index("seeds:") :]
+    text += "further_references: [lora, ewc]\n"
+    (tmp_path / "mine.yaml").write_text(text.replace("seeds: 3", "seeds: 1"))
+    monkeypatch.setattr(sys, "argv", ["bench", "plan", "--suite", "mine.yaml", *methods])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capfd.readouterr()
+    assert not end.value.code, said.err
+    for part in parts:
+        assert part in said.out, said.out
+    assert ("not among them" in said.out) == (not methods)
+
+
+@pytest.mark.parametrize(
     ("arguments", "part"),
     [
         (["run", "--suite", "nothing.yaml"], "No such file"),

@@ -96,6 +96,7 @@ def test_options_choose_methods_seeds_and_devices(store: Store, tmp_path: Path) 
 def test_matching_names_what_no_record_has(make: Make) -> None:
     records = [make("tent", 0), make("shot", 1, device="/boards/my board.yaml")]
     assert matching(records, methods=["shot"]) == records[1:]
+    assert matching(records, methods=["all"]) == matching(records, methods=["a", "all"]) == records
     assert matching(records, seeds=[0]) == records[:1]
     for device in ("my board", "/boards/my board.yaml"):
         assert matching(records, devices=[device]) == records[1:]

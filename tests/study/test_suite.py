@@ -472,6 +472,22 @@ def test_a_selected_method_that_the_suite_does_not_list_is_added_without_labels(
     assert [r.name for r in suite.methods] == ["source-only", "tent"]  # the suite is untouched
 
 
+def test_further_references_run_with_labels_and_only_where_they_are_named(
+    write: Callable[..., Path],
+) -> None:
+    text = GOOD + "supervised_references: [ewc]\nfurther_references: [{name: lora, rank: 2}, gem]\n"
+    suite = load_suite(str(write(text)))[0]
+    usual = [("source-only", False), ("tent", False), ("ewc", True)]
+    assert selected(suite, None) == usual
+    assert [r.name for r in select(suite, None).further_references] == ["lora", "gem"]
+    assert selected(suite, ["lora", "tent"]) == [("tent", False), ("lora", True)]
+    assert select(suite, ["lora"]).supervised_references[0].config == {"rank": 2}
+    assert not select(suite, ["lora"]).further_references
+    assert selected(suite, ["all"]) == [*usual, ("lora", True), ("gem", True)]
+    with_own = [*usual[:2], ("shot", False), *usual[2:], ("lora", True), ("gem", True)]
+    assert selected(suite, ["shot", "all", "gem"]) == with_own
+
+
 def test_a_suite_from_when_streams_were_called_scenarios_names_the_new_key(tmp_path: Path) -> None:
     old = tmp_path / "old.yaml"
     old.write_text(suite_files()["smoke"].read_text().replace("\nstream:", "\nscenario:"))
