@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from bench.records.record import Amount, MethodFacts, Record, Results
 
@@ -86,7 +87,7 @@ class Row:
         """What the registry said of the method; all runs of a row have the same code."""
         return max(self.runs, key=age).method
 
-    @property
+    @cached_property
     def settings(self) -> str:
         """Where the settings come from: tuned, default, given, oracle, or none to tune."""
         return origin_of_settings(max(self.runs, key=age))
@@ -101,13 +102,13 @@ class Row:
         """Whether neither method nor settings saw labels that a deployed device does not have."""
         return not (self.supervised or self.is_oracle)
 
-    @property
-    def results(self) -> dict[Run, Results]:
+    @cached_property
+    def results(self) -> Mapping[Run, Results]:
         """The results of the runs that are ok."""
         return results_of(self.runs)
 
-    @property
-    def scores(self) -> dict[Run, float]:
+    @cached_property
+    def scores(self) -> Mapping[Run, float]:
         """What methods are compared by."""
         return {run: results.score for run, results in self.results.items()}
 
@@ -121,7 +122,7 @@ class Row:
         """What the counts of some run leave out, so that costs are lower bounds."""
         return sorted({what for r in self.results.values() for what in r.costs.uncounted})
 
-    @property
+    @cached_property
     def missing(self) -> tuple[Record, ...]:
         """The runs without results."""
         return tuple(r for r in self.runs if not usable(r))

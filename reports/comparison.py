@@ -148,16 +148,16 @@ class Comparison:
         return list(dict.fromkeys(d.name for stream in streams for d in stream))
 
 
-def compare(records: Iterable[Record]) -> list[Comparison]:
+def compare(records: Iterable[Record], checked: bool = False) -> list[Comparison]:
     """Sort records into comparisons, by title.
 
     Records share a comparison if stream, data, model, protocol and device, settings included, are
     equal, and where runs are computed; a modelled and a measured device never meet. Where their
     code differs, a row shows one version: that of the record that was started last. The rest is
     counted in a note, and rows and tables of older code than others of the report are marked.
-    Records whose contents cannot be shown are left out: see `showable`.
+    Records whose contents cannot be shown are left out: see `showable`; ``checked``: it gave these.
     """
-    kept, _ = showable(records)
+    kept = list(records) if checked else showable(records)[0]
     newest = {record.identity: record for record in sorted(kept, key=age)}
     others = Others(newest.values())
     groups: dict[str, list[Record]] = defaultdict(list)

@@ -5,7 +5,7 @@ variance, tuned beside default settings, models before the stream, and where a g
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.records.record import Results
@@ -87,6 +87,14 @@ def sheet(comparison: Comparison, note: str = "", reference: str = "") -> Sheet:
         (*blocks(comparison), *(each.block for each in further)),
         (*footnotes(comparison, note), *(text for each in further for text in each.notes)),
     )
+
+
+def with_note(made: Sheet, comparison: Comparison, note: str) -> Sheet:
+    """The `sheet` of a comparison that was made without a note, with one."""
+    if not note:
+        return made
+    further = made.notes[len(footnotes(comparison)) :]
+    return replace(made, notes=(*footnotes(comparison, note), *further))
 
 
 def p_value(value: float | None) -> str:

@@ -20,7 +20,6 @@ from .aggregate import Row, clean, fate, run_of, show_all
 from .comparison import Comparison, flat_settings
 from .drawing import Drawing, Style
 from .footnotes import runs_text
-from .further_blocks import sheet
 from .page_data import captions, page_data
 from .shared_notes import said_once
 from .table_model import DASH, Sheet, name_of, settings_of
@@ -31,20 +30,22 @@ CSS_DPI = 96
 
 def page(
     comparisons: Sequence[Comparison],
+    sheets: Sequence[Sheet],
     look: Mapping[str, Style],
     note: str = "",
-    reference: str = "",
     across: Sequence[tuple[Sheet, Drawing]] = (),
     workloads: Sequence[Sheet] = (),
     logs: Mapping[str, str] = MappingProxyType({}),
     answer: Sheet | None = None,
+    has_files: bool = True,
 ) -> str:
     """The report as HTML, everything from records escaped; ``look`` comes from `drawing.styles`.
 
-    ``reference``: see `files`; ``across``: tables and figures of several comparisons;
-    ``workloads``: tables across suites; ``logs``: the ends of logs by the name that records have of
-    them; ``answer``: what stands first. The policy of the page lets the browser run the script that
-    lies beside this module and nothing else.
+    ``sheets``: of the comparisons, without the note; ``across``: tables and figures of several of
+    them; ``workloads``: tables across suites; ``logs``: the ends of logs by the name that records
+    have of them; ``answer``: what stands first; ``has_files``: whether the figures of comparisons
+    lie beside the page as well. The policy of the page lets the browser run the script that lies
+    beside this module and nothing else.
     """
     beside = Path(__file__).parent
     environment = jinja2.Environment(
@@ -56,7 +57,7 @@ def page(
     )
     environment.globals |= {"name_of": name_of, "settings_of": settings_of}
     environment.filters |= {"clean": clean, "show_all": show_all, "base64": base64.b64encode}
-    sheets, shared = said_once([sheet(each, reference=reference) for each in comparisons])
+    shown, shared = said_once(sheets)
     records = [record for comparison in comparisons for record in comparison.records]
     script = beside.joinpath("page.js").read_text(encoding="utf-8")
     sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -70,8 +71,9 @@ def page(
         note=clean(note),
         across=[*((tables, None) for tables in workloads), *across],
         answer=answer,
+        has_files=has_files,
         shared_notes=shared,
-        comparisons=[_section(c, made, logs) for c, made in zip(comparisons, sheets, strict=True)],
+        comparisons=[_section(c, made, logs) for c, made in zip(comparisons, shown, strict=True)],
         versions=_versions(records),
         suites=sorted({record.suite for record in records}),
         first=min((record.started for record in records), default=""),

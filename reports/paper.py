@@ -100,7 +100,7 @@ class Paper:
         kept, left_out = showable(records)
         for line in left_out:
             _log.warning("bench: warning: %s", line)
-        comparisons = [c for c in compare(kept) if c.drawn]
+        comparisons = [c for c in compare(kept, checked=True) if c.drawn]
         if not comparisons:
             raise BenchError(
                 f"{self._where}: none of {len(kept)} records has results; see their reasons with "

@@ -102,9 +102,12 @@ def mean_ci(values: Iterable[float], within: Range = ANY) -> Estimate:
     if not known or not all(math.isfinite(v) for v in known):
         raise BenchError(f"mean of {known}: needs at least one value, all finite")
     n = len(known)
-    # `fmean` and `stdev` sum exactly, so the order of the records cannot show in a table.
-    half_width = _quantile(n - 1) * stdev(known) / math.sqrt(n) if n > 1 else None
-    return Estimate(fmean(known), half_width, n, within)
+    # Sums are exact but for their last rounding, so the order of records cannot show in a table.
+    mean = fmean(known)
+    if n == 1:
+        return Estimate(mean, None, n, within)
+    squares = 0.0 if min(known) == max(known) else math.fsum((v - mean) * (v - mean) for v in known)
+    return Estimate(mean, _quantile(n - 1) * math.sqrt(squares / (n - 1) / n), n, within)
 
 
 def over_draws(runs: Iterable[Run]) -> bool:

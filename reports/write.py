@@ -15,7 +15,7 @@ from bench.records.record import Record
 from .aggregate import find_row
 from .answer import answer_sheet, checked_budgets
 from .comparison import Comparison, compare
-from .further_blocks import sheet
+from .further_blocks import sheet, with_note
 from .scenario_tables import scenario_csv, scenario_sheet
 from .scenarios import MARGIN, across
 from .shared_notes import numbered, said_once
@@ -26,6 +26,11 @@ from .workloads import workload_sheets
 
 _log = logging.getLogger("bench")
 
+MOST_DRAWN = 24
+"""Comparisons whose figures are written unless the user says otherwise. Each takes about a second,
+and nobody opens the files of a hundred: the page has the curves of all.
+"""
+
 
 @register("report", "summary")
 def summary(records: Iterable[Record]) -> str:
@@ -33,7 +38,7 @@ def summary(records: Iterable[Record]) -> str:
     there are no records. Notes of several comparisons stand once, behind their tables.
     """
     kept, told = showable(records)
-    comparisons, inapplicable = _that_apply(compare(kept))
+    comparisons, inapplicable = _that_apply(compare(kept, checked=True))
     told = [*inapplicable, *told]
     if not comparisons and not told:
         return "No records yet: start with 'bench run'.\n"
@@ -73,6 +78,7 @@ def files(
     max_memory: float | None = None,
     jobs: int = 1,
     figure_width: str = "page",
+    figures: bool | None = None,
 ) -> list[Path]:
     """Tables (Markdown, LaTeX, CSV), figures (PNG, PDF, SVG) and report.html in a folder.
 
@@ -86,6 +92,7 @@ def files(
     failed runs' logs by the name that records have of them, for the page. ``max_energy,
     max_memory``: J of the stream and MB above the runtime, within which the answer names the best.
     ``jobs``: processes that draw. ``figure_width``: "page", or "column" for a paper's column.
+    ``figures``: whether those of each comparison are written; None: of up to `MOST_DRAWN`.
     Returns the paths; files of these names are replaced, others left alone.
     Raises BenchError if no record has results, if none is of the reference, or if the folder
     cannot be written.
@@ -94,7 +101,7 @@ def files(
     kept, left_out = showable(records)
     for line in left_out:
         _log.warning("bench: warning: %s", line)
-    comparisons, inapplicable = _that_apply(compare(kept))
+    comparisons, inapplicable = _that_apply(compare(kept, checked=True))
     note = "; ".join(filter(None, [note, *left_out, *inapplicable]))
     if not any(comparison.drawn for comparison in comparisons):
         why = (
@@ -120,18 +127,22 @@ def files(
     from .window_figure import ALONG, draw_along
 
     look, size = styles(comparisons), size_of(figure_width)
-    drawings = draw_all(comparisons, look, jobs, size)
+    if figures is None and not (figures := len(comparisons) <= MOST_DRAWN):
+        told = "bench: figures of %d comparisons are on the page alone; --figures writes files too"
+        _log.warning(told, len(comparisons))
+    empty: list[list[Drawing]] = [[] for _ in comparisons]
+    drawings = draw_all(comparisons, look, jobs, size) if figures else empty
     contents, drawn = dict[str, bytes](), dict[str, Drawing]()
     answer = answer_sheet(comparisons, budgets)
     if answer is not None:
         contents["answer.md"] = sheet_markdown(answer).encode()
-    for comparison, figures in zip(comparisons, drawings, strict=True):
-        slug = comparison.slug
-        made = sheet(comparison, note, reference)
+    sheets = [sheet(comparison, reference=reference) for comparison in comparisons]
+    for comparison, plain, own in zip(comparisons, sheets, drawings, strict=True):
+        slug, made = comparison.slug, with_note(plain, comparison, note)
         contents[f"table-{slug}.md"] = sheet_markdown(made).encode()
         contents[f"table-{slug}.tex"] = sheet_latex(made).encode()
         contents[f"table-{slug}.csv"] = comma_separated(comparison, reference).encode()
-        for drawing in figures:
+        for drawing in own:
             drawn[f"figure-{drawing.name}-{slug}"] = drawing
     sections = []
     for name in ALONG:
@@ -150,7 +161,7 @@ def files(
     for tables in workloads:
         contents[f"table-{tables.slug}.md"] = sheet_markdown(tables).encode()
         contents[f"table-{tables.slug}.tex"] = sheet_latex(tables).encode()
-    whole = page(comparisons, look, note, reference, sections, workloads, logs, answer)
+    whole = page(comparisons, sheets, look, note, sections, workloads, logs, answer, figures)
     contents |= figure_files(drawn)
     contents["report.html"] = whole.encode()
     return written(folder, contents)

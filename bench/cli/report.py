@@ -80,6 +80,13 @@ def command(
     figure_width: Annotated[
         Width | None, Option(help="Of figures: page, or a paper's column of 3.5 in. Default: page.")
     ] = None,
+    figures: Annotated[
+        bool | None,
+        Option(
+            "--figures/--no-figures",
+            help="Write figures of each comparison. Default: of up to 24; the page draws them all.",
+        ),
+    ] = None,
     format_: Annotated[
         Format, Option("--format", help="report, or eval-ever: a folder of JSON, as 'store export'")
     ] = Format.REPORT,
@@ -103,10 +110,10 @@ def command(
     if format_ is Format.REPORT and organization:
         raise BenchError("--organization is for --format eval-ever; leave it out")
     if format_ is not Format.REPORT:
-        if file is not None or columns is not None or figure_width is not None:
+        if any(each is not None for each in (file, columns, figure_width, figures)):
             raise BenchError(
-                f"--format {format_}: has no tables or figures; leave the file, --columns and "
-                "--figure-width out"
+                f"--format {format_}: has no tables or figures; leave the file, --columns, "
+                "--figure-width and --figures out"
             )
         layout = registry.load("report", format_.value)(organization)
     if file is not None or columns is not None:
@@ -140,6 +147,7 @@ def command(
         layout=layout,
         jobs=jobs or available_cores(),
         figure_width=figure_width or Width.PAGE,
+        figures=figures,
     )
     for path in paths:
         typer.echo(path)

@@ -20,9 +20,8 @@ from bench.execute.base import Limits
 from bench.execute.campaign import CampaignListener, make_executor, run_plan
 from bench.execute.preparation import Preparation
 from bench.records.export import to_frame
-from bench.records.export_files import log_file
 from bench.records.index import collector_paused
-from bench.records.log_tail import log_tail
+from bench.records.log_tail import log_ends
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.records.summary import RecordSummary
@@ -36,10 +35,6 @@ if TYPE_CHECKING:
 
 RETRIES = ("failed", "timeout", "oom", "unsupported")
 """Statuses whose cells can be run again."""
-SHOWN_LOGS = 200
-"""Of failed runs that the page shows the end of."""
-LOG_LINES = 15
-"""Lines that it shows of each."""
 
 _log = logging.getLogger("bench")
 
@@ -230,6 +225,7 @@ def report(
     max_memory: float | None = None,
     with_stores: str | Path | Sequence[str | Path] = (),
     figure_width: str = "page",
+    figures: bool | None = None,
 ) -> list[Path]:
     """Write tables, figures and an offline page of a store's records; the files' paths.
 
@@ -259,6 +255,7 @@ def report(
         max_memory=max_memory,
         further=further,
         figure_width=figure_width,
+        figures=figures,
     )
 
 
@@ -287,6 +284,7 @@ def write_report(
     layout: Layout | None = None,
     jobs: int = 1,
     figure_width: str = "page",
+    figures: bool | None = None,
 ) -> list[Path]:
     """The report of a store's records, or of those that are cells of a selection.
 
@@ -300,7 +298,8 @@ def write_report(
     The report says, and ``warn`` receives, what the suite leaves out and which settings were tuned
     on older code. ``warn`` also receives a line for every file that is no record, and their number.
     ``layout``: of a report file, whose tables and figures are written instead. ``jobs``: processes
-    that draw figures; ``figure_width``: theirs, "page" or "column", without a layout.
+    that draw figures; ``figure_width``: theirs, "page" or "column", without a layout; ``figures``:
+    whether those of each comparison are written, by default of up to `MOST_DRAWN` (reports/write).
     """
     chosen = selection or Selection(suite="")
     for plugin in chosen.plugins:
@@ -315,6 +314,7 @@ def write_report(
     if margin is not None and not 0 <= margin < 100:
         raise BenchError(f"--margin {margin:g}: give points from 0 to below 100, as 1")
     given = {"margin": margin and margin / 100, "max_energy": max_energy, "max_memory": max_memory}
+    given["figures"] = figures
     told_of: dict[str, Any] = {n: value for n, value in given.items() if value is not None}
     stores = (store, *further)
     with collector_paused():
@@ -324,8 +324,8 @@ def write_report(
         if layout is not None:
             if reference or told_of:
                 raise BenchError(
-                    "--reference, --margin, --max-energy and --max-memory are for a report without "
-                    "a file or --columns; leave them out"
+                    "--reference, --margin, --max-energy, --max-memory and --figures are for a "
+                    "report without a file or --columns; leave them out"
                 )
             known = layout.choose(known)
         notes = []
@@ -357,20 +357,9 @@ def write_report(
         notes.append(text)
     if layout is not None:
         return layout.write(records, out, "; ".join(notes))
-    told_of |= {"logs": _log_ends(records, stores), "jobs": jobs, "figure_width": figure_width}
+    told_of |= {"logs": log_ends(records, stores), "jobs": jobs, "figure_width": figure_width}
     write = registry.load("report", "files")
     return list(write(records, out, "; ".join(notes), reference, **told_of))
-
-
-def _log_ends(records: Iterable[Record], stores: Sequence[Store]) -> dict[str, str]:
-    """By the name that a record has of its log the last lines of it, for runs without a result."""
-    ends: dict[str, str] = {}
-    for record in records:
-        if record.status != "ok" and record.log and len(ends) < SHOWN_LOGS:
-            holding = next((s for s in stores if log_file(s, record.log)), None)
-            if holding is not None:
-                ends[record.log] = "\n".join(log_tail(holding, record.log, LOG_LINES))
-    return ends
 
 
 def _devices(records: Iterable[RecordSummary], warn: Callable[[str], None]) -> tuple[str, ...]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 
 from bench.io.one_line import one_line
 from bench.records.export_files import log_file
+from bench.records.record import Record
 from bench.records.store import Store
 
 MOST_BYTES = 64 * 1024
 """Of a log, from its end."""
 WIDEST = 500
 """Characters of a line."""
+SHOWN_LOGS = 200
+"""Of failed runs that a report shows the end of."""
+SHOWN_LINES = 15
+"""Lines that it shows of each."""
 
 
 def log_tail(store: Store, log: str, lines: int) -> list[str]:
@@ -33,3 +39,14 @@ def log_tail(store: Store, log: str, lines: int) -> list[str]:
         os.close(handle)
     found = content.splitlines()[1 if begin else 0 :]
     return [one_line(line, WIDEST) for line in found[-lines:]] or ["(the log is empty)"]
+
+
+def log_ends(records: Iterable[Record], stores: Sequence[Store]) -> dict[str, str]:
+    """By the name that a record has of its log the last lines of it, for runs without a result."""
+    ends: dict[str, str] = {}
+    for record in records:
+        if record.status != "ok" and record.log and len(ends) < SHOWN_LOGS:
+            holding = next((s for s in stores if log_file(s, record.log)), None)
+            if holding is not None:
+                ends[record.log] = "\n".join(log_tail(holding, record.log, SHOWN_LINES))
+    return ends

@@ -19,13 +19,17 @@ import pytest
 SIZES = {"large": ("100000", "100", "20"), "wide": ("10000", "112", "18")}
 """Records, comparisons and methods of the generated stores."""
 CHOSEN = ("--suite", "domain-shift", "--device", "xavier-nx")
+SEEDS = ("--model", "digits-vit", "--methods", "all", "--seeds", "0..52")
 BARS = {
     "status": (("status",), "large", 2.0, 300.0),
-    "plan": (("plan", *CHOSEN, "--model", "digits-vit", "--seeds", "0..52"), "large", 4.0, None),
+    "plan": (("plan", *CHOSEN, *SEEDS), "large", 4.0, None),
     "report of one comparison": (("report", *CHOSEN), "large", 10.0, None),
     "report of 112 comparisons": (("report",), "wide", 80.0, None),
+    "the same with files of all figures": (("report", "--figures"), "wide", None, None),
 }  # fmt: skip
-"""By title: a command, its store, and the most CPU seconds and MB; 80 s are 40 s of 2 jobs."""
+"""By title: a command, its store, and the most CPU seconds and MB; 80 s are 40 s of 2 jobs. The
+last is measured alone: matplotlib draws a figure in three formats in about a third of a second.
+"""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def test_a_large_store_is_quick(title: str, folder: Path, tmp_path: Path) -> Non
     _, _, seconds, megabytes = BARS[title]
     cost = cost_of(title, folder, tmp_path)
     print(f"\n{title}: {cost}")
-    assert cost.cpu_s <= seconds
+    assert seconds is None or cost.cpu_s <= seconds
     assert megabytes is None or cost.peak_mb <= megabytes
 
 

@@ -22,6 +22,7 @@ from bench.records.record import Record
 from bench.records.store import Store
 from bench.reports.comparison import compare
 from bench.reports.drawing import styles
+from bench.reports.further_blocks import sheet
 from bench.reports.html_page import page
 from bench.reports.write import files
 
@@ -455,7 +456,8 @@ def test_50_comparisons_of_40_methods(
     comparisons = compare(records)
     assert len(comparisons) == 50
     path = tmp_path / "report.html"
-    path.write_text(page(comparisons, styles(comparisons)), encoding="utf-8")
+    sheets = [sheet(each) for each in comparisons]
+    path.write_text(page(comparisons, sheets, styles(comparisons)), encoding="utf-8")
     size = path.stat().st_size / 1e6
     opened = open_page(path)
     loaded = opened.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1e3

@@ -67,7 +67,8 @@ def test_columns_without_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_budgets_stand_in_the_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert report(monkeypatch, "--store", "results", "--max-energy", "3") == 0
+    assert report(monkeypatch, "--store", "results", "--max-energy", "3", "--no-figures") == 0
+    assert not list(folder.glob("report/figure-*"))
     answer = (folder / "report" / "answer.md").read_text()
     assert "**Best within adaptation energy up to 3 J (costs modelled)**" in answer
     assert "| source-only | – | no other method | 50.0 ± 0.0 |" in answer
@@ -90,7 +91,7 @@ def test_budgets_stand_in_the_answer(folder: Path, monkeypatch: pytest.MonkeyPat
         ),
         (
             ["paper.yaml", "--max-energy", "3"],
-            "--max-energy and --max-memory are for a report without a file or --columns; leave",
+            "--max-memory and --figures are for a report without a file or --columns; leave",
         ),
     ],
 )
@@ -147,7 +148,8 @@ def test_the_format_of_every_eval_ever_is_that_of_the_export(
     ("arguments", "told"),
     [
         (["--format", "eval-ever"], "--organization: the format every-eval-ever asks who"),
-        (["paper.yaml", "--format", "eval-ever"], "leave the file, --columns and"),
+        (["paper.yaml", "--format", "eval-ever"], "leave the file, --columns, --figure-width and"),
+        (["--format", "eval-ever", "--no-figures"], "--figure-width and --figures out"),
         (["--format", "eval-ever", "--figure-width", "column"], "--format eval-ever: has no"),
         (["--organization", "A"], "--organization is for --format eval-ever"),
         (["--format", "eval-ever", "--organization", "A", "--reference", "tent"], "--reference"),

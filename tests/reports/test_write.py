@@ -150,6 +150,25 @@ def test_paths_returned_are_the_files(make: Make, tmp_path: Path) -> None:
     assert all(p.stat().st_size for p in paths)
 
 
+def test_of_many_comparisons_the_page_alone_has_figures_unless_files_are_asked_for(
+    report: Path, paper: list[Record], tmp_path: Path, monkeypatch: Any, caplog: Any
+) -> None:
+    known = {path.name for path in report.iterdir()}
+    drawn = {name for name in known if name.startswith(("figure-", "captions"))}
+    assert len(drawn) > 9
+    monkeypatch.setattr("bench.reports.write.MOST_DRAWN", 0)
+    assert {path.name for path in files(paper, tmp_path / "many")} == known - drawn
+    assert "figures of 1 comparisons are on the page alone; --figures writes files" in caplog.text
+    text = (tmp_path / "many" / "report.html").read_text(encoding="utf-8")
+    assert "<code>bench report --figures</code> writes the same ones" in text
+    assert 'data-kind="stream"' in text
+    caplog.clear()
+    assert {path.name for path in files(paper, tmp_path / "all", figures=True)} == known
+    assert not caplog.text
+    monkeypatch.undo()
+    assert {path.name for path in files(paper, tmp_path / "no", figures=False)} == known - drawn
+
+
 def test_the_same_records_give_the_same_files(make: Make, tmp_path: Path) -> None:
     records = [make("source-only"), make("tent")]
     for name in ("a", "b"):
