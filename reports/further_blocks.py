@@ -4,7 +4,7 @@ variance, tuned beside default settings, models before the stream, and where a g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,7 +47,7 @@ RATIOS = ("energy", "memory", "time")
 
 TOO_SMALL = "n too small"
 
-Scores = dict[Run, float]
+Scores = Mapping[Run, float]
 
 
 @dataclass(frozen=True)

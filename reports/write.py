@@ -127,9 +127,11 @@ def files(
     from .window_figure import ALONG, draw_along
 
     look, size = styles(comparisons), size_of(figure_width)
-    if figures is None and not (figures := len(comparisons) <= MOST_DRAWN):
-        told = "bench: figures of %d comparisons are on the page alone; --figures writes files too"
-        _log.warning(told, len(comparisons))
+    if figures is None:
+        figures = len(comparisons) <= MOST_DRAWN
+        if not figures:
+            told = "figures of %d comparisons are on the page alone; --figures writes files too"
+            _log.warning(f"bench: {told}", len(comparisons))
     empty: list[list[Drawing]] = [[] for _ in comparisons]
     drawings = draw_all(comparisons, look, jobs, size) if figures else empty
     contents, drawn = dict[str, bytes](), dict[str, Drawing]()

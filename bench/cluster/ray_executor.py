@@ -28,7 +28,7 @@ from bench.cluster.task import SHARE
 from bench.errors import BenchError
 from bench.execute.base import Ended, Limits, available_cores
 from bench.execute.claims import process_lives, process_name
-from bench.execute.preparation import Preparation, PreparationListener
+from bench.execute.preparation import Preparation, PreparationListener, in_stages
 from bench.io.one_line import one_line
 from bench.io.weights_cache import cache_folder
 from bench.registry import register
@@ -94,22 +94,21 @@ class RayExecutor(BatchExecutor):
         self, preparations: Sequence[Preparation], logs: Path, listener: PreparationListener
     ) -> None:
         """Tasks of Ray too; they have ended when this returns."""
-        if not preparations:
-            return
         self._listener = listener
-        contents, threads = making(preparations, logs)
-        batch = self._made(contents, logs.parent.resolve())
-        needs = self._needs(preparations[0].cell.accelerator, threads)
-        for index, each in enumerate(preparations):
-            listener.preparation_begins(each)
-            Path(contents[index].log).unlink(missing_ok=True)
-            self._queued.append(_Task(batch, index, each, needs=needs))
-        self._write(batch)
-        while self._queued or self._tasks:
-            for task, final in self._poll():
-                self._end(task, final)
-            for task in self._tasks.values():
-                task.advance(listener)
+        for stage in in_stages(preparations):
+            contents, threads = making(stage, logs)
+            batch = self._made(contents, logs.parent.resolve())
+            needs = self._needs(stage[0].cell.accelerator, threads)
+            for index, each in enumerate(stage):
+                listener.preparation_begins(each)
+                Path(contents[index].log).unlink(missing_ok=True)
+                self._queued.append(_Task(batch, index, each, needs=needs))
+            self._write(batch)
+            while self._queued or self._tasks:
+                for task, final in self._poll():
+                    self._end(task, final)
+                for task in self._tasks.values():
+                    task.advance(listener)
 
     def wait(self) -> list[Ended]:
         tasks = self._of(list(self.waiting))

@@ -28,7 +28,7 @@ from bench.cluster.settling import OF_RUNS, settle
 from bench.errors import BenchError
 from bench.execute.base import Ended, Limits
 from bench.execute.claims import Claims, seen_claims
-from bench.execute.preparation import Preparation, PreparationListener
+from bench.execute.preparation import Preparation, PreparationListener, in_stages
 from bench.execute.work import read_order
 from bench.records.store import Store
 from bench.registry import register
@@ -117,9 +117,8 @@ class SlurmExecutor(BatchExecutor):
         arrays = []
         if jobs:
             store = Path(jobs[0].store)
-            for kind in ("source", "ahead"):
-                chosen = [each for each in preparations if each.kind == kind]
-                arrays += self._preparing(chosen, store / "logs") if chosen else []
+            for stage in in_stages(preparations):
+                arrays += self._preparing(stage, store / "logs")
             arrays += self._arrays(jobs)
         return [shlex.join(["sbatch", *array.arguments()]) for array in arrays]
 
@@ -128,15 +127,16 @@ class SlurmExecutor(BatchExecutor):
     ) -> None:
         """Submit a job for each; runs are submitted after them, and wait for them in the queue."""
         self._listener = listener
-        after = []
-        for array in self._preparing(preparations, logs) if preparations else []:
-            for each in array.preparing:
-                listener.preparation_begins(each)
-                (logs / f"{each.kind}-{each.name}.log").unlink(missing_ok=True)
-            job = self._submit(array)
-            kind = "afterok" if array.preparing[0].kind == "source" else "afterany"
-            after.append(f"{kind}:{job}")
-        self._after += after
+        for stage in in_stages(preparations):
+            after = []
+            for array in self._preparing(stage, logs):
+                for each in array.preparing:
+                    listener.preparation_begins(each)
+                    (logs / f"{each.kind}-{each.name}.log").unlink(missing_ok=True)
+                job = self._submit(array)
+                kind = "afterok" if stage[0].kind == "source" else "afterany"
+                after.append(f"{kind}:{job}")
+            self._after += after
 
     def wait(self) -> list[Ended]:
         self._submit_waiting()

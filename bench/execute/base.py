@@ -158,7 +158,7 @@ class Executor(ABC):
 
         Parameters
         ----------
-        preparations : each needs none of the others
+        preparations : source models first; the others need their ``source``, if it is one of these
         logs : folder for the output of other processes
         listener : receives the events of each, also of what fails or does not apply besides
             source models; the runs that need it say why

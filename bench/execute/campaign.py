@@ -125,8 +125,8 @@ class Campaign:
         Raises BenchError if a source model, or a component, fails.
         """
         _require_reachable(cells, self._executor)
-        for found in (source_models, made_ahead):
-            self._executor.prepare(found(cells), self.store.logs, self._listener)
+        found = [*source_models(cells), *made_ahead(cells)]
+        self._executor.prepare(found, self.store.logs, self._listener)
 
     def run(
         self, jobs: Sequence[Job], follow: Callable[[Ended], Iterable[Job]] | None = None

@@ -31,12 +31,14 @@ class Preparation:
     name : 20 hexadecimal characters, by the content
     title : for people
     cell : one of those that need it
+    source : name of the source model that it is made of, for what is made ``ahead``
     """
 
     kind: Literal["source", "ahead"]
     name: str
     title: str
     cell: Cell
+    source: str = ""
 
     @property
     def path(self) -> Path:
@@ -85,8 +87,14 @@ def made_ahead(cells: Sequence[Cell]) -> list[Preparation]:
             batch_size = protocol_config(cell.protocol).batch_size
             name = digest([source, batch_size, *content])[:20]
             if name not in found and unsupported(cell) is None:
-                found[name] = Preparation("ahead", name, title, cell)
+                found[name] = Preparation("ahead", name, title, cell, source)
     return list(found.values())
+
+
+def in_stages(preparations: Sequence[Preparation]) -> list[list[Preparation]]:
+    """The source models, and what is made of them, each where there is some."""
+    stages = [[each for each in preparations if each.kind == kind] for kind in ("source", "ahead")]
+    return [stage for stage in stages if stage]
 
 
 def _parts(cell: Cell) -> Iterator[tuple[str, list[object]]]:

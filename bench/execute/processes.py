@@ -142,10 +142,11 @@ class ProcessExecutor(Executor):
         try:
             while waiting or running:
                 while waiting and len(running) < self.workers:
-                    each = waiting[0]
-                    if not self._slot(each.name, each.cell):
+                    unmade = {*running, *(each.name for each in waiting)}
+                    each = next((p for p in waiting if p.source not in unmade), None)
+                    if each is None or not self._slot(each.name, each.cell):
                         break
-                    waiting.popleft()
+                    waiting.remove(each)
                     log = logs / f"{each.kind}-{each.name}.log"
                     log.unlink(missing_ok=True)
                     cell = each.cell.model_dump(mode="json")

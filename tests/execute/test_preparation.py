@@ -70,6 +70,33 @@ class AheadElsewhere(AheadFails):
         raise Unsupported("the model has no blocks; take another")
 '''
 
+WAITS = '''
+import os, time
+from torch import nn
+from bench import FoundationModel, ModelConfig, SourceTraining, register
+
+
+@register("model", "waits")
+class Waits(FoundationModel):
+    """Its training goes on once an offline stage of another model has begun."""
+    Config = ModelConfig
+    source_training = SourceTraining(epochs=1)
+
+    @classmethod
+    def build(cls, config, input_shape, classes):
+        return cls(nn.Sequential(nn.Flatten(), nn.Linear(1024, classes)))
+
+    def blocks(self):
+        return []
+
+    def augment(self, x):
+        for _ in range(600):
+            if os.path.exists("made.txt"):
+                return x
+            time.sleep(0.1)
+        raise RuntimeError("no stage was made meanwhile")
+'''
+
 NAMES = ("--plugin", "ahead.py", "--timeout", "5")
 
 
@@ -102,6 +129,21 @@ def test_offline_stages_are_made_once_before_the_runs_and_outside_their_time(pla
     again = place.run("run", *NAMES, "--methods", "ahead", "--seeds", "5")
     assert "offline stage" not in again.stderr
     assert (place.folder / "made.txt").read_text().split() == made
+
+
+def test_a_stage_waits_for_the_source_model_that_it_is_made_of_alone(place):
+    (place.folder / "waits.py").write_text(WAITS)
+    suite = place.folder / "tiny.yaml"
+    both = "models: [{name: tiny, width: 32}, waits]"
+    suite.write_text(suite.read_text().replace("model: {name: tiny, width: 32}", both))
+    options = ("--plugin", "waits.py", "--methods", "ahead", "--seeds", "0")
+    done = place.run("run", "--plugin", "ahead.py", *options, "--jobs", "2")
+    begun, ended = (done.stderr.index(text) for text in (
+        "offline stage of ahead for tiny (once", "training waits on the source of digits-shift: done"
+    ))  # fmt: skip
+    assert begun < ended
+    assert done.stderr.index("training tiny on the source of digits-shift: done") < begun
+    assert place.records()["ahead", 0, "xavier-nx"].status == "ok"
 
 
 @pytest.mark.parametrize("executor", ["processes", pytest.param("inline", marks=pytest.mark.slow)])
