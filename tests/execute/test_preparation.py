@@ -138,11 +138,15 @@ def test_a_stage_waits_for_the_source_model_that_it_is_made_of_alone(place):
     suite.write_text(suite.read_text().replace("model: {name: tiny, width: 32}", both))
     options = ("--plugin", "waits.py", "--methods", "ahead", "--seeds", "0")
     done = place.run("run", "--plugin", "ahead.py", *options, "--jobs", "2")
-    begun, ended = (done.stderr.index(text) for text in (
-        "offline stage of ahead for tiny (once", "training waits on the source of digits-shift: done"
-    ))  # fmt: skip
-    assert begun < ended
-    assert done.stderr.index("training tiny on the source of digits-shift: done") < begun
+    trained, begun, ended = (
+        done.stderr.index(text)
+        for text in (
+            "training tiny on the source of digits-shift: done",
+            "offline stage of ahead for tiny (once",
+            "training waits on the source of digits-shift: done",
+        )
+    )
+    assert trained < begun < ended
     assert place.records()["ahead", 0, "xavier-nx"].status == "ok"
 
 
