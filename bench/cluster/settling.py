@@ -11,7 +11,7 @@ from bench.cluster.slurm_queue import Final
 from bench.execute.base import Ended, require_source
 from bench.execute.claims import folder, read_claim
 from bench.execute.preparation import Preparation, PreparationListener
-from bench.execute.run_output import last_line
+from bench.io.run_output import last_line
 from bench.records.cell import Cell
 from bench.records.record import Record, Status
 from bench.records.store import Store

@@ -22,9 +22,9 @@ from bench.costs.device_profile import load_device
 from bench.errors import BenchError
 from bench.execute.base import Ended, Executor, Limits, Stopwatch, collect
 from bench.execute.preparation import Preparation, PreparationListener
-from bench.execute.run_output import last_line
 from bench.execute.work import IDLE_THREADS
 from bench.io.atomic_write import write_atomically
+from bench.io.run_output import last_line
 from bench.records.record import Status
 from bench.records.store import Store
 from bench.registry import register

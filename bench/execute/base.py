@@ -156,6 +156,8 @@ class Executor(ABC):
     ) -> None:
         """Make and cache what runs share, by default in this process, one after another.
 
+        Where it is made elsewhere this may return before all is; the runs that need it wait for it.
+
         Parameters
         ----------
         preparations : source models first; the others need their ``source``, if it is one of these
@@ -166,7 +168,7 @@ class Executor(ABC):
         Raises
         ------
         BenchError
-            if a source model fails
+            if a source model fails; so does `wait`
         """
         for each in preparations:
             listener.preparation_begins(each)

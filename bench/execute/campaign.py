@@ -122,7 +122,7 @@ class Campaign:
     def prepare(self, cells: Sequence[Cell]) -> None:
         """Make and cache what runs share: source models, then variants and offline stages.
 
-        Raises BenchError if a source model, or a component, fails.
+        Raises BenchError if a component fails, and so does this or `run` if a source model does.
         """
         _require_reachable(cells, self._executor)
         found = [*source_models(cells), *made_ahead(cells)]

@@ -30,7 +30,7 @@ from typing import IO, Any, NoReturn
 
 import psutil
 
-from bench.execute.shared_memory import SharedMemory
+from bench.io.shared_memory import SharedMemory
 from bench.io.traceback_text import print_traceback
 from bench.run.warm_up import warm_up
 

@@ -12,8 +12,8 @@ from typing import Literal
 from bench import registry
 from bench.contracts.protocol import protocol_config
 from bench.errors import BenchError
-from bench.execute.run_output import new_lines
 from bench.io.digest import digest
+from bench.io.run_output import new_lines
 from bench.io.weights_cache import read_cached
 from bench.records.cell import Cell, variant_title
 from bench.run.source_model import source_path
@@ -89,6 +89,12 @@ def made_ahead(cells: Sequence[Cell]) -> list[Preparation]:
             if name not in found and unsupported(cell) is None:
                 found[name] = Preparation("ahead", name, title, cell, source)
     return list(found.values())
+
+
+def needed(cell: Cell) -> set[str]:
+    """Names of what is made before a cell can run, whether or not it is cached."""
+    source = source_path(cell, build("stream", cell.stream, cell.seed)).stem
+    return {source, *(each.name for each in made_ahead([cell]))}
 
 
 def in_stages(preparations: Sequence[Preparation]) -> list[list[Preparation]]:

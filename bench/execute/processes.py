@@ -19,9 +19,9 @@ from bench.accelerator.slots import Slots
 from bench.costs.device_profile import load_device
 from bench.execute.base import Ended, Executor, Limits, Stopwatch, collect, require_source
 from bench.execute.launcher import Launcher
-from bench.execute.preparation import Preparation, PreparationListener, tell_advance
+from bench.execute.preparation import Preparation, PreparationListener, needed, tell_advance
 from bench.execute.process_tree import ActiveTime, ProcessTree, signal_name
-from bench.execute.run_output import last_line
+from bench.io.run_output import last_line
 from bench.records.cell import Cell
 from bench.records.record import Status
 from bench.records.store import Store
@@ -81,6 +81,54 @@ class _Task:
 Ending = tuple[_Task, Outcome]
 
 
+@dataclass
+class _Ahead:
+    """What runs share and is not made yet.
+
+    Attributes
+    ----------
+    waiting : what has not begun
+    begun : what is worked on, by name, with how far its log was read
+    refused : why some does not apply, by name
+    """
+
+    logs: Path
+    listener: PreparationListener
+    waiting: deque[Preparation]
+    begun: dict[str, tuple[Preparation, int]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> set[str]:
+        """Of all of it."""
+        return {*self.begun, *(each.name for each in self.waiting)}
+
+    def log(self, each: Preparation) -> Path:
+        """What the process that makes it writes to."""
+        return self.logs / f"{each.kind}-{each.name}.log"
+
+    def settle(self, ended: Sequence[Ending]) -> list[Ending]:
+        """Tell how far all has come and what has ended; of ``ended`` the runs.
+
+        BenchError if a source model failed.
+        """
+        for name, (each, position) in self.begun.items():
+            position, reason = tell_advance(each, self.log(each), position, self.listener)
+            self.begun[name] = each, position
+            self.refused |= {name: reason} if reason else {}
+        for task, (status, reason) in ended:
+            if task.name not in self.begun:
+                continue
+            each, _ = self.begun.pop(task.name)
+            if status == "ok" and task.name in self.refused:
+                self.listener.preparation_does_not_apply(each, self.refused[task.name])
+                continue
+            error = "" if status == "ok" else reason
+            self.listener.preparation_ends(each, error)
+            require_source(each, error, task.log)
+        return [(task, outcome) for task, outcome in ended if "job" in task.work]
+
+
 @register("executor", "processes")
 class ProcessExecutor(Executor):
     """Local processes, one torch thread each; a run is killed at its limits.
@@ -102,6 +150,8 @@ class ProcessExecutor(Executor):
         self._jobs: dict[str, Job] = {}  # those that run, by their names
         self._alone: set[str] = set()  # runs that are timed on this machine
         self._known_left: set[str] = set()
+        self._ahead = _Ahead(Path(), PreparationListener(), deque())
+        self._needs: dict[str, set[str]] = {}  # of jobs that wait for what runs share
 
     def compute_on(self, choice: Choice) -> None:
         """Runs get slots of these GPUs: so many run at a time."""
@@ -115,20 +165,19 @@ class ProcessExecutor(Executor):
         super().submit(job)
 
     def wait(self) -> list[Ended]:
-        while self.waiting and self._may_start(self.waiting[0]):
-            job = self.waiting[0]
-            if not self._slot(job.run, job.cells[0], job.run in self._alone):
-                break
-            self.waiting.popleft()
+        self._begin_ahead()
+        while (job := self._startable()) is not None:
+            self.waiting.remove(job)
             self._jobs[job.run] = job
             limits = self.limits.timeout_s, self._memory_bytes
             work = {"do": "run", "job": job.model_dump(mode="json")}
             self._start(_Task(job.run, work, job.log, _preload(job.cells[0]), *limits))
-        return [self._finish(task, *outcome) for task, outcome in self._poll(self._has_record)]
+        ended = self._ahead.settle(self._poll(self._has_record))
+        return [self._finish(task, *outcome) for task, outcome in ended]
 
     def cancel(self) -> list[Ended]:
         super().cancel()
-        stopped = list(self._running.values())
+        stopped = [task for name, task in self._running.items() if name in self._jobs]
         self._kill_running()
         reason = "stopped before its end (Ctrl-C or SIGTERM)"
         return [self._finish(task, "interrupted", reason) for task in stopped]
@@ -136,41 +185,15 @@ class ProcessExecutor(Executor):
     def prepare(
         self, preparations: Sequence[Preparation], logs: Path, listener: PreparationListener
     ) -> None:
-        waiting, running = deque(preparations), dict[str, tuple[Preparation, int]]()
-        plugins = [str(path) for path in registry.plugins()]
-        refused: dict[str, str] = {}
+        self._ahead = _Ahead(logs, listener, deque(preparations))
         try:
-            while waiting or running:
-                while waiting and len(running) < self.workers:
-                    unmade = {*running, *(each.name for each in waiting)}
-                    each = next((p for p in waiting if p.source not in unmade), None)
-                    if each is None or not self._slot(each.name, each.cell):
-                        break
-                    waiting.remove(each)
-                    log = logs / f"{each.kind}-{each.name}.log"
-                    log.unlink(missing_ok=True)
-                    cell = each.cell.model_dump(mode="json")
-                    work = {"do": each.kind, "cell": cell, "plugins": plugins}
-                    memory = None if each.kind == "source" else self._memory_bytes
-                    listener.preparation_begins(each)
-                    self._start(_Task(each.name, work, log, _preload(each.cell), None, memory))
-                    running[each.name] = each, 0
-                ended = self._poll()
-                for name, (each, position) in running.items():
-                    log = logs / f"{each.kind}-{name}.log"
-                    position, reason = tell_advance(each, log, position, listener)
-                    running[name] = each, position
-                    refused |= {name: reason} if reason else {}
-                for task, (status, reason) in ended:
-                    each, _ = running.pop(task.name)
-                    if status == "ok" and task.name in refused:
-                        listener.preparation_does_not_apply(each, refused[task.name])
-                        continue
-                    error = "" if status == "ok" else reason
-                    listener.preparation_ends(each, error)
-                    require_source(each, error, task.log)
-        finally:
+            self._begin_ahead()
+            while self._ahead.waiting and len(self._running) >= self.workers:
+                self._ahead.settle(self._poll())
+                self._begin_ahead()
+        except BaseException:
             self._kill_running()
+            raise
 
     def close(self) -> None:
         """End all launchers and whatever still runs in them."""
@@ -181,6 +204,41 @@ class ProcessExecutor(Executor):
         self._launchers.clear()
 
     # -----------------------------------------------------------------------
+
+    def _begin_ahead(self) -> None:
+        """Begin what runs share, as far as there is room and its source model is made."""
+        ahead, plugins = self._ahead, [str(path) for path in registry.plugins()]
+        while ahead.waiting and len(self._running) < self.workers:
+            unmade = ahead.names
+            each = next((p for p in ahead.waiting if p.source not in unmade), None)
+            if each is None or not self._slot(each.name, each.cell):
+                return
+            ahead.waiting.remove(each)
+            log = ahead.log(each)
+            log.unlink(missing_ok=True)
+            cell = each.cell.model_dump(mode="json")
+            work = {"do": each.kind, "cell": cell, "plugins": plugins}
+            memory = None if each.kind == "source" else self._memory_bytes
+            ahead.listener.preparation_begins(each)
+            self._start(_Task(each.name, work, log, _preload(each.cell), None, memory))
+            ahead.begun[each.name] = each, 0
+
+    def _startable(self) -> Job | None:
+        """The first job that waits for nothing that is still made, if there is room for it."""
+        unmade = self._ahead.names
+        job = next(
+            (job for job in self.waiting if not (unmade and self._needed(job) & unmade)), None
+        )
+        if job is None or not self._may_start(job):
+            return None
+        has_slot = self._slot(job.run, job.cells[0], job.run in self._alone)
+        return job if has_slot else None
+
+    def _needed(self, job: Job) -> set[str]:
+        """Names of what is made before a job can start; it is asked for often."""
+        if job.run not in self._needs:
+            self._needs[job.run] = needed(job.cells[0])
+        return self._needs[job.run]
 
     def _may_start(self, job: Job) -> bool:
         """Whether there is room; a job that is timed on this machine runs alone."""
@@ -212,7 +270,9 @@ class ProcessExecutor(Executor):
 
     def _has_record(self, task: _Task) -> bool:
         """Whether a run has written what it found out before its launcher died."""
-        job = self._jobs[task.name]
+        job = self._jobs.get(task.name)
+        if job is None:
+            return False
         found = [Store(job.store).get(cell.identity) for cell in job.cells]
         return any(record is not None and record.run == job.run for record in found)
 

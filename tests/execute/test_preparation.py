@@ -73,12 +73,12 @@ class AheadElsewhere(AheadFails):
 WAITS = '''
 import os, time
 from torch import nn
-from bench import FoundationModel, ModelConfig, SourceTraining, register
+from bench import FoundationModel, Method, ModelConfig, SourceTraining, register
 
 
 @register("model", "waits")
 class Waits(FoundationModel):
-    """Its training goes on once an offline stage of another model has begun."""
+    """Its training goes on once there is a file, which what is made of another model writes."""
     Config = ModelConfig
     source_training = SourceTraining(epochs=1)
 
@@ -91,10 +91,17 @@ class Waits(FoundationModel):
 
     def augment(self, x):
         for _ in range(600):
-            if os.path.exists("made.txt"):
+            if os.path.exists("FILE"):
                 return x
             time.sleep(0.1)
-        raise RuntimeError("no stage was made meanwhile")
+        raise RuntimeError("nothing was made meanwhile")
+
+
+@register("method", "marks")
+class Marks(Method):
+    """Writes a file."""
+    def adapt(self, domain, window):
+        open("ran.txt", "w").close()
 '''
 
 NAMES = ("--plugin", "ahead.py", "--timeout", "5")
@@ -124,30 +131,36 @@ def test_offline_stages_are_made_once_before_the_runs_and_outside_their_time(pla
         "process ended with exit code 1: no such stage can be made"
     ) in done.stderr
     assert place.records()["ahead-fails", 0, "xavier-nx"].reason == "no such stage can be made"
-    before, _, _ = done.stderr.partition("10 cells to run")
-    assert before.count("offline stage of ahead") == 5
+    assert done.stderr.count("offline stage of ahead") == 5
+    first_run = done.stderr.index("] ahead · tiny")
+    assert done.stderr.index("offline stage of ahead for tiny: done in ") < first_run
     again = place.run("run", *NAMES, "--methods", "ahead", "--seeds", "5")
     assert "offline stage" not in again.stderr
     assert (place.folder / "made.txt").read_text().split() == made
 
 
-def test_a_stage_waits_for_the_source_model_that_it_is_made_of_alone(place):
-    (place.folder / "waits.py").write_text(WAITS)
+@pytest.mark.parametrize(
+    ("method", "file", "began"),
+    [
+        ("ahead", "made.txt", "offline stage of ahead for tiny (once; then cached)"),
+        ("marks", "ran.txt", "] marks · tiny · xavier-nx · seed 0: ok"),
+    ],
+)
+def test_stages_and_runs_wait_for_their_own_source_model_alone(place, method, file, began):
+    (place.folder / "waits.py").write_text(WAITS.replace("FILE", file))
     suite = place.folder / "tiny.yaml"
     both = "models: [{name: tiny, width: 32}, waits]"
     suite.write_text(suite.read_text().replace("model: {name: tiny, width: 32}", both))
-    options = ("--plugin", "waits.py", "--methods", "ahead", "--seeds", "0")
-    done = place.run("run", "--plugin", "ahead.py", *options, "--jobs", "2")
-    trained, begun, ended = (
-        done.stderr.index(text)
-        for text in (
-            "training tiny on the source of digits-shift: done",
-            "offline stage of ahead for tiny (once",
-            "training waits on the source of digits-shift: done",
-        )
+    options = ("--plugin", "ahead.py", "--plugin", "waits.py", "--methods", method)
+    done = place.run("run", *options, "--seeds", "0", "--jobs", "2")
+    trained, waited = (
+        done.stderr.index(f"training {model} on the source of digits-shift: done")
+        for model in ("tiny", "waits")
     )
-    assert trained < begun < ended
-    assert place.records()["ahead", 0, "xavier-nx"].status == "ok"
+    assert trained < done.stderr.index(began) < done.stderr.index(f"] {method} · waits")
+    assert trained < waited < done.stderr.index(f"] {method} · waits")
+    if method == "ahead":
+        assert done.stderr.index(began) < waited
 
 
 @pytest.mark.parametrize("executor", ["processes", pytest.param("inline", marks=pytest.mark.slow)])
@@ -199,7 +212,7 @@ def test_variants_are_made_before_the_runs(place):
     suite.write_text(suite.read_text().replace("model: {name: tiny, width: 32}", small + variant))
     options = ("--methods", "source-only", "--seeds", "0")
     done = place.run("run", *options)
-    before, _, _ = done.stderr.partition("1 cells to run")
+    before, _, _ = done.stderr.partition("[1/1] source-only")
     assert "making compressed:4 of digits-vit: done in " in before
     (record,) = place.records().values()
     assert record.status == "ok"

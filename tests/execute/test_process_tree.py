@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from bench.execute.process_tree import LONGEST_TICK_S, ActiveTime, ProcessTree, signal_name
-from bench.execute.run_output import last_line, new_lines
+from bench.io.run_output import last_line, new_lines
 
 TWO = """
 import subprocess, sys
