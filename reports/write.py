@@ -28,7 +28,7 @@ _log = logging.getLogger("bench")
 
 MOST_DRAWN = 24
 """Comparisons whose figures are written unless the user says otherwise. Each takes about a second,
-and nobody opens the files of a hundred: the page has the curves of all.
+and nobody opens the files of a hundred: the page draws accuracy along the stream and against costs.
 """
 
 
@@ -130,8 +130,8 @@ def files(
     if figures is None:
         figures = len(comparisons) <= MOST_DRAWN
         if not figures:
-            told = "figures of %d comparisons are on the page alone; --figures writes files too"
-            _log.warning(f"bench: {told}", len(comparisons))
+            told = "bench: no figure files of %d comparisons, the page has their curves; --figures"
+            _log.warning(f"{told} writes them", len(comparisons))
     empty: list[list[Drawing]] = [[] for _ in comparisons]
     drawings = draw_all(comparisons, look, jobs, size) if figures else empty
     contents, drawn = dict[str, bytes](), dict[str, Drawing]()

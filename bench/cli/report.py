@@ -84,7 +84,7 @@ def command(
         bool | None,
         Option(
             "--figures/--no-figures",
-            help="Write figures of each comparison. Default: of up to 24; the page draws them all.",
+            help="Write figures of each comparison. Default: of up to 24; the page has curves.",
         ),
     ] = None,
     format_: Annotated[

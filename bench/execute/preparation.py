@@ -1,4 +1,4 @@
-"""What runs share is made before them and cached, outside their limits: it is no run's own time."""
+"""What runs share is made before those that need it, and cached: it is no run's own time."""
 
 from __future__ import annotations
 

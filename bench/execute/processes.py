@@ -116,8 +116,10 @@ class _Ahead:
             position, reason = tell_advance(each, self.log(each), position, self.listener)
             self.begun[name] = each, position
             self.refused |= {name: reason} if reason else {}
+        runs = []
         for task, (status, reason) in ended:
             if task.name not in self.begun:
+                runs.append((task, (status, reason)))
                 continue
             each, _ = self.begun.pop(task.name)
             if status == "ok" and task.name in self.refused:
@@ -126,7 +128,7 @@ class _Ahead:
             error = "" if status == "ok" else reason
             self.listener.preparation_ends(each, error)
             require_source(each, error, task.log)
-        return [(task, outcome) for task, outcome in ended if "job" in task.work]
+        return runs
 
 
 @register("executor", "processes")

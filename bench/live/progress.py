@@ -45,7 +45,7 @@ class _Shown:
 
 
 class PreparationProgress(CampaignListener):
-    """Shows what is made before the runs: source models, variants, offline stages."""
+    """Shows what runs share while it is made: source models, variants, offline stages."""
 
     def __init__(self) -> None:
         self._bar: Any = None

@@ -158,9 +158,9 @@ def test_of_many_comparisons_the_page_alone_has_figures_unless_files_are_asked_f
     assert len(drawn) > 9
     monkeypatch.setattr("bench.reports.write.MOST_DRAWN", 0)
     assert {path.name for path in files(paper, tmp_path / "many")} == known - drawn
-    assert "figures of 1 comparisons are on the page alone; --figures writes files" in caplog.text
+    assert "no figure files of 1 comparisons, the page has their curves; --figures" in caplog.text
     text = (tmp_path / "many" / "report.html").read_text(encoding="utf-8")
-    assert "<code>bench report --figures</code> writes the same ones" in text
+    assert "<code>bench report --figures</code> writes them as PNG" in text
     assert 'data-kind="stream"' in text
     caplog.clear()
     assert {path.name for path in files(paper, tmp_path / "all", figures=True)} == known
