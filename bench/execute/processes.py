@@ -53,6 +53,7 @@ class _Task:
     ----------
     name : names it to the launcher
     timeout_s, memory_bytes : its limits
+    measured : it is timed on this machine
     alone : it was in a launcher that died, and has one of its own now
     active : time in which it could work, counted from its start
     unanswered : time since its process has ended without a word of the launcher
@@ -67,6 +68,7 @@ class _Task:
     preload: tuple[str, ...]
     timeout_s: float | None = None
     memory_bytes: float | None = None
+    measured: bool = False
     alone: bool = False
     launcher: Launcher | None = None
     tree: ProcessTree | None = None
@@ -173,7 +175,8 @@ class ProcessExecutor(Executor):
             self._jobs[job.run] = job
             limits = self.limits.timeout_s, self._memory_bytes
             work = {"do": "run", "job": job.model_dump(mode="json")}
-            self._start(_Task(job.run, work, job.log, _preload(job.cells[0]), *limits))
+            task = _Task(job.run, work, job.log, _preload(job.cells[0]), *limits)
+            self._start(replace(task, measured=job.run in self._alone))
         ended = self._ahead.settle(self._poll(self._has_record))
         return [self._finish(task, *outcome) for task, outcome in ended]
 
@@ -257,7 +260,7 @@ class ProcessExecutor(Executor):
         task.gpu = self._slots.gpu(task.name)
         key = _key(task)
         if key not in self._launchers:
-            self._launchers[key] = Launcher(task.preload, task.gpu)
+            self._launchers[key] = Launcher(task.preload, task.gpu, task.measured)
         task.launcher = self._launchers[key]
         task.launcher.submit(task.name, task.work, task.log)
         task.watch, task.active, task.tree = Stopwatch(), ActiveTime(), None
@@ -362,8 +365,10 @@ class ProcessExecutor(Executor):
 
 
 def _key(task: _Task) -> tuple[str, ...]:
-    """Of its launcher: tasks share one if they need the same modules and have the same GPU."""
-    on = task.preload if task.gpu is None else (*task.preload, str(task.gpu))
+    """Of its launcher: tasks share one if they need the same modules, have the same GPU, and get
+    memory alike.
+    """
+    on = (*task.preload, str(task.gpu), str(task.measured))
     return (*on, task.name) if task.alone else on
 
 
