@@ -87,6 +87,7 @@ def test_a_search_asks_for_the_resources_of_the_suite(workplace, slurm):
     text = (workplace.folder / "tiny.yaml").read_text()
     asked = "resources: {partition: debug, mem: 2G, minutes: 9, sbatch: [--account=lab]}\n"
     (workplace.folder / "tiny.yaml").write_text(text + asked)
+    workplace.environment["BENCH_CACHE"] = str(workplace.folder / "cache")  # without source model
     options = ("--methods", "tent", "--trials", "1", "--seeds", "0,1", "--out", "t.tuned.yaml")
     workplace.run("tune", *SLURM, *options)
     lines = (slurm.folder / "sbatch.log").read_text().splitlines()
