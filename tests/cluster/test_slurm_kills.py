@@ -32,3 +32,5 @@ def test_random_kills_lose_nothing(workplace, slurm):
     assert len(local) == 2 * seeds
     for key, record in local.items():
         assert found[key].results.domains == record.results.domains
+    # What a writer was killed in the middle of lies beside: it is removed when it is a day old.
+    assert not list((workplace.folder / "store" / "claims").glob("*.json"))
